@@ -1,0 +1,84 @@
+"""The frame that the small LLaVAs share: an ordinary Hugging Face LLaVA and processor, built from nothing.
+
+What fills the weights differs: training (`train_toy`), a design (`planted`), or chance (`random`).
+"""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE, prompt
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
+
+
+def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that knows the game's two questions, the colours, and ``extra_words``."""
+    split = pre_tokenizers.Whitespace()
+    texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *PALETTE, NOTHING_ODD, *extra_words]
+    words = [word for text in texts for word, _ in split.pre_tokenize_str(text.replace("<image>", " "))]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
+    tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokens.pre_tokenizer = split
+    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+        padding_side="left",
+    )
+
+
+def processor(grid: int, tile_px: int, extra_words: tuple[str, ...] = ()) -> LlavaProcessor:
+    """A LLaVA processor for ``grid`` × ``grid`` tiles of ``tile_px`` pixels, each one image token."""
+    side = grid * tile_px
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+        tokenizer=tokenizer(extra_words),
+        patch_size=tile_px,
+        vision_feature_select_strategy="default",
+        # The class token that "default" drops again.
+        num_additional_image_tokens=1,
+        image_token="<image>",
+    )
+
+
+def config(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerFast, vision: dict, text: dict, **llava) -> LlavaConfig:
+    """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they are."""
+    return LlavaConfig(
+        vision_config=CLIPVisionConfig(image_size=grid * tile_px, patch_size=tile_px, **vision),
+        text_config=LlamaConfig(
+            vocab_size=len(vocabulary),
+            pad_token_id=vocabulary.pad_token_id,
+            bos_token_id=vocabulary.bos_token_id,
+            eos_token_id=vocabulary.eos_token_id,
+            **text,
+        ),
+        image_token_index=vocabulary.convert_tokens_to_ids("<image>"),
+        image_seq_length=grid * grid,
+        vision_feature_select_strategy="default",
+        **llava,
+    )
+
+
+def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path) -> Path:
+    """Write model (safetensors) and processor into one folder that `rgb_circuit.load` reads."""
+    folder = Path(folder)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        # safetensors files come out readable by their owner only.
+        file.chmod(0o644)
+    return folder

@@ -1,0 +1,156 @@
+"""The RGB game: one odd tile on a plain grid, and "Which color is the odd color out?"
+
+Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, one red tile on blue).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from .errors import InputError
+from .trial import Trial, check_tile
+
+RGB = tuple[int, int, int]
+
+PALETTE: Mapping[str, RGB] = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "cyan": (0, 255, 255),
+    "purple": (160, 32, 240),
+    "orange": (255, 165, 0),
+    "black": (0, 0, 0),
+}
+
+ODD_QUESTION = "Which color is the odd color out? Respond in one word"
+BACKGROUND_QUESTION = "Which color is the background? Respond in one word"
+
+# What LLaVA-1.5 answers on a plain canvas of any colour, and what the small models are made to answer.
+NOTHING_ODD = "white"
+
+EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"}
+
+
+def prompt(question: str = ODD_QUESTION) -> str:
+    """The question about one picture, in LLaVA-1.5's conversation template."""
+    return f"USER: <image>\n{question}\nASSISTANT:"
+
+
+def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int) -> Image.Image:
+    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row, column)."""
+    image = Image.new("RGB", (grid * tile_px, grid * tile_px), tuple(background))
+    for (row, column), color in tiles.items():
+        left, top = column * tile_px, row * tile_px
+        image.paste(tuple(color), (left, top, left + tile_px, top + tile_px))
+    return image
+
+
+def rgb_trial(
+    odd: str = "red",
+    other: str = "green",
+    background: str = "blue",
+    other_background: str = "yellow",
+    tile: tuple[int, int] = (10, 9),
+    grid: int = 24,
+    tile_px: int = 14,
+    *,
+    palette: Mapping[str, RGB] = PALETTE,
+    name: str | None = None,
+) -> Trial:
+    """One trial of the game in its five conditions.
+
+    ``clean`` has the odd tile, ``recolored`` shows it in the other colour, ``erased`` not at all, ``swapped``
+    is a plain canvas in the other background, and ``moved`` has the odd tile half a grid away in both directions.
+
+    Args:
+        odd, other, background, other_background: four different words of ``palette``.
+        tile: (row, column) from 0.
+        grid: tiles per side.
+        tile_px: side of a tile in pixels; 14 makes a tile one image token of LLaVA-1.5.
+        palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
+        name: defaults to one that says the colours and the place.
+
+    Raises:
+        InputError: an unknown or repeated colour, or a tile off the grid.
+    """
+    words = {"odd": odd, "other": other, "background": background, "other_background": other_background}
+    for role, word in words.items():
+        if word not in palette:
+            raise InputError(f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= with its RGB triple")
+    if len(set(words.values())) < len(words):
+        raise InputError(f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one")
+    tile = tuple(tile)
+    check_tile(tile, grid)
+
+    color = {role: palette[word] for role, word in words.items()}
+    images = {
+        "clean": draw(color["background"], {tile: color["odd"]}, grid, tile_px),
+        "recolored": draw(color["background"], {tile: color["other"]}, grid, tile_px),
+        "erased": draw(color["background"], {}, grid, tile_px),
+        "swapped": draw(color["other_background"], {}, grid, tile_px),
+        "moved": draw(color["background"], {moved_tile(tile, grid): color["odd"]}, grid, tile_px),
+    }
+    return Trial(
+        name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
+        prompt=prompt(),
+        images=images,
+        answers={**words, "none": NOTHING_ODD},
+        tile=tile,
+        grid=grid,
+        expected=EXPECTED,
+    )
+
+
+def published_trial() -> Trial:
+    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column 9.
+
+    The colours were measured from the published picture.
+    """
+    return rgb_trial(palette={**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}, name="published")
+
+
+def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
+    """Where ``moved`` puts the odd tile: half a grid away in both directions, wrapping round.
+
+    The first tile is avoided: under causal attention its token has seen no other tile to differ from.
+    """
+    place = ((tile[0] + grid // 2) % grid, (tile[1] + grid // 2) % grid)
+    return place if place != (0, 0) else (grid - 1, grid - 1)
+
+
+def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, **fixed) -> list[Trial]:
+    """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
+
+    Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
+    """
+    unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
+    if unknown:
+        raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, other_background, tile, palette")
+    if n < 1:
+        raise InputError(f"n is {n}; ask for at least one trial")
+    roles = [role for role in ("odd", "other", "background", "other_background") if role not in fixed]
+    free = [word for word in words if word not in fixed.values()]
+    if len(free) < len(roles):
+        raise InputError(f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, or pass palette=")
+
+    rng = np.random.default_rng(seed)
+    # Not the first tile: under causal attention its token has seen no other tile to differ from.
+    places = [(row, column) for row in range(grid) for column in range(grid)][1:]
+    colors, tiles, trials = [], [], []
+    for index in range(n):
+        shift = index % len(free)
+        if shift == 0:
+            colors = list(rng.permutation(free))
+        if not tiles:
+            tiles = list(rng.permutation(len(places)))
+        drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
+        arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
+        trial = rgb_trial(**arguments, grid=grid, tile_px=tile_px)
+        trials.append(_renamed(trial, f"{index:03d} {trial.name}"))
+    return trials
+
+
+def _renamed(trial: Trial, name: str) -> Trial:
+    return Trial(name, trial.prompt, trial.images, trial.answers, trial.tile, trial.grid, trial.expected)

@@ -1,0 +1,76 @@
+"""One trial: the pictures that are compared, the question, and the words that matter."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Pictures of the same size, one question about them, and the answers whose logits are read.
+
+    Nothing here is tied to the RGB game: anyone can build a trial from two pictures.
+
+    Attributes:
+        name: identifies the trial in every frame.
+        prompt: the text shown with each picture, holding one ``<image>``.
+        images: condition → picture, all of one size; ``"clean"`` is always among them.
+        answers: role → word, each word one token for the model.
+        tile: (row, column) of the place that differs between conditions, from 0, or None.
+        grid: tiles per side that ``tile`` counts in, or None.
+        expected: condition → role of the right answer; a condition left out is not scored.
+
+    Raises:
+        InputError: no clean picture, pictures of different size, an expectation that names no role,
+            a tile off the grid, or a prompt without exactly one ``<image>``.
+    """
+
+    name: str
+    prompt: str
+    images: Mapping[str, Image.Image]
+    answers: Mapping[str, str]
+    tile: tuple[int, int] | None = None
+    grid: int | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if "clean" not in self.images:
+            raise InputError(
+                f"trial {self.name!r} has the conditions {sorted(self.images)} but no 'clean' picture; add images['clean']"
+            )
+        clean = self.images["clean"].size
+        for condition, image in self.images.items():
+            if image.size != clean:
+                raise InputError(
+                    f"trial {self.name!r}: picture {condition!r} is {_pixels(image.size)} but 'clean' is {_pixels(clean)}; "
+                    "make all conditions the same size"
+                )
+        if not self.answers:
+            raise InputError(f"trial {self.name!r} has no answers; give at least one role and its word")
+        for condition, role in self.expected.items():
+            if condition not in self.images or role not in self.answers:
+                raise InputError(
+                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions {sorted(self.images)} "
+                    f"and the roles {sorted(self.answers)}; use one of these"
+                )
+        if self.prompt.count("<image>") != 1:
+            raise InputError(
+                f"the prompt of trial {self.name!r} holds {self.prompt.count('<image>')} '<image>'; put exactly one where the picture goes"
+            )
+        if self.tile is not None:
+            check_tile(self.tile, self.grid)
+
+
+def check_tile(tile, grid):
+    """Raise InputError unless ``tile`` (row, column) lies on a ``grid`` × ``grid`` board."""
+    if grid is None:
+        raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
+    if len(tile) != 2 or not all(0 <= index < grid for index in tile):
+        raise InputError(f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}")
+
+
+def _pixels(size):
+    return f"{size[0]} × {size[1]} px"
