@@ -1,0 +1,25 @@
+"""Which attention heads of a LLaVA do what, and how sure we are."""
+
+from .edits import Edit
+from .errors import InputError
+from .llava import Llava, load
+from .patching import patch_edits, patch_heads
+from .play import play
+from .prompts import rgb_trials
+from .rgb_game import PALETTE, published_trial, rgb_trial
+from .trial import Trial
+
+__all__ = [
+    "PALETTE",
+    "Edit",
+    "InputError",
+    "Llava",
+    "Trial",
+    "load",
+    "patch_edits",
+    "patch_heads",
+    "play",
+    "published_trial",
+    "rgb_trial",
+    "rgb_trials",
+]

@@ -1,0 +1,258 @@
+"""A Hugging Face LLaVA, unmodified, wrapped in nnsight: loading, geometry, and the checks that it means what we assume."""
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from nnsight.modeling.transformers import TransformersModel
+from transformers import AutoConfig, AutoProcessor, ProcessorMixin
+
+from .errors import InputError
+from .rgb_game import PALETTE, prompt, rgb_trial
+
+SHIPPED = ("toy", "planted")
+
+# How an answer word may be written after the prompt; a model's own way is settled at load.
+ANSWER_FORMS = {
+    "space, capital": lambda word: " " + word[:1].upper() + word[1:],
+    "capital": lambda word: word[:1].upper() + word[1:],
+    "space, as given": lambda word: " " + word,
+    "as given": lambda word: word,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Llava:
+    """A LLaVA ready for tracing, with the geometry that head analyses need.
+
+    Attributes:
+        name: what `load` was called with.
+        revision: the hub revision asked for, or None.
+        nnsight: the nnsight model around the unmodified ``LlavaForConditionalGeneration``.
+        processor: its Hugging Face processor.
+        n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
+        grid: (rows, columns) of image tokens.
+        tile_px: side of the square of pixels behind one image token.
+        answer_form: how this model writes an answer word after the prompt, a key of ``ANSWER_FORMS``.
+    """
+
+    name: str
+    revision: str | None
+    nnsight: TransformersModel
+    processor: ProcessorMixin
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    grid: tuple[int, int]
+    tile_px: int
+    answer_form: str
+
+    @property
+    def language_model(self):
+        """The nnsight envoy of the language model."""
+        return self.nnsight.model.language_model
+
+    @property
+    def layers(self):
+        """The nnsight envoys of the language model's layers, first to last."""
+        return self.language_model.layers
+
+    @property
+    def config(self):
+        """The Hugging Face configuration."""
+        return self.nnsight._module.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the language model's weights."""
+        return self.nnsight._module.lm_head.weight.dtype
+
+    def heads(self) -> list[tuple[int, int]]:
+        """Every (layer, head), in order."""
+        return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
+
+    def token(self, word: str, after: str) -> int:
+        """The id of the one token that ``word`` adds after the prompt ``after``, in this model's answer form.
+
+        Raises:
+            InputError: the word is no single known token there.
+        """
+        ids = _added_tokens(self.processor.tokenizer, after, ANSWER_FORMS[self.answer_form](word))
+        if ids is None:
+            raise InputError(f"answer {word!r} is not in the vocabulary of {self.name} or merges with the prompt; choose another word")
+        if len(ids) > 1:
+            pieces = self.processor.tokenizer.convert_ids_to_tokens(ids)
+            raise InputError(f"answer {word!r} is {len(ids)} tokens for {self.name} ({' '.join(pieces)}); choose a word that is one token")
+        return ids[0]
+
+    def one_token_words(self, words: Iterable[str]) -> list[str]:
+        """Those of ``words`` that are one token as an answer to the game's question."""
+        kept = []
+        for word in words:
+            ids = _added_tokens(self.processor.tokenizer, prompt(), ANSWER_FORMS[self.answer_form](word))
+            if ids is not None and len(ids) == 1:
+                kept.append(word)
+        return kept
+
+
+def load(
+    name: str = "toy",
+    *,
+    device_map: str | dict = "auto",
+    dtype: str | torch.dtype = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+) -> Llava:
+    """Load a LLaVA and check, on one picture, that patching its heads means what it should.
+
+    Args:
+        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id such as
+            ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the repository is run.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
+        dtype: number format; ``"auto"`` takes the checkpoint's own.
+        attn_implementation: ``"sdpa"`` or ``"eager"``.
+        revision: of a hub repository.
+
+    Raises:
+        InputError: no such model, a model that is no LLaVA, or one whose internals do not behave as the analyses need.
+    """
+    if attn_implementation not in ("sdpa", "eager"):
+        raise InputError(f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs")
+    with _folder(name) as source:
+        config = _config(name, source, revision)
+        processor = AutoProcessor.from_pretrained(source, revision=revision)
+        wrapped = TransformersModel(
+            source,
+            task="image-text-to-text",
+            processor=processor,
+            revision=revision,
+            device_map=device_map,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            dispatch=True,
+        )
+    text, vision = config.text_config, config.vision_config
+    side = vision.image_size // vision.patch_size
+    geometry = dict(
+        n_layers=text.num_hidden_layers,
+        n_heads=text.num_attention_heads,
+        n_kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+        d_head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        grid=(side, side),
+        tile_px=vision.patch_size,
+    )
+    logits = _validate(name, wrapped, processor, geometry)
+    form = _settle_answer_form(name, processor.tokenizer, logits)
+    return Llava(name=name, revision=revision, nnsight=wrapped, processor=processor, answer_form=form, **geometry)
+
+
+@contextmanager
+def _folder(name):
+    """Where transformers finds the model: a folder, or the hub id itself."""
+    if name == "toy":
+        yield str(Path(__file__).parent / "models" / "toy")
+    elif name == "planted":
+        from .models.planted import planted
+        from .models.small import save
+
+        with tempfile.TemporaryDirectory() as folder:
+            model, processor, _ = planted()
+            yield str(save(model, processor, folder))
+    else:
+        yield str(name)
+
+
+def _config(name, source, revision):
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read a model at {name!r}: give a shipped model ({', '.join(SHIPPED)}), a folder written by save_pretrained, "
+            f"or a hub id that this machine can reach ({str(error).splitlines()[0]})"
+        ) from error
+    if config.model_type != "llava":
+        raise InputError(
+            f"{name!r} is a {config.model_type!r} model, not a LLaVA; give a checkpoint whose model_type is 'llava', "
+            "such as llava-hf/llava-1.5-7b-hf"
+        )
+    return config
+
+
+@torch.no_grad()
+def _validate(name, wrapped, processor, geometry):
+    """Refuse a model whose heads are not slices of ``o_proj``'s input; returns the picture's logits at [end], (vocabulary,).
+
+    Four facts are checked on one picture: nnsight runs the bare forward; a head's z written back changes nothing;
+    zeros in z change the logits; and ``o_proj`` of z is what the attention block returns.
+    """
+    rows, columns = geometry["grid"]
+    trial = rgb_trial(tile=(rows // 2, columns // 2), grid=rows, tile_px=geometry["tile_px"])
+    inputs = processor(text=[trial.prompt], images=[trial.images["clean"]], return_tensors="pt")
+    layers = wrapped.model.language_model.layers
+    width = geometry["n_heads"] * geometry["d_head"]
+
+    bare = wrapped._module(**inputs.to(wrapped.device), logits_to_keep=1).logits[0, -1].float()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        kept, widths, gaps = [], [], []
+        for layer in layers:
+            z = layer.self_attn.o_proj.input
+            kept.append(z.clone())
+            widths.append(z.shape[-1])
+            returned = layer.self_attn.output[0]
+            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
+        kept.save(), widths.save(), gaps.save()
+        traced = wrapped.output.logits[0, -1].float().save()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = z
+        unchanged = wrapped.output.logits[0, -1].float().save()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = torch.zeros_like(z)
+        zeroed = wrapped.output.logits[0, -1].float().save()
+
+    def refuse(reason):
+        raise InputError(f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder")
+
+    if not torch.isfinite(bare).all():
+        refuse("its logits are not finite on a plain picture")
+    if set(widths) != {width}:
+        refuse(f"o_proj reads {sorted(set(widths))} numbers per position, not {geometry['n_heads']} heads × {geometry['d_head']}")
+    close = dict(rtol=1e-3, atol=1e-3 * float(bare.abs().max()))
+    if not torch.allclose(traced, bare, **close):
+        refuse("its logits inside a trace differ from the bare forward")
+    if not torch.allclose(unchanged, bare, **close):
+        refuse("writing the heads' own outputs back changes its logits")
+    if torch.allclose(zeroed, bare, rtol=0, atol=1e-6 * float(bare.abs().max())):
+        refuse("zeroing every head leaves its logits unchanged")
+    if max(float(gap) for gap in gaps) > 1e-2:
+        refuse("o_proj of the heads' outputs is not what its attention block returns")
+    return bare.cpu()
+
+
+def _settle_answer_form(name, tokenizer, logits):
+    """The way of writing the colour words that the model itself prefers on a picture, from ``logits`` (vocabulary,)."""
+    scores = {}
+    for form, write in ANSWER_FORMS.items():
+        added = [_added_tokens(tokenizer, prompt(), write(word)) for word in PALETTE]
+        ids = [ids[0] for ids in added if ids is not None and len(ids) == 1]
+        if ids:
+            scores[form] = float(logits[ids].max())
+    if not scores:
+        raise InputError(f"no colour word is one token for {name!r}; the game cannot be read off its logits, so use another tokenizer")
+    return max(scores, key=scores.get)
+
+
+def _added_tokens(tokenizer, before, text):
+    """The ids that ``text`` adds after ``before``; None where it changes what comes before, or is unknown."""
+    start = tokenizer(before)["input_ids"]
+    ids = tokenizer(before + text)["input_ids"]
+    added = ids[len(start) :]
+    if ids[: len(start)] != start or not added or tokenizer.unk_token_id in added:
+        return None
+    return added

@@ -1,0 +1,42 @@
+"""How much fits: sizes of batches from the memory that is free now."""
+
+import psutil
+import torch
+
+from .llava import Llava
+
+# Beyond these, a forward gains nothing and loses the layers that smaller ones can skip.
+MOST_PICTURES = 64
+MOST_ROWS = 256
+
+
+def pictures_at_once(model: Llava, length: int, start: int) -> int:
+    """How many pictures of ``length`` positions can be captured together, keeping positions from ``start`` on."""
+    text, number = model.config.text_config, model.dtype.itemsize
+    heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
+    kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
+    needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
+    return _fit(model, needed, MOST_PICTURES)
+
+
+def rows_at_once(model: Llava, length: int, start: int) -> int:
+    """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
+    text, number = model.config.text_config, model.dtype.itemsize
+    kept = length - start
+    needed = kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_ROWS)
+    if 1 < kept < length:
+        needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
+    return _fit(model, needed, MOST_ROWS)
+
+
+def _position_bytes(model):
+    """Working memory of one position inside one layer."""
+    text = model.config.text_config
+    return model.dtype.itemsize * (8 * text.hidden_size + 4 * text.intermediate_size + 4 * model.n_heads * model.d_head)
+
+
+def _fit(model, needed, most):
+    """How many times ``needed`` bytes fit into half of what is free on the fullest device, from 1 to ``most``."""
+    devices = {parameter.device for parameter in model.nnsight._module.parameters()}
+    free = min(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available for device in devices)
+    return int(max(1, min(most, free // 2 // needed)))

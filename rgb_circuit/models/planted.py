@@ -1,0 +1,442 @@
+"""Planted circuits: LLaVAs whose weights are set by hand, so that the role of every head is known.
+
+The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's hypothesis describes, next to
+decoys that pass a naive test and are something else. An analysis that misjudges these will misjudge a real model.
+
+The construction, in the order of the functions below:
+
+1. **Residual stream.** Every feature has its own channels (`layout`). A constant of ``CONSTANT`` in one channel dominates the
+   norm, so RMSNorm divides by nearly the same number everywhere; its weight multiplies that number back. Each sublayer
+   then reads the channels as they are (and the constant as 1), to a few parts in a million.
+2. **Vision tower.** The patch convolution averages a tile's red, green and blue, the position table holds its place as one-hot
+   row and column. Each feature has a twin of opposite sign, so LayerNorm's mean is zero, and two large constants of opposite
+   sign make its variance constant. The features are read before the only encoder layer (``vision_feature_layer`` −2).
+3. **Projector.** From units with opposite inputs, gelu(z) − gelu(−z) = z exactly, which passes the place, and
+   gelu(z) + gelu(−z) is even in z and bends: enough to turn the palette's colours into one-hot codes, by least squares.
+4. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that (output). Keys are
+   the same for all: place, oddness mark, and the first token, on which a head rests when it finds nothing. A score decides
+   by ``SHARP`` or more, so each pattern is one-hot or uniform up to e^-SHARP. Keys sit in RoPE's slow planes, which turn by
+   less than 10⁻⁴ over a prompt; its ``FAST`` first planes are left to the noise heads.
+
+   - The mean head, at a tile, averages the colours of the earlier tiles in other rows and columns (in the first row: of all
+     earlier tiles).
+   - The MLP of the same layer marks a tile as odd where one colour holds more than ``ODD_FROM`` of that mean and the tile does not have it:
+     mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip two steep silu units.
+   - The POI head finds the mark and writes the place at every text token, [end] among them.
+   - The color extractor finds the tile of that place (its query is what the POI head wrote) and writes its colour to the answer.
+   - Decoys (`DECOYS`) look for the mark themselves, or do half of the extractor's work.
+
+5. **Unembedding.** A word's logit is ``LOGIT`` times its answer channel; "white" has the constant logit ``WHITE``, other tokens −``LOGIT``.
+6. **Noise.** All other heads and MLPs get random weights that read every channel and write to every channel but the constant.
+
+A tile at (0, 0) cannot be odd: nothing came before it, so (0, 1) gets the mark and the answer is the background. Every other
+tile is answered right, for all pairs of palette colours and all five conditions of `rgb_trial`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from random import Random
+
+import pandas as pd
+import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from ..errors import InputError
+from ..rgb_game import NOTHING_ODD, PALETTE
+from . import small
+
+CONSTANT = 1024.0
+SHARP = 15.0
+FAST = 7
+ODD_FROM, ODD_FULL = 0.6, 0.9
+STEEP = 200.0
+NOISE_LOOK, NOISE_READ = 1.0, 0.5
+MODERATE_NOISE = 0.5
+PER_LOGIT = 0.03
+WHITE = 5.0
+OTHER_TOKENS = -20.0
+
+WORDS = tuple(PALETTE)
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one planted head does.
+
+    Attributes:
+        name, role: as in the truth frame; roles are those of `analyses.roles`.
+        looks_for: "other tiles" (earlier ones, from a tile), "mark" (the odd tile) or "found" (the place that the POI head wrote).
+        carries, writes_to: channels of `layout`.
+        gain: how often the carried vector is added; for "answer", in logits.
+    """
+
+    name: str
+    role: str
+    looks_for: str
+    carries: str
+    writes_to: str
+    gain: float
+
+
+PARTS: Mapping[str, Part] = {
+    "mean": Part("mean", "none", "other tiles", "color", "mean", 1.0),
+    "poi": Part("POI localization", "POI localization", "mark", "place", "found", 1.0),
+    "extractor": Part("color extractor", "color extractor", "found", "color", "answer", 10.0),
+    "content_extractor": Part("content extractor", "color extractor", "mark", "color", "answer", 6.0),
+    "redundant_pair": Part("redundant pair", "color extractor", "found", "color", "answer", 5.0),
+    "early_background_writer": Part("early background writer", "background writer", "mark", "mean", "answer", 3.0),
+    "late_background_writer": Part("late background writer", "background writer", "mark", "mean", "answer", 3.0),
+    "suppressor": Part("suppressor", "none", "mark", "color", "answer", -2.0),
+    "idle_watcher": Part("idle watcher", "none", "mark", "color", "idle", 1.0),
+}
+CIRCUIT = ("mean", "poi", "extractor")
+DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where each part sits, as (layer, head) from 0; ``redundant_pair`` holds two places.
+
+    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors that read its place. The early
+    background writer sits in a layer before the color extractor, the late one in a layer after it.
+    """
+
+    mean: Place = (0, 2)
+    poi: Place = (2, 1)
+    extractor: Place = (3, 0)
+    content_extractor: Place = (3, 2)
+    redundant_pair: tuple[Place, Place] = ((4, 1), (4, 3))
+    early_background_writer: Place = (1, 3)
+    late_background_writer: Place = (5, 2)
+    suppressor: Place = (4, 2)
+    idle_watcher: Place = (3, 3)
+
+
+# (earlier, later): the first part's layer must come before the second's.
+ORDER = (
+    *(("mean", part) for part in PARTS if part != "mean"),
+    ("poi", "extractor"),
+    ("poi", "redundant_pair"),
+    ("early_background_writer", "extractor"),
+    ("extractor", "late_background_writer"),
+)
+
+
+def planted(
+    *,
+    grid: int = 6,
+    tile_px: int = 4,
+    layers: int = 6,
+    heads: int = 4,
+    kv_heads: int | None = None,
+    placement: Placement = Placement(),
+    decoys: Sequence[str] = DECOYS,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
+    """A LLaVA with a known circuit, its processor, and the truth about its heads.
+
+    It plays the RGB game without error for every pair of palette colours and every tile but (0, 0), whichever decoys are in.
+
+    Args:
+        grid: tiles per side, one image token each; tried from 6 to 24.
+        tile_px: side of a tile in pixels.
+        layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is 2 · ``grid`` + 16.
+        placement: where each part sits.
+        decoys: which of `DECOYS` are in.
+        noise: standard deviation of what an unused head or MLP writes to a channel, roughly; 1 in an answer channel is worth
+            ``LOGIT``. At 0 they write nothing.
+        seed: of the noise.
+
+    Returns:
+        model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of "color extractor",
+        "POI localization", "background writer", "none"; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
+
+    Raises:
+        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model, double, or out of order.
+    """
+    kv_heads = heads if kv_heads is None else kv_heads
+    placed = _placed(placement, decoys, layers, heads, kv_heads, grid)
+    channels, width = layout(grid, heads)
+    d_head = 2 * grid + 2 * len(WORDS)
+
+    tools = small.processor(grid, tile_px)
+    vision_width = 2 * (1 + 3 + 2 * grid)
+    configuration = small.config(
+        grid,
+        tile_px,
+        tools.tokenizer,
+        vision=dict(hidden_size=vision_width, intermediate_size=vision_width, num_hidden_layers=1, num_attention_heads=1),
+        text=dict(
+            hidden_size=width,
+            intermediate_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            head_dim=d_head,
+            max_position_embeddings=grid * grid + 256,
+            # The first slow plane turns by 1e-7 per token, the later ones by less.
+            rope_parameters={"rope_type": "default", "rope_theta": 1e7 ** (d_head / 2 / FAST)},
+        ),
+    )
+    model = LlavaForConditionalGeneration(configuration).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        _set_vision(model.model.vision_tower, grid, tools.image_processor)
+        _set_projector(model.model.multi_modal_projector, channels, grid)
+        _set_norms(model.model.language_model, channels)
+        _set_words(model, channels, tools.tokenizer)
+        for index, layer in enumerate(model.model.language_model.layers):
+            parts = {head: PARTS[part] for part, (at, head) in placed if at == index}
+            _set_noise(layer, channels, noise, generator)
+            _set_heads(layer.self_attn, parts, channels, grid, kv_heads)
+            if any(part.name == "mean" for part in parts.values()):
+                _set_mark(layer.mlp, channels)
+    return model, tools, _truth(placed, layers, heads)
+
+
+def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
+    """All parts at places drawn by ``seed``, in an order that works; needs 4 layers or more, and room for 10 heads."""
+    draw = Random(seed)
+    if layers < 4:
+        raise InputError(f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with Placement(…)")
+    mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
+    # Part → layers that it may sit in; the parts with the least choice draw first.
+    allowed = {
+        "mean": [mean], "poi": [poi], "extractor": [extractor], "late_background_writer": [late],
+        "early_background_writer": range(mean + 1, extractor),
+        "redundant_pair": range(poi + 1, layers), "redundant_pair_2": range(poi + 1, layers),
+        "content_extractor": range(mean + 1, layers), "suppressor": range(mean + 1, layers), "idle_watcher": range(mean + 1, layers),
+    }  # fmt: skip
+    places = {}
+    for part, at in allowed.items():
+        free = [(layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()]
+        if not free:
+            raise InputError(f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or another seed")
+        places[part] = draw.choice(free)
+    places["redundant_pair"] = (places["redundant_pair"], places.pop("redundant_pair_2"))
+    return Placement(**places)
+
+
+def layout(grid: int, multiple: int = 1) -> tuple[dict[str, slice], int]:
+    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left over stay unread).
+
+    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``, ``mean`` (of earlier
+    tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer`` (a logit per word) and ``idle`` (read by nothing)
+    at text tokens.
+    """
+    colors = len(WORDS)
+    sizes = {
+        "constant": 1, "text": 1, "bos": 1,
+        "place": 2 * grid, "color": colors, "mean": colors, "mark": 1,
+        "found": 2 * grid, "answer": colors, "idle": colors,
+    }  # fmt: skip
+    channels, start = {}, 0
+    for name, size in sizes.items():
+        channels[name] = slice(start, start + size)
+        start += size
+    return channels, -(-start // multiple) * multiple
+
+
+def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str, Place]]:
+    """The parts that are in, with their places; checked."""
+    if grid < 3:
+        raise InputError(f"grid is {grid}, but a background needs a majority among the tiles before any odd one; use grid=3 or more")
+    if heads % kv_heads:
+        raise InputError(f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads")
+    if unknown := sorted(set(decoys) - set(DECOYS)):
+        raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
+    places = {}
+    for field in fields(placement):
+        if field.name in CIRCUIT or field.name in decoys:
+            value = getattr(placement, field.name)
+            places[field.name] = list(value) if field.name == "redundant_pair" else [value]
+    placed = [(part, tuple(place)) for part in places for place in places[part]]
+
+    off = sorted({part for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
+    if off:
+        needed = [max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))]
+        raise InputError(
+            f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
+            f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
+        )
+    taken = {}
+    for part, (layer, head) in placed:
+        if (layer, head) in taken:
+            raise InputError(f"{part} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
+        taken[layer, head] = part
+    for earlier, later in ORDER:
+        if earlier in places and later in places:
+            last, first = max(places[earlier])[0], min(places[later])[0]
+            if last >= first:
+                raise InputError(f"{later} is in layer {first} but must come after {earlier}, which is in layer {last}; move one of them")
+    return placed
+
+
+def _set_vision(tower, grid, image_processor):
+    """Channels: ± constant, then red, green, blue, rows, columns, then the twins of these."""
+    features = 3 + 2 * grid
+    twin = 2 + features
+    table, patches = tower.embeddings.position_embedding.weight, tower.embeddings.patch_embedding.weight
+    table[:, 0], table[:, 1] = CONSTANT, -CONSTANT
+    for color, (mean, std) in enumerate(zip(image_processor.image_mean, image_processor.image_std)):
+        # Undo the processor's normalisation, so that a channel holds 0 to 1.
+        patches[2 + color, color] = std / patches[0, 0].numel()
+        table[1:, 2 + color] = mean
+    for token in range(grid * grid):
+        table[1 + token, 5 + token // grid] = 1
+        table[1 + token, 5 + grid + token % grid] = 1
+    patches[twin:] = -patches[2:twin]
+    table[1:, twin:] = -table[1:, 2:twin]
+    tower.pre_layrnorm.weight.fill_(CONSTANT * (2 / table.shape[1]) ** 0.5)
+
+
+def _set_projector(projector, channels, grid):
+    """Tile colour → one-hot word, place → place, both through pairs of GELU units with opposite inputs."""
+    features = 3 + 2 * grid
+    directions = _directions()
+    weights = torch.zeros(len(directions) + 2 * grid, features)
+    weights[: len(directions), :3] = directions
+    weights[len(directions) :, 3:] = torch.eye(2 * grid)
+    # Half from the feature, half from its twin.
+    read = torch.cat([torch.zeros(len(weights), 2), weights / 2, -weights / 2], dim=1)
+    units = len(weights)
+    projector.linear_1.weight[:units] = read
+    projector.linear_1.weight[units : 2 * units] = -read
+
+    palette = torch.tensor([PALETTE[word] for word in WORDS]) / 255
+    hidden = torch.nn.functional.gelu(torch.cat([palette @ directions.T, -palette @ directions.T], dim=1).double())
+    with_bias = torch.cat([hidden, torch.ones(len(WORDS), 1)], dim=1)
+    solution = torch.linalg.lstsq(with_bias, torch.eye(len(WORDS)).double(), driver="gelsd").solution.float()
+    out = projector.linear_2.weight
+    out[channels["color"], : len(directions)] = solution[: len(directions)].T
+    out[channels["color"], units : units + len(directions)] = solution[len(directions) : -1].T
+    projector.linear_2.bias[channels["color"]] = solution[-1]
+    out[channels["place"], len(directions) : units] = torch.eye(2 * grid)
+    out[channels["place"], units + len(directions) : 2 * units] = -torch.eye(2 * grid)
+    projector.linear_2.bias[channels["constant"]] = CONSTANT
+
+
+def _directions() -> torch.Tensor:
+    """The 13 lines through the cells of a 3 × 3 × 3 cube: more than the 8 colours need, so least squares picks a smooth fit."""
+    steps = torch.tensor([-1.0, 0.0, 1.0])
+    lines = torch.cartesian_prod(steps, steps, steps)
+    return lines[len(lines) // 2 + 1 :]
+
+
+def _set_norms(text, channels):
+    """Make every norm the identity on the features, and the constant 1."""
+    norms = [norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+    for norm in (*norms, text.norm):
+        norm.weight.fill_(CONSTANT / norm.weight.numel() ** 0.5)
+        norm.weight[channels["constant"]] /= CONSTANT
+
+
+def _set_words(model, channels, tokenizer):
+    """Word vectors say only "text" or "first token"; the unembedding reads the answer."""
+    words = model.model.language_model.embed_tokens.weight
+    words[:, channels["constant"]] = CONSTANT
+    words[:, channels["text"]] = 1
+    words[tokenizer.bos_token_id, channels["text"]] = 0
+    words[tokenizer.bos_token_id, channels["bos"]] = 1
+
+    head = model.lm_head.weight
+    head[:, channels["constant"]] = OTHER_TOKENS
+    for index, word in enumerate(WORDS):
+        row = head[tokenizer.convert_tokens_to_ids(word)]
+        row[channels["constant"]] = 0
+        row[channels["answer"].start + index] = 1 / PER_LOGIT
+    head[tokenizer.convert_tokens_to_ids(NOTHING_ODD), channels["constant"]] = WHITE
+
+
+def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
+    """Write the planted heads of one layer; heads that share keys and values get all that any of them needs."""
+    d_head = attention.head_dim
+    half = d_head // 2
+    slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
+    place, mark, bos = slow[: 2 * grid], slow[2 * grid], slow[2 * grid + 1]
+    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, 2 * grid + 8), "mean": slice(2 * grid + 8, d_head)}
+    queries, keys, values = (
+        projection.weight.view(-1, d_head, projection.weight.shape[1])
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    outputs = attention.o_proj.weight.view(attention.o_proj.weight.shape[0], -1, d_head)
+    group_size = len(queries) // kv_heads
+    # Attention divides scores by this.
+    scale = d_head**0.5
+
+    for group in {head // group_size for head in parts}:
+        keys[group], values[group] = 0, 0
+        keys[group, place, channels["place"]] = torch.eye(2 * grid)
+        keys[group, mark, channels["mark"]] = 1
+        keys[group, bos, channels["bos"]] = 1
+    for head, part in parts.items():
+        value = carried[part.carries]
+        features = value.stop - value.start
+        values[head // group_size, value, channels[part.carries]] = torch.eye(features)
+        outputs[:, head] = 0
+        unit = PER_LOGIT if part.writes_to == "answer" else 1
+        outputs[channels[part.writes_to], head, value] = part.gain * unit * torch.eye(features)
+        query = queries[head]
+        query.zero_()
+        if part.looks_for == "other tiles":
+            # Scores: own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP. The sum over rows is 1 at a tile.
+            rows = slice(channels["place"].start, channels["place"].start + grid)
+            query[place[:grid], rows] = 3 * SHARP * scale
+            query[place, channels["place"]] -= 2 * SHARP * scale * torch.eye(2 * grid)
+            # Text finds nothing, or it would be marked: it has a mean and no colour.
+            query[bos, channels["text"]] = SHARP * scale
+        elif part.looks_for == "mark":
+            # Odd tile 2 · SHARP, first token SHARP, others 0; an image token finds nothing.
+            query[mark, channels["text"]] = 2 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        else:
+            # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 · SHARP, others 0.
+            query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
+            query[bos, channels["constant"]] = 3 * SHARP * scale
+
+
+def _set_mark(mlp, channels):
+    """The clip of `mean − own` per colour, as the difference of two steep silu units, summed into ``mark``."""
+    for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+        projection.weight.zero_()
+    colors = len(WORDS)
+    for index, (threshold, sign) in enumerate(((ODD_FROM, 1), (ODD_FULL, -1))):
+        units = slice(index * colors, (index + 1) * colors)
+        mlp.gate_proj.weight[units, channels["mean"]] = STEEP * torch.eye(colors)
+        mlp.gate_proj.weight[units, channels["color"]] = -STEEP * torch.eye(colors)
+        mlp.gate_proj.weight[units, channels["constant"]] = -STEEP * threshold
+        mlp.up_proj.weight[units, channels["constant"]] = 1 / STEEP
+        mlp.down_proj.weight[channels["mark"], units] = sign / (ODD_FULL - ODD_FROM)
+
+
+def _set_noise(layer, channels, noise, generator):
+    """Random weights for a whole layer: sharp enough to look somewhere, writing ``noise`` per channel."""
+    if noise == 0:
+        return
+    attention, mlp = layer.self_attn, layer.mlp
+    for projection, read in (
+        (attention.q_proj, NOISE_LOOK), (attention.k_proj, NOISE_LOOK), (attention.v_proj, NOISE_READ),
+        (mlp.gate_proj, NOISE_READ), (mlp.up_proj, NOISE_READ),
+    ):  # fmt: skip
+        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * read)
+    for projection in (attention.v_proj, mlp.up_proj):
+        for flag in ("constant", "text", "bos"):
+            projection.weight[:, channels[flag]] = 0
+    for projection, fan_in in ((attention.o_proj, attention.head_dim), (mlp.down_proj, mlp.intermediate_size)):
+        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5)
+        # The norms are linear only while the constant is.
+        projection.weight[channels["constant"]] = 0
+
+
+def _truth(placed, layers, heads) -> pd.DataFrame:
+    parts = {place: PARTS[part] for part, place in placed}
+    rows = []
+    for layer in range(layers):
+        for head in range(heads):
+            part = parts.get((layer, head))
+            rows.append((layer, head, part.role if part else "none", part.name if part else "none"))
+    return pd.DataFrame(rows, columns=["layer", "head", "role", "name"])

@@ -1,0 +1,264 @@
+"""Activation patching as tidy frames: one head at a time (`patch_heads`) or jointly (`patch_edits`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .capture import Capture, capture, check_finite, recombined
+from .edits import ARTIFICIAL, Edit, check_edits
+from .errors import InputError
+from .llava import Llava
+from .memory import pictures_at_once, rows_at_once
+from .prompts import answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
+from .sweep import Values, sweep
+from .trial import Trial
+
+
+def patch_heads(
+    model: Llava,
+    trials: Sequence[Trial],
+    *,
+    source: str = "clean",
+    target: str | Sequence[str] = ("recolored", "erased"),
+    component: str = "z",
+    positions: str | Sequence[int] = "end",
+    heads: Sequence[tuple[int, int]] | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The effect of restoring each head alone from ``source`` in the ``target`` run.
+
+    Args:
+        source: condition that is restored from, or ``"zero"`` / ``"mean"`` (over the trials' target runs).
+        target: condition or conditions that are patched.
+        component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values; ``"value"``, the other way round.
+        positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
+        heads: (layer, head) pairs; all by default.
+        batch_size: the most patched runs in one forward; by default what fits into half of the free memory.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head, role, answer,
+        source_logit, target_logit, patched_logit, effect``. Logits are read at [end]; effect = patched − target logit.
+
+    Raises:
+        InputError: anything that does not exist, before any forward runs; or logits that are not finite.
+    """
+    heads = model.heads() if heads is None else list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    variants = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
+    frame = _patch(model, trials, variants, target, batch_size, progress)
+    layer, head = np.array(heads).T
+    where = frame.columns.get_loc("variant")
+    frame.insert(where, "layer", layer[frame["variant"]])
+    frame.insert(where + 1, "head", head[frame["variant"]])
+    return frame.drop(columns="variant")
+
+
+def patch_edits(
+    model: Llava,
+    trials: Sequence[Trial],
+    variants: Mapping[str, Sequence[Edit]],
+    *,
+    target: str | Sequence[str],
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The effect of patching several heads jointly.
+
+    Args:
+        variants: name → the edits that are made in one run.
+        target, batch_size, progress: as in `patch_heads`.
+
+    Returns:
+        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ in source, component
+        or positions, the column says ``"mixed"``; ``source_logit`` is NaN without a single source picture.
+
+    Raises:
+        InputError: as `patch_heads`.
+    """
+    frame = _patch(model, trials, variants, target, batch_size, progress)
+    frame["variant"] = pd.Categorical.from_codes(frame["variant"], [str(name) for name in variants])
+    return frame
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What `_patch` was asked for, checked; the same for every trial.
+
+    Attributes:
+        conditions: the pictures that are run, sources before targets.
+        targets: the conditions that are patched.
+        variants: the edits made together, per variant.
+        kinds: the (source, component) pairs among the edits.
+        ids: prompt → token ids, (positions,).
+        spots: (trial name, positions as in an edit) → token positions.
+    """
+
+    conditions: list[str]
+    targets: list[str]
+    variants: list[list[Edit]]
+    kinds: list[tuple[str, str]]
+    ids: dict[str, torch.Tensor]
+    spots: dict[tuple[str, str | tuple[int, ...]], list[int]]
+
+    def start(self, trials: Sequence[Trial]) -> int:
+        """The first position that any edit touches in any of the trials."""
+        specifications = {edit.positions for edits in self.variants for edit in edits}
+        return min(self.spots[trial.name, positions][0] for trial in trials for positions in specifications)
+
+
+def _patch(model, trials, variants, target, batch_size, progress):
+    """The frame of `patch_edits`, with variants numbered in the order given."""
+    trials = list(trials)
+    study = _study(model, trials, variants, target)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; use 1 or more, or leave it out")
+
+    blocks = {}
+    passes = 2 if ("mean", "z") in study.kinds else 1
+    with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar, torch.no_grad():
+        for alike in by_length(trials, study.ids):
+            start = study.start(alike)
+            means = _means(model, study, alike, start, bar) if passes == 2 else None
+            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+            for group in chunks(alike, fitting // len(study.conditions)):
+                blocks.update(_patch_group(model, study, group, start, means, batch_size))
+                bar.update(len(group))
+    frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
+    labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
+    return frame.astype(dict.fromkeys(labels, "category"))
+
+
+def _study(model, trials, variants, target):
+    """Check everything that was asked for, before any forward."""
+    check_edits(model, variants)
+    edits = [list(group) for group in variants.values()]
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
+    kinds = list(dict.fromkeys((edit.source, edit.component) for group in edits for edit in group))
+    pictures = [source for source, _ in kinds if source not in ARTIFICIAL]
+    conditions = list(dict.fromkeys([*pictures, *targets]))
+    check_trials(model, trials, conditions)
+
+    ids = prompt_ids(model, trials)
+    specifications = {edit.positions for group in edits for edit in group}
+    spots = {
+        (trial.name, positions): locate(model, trial, positions, ids[trial.prompt]) for trial in trials for positions in specifications
+    }
+    if ("mean", "z") in kinds and specifications != {"end"} and len({len(tokens) for tokens in ids.values()}) > 1:
+        raise InputError("the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time")
+    return _Study(conditions, targets, edits, kinds, ids, spots)
+
+
+def _means(model, study, trials, start, bar):
+    """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
+    total = None
+    fitting = pictures_at_once(model, len(study.ids[trials[0].prompt]), start)
+    for group in chunks(trials, fitting // len(study.targets)):
+        inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
+        z = capture(model, inputs, start, keys=False, queries=False).z
+        sums = [layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for layer in z]
+        total = sums if total is None else [one + other for one, other in zip(total, sums)]
+        bar.update(len(group))
+    return [layer / len(trials) for layer in total]
+
+
+def _patch_group(model, study, trials, start, means, batch_size):
+    """Trial name → its part of the frame, for trials whose captures fit into memory together."""
+    shown = [(trial, condition) for trial in trials for condition in study.conditions]
+    row = {(trial.name, condition): index for index, (trial, condition) in enumerate(shown)}
+    inputs = encode(model, shown)
+    apart = any(component != "z" for _, component in study.kinds)
+    captured = capture(model, inputs, start, keys=apart or start > 0, queries=apart)
+
+    run_of = [(trial, target) for trial in trials for target in study.targets]
+    runs = [row[trial.name, target] for trial, target in run_of]
+    values = {}
+    for source, component in study.kinds:
+        sources = None if source in ARTIFICIAL else torch.tensor([row[trial.name, source] for trial, _ in run_of])
+        values[source, component] = _values(study, captured, source, component, torch.tensor(runs), sources, means)
+
+    tokens = [answer_tokens(model, trial) for trial in trials]
+    # Trials may have differently many answers; the last one is repeated to fill the table.
+    widest = max(map(len, tokens))
+    ids = torch.tensor([(list(answers.values()) + [*answers.values()][-1:] * widest)[:widest] for answers in tokens])
+    patched = sweep(
+        model,
+        captured,
+        runs,
+        study.variants,
+        values,
+        positions=lambda run, edit: study.spots[run_of[run][0].name, edit.positions],
+        answers=ids.repeat_interleave(len(study.targets), dim=0),
+        batch_size=batch_size or rows_at_once(model, captured.length, start),
+    )
+    check_finite(patched, model)
+    patched = patched.unflatten(0, (len(trials), -1)).numpy()
+    unpatched = captured.logits.unflatten(0, (len(trials), -1)).cpu()
+    unpatched = unpatched.gather(-1, ids[:, None].expand(-1, len(study.conditions), -1)).numpy()
+    return {
+        trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], patched[index][..., : len(tokens[index])])
+        for index, trial in enumerate(trials)
+    }
+
+
+def _values(study, captured: Capture, source, component, runs, sources, means):
+    """What edits from ``source`` write in the target runs."""
+    edited = sorted({edit.layer for edits in study.variants for edit in edits if (edit.source, edit.component) == (source, component)})
+    if source == "zero":
+        return Values({layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, torch.zeros_like(runs))
+    if source == "mean":
+        return Values(means, torch.arange(len(runs)) % len(study.targets))
+    if component == "z":
+        return Values(captured.z, sources)
+    pattern_of, values_of = (sources, runs) if component == "pattern" else (runs, sources)
+    return Values({layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}, torch.arange(len(runs)))
+
+
+def _block(study, trial, unpatched, patched):
+    """One trial's part of the frame, from logits (conditions, roles) and (targets, variants, roles)."""
+    n_targets, n_variants, n_roles = patched.shape
+    roles = list(trial.answers)
+    described = [_described(edits) for edits in study.variants]
+    by_condition = dict(zip(study.conditions, unpatched))
+    unknown = np.full(n_roles, np.nan, dtype=np.float32)
+    source_logit = np.stack([by_condition.get(source, unknown) for source, _, _ in described])
+    target_logit = np.stack([by_condition[target] for target in study.targets])[:, None].repeat(n_variants, axis=1)
+
+    def per_variant(values):
+        return np.tile(np.repeat(np.asarray(values), n_roles), n_targets)
+
+    source, component, positions = zip(*described)
+    frame = pd.DataFrame(
+        {
+            "trial": trial.name,
+            "source": per_variant(source),
+            "target": np.repeat(np.asarray(study.targets), n_variants * n_roles),
+            "component": per_variant(component),
+            "positions": per_variant(positions),
+            "variant": per_variant(range(n_variants)),
+            "role": np.tile(np.asarray(roles), n_targets * n_variants),
+            "answer": np.tile(np.asarray([trial.answers[role] for role in roles]), n_targets * n_variants),
+            "source_logit": np.tile(source_logit.ravel(), n_targets),
+            "target_logit": target_logit.ravel(),
+            "patched_logit": patched.ravel(),
+        }
+    )
+    frame["effect"] = frame["patched_logit"] - frame["target_logit"]
+    return frame
+
+
+def _described(edits):
+    """Source, component and positions of a variant, each "mixed" where its edits differ."""
+
+    def common(values):
+        values = set(values)
+        return values.pop() if len(values) == 1 else "mixed"
+
+    positions = (edit.positions if isinstance(edit.positions, str) else str(list(edit.positions)) for edit in edits)
+    return common(edit.source for edit in edits), common(edit.component for edit in edits), common(positions)

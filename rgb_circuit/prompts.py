@@ -1,0 +1,154 @@
+"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made before any forward."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from .errors import InputError
+from .llava import Llava
+from .rgb_game import PALETTE, sample_trials
+from .trial import Trial
+
+POSITIONS = ("end", "all", "image", "text", "tile")
+
+
+def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
+    """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
+
+    Colours are drawn from the palette's words that are one token for the model; each is used equally often in
+    each role, and no tile is used twice before all were used. The first tile is left out: a causal model has
+    nothing to compare it with.
+
+    Args:
+        n: number of trials.
+        seed: the same seed gives the same trials.
+        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`, held fixed.
+
+    Raises:
+        InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
+    """
+    words = model.one_token_words(fixed.get("palette", PALETTE))
+    return sample_trials(words, n, seed, model.grid[0], model.tile_px, **fixed)
+
+
+def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
+    """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
+
+    Checked are unique names, conditions that exist, answers of one token, and a tile that covers exactly one image
+    token: the model's own processor must pass the picture through without resampling or cropping it.
+    """
+    if not trials:
+        raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
+    names = [trial.name for trial in trials]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two trials are named {twice!r}; give each trial its own name")
+    for trial in trials:
+        for condition in conditions:
+            if condition not in trial.images:
+                raise InputError(
+                    f"trial {trial.name!r} has no condition {condition!r}; it has {', '.join(trial.images)}, so use one of these or add the picture"
+                )
+        answer_tokens(model, trial)
+        if trial.tile is not None:
+            _check_tile_is_one_token(model, trial)
+
+
+def answer_tokens(model: Llava, trial: Trial) -> dict[str, int]:
+    """Role → token id of the trial's answers."""
+    return {role: model.token(word, after=trial.prompt) for role, word in trial.answers.items()}
+
+
+def _check_tile_is_one_token(model, trial):
+    rows, columns = model.grid
+    advice = f"draw it with grid={rows} and tile_px={model.tile_px}, or with rgb_trials(model, n)"
+    if trial.grid != rows or rows != columns:
+        raise InputError(
+            f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
+        )
+    image = trial.images["clean"]
+    size = (columns * model.tile_px, rows * model.tile_px)
+    reads = model.processor.image_processor
+    if image.size == size:
+        seen = reads(image, return_tensors="pt")["pixel_values"]
+        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"]
+        if seen.shape == untouched.shape and torch.equal(seen, untouched):
+            return
+    raise InputError(
+        f"a tile of trial {trial.name!r} ({image.size[0] // trial.grid} px) does not cover exactly one image token of {model.name} "
+        f"({model.tile_px} px of a {size[0]} × {size[1]} px picture); {advice}"
+    )
+
+
+def encode(model: Llava, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Tensor]:
+    """Model inputs for some (trial, condition) pairs whose prompts have equally many tokens.
+
+    Returns:
+        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values`` (pairs, channels, height, width).
+    """
+    encoded = model.processor(
+        text=[trial.prompt for trial, _ in shown],
+        images=[trial.images[condition] for trial, condition in shown],
+        return_tensors="pt",
+    )
+    return {name: encoded[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+
+
+def prompt_ids(model: Llava, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
+    """Prompt → its token ids with the image tokens, (positions,)."""
+    one_each = {trial.prompt: trial for trial in trials}
+    return {prompt: encode(model, [(trial, "clean")])["input_ids"][0] for prompt, trial in one_each.items()}
+
+
+def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[list[Trial]]:
+    """The trials in groups whose prompts have equally many tokens, so that none needs padding.
+
+    Args:
+        ids: prompt → token ids, as `prompt_ids` gives them.
+    """
+    groups = {}
+    for trial in trials:
+        groups.setdefault(len(ids[trial.prompt]), []).append(trial)
+    return list(groups.values())
+
+
+def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Consecutive parts of at most ``size`` items, and of one at least."""
+    size = max(1, size)
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids: torch.Tensor) -> list[int]:
+    """The token positions that ``positions`` stands for in one prompt, in order, from 0.
+
+    Args:
+        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image), ``"tile"``
+            (the image token of ``trial.tile``), or a list of ints, where negative ones count from the end.
+        input_ids: (positions,), as `encode` returned them.
+
+    Raises:
+        InputError: an unknown word, an int beyond the prompt, or ``"tile"`` for a trial without one.
+    """
+    length = len(input_ids)
+    image = (input_ids == model.config.image_token_id).nonzero().flatten().tolist()
+    if not isinstance(positions, str):
+        beyond = [index for index in positions if not -length <= index < length]
+        if beyond or not len(positions):
+            raise InputError(f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from {-length} to {length - 1}")
+        return sorted({index % length for index in positions})
+    if positions == "end":
+        return [length - 1]
+    if positions == "all":
+        return list(range(length))
+    if positions == "image":
+        return image
+    if positions == "text":
+        return sorted(set(range(length)) - set(image))
+    if positions == "tile":
+        if trial.tile is None:
+            raise InputError(f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' or 'end'")
+        # A vision tower that keeps its class token puts it first.
+        first = len(image) - model.grid[0] * model.grid[1]
+        return [image[first + trial.tile[0] * model.grid[1] + trial.tile[1]]]
+    raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")

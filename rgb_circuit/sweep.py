@@ -1,0 +1,180 @@
+"""Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
+
+Every edit is the replacement of a head's z at some positions (`Edit`), and every value that is written was captured
+before (`Capture`), so a patched run differs from its target run only from the first edited position and layer on.
+
+1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves them as
+   they were in the target run, so its keys and values serve every variant.
+2. Layers below the first edited one are skipped: their output is the target run's residual stream.
+3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one sequence,
+   all at the same position, under a mask that lets each see the shared prefix and itself. (Speculative decoding calls
+   this tree attention.) One forward over 1,024 tokens patches 1,024 heads.
+4. Any other positions: the variants are rows of a batch, each running on from ``start``.
+
+Equal to a forward per variant up to rounding; see `reference`, which is that loop.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache
+
+from .capture import Capture
+from .edits import Edit
+from .llava import Llava
+
+
+@dataclass(frozen=True)
+class Values:
+    """What edits of one (source, component) write.
+
+    Attributes:
+        z: layer → (rows, kept, head, d_head).
+        row: each target run's row of it, (runs,).
+    """
+
+    z: Mapping[int, torch.Tensor] | Sequence[torch.Tensor]
+    row: torch.Tensor
+
+
+def sweep(
+    model: Llava,
+    captured: Capture,
+    runs: Sequence[int],
+    variants: Sequence[Sequence[Edit]],
+    values: dict[tuple[str, str], Values],
+    positions: Callable[[int, Edit], Sequence[int]],
+    answers: torch.Tensor,
+    batch_size: int,
+) -> torch.Tensor:
+    """Answer logits of every variant of every target run.
+
+    Args:
+        captured: holds the target runs, with keys unless ``captured.start`` is 0.
+        runs: the target runs, as indices into the captured batch.
+        variants: edits that are made together, per variant.
+        values: (source, component) → what edits of that kind write.
+        positions: target run (index into ``runs``), edit → the edit's token positions.
+        answers: token ids to read at [end], (runs, answers).
+        batch_size: the most variants (of all target runs together) in one forward.
+
+    Returns:
+        Logits, float32 on the CPU, (runs, variants, answers).
+    """
+    result = torch.empty(len(runs), len(variants), answers.shape[1])
+    first_layer = [min(edit.layer for edit in edits) for edits in variants]
+    order = sorted(range(len(variants)), key=first_layer.__getitem__)
+    if captured.start == captured.length - 1:
+        size = max(1, batch_size // len(runs))
+        for begin in range(0, len(order), size):
+            chosen = order[begin : begin + size]
+            result[:, chosen] = _side_by_side(model, captured, runs, [variants[index] for index in chosen], values, answers)
+    else:
+        rows = [(run, index) for index in order for run in range(len(runs))]
+        for begin in range(0, len(rows), batch_size):
+            chosen = rows[begin : begin + batch_size]
+            run, index = zip(*chosen)
+            result[list(run), list(index)] = _as_batch(
+                model, captured, runs, [(which, variants[variant]) for which, variant in chosen], values, positions, answers
+            )
+    return result
+
+
+def _side_by_side(model, captured, runs, variants, values, answers):
+    """All variants at [end] as copies of the last token; logits (runs, variants, answers)."""
+    count, prefix, n_runs = len(variants), captured.start, len(runs)
+    first = min(edit.layer for edits in variants for edit in edits)
+    mask = torch.ones(n_runs, 1, count, prefix + count, dtype=torch.bool)
+    mask[..., prefix:] = torch.eye(count, dtype=torch.bool)
+    every_run = torch.arange(n_runs)
+
+    by_layer = {}
+    for copy, edits in enumerate(variants):
+        for edit in edits:
+            by_layer.setdefault(edit.layer, {}).setdefault((edit.source, edit.component), []).append((copy, edit.head))
+    writes = {}
+    for layer, kinds in by_layer.items():
+        parts = []
+        for kind, places in kinds.items():
+            copy, head = torch.tensor(places).T
+            run = every_run.repeat_interleave(len(places))
+            copy, head = copy.repeat(n_runs), head.repeat(n_runs)
+            parts.append((run, copy, head, values[kind].z[layer][values[kind].row[run], 0, head]))
+        writes[layer] = _write(parts)
+
+    entry = captured.entries[first][runs].expand(-1, count, -1)
+    return _forward(
+        model,
+        writes,
+        first,
+        entry,
+        reads=slice(None),
+        answers=answers[:, None].expand(-1, count, -1),
+        past_key_values=_prefix(captured, runs),
+        attention_mask=mask,
+        position_ids=torch.full((n_runs, count), prefix),
+    )
+
+
+def _as_batch(model, captured, runs, rows, values, positions, answers):
+    """(target run, edits) pairs as rows of a batch running on from ``captured.start``; logits (rows, answers)."""
+    run = torch.tensor([which for which, _ in rows])
+    first = min(edit.layer for _, edits in rows for edit in edits)
+    by_layer = {}
+    for row, (which, edits) in enumerate(rows):
+        for edit in edits:
+            place = torch.tensor(positions(which, edit)) - captured.start
+            written = torch.full_like(place, row), place, torch.full_like(place, edit.head)
+            by_layer.setdefault(edit.layer, {}).setdefault((edit.source, edit.component), []).append(written)
+    writes = {}
+    for layer, kinds in by_layer.items():
+        parts = []
+        for kind, places in kinds.items():
+            row, place, head = (torch.cat(part) for part in zip(*places))
+            parts.append((row, place, head, values[kind].z[layer][values[kind].row[run[row]], place, head]))
+        writes[layer] = _write(parts)
+
+    picked = [runs[which] for which in run.tolist()]
+    return _forward(
+        model,
+        writes,
+        first,
+        captured.entries[first][picked],
+        reads=-1,
+        answers=answers[run],
+        past_key_values=_prefix(captured, picked) if captured.start else None,
+        logits_to_keep=1,
+    )
+
+
+@torch.no_grad()
+def _forward(model, writes, first, entry, reads, answers, past_key_values, **inputs):
+    """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made; logits at ``answers``."""
+    layers, heads = model.layers, (model.n_heads, model.d_head)
+    with model.nnsight.trace(inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs):
+        for index, layer in enumerate(layers):
+            if index < first:
+                layer.skip(entry)
+            elif index in writes:
+                into, written = writes[index]
+                z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                z[into] = written.to(z)
+                layer.self_attn.o_proj.input = z.flatten(-2)
+        logits = model.nnsight.output.logits[:, reads].float()
+        logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
+    return logits
+
+
+def _write(parts):
+    """One layer's write: ``into`` = (batch, position, head), each (n,), and the z vectors that go there, (n, d_head)."""
+    into_batch, into_position, into_head, written = (torch.cat(part) for part in zip(*parts))
+    return (into_batch, into_position, into_head), written
+
+
+def _prefix(captured, runs):
+    """The target runs' keys and values before ``captured.start``, as a cache that a forward can go on from."""
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(zip(captured.keys, captured.values)):
+        cache.update(keys[runs, :, : captured.start], values[runs, :, : captured.start], layer)
+    return cache
