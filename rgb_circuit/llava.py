@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -41,8 +41,8 @@ class Llava:
 
     name: str
     revision: str | None
-    nnsight: TransformersModel
-    processor: ProcessorMixin
+    nnsight: TransformersModel = field(repr=False)
+    processor: ProcessorMixin = field(repr=False)
     n_layers: int
     n_heads: int
     n_kv_heads: int
@@ -122,20 +122,30 @@ def load(
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise InputError(f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs")
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
     with _folder(name) as source:
         config = _config(name, source, revision)
         processor = AutoProcessor.from_pretrained(source, revision=revision)
-        wrapped = TransformersModel(
-            source,
-            task="image-text-to-text",
-            processor=processor,
-            revision=revision,
-            device_map=device_map,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            use_safetensors=True,
-            dispatch=True,
-        )
+        try:
+            wrapped = TransformersModel(
+                source,
+                task="image-text-to-text",
+                processor=processor,
+                revision=revision,
+                device_map=device_map,
+                dtype=dtype,
+                attn_implementation=attn_implementation,
+                use_safetensors=True,
+                dispatch=True,
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load the weights of {name!r}; they must be safetensors, for a device and number format that exist here "
+                f"(device_map={device_map!r}, dtype={dtype!r}): {str(error).splitlines()[0]}"
+            ) from error
     text, vision = config.text_config, config.vision_config
     side = vision.image_size // vision.patch_size
     geometry = dict(

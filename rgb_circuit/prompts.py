@@ -28,7 +28,7 @@ def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
     words = model.one_token_words(fixed.get("palette", PALETTE))
-    return sample_trials(words, n, seed, model.grid[0], model.tile_px, **fixed)
+    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed)
 
 
 def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> None:

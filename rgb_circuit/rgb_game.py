@@ -120,7 +120,7 @@ def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
     return place if place != (0, 0) else (grid - 1, grid - 1)
 
 
-def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, **fixed) -> list[Trial]:
+def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, fixed: Mapping[str, object]) -> list[Trial]:
     """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
 
     Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.

@@ -1,0 +1,125 @@
+"""What cannot be done is said in one sentence that names the value and the way out, before any forward."""
+
+import pytest
+import torch
+from transformers import LlavaForConditionalGeneration
+
+import rgb_circuit as rgb
+
+
+@pytest.fixture
+def no_forward(monkeypatch):
+    def forward(*arguments, **options):
+        raise AssertionError("a forward ran before the input was checked")
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", forward)
+
+
+@pytest.fixture(scope="module")
+def trials(grouped):
+    return rgb.rgb_trials(grouped, 2)
+
+
+def changed(trial, **changes):
+    fields = dict(name=trial.name, prompt=trial.prompt, images=trial.images, answers=trial.answers, tile=trial.tile, grid=trial.grid)
+    return rgb.Trial(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        (dict(heads=[(3, 0)]), ["head 3.0", "layers 0 to 2", "heads 0 to 3"]),
+        (dict(heads=[(0, -1)]), ["head 0.-1"]),
+        (dict(heads=[]), ["nothing to patch"]),
+        (dict(target="blurred"), ["blurred", "recolored"]),
+        (dict(target=()), ["target is empty"]),
+        (dict(source="blurred"), ["blurred", "clean"]),
+        (dict(component="key"), ["'key'", "'pattern'"]),
+        (dict(component="pattern", source="zero"), ["'zero'", "'z'"]),
+        (dict(positions="middle"), ["'middle'", "'end'", "ints"]),
+        (dict(positions=[0, 99]), ["99", "53 tokens"]),
+        (dict(positions=[]), ["[]", "ints"]),
+        (dict(batch_size=0), ["batch_size is 0"]),
+    ],
+)
+def test_patch_heads(grouped, trials, no_forward, options, parts):
+    with pytest.raises(rgb.InputError) as error:
+        rgb.patch_heads(grouped, trials, **options)
+    assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+@pytest.mark.parametrize(
+    "variants, parts",
+    [
+        ({}, ["nothing to patch"]),
+        ({"empty": []}, ["'empty'", "no edit"]),
+        ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice"]),
+        ({"far": [rgb.Edit(0, 9)]}, ["0.9"]),
+    ],
+)
+def test_patch_edits(grouped, trials, no_forward, variants, parts):
+    with pytest.raises(rgb.InputError) as error:
+        rgb.patch_edits(grouped, trials, variants, target="erased")
+    assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+def test_trials(grouped, trials, no_forward):
+    first = trials[0]
+    two = {"clean": first.images["clean"], "erased": first.images["erased"]}
+    large = {name: image.resize((48, 48)) for name, image in first.images.items()}
+    refused = {
+        "no trials": [],
+        first.name: [first, first],
+        "'recolored'": [changed(first, images=two)],
+        "'mauve'": [changed(first, answers={"odd": "mauve"})],
+        "2 tokens": [changed(first, answers={"odd": "odd color"})],
+        "24 × 24": [rgb.rgb_trial()],
+        "8 px": [changed(first, images=large)],
+    }
+    for part, given in refused.items():
+        with pytest.raises(rgb.InputError) as error:
+            rgb.patch_heads(grouped, given)
+        assert part in str(error.value), str(error.value)
+
+
+def test_a_tile_is_needed_for_tile_positions(grouped, trials, no_forward):
+    with pytest.raises(rgb.InputError, match="no tile"):
+        rgb.patch_heads(grouped, [changed(trials[0], tile=None, grid=None)], positions="tile")
+
+
+def test_pictures_without_a_tile_may_have_any_size(grouped, trials):
+    first = trials[0]
+    images = {name: image.resize((50, 40)) for name, image in first.images.items()}
+    frame = rgb.patch_heads(grouped, [changed(first, images=images, tile=None, grid=None)], progress=False)
+    assert frame["effect"].notna().all()
+
+
+def test_samples(grouped):
+    with pytest.raises(rgb.InputError, match="n is 0"):
+        rgb.rgb_trials(grouped, 0)
+    with pytest.raises(rgb.InputError, match="cannot fix grid"):
+        rgb.rgb_trials(grouped, 1, grid=8)
+    with pytest.raises(rgb.InputError, match="mauve"):
+        rgb.rgb_trials(grouped, 1, odd="mauve")
+    with pytest.raises(rgb.InputError, match="colours are to be drawn"):
+        rgb.rgb_trials(grouped, 1, palette={"red": (255, 0, 0), "blue": (0, 0, 255)})
+
+
+def test_the_mean_needs_prompts_of_equal_length(grouped, trials):
+    longer = changed(trials[1], prompt=trials[1].prompt.replace("one word", "one one word"))
+    with pytest.raises(rgb.InputError, match="mean over trials needs prompts of equal length"):
+        rgb.patch_heads(grouped, [trials[0], longer], source="mean", positions="all")
+    assert len(rgb.patch_heads(grouped, [trials[0], longer], source="mean", progress=False))
+
+
+def test_logits_that_are_not_finite(grouped, trials):
+    weight = grouped.nnsight._module.lm_head.weight
+    before = weight[5, 0].item()
+    with torch.no_grad():
+        weight[5, 0] = torch.inf
+    try:
+        with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
+            rgb.patch_heads(grouped, trials)
+    finally:
+        with torch.no_grad():
+            weight[5, 0] = before

@@ -1,0 +1,115 @@
+"""Loading: geometry, the checks that a head is what we take it for, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
+
+import rgb_circuit as rgb
+from rgb_circuit.prompts import encode
+from rgb_circuit.rgb_game import PALETTE
+
+
+def test_geometry_comes_from_the_configuration(model):
+    text = model.config.text_config
+    assert (model.n_layers, model.n_heads, model.n_kv_heads, model.d_head) == (
+        text.num_hidden_layers,
+        text.num_attention_heads,
+        text.num_key_value_heads,
+        text.head_dim,
+    )
+    assert model.grid == (6, 6) and model.tile_px == 4
+    assert len(model.heads()) == model.n_layers * model.n_heads
+
+
+def test_the_model_is_hugging_faces_own(grouped):
+    assert type(grouped.nnsight._module) is LlavaForConditionalGeneration
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    inputs = encode(grouped, [(trial, "clean")])
+    with torch.no_grad():
+        bare = LlavaForConditionalGeneration.from_pretrained(grouped.name)(**inputs).logits[0, -1]
+    played = rgb.play(grouped, [trial], ["clean"], progress=False)
+    assert played["logit_odd"][0] == pytest.approx(float(bare[grouped.token(trial.answers["odd"], trial.prompt)]), abs=1e-5)
+
+
+def test_answers_are_single_tokens_in_the_models_own_form(grouped):
+    prompt = rgb.rgb_trial().prompt
+    assert grouped.one_token_words([*PALETTE, "mauve"]) == list(PALETTE)
+    assert grouped.processor.tokenizer.decode([grouped.token("red", prompt)]) == "red"
+    with pytest.raises(rgb.InputError, match="'mauve'.*vocabulary"):
+        grouped.token("mauve", prompt)
+    with pytest.raises(rgb.InputError, match="'odd color' is 2 tokens"):
+        grouped.token("odd color", prompt)
+
+
+def test_half_precision_loads_and_reports_effects_in_float32(random_folder):
+    model = rgb.load(str(random_folder["grouped"]), dtype="bfloat16")
+    assert model.dtype is torch.bfloat16
+    frame = rgb.patch_heads(model, rgb.rgb_trials(model, 1), progress=False)
+    assert frame["effect"].dtype == "float32"
+
+
+def test_what_is_no_llava_is_refused(tmp_path):
+    BertModel(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8)).save_pretrained(tmp_path)
+    with pytest.raises(rgb.InputError, match="'bert' model, not a LLaVA"):
+        rgb.load(str(tmp_path))
+
+
+def test_a_missing_model_is_refused(tmp_path):
+    with pytest.raises(rgb.InputError, match="cannot read a model at .*nowhere.*toy, planted"):
+        rgb.load(str(tmp_path / "nowhere"))
+
+
+def test_attention_that_takes_no_mask_is_refused():
+    with pytest.raises(rgb.InputError, match="flash_attention_2.*'sdpa' or 'eager'"):
+        rgb.load("toy", attn_implementation="flash_attention_2")
+
+
+def test_a_number_format_or_device_that_does_not_exist_is_refused():
+    with pytest.raises(rgb.InputError, match="float99.*'float32'"):
+        rgb.load("toy", dtype="float99")
+    if not torch.cuda.is_available():
+        with pytest.raises(rgb.InputError, match="'cuda'.*no GPU.*'cpu'"):
+            rgb.load("toy", device_map="cuda")
+
+
+def test_weights_that_are_not_finite_are_refused(random_folder, tmp_path):
+    model = LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"])
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = torch.nan
+    shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(rgb.InputError, match="not finite"):
+        rgb.load(str(tmp_path))
+
+
+def test_heads_that_do_nothing_are_refused(random_folder, tmp_path):
+    model = LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"])
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+    shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(rgb.InputError, match="zeroing every head leaves its logits unchanged"):
+        rgb.load(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(random_folder, tmp_path):
+    shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"]).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(rgb.InputError, match="safetensors"):
+        rgb.load(str(tmp_path))
+
+
+def test_code_in_a_model_repository_is_not_run(random_folder, tmp_path):
+    shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
+    marker = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Evil", "AutoModelForImageTextToText": "evil.Evil"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rgb.load(str(tmp_path))
+    assert not marker.exists()
