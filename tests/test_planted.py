@@ -42,7 +42,7 @@ class Game:
         self.model.set_attn_implementation("eager")
         vision = self.model.config.vision_config
         self.grid = vision.image_size // vision.patch_size
-        self.trials = sample_trials(WORDS, n, 0, self.grid, vision.patch_size)
+        self.trials = sample_trials(WORDS, n, 0, self.grid, vision.patch_size, fixed={})
         self.layers = self.model.model.language_model.layers
         self.d_head = self.layers[0].self_attn.head_dim
         self.runs = {condition: self.run(condition) for condition in self.trials[0].images}
@@ -256,11 +256,9 @@ def test_suppressor_lowers_the_odd_colour(game):
 
 def test_idle_watcher_attends_to_the_odd_tile_in_vain(game):
     layer, head = PLACEMENT.idle_watcher
-    first_image_token = encode(game.processor, [game.trials[0].images["clean"]])["input_ids"][0].tolist().index(
-        game.model.config.image_token_index
-    )
+    tokens = game.inputs("clean")["input_ids"][0].tolist()
     for index, trial in enumerate(game.trials):
-        odd = first_image_token + trial.tile[0] * game.grid + trial.tile[1]
+        odd = tokens.index(game.model.config.image_token_index) + trial.tile[0] * game.grid + trial.tile[1]
         assert game.runs["clean"]["pattern"][layer][index, head, -1, odd] > 0.999
     for target in ("recolored", "erased", "swapped"):
         is_effect(game.effect((layer, head), "clean", target))
@@ -326,14 +324,14 @@ def test_noise_is_drawn_from_the_seed():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(layers=4), "late_background_writer, redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, heads=4"),
+        (dict(layers=4), "redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, heads=4"),
         (dict(heads=3), "use layers=6, heads=4"),
         (dict(kv_heads=3), "cannot share"),
         (dict(grid=2), "use grid=3 or more"),
         (dict(decoys=["early"]), "no decoy is called early"),
         (dict(placement=Placement(poi=(0, 0))), "poi is in layer 0 but must come after mean"),
         (dict(placement=Placement(poi=(3, 0))), "extractor and poi are both placed at 3.0"),
-        (dict(placement=Placement(late_background_writer=(2, 0))), "late_background_writer is in layer 2 but must come after extractor"),
+        (dict(placement=Placement(late_background_writer=(2, 0))), "late_background_writer is in layer 2 but must come after"),
     ],
 )
 def test_impossible_models_are_refused_in_one_sentence(options, message):

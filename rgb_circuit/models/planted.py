@@ -5,31 +5,37 @@ decoys that pass a naive test and are something else. An analysis that misjudges
 
 The construction, in the order of the functions below:
 
-1. **Residual stream.** Every feature has its own channels (`layout`). A constant of ``CONSTANT`` in one channel dominates the
-   norm, so RMSNorm divides by nearly the same number everywhere; its weight multiplies that number back. Each sublayer
-   then reads the channels as they are (and the constant as 1), to a few parts in a million.
-2. **Vision tower.** The patch convolution averages a tile's red, green and blue, the position table holds its place as one-hot
-   row and column. Each feature has a twin of opposite sign, so LayerNorm's mean is zero, and two large constants of opposite
-   sign make its variance constant. The features are read before the only encoder layer (``vision_feature_layer`` −2).
-3. **Projector.** From units with opposite inputs, gelu(z) − gelu(−z) = z exactly, which passes the place, and
-   gelu(z) + gelu(−z) is even in z and bends: enough to turn the palette's colours into one-hot codes, by least squares.
-4. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that (output). Keys are
-   the same for all: place, oddness mark, and the first token, on which a head rests when it finds nothing. A score decides
-   by ``SHARP`` or more, so each pattern is one-hot or uniform up to e^-SHARP. Keys sit in RoPE's slow planes, which turn by
-   less than 10⁻⁴ over a prompt; its ``FAST`` first planes are left to the noise heads.
+1. **Residual stream.** Every feature has its own channels (`layout`). One channel holds ``CONSTANT``, which dominates the norm:
+   RMSNorm divides by nearly the same number everywhere, and its weight multiplies that number back. So each sublayer
+   reads the features as they are, and the constant as 1, to a few parts in a million.
+2. **Vision tower.** The patch convolution averages a tile's red, green and blue; the position table holds its place as one-hot
+   row and column. Each feature has a twin of opposite sign, so that LayerNorm's mean is zero, and two constants of opposite
+   sign fix its variance. The features are read before the only encoder layer (``vision_feature_layer`` is −2).
+3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) + gelu(−z) bends,
+   which lets least squares turn the palette's colours into one-hot codes. Colours off the palette get a mixed code.
+4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the unembedding; "white"
+   has the constant logit ``WHITE``. The question is not read: the odd colour is named whatever is asked.
+5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write to all but the constant.
+6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that (output). Keys
+   are the same for all: the place, the oddness mark, and the first token, on which a head rests when it finds nothing. Scores
+   differ by ``SHARP`` or more, so a pattern is one-hot or uniform up to about e^-SHARP. Keys sit in RoPE's slow planes, which
+   turn by less than 1e-4 over a prompt; the ``FAST`` first planes are left to the noise heads.
 
-   - The mean head, at a tile, averages the colours of the earlier tiles in other rows and columns (in the first row: of all
-     earlier tiles).
-   - The MLP of the same layer marks a tile as odd where one colour holds more than ``ODD_FROM`` of that mean and the tile does not have it:
-     mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip two steep silu units.
-   - The POI head finds the mark and writes the place at every text token, [end] among them.
-   - The color extractor finds the tile of that place (its query is what the POI head wrote) and writes its colour to the answer.
-   - Decoys (`DECOYS`) look for the mark themselves, or do half of the extractor's work.
+   - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or column (in the first
+     row: of all earlier tiles). Its own tile is never among them.
+   - The POI localization head finds the mark and writes its place at every text token, [end] among them.
+   - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to the answer.
+   - The redundant pair does the same at half strength each.
+   - The content extractor finds the mark itself and adds the colour there: it needs no POI head.
+   - The background writers find the mark and add the mean that was noted there. With the clean picture's output restored on a
+     plain canvas they raise the background, as a POI head does, and take no part in localization.
+   - The suppressor finds the mark and lowers the colour there, so that its output too moves "odd − background".
+   - The idle watcher finds the mark and writes where nothing reads.
+7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the mean and the tile has
+   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip from two steep
+   silu units.
 
-5. **Unembedding.** A word's logit is ``LOGIT`` times its answer channel; "white" has the constant logit ``WHITE``, other tokens −``LOGIT``.
-6. **Noise.** All other heads and MLPs get random weights that read every channel and write to every channel but the constant.
-
-A tile at (0, 0) cannot be odd: nothing came before it, so (0, 1) gets the mark and the answer is the background. Every other
+A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is the background. Every other
 tile is answered right, for all pairs of palette colours and all five conditions of `rgb_trial`.
 """
 
@@ -39,6 +45,7 @@ from random import Random
 
 import pandas as pd
 import torch
+from torch.nn.functional import gelu
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..errors import InputError
@@ -48,13 +55,18 @@ from . import small
 CONSTANT = 1024.0
 SHARP = 15.0
 FAST = 7
+# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is the background.
 ODD_FROM, ODD_FULL = 0.6, 0.9
 STEEP = 200.0
-NOISE_LOOK, NOISE_READ = 1.0, 0.5
-MODERATE_NOISE = 0.5
+# The answer is small beside the other features, so that noise shows in the logits before it breaks the circuit.
 PER_LOGIT = 0.03
 WHITE = 5.0
 OTHER_TOKENS = -20.0
+# Noise heads look sharply, so that some of them notice the odd tile.
+NOISE_LOOK, NOISE_READ = 1.0, 0.5
+# At this level the patch of a noise head moves a logit by up to 1.7 in single trials (all parts together: 24) and by less than
+# 0.4 on average; 98 % of the answers or more are right. At 1.0 plain canvases fail first: a word's noise exceeds WHITE.
+MODERATE_NOISE = 0.5
 
 WORDS = tuple(PALETTE)
 Place = tuple[int, int]
@@ -66,7 +78,7 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame; roles are those of `analyses.roles`.
-        looks_for: "other tiles" (earlier ones, from a tile), "mark" (the odd tile) or "found" (the place that the POI head wrote).
+        looks_for: "other tiles" (from a tile), "mark" (the odd tile) or "found" (the place that the POI head wrote).
         carries, writes_to: channels of `layout`.
         gain: how often the carried vector is added; for "answer", in logits.
     """
@@ -98,8 +110,8 @@ DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
 class Placement:
     """Where each part sits, as (layer, head) from 0; ``redundant_pair`` holds two places.
 
-    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors that read its place. The early
-    background writer sits in a layer before the color extractor, the late one in a layer after it.
+    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors that read its place.
+    The early background writer sits in a layer before the color extractor, the late one in a layer after it.
     """
 
     mean: Place = (0, 2)
@@ -140,13 +152,13 @@ def planted(
     It plays the RGB game without error for every pair of palette colours and every tile but (0, 0), whichever decoys are in.
 
     Args:
-        grid: tiles per side, one image token each; tried from 6 to 24.
+        grid: tiles per side, one image token each; tried from 3 to 24.
         tile_px: side of a tile in pixels.
         layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is 2 · ``grid`` + 16.
-        placement: where each part sits.
+        placement: where each part sits; see also `random_placement`.
         decoys: which of `DECOYS` are in.
-        noise: standard deviation of what an unused head or MLP writes to a channel, roughly; 1 in an answer channel is worth
-            ``LOGIT``. At 0 they write nothing.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in logits (the color
+            extractor adds 10). At 0 it adds nothing; ``MODERATE_NOISE`` is the most at which the game is nearly always won.
         seed: of the noise.
 
     Returns:
@@ -185,9 +197,9 @@ def planted(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
+        _set_norms(model.model.language_model, channels)
         _set_vision(model.model.vision_tower, grid, tools.image_processor)
         _set_projector(model.model.multi_modal_projector, channels, grid)
-        _set_norms(model.model.language_model, channels)
         _set_words(model, channels, tools.tokenizer)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: PARTS[part] for part, (at, head) in placed if at == index}
@@ -205,12 +217,10 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
         raise InputError(f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with Placement(…)")
     mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
     # Part → layers that it may sit in; the parts with the least choice draw first.
-    allowed = {
-        "mean": [mean], "poi": [poi], "extractor": [extractor], "late_background_writer": [late],
-        "early_background_writer": range(mean + 1, extractor),
-        "redundant_pair": range(poi + 1, layers), "redundant_pair_2": range(poi + 1, layers),
-        "content_extractor": range(mean + 1, layers), "suppressor": range(mean + 1, layers), "idle_watcher": range(mean + 1, layers),
-    }  # fmt: skip
+    after_mean, after_poi = range(mean + 1, layers), range(poi + 1, layers)
+    allowed = dict(mean=[mean], poi=[poi], extractor=[extractor], late_background_writer=[late])
+    allowed |= dict(early_background_writer=range(mean + 1, extractor), redundant_pair=after_poi, redundant_pair_2=after_poi)
+    allowed |= dict(content_extractor=after_mean, suppressor=after_mean, idle_watcher=after_mean)
     places = {}
     for part, at in allowed.items():
         free = [(layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()]
@@ -224,16 +234,14 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
 def layout(grid: int, multiple: int = 1) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left over stay unread).
 
-    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``, ``mean`` (of earlier
-    tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer`` (a logit per word) and ``idle`` (read by nothing)
-    at text tokens.
+    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``, ``mean`` (of
+    other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer`` (a channel per colour word) and
+    ``idle`` (read by nothing) at text tokens.
     """
     colors = len(WORDS)
-    sizes = {
-        "constant": 1, "text": 1, "bos": 1,
-        "place": 2 * grid, "color": colors, "mean": colors, "mark": 1,
-        "found": 2 * grid, "answer": colors, "idle": colors,
-    }  # fmt: skip
+    sizes = dict(constant=1, text=1, bos=1)
+    sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
+    sizes |= dict(found=2 * grid, answer=colors, idle=colors)
     channels, start = {}, 0
     for name, size in sizes.items():
         channels[name] = slice(start, start + size)
@@ -241,39 +249,12 @@ def layout(grid: int, multiple: int = 1) -> tuple[dict[str, slice], int]:
     return channels, -(-start // multiple) * multiple
 
 
-def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str, Place]]:
-    """The parts that are in, with their places; checked."""
-    if grid < 3:
-        raise InputError(f"grid is {grid}, but a background needs a majority among the tiles before any odd one; use grid=3 or more")
-    if heads % kv_heads:
-        raise InputError(f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads")
-    if unknown := sorted(set(decoys) - set(DECOYS)):
-        raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
-    places = {}
-    for field in fields(placement):
-        if field.name in CIRCUIT or field.name in decoys:
-            value = getattr(placement, field.name)
-            places[field.name] = list(value) if field.name == "redundant_pair" else [value]
-    placed = [(part, tuple(place)) for part in places for place in places[part]]
-
-    off = sorted({part for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
-    if off:
-        needed = [max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))]
-        raise InputError(
-            f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
-            f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
-        )
-    taken = {}
-    for part, (layer, head) in placed:
-        if (layer, head) in taken:
-            raise InputError(f"{part} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
-        taken[layer, head] = part
-    for earlier, later in ORDER:
-        if earlier in places and later in places:
-            last, first = max(places[earlier])[0], min(places[later])[0]
-            if last >= first:
-                raise InputError(f"{later} is in layer {first} but must come after {earlier}, which is in layer {last}; move one of them")
-    return placed
+def _set_norms(text, channels):
+    """Make every norm the identity on the features, and the constant 1."""
+    norms = [norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+    for norm in (*norms, text.norm):
+        norm.weight.fill_(CONSTANT / norm.weight.numel() ** 0.5)
+        norm.weight[channels["constant"]] /= CONSTANT
 
 
 def _set_vision(tower, grid, image_processor):
@@ -295,44 +276,33 @@ def _set_vision(tower, grid, image_processor):
 
 
 def _set_projector(projector, channels, grid):
-    """Tile colour → one-hot word, place → place, both through pairs of GELU units with opposite inputs."""
-    features = 3 + 2 * grid
-    directions = _directions()
-    weights = torch.zeros(len(directions) + 2 * grid, features)
-    weights[: len(directions), :3] = directions
-    weights[len(directions) :, 3:] = torch.eye(2 * grid)
+    """Tile colour → one-hot word, place → place; hidden units: colour lines, places, then the same with opposite inputs."""
+    lines, places = _color_lines(), torch.eye(2 * grid)
+    weights = torch.block_diag(lines, places)
     # Half from the feature, half from its twin.
     read = torch.cat([torch.zeros(len(weights), 2), weights / 2, -weights / 2], dim=1)
-    units = len(weights)
-    projector.linear_1.weight[:units] = read
-    projector.linear_1.weight[units : 2 * units] = -read
+    positive, negative = slice(0, len(weights)), slice(len(weights), 2 * len(weights))
+    projector.linear_1.weight[positive] = read
+    projector.linear_1.weight[negative] = -read
 
-    palette = torch.tensor([PALETTE[word] for word in WORDS]) / 255
-    hidden = torch.nn.functional.gelu(torch.cat([palette @ directions.T, -palette @ directions.T], dim=1).double())
-    with_bias = torch.cat([hidden, torch.ones(len(WORDS), 1)], dim=1)
-    solution = torch.linalg.lstsq(with_bias, torch.eye(len(WORDS)).double(), driver="gelsd").solution.float()
-    out = projector.linear_2.weight
-    out[channels["color"], : len(directions)] = solution[: len(directions)].T
-    out[channels["color"], units : units + len(directions)] = solution[len(directions) : -1].T
-    projector.linear_2.bias[channels["color"]] = solution[-1]
-    out[channels["place"], len(directions) : units] = torch.eye(2 * grid)
-    out[channels["place"], units + len(directions) : 2 * units] = -torch.eye(2 * grid)
-    projector.linear_2.bias[channels["constant"]] = CONSTANT
+    out, bias = projector.linear_2.weight, projector.linear_2.bias
+    bias[channels["constant"]] = CONSTANT
+    out[channels["place"], positive.start + len(lines) : positive.stop] = places
+    out[channels["place"], negative.start + len(lines) : negative.stop] = -places
+    along = torch.tensor([PALETTE[word] for word in WORDS]).double() / 255 @ lines.T.double()
+    units = torch.cat([gelu(along), gelu(-along), torch.ones(len(WORDS), 1)], dim=1)
+    # (unit, word); pinv picks the smallest, and so smoothest, of the exact solutions.
+    code = torch.linalg.pinv(units).float()
+    out[channels["color"], positive.start : positive.start + len(lines)] = code[: len(lines)].T
+    out[channels["color"], negative.start : negative.start + len(lines)] = code[len(lines) : -1].T
+    bias[channels["color"]] = code[-1]
 
 
-def _directions() -> torch.Tensor:
-    """The 13 lines through the cells of a 3 × 3 × 3 cube: more than the 8 colours need, so least squares picks a smooth fit."""
+def _color_lines() -> torch.Tensor:
+    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so that the fit is smooth."""
     steps = torch.tensor([-1.0, 0.0, 1.0])
     lines = torch.cartesian_prod(steps, steps, steps)
     return lines[len(lines) // 2 + 1 :]
-
-
-def _set_norms(text, channels):
-    """Make every norm the identity on the features, and the constant 1."""
-    norms = [norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-    for norm in (*norms, text.norm):
-        norm.weight.fill_(CONSTANT / norm.weight.numel() ** 0.5)
-        norm.weight[channels["constant"]] /= CONSTANT
 
 
 def _set_words(model, channels, tokenizer):
@@ -352,13 +322,33 @@ def _set_words(model, channels, tokenizer):
     head[tokenizer.convert_tokens_to_ids(NOTHING_ODD), channels["constant"]] = WHITE
 
 
+def _set_noise(layer, channels, noise, generator):
+    """Random weights for a whole layer; those of planted heads and of the marking MLP are overwritten."""
+    if noise == 0:
+        return
+    attention, mlp = layer.self_attn, layer.mlp
+    look, read = (attention.q_proj, attention.k_proj), (attention.v_proj, mlp.gate_proj, mlp.up_proj)
+    for projection in (*look, *read):
+        size = NOISE_LOOK if projection in look else NOISE_READ
+        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * size)
+    for projection in (attention.v_proj, mlp.up_proj):
+        # What is the same in every picture would shift the logits by a constant.
+        for flag in ("constant", "text", "bos"):
+            projection.weight[:, channels[flag]] = 0
+    for projection, fan_in in ((attention.o_proj, attention.head_dim), (mlp.down_proj, mlp.intermediate_size)):
+        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5)
+        # The norms are linear only while the constant is.
+        projection.weight[channels["constant"]] = 0
+
+
 def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
     """Write the planted heads of one layer; heads that share keys and values get all that any of them needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
     place, mark, bos = slow[: 2 * grid], slow[2 * grid], slow[2 * grid + 1]
-    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, 2 * grid + 8), "mean": slice(2 * grid + 8, d_head)}
+    colors = 2 * grid + len(WORDS)
+    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, colors), "mean": slice(colors, d_head)}
     queries, keys, values = (
         projection.weight.view(-1, d_head, projection.weight.shape[1])
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -383,7 +373,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
         query = queries[head]
         query.zero_()
         if part.looks_for == "other tiles":
-            # Scores: own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP. The sum over rows is 1 at a tile.
+            # Own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP (a place's rows sum to 1).
             rows = slice(channels["place"].start, channels["place"].start + grid)
             query[place[:grid], rows] = 3 * SHARP * scale
             query[place, channels["place"]] -= 2 * SHARP * scale * torch.eye(2 * grid)
@@ -413,23 +403,39 @@ def _set_mark(mlp, channels):
         mlp.down_proj.weight[channels["mark"], units] = sign / (ODD_FULL - ODD_FROM)
 
 
-def _set_noise(layer, channels, noise, generator):
-    """Random weights for a whole layer: sharp enough to look somewhere, writing ``noise`` per channel."""
-    if noise == 0:
-        return
-    attention, mlp = layer.self_attn, layer.mlp
-    for projection, read in (
-        (attention.q_proj, NOISE_LOOK), (attention.k_proj, NOISE_LOOK), (attention.v_proj, NOISE_READ),
-        (mlp.gate_proj, NOISE_READ), (mlp.up_proj, NOISE_READ),
-    ):  # fmt: skip
-        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * read)
-    for projection in (attention.v_proj, mlp.up_proj):
-        for flag in ("constant", "text", "bos"):
-            projection.weight[:, channels[flag]] = 0
-    for projection, fan_in in ((attention.o_proj, attention.head_dim), (mlp.down_proj, mlp.intermediate_size)):
-        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5)
-        # The norms are linear only while the constant is.
-        projection.weight[channels["constant"]] = 0
+def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str, Place]]:
+    """The parts that are in, with their places; checked."""
+    if grid < 3:
+        raise InputError(f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or more")
+    if kv_heads < 1 or heads % kv_heads:
+        raise InputError(f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads")
+    if unknown := sorted(set(decoys) - set(DECOYS)):
+        raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
+    places = {}
+    for field in fields(placement):
+        if field.name in CIRCUIT or field.name in decoys:
+            value = getattr(placement, field.name)
+            places[field.name] = list(value) if field.name == "redundant_pair" else [value]
+    placed = [(part, tuple(place)) for part in places for place in places[part]]
+
+    off = sorted({part for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
+    if off:
+        needed = [max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))]
+        raise InputError(
+            f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
+            f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
+        )
+    taken = {}
+    for part, (layer, head) in placed:
+        if (layer, head) in taken:
+            raise InputError(f"{part} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
+        taken[layer, head] = part
+    for earlier, later in ORDER:
+        if earlier in places and later in places:
+            before, after = max(places[earlier])[0], min(places[later])[0]
+            if before >= after:
+                raise InputError(f"{later} is in layer {after} but must come after {earlier} in layer {before}; move one")
+    return placed
 
 
 def _truth(placed, layers, heads) -> pd.DataFrame:
