@@ -5,9 +5,11 @@ import torch
 
 from .llava import Llava
 
-# Beyond these, a forward gains nothing and loses the layers that smaller ones can skip.
-MOST_PICTURES = 64
-MOST_ROWS = 256
+# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache.
+MOST_TOKENS = {"cpu": 2560, "cuda": 32768}
+
+# Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
+MOST_SIDE_BY_SIDE = 256
 
 
 def pictures_at_once(model: Llava, length: int, start: int) -> int:
@@ -16,17 +18,21 @@ def pictures_at_once(model: Llava, length: int, start: int) -> int:
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
     needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    return _fit(model, needed, MOST_PICTURES)
+    return _fit(model, needed, most=_most_tokens(model) // length)
 
 
 def rows_at_once(model: Llava, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start
-    needed = kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_ROWS)
+    needed = kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_SIDE_BY_SIDE)
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
-    return _fit(model, needed, MOST_ROWS)
+    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept)
+
+
+def _most_tokens(model):
+    return MOST_TOKENS.get(model.nnsight.device.type, MOST_TOKENS["cuda"])
 
 
 def _position_bytes(model):

@@ -3,7 +3,7 @@
 Slow, and here only so that `sweep` has something to agree with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -25,8 +25,21 @@ def patched_logits(model: Llava, trial: Trial, target: str, edits: Sequence[Edit
     for edit in edits:
         places = locate(model, trial, edit.positions, inputs["input_ids"][0])
         writes.setdefault(edit.layer, []).append((edit.head, places, _restored(model, trial, target, edit, trials)[places]))
+    return patched_forward(model, inputs, writes)
+
+
+@torch.no_grad()
+def patched_forward(
+    model: Llava, inputs: Mapping[str, torch.Tensor], writes: Mapping[int, Sequence[tuple[int, list[int], torch.Tensor]]]
+) -> torch.Tensor:
+    """Logits at [end] of one full forward, (vocabulary,).
+
+    Args:
+        inputs: one picture's, as `prompts.encode` makes them.
+        writes: layer → (head, positions, z vectors (positions, d_head)) that are put in place.
+    """
     layers, heads = model.layers, (model.n_heads, model.d_head)
-    with model.nnsight.trace(**inputs):
+    with model.nnsight.trace(**inputs, logits_to_keep=1):
         for index, layer in enumerate(layers):
             if index in writes:
                 z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
