@@ -85,8 +85,9 @@ def _side_by_side(model, captured, runs, variants, values, answers):
     """All variants at [end] as copies of the last token; logits (runs, variants, answers)."""
     count, prefix, n_runs = len(variants), captured.start, len(runs)
     first = min(edit.layer for edits in variants for edit in edits)
-    mask = torch.ones(n_runs, 1, count, prefix + count, dtype=torch.bool)
-    mask[..., prefix:] = torch.eye(count, dtype=torch.bool)
+    # A mask that is added to the scores: eager attention would add a Boolean one as zeros and ones.
+    mask = torch.zeros(n_runs, 1, count, prefix + count, dtype=model.dtype)
+    mask[..., prefix:].masked_fill_(~torch.eye(count, dtype=torch.bool), torch.finfo(model.dtype).min)
     every_run = torch.arange(n_runs)
 
     by_layer = {}

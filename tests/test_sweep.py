@@ -1,0 +1,101 @@
+"""The fast paths would not pass if they were wrong, and rounding is all that half precision changes."""
+
+import numpy as np
+import pytest
+import torch
+
+import rgb_circuit as rgb
+from rgb_circuit import reference, sweep
+from rgb_circuit.prompts import answer_tokens
+
+
+def largest_error(model, trial, positions):
+    """Between `patch_heads` and the loop, over all heads and answers."""
+    frame = rgb.patch_heads(model, [trial], target="erased", positions=positions, progress=False)
+    tokens = list(answer_tokens(model, trial).values())
+    loop = [
+        reference.patched_logits(model, trial, "erased", [rgb.Edit(layer, head, positions=positions)])[tokens].cpu().numpy()
+        for layer, head in model.heads()
+    ]
+    return float(np.abs(frame["patched_logit"].to_numpy() - np.concatenate(loop)).max())
+
+
+def see_everything(inputs):
+    inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
+
+
+def see_no_prefix(inputs):
+    inputs["attention_mask"][..., 0] = -1e9
+
+
+def one_position_on(inputs):
+    inputs["position_ids"] = inputs["position_ids"] + 7
+
+
+def positions_in_a_row(inputs):
+    inputs["position_ids"] = inputs["position_ids"] + torch.arange(inputs["position_ids"].shape[1])
+
+
+def next_head(inputs):
+    for layer, ((batch, position, head), values) in inputs["writes"].items():
+        inputs["writes"][layer] = (batch, position, head.roll(1)), values
+
+
+def next_row(inputs):
+    for layer, ((batch, position, head), values) in inputs["writes"].items():
+        inputs["writes"][layer] = (batch.roll(1), position.roll(1), head), values
+
+
+def no_write(inputs):
+    inputs["writes"].clear()
+
+
+def one_layer_late(inputs):
+    inputs["first"] = min(inputs["first"] + 1, 2)
+
+
+MUTATIONS = {
+    "end": [see_everything, see_no_prefix, one_position_on, positions_in_a_row, next_head, next_row, no_write, one_layer_late],
+    "all": [next_head, next_row, no_write, one_layer_late],
+    "text": [next_head, next_row, no_write, one_layer_late],
+}
+
+
+@pytest.mark.parametrize("positions, mutate", [(positions, mutate) for positions, mutations in MUTATIONS.items() for mutate in mutations])
+def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    assert largest_error(grouped, trial, positions) < 1e-5
+    forward = sweep._forward
+
+    def broken(model, writes, first, entry, **inputs):
+        inputs.update(writes=dict(writes), first=first)
+        mutate(inputs)
+        return forward(model, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
+
+    monkeypatch.setattr(sweep, "_forward", broken)
+    assert largest_error(grouped, trial, positions) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("positions", ["end", "all"])
+def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(random_folder, dtype, positions):
+    folder = str(random_folder["grouped"])
+    sdpa, eager = rgb.load(folder, dtype=dtype), rgb.load(folder, dtype=dtype, attn_implementation="eager")
+    errors, rounding = [], []
+    for trial in rgb.rgb_trials(sdpa, 4):
+        errors.append(largest_error(sdpa, trial, positions))
+        played = [rgb.play(model, [trial], progress=False).filter(like="logit_").to_numpy() for model in (sdpa, eager)]
+        rounding.append(np.abs(played[0] - played[1]).max())
+    # The largest of 12 heads × 5 answers per trial against the largest of 5 pictures × 5 answers: of one size, not one below the other.
+    assert max(errors) < 3 * max(rounding)
+
+
+def test_eager_attention_gives_the_same_frames(random_folder):
+    folder = str(random_folder["grouped"])
+    sdpa, eager = rgb.load(folder), rgb.load(folder, attn_implementation="eager")
+    trials = rgb.rgb_trials(sdpa, 2)
+    for component in ("z", "pattern", "value"):
+        for positions in ("end", "text", "all"):
+            options = dict(component=component, positions=positions, progress=False)
+            one, other = rgb.patch_heads(sdpa, trials, **options), rgb.patch_heads(eager, trials, **options)
+            np.testing.assert_allclose(one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5)
