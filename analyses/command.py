@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .errors import InputError
+from rgb_circuit.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,11 +46,11 @@ def _parser():
 
 def _run(options):
     """Play the game, patch every head, and write frames, the three panels and a manifest."""
-    from .panels import panels, strongest
-    from .patching import patch_heads
-    from .play import play
-    from .plots import three_panels
-    from .results import open_folder, write_figure, write_frame, write_manifest
+    from rgb_circuit.panels import panels, strongest
+    from rgb_circuit.patching import patch_heads
+    from rgb_circuit.play import play
+    from rgb_circuit.plots import three_panels
+    from rgb_circuit.results import open_folder, write_figure, write_frame, write_manifest
 
     positions = _positions(options.positions)
     folder = open_folder(options.out)
@@ -72,7 +72,7 @@ def _run(options):
 
 def _play(options):
     """Show the model every picture and print how often it answers right."""
-    from .play import play
+    from rgb_circuit.play import play
 
     model, trials = _model_and_trials(options)
     _print_played(model, play(model, trials))
@@ -82,10 +82,10 @@ def _attention(options):
     """Draw where a head looks from [end] on the pictures of a few trials."""
     import matplotlib.pyplot as plt
 
-    from .attention import attention_from_end, over_picture
-    from .edits import check_head
-    from .plots import attention_over_picture
-    from .results import open_folder, write_figure
+    from rgb_circuit.attention import attention_from_end, over_picture
+    from rgb_circuit.edits import check_head
+    from rgb_circuit.plots import attention_over_picture
+    from rgb_circuit.results import open_folder, write_figure
 
     layer, head = _head(options.head)
     folder = open_folder(options.out)
@@ -106,9 +106,9 @@ def _model_and_trials(options):
     import matplotlib
     from transformers.utils import logging
 
-    from .llava import SHIPPED, load
-    from .prompts import rgb_trials
-    from .rgb_game import published_trial
+    from rgb_circuit.llava import SHIPPED, load
+    from rgb_circuit.prompts import rgb_trials
+    from rgb_circuit.rgb_game import published_trial
 
     matplotlib.use("Agg")
     if options.trials != "published" and not options.trials.isdigit():
@@ -133,7 +133,7 @@ def _print_played(model, played):
 
 
 def _positions(text):
-    from .prompts import POSITIONS
+    from rgb_circuit.prompts import POSITIONS
 
     if text in POSITIONS:
         return text

@@ -1,0 +1,76 @@
+"""The command does what its help says."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from analyses.command import main
+
+
+def test_run_leaves_frames_figures_and_a_manifest(tmp_path, capsys):
+    assert main(["run", "--trials", "8", "--out", str(tmp_path), "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "toy plays the RGB game" in printed and "Strongest heads" in printed
+    frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
+    assert frame["trial"].nunique() == 8 and set(frame["target"]) == {"recolored", "erased"}
+    assert len(pd.read_parquet(tmp_path / "play.parquet")) == 8 * 5
+    assert (tmp_path / "panels.png").stat().st_size > 10_000
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["model"] == "toy" and manifest["options"]["seed"] == 3 and len(manifest["trials"]) == 8
+    assert set(manifest["versions"]) >= {"nnsight", "torch", "transformers"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_same_command_gives_the_same_frames(tmp_path):
+    for name in ("one", "two"):
+        main(["run", "--trials", "4", "--out", str(tmp_path / name)])
+    for frame in ("play", "patch_heads"):
+        one, two = (pd.read_parquet(tmp_path / name / f"{frame}.parquet") for name in ("one", "two"))
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_all_positions_and_chosen_positions(tmp_path):
+    for positions in ("all", "5,-1"):
+        assert main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path)]) == 0
+
+
+def test_play_counts_right_answers(capsys):
+    assert main(["play", "--trials", "8"]) == 0
+    printed = capsys.readouterr().out
+    for condition in ("clean", "recolored", "erased", "swapped", "moved"):
+        assert condition in printed
+    assert "of 8" in printed
+
+
+def test_attention_draws_a_head(tmp_path, capsys):
+    assert main(["attention", "--head", "3.1", "--trials", "2", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "attention_3.1.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["run", "--trials", "many"], "'many'"),
+        (["run", "--trials", "0"], "n is 0"),
+        (["run", "--positions", "middle"], "'middle'"),
+        (["run", "--model", "/nowhere"], "'/nowhere'"),
+        (["run", "--trials", "published"], "24 × 24 tiles"),
+        (["run", "--dtype", "float99"], "float99"),
+        (["run", "--out", "/proc/nothing"], "--out"),
+        (["attention", "--head", "three"], "'three'"),
+        (["attention", "--head", "9.1"], "head 9.1"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(arguments, part, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("rgb-circuit: ") and part in error
+
+
+@pytest.mark.parametrize("command", ["play", "run", "attention"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0 and "--model" in capsys.readouterr().out
