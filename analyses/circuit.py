@@ -1,0 +1,352 @@
+"""Is a set of heads enough to play the game, and is each of them needed?
+
+A circuit is a set C of heads at [end]. Everything is measured on the logit difference m = right answer of the source picture
+(odd) − right answer of the target picture, as the restored fraction, called faithfulness:
+f = (m(run) − m(target)) / (m(source) − m(target)), means over trials: 0 is the target run, 1 the source run.
+
+- **sufficiency**: in the target run, C's z are restored from the source run and every other head is held at the target's.
+  Is what C *writes* enough?
+- **isolation**: in the source run, every head outside C is given its target z, and C works by itself. Is what C *computes*
+  enough? A sender whose receivers are in C counts here only: sufficiency hands the receivers their finished output. This is
+  the faithfulness of the MIB benchmark, with heads at [end] as the units.
+- **necessity**: in the source run, C is mean-ablated, everything else is free. 0 if nothing replaces C.
+- **minimality**: isolation with one head left out of C; a head that is needed makes it fall.
+
+The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away which colour and
+which place this trial shows and keeps what all trials share, so that the ablated run is still one with an odd tile;
+the mean over target runs would also turn "there is an odd tile" into "there is none". Of n trials, 1/n of a head's own output
+remains in the mean.
+
+Earlier positions are never touched: what heads do there belongs to all of these runs alike.
+
+Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its areas CPR and CMD; Wang et al. 2022
+(arXiv 2211.00593) for minimality and mean ablation; Shi et al. 2024 (arXiv 2410.13032) for random circuits as control.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy import stats
+
+from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits, patch_heads
+from rgb_circuit.edits import check_head
+from rgb_circuit.statistics import RESAMPLES
+
+Head = tuple[int, int]
+
+# Circuit sizes of the MIB benchmark, as shares of all heads; small circuits are measured at every size.
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+EVERY_SIZE_UP_TO = 16
+
+
+def circuit(
+    model: Llava,
+    trials: Sequence[Trial],
+    heads: Sequence[Head],
+    *,
+    source: str = "clean",
+    target: str = "erased",
+    random_sets: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
+
+    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has enough. For
+    minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its layer from outside the circuit.
+
+    Args:
+        heads: the circuit's (layer, head) pairs.
+        source: condition in which the circuit works.
+        target: condition that is the corrupted one.
+        random_sets: how many random sets are drawn per test.
+        seed: of the random sets.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per test, for minimality per head: ``test, layer, head`` (the head left out, else missing), ``size`` (heads in the
+        tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % bootstrap interval over
+        trials), ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness; missing where
+        there is none to draw), ``n`` (trials).
+
+    Raises:
+        InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials that do not say
+            which answer they expect, or that all expect the same word, so that a mean keeps it; after it, a model whose logit
+            difference is not larger in the source run than in the target run.
+    """
+    trials = _checked(trials, source, target)
+    words = {trial.answers[trial.expected[source]] for trial in trials}
+    if len(words) == 1:
+        raise InputError(
+            f"every trial's answer to {source!r} is {words.pop()!r}, so mean ablation would leave it in place; "
+            "use trials whose odd colours differ"
+        )
+    heads = _heads(model, heads)
+    if random_sets < 1:
+        raise InputError(f"random_sets is {random_sets}; draw at least one")
+
+    rng = np.random.default_rng(seed)
+    sets = {"circuit": heads} | {f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)}
+    restored = {name: _restored(model, chosen, source, target) for name, chosen in sets.items()}
+    working = {f"isolation {name}": _isolated(model, chosen, source, target) for name, chosen in sets.items()}
+    working |= {f"necessity {name}": [Edit(*head, "mean") for head in chosen] for name, chosen in sets.items()}
+    for head in heads:
+        rest = [other for other in heads if other != head]
+        swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
+        swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
+        working[f"minimality {head} circuit"] = _isolated(model, rest, source, target)
+        working |= {f"minimality {head} {swap}": _isolated(model, [*rest, swap], source, target) for swap in swaps}
+
+    in_target = patch_edits(model, trials, restored, target=target, progress=progress)
+    in_source = patch_edits(model, trials, working, target=source, progress=progress)
+    m_target = _difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
+    m_source = _difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
+    gap = _gap(model, m_source, m_target, source, target)
+    gains = {
+        "sufficiency": _difference(in_target, trials, source, target).sub(m_target, axis=0),
+        "working": _difference(in_source, trials, source, target).sub(m_target, axis=0),
+    }
+
+    rows = [("sufficiency", None, gains["sufficiency"])]
+    for test, head in [("isolation", None), ("necessity", None), *(("minimality", head) for head in heads)]:
+        prefix = f"{test} " if head is None else f"{test} {head} "
+        chosen = gains["working"].loc[:, gains["working"].columns.str.startswith(prefix)]
+        rows.append((test, head, chosen.rename(columns=lambda name: name.removeprefix(prefix))))
+    return pd.DataFrame([_row(test, head, len(heads), gained, gap, source, target) for test, head, gained in rows]).astype(
+        {"layer": "Int64", "head": "Int64"}
+    )
+
+
+def ranked(
+    model: Llava, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased", progress: bool = True
+) -> pd.DataFrame:
+    """All heads, the most important first: how much of the logit difference goes when one head alone gets its target z.
+
+    Corrupting one head of a working run also finds senders: restoring a sender alone has no effect on the right answer
+    while its receivers see a corrupted picture.
+
+    Args:
+        source, target, progress: as in `circuit`.
+
+    Returns:
+        A row per head, sorted: ``layer, head, score`` (fall of the logit difference, mean over trials, logits), ``n``.
+
+    Raises:
+        InputError: as `circuit`, before any forward.
+    """
+    trials = _checked(trials, source, target)
+    frame = patch_heads(model, trials, source=target, target=source, progress=progress)
+    frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
+    fall = -_difference(frame, trials, source, target, "effect").mean()
+    fall = fall.sort_values(ascending=False, kind="stable")
+    layer, head = zip(*fall.index)
+    return pd.DataFrame({"layer": layer, "head": head, "score": fall.to_numpy(), "n": len(trials)})
+
+
+def curve(
+    model: Llava,
+    trials: Sequence[Trial],
+    ranking: Sequence[Head],
+    *,
+    source: str = "clean",
+    target: str = "erased",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking.
+
+    Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking made from the
+    same trials flatters the curve; rank on others.
+
+    Args:
+        ranking: every (layer, head) of the model once, the most important first: ``ranked(...)[["layer", "head"]].values``.
+        source, target, progress: as in `circuit`.
+
+    Returns:
+        A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit), ``source, target,
+        faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials), ``n``.
+
+    Raises:
+        InputError: as `circuit`, or a ranking that is not every head once.
+    """
+    trials = _checked(trials, source, target)
+    ranking = [(int(layer), int(head)) for layer, head in ranking]
+    if sorted(ranking) != model.heads():
+        raise InputError(
+            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but {model.name} has "
+            f"{len(model.heads())}; rank each head of the model once, as ranked(model, trials) does"
+        )
+    sizes = sorted({*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)})
+    variants = {str(size): _isolated(model, ranking[:size], source, target) for size in sizes}
+    frame = patch_edits(model, trials, variants, target=source, progress=progress)
+    m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
+    # The empty circuit restores every head from the target picture, so its source logit is the target run's.
+    m_target = _difference(frame, trials, source, target, "source_logit")["0"]
+    gap = _gap(model, m_source, m_target, source, target)
+    gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
+    faithfulness, low, high = _fraction(gained, gap)
+    last = [(None, None), *ranking]
+    return pd.DataFrame(
+        {
+            "size": sizes,
+            "share": np.array(sizes) / len(ranking),
+            "layer": pd.array([last[size][0] for size in sizes], dtype="Int64"),
+            "head": pd.array([last[size][1] for size in sizes], dtype="Int64"),
+            "source": source,
+            "target": target,
+            "faithfulness": faithfulness,
+            "ci_low": low,
+            "ci_high": high,
+            "n": len(trials),
+        }
+    )
+
+
+def areas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Circuit performance ratio and circuit–model distance of a `curve`.
+
+    Returns:
+        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high where few heads do much), ``cmd``
+        (area between faithfulness and 1; 0 where every circuit behaves as the model does), ``n``.
+    """
+    share, faithfulness = frame["share"], frame["faithfulness"]
+    cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)
+    return pd.DataFrame([{"cpr": float(cpr), "cmd": float(cmd), "n": int(frame["n"].iloc[0])}])
+
+
+def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
+    """Faithfulness over circuit size with its interval; the first heads are named.
+
+    Args:
+        frame: from `curve`.
+        model: its name, for the title.
+        ax: where to draw; a new figure's by default.
+    """
+    ax = ax or plt.figure(figsize=(6, 4), layout="constrained").add_subplot()
+    ax.axhline(1, color="0.6", linewidth=1)
+    ax.axhline(0, color="0.6", linewidth=1)
+    ax.fill_between(frame["size"], frame["ci_low"], frame["ci_high"], alpha=0.25, linewidth=0)
+    ax.plot(frame["size"], frame["faithfulness"], marker="o", markersize=3)
+    for row in frame.iloc[1:7].itertuples():
+        ax.annotate(f"{row.layer}.{row.head}", (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=7)
+    if frame["size"].max() > 4 * EVERY_SIZE_UP_TO:
+        # Linear up to the sizes that are all measured, so that the first heads are not squeezed.
+        ax.set_xscale("symlog", linthresh=EVERY_SIZE_UP_TO)
+    area, first = areas(frame).iloc[0], frame.iloc[0]
+    about = f"{first['source']} against {first['target']} · {model} · n = {first['n']}"
+    ax.set(xlabel="heads in the circuit", ylabel="faithfulness", title=f"{about} · CPR {area['cpr']:.2f}, CMD {area['cmd']:.2f}")
+    return ax
+
+
+def _checked(trials, source, target):
+    trials = list(trials)
+    if len(trials) < 2:
+        raise InputError(f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)")
+    if source == target:
+        raise InputError(f"source and target are both {source!r}, so there is nothing to restore; use two conditions")
+    for trial in trials:
+        for condition in (source, target):
+            if condition not in trial.expected:
+                raise InputError(
+                    f"trial {trial.name!r} does not say which answer is right for {condition!r}; "
+                    f"set expected[{condition!r}] to one of its roles"
+                )
+        if trial.expected[source] == trial.expected[target]:
+            raise InputError(
+                f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two whose answers differ"
+            )
+    return trials
+
+
+def _heads(model, heads):
+    heads = list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    if not heads:
+        raise InputError("the circuit is empty; name at least one (layer, head)")
+    for layer, head in heads:
+        check_head(model, layer, head)
+    return heads
+
+
+def _random_set(model, heads, rng):
+    """As many heads in each layer as ``heads`` has there, from outside it where the layer has enough."""
+    chosen = []
+    for layer in sorted({layer for layer, _ in heads}):
+        inside = [head for head in heads if head[0] == layer]
+        outside = [(layer, index) for index in range(model.n_heads) if (layer, index) not in inside]
+        drawn = [group[index] for group in (outside, inside) for index in rng.permutation(len(group))]
+        chosen += drawn[: len(inside)]
+    return chosen
+
+
+def _restored(model, heads, source, target):
+    """Edits of the target run: ``heads`` from the source, all others held."""
+    return [Edit(*head, source if head in heads else target) for head in model.heads()]
+
+
+def _isolated(model, heads, source, target):
+    """Edits of the source run: all but ``heads`` from the target."""
+    kept = set(heads)
+    # With every head kept there is nothing to edit; a head's own z stands for that.
+    return [Edit(*head, target) for head in model.heads() if head not in kept] or [Edit(*heads[0], source)]
+
+
+def _difference(frame, trials, source, target, column="patched_logit"):
+    """Logit difference, right answer of the source picture − of the target picture: a row per trial, a column per variant."""
+    right = {trial.name: trial.expected[source] for trial in trials}
+    wrong = {trial.name: trial.expected[target] for trial in trials}
+    name, role = frame["trial"].astype(str), frame["role"].astype(str)
+
+    def of(wanted):
+        rows = frame[role == name.map(wanted)]
+        return rows.pivot(index="trial", columns="variant", values=column).astype(float)
+
+    return of(right) - of(wrong)
+
+
+def _gap(model, m_source, m_target, source, target):
+    gap = (m_source - m_target).to_numpy()
+    # Less is rounding in half precision, and a fraction of it says nothing.
+    if gap.mean() < 0.01:
+        raise InputError(
+            f"the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and {m_target.mean():.3g} for "
+            f"{target!r}, so there is nothing to restore; see with play(model, trials) whether it plays the game"
+        )
+    return gap
+
+
+def _fraction(gained, gap):
+    """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap`` (trials,)."""
+
+    def ratio(gained, gap, axis):
+        return gained.mean(axis) / gap.mean(axis)
+
+    gained = gained.to_numpy()
+    data = gained, np.broadcast_to(gap[:, None], gained.shape)
+    interval = stats.bootstrap(
+        data, ratio, paired=True, vectorized=True, axis=0, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0
+    ).confidence_interval
+    return ratio(*data, axis=0), interval.low, interval.high
+
+
+def _row(test, head, size, gained, gap, source, target):
+    """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
+    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap))
+    random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
+    spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
+    return {
+        "test": test,
+        "layer": None if head is None else head[0],
+        "head": None if head is None else head[1],
+        "size": size if head is None else size - 1,
+        "source": source,
+        "target": target,
+        "faithfulness": faithfulness,
+        "ci_low": low,
+        "ci_high": high,
+        "random_mean": random.mean() if len(random) else np.nan,
+        "random_low": spread[0],
+        "random_high": spread[1],
+        "n": len(gap),
+    }

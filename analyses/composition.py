@@ -1,0 +1,211 @@
+"""Does one head act through another? Mediation by freezing.
+
+1. Patch the sender S at [end] from the source picture into the target run: its total effect.
+2. Patch S and freeze the receiver R at what it gives in the target run: the effect that does not need R.
+3. What disappears is mediated by R: mediated = total − frozen.
+
+S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of the picture then
+changes through its query alone: for that reading, this is Q-composition. No weights are read.
+
+An effect need not be split fairly: two receivers that stand in for each other each mediate little while the other is free,
+and much when both are frozen (`mediation`). Mediated effects of several receivers do not add up.
+
+A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run: freezing it changes
+nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
+
+Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for Q-composition Elhage et al.
+2021, "A Mathematical Framework for Transformer Circuits".
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits
+from rgb_circuit.edits import check_head
+from rgb_circuit.plots import DIVERGING
+from rgb_circuit.statistics import bootstrap_interval
+
+Head = tuple[int, int]
+
+
+def composition(
+    model: Llava,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How much of each sender's effect runs through each receiver alone: all pairs in one forward per trial.
+
+    Args:
+        senders, receivers: (layer, head) pairs; a head may be in both, and is not paired with itself.
+        target: condition that is patched.
+        source: condition that senders are restored from.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer, receiver_head,
+        source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means over trials), ``ci_low, ci_high``
+        (95 % bootstrap interval of the mediated effect over trials), ``share`` (mediated / total of the means; read it only
+        where the total effect is clearly not zero), ``n`` (trials).
+
+    Raises:
+        InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
+    """
+    senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
+    pairs = [(sender, [receiver]) for sender in senders for receiver in receivers if sender != receiver]
+    if not pairs:
+        raise InputError(f"head {_label(senders)} is the only sender and the only receiver; name another receiver")
+    frame = _mediated(model, trials, pairs, source, target, progress)
+    layer, head = np.array([receiver for _, (receiver,) in pairs])[frame["pair"]].T
+    frame.insert(frame.columns.get_loc("source"), "receiver_layer", layer)
+    frame.insert(frame.columns.get_loc("source"), "receiver_head", head)
+    return frame.drop(columns="pair")
+
+
+def mediation(
+    model: Llava,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How much of each sender's effect runs through all receivers together.
+
+    Args:
+        senders: (layer, head) pairs, each patched alone.
+        receivers: (layer, head) pairs, all frozen at once; a sender is never frozen itself.
+        target, source, progress: as in `composition`.
+
+    Returns:
+        A row per sender × role, as `composition`, with ``receivers`` (the heads frozen together, ``"3.0 4.1"``) for
+        ``receiver_layer, receiver_head``.
+
+    Raises:
+        InputError: as `composition`.
+    """
+    senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
+    pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
+    for sender, frozen in pairs:
+        if not frozen:
+            raise InputError(f"head {_label([sender])} is the only receiver of itself; name another receiver")
+    frame = _mediated(model, trials, pairs, source, target, progress)
+    together = np.array([_label(frozen) for _, frozen in pairs])
+    frame.insert(frame.columns.get_loc("source"), "receivers", together[frame["pair"]])
+    return frame.drop(columns="pair")
+
+
+def composition_map(frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None) -> Axes:
+    """Sender × receiver map of the mediated effect on one role's logit.
+
+    A dot marks an interval that excludes zero, of an effect of at least a hundredth of the largest.
+
+    Args:
+        frame: from `composition`.
+        model: its name, for the title.
+        role: whose logit.
+        ax: where to draw; a new figure's by default.
+    """
+    rows = frame[frame["role"] == role]
+    if rows.empty:
+        raise InputError(f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}")
+    cells = _cells(rows, rows["mediated_effect"])
+    if ax is None:
+        size = 2.4 + 0.45 * cells.shape[1], 1.8 + 0.45 * cells.shape[0]
+        ax = plt.figure(figsize=size, layout="constrained").add_subplot()
+    limit = float(np.nanmax(np.abs(cells.to_numpy()))) or 1.0
+    # Rounding alone can differ from zero in the same direction in every trial.
+    clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
+    sns.heatmap(
+        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, xticklabels=True, yticklabels=True,
+        cbar_kws={"label": f"mediated effect on {role} (logits)", "shrink": 0.8},
+    )  # fmt: skip
+    for row, column in zip(*(_cells(rows, clear.astype(float)) == 1).to_numpy().nonzero()):
+        dark = abs(cells.iat[row, column]) > 0.6 * limit
+        ax.plot(column + 0.5, row + 0.5, "o", markersize=3, color="white" if dark else "black")
+    first = rows.iloc[0]
+    title = f"{first['source']} into {first['target']} · {model} · n = {first['n']}"
+    ax.set(xlabel="receiver (frozen)", ylabel="sender", title=title)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def _mediated(model, trials, pairs, source, target, progress):
+    """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
+    trials = list(trials)
+    if len(trials) < 2:
+        raise InputError(f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)")
+    if source == target:
+        raise InputError(f"source and target are both {source!r}, so there is no effect to mediate; use two conditions")
+    roles = [role for role in trials[0].answers if all(role in trial.answers for trial in trials)]
+    if not roles:
+        raise InputError("no answer role is common to all trials; give their answers the same roles")
+
+    totals = {sender: _label([sender]) for sender, _ in pairs}
+    variants = {name: [Edit(*sender, source)] for sender, name in totals.items()}
+    frozen_names = []
+    for sender, receivers in pairs:
+        after = [receiver for receiver in receivers if receiver[0] > sender[0]]
+        name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
+        variants[name] = variants[totals[sender]] + [Edit(*receiver, target) for receiver in after]
+        frozen_names.append(name)
+    patched = patch_edits(model, trials, variants, target=target, progress=progress)
+    effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
+
+    def per_pair(names):
+        columns = pd.MultiIndex.from_product([names, roles])
+        return effects[columns].to_numpy(dtype=float).reshape(len(trials), len(names), len(roles))
+
+    total, frozen = per_pair([totals[sender] for sender, _ in pairs]), per_pair(frozen_names)
+    low, high = bootstrap_interval(total - frozen)
+    sender_layer, sender_head = np.array([sender for sender, _ in pairs]).T
+    frame = pd.DataFrame(
+        {
+            "pair": np.repeat(np.arange(len(pairs)), len(roles)),
+            "sender_layer": np.repeat(sender_layer, len(roles)),
+            "sender_head": np.repeat(sender_head, len(roles)),
+            "source": source,
+            "target": target,
+            "role": np.tile(roles, len(pairs)),
+            "total_effect": total.mean(0).ravel(),
+            "frozen_effect": frozen.mean(0).ravel(),
+            "mediated_effect": (total - frozen).mean(0).ravel(),
+            "ci_low": low.ravel(),
+            "ci_high": high.ravel(),
+        }
+    )
+    frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(frame["total_effect"] != 0)
+    frame["n"] = len(trials)
+    return frame
+
+
+def _heads(model, heads, what):
+    heads = list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    if not heads:
+        raise InputError(f"{what} is empty; name at least one (layer, head)")
+    for layer, head in heads:
+        check_head(model, layer, head)
+    return heads
+
+
+def _label(heads):
+    return " ".join(f"{layer}.{head}" for layer, head in heads)
+
+
+def _cells(rows, values):
+    """Sender × receiver table of ``values``, both in order of layer and head."""
+    table = rows[["sender_layer", "sender_head", "receiver_layer", "receiver_head"]].assign(value=values)
+    table = table.pivot(index=["sender_layer", "sender_head"], columns=["receiver_layer", "receiver_head"], values="value")
+    table = table.sort_index().sort_index(axis=1)
+    return table.set_axis([_label([head]) for head in table.index]).set_axis([_label([head]) for head in table.columns], axis=1)

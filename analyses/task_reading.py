@@ -1,0 +1,329 @@
+"""Which heads read the question? The picture stays, the question changes.
+
+The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head carries what is asked, its z
+taken from a run with another question about the same picture switches the answer: odd colour → background.
+
+1. Show the clean picture with the trial's own question (target run) and with the other one (source run).
+2. Restore one head's z from the source run into the target run, where the two prompts line up:
+
+   - ``"end"``: the last token.
+   - ``"after"``: every token after the words that differ, [end] among them, lined up from the end.
+   - ``"words"``: the words that differ, from the first to the last. Only for questions of equally many tokens
+     (``aligned``); the game's two own questions are not.
+3. Effects are read on the logit difference (other question's answer − own question's answer).
+
+What is restored at [end] may be the picture read in another way, so a colour extractor that is asked to look elsewhere
+shows up here too. A head that reads the *question* attends to its words as well (`reading`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from rgb_circuit import Edit, InputError, Llava, Trial
+from rgb_circuit.capture import Capture, capture, check_finite, pattern
+from rgb_circuit.memory import pictures_at_once, rows_at_once
+from rgb_circuit.prompts import answer_tokens, check_trials, chunks, encode, locate, prompt_ids
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, sign_flip_p
+from rgb_circuit.sweep import Values, sweep
+
+# Place → prediction of `evidence`.
+PREDICTIONS = {
+    "end": "restored at [end], switches",
+    "after": "restored after the words that differ, switches",
+    "words": "restored at the words that differ, switches",
+}
+
+
+def patch_questions(
+    model: Llava, trials: Sequence[Trial], *, question: str = BACKGROUND_QUESTION, progress: bool = True
+) -> pd.DataFrame:
+    """The effect of restoring each head alone from a run with another question about the clean picture.
+
+    Args:
+        question: asked instead of "Which color is the odd color out? Respond in one word" in each trial's prompt.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally many tokens? if not,
+        there are no rows for ``"words"``), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer,
+        source_logit`` (other question), ``target_logit`` (own question), ``patched_logit, effect`` (patched − target logit).
+        Logits are read at [end].
+
+    Raises:
+        InputError: a trial that does not ask the odd question, or the same question again, before any forward.
+    """
+    trials = list(trials)
+    others = _asked(model, trials, question)
+    ids = prompt_ids(model, [*trials, *others.values()])
+    by_prompt = {}
+    for trial in trials:
+        by_prompt.setdefault(trial.prompt, []).append(trial)
+
+    blocks = {}
+    with tqdm(total=len(trials), desc="patching across questions", unit="trial", delay=2, disable=not progress) as bar:
+        for prompt, alike in by_prompt.items():
+            line_up = _line_up(ids[prompt], ids[others[alike[0].name].prompt])
+            fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
+            for group in chunks(alike, fitting):
+                for trial, block in zip(group, _patched(model, group, [others[trial.name] for trial in group], line_up)):
+                    blocks[trial.name] = block.assign(question=question)
+                bar.update(len(group))
+    frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
+    frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
+    return frame[
+        "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()
+    ]
+
+
+def evidence(
+    model: Llava,
+    trials: Sequence[Trial],
+    *,
+    question: str = BACKGROUND_QUESTION,
+    role: str = "background",
+    level: float = 0.05,
+    least: float = 0.05,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Is each head's part in the question enough to move the answer towards the other question's?
+
+    Args:
+        question, progress: as in `patch_questions`.
+        role: the right answer to the other question.
+        level: false discovery rate, over all rows (Benjamini–Hochberg).
+        least: fraction of the gap between the two questions that an effect must exceed to count.
+
+    Returns:
+        A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected`` (``"up"``), ``effect`` (on the
+        logit difference, ``role`` − own answer, mean over trials), ``ci_low, ci_high`` (95 % bootstrap interval), ``p_value``
+        (sign flips), ``q_value, n, holds, restored_fraction`` (effect / gap).
+
+    Raises:
+        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a model that does not
+            change its answer with the question.
+    """
+    trials = list(trials)
+    needed = fewest_trials(level)
+    if len(trials) < needed:
+        raise InputError(f"there are {len(trials)} trials; a test at {level} needs {needed} or more; use rgb_trials(model, n=32)")
+    if not 0 <= least < 1:
+        raise InputError(f"least is {least}; use a fraction of the gap from 0 to 1, such as 0.05")
+    for trial in trials:
+        if role not in trial.answers or trial.expected.get("clean", role) == role:
+            raise InputError(
+                f"trial {trial.name!r} needs two answers, {role!r} to the other question and another one, expected['clean'], "
+                "to its own; set both"
+            )
+    frame = patch_questions(model, trials, question=question, progress=progress)
+    effects, gap = _switch(frame, trials, role)
+    # Less is rounding in half precision, and a fraction of it says nothing.
+    if gap < 0.01:
+        raise InputError(
+            f"{model.name} does not answer differently to {question!r} (the logit difference moves by {gap:.3g}), so no head "
+            "of it can be shown to read the question; ask another one"
+        )
+    low, high = bootstrap_interval(effects)
+    place, layer, head = effects.columns.to_frame().to_numpy().T
+    result = pd.DataFrame(
+        {
+            "layer": layer.astype(int),
+            "head": head.astype(int),
+            "prediction": [PREDICTIONS[one] for one in place],
+            "expected": "up",
+            "effect": effects.mean().to_numpy(),
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": sign_flip_p(effects - least * gap),
+        }
+    )
+    result["q_value"] = benjamini_hochberg(result["p_value"])
+    result["n"] = len(trials)
+    result["holds"] = result["q_value"] <= level
+    result["restored_fraction"] = result["effect"] / gap
+    return result
+
+
+def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one place only."""
+    found = evidence.loc[evidence["holds"], ["layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
+    return list(found.itertuples(index=False, name=None))
+
+
+def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
+    """From where every head attends to the words after the picture, on the clean picture.
+
+    Args:
+        trials: all with the same prompt.
+
+    Returns:
+        A row per head × pair of tokens after the picture, ``to`` not after ``from``: ``layer, head, from_position, from_word,
+        to_position, to_word`` (positions from 0 in the prompt), ``attention`` (probability, mean over trials), ``n``.
+
+    Raises:
+        InputError: trials with different prompts, or a prompt without words after the picture, before any forward.
+    """
+    trials = list(trials)
+    check_trials(model, trials, ["clean"])
+    ids = prompt_ids(model, trials)
+    if len(ids) > 1:
+        raise InputError(f"the trials have {len(ids)} different prompts, whose words do not line up; give those of one at a time")
+    (tokens,) = ids.values()
+    start = locate(model, trials[0], "image", tokens)[-1] + 1
+    if start == len(tokens):
+        raise InputError("the prompt ends with the picture, so no word can be read after it; put the question after '<image>'")
+
+    total = 0
+    with tqdm(total=len(trials), desc="reading", unit="trial", delay=2, disable=not progress) as bar:
+        for group in chunks(trials, pictures_at_once(model, len(tokens), start)):
+            captured = capture(model, encode(model, [(trial, "clean") for trial in group]), start, keys=True, queries=True)
+            layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(model.n_layers)]
+            total = total + torch.stack(layers)
+            bar.update(len(group))
+    attention = (total / len(trials)).numpy()
+
+    words = np.array([token.lstrip("▁") for token in model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())])
+    reader, read = np.tril_indices(len(words))
+    attention = attention[..., reader, read]
+    layer, head, pair = np.indices(attention.shape).reshape(3, -1)
+    reader, read = reader[pair], read[pair]
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "head": head,
+            "from_position": start + reader,
+            "from_word": pd.Categorical(words[reader]),
+            "to_position": start + read,
+            "to_word": pd.Categorical(words[read]),
+            "attention": attention.ravel(),
+            "n": len(trials),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class _LineUp:
+    """How two prompts line up: own (target) first, other (source) second.
+
+    Attributes:
+        lengths: tokens of the two prompts.
+        starts: first position that any place needs, in each.
+        places: place → token positions in the own prompt.
+    """
+
+    lengths: tuple[int, int]
+    starts: tuple[int, int]
+    places: dict[str, tuple[int, ...]]
+
+
+def _line_up(own: torch.Tensor, other: torch.Tensor) -> _LineUp:
+    own, other = own.tolist(), other.tolist()
+    shortest = min(len(own), len(other))
+    before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
+    after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
+    places = {"end": (len(own) - 1,), "after": tuple(range(len(own) - after, len(own)))}
+    first = min(len(own) - after, len(own) - 1)
+    if len(own) == len(other):
+        places["words"] = tuple(range(before, len(own) - after))
+        first = before
+    places = {place: positions for place, positions in places.items() if positions}
+    return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)
+
+
+def _asked(model, trials, question):
+    """Trial name → the trial with the other question."""
+    for trial in trials:
+        if ODD_QUESTION not in trial.prompt:
+            raise InputError(
+                f"the prompt of trial {trial.name!r} does not hold {ODD_QUESTION!r}, which is what is replaced; ask that question"
+            )
+    if question == ODD_QUESTION:
+        raise InputError("the other question is the trials' own; give another one")
+    others = {trial.name: replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question)) for trial in trials}
+    check_trials(model, trials, ["clean"])
+    check_trials(model, list(others.values()), ["clean"])
+    unknown = model.processor.tokenizer.unk_token_id
+    if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
+        raise InputError(f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other words")
+    return others
+
+
+@torch.no_grad()
+def _patched(model, trials, others, line_up):
+    """Each trial's part of the frame, for trials of one prompt."""
+    own_start, other_start = line_up.starts
+    target = capture(model, encode(model, [(trial, "clean") for trial in trials]), own_start, keys=True, queries=False)
+    source = capture(model, encode(model, [(trial, "clean") for trial in others]), other_start, keys=False, queries=False)
+    tokens = [answer_tokens(model, trial) for trial in trials]
+    # Trials may have differently many answers; the last one is repeated to fill the table.
+    widest = max(map(len, tokens))
+    answers = torch.tensor([(list(one.values()) + [*one.values()][-1:] * widest)[:widest] for one in tokens])
+    runs = list(range(len(trials)))
+
+    blocks = {trial.name: [] for trial in trials}
+    for place, positions in line_up.places.items():
+        captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
+        logits = sweep(
+            model,
+            captured,
+            runs,
+            [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()],
+            {("question", "z"): Values(given.z, torch.tensor(runs))},
+            positions=lambda run, edit: edit.positions,
+            answers=answers,
+            batch_size=rows_at_once(model, captured.length, captured.start),
+        )
+        check_finite(logits, model)
+        for index, trial in enumerate(trials):
+            asked = answers[index, : len(trial.answers)]
+            unpatched = [run.logits[index].cpu()[asked].numpy() for run in (source, target)]
+            patched = logits[index, :, : len(asked)].numpy()
+            blocks[trial.name].append(_block(model, trial, place, patched, *unpatched))
+    aligned = line_up.lengths[0] == line_up.lengths[1]
+    return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
+
+
+def _end_of(captured: Capture) -> Capture:
+    """The same capture, kept at [end] only: edits there go side by side in one forward."""
+    entries, z = ([layer[:, -1:] for layer in layers] for layers in (captured.entries, captured.z))
+    return replace(captured, start=captured.length - 1, entries=entries, z=z)
+
+
+def _block(model, trial, place, patched, source_logit, target_logit):
+    """Rows of one trial and place, from logits (heads, roles), (roles,) and (roles,)."""
+    layer, head = np.array(model.heads()).T
+    n_heads, n_roles = patched.shape
+    block = pd.DataFrame(
+        {
+            "trial": trial.name,
+            "positions": place,
+            "layer": layer.repeat(n_roles),
+            "head": head.repeat(n_roles),
+            "role": [*trial.answers] * n_heads,
+            "answer": [*trial.answers.values()] * n_heads,
+            "source_logit": np.tile(source_logit, n_heads),
+            "target_logit": np.tile(target_logit, n_heads),
+            "patched_logit": patched.ravel(),
+        }
+    )
+    block["effect"] = block["patched_logit"] - block["target_logit"]
+    return block
+
+
+def _switch(frame, trials, role):
+    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the questions' mean gap."""
+    own = {trial.name: trial.expected["clean"] for trial in trials}
+    name, answer = frame["trial"].astype(str), frame["role"].astype(str)
+
+    def of(rows, column):
+        rows = rows.astype({"positions": str})
+        return rows.pivot(index="trial", columns=["positions", "layer", "head"], values=column).astype(float)
+
+    towards, away = frame[answer == role], frame[answer == name.map(own)]
+    change = [of(towards, column) - of(away, column) for column in ("source_logit", "target_logit")]
+    return of(towards, "effect") - of(away, "effect"), float((change[0] - change[1]).iloc[:, 0].mean())

@@ -1,0 +1,144 @@
+"""Direct logit attribution: what each head, each MLP and the embedding add to the answer's logit by themselves.
+
+The residual stream at [end] is a sum: the embedding, then what every head and every MLP adds. The final RMSNorm divides
+it by one number, which is frozen at the run's own, and ``lm_head`` is linear; so each summand has its own share
+of the logit, and the shares add up to it. A share is the *direct* effect only: what a head does through later
+heads and MLPs is in theirs.
+
+1. Split the residual stream at [end]: ``o_proj`` of z with all heads but one zeroed; the MLPs' output; the embedding.
+2. Scale each part to the size of the whole, put it through the final norm, and scale it back.
+3. Put it through ``lm_head`` and read the answers.
+4. Check that the shares add up to the logit.
+
+Modules are called, parameters never read.
+
+Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022 (arXiv 2211.00593).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .capture import check_finite
+from .errors import InputError
+from .llava import Llava
+from .memory import pictures_at_once
+from .prompts import answer_tokens, by_length, check_trials, chunks, encode, prompt_ids
+from .trial import Trial
+
+
+def direct_effects(
+    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+) -> pd.DataFrame:
+    """The share of every head, every MLP and the embedding in the answers' logits at [end], one run per picture.
+
+    Args:
+        conditions: which pictures to show.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × condition × component × role: ``trial, condition, component`` (``"embedding"``, ``"head"``,
+        ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``), ``layer, head`` (missing where there is none), ``role,
+        answer, direct_effect`` (logits). Over the components of a run, direct effects add up to the logit.
+
+    Raises:
+        InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward;
+            or a model whose logits are no such sum.
+    """
+    trials = list(trials)
+    check_trials(model, trials, conditions)
+    ids = prompt_ids(model, trials)
+    components, blocks = _components(model), {}
+    with tqdm(total=len(trials), desc="direct effects", unit="trial", delay=2, disable=not progress) as bar:
+        for alike in by_length(trials, ids):
+            length = len(ids[alike[0].prompt])
+            for group in chunks(alike, pictures_at_once(model, length, length - 1) // len(conditions)):
+                shown = [(trial, condition) for trial in group for condition in conditions]
+                for (trial, condition), shares in zip(shown, _shares(model, shown)):
+                    blocks[trial.name, condition] = _block(components, trial, condition, shares)
+                bar.update(len(group))
+    frame = pd.concat([blocks[trial.name, condition] for trial in trials for condition in conditions], ignore_index=True)
+    labels = ["trial", "condition", "component", "role", "answer"]
+    return frame.astype({**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"})
+
+
+def _shares(model, shown):
+    """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of `_components`."""
+    tokens = [answer_tokens(model, trial) for trial, _ in shown]
+    # Trials may have differently many answers; the last one is repeated to fill the table.
+    widest = max(map(len, tokens))
+    answers = torch.tensor([(list(one.values()) + [*one.values()][-1:] * widest)[:widest] for one in tokens])
+    shares, logits = _run(model, encode(model, shown), answers)
+    check_finite(logits, model)
+
+    # Rounding grows with the size of the shares, not with their sum.
+    allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * shares.abs().sum(1).clamp_min(1)
+    gap = (shares.sum(1) - logits).abs()
+    if not (gap <= allowed).all():
+        worst = (gap / allowed).flatten().argmax()
+        raise InputError(
+            f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, but the logit is "
+            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm or its layers add more than heads and an MLP, so "
+            "direct effects mean nothing there; use patch_heads"
+        )
+    return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
+
+
+@torch.no_grad()
+def _run(model, inputs, answers):
+    """Shares (pictures, components, answers) and logits (pictures, answers) of the token ids ``answers`` (pictures, answers)."""
+    layers, language_model, lm_head = model.layers, model.language_model, model.nnsight.lm_head
+    heads = (model.n_heads, model.d_head)
+    with model.nnsight.trace(**inputs, logits_to_keep=1):
+        parts = []
+        for index, layer in enumerate(layers):
+            if index == 0:
+                parts.append(layer.input[:, -1:])
+            z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, heads)
+            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, model.n_heads, 1)
+            each = torch.arange(model.n_heads)
+            alone[:, each, each] = z
+            bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
+            parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
+            parts.append(bias)
+            parts.append(layer.mlp.output[:, -1:])
+        whole = language_model.norm.input[:, -1:].float()
+        size = whole.square().mean(-1, keepdim=True).sqrt()
+        shares = []
+        for part in parts:
+            part = part.to(whole)
+            # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
+            scale = size / part.square().mean(-1, keepdim=True).sqrt()
+            scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+            normed = language_model.norm((part * scale).to(parts[-1].dtype))
+            read = lm_head(normed).float() / scale
+            places = answers[:, None].expand(-1, part.shape[1], -1).to(read.device)
+            shares.append(read.gather(-1, places))
+        shares = torch.cat(shares, 1).cpu().save()
+        logits = model.nnsight.output.logits[:, -1].float()
+        logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
+    return shares, logits
+
+
+def _block(components, trial, condition, shares):
+    """One run's part of the frame; ``shares``: role → (components,)."""
+    block = pd.concat([components] * len(shares), ignore_index=True)
+    block["role"] = [role for role in shares for _ in range(len(components))]
+    block["answer"] = block["role"].map(trial.answers)
+    block["direct_effect"] = np.concatenate(list(shares.values()))
+    block.insert(0, "trial", trial.name)
+    block.insert(1, "condition", condition)
+    # A row of zeros per layer would say nothing where o_proj has no bias, as in LLaMA.
+    return block[(block["component"] != "attention bias") | (block["direct_effect"] != 0)]
+
+
+def _components(model):
+    """``component, layer, head`` in the order in which `_run` splits the residual stream."""
+    rows = [("embedding", None, None)]
+    for layer in range(model.n_layers):
+        rows += [("head", layer, head) for head in range(model.n_heads)]
+        rows += [("attention bias", layer, None), ("mlp", layer, None)]
+    return pd.DataFrame(rows, columns=["component", "layer", "head"]).astype({"layer": "Int64", "head": "Int64"})

@@ -1,0 +1,162 @@
+"""Tests on per-trial effects: intervals, sign-flip p values, equivalence, false discovery rate.
+
+Every function takes an array of shape (trials, …) and treats each column by itself; the trials are the replicates.
+"""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from .errors import InputError
+
+# Steps into which a column's absolute sum is divided for the sign-flip distribution, and resamples of the bootstrap.
+LATTICE = 8192
+RESAMPLES = 2000
+ALTERNATIVES = ("greater", "less", "two-sided")
+
+
+def bootstrap_interval(samples: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval of the mean over trials.
+
+    Constant columns get an interval of no width (the BCa interval would be NaN there). With few trials the interval is
+    somewhat narrow: of normal samples, a nominal 95 % covers about 88 % at 8 trials and 92 % at 16.
+
+    Args:
+        samples: (trials, …).
+        confidence: probability that the interval is meant to cover, between 0 and 1.
+        seed: of the resampling; all columns share the same resamples.
+
+    Returns:
+        ``(low, high)``, each of shape (…).
+
+    Raises:
+        InputError: fewer than 2 trials, numbers that are not finite, or a confidence outside 0 to 1.
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; `scipy.stats.bootstrap`.
+    """
+    samples = _checked(samples, least=2)
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
+    # The resamples in one batch hold about 10 million numbers.
+    batch = max(1, 10_000_000 // max(samples.size, 1))
+    result = stats.bootstrap(
+        (samples,), np.mean, axis=0, n_resamples=RESAMPLES, batch=batch, confidence_level=confidence, method="percentile", rng=seed
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
+    """p value of a mean of zero, from all 2^n ways of flipping the signs of the n trials.
+
+    Exact for effects that are distributed symmetrically around zero, without any other assumption. No flip is drawn at random:
+    the sum of the trials that keep a positive sign is a random subset sum of the absolute values, whose whole distribution
+    is built up trial by trial on a lattice of ``LATTICE`` steps. The effects are first rounded to it, which leaves the
+    test valid, since it treats an effect and its negative alike.
+
+    The smallest possible p is 1/2^n for n trials (two-sided 2/2^n), reached when all trials that are not zero agree
+    in sign and none is so small that it rounds to zero.
+
+    Args:
+        samples: (trials, …), finite.
+        alternative: ``"greater"`` (the mean is above zero), ``"less"`` or ``"two-sided"``.
+
+    Returns:
+        p values, (…).
+
+    Raises:
+        InputError: no trials, numbers that are not finite, or an unknown alternative.
+
+    Source: Fisher's randomisation test; the lattice is the shift algorithm of Streitberg & Röhmel (1986).
+    `scipy.stats.permutation_test` enumerates up to its ``n_resamples`` only and draws at random above.
+    """
+    samples = _checked(samples, least=1)
+    if alternative not in ALTERNATIVES:
+        raise InputError(f"alternative is {alternative!r}; use {', '.join(map(repr, ALTERNATIVES))}")
+    columns = samples.reshape(len(samples), -1).T
+    if alternative == "less":
+        columns = -columns
+    elif alternative == "two-sided":
+        columns = columns * np.where(columns.sum(1) < 0, -1, 1)[:, None]
+    p = np.array([_flips_at_least_as_large(column) for column in columns])
+    if alternative == "two-sided":
+        p = np.minimum(1, 2 * p)
+    return p.reshape(samples.shape[1:])
+
+
+def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray:
+    """p value of two one-sided tests: small where the mean is shown to lie between −margin and margin.
+
+    Args:
+        samples: (trials, …).
+        margin: the largest mean that still counts as nothing, ≥ 0, a number or (…).
+
+    Returns:
+        p values, (…): the larger of the two sign-flip p values. The smallest possible is 1/2^n for n trials.
+
+    Source: Schuirmann (1987), the two one-sided tests procedure (TOST).
+    """
+    margin = np.asarray(margin, dtype=float)
+    if not (margin >= 0).all():
+        raise InputError(f"the equivalence margin is {margin.min()}; use a number that is not negative")
+    samples = np.asarray(samples, dtype=float)
+    return np.maximum(sign_flip_p(samples - margin, "less"), sign_flip_p(samples + margin, "greater"))
+
+
+def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
+    """Adjusted p values (q values) over everything in ``p_values``, of the same shape.
+
+    Rejecting where q ≤ 0.05 keeps the expected share of false rejections among all rejections below 0.05.
+
+    Source: Benjamini & Hochberg (1995); `scipy.stats.false_discovery_control`.
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    if not p_values.size:
+        return p_values
+    return stats.false_discovery_control(p_values.ravel(), method="bh").reshape(p_values.shape)
+
+
+def fewest_trials(level: float, tests: int = 1) -> int:
+    """The fewest trials with which a one-sided sign-flip test, or an equivalence test, can reject at all.
+
+    Args:
+        level: of the test, or false discovery rate.
+        tests: how many tests are corrected for together. 1 is the least that Benjamini–Hochberg can need (when all tests
+            reject together); the number of tests is what a single rejection among them needs.
+
+    Returns:
+        The smallest n with 1/2^n ≤ level / tests.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"the level is {level}; use a number between 0 and 1, such as 0.05")
+    return max(1, math.ceil(math.log2(tests / level)))
+
+
+def _checked(samples, least):
+    samples = np.asarray(samples, dtype=float)
+    if samples.ndim == 0 or len(samples) < least:
+        trials = len(samples) if samples.ndim else 0
+        raise InputError(f"there are {trials} trials; at least {least} are needed")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{int((~np.isfinite(samples)).sum())} of the {samples.size} effects are not finite; leave those trials out")
+    return samples
+
+
+def _flips_at_least_as_large(effects):
+    """Share of the sign flips of ``effects`` (trials,) whose sum is at least the observed one."""
+    size = np.abs(effects)
+    total = size.sum()
+    if total == 0:
+        return 1.0
+    steps = np.rint(size * (LATTICE / total)).astype(int)
+    observed = steps[effects > 0].sum()
+    # share[k]: of the flips of the trials so far, those whose positive part sums to k steps.
+    share = np.zeros(steps.sum() + 1)
+    share[0] = 1
+    reached = 0
+    for step in steps:
+        # Counting both signs of a trial that rounds to zero, the share stays 1.
+        share[step : reached + step + 1] += share[: reached + 1].copy()
+        share[: reached + step + 1] /= 2
+        reached += step
+    return float(min(1.0, share[observed:].sum()))

@@ -1,0 +1,137 @@
+"""Restoring a head across questions: the picture stays, the question changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from brute_force import BruteForce
+
+import rgb_circuit as rgb
+from analyses.task_reading import evidence, heads, patch_questions, reading
+from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+
+# Words of the small models' vocabulary; as many as the odd question has.
+AS_LONG = "Which color is the background color background? Respond in one word"
+
+
+@pytest.fixture(scope="module")
+def trials(model):
+    return rgb.rgb_trials(model, 2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return rgb.load("toy")
+
+
+def asking(trial, question):
+    return replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question))
+
+
+@pytest.mark.parametrize(("question", "aligned"), [(BACKGROUND_QUESTION, False), (AS_LONG, True)])
+def test_patching_across_questions_agrees_with_plain_hooks(model, trials, question, aligned):
+    bare = BruteForce(model.name)
+    frame = patch_questions(model, trials, question=question, progress=False)
+    assert frame["aligned"].unique().tolist() == [aligned]
+    tail = len("? Respond in one word ASSISTANT :".split())
+    # Counted from the end: "odd color out" is three words, of which the second is the same as in the longer question.
+    places = {"end": [-1], "after": range(-tail, 0)} | ({"words": range(-tail - 3, -tail)} if aligned else {})
+    assert set(frame["positions"]) == set(places)
+    for trial in trials:
+        source_logits, source_z, *_ = bare.unpatched(replace(asking(trial, question), name=f"{trial.name} {question}"), "clean")
+        target_logits, target_z, *_ = bare.unpatched(trial, "clean")
+        length, roles = len(target_z[0]), answer_tokens(model, trial)
+        for place, positions in places.items():
+            for layer, head in model.heads():
+                writes = [(layer, head, length + position, source_z[layer][position, head]) for position in positions]
+                patched = bare.run(trial, "clean", writes)[0]
+                rows = frame.query("trial == @trial.name and positions == @place and layer == @layer and head == @head")
+                rows = rows.set_index("role")
+                for role, token in roles.items():
+                    assert rows.loc[role, "patched_logit"] == pytest.approx(float(patched[token]), abs=1e-5)
+                    assert rows.loc[role, "source_logit"] == pytest.approx(float(source_logits[token]), abs=1e-5)
+                    assert rows.loc[role, "target_logit"] == pytest.approx(float(target_logits[token]), abs=1e-5)
+    assert frame.groupby("positions", observed=True)["effect"].agg(lambda effect: effect.abs().max()).min() > 1e-3
+
+
+def test_trials_with_different_prompts_keep_their_order_and_values(grouped):
+    first, second, third = rgb.rgb_trials(grouped, 3)
+    longer = replace(second, prompt=second.prompt.replace("USER:", "USER: color USER:"))
+    together = patch_questions(grouped, [first, longer, third], progress=False)
+    assert list(together["trial"].unique()) == [first.name, longer.name, third.name]
+    for trial in (first, longer, third):
+        alone = patch_questions(grouped, [trial], progress=False)
+        np.testing.assert_allclose(together.query("trial == @trial.name")["effect"], alone["effect"], atol=1e-5)
+
+
+def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
+    frame = patch_questions(grouped, rgb.rgb_trials(grouped, 2), progress=False)
+    columns = "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect"
+    assert list(frame.columns) == columns.split()
+    assert len(frame) == 2 * 2 * len(grouped.heads()) * 5
+    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"])
+
+
+def test_some_heads_of_the_toy_switch_its_answer(toy):
+    trials = rgb.rgb_trials(toy, 16)
+    found = evidence(toy, trials, progress=False)
+    columns = "layer head prediction expected effect ci_low ci_high p_value q_value n holds restored_fraction"
+    assert list(found.columns) == columns.split()
+    assert len(found) == 2 * len(toy.heads())
+    readers = heads(found)
+    assert 0 < len(readers) < len(toy.heads())
+    assert (found["ci_low"] <= found["effect"]).all() and (found["effect"] <= found["ci_high"]).all()
+    # What holds is a good part of the whole difference between the two questions.
+    assert found.loc[found["holds"], "restored_fraction"].min() > 0.05
+    assert found["restored_fraction"].max() > 0.2
+
+
+def test_a_model_that_does_not_read_the_question_is_told_so():
+    planted = rgb.load("planted")
+    with pytest.raises(rgb.InputError, match="does not answer differently"):
+        evidence(planted, rgb.rgb_trials(planted, 8), progress=False)
+
+
+def test_reading_is_the_attention_of_the_bare_model(model, trials):
+    bare = BruteForce(model.name)
+    frame = reading(model, trials, progress=False)
+    patterns = [bare.run(trial, "clean")[2] for trial in trials]
+    words = [token for token in "Which color is the odd color out ? Respond in one word ASSISTANT :".split()]
+    start = len(patterns[0][0][0]) - len(words)
+    for layer, head in model.heads():
+        rows = frame.query("layer == @layer and head == @head")
+        rows = rows.pivot(index="from_position", columns="to_position", values="attention")
+        wanted = np.mean([one[layer][head].numpy() for one in patterns], axis=0)[start:, start:]
+        np.testing.assert_allclose(rows.fillna(0), wanted, atol=1e-6)
+    for side in ("from", "to"):
+        named = frame.drop_duplicates(f"{side}_position").sort_values(f"{side}_position")
+        assert named[f"{side}_word"].tolist() == words
+        assert named[f"{side}_position"].tolist() == list(range(start, start + len(words)))
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [(ODD_QUESTION, "trials' own"), ("Which shape is it?", "not in the vocabulary"), (None, "does not hold")],
+)
+def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, question, message):
+    monkeypatch.setattr("analyses.task_reading.capture", None)
+    trials = rgb.rgb_trials(grouped, 8)
+    if question is None:
+        trials, question = [asking(trial, BACKGROUND_QUESTION) for trial in trials], BACKGROUND_QUESTION
+    for analysis in (patch_questions, evidence):
+        with pytest.raises(rgb.InputError, match=message):
+            analysis(grouped, trials, question=question, progress=False)
+
+
+def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
+    monkeypatch.setattr("analyses.task_reading.capture", None)
+    trials = rgb.rgb_trials(grouped, 8)
+    with pytest.raises(rgb.InputError, match="needs 5 or more"):
+        evidence(grouped, trials[:3], progress=False)
+    with pytest.raises(rgb.InputError, match="needs two answers"):
+        evidence(grouped, trials, role="shape", progress=False)
+    with pytest.raises(rgb.InputError, match="2 different prompts"):
+        reading(grouped, [trials[0], asking(trials[1], BACKGROUND_QUESTION)], progress=False)
+    with pytest.raises(rgb.InputError, match="ends with the picture"):
+        reading(grouped, [replace(trials[0], prompt="Which color is the odd color out? <image>")], progress=False)
