@@ -3,12 +3,17 @@
 import argparse
 import sys
 
+import matplotlib
+import pandas as pd
+
 from rgb_circuit.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status, 2 for input that cannot be used."""
     options = _parser().parse_args(arguments)
+    # Figures go to files: no screen is needed.
+    matplotlib.use("Agg")
     try:
         options.run(options)
     except InputError as error:
@@ -29,10 +34,18 @@ def _parser():
     common.add_argument("--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)")
     common.add_argument("--revision", help="of a hub repository")
 
-    run = commands.add_parser("run", parents=[common], help="play, patch every head, draw the three panels", description=_run.__doc__)
+    run = commands.add_parser("run", parents=[common], help="play, patch every head, draw the three panels, give each head its role", description=_run.__doc__)
     run.add_argument("--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)")
     run.add_argument("--positions", default="end", help="end, all, image, text, tile, or token positions like 5,-1 (default: %(default)s)")
     run.set_defaults(run=_run)
+
+    calibrate = commands.add_parser("calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__)
+    calibrate.add_argument("--models", type=int, default=5, help="planted models per level of noise (default: %(default)s)")
+    calibrate.add_argument("--random", type=int, default=20, help="models with random weights (default: %(default)s)")
+    calibrate.add_argument("--trials", type=int, default=16, help="per model (default: %(default)s)")
+    calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
+    calibrate.add_argument("--out", default="results", help="folder for frames and figure (default: %(default)s)")
+    calibrate.set_defaults(run=_calibrate)
 
     play = commands.add_parser("play", parents=[common], help="does the model play the game at all?", description=_play.__doc__)
     play.set_defaults(run=_play)
@@ -45,7 +58,8 @@ def _parser():
 
 
 def _run(options):
-    """Play the game, patch every head, and write frames, the three panels and a manifest."""
+    """Play the game, patch every head, test what each head is, and write frames, the three panels and a manifest."""
+    from analyses import roles
     from rgb_circuit.panels import panels, strongest
     from rgb_circuit.patching import patch_heads
     from rgb_circuit.play import play
@@ -67,7 +81,19 @@ def _run(options):
     write_figure(three_panels(frame, model.name), folder, "panels")
     print(f"\nStrongest heads, effect in logits of restoring one head at positions '{options.positions}', mean of {len(trials)} trials:")
     print(strongest(panels(frame)).round(2).to_string())
-    print(f"\nWrote play.parquet, patch_heads.parquet, panels.png and manifest.json to {folder}/")
+
+    written = ["play.parquet", "patch_heads.parquet", "panels.png"]
+    try:
+        evidence = roles.evidence(model, trials)
+    except InputError as error:
+        print(f"\nNo role table: {error}")
+    else:
+        table = roles.table(evidence)
+        write_frame(evidence, folder, "evidence")
+        write_frame(table, folder, "roles")
+        written += ["evidence.parquet", "roles.parquet"]
+        _print_roles(table, len(trials))
+    print(f"\nWrote {', '.join(written)} and manifest.json to {folder}/")
 
 
 def _play(options):
@@ -102,15 +128,38 @@ def _attention(options):
     print(f"Wrote {path}")
 
 
+def _calibrate(options):
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings."""
+    import warnings
+
+    from transformers.utils import logging
+
+    from analyses import calibrate
+    from rgb_circuit.results import open_folder, write_figure, write_frame
+
+    logging.disable_progress_bar()
+    folder = open_folder(options.out)
+    subjects = calibrate.family(options.seed, options.models, options.random)
+    with warnings.catch_warnings():
+        # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
+        warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
+        frame = pd.concat(list(calibrate.verdicts(subjects, trials=options.trials)), ignore_index=True)
+    write_frame(frame, folder, "calibration")
+    table = calibrate.summary(frame)
+    print(table.drop(columns=[column for column in table if column.endswith(("_low", "_high"))]).round(2).to_string(index=False))
+    print("\nOn models with random weights, where every role is false:")
+    print(calibrate.false_discoveries(frame).to_string(index=False))
+    write_figure(calibrate.precision_recall(table), folder, "calibration")
+    print(f"\nWrote calibration.parquet (every verdict) and calibration.png to {folder}/")
+
+
 def _model_and_trials(options):
-    import matplotlib
     from transformers.utils import logging
 
     from rgb_circuit.llava import SHIPPED, load
     from rgb_circuit.prompts import rgb_trials
     from rgb_circuit.rgb_game import published_trial
 
-    matplotlib.use("Agg")
     if options.trials != "published" and not options.trials.isdigit():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
     if options.model in SHIPPED:
@@ -130,6 +179,21 @@ def _print_played(model, played):
     if len(wrong):
         first = wrong.iloc[0]
         print(f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered {first['answer']!r}")
+
+
+def _print_roles(table, n):
+    """The heads with a role, or the closest to one."""
+    found = table[table["role"] != "none"]
+    predictions = [name for name in table if name[:1] == "P"]
+    if len(found):
+        print(f"\nRoles, each prediction tested on {n // 2} trials that did not find it (all heads in roles.parquet):")
+    else:
+        print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
+        found = table.loc[table["score"].abs().nlargest(5).index]
+    shown = found.sort_values("score", key=abs, ascending=False)
+    marks = shown[predictions].map(lambda holds: "yes" if holds else "-")
+    label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
+    print(pd.concat([label.rename("head"), shown[["role", "score"]].round(2), marks], axis=1).to_string(index=False))
 
 
 def _positions(text):

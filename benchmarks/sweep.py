@@ -6,7 +6,6 @@ the best of several; what counts is their ratios.
 
 import resource
 import time
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -15,7 +14,6 @@ import rgb_circuit as rgb
 from rgb_circuit import reference
 from rgb_circuit.capture import capture
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.models.small import save
 from rgb_circuit.prompts import encode
 
 
@@ -32,9 +30,7 @@ def best(run, times):
 def random_model(layers, heads, grid, d_head=8):
     """A loaded random LLaVA with so many layers, heads and tiles."""
     shape = dict(layers=layers, heads=heads, kv_heads=heads, d_head=d_head, width=heads * d_head)
-    with TemporaryDirectory() as folder:
-        save(*random_llava(grid=grid, tile_px=14, **shape), folder)
-        return rgb.load(folder)
+    return rgb.wrap(*random_llava(grid=grid, tile_px=14, **shape), name=f"random, {layers} × {heads} heads, {grid} × {grid} tiles")
 
 
 @torch.no_grad()

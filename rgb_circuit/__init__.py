@@ -1,8 +1,9 @@
 """Which attention heads of a LLaVA do what, and how sure we are."""
 
+from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError
-from .llava import Llava, load
+from .llava import Llava, load, wrap
 from .patching import patch_edits, patch_heads
 from .play import play
 from .prompts import rgb_trials
@@ -15,6 +16,7 @@ __all__ = [
     "InputError",
     "Llava",
     "Trial",
+    "direct_effects",
     "load",
     "patch_edits",
     "patch_heads",
@@ -22,4 +24,5 @@ __all__ = [
     "published_trial",
     "rgb_trial",
     "rgb_trials",
+    "wrap",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
-from transformers import AutoConfig, AutoProcessor, ProcessorMixin
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, ProcessorMixin
 
 from .errors import InputError
 from .rgb_game import PALETTE, prompt, rgb_trial
@@ -127,7 +127,7 @@ def load(
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
     with _folder(name) as source:
-        config = _config(name, source, revision)
+        _check_type(name, _config(name, source, revision))
         processor = AutoProcessor.from_pretrained(source, revision=revision)
         try:
             wrapped = TransformersModel(
@@ -146,6 +146,21 @@ def load(
                 f"cannot load the weights of {name!r}; they must be safetensors, for a device and number format that exist here "
                 f"(device_map={device_map!r}, dtype={dtype!r}): {str(error).splitlines()[0]}"
             ) from error
+    return _checked(name, revision, wrapped, processor)
+
+
+def wrap(module: LlavaForConditionalGeneration, processor: ProcessorMixin, *, name: str) -> Llava:
+    """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
+
+    Raises:
+        InputError: a model that is no LLaVA, or one whose internals do not behave as the analyses need.
+    """
+    _check_type(name, module.config)
+    return _checked(name, None, TransformersModel(module, task="image-text-to-text", processor=processor), processor)
+
+
+def _checked(name, revision, wrapped, processor):
+    config = wrapped._module.config
     text, vision = config.text_config, config.vision_config
     side = vision.image_size // vision.patch_size
     geometry = dict(
@@ -185,12 +200,15 @@ def _config(name, source, revision):
             f"cannot read a model at {name!r}: give a shipped model ({', '.join(SHIPPED)}), a folder written by save_pretrained, "
             f"or a hub id that this machine can reach ({str(error).splitlines()[0]})"
         ) from error
+    return config
+
+
+def _check_type(name, config):
     if config.model_type != "llava":
         raise InputError(
             f"{name!r} is a {config.model_type!r} model, not a LLaVA; give a checkpoint whose model_type is 'llava', "
             "such as llava-hf/llava-1.5-7b-hf"
         )
-    return config
 
 
 @torch.no_grad()

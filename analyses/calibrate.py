@@ -1,0 +1,184 @@
+"""Can the analyses be believed? Their verdicts on models whose heads are known.
+
+1. A family of models: planted circuits (`rgb_circuit.models.planted`) over levels of noise, with placements, decoys, grouped-query
+   attention and grids drawn at random, and LLaVAs with random weights, on which every role is false.
+2. Three readings give each head a role from the same trials: `analyses.roles`, and beside it two that people use, the
+   largest cells of the seed's three heatmaps, and attention to the odd tile.
+3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
+
+An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here without a change.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+from tqdm.auto import tqdm
+
+import rgb_circuit as rgb
+from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, planted, random_placement
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.panels import PANELS, panels
+
+from . import roles
+from .attention_statistics import attention_statistics
+
+NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 1.5 * MODERATE_NOISE)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to judge.
+
+    Attributes:
+        kind: ``"planted"`` or ``"random"``.
+        noise: of a planted model; NaN for a random one.
+        seed: of everything that is drawn for it.
+    """
+
+    kind: str
+    noise: float
+    seed: int
+
+    def build(self):
+        """model, processor, truth (``layer, head, role, name``)."""
+        rng = np.random.default_rng([self.seed, self.kind == "planted"])
+        kv_heads = int(rng.choice([1, 2, 4]))
+        if self.kind == "random":
+            model, processor = random_llava(self.seed, layers=4, heads=4, kv_heads=kv_heads)
+            places = [(layer, head) for layer in range(4) for head in range(4)]
+            return model, processor, pd.DataFrame(places, columns=["layer", "head"]).assign(role="none", name="none")
+        layers, grid = int(rng.integers(5, 8)), int(rng.integers(6, 9))
+        decoys = [decoy for decoy in DECOYS if rng.random() < 0.8]
+        placement = random_placement(layers, 4, self.seed)
+        shape = dict(grid=grid, layers=layers, heads=4, kv_heads=kv_heads)
+        return planted(**shape, placement=placement, decoys=decoys, noise=self.noise, seed=self.seed)
+
+
+def family(seed: int = 0, planted_each: int = 5, random: int = 20, noise: Sequence[float] = NOISE) -> list[Subject]:
+    """``planted_each`` planted models at every level of ``noise``, the same ones at each, and ``random`` random ones."""
+    first = 1000 * seed
+    known = [Subject("planted", level, first + index) for level in noise for index in range(planted_each)]
+    return known + [Subject("random", np.nan, first + index) for index in range(random)]
+
+
+def by_roles(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+    """``layer, head, role`` as `analyses.roles` has them."""
+    return roles.roles(model, trials, progress=False)[["layer", "head", "role"]]
+
+
+def by_largest_cells(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+    """``layer, head, role`` as the seed read its heatmaps.
+
+    The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the three largest
+    of the third (background, when erased), as far as they are above zero and do not raise the odd word (by more than a tenth
+    of the extractor's cell) in the other two.
+    """
+    table = panels(rgb.patch_heads(model, trials, progress=False))
+    recolored, erased, background = (table[panel] for panel in PANELS)
+    largest = recolored.idxmax()
+    quiet = (np.maximum(recolored, erased) <= 0.1 * recolored[largest]) & (background > 0)
+    role = pd.Series("none", index=table.index)
+    role[background[quiet].nlargest(3).index] = "POI localization"
+    role[largest] = "color extractor"
+    return table[["layer", "head"]].assign(role=role)
+
+
+def by_attention(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+    """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd tile localizes it.
+
+    Attention cannot tell reading a place from reading its colour, so such a head is called by both roles.
+    """
+    mass = attention_statistics(model, trials, progress=False).groupby(["layer", "head"])["tile"].mean().reset_index()
+    return mass[["layer", "head"]].assign(role=np.where(mass["tile"] > 0.5, "color extractor + POI localization", "none"))
+
+
+READINGS: Mapping[str, Callable] = {
+    "roles": by_roles,
+    "largest cells of three heatmaps": by_largest_cells,
+    "attention to the odd tile": by_attention,
+}
+
+
+def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = True) -> Iterator[pd.DataFrame]:
+    """Judge every head of every model by every reading.
+
+    Yields:
+        Per model, a row per reading × head: ``kind, noise, seed, kv_heads, grid, solved`` (share of pictures answered right),
+        ``layer, head, truth, name, reading, role``.
+    """
+    for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
+        model, processor, truth = subject.build()
+        model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
+        sample = rgb.rgb_trials(model, trials, seed=subject.seed)
+        solved = float(rgb.play(model, sample, progress=False)["correct"].mean())
+        about = dict(kind=subject.kind, noise=subject.noise, seed=subject.seed, kv_heads=model.n_kv_heads, grid=model.grid[0], solved=solved)
+        known = truth.rename(columns={"role": "truth"})
+        blocks = [known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()]
+        yield pd.concat(blocks, ignore_index=True).assign(**about)[
+            [*about, "layer", "head", "truth", "name", "reading", "role"]
+        ]
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Precision and recall of every reading.
+
+    Args:
+        frame: `verdicts`, concatenated.
+
+    Returns:
+        A row per reading × role × noise (planted models): ``reading, role, noise, models, true`` (heads that have the role),
+        ``given`` (heads that the reading gives it), ``right`` (both), ``precision, precision_low, precision_high, recall,
+        recall_low, recall_high``, with exact (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true.
+    """
+    rows = []
+    known = frame[frame["kind"] == "planted"]
+    for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
+        for role in roles.HYPOTHESES:
+            true, given = part["truth"] == role, part["role"].str.split(" + ", regex=False).map(lambda names: role in names)
+            right = int((true & given).sum())
+            row = dict(reading=reading, role=role, noise=noise, models=part["seed"].nunique(), true=int(true.sum()), given=int(given.sum()), right=right)
+            for name, of in (("precision", row["given"]), ("recall", row["true"])):
+                row[name] = right / of if of else np.nan
+                interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
+                row[f"{name}_low"], row[f"{name}_high"] = interval
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
+    """Roles given on random models, where every one is false.
+
+    Returns:
+        A row per reading: ``reading, models, models_with_a_role, heads, heads_with_a_role``.
+    """
+    rows = []
+    for reading, part in frame[frame["kind"] == "random"].groupby("reading", sort=False):
+        named = part["role"] != "none"
+        some = part["seed"][named].nunique()
+        rows.append(dict(reading=reading, models=part["seed"].nunique(), models_with_a_role=some, heads=len(part), heads_with_a_role=int(named.sum())))
+    return pd.DataFrame(rows)
+
+
+def precision_recall(table: pd.DataFrame) -> Figure:
+    """Precision and recall against noise, a column per role, a line per reading, from `summary`."""
+    names = list(roles.HYPOTHESES)
+    figure, axes = plt.subplots(2, len(names), figsize=(4 * len(names), 6), sharex=True, sharey=True, layout="constrained")
+    # The first colours and three markers of a palette that the colour-blind can tell apart.
+    styles = dict(zip(READINGS, [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^")]))
+    for column, role in enumerate(names):
+        for row, measure in enumerate(("precision", "recall")):
+            ax = axes[row, column]
+            for shift, (reading, (color, marker)) in enumerate(styles.items()):
+                part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
+                errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
+                ax.errorbar(part["noise"] + 0.012 * (shift - 1), part[measure], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=reading)
+            ax.set(ylim=(-0.05, 1.05), xlabel="noise (logits)" if row else "", ylabel=measure if column == 0 else "", title="" if row else role)
+            ax.grid(alpha=0.3)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(READINGS), frameon=False)
+    figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")
+    return figure

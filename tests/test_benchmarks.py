@@ -1,0 +1,12 @@
+"""The GPU benchmark runs where there is no GPU, on a small shape."""
+
+import runpy
+from pathlib import Path
+
+
+def test_the_7b_benchmark_runs_on_a_small_shape(capsys):
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "llava_7b_shape.py"))
+    script["main"](["--small", "--device", "cpu"])
+    printed = capsys.readouterr().out
+    for row in ("plain forward", "[end] sweep, two targets", "all positions", "trials per minute"):
+        assert row in printed
