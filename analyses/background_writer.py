@@ -1,0 +1,59 @@
+"""Background writers: heads that carry the background's colour into the answer when there is an odd tile.
+
+They pass the seed's test of a POI localization head (P3) without finding a place for anyone. Restored at [end]:
+
+| prediction | restored | in | expected |
+|---|---|---|---|
+| P3a | z from clean | erased | background up, odd not up |
+| P3b | z from clean | recolored | odd, other, background unchanged |
+| P4w | z from clean | swapped | background up: the colour that the head saw, which this picture does not show |
+| P5w | z from clean, color extractors frozen | erased | background up past the extractors, and unchanged through them |
+
+P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and P5w, and none
+passes either where no color extractor is found.
+
+Source: the riddle of head 26.16 in the seed note of the RGB game. How predictions are tested: `analyses.evidence`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+import rgb_circuit as rgb
+
+from . import color_extractor
+from . import evidence as _evidence
+from .evidence import Claim, Prediction, Sweep
+from .poi_localization import PASSES_THE_SEED
+
+WRITES = (
+    Prediction("P4w", (Claim("background", "up", Sweep("swapped")),)),
+    Prediction(
+        "P5w", (Claim("background", "up", Sweep("erased", part="past")), Claim("background", "none", Sweep("erased", part="through")))
+    ),
+)
+PREDICTIONS = (*PASSES_THE_SEED, *WRITES)
+
+
+def evidence(
+    model: rgb.Llava, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+) -> pd.DataFrame:
+    """P3a, P3b, P4w and P5w for every head.
+
+    Args:
+        extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the same trials.
+        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+
+    Returns:
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds,
+        restored_fraction, answer, weakest, found, wrong``; see `analyses.evidence.examine`.
+
+    Raises:
+        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
+    """
+    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+
+
+def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of the background writers: every prediction holds."""
+    return _evidence.heads(evidence, PREDICTIONS)

@@ -1,0 +1,83 @@
+"""What every head is: the three hypotheses side by side, from one set of sweeps."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+import rgb_circuit as rgb
+
+from . import background_writer, color_extractor, poi_localization
+from . import evidence as _evidence
+
+# Role → the predictions that all must hold, and those of them whose restored fractions make its score.
+HYPOTHESES = {
+    "color extractor": (color_extractor.PREDICTIONS, ("P1a", "P1b")),
+    "POI localization": (poi_localization.PREDICTIONS, ("P3a", "P4", "P6")),
+    "background writer": (background_writer.PREDICTIONS, ("P3a", "P4w")),
+}
+
+
+def roles(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+    """One row per head: its role, how strongly, and which predictions it meets.
+
+    Args:
+        options: those of `evidence`.
+
+    Returns:
+        ``layer, head, role, score``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b`` (`color_extractor`), ``P3a, P3b, P4,
+        P5, P6`` (`poi_localization`), ``P4w, P5w`` (`background_writer`); see `table`.
+
+    Raises:
+        InputError: as `evidence`.
+    """
+    return table(evidence(model, trials, **options))
+
+
+def evidence(
+    model: rgb.Llava, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, split: bool = True, **options
+) -> pd.DataFrame:
+    """All predictions for every head; every sweep is run once.
+
+    The false discovery rate is controlled within the color extractors' predictions, and within all others. Heads are frozen
+    for P5 and P5w only after they were found to be color extractors.
+
+    Args:
+        extractors: (layer, head) pairs that P5 and P5w freeze; by default the color extractors that are found.
+        split: find on the first half of the trials and test on the second.
+        options: ``margin, least, level, only_correct, progress`` of `analyses.evidence.examine`.
+
+    Returns:
+        A row per head × prediction, as `analyses.evidence.examine`.
+
+    Raises:
+        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
+    """
+    others = dict.fromkeys([*poi_localization.PREDICTIONS, *background_writer.PREDICTIONS])
+    finders = color_extractor.PREDICTIONS
+    return _evidence.examine(model, trials, [finders, tuple(others)], finders=finders, extractors=extractors, split=split, **options)
+
+
+def table(evidence: pd.DataFrame) -> pd.DataFrame:
+    """One row per head from the frame of `evidence`.
+
+    Returns:
+        ``layer, head, role, score`` and a Boolean per prediction.
+        ``role`` is "color extractor", "POI localization", "background writer", or "none"; a head that meets all predictions of
+        several hypotheses is called by all, such as "color extractor + background writer".
+        ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color extractor, of P3a, P4
+        and P6 for POI localization, of P3a and P4w for a background writer. Of several roles, and for "none" of all three, it
+        is the one furthest from zero: how much the head does of anything, for better or worse.
+    """
+    by_head = dict(index=["layer", "head"], columns="prediction")
+    frame = evidence.pivot(**by_head, values="holds")[list(dict.fromkeys(evidence["prediction"]))]
+    fractions = evidence.pivot(**by_head, values="restored_fraction")
+    met = {role: _evidence.heads(evidence, predictions) for role, (predictions, _) in HYPOTHESES.items()}
+    names, scores = [], []
+    for head in frame.index:
+        own = [role for role in HYPOTHESES if head in met[role]]
+        names.append(" + ".join(own) or "none")
+        candidates = [float(fractions.loc[head, list(HYPOTHESES[role][1])].mean()) for role in own or HYPOTHESES]
+        scores.append(max(candidates, key=abs))
+    frame.insert(0, "role", names)
+    frame.insert(1, "score", scores)
+    return frame.rename_axis(columns=None).reset_index()

@@ -1,0 +1,331 @@
+"""The hypotheses find the planted circuit, refuse its decoys, and find nothing where there is nothing."""
+
+import warnings
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import rgb_circuit as rgb
+from analyses import background_writer, color_extractor, poi_localization, riddle, roles
+from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.models.small import save
+
+matplotlib.use("Agg")
+
+PLACEMENT = Placement()
+EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
+WRITERS = [PLACEMENT.early_background_writer, PLACEMENT.late_background_writer]
+UP = ["P1a", "P1b", "P2b", "P3a", "P4", "P5", "P6", "P4w", "P5w"]
+WORDS = [("red", "green", "blue", "yellow"), ("green", "blue", "yellow", "red"), ("blue", "cyan", "black", "red")]
+WORDS += [("orange", "purple", "cyan", "green"), ("purple", "red", "orange", "black"), ("cyan", "black", "red", "blue")]
+COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds".split()
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """A LLaVA and processor → the model as loaded from a folder."""
+
+    def from_folder(made):
+        return rgb.load(str(save(*made[:2], tmp_path_factory.mktemp("model"))))
+
+    return from_folder
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The shipped planted model, without noise, and 16 trials."""
+    model = rgb.load("planted")
+    return model, rgb.rgb_trials(model, 16)
+
+
+@pytest.fixture(scope="module")
+def found(plain):
+    """All evidence on the shipped planted model."""
+    return roles.evidence(*plain, progress=False)
+
+
+@pytest.fixture(scope="module")
+def random_models(load):
+    return [load(random_llava(seed, layers=2, heads=8, kv_heads=8)) for seed in range(20)]
+
+
+def shuffled(trials, seed):
+    """The trials with their pictures under each other's conditions."""
+    rng = np.random.default_rng(seed)
+    mixed = []
+    for trial in trials:
+        names = list(trial.images)
+        images = dict(zip(names, (trial.images[name] for name in rng.permutation(names))))
+        mixed.append(rgb.Trial(trial.name, trial.prompt, images, trial.answers, trial.tile, trial.grid))
+    return mixed
+
+
+def effect(frame, head, prediction):
+    rows = frame[(frame["layer"] == head[0]) & (frame["head"] == head[1]) & (frame["prediction"] == prediction)]
+    return float(rows["effect"].iloc[0])
+
+
+# The planted circuit
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("split", [True, False])
+def test_every_planted_head_gets_its_role_and_no_decoy_another(load, seed, split):
+    made = planted(noise=MODERATE_NOISE, seed=seed)
+    model = load(made)
+    table = roles.roles(model, rgb.rgb_trials(model, 16, seed=seed), split=split, progress=False)
+    assert table["role"].tolist() == made[2]["role"].tolist()
+
+
+def test_a_bare_circuit_is_found_without_its_decoys(load):
+    # The gap is 10 instead of 24: as much noise for it.
+    made = planted(noise=MODERATE_NOISE * 10 / 24, decoys=())
+    model = load(made)
+    table = roles.roles(model, rgb.rgb_trials(model, 16), progress=False)
+    assert table["role"].tolist() == made[2]["role"].tolist()
+
+
+def test_effects_are_the_planted_gains(found):
+    for head, gain in zip(EXTRACTORS, (10, 6, 5, 5)):
+        assert [effect(found, head, name) for name in ("P1a", "P1b", "P2a", "P2b")] == pytest.approx([gain, gain, 0, gain], abs=0.01)
+    poi = [effect(found, PLACEMENT.poi, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")]
+    assert poi == pytest.approx([20, 0, 20, 20, 20, 0, 0], abs=0.01)
+    for head in WRITERS:
+        writer = [effect(found, head, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")]
+        assert writer == pytest.approx([3, 0, 0, 0, 0, 3, 3], abs=0.01)
+    # The gap is 24, the sum of what all parts do to the odd word.
+    rows = found[(found["prediction"] == "P1b") & (found["effect"] > 1)]
+    np.testing.assert_allclose(rows["effect"] / rows["restored_fraction"], 24, atol=0.01)
+
+
+def test_nothing_goes_through_extractors_that_come_before(found):
+    last = max(layer for layer, _ in EXTRACTORS)
+    rows = found[(found["prediction"] == "P5") & (found["layer"] >= last)]
+    assert (rows["effect"] == 0).all() and not rows["holds"].any()
+
+
+def test_frozen_heads_are_those_of_a_joint_patch(plain, found):
+    model, trials = plain
+    edits = [rgb.Edit(*PLACEMENT.poi), *(rgb.Edit(*head, source="erased") for head in EXTRACTORS)]
+    frame = rgb.patch_edits(model, trials[8:], {"frozen": edits}, target="erased", progress=False)
+    by_role = frame.groupby("role", observed=True)["effect"].mean()
+    assert effect(found, PLACEMENT.poi, "P5w") == pytest.approx(by_role["background"] - by_role["other_background"], abs=1e-5)
+
+
+def test_freezing_no_or_the_wrong_heads_is_no_evidence_of_mediation(plain):
+    model, trials = plain
+    void = poi_localization.evidence(model, trials, extractors=[], progress=False)
+    rows = void[void["prediction"] == "P5"]
+    assert rows["effect"].isna().all() and (rows["p_value"] == 1).all() and not rows["holds"].any()
+    assert poi_localization.heads(void) == []
+    wrong = poi_localization.evidence(model, trials, extractors=[PLACEMENT.late_background_writer], progress=False)
+    assert poi_localization.heads(wrong) == []
+
+
+def test_the_suppressor_ranks_last_and_has_no_role(found):
+    table = roles.table(found).set_index(["layer", "head"])
+    assert table["score"].idxmin() == PLACEMENT.suppressor
+    assert table.loc[PLACEMENT.suppressor, ["role", "score"]].tolist() == ["none", pytest.approx(-2 / 24, abs=1e-3)]
+    assert table["score"].idxmax() == PLACEMENT.poi
+
+
+def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
+    head = PLACEMENT.extractor
+    also = (found["layer"] == head[0]) & (found["head"] == head[1])
+    table = roles.table(found.assign(holds=found["holds"] | also)).set_index(["layer", "head"])
+    assert table.loc[head, "role"] == "color extractor + POI localization + background writer"
+
+
+# Each analysis by itself
+
+
+@pytest.mark.parametrize(
+    "analysis, names, heads",
+    [
+        (color_extractor, ["P1a", "P1b", "P2a", "P2b"], sorted(EXTRACTORS)),
+        (poi_localization, ["P3a", "P3b", "P4", "P5", "P6"], [PLACEMENT.poi]),
+        (background_writer, ["P3a", "P3b", "P4w", "P5w"], WRITERS),
+    ],
+)
+def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(plain, found, analysis, names, heads):
+    model, trials = plain
+    frame = analysis.evidence(model, trials, progress=False)
+    assert list(frame.columns[: len(COLUMNS)]) == COLUMNS
+    assert list(frame["prediction"].unique()) == names
+    assert len(frame) == len(frame[["layer", "head", "prediction"]].drop_duplicates()) == 24 * len(names)
+    assert (frame["n"] == 16).all() and (frame["wrong"] == 0).all()
+    assert ((frame["ci_low"] <= frame["effect"] + 1e-6) & (frame["effect"] <= frame["ci_high"] + 1e-6)).all()
+    assert (frame["holds"] == (frame["q_value"] <= 0.05)).all()
+    # The evidence of all hypotheses together names the same heads.
+    assert analysis.heads(frame) == analysis.heads(found) == heads
+
+
+def test_evidence_relates_a_word_to_a_colour_that_neither_picture_shows(grouped):
+    trials = rgb.rgb_trials(grouped, 6)
+    with warnings.catch_warnings(action="ignore"):
+        frame = color_extractor.evidence(grouped, trials, progress=False)
+    swept = rgb.patch_heads(grouped, trials, target="erased", progress=False)
+    words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
+    wanted = words["odd"] - words["other_background"]
+    np.testing.assert_allclose(frame[frame["prediction"] == "P1b"]["effect"], wanted, atol=1e-5)
+
+
+def test_split_tests_on_the_second_half_only_what_the_first_half_found(found):
+    assert (found["n"] == 8).all()
+    assert not found[~found["found"]]["holds"].any()
+    assert (found[~found["found"]]["q_value"] == 1).all()
+
+
+def test_evidence_is_the_same_every_time(plain, found):
+    pd.testing.assert_frame_equal(roles.evidence(*plain, progress=False), found)
+
+
+def test_roles_run_every_sweep_once(plain, monkeypatch):
+    swept = {"patch_heads": [], "patch_edits": []}
+    for name, calls in swept.items():
+
+        def counted(*given, calls=calls, engine=getattr(rgb, name), **options):
+            calls.append(options)
+            return engine(*given, **options)
+
+        monkeypatch.setattr(rgb, name, counted)
+    roles.roles(*plain, progress=False)
+    runs = [(run["source"], target, run["component"]) for run in swept["patch_heads"] for target in run["target"]]
+    assert len(runs) == len(set(runs)) == 6
+    assert len(swept["patch_edits"]) == 1
+
+
+# Nothing to find
+
+
+@pytest.mark.filterwarnings("ignore:.*answers")
+@pytest.mark.parametrize("mix", [False, True], ids=["as they are", "labels shuffled"])
+def test_at_most_five_percent_false_discoveries_on_random_models(random_models, mix):
+    tables = []
+    for seed, model in enumerate(random_models):
+        trials = rgb.rgb_trials(model, 16, seed=seed)
+        frame = roles.evidence(model, shuffled(trials, seed) if mix else trials, progress=False, split=seed % 2 == 0)
+        tables.append(roles.table(frame))
+    table = pd.concat(tables)
+    assert len(table) == 20 * 16
+    assert (table["role"] != "none").mean() <= 0.05
+    assert table[UP].to_numpy().mean() <= 0.05
+
+
+def test_shuffled_labels_take_the_planted_roles_away(plain):
+    model, trials = plain
+    for seed in range(2):
+        table = roles.roles(model, shuffled(trials, seed), progress=False)
+        assert (table["role"] == "none").all()
+
+
+# The toy
+
+
+def test_roles_of_the_toy_are_complete():
+    model = rgb.load("toy")
+    table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
+    assert list(table.columns) == "layer head role score P1a P1b P2a P2b P3a P3b P4 P5 P6 P4w P5w".split()
+    assert list(zip(table["layer"], table["head"])) == model.heads()
+    assert (table.dtypes.iloc[4:] == bool).all()
+
+
+# The riddle
+
+
+def test_riddle_tells_the_late_writer_from_the_head_that_localizes(found):
+    frame = riddle.table(found)
+    verdicts = frame.drop_duplicates(["layer", "head"]).set_index(["layer", "head"])[["verdict", "route", "late"]]
+    assert verdicts.to_dict("index") == {
+        PLACEMENT.early_background_writer: dict(verdict="writes the background", route="past the extractors", late=False),
+        PLACEMENT.poi: dict(verdict="localizes", route="through the extractors", late=False),
+        PLACEMENT.late_background_writer: dict(verdict="writes the background", route="past the extractors", late=True),
+    }
+    assert frame["prediction"].tolist() == list(riddle.ASKS) * 3
+
+
+def test_riddle_figure_shows_every_head_and_names_model_and_trials(found):
+    ax = riddle.figure(riddle.table(found), "planted")
+    assert [label.get_text().split("\n")[0] for label in ax.get_yticklabels()] == ["1.3", "2.1", "5.2"]
+    assert "planted" in ax.get_title() and "n = 8" in ax.get_title()
+    empty = riddle.figure(riddle.table(found.assign(holds=False)), "planted")
+    assert "no head passes P3" in [text.get_text() for text in empty.texts]
+    own = plt.figure().add_subplot()
+    assert riddle.figure(riddle.table(found), "planted", ax=own) is own
+    plt.close("all")
+
+
+# Bad input
+
+
+def without(trial, *, picture=None, role=None, name="mine"):
+    images = {name: image for name, image in trial.images.items() if name != picture}
+    answers = {name: word for name, word in trial.answers.items() if name != role}
+    return rgb.Trial(name, trial.prompt, images, answers, trial.tile, trial.grid)
+
+
+@pytest.mark.parametrize("wanted, picture", [("P1a", "recolored"), ("P1b", "erased"), ("P4", "swapped"), ("P6", "moved")])
+def test_a_missing_picture_names_the_prediction(plain, wanted, picture):
+    model, trials = plain
+    with pytest.raises(rgb.InputError, match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images"):
+        roles.roles(model, [*trials[:15], without(trials[15], picture=picture)])
+
+
+def test_a_missing_answer_names_the_prediction(plain):
+    model, trials = plain
+    with pytest.raises(rgb.InputError, match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers"):
+        color_extractor.evidence(model, [*trials[:15], without(trials[15], role="other_background")])
+    # P1 and P2 do not need what only P4 and P6 show.
+    mine = [rgb.rgb_trial(*words, (2, 3), 6, 4) for words in WORDS]
+    mine = [without(without(trial, picture="swapped"), picture="moved", name=trial.name) for trial in mine]
+    assert color_extractor.heads(color_extractor.evidence(model, mine, progress=False)) == sorted(EXTRACTORS)
+
+
+def test_too_few_trials_says_how_many_are_needed(plain, monkeypatch):
+    model, trials = plain
+    monkeypatch.setattr(rgb, "play", None)
+    with pytest.raises(rgb.InputError, match="there are 4, and no test can reach 0.05 with fewer than 5; make more"):
+        color_extractor.evidence(model, trials[:4])
+    with pytest.raises(rgb.InputError, match="there are 9, and no test can reach 0.05 with fewer than 10, half of them to find"):
+        roles.roles(model, trials[:9])
+    with pytest.raises(rgb.InputError, match="fewer than 7"):
+        color_extractor.evidence(model, trials[:5], level=0.01)
+
+
+def test_wrongly_answered_trials_are_counted_and_left_out_only_on_request(plain):
+    model, trials = plain
+    # Nothing comes before the first tile, so the planted model cannot tell that it is odd.
+    first = rgb.rgb_trial(tile=(0, 0), grid=6, tile_px=4)
+    with pytest.warns(UserWarning, match="planted answers 1 of 9 trials wrongly .* only_correct=True"):
+        kept = color_extractor.evidence(model, [*trials[:8], first], progress=False)
+    assert (kept["wrong"] == 1).all() and (kept["n"] == 9).all()
+    dropped = color_extractor.evidence(model, [*trials[:8], first], only_correct=True, progress=False)
+    assert (dropped["wrong"] == 1).all() and (dropped["n"] == 8).all()
+    with pytest.raises(rgb.InputError, match="1 answered wrongly are left out and 4 remain"):
+        color_extractor.evidence(model, [*trials[:4], first], only_correct=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(margin=0), "margin is 0; use a fraction of the gap above 0"),
+        (dict(least=0.3), "least is 0.3; use a fraction of the gap from 0 to the margin, 0.1"),
+        (dict(level=5), "the level is 5; use a number between 0 and 1"),
+        (dict(extractors=[(9, 0)]), "head 9.0 does not exist in planted"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(plain, options, message):
+    with pytest.raises(rgb.InputError, match=message):
+        poi_localization.evidence(*plain, **options)
+
+
+def test_evidence_of_another_analysis_is_refused(plain):
+    frame = color_extractor.evidence(*plain, progress=False)
+    with pytest.raises(rgb.InputError, match="the evidence has no prediction P3a, P3b, P4, P5, P6"):
+        poi_localization.heads(frame)
+
+

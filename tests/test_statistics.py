@@ -1,0 +1,172 @@
+"""Tests on effects: exact where enumeration is possible, calibrated where chance is known."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rgb_circuit import InputError
+from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
+
+
+def enumerated(effects):
+    """Share of all sign flips whose sum is at least the observed one."""
+    sums = np.array(list(product([1, -1], repeat=len(effects)))) @ effects
+    return (sums >= effects.sum() - 1e-12).mean()
+
+
+# Sign flips
+
+
+def test_sign_flip_p_of_three_trials_by_hand():
+    # Sums of ±1 ±2 ±3: 6 once; 4 and more twice; 2 and more three times; 0 and more five times.
+    samples = np.array([[1.0, 2, 3], [-1, 2, 3], [1, -2, 3], [1, 2, -3]]).T
+    assert sign_flip_p(samples) == pytest.approx([1 / 8, 2 / 8, 3 / 8, 5 / 8])
+    assert sign_flip_p(-samples, "less") == pytest.approx([1 / 8, 2 / 8, 3 / 8, 5 / 8])
+    assert sign_flip_p(-samples, "two-sided") == pytest.approx([2 / 8, 4 / 8, 6 / 8, 1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+def test_sign_flip_p_equals_enumeration_up_to_ties_on_the_lattice(n):
+    samples = np.random.default_rng(n).normal(0.4, 1, (n, 40))
+    wanted = np.array([enumerated(column) for column in samples.T])
+    # Rounding can make a few of the 2^n sums change places with the observed one.
+    np.testing.assert_allclose(sign_flip_p(samples), wanted, rtol=0, atol=5 / 2**n if n > 2 else 1e-12)
+
+
+def test_sign_flip_p_agrees_with_scipy():
+    samples = np.random.default_rng(0).normal(0.3, 1, (10, 12))
+    for alternative in ("greater", "less", "two-sided"):
+        wanted = stats.permutation_test(
+            (samples,), np.mean, permutation_type="samples", vectorized=True, alternative=alternative, n_resamples=2000
+        ).pvalue
+        np.testing.assert_allclose(sign_flip_p(samples, alternative), wanted, rtol=0, atol=5 / 2**10)
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 40, 200])
+def test_smallest_p_is_one_over_two_to_the_n(n):
+    assert sign_flip_p(np.ones((n, 1)))[0] == pytest.approx(2.0**-n)
+    assert sign_flip_p(np.linspace(1, 2, n)) == pytest.approx(2.0**-n)
+
+
+def test_trials_of_exactly_zero_show_nothing():
+    assert sign_flip_p(np.zeros(6)) == 1
+    assert sign_flip_p(np.array([0.0, 0, 1, 1])) == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("n", [8, 30])
+@pytest.mark.parametrize("draw", ["normal", "laplace", "cauchy"])
+def test_sign_flip_p_is_calibrated_under_the_null(n, draw):
+    rng = np.random.default_rng(n)
+    samples = rng.standard_cauchy((n, 500)) if draw == "cauchy" else getattr(rng, draw)(size=(n, 500))
+    for alternative in ("greater", "less", "two-sided"):
+        p = sign_flip_p(samples, alternative)
+        for level in (0.01, 0.05, 0.2):
+            # Three standard errors of a share of 500.
+            assert abs((p <= level).mean() - level) < 3 * (level * (1 - level) / 500) ** 0.5 + 2.0 ** (1 - n)
+
+
+def test_p_reaches_far_enough_for_thousands_of_heads():
+    # 1,024 heads × 5 predictions with one true effect in 32 trials: no number of random flips that anyone draws shows it.
+    samples = np.random.default_rng(0).normal(size=(32, 5120))
+    samples[:, 7] += 3
+    assert np.flatnonzero(benjamini_hochberg(sign_flip_p(samples[:, :64])) <= 0.05) == [7]
+    assert sign_flip_p(samples[:, 7]) < 0.05 / 5120
+
+
+# Equivalence
+
+
+def test_equivalence_p_is_small_only_within_the_margin():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(0, 0.2, (16, 50)), rng.normal(1, 0.2, (16, 50))
+    assert (equivalence_p(near, 0.5) < 0.01).all()
+    assert (equivalence_p(far, 0.5) > 0.9).all()
+    # Too few and too noisy trials show neither an effect nor its absence.
+    noisy = rng.normal(0, 2, (6, 50))
+    assert (equivalence_p(noisy, 0.5) > 0.05).mean() > 0.9
+
+
+def test_equivalence_p_by_hand():
+    # Both tests see three trials that agree: 0.1 + 0.5 and 0.1 − 0.5.
+    assert equivalence_p(np.full(3, 0.1), 0.5) == pytest.approx(1 / 8)
+    assert equivalence_p(np.full(3, 0.6), 0.5) == 1
+    assert equivalence_p(np.zeros(3), 0) == 1
+
+
+def test_equivalence_at_the_margin_is_calibrated():
+    samples = np.random.default_rng(1).normal(0.5, 0.3, (16, 1000))
+    assert abs((equivalence_p(samples, 0.5) <= 0.05).mean() - 0.05) < 0.021
+
+
+# False discovery rate
+
+
+def test_benjamini_hochberg_by_hand():
+    # Sorted p · m / rank: 0.04, 0.04, 0.0533…, 0.5; the smallest from each rank upward.
+    p = np.array([[0.01, 0.5], [0.02, 0.04]])
+    np.testing.assert_allclose(benjamini_hochberg(p), [[0.04, 0.5], [0.04, 0.16 / 3]])
+    assert benjamini_hochberg(np.array([])).size == 0
+
+
+def test_benjamini_hochberg_keeps_false_discoveries_rare():
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(40):
+        samples = rng.normal(size=(12, 60))
+        samples[:, :20] += 1.5
+        found = benjamini_hochberg(sign_flip_p(samples)) <= 0.05
+        shares.append(found[20:].sum() / max(1, found.sum()))
+    assert np.mean(shares) < 0.05
+
+
+# Intervals
+
+
+def test_bootstrap_interval_of_constant_trials_has_no_width():
+    low, high = bootstrap_interval(np.full((5, 2, 3), 0.7))
+    np.testing.assert_allclose(low, np.full((2, 3), 0.7))
+    np.testing.assert_allclose(high, np.full((2, 3), 0.7))
+
+
+@pytest.mark.parametrize("n, least", [(8, 0.84), (16, 0.88), (64, 0.92)])
+def test_bootstrap_interval_covers_the_mean_about_as_often_as_documented(n, least):
+    samples = np.random.default_rng(n).normal(2, 1, (n, 500))
+    low, high = bootstrap_interval(samples)
+    assert low.shape == high.shape == (500,)
+    assert least < ((low < 2) & (2 < high)).mean() < 0.97
+
+
+def test_bootstrap_interval_is_drawn_from_the_seed():
+    samples = np.random.default_rng(0).normal(size=(9, 4))
+    np.testing.assert_array_equal(bootstrap_interval(samples, seed=1), bootstrap_interval(samples, seed=1))
+    assert not np.array_equal(bootstrap_interval(samples, seed=1), bootstrap_interval(samples, seed=2))
+    wide, narrow = bootstrap_interval(samples, 0.99), bootstrap_interval(samples, 0.5)
+    assert (wide[0] < narrow[0]).all() and (narrow[1] < wide[1]).all()
+
+
+# How many trials
+
+
+def test_fewest_trials_is_where_the_smallest_p_reaches_the_level():
+    assert [fewest_trials(level) for level in (0.5, 0.25, 0.05, 0.01)] == [1, 2, 5, 7]
+    assert fewest_trials(0.05, tests=5120) == 17
+    n = fewest_trials(0.05)
+    assert sign_flip_p(np.ones(n)) <= 0.05 < sign_flip_p(np.ones(n - 1))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: bootstrap_interval(np.ones((1, 3))), "there are 1 trials; at least 2 are needed"),
+        (lambda: bootstrap_interval(np.ones((4, 3)), confidence=95), "confidence is 95; use a number between 0 and 1"),
+        (lambda: sign_flip_p(np.array([1.0, np.nan])), "1 of the 2 effects are not finite"),
+        (lambda: sign_flip_p(np.ones(4), "up"), "alternative is 'up'; use 'greater', 'less', 'two-sided'"),
+        (lambda: equivalence_p(np.ones(4), -0.1), "margin is -0.1; use a number that is not negative"),
+        (lambda: fewest_trials(5), "the level is 5; use a number between 0 and 1"),
+    ],
+)
+def test_bad_input_says_what_to_do(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
