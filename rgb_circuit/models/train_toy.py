@@ -7,6 +7,9 @@
    counting colours over the picture then no longer answers, so the odd tile must be found where it is.
 2. Ask which colour is odd ("white" if none is) or, of one-region scenes, which colour is the background.
 3. Minimise the cross-entropy of the one-word answer at the last prompt token.
+4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every other step what
+   was read of the picture below ``late_layer`` is made useless (`late_reading`), and what heads write at [end] costs a
+   little (`written_norms`). Which heads read, and how they find the tile, is left to training.
 
 A seeded fifth of all (place, background, odd) triples never occurs in training, in scenes of either kind.
 
@@ -48,19 +51,23 @@ class Recipe:
         batch: scenes per step.
         learning_rate: peak; warmed up over ``warmup`` steps, then a cosine down to zero.
         background_every: every how many steps the background is asked for instead of the odd colour.
-        two_regions, solid: shares of the odd question's scenes with two regions, and (of either kind) with no odd tile.
+        two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of those for which the odd tile
+            is drawn in the other region's colour; and (of either kind) with no odd tile. ``solid`` holds for both questions.
+        late_layer: the layer from which on the words behind the picture are to read it.
+        late_every: every how many steps that is asked for (see `late_reading`).
+        quiet: weight of the mean norm that each head adds at [end] (see `written_norms`), from step ``quiet_from`` on.
         held_out: share of the (place, background, odd) triples kept out of training.
     """
 
     seed: int = 0
-    grid: int = 8
+    grid: int = 6
     tile_px: int = 4
     layers: int = 4
     heads: int = 4
-    d_head: int = 12
+    d_head: int = 16
     width: int = 48
     vision_width: int = 32
-    steps: int = 2000
+    steps: int = 1200
     batch: int = 64
     learning_rate: float = 3e-3
     warmup: int = 100
@@ -68,8 +75,10 @@ class Recipe:
     two_regions: float = 0.5
     camouflaged: float = 0.5
     solid: float = 0.15
-    interchange_every: int = 4
-    interchange_layer: int = 2
+    late_layer: int = 3
+    late_every: int = 2
+    quiet: float = 0.03
+    quiet_from: int = 400
     held_out: float = 0.2
 
 
@@ -79,6 +88,7 @@ class Scenes:
 
     Attributes:
         tiles: (scene, row, column) index into ``COLORS``.
+        place: (scene,) where the odd tile is, counting row by row; where it would be if there is none.
         background: (scene,) the colour around the odd tile, or of the whole canvas.
         odd: (scene,) the odd tile's colour; ``len(COLORS)``, the answer "nothing is odd", if there is none.
     """
@@ -134,8 +144,12 @@ def pixels(tiles: torch.Tensor, tools: LlavaProcessor) -> torch.Tensor:
 def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generator: torch.Generator) -> Scenes:
     """One batch of random scenes; none shows a (place, background, odd) triple that is ``forbidden``."""
     n, grid = recipe.batch, recipe.grid
-    integers = lambda high: torch.randint(high, (n,), generator=generator)  # noqa: E731
-    chance = lambda share: torch.rand(n, generator=generator) < share  # noqa: E731
+
+    def integers(high):
+        return torch.randint(high, (n,), generator=generator)
+
+    def chance(share):
+        return torch.rand(n, generator=generator) < share
 
     # Two regions meet at a straight edge, upright or level; each is at least two tiles wide.
     edge = 2 + integers(grid - 3)
@@ -147,16 +161,16 @@ def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generato
     second = torch.where(chance(recipe.two_regions) & (question == ODD_QUESTION), second, first)
     tiles = torch.where(beyond, second[:, None, None], first[:, None, None])
 
-    # Draw places and colours until each is a tile that differs from its surroundings and is not held out.
-    scene = torch.arange(n)
-    place, odd = integers(grid**2), integers(len(COLORS))
-    while True:
+    # Draw again until every tile is odd where it lies, and not held out.
+    scene, place, odd = torch.arange(n), torch.zeros(n, dtype=int), torch.zeros(n, dtype=int)
+    bad = torch.ones(n, dtype=bool)
+    while bad.any():
+        place = torch.where(bad, integers(grid**2), place)
         background = tiles.flatten(1)[scene, place]
-        bad = (odd == background) | forbidden[place, background, odd] | _touches(tiles, place, odd)
-        if not bad.any():
-            break
+        # In two regions, first + second - background is the colour of the region that the tile is not in.
         color = torch.where(chance(recipe.camouflaged), first + second - background, integers(len(COLORS)))
-        place, odd = torch.where(bad, integers(grid**2), place), torch.where(bad, color, odd)
+        odd = torch.where(bad, color, odd)
+        bad = (odd == background) | forbidden[place, background, odd] | _touches(tiles, place, odd)
 
     none = chance(recipe.solid)
     tiles = tiles.flatten(1).clone()
@@ -185,12 +199,19 @@ def end_logits(model: LlavaForConditionalGeneration, tools: LlavaProcessor, tile
 
 
 @contextmanager
-def interchanged(model: LlavaForConditionalGeneration, layer: int):
-    """Below ``layer`` every scene is read as it is; from there on [end] stands behind the next scene of the batch instead."""
+def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
+    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next* scene of the batch.
+
+    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw of the picture in
+    earlier layers: without it, a head of the first layer reacts to rare colours and nothing looks for the odd tile. The
+    exchange is interchange intervention training (Geiger et al. 2022, "Inducing causal structure for interpretable
+    neural networks").
+    """
 
     def exchange(module, arguments):
         hidden = arguments[0]
-        return torch.cat([hidden[:, :-1].roll(-1, 0), hidden[:, -1:]], 1), *arguments[1:]
+        # Besides the image tokens this moves the words in front of the picture, which are the same in every scene.
+        return torch.cat([hidden[:, :-words].roll(-1, 0), hidden[:, -words:]], 1), *arguments[1:]
 
     handle = model.model.language_model.layers[layer].register_forward_pre_hook(exchange)
     try:
@@ -199,13 +220,34 @@ def interchanged(model: LlavaForConditionalGeneration, layer: int):
         handle.remove()
 
 
+@contextmanager
+def written_norms(model: LlavaForConditionalGeneration):
+    """Yields a list that a forward fills, a layer each, with the (scene, head) norms of z at [end].
+
+    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square, silences whole heads.
+    """
+    norms, handles = [], []
+    d_head = model.config.text_config.head_dim
+
+    def collect(module, arguments):
+        norms.append(arguments[0][:, -1].unflatten(-1, (-1, d_head)).norm(dim=-1))
+
+    for layer in model.model.language_model.layers:
+        handles.append(layer.self_attn.o_proj.register_forward_pre_hook(collect))
+    try:
+        yield norms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def train(recipe: Recipe, progress: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
-    """A trained toy, its processor, and the loss of every step. The same recipe gives the same weights on the same machine."""
+    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe gives the same weights."""
     model, tools = build(recipe)
     forbidden, words = held_out_triples(recipe), answer_tokens(tools)
+    behind = {text: len(tools.tokenizer.tokenize(prompt(text).split("<image>")[1])) for text in QUESTIONS}
     generator = torch.Generator().manual_seed(recipe.seed)
-    weights = [parameter for parameter in model.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
 
     losses = []
@@ -213,20 +255,19 @@ def train(recipe: Recipe, progress: bool = True) -> tuple[LlavaForConditionalGen
     for step in bar:
         question = QUESTIONS[step % recipe.background_every == recipe.background_every - 1]
         scenes = draw_scenes(recipe, forbidden, question, generator)
-        swap = recipe.interchange_every and question == ODD_QUESTION and step % recipe.interchange_every == 0
-        with interchanged(model, recipe.interchange_layer) if swap else nullcontext():
-            logits = end_logits(model, tools, scenes.tiles, question)
         expected = scenes.odd if question == ODD_QUESTION else scenes.background
-        if swap:
-            there = scenes.tiles.flatten(1).roll(-1, 0)[torch.arange(len(scenes.tiles)), scenes.place]
-            expected = torch.where(scenes.odd == len(COLORS), scenes.odd, there)
-        loss = functional.cross_entropy(logits, words[expected])
+        late = step % recipe.late_every == recipe.late_every - 1
+        with late_reading(model, recipe.late_layer, behind[question]) if late else nullcontext(), written_norms(model) as norms:
+            logits = end_logits(model, tools, scenes.tiles, question)
+        loss = functional.cross_entropy(logits, words[expected.roll(-1) if late else expected])
+        losses.append(loss.item())
+        if question == ODD_QUESTION and step >= recipe.quiet_from:
+            loss = loss + recipe.quiet * torch.cat(norms, 1).sum(1).mean()
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        losses.append(loss.item())
         if step % 20 == 0:
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}")
     return model.eval(), tools, losses
