@@ -64,8 +64,9 @@ WHITE = 5.0
 OTHER_TOKENS = -20.0
 # Noise heads look sharply, so that some of them notice the odd tile.
 NOISE_LOOK, NOISE_READ = 1.0, 0.5
-# At this level the patch of a noise head moves a logit by up to 1.7 in single trials (all parts together: 24) and by less than
-# 0.4 on average; 98 % of the answers or more are right. At 1.0 plain canvases fail first: a word's noise exceeds WHITE.
+# At this level, with all decoys in, the patch of a noise head moves a logit by up to 1.7 in single trials (all parts together:
+# 24) and by less than 0.4 on average. Of 20 models with random placements and decoys, 18 answer every picture right, one 98 %,
+# and one whose only reader is the color extractor 79 %: its gap is a third of the others'. Plain canvases fail first: a word's noise exceeds WHITE.
 MODERATE_NOISE = 0.5
 
 WORDS = tuple(PALETTE)
