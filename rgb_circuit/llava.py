@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
-from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, ProcessorMixin
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
 from .errors import InputError
 from .rgb_game import PALETTE, prompt, rgb_trial
@@ -42,7 +42,7 @@ class Llava:
     name: str
     revision: str | None
     nnsight: TransformersModel = field(repr=False)
-    processor: ProcessorMixin = field(repr=False)
+    processor: LlavaProcessor = field(repr=False)
     n_layers: int
     n_heads: int
     n_kv_heads: int
@@ -128,7 +128,7 @@ def load(
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
     with _folder(name) as source:
         _check_type(name, _config(name, source, revision))
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
+        processor = _processor(name, source, revision)
         try:
             wrapped = TransformersModel(
                 source,
@@ -149,7 +149,7 @@ def load(
     return _checked(name, revision, wrapped, processor)
 
 
-def wrap(module: LlavaForConditionalGeneration, processor: ProcessorMixin, *, name: str) -> Llava:
+def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
     """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
 
     Raises:
@@ -201,6 +201,16 @@ def _config(name, source, revision):
             f"or a hub id that this machine can reach ({str(error).splitlines()[0]})"
         ) from error
     return config
+
+
+def _processor(name, source, revision):
+    try:
+        processor = AutoProcessor.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name!r} has no processor ({str(error).splitlines()[0]}); save one beside it with processor.save_pretrained") from error
+    if not isinstance(processor, LlavaProcessor):
+        raise InputError(f"{name!r} has a {type(processor).__name__}, not a LlavaProcessor; save one beside it with processor.save_pretrained")
+    return processor
 
 
 def _check_type(name, config):

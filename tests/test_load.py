@@ -8,7 +8,8 @@ import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from rgb_circuit.prompts import encode
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.prompts import encode, locate
 from rgb_circuit.rgb_game import PALETTE
 
 
@@ -60,6 +61,38 @@ def test_what_is_no_llava_is_refused(tmp_path):
 def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(rgb.InputError, match="cannot read a model at .*nowhere.*toy, planted"):
         rgb.load(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("missing", ["processor_config.json", "tokenizer.json"])
+def test_a_folder_without_its_processor_is_refused(random_folder, tmp_path, missing):
+    shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / missing).unlink()
+    with pytest.raises(rgb.InputError, match="processor.save_pretrained"):
+        rgb.load(str(tmp_path))
+
+
+def test_the_published_stimulus_is_shown_tile_by_token_at_llavas_size():
+    shape = dict(layers=2, heads=2, kv_heads=2, d_head=8, width=16)
+    model = rgb.wrap(*random_llava(grid=24, tile_px=14, **shape), name="24 × 24")
+    trial = rgb.published_trial()
+    inputs = encode(model, [(trial, "clean")])
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 576 and inputs["pixel_values"].shape[-2:] == (336, 336)
+    frame = rgb.patch_heads(model, [trial], progress=False)
+    assert len(frame) == 2 * 4 * 5 and (frame["effect"] != 0).any()
+    resampled = rgb.rgb_trial(tile_px=15)
+    with pytest.raises(rgb.InputError, match="15 px.*exactly one image token"):
+        rgb.patch_heads(model, [resampled])
+
+
+def test_a_vision_tower_that_keeps_its_class_token_puts_it_before_the_tiles():
+    module, processor = random_llava(layers=2)
+    module.config.vision_feature_select_strategy = processor.vision_feature_select_strategy = "full"
+    model = rgb.wrap(module, processor, name="full")
+    [trial] = rgb.rgb_trials(model, 1, tile=(2, 3))
+    ids = encode(model, [(trial, "clean")])["input_ids"][0]
+    image = locate(model, trial, "image", ids)
+    assert len(image) == 37
+    assert locate(model, trial, "tile", ids) == [image[0] + 1 + 2 * 6 + 3]
 
 
 def test_attention_that_takes_no_mask_is_refused():
