@@ -33,12 +33,14 @@ class Edit:
     positions: str | tuple[int, ...] = "end"
 
     def __post_init__(self):
+        if isinstance(self.positions, int):
+            raise InputError(f"positions is {self.positions}; write a list of ints, [{self.positions}]")
         if not isinstance(self.positions, str):
             object.__setattr__(self, "positions", tuple(int(index) for index in self.positions))
 
 
 def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None:
-    """Raise InputError for a head, component or position word that does not exist, or two edits of one z vector."""
+    """Raise InputError for a head, component or position word that does not exist."""
     if not variants:
         raise InputError("there is nothing to patch; name at least one head or variant")
     for name, edits in variants.items():
@@ -52,10 +54,6 @@ def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None
                 raise InputError(f"source {edit.source!r} has no attention, so component must be 'z', not {edit.component!r}")
             if isinstance(edit.positions, str) and edit.positions not in POSITIONS:
                 raise InputError(f"positions is {edit.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
-        places = [(edit.layer, edit.head, edit.positions) for edit in edits]
-        if len(set(places)) < len(places):
-            layer, head, _ = next(place for place in places if places.count(place) > 1)
-            raise InputError(f"variant {name!r} edits head {layer}.{head} twice at the same positions; keep one of the two")
 
 
 def check_head(model: Llava, layer: int, head: int) -> None:

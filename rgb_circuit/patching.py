@@ -121,9 +121,9 @@ def _patch(model, trials, variants, target, batch_size, progress):
     blocks = {}
     passes = 2 if ("mean", "z") in study.kinds else 1
     with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar, torch.no_grad():
+        means = _means(model, study, trials, bar) if passes == 2 else None
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
-            means = _means(model, study, alike, start, bar) if passes == 2 else None
             fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
             for group in chunks(alike, fitting // len(study.conditions)):
                 blocks.update(_patch_group(model, study, group, start, means, batch_size))
@@ -144,27 +144,46 @@ def _study(model, trials, variants, target):
     pictures = [source for source, _ in kinds if source not in ARTIFICIAL]
     conditions = list(dict.fromkeys([*pictures, *targets]))
     check_trials(model, trials, conditions)
+    for trial in trials:
+        if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
+            raise InputError(f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; rename it")
 
     ids = prompt_ids(model, trials)
     specifications = {edit.positions for group in edits for edit in group}
     spots = {
         (trial.name, positions): locate(model, trial, positions, ids[trial.prompt]) for trial in trials for positions in specifications
     }
+    for name, group in variants.items():
+        _check_overlap(name, group, trials, spots)
     if ("mean", "z") in kinds and specifications != {"end"} and len({len(tokens) for tokens in ids.values()}) > 1:
         raise InputError("the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time")
     return _Study(conditions, targets, edits, kinds, ids, spots)
 
 
-def _means(model, study, trials, start, bar):
+def _check_overlap(name, edits, trials, spots):
+    """Raise InputError if two edits of a variant write the same z vector: which one counts would be left to chance."""
+    by_head = {}
+    for edit in edits:
+        by_head.setdefault((edit.layer, edit.head), []).append(edit.positions)
+    for (layer, head), several in by_head.items():
+        for trial in trials if len(several) > 1 else ():
+            places = [place for positions in several for place in spots[trial.name, positions]]
+            if len(set(places)) < len(places):
+                twice = next(place for place in places if places.count(place) > 1)
+                raise InputError(f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial {trial.name!r}; keep one edit")
+
+
+def _means(model, study, trials, bar):
     """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
-    total = None
-    fitting = pictures_at_once(model, len(study.ids[trials[0].prompt]), start)
-    for group in chunks(trials, fitting // len(study.targets)):
-        inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-        z = capture(model, inputs, start, keys=False, queries=False).z
-        sums = [layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for layer in z]
-        total = sums if total is None else [one + other for one, other in zip(total, sums)]
-        bar.update(len(group))
+    total = [0.0] * model.n_layers
+    for alike in by_length(trials, study.ids):
+        start = study.start(alike)
+        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+        for group in chunks(alike, fitting // len(study.targets)):
+            inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
+            z = capture(model, inputs, start, keys=False, queries=False).z
+            total = [sum_ + layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for sum_, layer in zip(total, z)]
+            bar.update(len(group))
     return [layer / len(trials) for layer in total]
 
 

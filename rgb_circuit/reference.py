@@ -56,7 +56,10 @@ def _restored(model, trial, target, edit, trials):
     if edit.source == "zero":
         return torch.zeros_like(z)
     if edit.source == "mean":
-        return torch.stack([_head(model, one, target, edit)[0] for one in trials]).mean(0)
+        # Prompts of different length are lined up at [end].
+        every = [_head(model, one, target, edit)[0] for one in trials]
+        shortest = min(map(len, every))
+        return torch.cat([z[:-shortest], torch.stack([one[-shortest:] for one in every]).mean(0)])
     source_z, source_pattern, source_values = _head(model, trial, edit.source, edit)
     return {"z": source_z, "pattern": source_pattern @ values, "value": pattern @ source_values}[edit.component]
 

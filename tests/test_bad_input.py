@@ -39,6 +39,7 @@ def changed(trial, **changes):
         (dict(positions="middle"), ["'middle'", "'end'", "ints"]),
         (dict(positions=[0, 99]), ["99", "53 tokens"]),
         (dict(positions=[]), ["[]", "ints"]),
+        (dict(positions=5), ["5", "[5]"]),
         (dict(batch_size=0), ["batch_size is 0"]),
     ],
 )
@@ -53,7 +54,8 @@ def test_patch_heads(grouped, trials, no_forward, options, parts):
     [
         ({}, ["nothing to patch"]),
         ({"empty": []}, ["'empty'", "no edit"]),
-        ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice"]),
+        ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice at position 52"]),
+        ({"overlap": [rgb.Edit(0, 1, positions="all"), rgb.Edit(0, 1, "zero", positions=[3])]}, ["'overlap'", "twice at position 3"]),
         ({"far": [rgb.Edit(0, 9)]}, ["0.9"]),
     ],
 )
@@ -80,6 +82,12 @@ def test_trials(grouped, trials, no_forward):
         with pytest.raises(rgb.InputError) as error:
             rgb.patch_heads(grouped, given)
         assert part in str(error.value), str(error.value)
+
+
+def test_a_condition_may_not_be_named_like_a_source_without_a_picture(grouped, trials, no_forward):
+    images = {"clean": trials[0].images["clean"], "mean": trials[0].images["erased"]}
+    with pytest.raises(rgb.InputError, match="'mean'.*rename"):
+        rgb.patch_heads(grouped, [changed(trials[0], images=images)], target="mean")
 
 
 def test_a_tile_is_needed_for_tile_positions(grouped, trials, no_forward):
