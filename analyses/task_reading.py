@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from rgb_circuit import Edit, InputError, Llava, Trial
 from rgb_circuit.capture import Capture, capture, check_finite, pattern
 from rgb_circuit.memory import pictures_at_once, rows_at_once
-from rgb_circuit.prompts import answer_tokens, check_trials, chunks, encode, locate, prompt_ids
+from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, sign_flip_p
 from rgb_circuit.sweep import Values, sweep
@@ -260,9 +260,7 @@ def _patched(model, trials, others, line_up):
     target = capture(model, encode(model, [(trial, "clean") for trial in trials]), own_start, keys=True, queries=False)
     source = capture(model, encode(model, [(trial, "clean") for trial in others]), other_start, keys=False, queries=False)
     tokens = [answer_tokens(model, trial) for trial in trials]
-    # Trials may have differently many answers; the last one is repeated to fill the table.
-    widest = max(map(len, tokens))
-    answers = torch.tensor([(list(one.values()) + [*one.values()][-1:] * widest)[:widest] for one in tokens])
+    answers = answer_table(tokens)
     runs = list(range(len(trials)))
 
     blocks = {trial.name: [] for trial in trials}

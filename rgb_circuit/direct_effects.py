@@ -26,7 +26,7 @@ from .capture import check_finite
 from .errors import InputError
 from .llava import Llava
 from .memory import pictures_at_once
-from .prompts import answer_tokens, by_length, check_trials, chunks, encode, prompt_ids
+from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, prompt_ids
 from .trial import Trial
 
 
@@ -68,9 +68,7 @@ def direct_effects(
 def _shares(model, shown):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of `_components`."""
     tokens = [answer_tokens(model, trial) for trial, _ in shown]
-    # Trials may have differently many answers; the last one is repeated to fill the table.
-    widest = max(map(len, tokens))
-    answers = torch.tensor([(list(one.values()) + [*one.values()][-1:] * widest)[:widest] for one in tokens])
+    answers = answer_table(tokens)
     shares, logits = _run(model, encode(model, shown), answers)
     check_finite(logits, model)
 

@@ -13,7 +13,7 @@ from .edits import ARTIFICIAL, Edit, check_edits
 from .errors import InputError
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
-from .prompts import answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
+from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
 from .sweep import Values, sweep
 from .trial import Trial
 
@@ -203,9 +203,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
         values[source, component] = _values(study, captured, source, component, torch.tensor(runs), sources, means)
 
     tokens = [answer_tokens(model, trial) for trial in trials]
-    # Trials may have differently many answers; the last one is repeated to fill the table.
-    widest = max(map(len, tokens))
-    ids = torch.tensor([(list(answers.values()) + [*answers.values()][-1:] * widest)[:widest] for answers in tokens])
+    ids = answer_table(tokens)
     patched = sweep(
         model,
         captured,

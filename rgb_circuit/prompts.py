@@ -59,6 +59,13 @@ def answer_tokens(model: Llava, trial: Trial) -> dict[str, int]:
     return {role: model.token(word, after=trial.prompt) for role, word in trial.answers.items()}
 
 
+def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
+    """The ids of several trials' answers as one table, (trials, answers); a trial with fewer repeats its last one."""
+    most = max(map(len, tokens))
+    rows = [list(answers.values()) for answers in tokens]
+    return torch.tensor([row + row[-1:] * (most - len(row)) for row in rows])
+
+
 def _check_tile_is_one_token(model, trial):
     rows, columns = model.grid
     advice = f"draw it with grid={rows} and tile_px={model.tile_px}, or with rgb_trials(model, n)"
