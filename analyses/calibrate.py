@@ -1,7 +1,8 @@
 """Can the analyses be believed? Their verdicts on models whose heads are known.
 
 1. A family of models: planted circuits (`rgb_circuit.models.planted`) over levels of noise, with placements, decoys, grouped-query
-   attention and grids drawn at random, and LLaVAs with random weights, on which every role is false.
+   attention and grids drawn at random; LLaVAs with random weights; and planted ones whose pictures are shuffled among the
+   conditions of a trial. On the last two every role is false.
 2. Three readings give each head a role from the same trials: `analyses.roles`, and beside it two that people use, the
    largest cells of the seed's three heatmaps, and attention to the odd tile.
 3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
@@ -10,7 +11,7 @@ An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here with
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,7 +36,7 @@ class Subject:
     """One model to judge.
 
     Attributes:
-        kind: ``"planted"`` or ``"random"``.
+        kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's names).
         noise: of a planted model; NaN for a random one.
         seed: of everything that is drawn for it.
     """
@@ -46,7 +47,7 @@ class Subject:
 
     def build(self):
         """model, processor, truth (``layer, head, role, name``)."""
-        rng = np.random.default_rng([self.seed, self.kind == "planted"])
+        rng = np.random.default_rng([self.seed, self.kind != "random"])
         kv_heads = int(rng.choice([1, 2, 4]))
         if self.kind == "random":
             model, processor = random_llava(self.seed, layers=4, heads=4, kv_heads=kv_heads)
@@ -56,14 +57,20 @@ class Subject:
         decoys = [decoy for decoy in DECOYS if rng.random() < 0.8]
         placement = random_placement(layers, 4, self.seed)
         shape = dict(grid=grid, layers=layers, heads=4, kv_heads=kv_heads)
-        return planted(**shape, placement=placement, decoys=decoys, noise=self.noise, seed=self.seed)
+        model, processor, truth = planted(**shape, placement=placement, decoys=decoys, noise=self.noise, seed=self.seed)
+        return model, processor, truth if self.kind == "planted" else truth.assign(role="none")
 
 
 def family(seed: int = 0, planted_each: int = 5, random: int = 20, noise: Sequence[float] = NOISE) -> list[Subject]:
-    """``planted_each`` planted models at every level of ``noise``, the same ones at each, and ``random`` random ones."""
+    """``planted_each`` planted models at every level of ``noise``, the same ones at each; ``random`` random, and as many shuffled ones."""
+    if planted_each < 1 or random < 1:
+        raise rgb.InputError(f"{planted_each} planted and {random} random models were asked for; use at least one of each")
+    if seed < 0:
+        raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
     first = 1000 * seed
     known = [Subject("planted", level, first + index) for level in noise for index in range(planted_each)]
-    return known + [Subject("random", np.nan, first + index) for index in range(random)]
+    false = [Subject("random", np.nan, first + index) for index in range(random)]
+    return known + false + [Subject("shuffled", MODERATE_NOISE, first + index) for index in range(random)]
 
 
 def by_roles(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
@@ -116,12 +123,22 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
         model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
         sample = rgb.rgb_trials(model, trials, seed=subject.seed)
         solved = float(rgb.play(model, sample, progress=False)["correct"].mean())
+        if subject.kind == "shuffled":
+            rng = np.random.default_rng(subject.seed)
+            sample = [_shuffled(trial, rng) for trial in sample]
         about = dict(kind=subject.kind, noise=subject.noise, seed=subject.seed, kv_heads=model.n_kv_heads, grid=model.grid[0], solved=solved)
         known = truth.rename(columns={"role": "truth"})
         blocks = [known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()]
         yield pd.concat(blocks, ignore_index=True).assign(**about)[
             [*about, "layer", "head", "truth", "name", "reading", "role"]
         ]
+
+
+def _shuffled(trial, rng):
+    """The trial with its pictures under each other's conditions."""
+    names = list(trial.images)
+    images = {name: trial.images[other] for name, other in zip(names, rng.permutation(names))}
+    return replace(trial, images=images, expected={})
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,16 +168,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
-    """Roles given on random models, where every one is false.
+    """Roles given where every one is false: on random weights, and on shuffled pictures.
 
     Returns:
-        A row per reading: ``reading, models, models_with_a_role, heads, heads_with_a_role``.
+        A row per kind × reading: ``kind, reading, models, models_with_a_role, heads, heads_with_a_role``.
     """
     rows = []
-    for reading, part in frame[frame["kind"] == "random"].groupby("reading", sort=False):
+    for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(["kind", "reading"], sort=False):
         named = part["role"] != "none"
-        some = part["seed"][named].nunique()
-        rows.append(dict(reading=reading, models=part["seed"].nunique(), models_with_a_role=some, heads=len(part), heads_with_a_role=int(named.sum())))
+        models = dict(models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique())
+        rows.append(dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum())))
     return pd.DataFrame(rows)
 
 

@@ -32,7 +32,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits, patch_heads
-from rgb_circuit.edits import check_head
+from rgb_circuit.edits import check_heads
 from rgb_circuit.statistics import RESAMPLES
 
 Head = tuple[int, int]
@@ -261,11 +261,9 @@ def _checked(trials, source, target):
 
 
 def _heads(model, heads):
-    heads = list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    heads = check_heads(model, heads)
     if not heads:
         raise InputError("the circuit is empty; name at least one (layer, head)")
-    for layer, head in heads:
-        check_head(model, layer, head)
     return heads
 
 

@@ -26,11 +26,38 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits
-from rgb_circuit.edits import check_head
+from rgb_circuit.edits import check_heads
 from rgb_circuit.plots import DIVERGING
 from rgb_circuit.statistics import bootstrap_interval
 
+from . import color_extractor, poi_localization
+from . import evidence as _evidence
+
 Head = tuple[int, int]
+
+# The hypothesis of composition for a head that nobody named: what it does runs through the color extractors.
+PREDICTIONS = tuple(prediction for prediction in poi_localization.LOCALIZES if prediction.name == "P5")
+
+
+def evidence(model: Llava, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options) -> pd.DataFrame:
+    """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors and nothing past them.
+
+    Args:
+        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor` finds on the same trials.
+        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+
+    Returns:
+        A row per head × prediction, as `analyses.evidence.examine`.
+
+    Raises:
+        InputError: too few trials, or a picture or word that the prediction needs and a trial lacks.
+    """
+    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+
+
+def heads(evidence: pd.DataFrame) -> list[Head]:
+    """The (layer, head) pairs that act through the color extractors."""
+    return _evidence.heads(evidence, PREDICTIONS)
 
 
 def composition(
@@ -191,11 +218,9 @@ def _mediated(model, trials, pairs, source, target, progress):
 
 
 def _heads(model, heads, what):
-    heads = list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    heads = check_heads(model, heads)
     if not heads:
         raise InputError(f"{what} is empty; name at least one (layer, head)")
-    for layer, head in heads:
-        check_head(model, layer, head)
     return heads
 
 

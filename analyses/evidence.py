@@ -25,7 +25,8 @@ intersection–union test, Berger 1982). q values are Benjamini–Hochberg over 
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
 p and q are the second half's, and the correction is over the rows that were found. Put trials of your own into random order
-first. Samples of `rgb_trials` are balanced in each half when that holds a multiple of the number of colours.
+first. Samples of `rgb_trials` are balanced in each half when that holds a multiple of the number of colours. The color extractors that
+are frozen where none are named are those whose predictions hold, so P5 and P5w freeze heads that were confirmed on the same second half.
 
 Sign flips take effects to be spread evenly around their mean. One trial of eight that breaks ranks can undo "none"; it cannot
 make a role.
@@ -39,7 +40,7 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.edits import check_head
+from rgb_circuit.edits import check_heads
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
 
 ROLES = ("odd", "other", "background", "other_background")
@@ -129,9 +130,7 @@ def examine(
     rules = Rules(margin, least, level, split)
     trials = list(trials)
     if extractors is not None:
-        extractors = [(int(layer), int(head)) for layer, head in extractors]
-        for head in extractors:
-            check_head(model, *head)
+        extractors = check_heads(model, extractors)
     tested = [prediction for predictions in hypotheses for prediction in predictions]
     freezing = any(claim.sweep.part != "whole" for prediction in tested for claim in prediction.claims)
     finders = finders if freezing and extractors is None else ()

@@ -58,7 +58,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         prediction, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds``.
         ``verdict``: "localizes" (P4, P5, P6 hold), "writes the background" (P4w, P5w hold), or "undecided".
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
-        ``late``: no color extractor sits in a later layer, so that nothing can go through one.
+        ``late``: color extractors were found, and none in a later layer, so that nothing can go through one.
     """
     layers = [layer for layer, _ in color_extractor.heads(evidence)]
     localizes, writes = _evidence.heads(evidence, LOCALIZES), _evidence.heads(evidence, WRITES)
@@ -70,7 +70,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1]) & evidence["prediction"].isin(ASKS)]
         verdict = "localizes" if head in localizes else "writes the background" if head in writes else "undecided"
         route = "through the extractors" if head in through else "past the extractors" if head in past else "undecided"
-        late = all(layer <= head[0] for layer in layers)
+        late = bool(layers) and all(layer <= head[0] for layer in layers)
         rows = rows.assign(verdict=verdict, route=route, late=late, raises=rows["prediction"].map(ASKS))
         blocks.append(rows.set_index("prediction", drop=False).loc[list(ASKS), columns])
     return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns)

@@ -52,7 +52,7 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    others = dict.fromkeys([*poi_localization.PREDICTIONS, *background_writer.PREDICTIONS])
+    others = dict.fromkeys(prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those)
     finders = color_extractor.PREDICTIONS
     return _evidence.examine(model, trials, [finders, tuple(others)], finders=finders, extractors=extractors, split=split, **options)
 

@@ -9,6 +9,7 @@ from .play import play
 from .prompts import rgb_trials
 from .rgb_game import PALETTE, published_trial, rgb_trial
 from .trial import Trial
+from .trials_file import read_trials
 
 __all__ = [
     "PALETTE",
@@ -22,6 +23,7 @@ __all__ = [
     "patch_heads",
     "play",
     "published_trial",
+    "read_trials",
     "rgb_trial",
     "rgb_trials",
     "wrap",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 
 from .errors import InputError
 from .llava import Llava
@@ -33,27 +34,46 @@ class Edit:
     positions: str | tuple[int, ...] = "end"
 
     def __post_init__(self):
-        if isinstance(self.positions, int):
-            raise InputError(f"positions is {self.positions}; write a list of ints, [{self.positions}]")
         if not isinstance(self.positions, str):
-            object.__setattr__(self, "positions", tuple(int(index) for index in self.positions))
+            try:
+                # operator.index takes whole numbers of any kind, and nothing that would have to be rounded.
+                object.__setattr__(self, "positions", tuple(index(place) for place in self.positions))
+            except TypeError:
+                raise InputError(f"positions is {self.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints") from None
 
 
 def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None:
     """Raise InputError for a head, component or position word that does not exist."""
+    if not isinstance(variants, Mapping):
+        raise InputError(f"variants is a {type(variants).__name__}; give a dictionary, name → list of Edit(layer, head)")
     if not variants:
         raise InputError("there is nothing to patch; name at least one head or variant")
+    if len({str(name) for name in variants}) < len(variants):
+        raise InputError(f"two variants have the same name as text ({', '.join(map(repr, variants))}); rename one")
     for name, edits in variants.items():
-        if not edits:
-            raise InputError(f"variant {name!r} holds no edit; give it at least one Edit(layer, head)")
+        if not isinstance(edits, Sequence) or not edits or not all(isinstance(edit, Edit) for edit in edits):
+            raise InputError(f"variant {name!r} holds {edits!r}; give it a list with at least one Edit(layer, head)")
         for edit in edits:
             check_head(model, edit.layer, edit.head)
+            if not isinstance(edit.source, str):
+                raise InputError(f"source is {edit.source!r}; name one condition, 'zero' or 'mean'")
             if edit.component not in COMPONENTS:
                 raise InputError(f"component is {edit.component!r}; use {', '.join(map(repr, COMPONENTS))}")
             if edit.component != "z" and edit.source in ARTIFICIAL:
                 raise InputError(f"source {edit.source!r} has no attention, so component must be 'z', not {edit.component!r}")
             if isinstance(edit.positions, str) and edit.positions not in POSITIONS:
                 raise InputError(f"positions is {edit.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
+
+
+def check_heads(model: Llava, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The (layer, head) pairs as ints, each once; InputError for anything else and for heads that do not exist."""
+    try:
+        pairs = [(index(layer), index(head)) for layer, head in heads]
+    except (TypeError, ValueError):
+        raise InputError(f"heads is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]") from None
+    for pair in pairs:
+        check_head(model, *pair)
+    return list(dict.fromkeys(pairs))
 
 
 def check_head(model: Llava, layer: int, head: int) -> None:

@@ -30,7 +30,7 @@ class Llava:
 
     Attributes:
         name: what `load` was called with.
-        revision: the hub revision asked for, or None.
+        revision: of a hub repository: the commit that was loaded, or what was asked for; None for a folder.
         nnsight: the nnsight model around the unmodified ``LlavaForConditionalGeneration``.
         processor: its Hugging Face processor.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
@@ -122,7 +122,7 @@ def load(
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise InputError(f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs")
-    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
@@ -161,6 +161,7 @@ def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, na
 
 def _checked(name, revision, wrapped, processor):
     config = wrapped._module.config
+    revision = getattr(config, "_commit_hash", None) or revision
     text, vision = config.text_config, config.vision_config
     side = vision.image_size // vision.patch_size
     geometry = dict(

@@ -1,8 +1,11 @@
-"""The seed's three panels: what each head restores, averaged over trials."""
+"""The seed's three panels, or those that fit other trials: what each head restores, averaged over trials."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+
+from .errors import InputError
+from .trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
 PANELS: Mapping[str, tuple[str, str]] = {
@@ -12,17 +15,45 @@ PANELS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def panels(frame: pd.DataFrame) -> pd.DataFrame:
+def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
+    """The panels that trials of any kind allow: ``PANELS`` where they can be filled.
+
+    Otherwise every picture but clean is a target, and the word whose logit is read is the one expected for clean, or every
+    word where nothing is.
+
+    Args:
+        trials: all with the same conditions and roles.
+
+    Raises:
+        InputError: no picture to patch, or trials that expect different roles for clean.
+    """
+    first = trials[0]
+    if all(target in first.images and role in first.answers for target, role in PANELS.values()):
+        return PANELS
+    targets = [condition for condition in first.images if condition != "clean"]
+    if not targets:
+        raise InputError(f"trial {first.name!r} has only a clean picture, so there is nothing to patch; add another picture")
+    expected = sorted({trial.expected["clean"] for trial in trials if "clean" in trial.expected})
+    if len(expected) > 1:
+        raise InputError(
+            f"the trials expect different roles for 'clean' ({', '.join(expected)}), so their effects cannot be averaged; "
+            "name a role for what its word is, such as 'right', and use the same role in every trial"
+        )
+    return {f"{role}, when {target}": (target, role) for role in expected or first.answers for target in targets}
+
+
+def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -> pd.DataFrame:
     """Mean effect of each head in each panel.
 
     Args:
-        frame: from `patch_heads` with the targets ``recolored`` and ``erased``.
+        frame: from `patch_heads` with the panels' targets.
+        which: panel → (target condition, role whose logit is read).
 
     Returns:
         A row per head: ``layer, head``, and a column per panel with the mean effect over trials (logits).
     """
     columns = {}
-    for panel, (target, role) in PANELS.items():
+    for panel, (target, role) in which.items():
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
         columns[panel] = rows.groupby(["layer", "head"])["effect"].mean()
     return pd.DataFrame(columns).reset_index()
@@ -30,7 +61,7 @@ def panels(frame: pd.DataFrame) -> pd.DataFrame:
 
 def strongest(table: pd.DataFrame, k: int = 8) -> pd.DataFrame:
     """The ``k`` heads of `panels` with the largest effect in any panel, by size, labelled ``layer.head``."""
-    size = table[list(PANELS)].abs().max(axis=1)
-    top = table.loc[size.sort_values(ascending=False, kind="stable").index[:k]]
-    labels = [f"{layer}.{head}" for layer, head in zip(top["layer"], top["head"])]
-    return top[list(PANELS)].set_axis(pd.Index(labels, name="head"))
+    effects = table.drop(columns=["layer", "head"])
+    order = effects.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:k]
+    labels = [f"{layer}.{head}" for layer, head in table.loc[order, ["layer", "head"]].itertuples(index=False)]
+    return effects.loc[order].set_axis(pd.Index(labels, name="head"))

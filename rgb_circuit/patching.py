@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .capture import Capture, capture, check_finite, recombined
-from .edits import ARTIFICIAL, Edit, check_edits
+from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
@@ -48,7 +48,7 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
-    heads = model.heads() if heads is None else list(dict.fromkeys((int(layer), int(head)) for layer, head in heads))
+    heads = model.heads() if heads is None else check_heads(model, heads)
     variants = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
     frame = _patch(model, trials, variants, target, batch_size, progress)
     layer, head = np.array(heads).T
@@ -115,8 +115,8 @@ def _patch(model, trials, variants, target, batch_size, progress):
     """The frame of `patch_edits`, with variants numbered in the order given."""
     trials = list(trials)
     study = _study(model, trials, variants, target)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; use 1 or more, or leave it out")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
 
     blocks = {}
     passes = 2 if ("mean", "z") in study.kinds else 1
@@ -137,7 +137,7 @@ def _study(model, trials, variants, target):
     """Check everything that was asked for, before any forward."""
     check_edits(model, variants)
     edits = [list(group) for group in variants.values()]
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
     if not targets:
         raise InputError("target is empty; name at least one condition to patch")
     kinds = list(dict.fromkeys((edit.source, edit.component) for group in edits for edit in group))

@@ -1,5 +1,7 @@
 """Figures: frame in, Axes out."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -38,16 +40,25 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
     return ax
 
 
-def three_panels(frame: pd.DataFrame, model: str) -> Figure:
-    """The seed's three heatmaps side by side, from a `patch_heads` frame."""
-    table = panels(frame)
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 4.8), layout="constrained")
-    for panel, ax in zip(PANELS, axes):
+def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS) -> Figure:
+    """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's three.
+
+    Args:
+        which: panel → (target condition, role whose logit is read).
+    """
+    table = panels(frame, which)
+    columns = min(3, len(which))
+    rows = -(-len(which) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 4.8 * rows), layout="constrained", squeeze=False)
+    for (panel, (target, role)), ax in zip(which.items(), axes.flat):
         head_heatmap(table, panel, ax=ax)
-        target, role = PANELS[panel]
         ax.set_title(f"{role} logit, {target} picture")
+    for ax in axes.flat[len(which) :]:
+        ax.remove()
     n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
-    figure.suptitle(f"One head restored from {source}, positions: {positions} · {model} · mean of {n} trial{'s' * (n > 1)}")
+    parts = [f"One head restored from {source}, positions: {positions}", model, f"mean of {n} trial{'s' * (n > 1)}"]
+    # A single column is too narrow for the title on one line.
+    figure.suptitle(("\n" if columns == 1 else " · ").join(parts))
     return figure
 
 

@@ -39,6 +39,8 @@ def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str
     """
     if not trials:
         raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
+    if not conditions:
+        raise InputError("there are no conditions; name at least one, such as 'clean'")
     names = [trial.name for trial in trials]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

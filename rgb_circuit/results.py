@@ -30,6 +30,12 @@ def open_folder(path: str | Path) -> Path:
     return folder
 
 
+def clear(folder: Path, names: Sequence[str]) -> None:
+    """Remove what an earlier run left under these file names, so that a folder never holds parts of two runs."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_frame(frame: pd.DataFrame, folder: Path, name: str) -> Path:
     """Write ``name``.parquet, whole or not at all."""
     return _replace(folder / f"{name}.parquet", lambda path: frame.to_parquet(path, index=False))

@@ -79,8 +79,12 @@ def rgb_trial(
     for role, word in words.items():
         if word not in palette:
             raise InputError(f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= with its RGB triple")
+        if len(palette[word]) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in palette[word]):
+            raise InputError(f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers from 0 to 255")
     if len(set(words.values())) < len(words):
         raise InputError(f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one")
+    if grid < 2 or tile_px < 1:
+        raise InputError(f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or more")
     tile = tuple(tile)
     check_tile(tile, grid)
 
@@ -128,8 +132,10 @@ def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: i
     unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
     if unknown:
         raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, other_background, tile, palette")
-    if n < 1:
-        raise InputError(f"n is {n}; ask for at least one trial")
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
     roles = [role for role in ("odd", "other", "background", "other_background") if role not in fixed]
     free = [word for word in words if word not in fixed.values()]
     if len(free) < len(roles):

@@ -68,7 +68,7 @@ def check_tile(tile, grid):
     """Raise InputError unless ``tile`` (row, column) lies on a ``grid`` × ``grid`` board."""
     if grid is None:
         raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
-    if len(tile) != 2 or not all(0 <= index < grid for index in tile):
+    if len(tile) != 2 or not all(index == int(index) and 0 <= index < grid for index in tile):
         raise InputError(f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}")
 
 

@@ -39,7 +39,14 @@ def changed(trial, **changes):
         (dict(positions="middle"), ["'middle'", "'end'", "ints"]),
         (dict(positions=[0, 99]), ["99", "53 tokens"]),
         (dict(positions=[]), ["[]", "ints"]),
-        (dict(positions=5), ["5", "[5]"]),
+        (dict(positions=5), ["5", "ints"]),
+        (dict(positions=[1.5]), ["1.5", "ints"]),
+        (dict(heads=(3, 2)), ["(3, 2)", "pairs"]),
+        (dict(heads=["3.2"]), ["3.2", "pairs"]),
+        (dict(heads=[(1.7, 2)]), ["1.7", "pairs"]),
+        (dict(source=["clean"]), ["clean", "one condition"]),
+        (dict(target=None), ["target is empty"]),
+        (dict(batch_size="4"), ["'4'", "whole number"]),
         (dict(batch_size=0), ["batch_size is 0"]),
     ],
 )
@@ -53,7 +60,10 @@ def test_patch_heads(grouped, trials, no_forward, options, parts):
     "variants, parts",
     [
         ({}, ["nothing to patch"]),
-        ({"empty": []}, ["'empty'", "no edit"]),
+        ([rgb.Edit(0, 1)], ["list", "dictionary"]),
+        ({"empty": []}, ["'empty'", "at least one"]),
+        ({"bare": rgb.Edit(0, 1)}, ["'bare'", "list"]),
+        ({1: [rgb.Edit(0, 1)], "1": [rgb.Edit(0, 2)]}, ["same name"]),
         ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice at position 52"]),
         ({"overlap": [rgb.Edit(0, 1, positions="all"), rgb.Edit(0, 1, "zero", positions=[3])]}, ["'overlap'", "twice at position 3"]),
         ({"far": [rgb.Edit(0, 9)]}, ["0.9"]),
@@ -105,6 +115,12 @@ def test_pictures_without_a_tile_may_have_any_size(grouped, trials):
 def test_samples(grouped):
     with pytest.raises(rgb.InputError, match="n is 0"):
         rgb.rgb_trials(grouped, 0)
+    with pytest.raises(rgb.InputError, match="n is 2.5"):
+        rgb.rgb_trials(grouped, 2.5)
+    with pytest.raises(rgb.InputError, match="seed is -1"):
+        rgb.rgb_trials(grouped, 2, seed=-1)
+    with pytest.raises(rgb.InputError, match="no conditions"):
+        rgb.play(grouped, rgb.rgb_trials(grouped, 1), [])
     with pytest.raises(rgb.InputError, match="cannot fix grid"):
         rgb.rgb_trials(grouped, 1, grid=8)
     with pytest.raises(rgb.InputError, match="mauve"):

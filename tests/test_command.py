@@ -22,6 +22,27 @@ def test_run_leaves_frames_figures_and_a_manifest(tmp_path, capsys):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_run_leaves_nothing_of_the_run_before(tmp_path, capsys):
+    main(["run", "--model", "planted", "--trials", "16", "--out", str(tmp_path)])
+    assert (tmp_path / "roles.parquet").exists() and (tmp_path / "riddle.png").exists()
+    main(["run", "--trials", "2", "--out", str(tmp_path)])
+    assert "No role table: too few trials" in capsys.readouterr().out
+    assert not (tmp_path / "roles.parquet").exists() and not (tmp_path / "riddle.png").exists()
+    before = sorted(tmp_path.iterdir())
+    assert main(["run", "--trials", "2", "--positions", "9999", "--out", str(tmp_path)]) == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
+    assert main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "attention to the odd tile" in printed and "1.00 [" in printed and "shuffled" in printed
+    frame = pd.read_parquet(tmp_path / "calibration.parquet")
+    assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 3
+    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 3 * 3 * 4
+    assert (tmp_path / "calibration.png").exists()
+
+
 def test_the_same_command_gives_the_same_frames(tmp_path):
     for name in ("one", "two"):
         main(["run", "--trials", "4", "--out", str(tmp_path / name)])
@@ -53,6 +74,11 @@ def test_attention_draws_a_head(tmp_path, capsys):
     [
         (["run", "--trials", "many"], "'many'"),
         (["run", "--trials", "0"], "n is 0"),
+        (["run", "--trials", "²"], "'²'"),
+        (["run", "--positions", "9999"], "9999"),
+        (["play", "--seed", "-1"], "seed is -1"),
+        (["calibrate", "--models", "0"], "0 planted"),
+        (["calibrate", "--seed", "-1"], "seed is -1"),
         (["run", "--positions", "middle"], "'middle'"),
         (["run", "--model", "/nowhere"], "'/nowhere'"),
         (["run", "--trials", "published"], "24 × 24 tiles"),

@@ -103,6 +103,8 @@ def test_attention_that_takes_no_mask_is_refused():
 def test_a_number_format_or_device_that_does_not_exist_is_refused():
     with pytest.raises(rgb.InputError, match="float99.*'float32'"):
         rgb.load("toy", dtype="float99")
+    with pytest.raises(rgb.InputError, match="int8.*'float32'"):
+        rgb.load("toy", dtype="int8")
     if not torch.cuda.is_available():
         with pytest.raises(rgb.InputError, match="'cuda'.*no GPU.*'cpu'"):
             rgb.load("toy", device_map="cuda")

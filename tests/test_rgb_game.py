@@ -80,6 +80,9 @@ def test_what_is_fixed_stays_fixed():
         (dict(odd="blue"), ["blue", "differ"]),
         (dict(tile=(24, 0)), ["(24, 0)", "24 × 24", "23"]),
         (dict(tile=(-1, 0)), ["(-1, 0)"]),
+        (dict(grid=1, tile=(0, 0)), ["grid is 1"]),
+        (dict(palette={**PALETTE, "red": (300, 0, 0)}), ["(300, 0, 0)", "'red'", "255"]),
+        (dict(palette={**PALETTE, "red": "#ff0000"}), ["#ff0000", "'red'"]),
     ],
 )
 def test_bad_trials_are_refused_in_a_sentence(arguments, parts):

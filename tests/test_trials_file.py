@@ -1,0 +1,272 @@
+"""Trials from a file: anybody's pictures, checked before any forward."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+import rgb_circuit as rgb
+from analyses.command import main
+from rgb_circuit.as_seen import as_seen
+from rgb_circuit.panels import PANELS, panels_for
+from rgb_circuit.trials_file import read_trials
+
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+HEADER = [
+    "name", "question", "clean", "image:swapped_colors",
+    "answer:right", "answer:other", "expected:clean", "expected:swapped_colors",
+]  # fmt: skip
+
+
+def shapes(square, circle, size=(96, 96)):
+    """A square on the left and a circle on the right, on black."""
+    image = Image.new("RGB", size)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((8, 32, 40, 64), fill=COLORS[square])
+    draw.ellipse((56, 32, 88, 64), fill=COLORS[circle])
+    return image
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Cells of a file about two shapes that swap colours, its pictures drawn beside it."""
+    made = [list(HEADER)]
+    for square, circle in (("red", "green"), ("green", "blue"), ("blue", "red")):
+        for one, two in ((square, circle), (circle, square)):
+            shapes(one, two).save(tmp_path / f"{one}-{two}.png")
+        made.append([
+            f"{square} and {circle}", "Which color is the square?", f"{square}-{circle}.png", f"{circle}-{square}.png",
+            square, circle, "right", "other",
+        ])  # fmt: skip
+    return made
+
+
+def write(folder, rows, encoding="utf-8"):
+    path = folder / "shapes.csv"
+    path.write_text("\n".join(",".join(row) for row in rows) + "\n", encoding=encoding)
+    return path
+
+
+def write_game(folder, trials, without=()):
+    """A file with the pictures and words of trials of the game."""
+    conditions = [condition for condition in trials[0].images if condition not in without]
+    table = []
+    for number, trial in enumerate(trials):
+        for condition in conditions:
+            trial.images[condition].save(folder / f"{number}-{condition}.png")
+        row = {"name": trial.name, "question": "Which color is the odd color out? Respond in one word"}
+        column_of = {condition: "clean" if condition == "clean" else f"image:{condition}" for condition in conditions}
+        row |= {column: f"{number}-{condition}.png" for condition, column in column_of.items()}
+        row |= {f"answer:{role}": word for role, word in trial.answers.items()}
+        row |= {f"expected:{condition}": trial.expected[condition] for condition in conditions}
+        table.append(row | {"tile_row": trial.tile[0], "tile_column": trial.tile[1], "grid": trial.grid})
+    path = folder / "game.csv"
+    pd.DataFrame(table).to_csv(path, index=False)
+    return path
+
+
+def test_a_row_becomes_a_trial(tmp_path, rows):
+    trials = read_trials(write(tmp_path, rows))
+    assert [trial.name for trial in trials] == ["red and green", "green and blue", "blue and red"]
+    first = trials[0]
+    assert first.prompt == "USER: <image>\nWhich color is the square?\nASSISTANT:"
+    assert first.answers == {"right": "red", "other": "green"} and first.expected == {"clean": "right", "swapped_colors": "other"}
+    assert first.tile is None and first.grid is None
+    for condition, colors in (("clean", ("red", "green")), ("swapped_colors", ("green", "red"))):
+        assert np.array_equal(first.images[condition], shapes(*colors))
+
+
+def test_trials_of_the_game_survive_the_file(tmp_path):
+    drawn = rgb.rgb_trials(rgb.load("toy"), 4, seed=2)
+    for one, two in zip(drawn, read_trials(write_game(tmp_path, drawn)), strict=True):
+        assert (one.name, one.prompt, one.tile, one.grid) == (two.name, two.prompt, two.tile, two.grid)
+        assert dict(one.answers) == dict(two.answers) and dict(one.expected) == dict(two.expected)
+        assert list(one.images) == list(two.images)
+        assert all(np.array_equal(one.images[condition], two.images[condition]) for condition in one.images)
+
+
+def test_a_question_with_an_image_in_it_is_the_whole_prompt(tmp_path, rows):
+    rows[1][1] = "<image> Which color?"
+    assert read_trials(write(tmp_path, rows))[0].prompt == "<image> Which color?"
+
+
+def test_spreadsheets_habits_do_no_harm(tmp_path, rows):
+    """A byte order mark, blanks around cells, an empty row, a cell that is not scored."""
+    rows[2] = [f" {cell} " for cell in rows[2]]
+    rows[3][-1] = ""
+    rows.insert(2, [""] * len(HEADER))
+    trials = read_trials(write(tmp_path, rows, encoding="utf-8-sig"))
+    assert len(trials) == 3 and trials[1].answers["right"] == "green" and trials[2].expected == {"clean": "right"}
+
+
+def test_pictures_are_turned_upright_and_become_rgb(tmp_path, rows):
+    turned = Image.new("L", (96, 48), 200)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    for name in rows[1][2:4]:
+        turned.save(tmp_path / name, exif=exif)
+    image = read_trials(write(tmp_path, rows[:2]))[0].images["clean"]
+    assert image.size == (48, 96) and image.mode == "RGB"
+
+
+def cell(row, column, value):
+    def change(rows, folder):
+        rows[row][HEADER.index(column)] = value
+
+    return change
+
+
+def column(name, value):
+    def change(rows, folder):
+        for number, row in enumerate(rows):
+            row.append(value if number else name)
+
+    return change
+
+
+def without(name):
+    def change(rows, folder):
+        index = rows[0].index(name)
+        for row in rows:
+            del row[index]
+
+    return change
+
+
+def picture(name, save):
+    return lambda rows, folder: save(folder / name)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:120])
+
+
+@pytest.mark.parametrize(
+    "change, parts",
+    [
+        (without("clean"), ["no column 'clean'"]),
+        (without("question"), ["no column 'question'"]),
+        (lambda rows, folder: [without("answer:right")(rows, folder), without("answer:other")(rows, folder)], ["no answers"]),
+        (column("image:clean", "red-green.png"), ["'image:clean'", "means nothing"]),
+        (column("colour", "x"), ["'colour'", "means nothing"]),
+        (column("answer:", "x"), ["'answer:'", "means nothing"]),
+        (column("answer:right", "red"), ["2 columns 'answer:right'"]),
+        (column("expected:erased", "right"), ["'expected:erased'", "swapped_colors"]),
+        (column("tile_row", "1"), ["tile_row alone"]),
+        (cell(2, "clean", ""), ["row 3", "'clean' is empty"]),
+        (cell(2, "answer:other", ""), ["row 3", "'answer:other' is empty"]),
+        (cell(2, "clean", "lost.png"), ["row 3", "'clean'", "lost.png"]),
+        (cell(2, "clean", "."), ["row 3", "'clean'", "cannot read"]),
+        (cell(3, "expected:clean", "blue"), ["row 4", "'expected:clean'", "'blue'", "right, other"]),
+        (cell(3, "name", "red and green"), ["row 4", "'name'", "row 2"]),
+        (cell(1, "question", "<image> <image>"), ["row 2", "exactly one"]),
+        (cell(1, "question", "odd, isn't it"), ["row 2", "9 cells", "quotes"]),
+        (picture("green-red.png", lambda path: path.write_text("none")), ["row 2", "'image:swapped_colors'", "cannot read"]),
+        (picture("green-red.png", cut_short), ["row 2", "'image:swapped_colors'", "cannot read"]),
+        (picture("green-red.png", shapes("green", "red", (96, 90)).save), ["row 2", "'swapped_colors' is 96 × 90 px"]),
+        (lambda rows, folder: rows.__delitem__(slice(1, None)), ["no trials"]),
+    ],
+)
+def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path, rows, change, parts, capsys):
+    change(rows, tmp_path)
+    path = write(tmp_path, rows)
+    with pytest.raises(rgb.InputError) as error:
+        read_trials(path)
+    assert all(part in str(error.value) for part in [*parts, "shapes.csv"]), str(error.value)
+    assert main(["play", "--trials-file", str(path)]) == 2
+    assert capsys.readouterr().err == f"rgb-circuit: {error.value}\n"
+
+
+@pytest.mark.parametrize(
+    "place, part", [(("1", "", "6"), "'tile_column' is ''"), (("1", "x", "6"), "'x'"), (("1", "6", "6"), "off the 6 × 6 grid")]
+)
+def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
+    for name, value in zip(("tile_row", "tile_column", "grid"), place):
+        column(name, value)(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="row 2") as error:
+        read_trials(write(tmp_path, rows))
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, part", [(None, "no file"), (b"", "is empty"), (b"\xff\xfe\x00x", "UTF-8"), (b'name,"question\n', "cannot read")]
+)
+def test_files_that_are_no_table_are_refused(tmp_path, content, part):
+    path = tmp_path / "shapes.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(rgb.InputError, match=part):
+        read_trials(path)
+
+
+def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path, rows):
+    assert panels_for(read_trials(write(tmp_path, rows))) == {"right, when swapped_colors": ("swapped_colors", "right")}
+    for row in rows[1:]:
+        row[HEADER.index("expected:clean")] = ""
+    unscored = panels_for(read_trials(write(tmp_path, rows)))
+    assert list(unscored.values()) == [("swapped_colors", "right"), ("swapped_colors", "other")]
+    assert panels_for(rgb.rgb_trials(rgb.load("toy"), 1)) is PANELS
+
+
+def test_trials_whose_clean_answers_differ_in_role_are_not_averaged(tmp_path, rows, capsys):
+    cell(2, "expected:clean", "other")(rows, tmp_path)
+    path = write(tmp_path, rows)
+    assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "different roles for 'clean' (other, right)" in capsys.readouterr().err
+
+
+def test_trials_with_a_clean_picture_alone_can_be_played_but_not_patched(tmp_path, rows, capsys):
+    without("image:swapped_colors")(rows, tmp_path), without("expected:swapped_colors")(rows, tmp_path)
+    path = write(tmp_path, rows)
+    assert main(["play", "--trials-file", str(path)]) == 0
+    assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "nothing to patch" in capsys.readouterr().err
+
+
+def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, capsys):
+    without("expected:swapped_colors")(rows, tmp_path)
+    path, out = write(tmp_path, rows), tmp_path / "out"
+    assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "reads them as <unk>" in printed and "swapped_colors not scored" in printed
+    assert "No role table: P1a, P1b" in printed and "recolored, erased, swapped, moved" in printed and "odd, " in printed
+    frame = pd.read_parquet(out / "patch_heads.parquet")
+    assert set(frame["target"]) == {"swapped_colors"} and set(frame["role"]) == {"right", "other"}
+    assert frame["trial"].nunique() == 3
+    assert (out / "panels.png").stat().st_size > 10_000 and not (out / "roles.parquet").exists()
+    assert str(path) in (out / "manifest.json").read_text()
+
+    assert main(["attention", "--head", "3.1", "--trials-file", str(path), "--out", str(out)]) == 0
+    assert (out / "attention_3.1.png").stat().st_size > 10_000
+    assert main(["compare", str(out)]) == 2
+    assert "compare a run of the RGB game" in capsys.readouterr().err
+
+
+def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys):
+    path = write_game(tmp_path, rgb.rgb_trials(rgb.load("toy"), 12, seed=0))
+    assert main(["run", "--trials", "12", "--out", str(tmp_path / "drawn")]) == 0
+    assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "read")]) == 0
+    for name in ("play", "patch_heads", "roles"):
+        drawn, read = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("drawn", "read"))
+        pd.testing.assert_frame_equal(drawn, read, check_exact=True)
+
+
+def test_an_answer_that_is_no_token_is_refused_before_any_forward(tmp_path, rows, capsys):
+    cell(1, "answer:other", "turquoise")(rows, tmp_path)
+    assert main(["play", "--trials-file", str(write(tmp_path, rows))]) == 2
+    assert "'turquoise' is not in the vocabulary of toy" in capsys.readouterr().err
+
+
+def test_trials_and_a_file_exclude_each_other(tmp_path, rows, capsys):
+    with pytest.raises(SystemExit):
+        main(["play", "--trials", "8", "--trials-file", str(write(tmp_path, rows))])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_as_seen_is_what_the_processor_keeps():
+    model = rgb.load("toy")
+    game = rgb.rgb_trials(model, 1)[0].images["clean"]
+    assert np.array_equal(as_seen(model, game), game)
+    wide = Image.new("RGB", (72, 24), (255, 0, 0))
+    wide.paste((0, 0, 255), (24, 0, 48, 24))
+    assert np.array_equal(as_seen(model, wide), Image.new("RGB", (24, 24), (0, 0, 255)))
