@@ -29,7 +29,8 @@ from .poi_localization import PASSES_THE_SEED
 WRITES = (
     Prediction("P4w", (Claim("background", "up", Sweep("swapped")),)),
     Prediction(
-        "P5w", (Claim("background", "up", Sweep("erased", part="past")), Claim("background", "none", Sweep("erased", part="through")))
+        "P5w",
+        (Claim("background", "up", Sweep("erased", part="past")), Claim("background", "none", Sweep("erased", part="through"))),
     ),
 )
 PREDICTIONS = (*PASSES_THE_SEED, *WRITES)

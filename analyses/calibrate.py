@@ -126,12 +126,19 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
         if subject.kind == "shuffled":
             rng = np.random.default_rng(subject.seed)
             sample = [_shuffled(trial, rng) for trial in sample]
-        about = dict(kind=subject.kind, noise=subject.noise, seed=subject.seed, kv_heads=model.n_kv_heads, grid=model.grid[0], solved=solved)
+        about = dict(
+            kind=subject.kind,
+            noise=subject.noise,
+            seed=subject.seed,
+            kv_heads=model.n_kv_heads,
+            grid=model.grid[0],
+            solved=solved,
+        )
         known = truth.rename(columns={"role": "truth"})
-        blocks = [known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()]
-        yield pd.concat(blocks, ignore_index=True).assign(**about)[
-            [*about, "layer", "head", "truth", "name", "reading", "role"]
+        blocks = [
+            known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()
         ]
+        yield pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
 
 
 def _shuffled(trial, rng):
@@ -158,7 +165,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         for role in roles.HYPOTHESES:
             true, given = part["truth"] == role, part["role"].str.split(" + ", regex=False).map(lambda names: role in names)
             right = int((true & given).sum())
-            row = dict(reading=reading, role=role, noise=noise, models=part["seed"].nunique(), true=int(true.sum()), given=int(given.sum()), right=right)
+            row = dict(
+                reading=reading,
+                role=role,
+                noise=noise,
+                models=part["seed"].nunique(),
+                true=int(true.sum()),
+                given=int(given.sum()),
+                right=right,
+            )
             for name, of in (("precision", row["given"]), ("recall", row["true"])):
                 row[name] = right / of if of else np.nan
                 interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
@@ -193,8 +208,21 @@ def precision_recall(table: pd.DataFrame) -> Figure:
             for shift, (reading, (color, marker)) in enumerate(styles.items()):
                 part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
                 errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
-                ax.errorbar(part["noise"] + 0.012 * (shift - 1), part[measure], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=reading)
-            ax.set(ylim=(-0.05, 1.05), xlabel="noise (logits)" if row else "", ylabel=measure if column == 0 else "", title="" if row else role)
+                ax.errorbar(
+                    part["noise"] + 0.012 * (shift - 1),
+                    part[measure],
+                    np.clip(errors, 0, None),
+                    color=color,
+                    marker=marker,
+                    capsize=2,
+                    label=reading,
+                )
+            ax.set(
+                ylim=(-0.05, 1.05),
+                xlabel="noise (logits)" if row else "",
+                ylabel=measure if column == 0 else "",
+                title="" if row else role,
+            )
             ax.grid(alpha=0.3)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(READINGS), frameon=False)
     figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")

@@ -23,42 +23,75 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game.")
+    parser = argparse.ArgumentParser(
+        prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)")
     shown = common.add_mutually_exclusive_group()
-    shown.add_argument("--trials", default="32", help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)")
-    shown.add_argument("--trials-file", metavar="CSV", help="your own pictures, question and answers; columns: see rgb_circuit/trials_file.py")
+    shown.add_argument(
+        "--trials", default="32", help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)"
+    )
+    shown.add_argument(
+        "--trials-file", metavar="CSV", help="your own pictures, question and answers; columns: see rgb_circuit/trials_file.py"
+    )
     common.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
-    common.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)")
-    common.add_argument("--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)")
+    common.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)"
+    )
+    common.add_argument(
+        "--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)"
+    )
     common.add_argument("--revision", help="of a hub repository")
 
-    run = commands.add_parser("run", parents=[common], help="play, patch every head, draw the three panels, give each head its role", description=_run.__doc__)
+    run = commands.add_parser(
+        "run",
+        parents=[common],
+        help="play, patch every head, draw the three panels, give each head its role",
+        description=_run.__doc__,
+    )
     run.add_argument("--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)")
-    run.add_argument("--positions", default="end", help="end, all, image, text, tile, or token positions like 5,-1 (default: %(default)s)")
+    run.add_argument(
+        "--positions", default="end", help="end, all, image, text, tile, or token positions like 5,-1 (default: %(default)s)"
+    )
     run.set_defaults(run=_run)
 
-    calibrate = commands.add_parser("calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__)
+    calibrate = commands.add_parser(
+        "calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__
+    )
     calibrate.add_argument("--models", type=int, default=5, help="planted models per level of noise (default: %(default)s)")
-    calibrate.add_argument("--random", type=int, default=20, help="models with random weights, and as many with shuffled pictures (default: %(default)s)")
+    calibrate.add_argument(
+        "--random",
+        type=int,
+        default=20,
+        help="models with random weights, and as many with shuffled pictures (default: %(default)s)",
+    )
     calibrate.add_argument("--trials", type=int, default=16, help="per model (default: %(default)s)")
     calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
     calibrate.add_argument("--out", default="results", help="folder for frames and figure (default: %(default)s)")
     calibrate.set_defaults(run=_calibrate)
 
-    compare = commands.add_parser("compare", help="does a run agree with the published heatmaps of LLaVA-1.5-7B?", description=_compare.__doc__)
+    compare = commands.add_parser(
+        "compare", help="does a run agree with the published heatmaps of LLaVA-1.5-7B?", description=_compare.__doc__
+    )
     compare.add_argument("folder", nargs="?", default="results", help="of a run (default: %(default)s)")
-    compare.add_argument("--top", type=int, default=10, help="how many of the strongest heads to look for in both (default: %(default)s)")
+    compare.add_argument(
+        "--top", type=int, default=10, help="how many of the strongest heads to look for in both (default: %(default)s)"
+    )
     compare.add_argument("--out", help="folder for the table and the figure (default: the run's)")
     compare.set_defaults(run=_compare)
 
     play = commands.add_parser("play", parents=[common], help="does the model play the game at all?", description=_play.__doc__)
     play.set_defaults(run=_play)
 
-    attention = commands.add_parser("attention", parents=[common], help="where a head looks from [end], on the first four trials", description=_attention.__doc__)
+    attention = commands.add_parser(
+        "attention",
+        parents=[common],
+        help="where a head looks from [end], on the first four trials",
+        description=_attention.__doc__,
+    )
     attention.add_argument("--head", required=True, help="layer.head, both from 0, such as 3.2")
     attention.add_argument("--out", default="results", help="folder for the figure (default: %(default)s)")
     attention.set_defaults(run=_attention)
@@ -84,7 +117,15 @@ def _run(options):
     for trial in trials:
         locate(model, trial, positions, ids[trial.prompt])
 
-    names = ["play.parquet", "patch_heads.parquet", "panels.png", "evidence.parquet", "roles.parquet", "riddle.png", "manifest.json"]
+    names = [
+        "play.parquet",
+        "patch_heads.parquet",
+        "panels.png",
+        "evidence.parquet",
+        "roles.parquet",
+        "riddle.png",
+        "manifest.json",
+    ]
     clear(folder, names)
     drawn = ("trials", "seed") if options.trials_file is None else ("trials_file",)
     write_manifest(folder, model, trials, {name: getattr(options, name) for name in (*drawn, "positions", "device", "dtype")})
@@ -97,7 +138,9 @@ def _run(options):
     frame = patch_heads(model, trials, target=targets, positions=positions)
     write_frame(frame, folder, "patch_heads")
     write_figure(panel_heatmaps(frame, model.name, which), folder, "panels")
-    print(f"\nStrongest heads, effect in logits of restoring one head at positions '{options.positions}', mean of {len(trials)} trials:")
+    print(
+        f"\nStrongest heads, effect in logits of restoring one head at positions '{options.positions}', mean of {len(trials)} trials:"
+    )
     print(strongest(panels(frame, which)).round(2).to_string())
 
     try:
@@ -142,11 +185,15 @@ def _attention(options):
     trials = trials[:4]
     # Of your own pictures, no more than can be told apart side by side.
     conditions = ("clean", "recolored", "erased") if options.trials_file is None else tuple(trials[0].images)[:5]
-    figure, axes = plt.subplots(len(trials), len(conditions), figsize=(3 * len(conditions), 3.4 * len(trials)), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        len(trials), len(conditions), figsize=(3 * len(conditions), 3.4 * len(trials)), layout="constrained", squeeze=False
+    )
     row = {trial.name: axis for trial, axis in zip(trials, axes)}
     for trial, condition, pattern in attention_from_end(model, trials, conditions):
         seen = as_seen(model, trial.images[condition])
-        ax = attention_over_picture(over_picture(model, trial, pattern[layer, head]), seen, ax=row[trial.name][conditions.index(condition)])
+        ax = attention_over_picture(
+            over_picture(model, trial, pattern[layer, head]), seen, ax=row[trial.name][conditions.index(condition)]
+        )
         role = trial.expected.get(condition)
         ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
     figure.suptitle(f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = {len(trials)} trials")
@@ -263,7 +310,9 @@ def _check_predictions(hypotheses, trials):
                     answers |= unnamed
     if untestable:
         needs = [f"{kind} {', '.join(names)}" for kind, names in (("the pictures", pictures), ("the answers", answers)) if names]
-        raise InputError(f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needs)}, which these trials lack")
+        raise InputError(
+            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needs)}, which these trials lack"
+        )
 
 
 def _print_played(model, played, trials_file):
@@ -287,7 +336,9 @@ def _print_roles(table, n):
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name[:1] == "P"]
     if len(found):
-        print(f"\nRoles from effects at [end], each prediction tested on {n} trials that did not find it (all heads in roles.parquet):")
+        print(
+            f"\nRoles from effects at [end], each prediction tested on {n} trials that did not find it (all heads in roles.parquet):"
+        )
     else:
         print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
         found = table.loc[table["score"].abs().nlargest(5).index]

@@ -352,7 +352,9 @@ def _judge(measured, predictions, rules):
 def _claim_p(measured, prediction, rules, used):
     """p values of a prediction's claims on some of the trials, (claims, heads)."""
     claims = prediction.claims
-    return np.stack([_p(measured.effect(claim)[used], claim.expected, measured.gap(claim)[used].mean(), rules) for claim in claims])
+    return np.stack(
+        [_p(measured.effect(claim)[used], claim.expected, measured.gap(claim)[used].mean(), rules) for claim in claims]
+    )
 
 
 def _p(effects, expected, gap, rules):

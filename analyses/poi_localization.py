@@ -37,7 +37,8 @@ PASSES_THE_SEED = (
 LOCALIZES = (
     Prediction("P4", (Claim("other_background", "up", Sweep("swapped")),)),
     Prediction(
-        "P5", (Claim("background", "up", Sweep("erased", part="through")), Claim("background", "none", Sweep("erased", part="past")))
+        "P5",
+        (Claim("background", "up", Sweep("erased", part="through")), Claim("background", "none", Sweep("erased", part="past"))),
     ),
     Prediction("P6", (Claim("background", "up", _MOVED), Claim("other", "down", _MOVED))),
 )

@@ -34,7 +34,12 @@ def roles(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFr
 
 
 def evidence(
-    model: rgb.Llava, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, split: bool = True, **options
+    model: rgb.Llava,
+    trials: Sequence[rgb.Trial],
+    *,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    split: bool = True,
+    **options,
 ) -> pd.DataFrame:
     """All predictions for every head; every sweep is run once.
 
@@ -52,9 +57,13 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    others = dict.fromkeys(prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those)
+    others = dict.fromkeys(
+        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
+    )
     finders = color_extractor.PREDICTIONS
-    return _evidence.examine(model, trials, [finders, tuple(others)], finders=finders, extractors=extractors, split=split, **options)
+    return _evidence.examine(
+        model, trials, [finders, tuple(others)], finders=finders, extractors=extractors, split=split, **options
+    )
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:

@@ -76,9 +76,7 @@ def patch_questions(
                 bar.update(len(group))
     frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
     frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
-    return frame[
-        "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()
-    ]
+    return frame["trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()]
 
 
 def evidence(

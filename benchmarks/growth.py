@@ -17,7 +17,8 @@ def cost(model, trials, size=1):
     """Plain forwards per trial of patching every head, or as many joint patches of ``size`` heads."""
     heads = model.heads()
     variants = {
-        str(start): [rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)]) for step in range(size)] for start in range(len(heads))
+        str(start): [rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)]) for step in range(size)]
+        for start in range(len(heads))
     }
     plain_forward(model, trials[0])
     plain = best(lambda: plain_forward(model, trials[0]), 3)

@@ -30,7 +30,9 @@ def best(run, times):
 def random_model(layers, heads, grid, d_head=8):
     """A loaded random LLaVA with so many layers, heads and tiles."""
     shape = dict(layers=layers, heads=heads, kv_heads=heads, d_head=d_head, width=heads * d_head)
-    return rgb.wrap(*random_llava(grid=grid, tile_px=14, **shape), name=f"random, {layers} × {heads} heads, {grid} × {grid} tiles")
+    return rgb.wrap(
+        *random_llava(grid=grid, tile_px=14, **shape), name=f"random, {layers} × {heads} heads, {grid} × {grid} tiles"
+    )
 
 
 @torch.no_grad()
@@ -79,13 +81,27 @@ def main():
         [
             ("plain forward", plain, 1.0, None, at_rest),
             ("one trace per head, [end]", loop_end * len(heads), loop_end * len(heads) / plain, 1.0, at_rest),
-            ("patch_heads, [end], both captures included", end_seconds, end_seconds / plain, end_seconds / (loop_end * len(heads)), end_peak),
+            (
+                "patch_heads, [end], both captures included",
+                end_seconds,
+                end_seconds / plain,
+                end_seconds / (loop_end * len(heads)),
+                end_peak,
+            ),
             ("one trace per head, all positions", loop_all * len(heads), loop_all * len(heads) / plain, 1.0, end_peak),
-            ("patch_heads, all positions", all_seconds * len(heads), all_seconds * len(heads) / plain, all_seconds / loop_all, all_peak),
+            (
+                "patch_heads, all positions",
+                all_seconds * len(heads),
+                all_seconds * len(heads) / plain,
+                all_seconds / loop_all,
+                all_peak,
+            ),
         ],
         columns=["1,024 heads, one target", "seconds", "plain forwards", "of the loop", "peak GiB"],
     )
-    print(f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed on {len(few)} heads, all positions on {len(rows)}")
+    print(
+        f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed on {len(few)} heads, all positions on {len(rows)}"
+    )
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
     print(f"[end] sweep against the loop: {loop_end * len(heads) / end_seconds:.0f} times faster")
 

@@ -122,7 +122,9 @@ def pattern(captured: Capture, layer: int) -> torch.Tensor:
 def check_finite(logits: torch.Tensor, model: Llava) -> None:
     """Raise InputError if a logit is infinite or not a number."""
     if not torch.isfinite(logits).all():
-        raise InputError(f"{model.name} gives logits that are not finite in {model.dtype}; load it with dtype='float32' or 'bfloat16'")
+        raise InputError(
+            f"{model.name} gives logits that are not finite in {model.dtype}; load it with dtype='float32' or 'bfloat16'"
+        )
 
 
 def _check_attention(model, captured):

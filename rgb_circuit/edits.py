@@ -39,7 +39,9 @@ class Edit:
                 # operator.index takes whole numbers of any kind, and nothing that would have to be rounded.
                 object.__setattr__(self, "positions", tuple(index(place) for place in self.positions))
             except TypeError:
-                raise InputError(f"positions is {self.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints") from None
+                raise InputError(
+                    f"positions is {self.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints"
+                ) from None
 
 
 def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None:

@@ -83,10 +83,14 @@ class Llava:
         """
         ids = _added_tokens(self.processor.tokenizer, after, ANSWER_FORMS[self.answer_form](word))
         if ids is None:
-            raise InputError(f"answer {word!r} is not in the vocabulary of {self.name} or merges with the prompt; choose another word")
+            raise InputError(
+                f"answer {word!r} is not in the vocabulary of {self.name} or merges with the prompt; choose another word"
+            )
         if len(ids) > 1:
             pieces = self.processor.tokenizer.convert_ids_to_tokens(ids)
-            raise InputError(f"answer {word!r} is {len(ids)} tokens for {self.name} ({' '.join(pieces)}); choose a word that is one token")
+            raise InputError(
+                f"answer {word!r} is {len(ids)} tokens for {self.name} ({' '.join(pieces)}); choose a word that is one token"
+            )
         return ids[0]
 
     def one_token_words(self, words: Iterable[str]) -> list[str]:
@@ -121,7 +125,9 @@ def load(
         InputError: no such model, a model that is no LLaVA, or one whose internals do not behave as the analyses need.
     """
     if attn_implementation not in ("sdpa", "eager"):
-        raise InputError(f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs")
+        raise InputError(
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs"
+        )
     if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
@@ -208,9 +214,13 @@ def _processor(name, source, revision):
     try:
         processor = AutoProcessor.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
-        raise InputError(f"{name!r} has no processor ({str(error).splitlines()[0]}); save one beside it with processor.save_pretrained") from error
+        raise InputError(
+            f"{name!r} has no processor ({str(error).splitlines()[0]}); save one beside it with processor.save_pretrained"
+        ) from error
     if not isinstance(processor, LlavaProcessor):
-        raise InputError(f"{name!r} has a {type(processor).__name__}, not a LlavaProcessor; save one beside it with processor.save_pretrained")
+        raise InputError(
+            f"{name!r} has a {type(processor).__name__}, not a LlavaProcessor; save one beside it with processor.save_pretrained"
+        )
     return processor
 
 
@@ -256,7 +266,9 @@ def _validate(name, wrapped, processor, geometry):
         zeroed = wrapped.output.logits[0, -1].float().save()
 
     def refuse(reason):
-        raise InputError(f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder")
+        raise InputError(
+            f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder"
+        )
 
     if not torch.isfinite(bare).all():
         refuse("its logits are not finite on a plain picture")
@@ -283,7 +295,9 @@ def _settle_answer_form(name, tokenizer, logits):
         if ids:
             scores[form] = float(logits[ids].max())
     if not scores:
-        raise InputError(f"no colour word is one token for {name!r}; the game cannot be read off its logits, so use another tokenizer")
+        raise InputError(
+            f"no colour word is one token for {name!r}; the game cannot be read off its logits, so use another tokenizer"
+        )
     return max(scores, key=scores.get)
 
 

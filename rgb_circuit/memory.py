@@ -25,7 +25,9 @@ def rows_at_once(model: Llava, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start
-    needed = kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_SIDE_BY_SIDE)
+    needed = (
+        kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_SIDE_BY_SIDE)
+    )
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept)
@@ -44,5 +46,7 @@ def _position_bytes(model):
 def _fit(model, needed, most):
     """How many times ``needed`` bytes fit into half of what is free on the fullest device, from 1 to ``most``."""
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
-    free = min(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available for device in devices)
+    free = min(
+        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available for device in devices
+    )
     return int(max(1, min(most, free // 2 // needed)))

@@ -146,17 +146,23 @@ def _study(model, trials, variants, target):
     check_trials(model, trials, conditions)
     for trial in trials:
         if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
-            raise InputError(f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; rename it")
+            raise InputError(
+                f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; rename it"
+            )
 
     ids = prompt_ids(model, trials)
     specifications = {edit.positions for group in edits for edit in group}
     spots = {
-        (trial.name, positions): locate(model, trial, positions, ids[trial.prompt]) for trial in trials for positions in specifications
+        (trial.name, positions): locate(model, trial, positions, ids[trial.prompt])
+        for trial in trials
+        for positions in specifications
     }
     for name, group in variants.items():
         _check_overlap(name, group, trials, spots)
     if ("mean", "z") in kinds and specifications != {"end"} and len({len(tokens) for tokens in ids.values()}) > 1:
-        raise InputError("the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time")
+        raise InputError(
+            "the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time"
+        )
     return _Study(conditions, targets, edits, kinds, ids, spots)
 
 
@@ -170,7 +176,9 @@ def _check_overlap(name, edits, trials, spots):
             places = [place for positions in several for place in spots[trial.name, positions]]
             if len(set(places)) < len(places):
                 twice = next(place for place in places if places.count(place) > 1)
-                raise InputError(f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial {trial.name!r}; keep one edit")
+                raise InputError(
+                    f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial {trial.name!r}; keep one edit"
+                )
 
 
 def _means(model, study, trials, bar):
@@ -226,7 +234,9 @@ def _patch_group(model, study, trials, start, means, batch_size):
 
 def _values(study, captured: Capture, source, component, runs, sources, means):
     """What edits from ``source`` write in the target runs."""
-    edited = sorted({edit.layer for edits in study.variants for edit in edits if (edit.source, edit.component) == (source, component)})
+    edited = sorted(
+        {edit.layer for edits in study.variants for edit in edits if (edit.source, edit.component) == (source, component)}
+    )
     if source == "zero":
         return Values({layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, torch.zeros_like(runs))
     if source == "mean":

@@ -12,7 +12,9 @@ from .prompts import answer_tokens, by_length, check_trials, chunks, encode, pro
 from .trial import Trial
 
 
-def play(model: Llava, trials: Sequence[Trial], conditions: Sequence[str] | None = None, *, progress: bool = True) -> pd.DataFrame:
+def play(
+    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] | None = None, *, progress: bool = True
+) -> pd.DataFrame:
     """What the model answers to every picture.
 
     Args:
@@ -29,7 +31,9 @@ def play(model: Llava, trials: Sequence[Trial], conditions: Sequence[str] | None
     """
     trials = list(trials)
     if conditions is None:
-        conditions = [condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)]
+        conditions = [
+            condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)
+        ]
     check_trials(model, trials, conditions)
     ids = prompt_ids(model, trials)
     records = {}

@@ -144,7 +144,9 @@ def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids
     if not isinstance(positions, str):
         beyond = [index for index in positions if not -length <= index < length]
         if beyond or not len(positions):
-            raise InputError(f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from {-length} to {length - 1}")
+            raise InputError(
+                f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from {-length} to {length - 1}"
+            )
         return sorted({index % length for index in positions})
     if positions == "end":
         return [length - 1]

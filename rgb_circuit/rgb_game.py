@@ -78,9 +78,13 @@ def rgb_trial(
     words = {"odd": odd, "other": other, "background": background, "other_background": other_background}
     for role, word in words.items():
         if word not in palette:
-            raise InputError(f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= with its RGB triple")
+            raise InputError(
+                f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= with its RGB triple"
+            )
         if len(palette[word]) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in palette[word]):
-            raise InputError(f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers from 0 to 255")
+            raise InputError(
+                f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers from 0 to 255"
+            )
     if len(set(words.values())) < len(words):
         raise InputError(f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one")
     if grid < 2 or tile_px < 1:
@@ -131,7 +135,9 @@ def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: i
     """
     unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
     if unknown:
-        raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, other_background, tile, palette")
+        raise InputError(
+            f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, other_background, tile, palette"
+        )
     if not isinstance(n, int) or n < 1:
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
     if not isinstance(seed, int) or seed < 0:
@@ -139,7 +145,9 @@ def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: i
     roles = [role for role in ("odd", "other", "background", "other_background") if role not in fixed]
     free = [word for word in words if word not in fixed.values()]
     if len(free) < len(roles):
-        raise InputError(f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, or pass palette=")
+        raise InputError(
+            f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, or pass palette="
+        )
 
     rng = np.random.default_rng(seed)
     # Not the first tile: under causal attention its token has seen no other tile to differ from.

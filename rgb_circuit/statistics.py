@@ -41,7 +41,14 @@ def bootstrap_interval(samples: np.ndarray, confidence: float = 0.95, seed: int 
     # The resamples in one batch hold about 10 million numbers.
     batch = max(1, 10_000_000 // max(samples.size, 1))
     result = stats.bootstrap(
-        (samples,), np.mean, axis=0, n_resamples=RESAMPLES, batch=batch, confidence_level=confidence, method="percentile", rng=seed
+        (samples,),
+        np.mean,
+        axis=0,
+        n_resamples=RESAMPLES,
+        batch=batch,
+        confidence_level=confidence,
+        method="percentile",
+        rng=seed,
     )
     return result.confidence_interval.low, result.confidence_interval.high
 
@@ -138,7 +145,9 @@ def _checked(samples, least):
         trials = len(samples) if samples.ndim else 0
         raise InputError(f"there are {trials} trials; at least {least} are needed")
     if not np.isfinite(samples).all():
-        raise InputError(f"{int((~np.isfinite(samples)).sum())} of the {samples.size} effects are not finite; leave those trials out")
+        raise InputError(
+            f"{int((~np.isfinite(samples)).sum())} of the {samples.size} effects are not finite; leave those trials out"
+        )
     return samples
 
 

@@ -153,7 +153,9 @@ def _as_batch(model, captured, runs, rows, values, positions, answers):
 def _forward(model, writes, first, entry, reads, answers, past_key_values, **inputs):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made; logits at ``answers``."""
     layers, heads = model.layers, (model.n_heads, model.d_head)
-    with model.nnsight.trace(inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs):
+    with model.nnsight.trace(
+        inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs
+    ):
         for index, layer in enumerate(layers):
             if index < first:
                 layer.skip(entry)

@@ -21,7 +21,9 @@ def trials(grouped):
 
 
 def changed(trial, **changes):
-    fields = dict(name=trial.name, prompt=trial.prompt, images=trial.images, answers=trial.answers, tile=trial.tile, grid=trial.grid)
+    fields = dict(
+        name=trial.name, prompt=trial.prompt, images=trial.images, answers=trial.answers, tile=trial.tile, grid=trial.grid
+    )
     return rgb.Trial(**{**fields, **changes})
 
 
@@ -65,7 +67,10 @@ def test_patch_heads(grouped, trials, no_forward, options, parts):
         ({"bare": rgb.Edit(0, 1)}, ["'bare'", "list"]),
         ({1: [rgb.Edit(0, 1)], "1": [rgb.Edit(0, 2)]}, ["same name"]),
         ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice at position 52"]),
-        ({"overlap": [rgb.Edit(0, 1, positions="all"), rgb.Edit(0, 1, "zero", positions=[3])]}, ["'overlap'", "twice at position 3"]),
+        (
+            {"overlap": [rgb.Edit(0, 1, positions="all"), rgb.Edit(0, 1, "zero", positions=[3])]},
+            ["'overlap'", "twice at position 3"],
+        ),
         ({"far": [rgb.Edit(0, 9)]}, ["0.9"]),
     ],
 )

@@ -91,7 +91,9 @@ def test_a_bare_circuit_is_found_without_its_decoys(load):
 
 def test_effects_are_the_planted_gains(found):
     for head, gain in zip(EXTRACTORS, (10, 6, 5, 5)):
-        assert [effect(found, head, name) for name in ("P1a", "P1b", "P2a", "P2b")] == pytest.approx([gain, gain, 0, gain], abs=0.01)
+        assert [effect(found, head, name) for name in ("P1a", "P1b", "P2a", "P2b")] == pytest.approx(
+            [gain, gain, 0, gain], abs=0.01
+        )
     poi = [effect(found, PLACEMENT.poi, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")]
     assert poi == pytest.approx([20, 0, 20, 20, 20, 0, 0], abs=0.01)
     for head in WRITERS:
@@ -327,5 +329,3 @@ def test_evidence_of_another_analysis_is_refused(plain):
     frame = color_extractor.evidence(*plain, progress=False)
     with pytest.raises(rgb.InputError, match="the evidence has no prediction P3a, P3b, P4, P5, P6"):
         poi_localization.heads(frame)
-
-

@@ -53,7 +53,9 @@ def test_half_precision_loads_and_reports_effects_in_float32(random_folder):
 
 
 def test_what_is_no_llava_is_refused(tmp_path):
-    BertModel(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8)).save_pretrained(tmp_path)
+    BertModel(
+        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8)
+    ).save_pretrained(tmp_path)
     with pytest.raises(rgb.InputError, match="'bert' model, not a LLaVA"):
         rgb.load(str(tmp_path))
 
@@ -134,7 +136,9 @@ def test_heads_that_do_nothing_are_refused(random_folder, tmp_path):
 def test_pickled_weights_are_refused(random_folder, tmp_path):
     shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
-    torch.save(LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"]).state_dict(), tmp_path / "pytorch_model.bin")
+    torch.save(
+        LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"]).state_dict(), tmp_path / "pytorch_model.bin"
+    )
     with pytest.raises(rgb.InputError, match="safetensors"):
         rgb.load(str(tmp_path))
 

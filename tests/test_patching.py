@@ -55,7 +55,11 @@ def test_joint_patches_agree_with_the_loop(model, trials, positions):
         "frozen": [rgb.Edit(0, 0, positions=positions), rgb.Edit(last, 1, "erased", positions=positions)],
         "zero": [rgb.Edit(0, 2, "zero", positions=positions)],
         "mean": [rgb.Edit(last, 2, "mean", positions=positions), rgb.Edit(0, 2, "mean", positions=positions)],
-        "kinds": [rgb.Edit(1, 0, "clean", "pattern", positions), rgb.Edit(1, 1, "moved", "value", positions), rgb.Edit(1, 2, "zero")],
+        "kinds": [
+            rgb.Edit(1, 0, "clean", "pattern", positions),
+            rgb.Edit(1, 1, "moved", "value", positions),
+            rgb.Edit(1, 2, "zero"),
+        ],
     }
     frame = rgb.patch_edits(model, trials, variants, target="erased", progress=False)
     for trial in trials:
@@ -69,7 +73,9 @@ def test_joint_patches_agree_with_the_loop(model, trials, positions):
 @pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("positions", ["end", "all"])
 def test_own_component_changes_nothing(model, trials, component, positions):
-    frame = rgb.patch_heads(model, trials, source="erased", target="erased", component=component, positions=positions, progress=False)
+    frame = rgb.patch_heads(
+        model, trials, source="erased", target="erased", component=component, positions=positions, progress=False
+    )
     np.testing.assert_allclose(frame["effect"], 0, atol=1e-5)
 
 
@@ -117,23 +123,33 @@ def test_prompts_of_different_length_keep_their_order_and_values(grouped):
 
 def test_the_mean_is_over_all_trials_whatever_their_length(grouped):
     short, other = rgb.rgb_trials(grouped, 2, seed=2)
-    long = rgb.Trial("long", other.prompt.replace("one word", "one one word"), other.images, other.answers, other.tile, other.grid)
+    long = rgb.Trial(
+        "long", other.prompt.replace("one word", "one one word"), other.images, other.answers, other.tile, other.grid
+    )
     frame = rgb.patch_heads(grouped, [short, long], source="mean", target="erased", progress=False)
     for trial in (short, long):
         for layer, head in grouped.heads():
             logits = reference.patched_logits(grouped, trial, "erased", [rgb.Edit(layer, head, "mean")], [short, long])
             rows = frame.query("trial == @trial.name and layer == @layer and head == @head")
-            np.testing.assert_allclose(rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE)
+            np.testing.assert_allclose(
+                rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE
+            )
 
 
 def test_a_head_may_be_edited_from_two_sources_at_different_positions(grouped):
     trials = rgb.rgb_trials(grouped, 2, seed=6)
-    edits = [rgb.Edit(1, 2, positions="end"), rgb.Edit(1, 2, "zero", positions="tile"), rgb.Edit(0, 1, "moved", positions="image")]
+    edits = [
+        rgb.Edit(1, 2, positions="end"),
+        rgb.Edit(1, 2, "zero", positions="tile"),
+        rgb.Edit(0, 1, "moved", positions="image"),
+    ]
     frame = rgb.patch_edits(grouped, trials, {"both": edits}, target="erased", progress=False)
     for trial in trials:
         logits = reference.patched_logits(grouped, trial, "erased", edits)
         rows = frame.query("trial == @trial.name")
-        np.testing.assert_allclose(rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE)
+        np.testing.assert_allclose(
+            rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE
+        )
 
 
 def test_trials_may_have_different_answers(grouped):

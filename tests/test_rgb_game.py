@@ -63,7 +63,9 @@ def test_samples_are_balanced_over_colours_and_tiles_and_repeatable():
     assert (0, 0) not in places and len(set(places)) == 63
     again = sample_trials(WORDS, 64, seed=5, grid=8, tile_px=4, fixed={})
     assert [trial.name for trial in again] == [trial.name for trial in trials]
-    assert [trial.name for trial in sample_trials(WORDS, 64, seed=6, grid=8, tile_px=4, fixed={})] != [trial.name for trial in trials]
+    assert [trial.name for trial in sample_trials(WORDS, 64, seed=6, grid=8, tile_px=4, fixed={})] != [
+        trial.name for trial in trials
+    ]
     assert len({trial.name for trial in trials}) == 64
 
 
@@ -100,7 +102,10 @@ def test_own_colours_can_be_given():
     "changes, parts",
     [
         (dict(images={"corrupted": rgb.rgb_trial().images["clean"]}), ["corrupted", "clean"]),
-        (dict(images={"clean": rgb.rgb_trial().images["clean"], "small": rgb.rgb_trial(grid=8, tile=(1, 1)).images["clean"]}), ["small", "112 × 112", "336"]),
+        (
+            dict(images={"clean": rgb.rgb_trial().images["clean"], "small": rgb.rgb_trial(grid=8, tile=(1, 1)).images["clean"]}),
+            ["small", "112 × 112", "336"],
+        ),
         (dict(answers={}), ["answers"]),
         (dict(prompt="Which color?"), ["<image>"]),
         (dict(tile=(30, 1), grid=24), ["(30, 1)", "24"]),

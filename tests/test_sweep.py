@@ -61,7 +61,9 @@ MUTATIONS = {
 }
 
 
-@pytest.mark.parametrize("positions, mutate", [(positions, mutate) for positions, mutations in MUTATIONS.items() for mutate in mutations])
+@pytest.mark.parametrize(
+    "positions, mutate", [(positions, mutate) for positions, mutations in MUTATIONS.items() for mutate in mutations]
+)
 def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
     trial = rgb.rgb_trials(grouped, 1)[0]
     assert largest_error(grouped, trial, positions) < 1e-5

@@ -287,9 +287,7 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
         answer, expected, correct, held_out``; odd, row and column are missing for a plain canvas.
     """
     grid = recipe.grid
-    place, background, odd = torch.cartesian_prod(
-        torch.arange(grid**2), torch.arange(len(COLORS)), torch.arange(len(COLORS))
-    ).T
+    place, background, odd = torch.cartesian_prod(torch.arange(grid**2), torch.arange(len(COLORS)), torch.arange(len(COLORS))).T
     keep = background != odd
     place, background, odd = place[keep], background[keep], odd[keep]
     tiles = background[:, None].repeat(1, grid**2)
@@ -298,14 +296,16 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
     pictures = torch.cat([tiles, plain[:, None].expand(-1, grid**2)]).view(-1, grid, grid)
 
     names = np.array([*COLORS, NOTHING_ODD])
-    about = pd.DataFrame({
-        "condition": ["clean"] * len(place) + ["erased"] * len(plain),
-        "background": names[torch.cat([background, plain])],
-        "odd": pd.Series(names[odd]).reindex(range(len(pictures))),
-        "row": pd.Series(place // grid, dtype="Int64").reindex(range(len(pictures))),
-        "column": pd.Series(place % grid, dtype="Int64").reindex(range(len(pictures))),
-        "held_out": torch.cat([held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=bool)]),
-    })
+    about = pd.DataFrame(
+        {
+            "condition": ["clean"] * len(place) + ["erased"] * len(plain),
+            "background": names[torch.cat([background, plain])],
+            "odd": pd.Series(names[odd]).reindex(range(len(pictures))),
+            "row": pd.Series(place // grid, dtype="Int64").reindex(range(len(pictures))),
+            "column": pd.Series(place % grid, dtype="Int64").reindex(range(len(pictures))),
+            "held_out": torch.cat([held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=bool)]),
+        }
+    )
     frames = []
     for question in QUESTIONS:
         logits = torch.cat([end_logits(model, tools, some, question) for some in pictures.split(256)])
