@@ -48,6 +48,6 @@ def random_llava(
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale / fan_in**0.5)
         # Word and position vectors have no fan-in: they start the residual stream at unit size.
         text, vision = model.model.language_model, model.model.vision_tower.embeddings
-        for table in (text.embed_tokens.weight, vision.position_embedding.weight):
+        for table in (text.embed_tokens.weight, vision.position_embedding.weight, vision.class_embedding):
             table.copy_(torch.randn(table.shape, generator=generator))
     return model, tools
