@@ -20,13 +20,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
+from .batches import batches
 from .capture import check_finite
 from .errors import InputError
 from .llava import Llava
-from .memory import pictures_at_once
-from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, prompt_ids
+from .prompts import answer_table, answer_tokens, encode
 from .trial import Trial
 
 
@@ -49,17 +48,10 @@ def direct_effects(
             or a model whose logits are no such sum.
     """
     trials = list(trials)
-    check_trials(model, trials, conditions)
-    ids = prompt_ids(model, trials)
     components, blocks = _components(model), {}
-    with tqdm(total=len(trials), desc="direct effects", unit="trial", delay=2, disable=not progress) as bar:
-        for alike in by_length(trials, ids):
-            length = len(ids[alike[0].prompt])
-            for group in chunks(alike, pictures_at_once(model, length, length - 1) // len(conditions)):
-                shown = [(trial, condition) for trial in group for condition in conditions]
-                for (trial, condition), shares in zip(shown, _shares(model, shown)):
-                    blocks[trial.name, condition] = _block(components, trial, condition, shares)
-                bar.update(len(group))
+    for shown, _ in batches(model, trials, conditions, "direct effects", progress):
+        for (trial, condition), shares in zip(shown, _shares(model, shown)):
+            blocks[trial.name, condition] = _block(components, trial, condition, shares)
     frame = pd.concat([blocks[trial.name, condition] for trial in trials for condition in conditions], ignore_index=True)
     labels = ["trial", "condition", "component", "role", "answer"]
     return frame.astype({**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"})

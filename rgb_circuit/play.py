@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from tqdm.auto import tqdm
 
+from .batches import batches
 from .capture import capture
 from .llava import Llava
-from .memory import pictures_at_once
-from .prompts import answer_tokens, by_length, check_trials, chunks, encode, prompt_ids
+from .prompts import answer_tokens, encode
 from .trial import Trial
 
 
@@ -34,18 +33,11 @@ def play(
         conditions = [
             condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)
         ]
-    check_trials(model, trials, conditions)
-    ids = prompt_ids(model, trials)
     records = {}
-    with tqdm(total=len(trials), desc="playing", unit="trial", delay=2, disable=not progress) as bar:
-        for alike in by_length(trials, ids):
-            last = len(ids[alike[0].prompt]) - 1
-            for group in chunks(alike, pictures_at_once(model, last + 1, last) // len(conditions)):
-                shown = [(trial, condition) for trial in group for condition in conditions]
-                logits = capture(model, encode(model, shown), last, keys=False, queries=False).logits.cpu()
-                for (trial, condition), row in zip(shown, logits):
-                    records[trial.name, condition] = _record(model, trial, condition, row)
-                bar.update(len(group))
+    for shown, end in batches(model, trials, conditions, "playing", progress):
+        logits = capture(model, encode(model, shown), end, keys=False, queries=False).logits.cpu()
+        for (trial, condition), row in zip(shown, logits):
+            records[trial.name, condition] = _record(model, trial, condition, row)
     frame = pd.DataFrame([records[trial.name, condition] for trial in trials for condition in conditions])
     return frame.astype({"trial": "category", "condition": "category", "correct": "boolean"})
 

@@ -140,7 +140,7 @@ def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids
         InputError: an unknown word, an int beyond the prompt, or ``"tile"`` for a trial without one.
     """
     length = len(input_ids)
-    image = (input_ids == model.config.image_token_id).nonzero().flatten().tolist()
+    image = _image_positions(model, input_ids)
     if not isinstance(positions, str):
         beyond = [index for index in positions if not -length <= index < length]
         if beyond or not len(positions):
@@ -159,7 +159,16 @@ def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids
     if positions == "tile":
         if trial.tile is None:
             raise InputError(f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' or 'end'")
-        # A vision tower that keeps its class token puts it first.
-        first = len(image) - model.grid[0] * model.grid[1]
-        return [image[first + trial.tile[0] * model.grid[1] + trial.tile[1]]]
+        return [tile_positions(model, input_ids)[trial.tile[0] * model.grid[1] + trial.tile[1]]]
     raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
+
+
+def tile_positions(model: Llava, input_ids: torch.Tensor) -> list[int]:
+    """The token positions of the picture's tiles in one prompt, row by row: rows × columns of ``model.grid``."""
+    rows, columns = model.grid
+    # A vision tower that keeps its class token puts it first.
+    return _image_positions(model, input_ids)[-rows * columns :]
+
+
+def _image_positions(model, input_ids):
+    return (input_ids == model.config.image_token_id).nonzero().flatten().tolist()
