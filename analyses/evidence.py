@@ -24,8 +24,9 @@ intersection–union test, Berger 1982). q values are Benjamini–Hochberg over 
 "none" are shown for nearly every head, which makes that correction lenient for "up": the level is that of the frame as a whole.
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
-p and q are the second half's, and the correction is over the rows that were found. Put trials of your own into random order
-first. Samples of `rgb_trials` are balanced in each half when that holds a multiple of the number of colours. The color extractors that
+p and q are the second half's, and the correction is over the rows that were found. Only claims of "up" and "down" have to be found:
+finding is choosing among many heads the few that do something, and an absence, which nearly every head shows, chooses none. It is
+tested on the second half like any other claim. Put trials of your own into random order first. Samples of `rgb_trials` are balanced in each half when that holds a multiple of the number of colours. The color extractors that
 are frozen where none are named are those whose predictions hold, so P5 and P5w freeze heads that were confirmed on the same second half.
 
 Sign flips take effects to be spread evenly around their mean. One trial of eight that breaks ranks can undo "none"; it cannot
@@ -121,8 +122,8 @@ def examine(
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits; mean over trials and its
         95 % bootstrap interval), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``restored_fraction``, ``answer`` (role
-        that the effect is on), ``weakest`` (the claim with the largest p), ``found`` (p ≤ level on the trials that find; without
-        a split that is all of them), ``wrong`` (trials given that the model answered wrongly).
+        that the effect is on), ``weakest`` (the claim with the largest p), ``found`` ("up" and "down" have p ≤ level on the trials that
+        find; without a split that is all of them), ``wrong`` (trials given that the model answered wrongly).
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks, before any forward.
@@ -324,10 +325,9 @@ def _judge(measured, predictions, rules):
     """The evidence frame of one family of predictions."""
     n = len(next(iter(measured.effects.values())))
     finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
-    found_p = np.stack([_claim_p(measured, prediction, rules, finding).max(0) for prediction in predictions])
+    found = np.stack([_found(measured, prediction, rules, finding) for prediction in predictions])
     claims_p = [_claim_p(measured, prediction, rules, testing) for prediction in predictions]
     p = np.stack([values.max(0) for values in claims_p])
-    found = found_p <= rules.level
     q = np.ones_like(p)
     corrected = found if rules.split else np.ones_like(found)
     q[corrected] = benjamini_hochberg(p[corrected])
@@ -347,6 +347,12 @@ def _judge(measured, predictions, rules):
         columns |= dict(weakest=names[claims_p[number].argmax(0)], found=found[number])
         blocks.append(pd.DataFrame(columns))
     return pd.concat(blocks, ignore_index=True)
+
+
+def _found(measured, prediction, rules, used):
+    """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
+    claimed = [claim.expected in ("up", "down") for claim in prediction.claims]
+    return (_claim_p(measured, prediction, rules, used)[claimed] <= rules.level).all(0)
 
 
 def _claim_p(measured, prediction, rules, used):
