@@ -16,8 +16,11 @@ What is restored at [end] may be the picture read in another way, so a colour ex
 shows up here too. A head that reads the *question* attends to its words as well (`reading`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,12 +28,13 @@ import torch
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Llava, Trial
-from rgb_circuit.capture import Capture, capture, check_finite, pattern
+from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
+from rgb_circuit.execute import execute
 from rgb_circuit.memory import pictures_at_once, rows_at_once
 from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, sign_flip_p
-from rgb_circuit.sweep import Values, sweep
+from rgb_circuit.sweep import plain, sweep
 
 # Place → prediction of `evidence`.
 PREDICTIONS = {
@@ -179,9 +183,11 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
     total = 0
     with tqdm(total=len(trials), desc="reading", unit="trial", delay=2, disable=not progress) as bar:
         for group in chunks(trials, pictures_at_once(model, len(tokens), start)):
-            captured = capture(model, encode(model, [(trial, "clean") for trial in group]), start, keys=True, queries=True)
-            layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(model.n_layers)]
-            total = total + torch.stack(layers)
+            inputs = encode(model, [(trial, "clean") for trial in group])
+            read = execute(model, _summed_patterns, (model.n_heads, model.d_head), inputs, start)
+            check_finite(model, read["finite"])
+            check_attention(model, read["gaps"])
+            total = total + read["patterns"]
             bar.update(len(group))
     attention = (total / len(trials)).numpy()
 
@@ -251,43 +257,72 @@ def _asked(model, trials, question):
     return others
 
 
-@torch.no_grad()
 def _patched(model, trials, others, line_up):
     """Each trial's part of the frame, for trials of one prompt."""
-    own_start, other_start = line_up.starts
-    target = capture(model, encode(model, [(trial, "clean") for trial in trials]), own_start, keys=True, queries=False)
-    source = capture(model, encode(model, [(trial, "clean") for trial in others]), other_start, keys=False, queries=False)
     tokens = [answer_tokens(model, trial) for trial in trials]
     answers = answer_table(tokens)
-    runs = list(range(len(trials)))
+    own_start, other_start = line_up.starts
+    places = {}
+    for place, positions in line_up.places.items():
+        start = line_up.lengths[0] - 1 if place == "end" else own_start
+        each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
+        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], start)
+    inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
+    done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers)
+    check_finite(model, done["finite"])
 
     blocks = {trial.name: [] for trial in trials}
-    for place, positions in line_up.places.items():
-        captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
-        logits = sweep(
-            model,
-            captured,
-            runs,
-            [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()],
-            {("question", "z"): Values(given.z, torch.tensor(runs))},
-            positions=lambda run, edit: edit.positions,
-            answers=answers,
-            batch_size=rows_at_once(model, captured.length, captured.start),
-        )
-        check_finite(logits, model)
+    for place in line_up.places:
         for index, trial in enumerate(trials):
-            asked = answers[index, : len(trial.answers)]
-            unpatched = [run.logits[index].cpu()[asked].numpy() for run in (source, target)]
-            patched = logits[index, :, : len(asked)].numpy()
-            blocks[trial.name].append(_block(model, trial, place, patched, *unpatched))
+            roles = len(trial.answers)
+            unpatched = [done[asked][index, :roles].numpy() for asked in ("source", "target")]
+            blocks[trial.name].append(_block(model, trial, place, done[place][index, :, :roles].numpy(), *unpatched))
     aligned = line_up.lengths[0] == line_up.lengths[1]
     return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
 
 
-def _end_of(captured: Capture) -> Capture:
+def _across(wrapped, heads, inputs, others, own_start, other_start, places, answers):
+    """Program: every head restored from the runs ``others`` into ``inputs``, place by place.
+
+    Args:
+        places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into one forward.
+
+    Returns:
+        Logits of ``source`` and ``target`` (trials, answers), and under each place's name (trials, heads, answers); ``finite``.
+    """
+    target = capture(wrapped, heads, inputs, own_start, True, False)
+    source = capture(wrapped, heads, others, other_start, False, False)
+    runs = list(range(len(answers)))
+    ids = answers.to(target.logits.device)
+    done = {
+        "source": source.logits.gather(-1, ids).cpu(),
+        "target": target.logits.gather(-1, ids).cpu(),
+        "finite": bool(torch.isfinite(source.logits).all() and torch.isfinite(target.logits).all()),
+    }
+    for place, (variants, positions, batch_size) in places.items():
+        captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
+        values = {("question", "z"): (given.z, torch.tensor(runs))}
+        spots = [{positions: positions}] * len(runs)
+        done[place], finite = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+        done["finite"] = done["finite"] and finite
+    return done
+
+
+def _end_of(captured: SimpleNamespace) -> SimpleNamespace:
     """The same capture, kept at [end] only: edits there go side by side in one forward."""
     entries, z = ([layer[:, -1:] for layer in layers] for layers in (captured.entries, captured.z))
-    return replace(captured, start=captured.length - 1, entries=entries, z=z)
+    return SimpleNamespace(**{**vars(captured), "start": captured.length - 1, "entries": entries, "z": z})
+
+
+def _summed_patterns(wrapped, heads, inputs, start):
+    """Program: ``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
+    captured = capture(wrapped, heads, inputs, start, True, True)
+    layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(len(captured.z))]
+    return {
+        "patterns": torch.stack(layers),
+        "finite": bool(torch.isfinite(captured.logits).all()),
+        "gaps": attention_gaps(captured),
+    }
 
 
 def _block(model, trial, place, patched, source_logit, target_logit):

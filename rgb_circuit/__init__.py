@@ -2,7 +2,7 @@
 
 from .direct_effects import direct_effects
 from .edits import Edit
-from .errors import InputError
+from .errors import InputError, ServerError
 from .llava import Llava, load, wrap
 from .patching import patch_edits, patch_heads
 from .play import play
@@ -16,6 +16,7 @@ __all__ = [
     "Edit",
     "InputError",
     "Llava",
+    "ServerError",
     "Trial",
     "direct_effects",
     "load",

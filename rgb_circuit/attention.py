@@ -3,13 +3,16 @@
 Attention alone misleads: a head may look at the odd tile and write nothing that matters. Hold it against `patch_heads`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from .batches import batches
-from .capture import capture, pattern
+from .capture import attention_gaps, capture, check_attention, check_finite, pattern
+from .execute import execute
 from .llava import Llava
 from .prompts import encode, prompt_ids, tile_positions
 from .trial import Trial
@@ -27,10 +30,21 @@ def attention_from_end(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward.
     """
     for shown, end in batches(model, list(trials), conditions, "attention", progress):
-        captured = capture(model, encode(model, shown), end, keys=True, queries=True)
-        patterns = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(model.n_layers)], dim=1)
-        for (trial, condition), probabilities in zip(shown, patterns.numpy()):
+        found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end)
+        check_finite(model, found["finite"])
+        check_attention(model, found["gaps"])
+        for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
             yield trial, condition, probabilities
+
+
+def _patterns(wrapped, heads, inputs, end):
+    """Program: ``patterns`` at [end], (pictures, layer, head, position)."""
+    captured = capture(wrapped, heads, inputs, end, True, True)
+    return {
+        "patterns": torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1),
+        "finite": bool(torch.isfinite(captured.logits).all()),
+        "gaps": attention_gaps(captured),
+    }
 
 
 def over_picture(model: Llava, trial: Trial, pattern: np.ndarray) -> np.ndarray:

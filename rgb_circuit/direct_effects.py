@@ -15,6 +15,8 @@ Modules are called, parameters never read.
 Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022 (arXiv 2211.00593).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +26,7 @@ import torch
 from .batches import batches
 from .capture import check_finite
 from .errors import InputError
+from .execute import execute
 from .llava import Llava
 from .prompts import answer_table, answer_tokens, encode
 from .trial import Trial
@@ -61,8 +64,9 @@ def _shares(model, shown):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of `_components`."""
     tokens = [answer_tokens(model, trial) for trial, _ in shown]
     answers = answer_table(tokens)
-    shares, logits = _run(model, encode(model, shown), answers)
-    check_finite(logits, model)
+    done = execute(model, _split, (model.n_heads, model.d_head), encode(model, shown), answers)
+    shares, logits = done["shares"], done["logits"]
+    check_finite(model, done["finite"])
 
     # Rounding grows with the size of the shares, not with their sum.
     allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * shares.abs().sum(1).clamp_min(1)
@@ -77,19 +81,17 @@ def _shares(model, shown):
     return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
 
 
-@torch.no_grad()
-def _run(model, inputs, answers):
-    """Shares (pictures, components, answers) and logits (pictures, answers) of the token ids ``answers`` (pictures, answers)."""
-    layers, language_model, lm_head = model.layers, model.language_model, model.nnsight.lm_head
-    heads = (model.n_heads, model.d_head)
-    with model.nnsight.trace(**inputs, logits_to_keep=1):
+def _split(wrapped, heads, inputs, answers):
+    """Program: ``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``; ``finite``."""
+    language_model, lm_head = wrapped.model.language_model, wrapped.lm_head
+    with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []
-        for index, layer in enumerate(layers):
+        for index, layer in enumerate(language_model.layers):
             if index == 0:
                 parts.append(layer.input[:, -1:])
             z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, heads)
-            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, model.n_heads, 1)
-            each = torch.arange(model.n_heads)
+            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, heads[0], 1)
+            each = torch.arange(heads[0])
             alone[:, each, each] = z
             bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
             parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
@@ -108,9 +110,11 @@ def _run(model, inputs, answers):
             places = answers[:, None].expand(-1, part.shape[1], -1).to(read.device)
             shares.append(read.gather(-1, places))
         shares = torch.cat(shares, 1).cpu().save()
-        logits = model.nnsight.output.logits[:, -1].float()
+        logits = wrapped.output.logits[:, -1].float()
+        finite = bool(torch.isfinite(logits).all())
         logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
-    return shares, logits
+        finite.save()
+    return {"shares": shares, "logits": logits, "finite": finite}
 
 
 def _block(components, trial, condition, shares):
@@ -126,7 +130,7 @@ def _block(components, trial, condition, shares):
 
 
 def _components(model):
-    """``component, layer, head`` in the order in which `_run` splits the residual stream."""
+    """``component, layer, head`` in the order in which `_split` splits the residual stream."""
     rows = [("embedding", None, None)]
     for layer in range(model.n_layers):
         rows += [("head", layer, head) for head in range(model.n_heads)]

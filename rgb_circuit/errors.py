@@ -1,5 +1,9 @@
-"""The one exception that bad input raises."""
+"""The exceptions that a user meets; each message is one sentence that says what is wrong and what to do."""
 
 
 class InputError(ValueError):
-    """What the caller gave cannot be used; the message says what is wrong and what to do."""
+    """What the caller gave cannot be used."""
+
+
+class ServerError(RuntimeError):
+    """An NDIF server could not do what was asked; what was finished before is kept."""

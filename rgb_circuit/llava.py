@@ -1,5 +1,7 @@
 """A Hugging Face LLaVA, unmodified, wrapped in nnsight: loading, geometry, and the checks that it means what we assume."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneratio
 
 from .errors import InputError
 from .rgb_game import PALETTE, prompt, rgb_trial
+from .server import Server
 
 SHIPPED = ("toy", "planted")
 
@@ -36,7 +39,9 @@ class Llava:
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
         grid: (rows, columns) of image tokens.
         tile_px: side of the square of pixels behind one image token.
+        dtype: number format of the language model where it runs.
         answer_form: how this model writes an answer word after the prompt, a key of ``ANSWER_FORMS``.
+        server: the NDIF server that holds the weights, or None where this process does.
     """
 
     name: str
@@ -49,27 +54,19 @@ class Llava:
     d_head: int
     grid: tuple[int, int]
     tile_px: int
+    dtype: torch.dtype
     answer_form: str
-
-    @property
-    def language_model(self):
-        """The nnsight envoy of the language model."""
-        return self.nnsight.model.language_model
+    server: Server | None = None
 
     @property
     def layers(self):
         """The nnsight envoys of the language model's layers, first to last."""
-        return self.language_model.layers
+        return self.nnsight.model.language_model.layers
 
     @property
     def config(self):
         """The Hugging Face configuration."""
         return self.nnsight._module.config
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format of the language model's weights."""
-        return self.nnsight._module.lm_head.weight.dtype
 
     def heads(self) -> list[tuple[int, int]]:
         """Every (layer, head), in order."""
@@ -106,6 +103,7 @@ class Llava:
 def load(
     name: str = "toy",
     *,
+    remote: bool | str = False,
     device_map: str | dict = "auto",
     dtype: str | torch.dtype = "auto",
     attn_implementation: str = "sdpa",
@@ -116,6 +114,8 @@ def load(
     Args:
         name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id such as
             ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``), or a server's URL. Only the
+            configuration and the processor are loaded here; number format and devices are the server's.
         device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
         attn_implementation: ``"sdpa"`` or ``"eager"``.
@@ -123,6 +123,7 @@ def load(
 
     Raises:
         InputError: no such model, a model that is no LLaVA, or one whose internals do not behave as the analyses need.
+        ServerError: the server cannot be reached, refuses the key, or does not serve the model.
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise InputError(
@@ -132,9 +133,21 @@ def load(
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
+    if remote and (device_map, dtype) != ("auto", "auto"):
+        raise InputError("device_map and dtype are the server's choice; leave them out with remote")
     with _folder(name) as source:
         _check_type(name, _config(name, source, revision))
         processor = _processor(name, source, revision)
+        if remote:
+            wrapped = TransformersModel(
+                source,
+                task="image-text-to-text",
+                processor=processor,
+                revision=revision,
+                attn_implementation=attn_implementation,
+            )
+            served = f"rgb_circuit/{name}" if name in SHIPPED else str(name)
+            return _checked(name, revision, wrapped, processor, Server.of(wrapped, served, remote))
         try:
             wrapped = TransformersModel(
                 source,
@@ -165,7 +178,7 @@ def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, na
     return _checked(name, None, TransformersModel(module, task="image-text-to-text", processor=processor), processor)
 
 
-def _checked(name, revision, wrapped, processor):
+def _checked(name, revision, wrapped, processor, server=None):
     config = wrapped._module.config
     revision = getattr(config, "_commit_hash", None) or revision
     text, vision = config.text_config, config.vision_config
@@ -178,9 +191,23 @@ def _checked(name, revision, wrapped, processor):
         grid=(side, side),
         tile_px=vision.patch_size,
     )
-    logits = _validate(name, wrapped, processor, geometry)
-    form = _settle_answer_form(name, processor.tokenizer, logits)
-    return Llava(name=name, revision=revision, nnsight=wrapped, processor=processor, answer_form=form, **geometry)
+    words = _answer_ids(name, processor.tokenizer)
+    ids = [id for ids in words.values() for id in ids]
+    probed = _probe(name, wrapped, processor, geometry, ids, server)
+    _check_probe(name, probed, geometry)
+    logits = dict(zip(ids, probed["logits"]))
+    # The way of writing the colour words that the model itself prefers.
+    form = max(words, key=lambda form: max(logits[id] for id in words[form]))
+    return Llava(
+        name=name,
+        revision=revision,
+        nnsight=wrapped,
+        processor=processor,
+        dtype=getattr(torch, probed["dtype"]),
+        answer_form=form,
+        server=server,
+        **geometry,
+    )
 
 
 @contextmanager
@@ -233,19 +260,30 @@ def _check_type(name, config):
 
 
 @torch.no_grad()
-def _validate(name, wrapped, processor, geometry):
-    """Refuse a model whose heads are not slices of ``o_proj``'s input; returns the picture's logits at [end], (vocabulary,).
+def _probe(name, wrapped, processor, geometry, ids, server):
+    """What `_probed` finds on one picture, wherever the model is."""
+    rows, _ = geometry["grid"]
+    trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])
+    encoded = processor(text=[trial.prompt], images=[trial.images["clean"]], return_tensors="pt")
+    inputs = {key: encoded[key] for key in ("input_ids", "attention_mask", "pixel_values")}
+    if server:
+        return server.run(wrapped, _probed, (inputs, ids, None))
+    on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
+    return _probed(wrapped, inputs, ids, wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float())
 
-    Four facts are checked on one picture: nnsight runs the bare forward; a head's z written back changes nothing;
-    zeros in z change the logits; and ``o_proj`` of z is what the attention block returns.
+
+def _probed(wrapped, inputs, ids, bare):
+    """Program: what shows whether heads are slices of ``o_proj``'s input.
+
+    Args:
+        bare: logits of the forward outside of any trace, (vocabulary,), or None.
+
+    Returns:
+        ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
+        of the largest logit, how far they move: ``traced`` inside a trace, ``rewritten`` with each z written back, ``zeroed`` with z
+        zeroed. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns, as a fraction of that.
     """
-    rows, columns = geometry["grid"]
-    trial = rgb_trial(tile=(rows // 2, columns // 2), grid=rows, tile_px=geometry["tile_px"])
-    inputs = processor(text=[trial.prompt], images=[trial.images["clean"]], return_tensors="pt")
     layers = wrapped.model.language_model.layers
-    width = geometry["n_heads"] * geometry["d_head"]
-
-    bare = wrapped._module(**inputs.to(wrapped.device), logits_to_keep=1).logits[0, -1].float()
     with wrapped.trace(**inputs, logits_to_keep=1):
         kept, widths, gaps = [], [], []
         for layer in layers:
@@ -255,50 +293,64 @@ def _validate(name, wrapped, processor, geometry):
             returned = layer.self_attn.output[0]
             gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
         kept.save(), widths.save(), gaps.save()
-        traced = wrapped.output.logits[0, -1].float().save()
+        plain = wrapped.output.logits[0, -1].float().save()
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
             layer.self_attn.o_proj.input = z
-        unchanged = wrapped.output.logits[0, -1].float().save()
+        rewritten = wrapped.output.logits[0, -1].float().save()
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
             layer.self_attn.o_proj.input = torch.zeros_like(z)
         zeroed = wrapped.output.logits[0, -1].float().save()
+    largest = plain.abs().max()
+    return {
+        "logits": plain[ids].tolist(),
+        "finite": bool(torch.isfinite(plain).all()),
+        "dtype": str(kept[0].dtype).removeprefix("torch."),
+        "widths": widths,
+        "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
+        "rewritten": float((rewritten - plain).abs().max() / largest),
+        "zeroed": float((zeroed - plain).abs().max() / largest),
+        "o_proj": max(float(gap) for gap in gaps),
+    }
+
+
+def _check_probe(name, probed, geometry):
+    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `_probed` found."""
 
     def refuse(reason):
         raise InputError(
             f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder"
         )
 
-    if not torch.isfinite(bare).all():
+    if not probed["finite"]:
         refuse("its logits are not finite on a plain picture")
-    if set(widths) != {width}:
-        refuse(f"o_proj reads {sorted(set(widths))} numbers per position, not {geometry['n_heads']} heads × {geometry['d_head']}")
-    close = dict(rtol=1e-3, atol=1e-3 * float(bare.abs().max()))
-    if not torch.allclose(traced, bare, **close):
+    if set(probed["widths"]) != {geometry["n_heads"] * geometry["d_head"]}:
+        heads = f"{geometry['n_heads']} heads × {geometry['d_head']}"
+        refuse(f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads}")
+    if probed["traced"] > 2e-3:
         refuse("its logits inside a trace differ from the bare forward")
-    if not torch.allclose(unchanged, bare, **close):
+    if probed["rewritten"] > 2e-3:
         refuse("writing the heads' own outputs back changes its logits")
-    if torch.allclose(zeroed, bare, rtol=0, atol=1e-6 * float(bare.abs().max())):
+    if probed["zeroed"] < 1e-6:
         refuse("zeroing every head leaves its logits unchanged")
-    if max(float(gap) for gap in gaps) > 1e-2:
+    if probed["o_proj"] > 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
-    return bare.cpu()
 
 
-def _settle_answer_form(name, tokenizer, logits):
-    """The way of writing the colour words that the model itself prefers on a picture, from ``logits`` (vocabulary,)."""
-    scores = {}
+def _answer_ids(name, tokenizer):
+    """Answer form → token ids of the palette's words that are one token in it; InputError where no form has any."""
+    forms = {}
     for form, write in ANSWER_FORMS.items():
         added = [_added_tokens(tokenizer, prompt(), write(word)) for word in PALETTE]
         ids = [ids[0] for ids in added if ids is not None and len(ids) == 1]
         if ids:
-            scores[form] = float(logits[ids].max())
-    if not scores:
+            forms[form] = ids
+    if not forms:
         raise InputError(
             f"no colour word is one token for {name!r}; the game cannot be read off its logits, so use another tokenizer"
         )
-    return max(scores, key=scores.get)
+    return forms
 
 
 def _added_tokens(tokenizer, before, text):

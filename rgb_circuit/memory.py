@@ -1,12 +1,13 @@
-"""How much fits: sizes of batches from the memory that is free now."""
+"""How much fits: sizes of batches from the memory that is free now, or a modest share of a server's."""
 
 import psutil
 import torch
 
 from .llava import Llava
 
-# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache.
-MOST_TOKENS = {"cpu": 2560, "cuda": 32768}
+# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A server's free memory is not known
+# here; this many tokens of a 13B model need less than 2 GB.
+MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 
 # Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
 MOST_SIDE_BY_SIDE = 256
@@ -18,7 +19,7 @@ def pictures_at_once(model: Llava, length: int, start: int) -> int:
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
     needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    return _fit(model, needed, most=_most_tokens(model) // length)
+    return _fit(model, needed, most=_most_tokens(model) // length, share=2)
 
 
 def rows_at_once(model: Llava, length: int, start: int) -> int:
@@ -30,11 +31,13 @@ def rows_at_once(model: Llava, length: int, start: int) -> int:
     )
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
-    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept)
+    # Captured pictures may fill half of what is free now, and patched runs half of the rest.
+    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
 
 
 def _most_tokens(model):
-    return MOST_TOKENS.get(model.nnsight.device.type, MOST_TOKENS["cuda"])
+    where = "server" if model.server else model.nnsight.device.type
+    return MOST_TOKENS.get(where, MOST_TOKENS["cuda"])
 
 
 def _position_bytes(model):
@@ -43,10 +46,12 @@ def _position_bytes(model):
     return model.dtype.itemsize * (8 * text.hidden_size + 4 * text.intermediate_size + 4 * model.n_heads * model.d_head)
 
 
-def _fit(model, needed, most):
-    """How many times ``needed`` bytes fit into half of what is free on the fullest device, from 1 to ``most``."""
+def _fit(model, needed, most, share):
+    """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, from 1 to ``most``."""
+    if model.server:
+        return max(1, most)
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
     free = min(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available for device in devices
     )
-    return int(max(1, min(most, free // 2 // needed)))
+    return int(max(1, min(most, free // share // needed)))

@@ -1,5 +1,7 @@
 """Activation patching as tidy frames: one head at a time (`patch_heads`) or jointly (`patch_edits`)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +10,14 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .capture import Capture, capture, check_finite, recombined
+from .capture import attention_gaps, capture, check_attention, check_finite, recombined
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
+from .execute import execute
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
-from .sweep import Values, sweep
+from .sweep import plain, sweep
 from .trial import Trial
 
 
@@ -120,7 +123,7 @@ def _patch(model, trials, variants, target, batch_size, progress):
 
     blocks = {}
     passes = 2 if ("mean", "z") in study.kinds else 1
-    with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar, torch.no_grad():
+    with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar:
         means = _means(model, study, trials, bar) if passes == 2 else None
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
@@ -189,8 +192,8 @@ def _means(model, study, trials, bar):
         fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
         for group in chunks(alike, fitting // len(study.targets)):
             inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-            z = capture(model, inputs, start, keys=False, queries=False).z
-            total = [sum_ + layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for sum_, layer in zip(total, z)]
+            sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
+            total = [whole + part for whole, part in zip(total, sums)]
             bar.update(len(group))
     return [layer / len(trials) for layer in total]
 
@@ -200,51 +203,83 @@ def _patch_group(model, study, trials, start, means, batch_size):
     shown = [(trial, condition) for trial in trials for condition in study.conditions]
     row = {(trial.name, condition): index for index, (trial, condition) in enumerate(shown)}
     inputs = encode(model, shown)
-    apart = any(component != "z" for _, component in study.kinds)
-    captured = capture(model, inputs, start, keys=apart or start > 0, queries=apart)
-
     run_of = [(trial, target) for trial in trials for target in study.targets]
-    runs = [row[trial.name, target] for trial, target in run_of]
-    values = {}
-    for source, component in study.kinds:
-        sources = None if source in ARTIFICIAL else torch.tensor([row[trial.name, source] for trial, _ in run_of])
-        values[source, component] = _values(study, captured, source, component, torch.tensor(runs), sources, means)
-
+    positions = {edit.positions for edits in study.variants for edit in edits}
+    spots = [{words: study.spots[trial.name, words] for words in positions} for trial, _ in run_of]
+    sources = {source: [row[trial.name, source] for trial, _ in run_of] for source, _ in study.kinds if source not in ARTIFICIAL}
     tokens = [answer_tokens(model, trial) for trial in trials]
     ids = answer_table(tokens)
-    patched = sweep(
+    done = execute(
         model,
-        captured,
-        runs,
-        study.variants,
-        values,
-        positions=lambda run, edit: study.spots[run_of[run][0].name, edit.positions],
-        answers=ids.repeat_interleave(len(study.targets), dim=0),
-        batch_size=batch_size or rows_at_once(model, captured.length, start),
+        _patched,
+        (model.n_heads, model.d_head),
+        inputs,
+        start,
+        plain(study.variants),
+        [row[trial.name, target] for trial, target in run_of],
+        sources,
+        means,
+        spots,
+        ids.repeat_interleave(len(study.conditions), dim=0),
+        ids.repeat_interleave(len(study.targets), dim=0),
+        batch_size or rows_at_once(model, inputs["input_ids"].shape[1], start),
     )
-    check_finite(patched, model)
-    patched = patched.unflatten(0, (len(trials), -1)).numpy()
-    unpatched = captured.logits.unflatten(0, (len(trials), -1)).cpu()
-    unpatched = unpatched.gather(-1, ids[:, None].expand(-1, len(study.conditions), -1)).numpy()
+    check_attention(model, done["gaps"])
+    check_finite(model, done["finite"])
+    patched = done["patched"].unflatten(0, (len(trials), -1)).numpy()
+    unpatched = done["unpatched"].unflatten(0, (len(trials), -1)).numpy()
     return {
         trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], patched[index][..., : len(tokens[index])])
         for index, trial in enumerate(trials)
     }
 
 
-def _values(study, captured: Capture, source, component, runs, sources, means):
-    """What edits from ``source`` write in the target runs."""
-    edited = sorted(
-        {edit.layer for edits in study.variants for edit in edits if (edit.source, edit.component) == (source, component)}
-    )
-    if source == "zero":
-        return Values({layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, torch.zeros_like(runs))
-    if source == "mean":
-        return Values(means, torch.arange(len(runs)) % len(study.targets))
-    if component == "z":
-        return Values(captured.z, sources)
-    pattern_of, values_of = (sources, runs) if component == "pattern" else (runs, sources)
-    return Values({layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}, torch.arange(len(runs)))
+def _patched(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size):
+    """Program: capture the pictures, then every variant of every target run.
+
+    Args:
+        heads: (number of heads, d_head).
+        variants: edits as `sweep.plain` makes them.
+        runs: the target runs, as rows of ``inputs``; ``sources``: condition → the row of each run's source picture.
+        means: one tensor per layer, (targets, kept, head, d_head), or None; runs go through the targets in turn.
+        spots: per run, positions as in an edit → token positions.
+        asked, answers: token ids to read per picture and per run, (pictures, answers) and (runs, answers).
+
+    Returns:
+        Logits of ``unpatched`` (pictures, answers) and ``patched`` (runs, variants, answers), float32; ``finite``; ``gaps`` of attention.
+    """
+    kinds = {kind for edits in variants for _, _, kind, _ in edits}
+    apart = any(component != "z" for _, component in kinds)
+    captured = capture(wrapped, heads, inputs, start, apart or start > 0, apart)
+    runs_row = torch.tensor(runs)
+    values = {}
+    for source, component in kinds:
+        edited = sorted({layer for edits in variants for layer, _, kind, _ in edits if kind == (source, component)})
+        in_turn = torch.arange(len(runs))
+        if source == "zero":
+            values[source, component] = {layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, in_turn * 0
+        elif source == "mean":
+            values[source, component] = means, in_turn % len(means[0])
+        elif component == "z":
+            values[source, component] = captured.z, torch.tensor(sources[source])
+        else:
+            of_source = torch.tensor(sources[source])
+            pattern_of, values_of = (of_source, runs_row) if component == "pattern" else (runs_row, of_source)
+            made = {layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}
+            values[source, component] = made, in_turn
+    patched, finite = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+    return {
+        "unpatched": captured.logits.gather(-1, asked.to(captured.logits.device)).cpu(),
+        "patched": patched,
+        "finite": finite and bool(torch.isfinite(captured.logits).all()),
+        "gaps": attention_gaps(captured) if apart else [],
+    }
+
+
+def _summed_z(wrapped, heads, inputs, start, n_targets):
+    """Program: z summed over trials, whose targets come in turn; one tensor per layer, (targets, kept, head, d_head)."""
+    captured = capture(wrapped, heads, inputs, start, False, False)
+    return [z.unflatten(0, (-1, n_targets)).sum(0, dtype=torch.float32).cpu() for z in captured.z]
 
 
 def _block(study, trial, unpatched, patched):

@@ -1,13 +1,17 @@
 """Does the model play the game at all?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import pandas as pd
+import torch
 
 from .batches import batches
-from .capture import capture
+from .capture import capture, check_finite
+from .execute import execute
 from .llava import Llava
-from .prompts import answer_tokens, encode
+from .prompts import answer_table, answer_tokens, encode
 from .trial import Trial
 
 
@@ -34,24 +38,34 @@ def play(
             condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)
         ]
     records = {}
-    for shown, end in batches(model, trials, conditions, "playing", progress):
-        logits = capture(model, encode(model, shown), end, keys=False, queries=False).logits.cpu()
-        for (trial, condition), row in zip(shown, logits):
-            records[trial.name, condition] = _record(model, trial, condition, row)
+    for shown, _ in batches(model, trials, conditions, "playing", progress):
+        tokens = [answer_tokens(model, trial) for trial, _ in shown]
+        end = execute(model, _at_end, (model.n_heads, model.d_head), encode(model, shown), answer_table(tokens))
+        check_finite(model, end["finite"])
+        for (trial, condition), ids, likeliest, logits in zip(shown, tokens, end["likeliest"].tolist(), end["logits"].tolist()):
+            records[trial.name, condition] = _record(model, trial, condition, ids, likeliest, logits)
     frame = pd.DataFrame([records[trial.name, condition] for trial in trials for condition in conditions])
     return frame.astype({"trial": "category", "condition": "category", "correct": "boolean"})
 
 
-def _record(model, trial, condition, logits):
-    """One row of `play` from the logits at [end], (vocabulary,)."""
-    tokens = answer_tokens(model, trial)
+def _at_end(wrapped, heads, inputs, answers):
+    """Program: at [end], the ``likeliest`` token of each picture and the ``logits`` of its ``answers``, (pictures, answers)."""
+    logits = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] - 1, False, False).logits
+    return {
+        "likeliest": logits.argmax(-1).cpu(),
+        "logits": logits.gather(-1, answers.to(logits.device)).cpu(),
+        "finite": bool(torch.isfinite(logits).all()),
+    }
+
+
+def _record(model, trial, condition, tokens, likeliest, logits):
+    """One row of `play`, from the answers' token ids by role, the likeliest token and the answers' logits at [end]."""
     role = trial.expected.get(condition)
-    likeliest = int(logits.argmax())
     return {
         "trial": trial.name,
         "condition": condition,
         "expected": None if role is None else trial.answers[role],
         "answer": model.processor.tokenizer.decode([likeliest]).strip(),
         "correct": None if role is None else likeliest == tokens[role],
-        **{f"logit_{role}": float(logits[token]) for role, token in tokens.items()},
+        **{f"logit_{role}": logit for role, logit in zip(tokens, logits)},
     }

@@ -1,7 +1,7 @@
 """Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
 
-Every edit is the replacement of a head's z at some positions (`Edit`), and every value that is written was captured
-before (`Capture`), so a patched run differs from its target run only from the first edited position and layer on.
+Every edit is the replacement of a head's z at some positions (`edits.Edit`), and every value that is written was captured
+before (`capture`), so a patched run differs from its target run only from the first edited position and layer on.
 
 1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves them as
    they were in the target run, so its keys and values serve every variant.
@@ -12,101 +12,114 @@ before (`Capture`), so a patched run differs from its target run only from the f
 4. Any other positions: the variants are rows of a batch, each running on from ``start``.
 
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
+
+This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind, positions), where kind is
+(source, component) and positions are as in an `Edit`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
 
-from .capture import Capture
-from .edits import Edit
-from .llava import Llava
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+    from .edits import Edit
+
+    Kind = tuple[str, str]
+    Plain = tuple[int, int, Kind, str | tuple[int, ...]]
+    # Of one kind: layer → z, (rows, kept, head, d_head), and each target run's row of it, (runs,).
+    Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
 
 
-@dataclass(frozen=True)
-class Values:
-    """What edits of one (source, component) write.
-
-    Attributes:
-        z: layer → (rows, kept, head, d_head).
-        row: each target run's row of it, (runs,).
-    """
-
-    z: Mapping[int, torch.Tensor] | Sequence[torch.Tensor]
-    row: torch.Tensor
+def plain(variants: Sequence[Sequence[Edit]]) -> list[list[Plain]]:
+    """Edits as the tuples that `sweep` takes."""
+    return [[(edit.layer, edit.head, (edit.source, edit.component), edit.positions) for edit in edits] for edits in variants]
 
 
 def sweep(
-    model: Llava,
-    captured: Capture,
+    wrapped: TransformersModel,
+    heads: tuple[int, int],
+    captured: SimpleNamespace,
     runs: Sequence[int],
-    variants: Sequence[Sequence[Edit]],
-    values: dict[tuple[str, str], Values],
-    positions: Callable[[int, Edit], Sequence[int]],
+    variants: Sequence[Sequence[Plain]],
+    values: Values,
+    spots: Sequence[Mapping[str | tuple[int, ...], Sequence[int]]],
     answers: torch.Tensor,
     batch_size: int,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, bool]:
     """Answer logits of every variant of every target run.
 
     Args:
+        heads: (number of heads, d_head).
         captured: holds the target runs, with keys unless ``captured.start`` is 0.
         runs: the target runs, as indices into the captured batch.
         variants: edits that are made together, per variant.
-        values: (source, component) → what edits of that kind write.
-        positions: target run (index into ``runs``), edit → the edit's token positions.
+        values: what edits of each kind write.
+        spots: per target run, positions as in an edit → token positions.
         answers: token ids to read at [end], (runs, answers).
         batch_size: the most variants (of all target runs together) in one forward.
 
     Returns:
-        Logits, float32 on the CPU, (runs, variants, answers).
+        Logits, float32 on the CPU, (runs, variants, answers); and whether all of the vocabulary's were finite.
     """
     result = torch.empty(len(runs), len(variants), answers.shape[1])
-    first_layer = [min(edit.layer for edit in edits) for edits in variants]
+    finite = True
+    first_layer = [min(layer for layer, _, _, _ in edits) for edits in variants]
     order = sorted(range(len(variants)), key=first_layer.__getitem__)
     if captured.start == captured.length - 1:
         size = max(1, batch_size // len(runs))
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
-            result[:, chosen] = _side_by_side(model, captured, runs, [variants[index] for index in chosen], values, answers)
+            some = [variants[index] for index in chosen]
+            logits, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers)
+            result[:, chosen] = logits
+            finite = finite and good
     else:
         rows = [(run, index) for index in order for run in range(len(runs))]
         for begin in range(0, len(rows), batch_size):
             chosen = rows[begin : begin + batch_size]
             run, index = zip(*chosen)
-            result[list(run), list(index)] = _as_batch(
-                model, captured, runs, [(which, variants[variant]) for which, variant in chosen], values, positions, answers
-            )
-    return result
+            some = [(which, variants[variant]) for which, variant in chosen]
+            logits, good = _as_batch(wrapped, heads, captured, runs, some, values, spots, answers)
+            result[list(run), list(index)] = logits
+            finite = finite and good
+    return result, finite
 
 
-def _side_by_side(model, captured, runs, variants, values, answers):
+def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
     """All variants at [end] as copies of the last token; logits (runs, variants, answers)."""
     count, prefix, n_runs = len(variants), captured.start, len(runs)
-    first = min(edit.layer for edits in variants for edit in edits)
+    first = min(layer for edits in variants for layer, _, _, _ in edits)
+    entry = captured.entries[first][runs].expand(-1, count, -1)
     # A mask that is added to the scores: eager attention would add a Boolean one as zeros and ones.
-    mask = torch.zeros(n_runs, 1, count, prefix + count, dtype=model.dtype)
-    mask[..., prefix:].masked_fill_(~torch.eye(count, dtype=torch.bool), torch.finfo(model.dtype).min)
+    mask = torch.zeros(n_runs, 1, count, prefix + count, dtype=entry.dtype)
+    mask[..., prefix:].masked_fill_(~torch.eye(count, dtype=torch.bool), torch.finfo(entry.dtype).min)
     every_run = torch.arange(n_runs)
 
     by_layer = {}
     for copy, edits in enumerate(variants):
-        for edit in edits:
-            by_layer.setdefault(edit.layer, {}).setdefault((edit.source, edit.component), []).append((copy, edit.head))
+        for layer, head, kind, _ in edits:
+            by_layer.setdefault(layer, {}).setdefault(kind, []).append((copy, head))
     writes = {}
     for layer, kinds in by_layer.items():
         parts = []
         for kind, places in kinds.items():
+            z, row = values[kind]
             copy, head = torch.tensor(places).T
             run = every_run.repeat_interleave(len(places))
             copy, head = copy.repeat(n_runs), head.repeat(n_runs)
-            parts.append((run, copy, head, values[kind].z[layer][values[kind].row[run], 0, head]))
+            parts.append((run, copy, head, z[layer][row[run], 0, head]))
         writes[layer] = _write(parts)
 
-    entry = captured.entries[first][runs].expand(-1, count, -1)
     return _forward(
-        model,
+        wrapped,
+        heads,
         writes,
         first,
         entry,
@@ -118,27 +131,29 @@ def _side_by_side(model, captured, runs, variants, values, answers):
     )
 
 
-def _as_batch(model, captured, runs, rows, values, positions, answers):
+def _as_batch(wrapped, heads, captured, runs, rows, values, spots, answers):
     """(target run, edits) pairs as rows of a batch running on from ``captured.start``; logits (rows, answers)."""
     run = torch.tensor([which for which, _ in rows])
-    first = min(edit.layer for _, edits in rows for edit in edits)
+    first = min(layer for _, edits in rows for layer, _, _, _ in edits)
     by_layer = {}
     for row, (which, edits) in enumerate(rows):
-        for edit in edits:
-            place = torch.tensor(positions(which, edit)) - captured.start
-            written = torch.full_like(place, row), place, torch.full_like(place, edit.head)
-            by_layer.setdefault(edit.layer, {}).setdefault((edit.source, edit.component), []).append(written)
+        for layer, head, kind, positions in edits:
+            place = torch.tensor(spots[which][positions]) - captured.start
+            written = torch.full_like(place, row), place, torch.full_like(place, head)
+            by_layer.setdefault(layer, {}).setdefault(kind, []).append(written)
     writes = {}
     for layer, kinds in by_layer.items():
         parts = []
         for kind, places in kinds.items():
+            z, row_of = values[kind]
             row, place, head = (torch.cat(part) for part in zip(*places))
-            parts.append((row, place, head, values[kind].z[layer][values[kind].row[run[row]], place, head]))
+            parts.append((row, place, head, z[layer][row_of[run[row]], place, head]))
         writes[layer] = _write(parts)
 
     picked = [runs[which] for which in run.tolist()]
     return _forward(
-        model,
+        wrapped,
+        heads,
         writes,
         first,
         captured.entries[first][picked],
@@ -149,14 +164,10 @@ def _as_batch(model, captured, runs, rows, values, positions, answers):
     )
 
 
-@torch.no_grad()
-def _forward(model, writes, first, entry, reads, answers, past_key_values, **inputs):
+def _forward(wrapped, heads, writes, first, entry, reads, answers, past_key_values, **inputs):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made; logits at ``answers``."""
-    layers, heads = model.layers, (model.n_heads, model.d_head)
-    with model.nnsight.trace(
-        inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs
-    ):
-        for index, layer in enumerate(layers):
+    with wrapped.trace(inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs):
+        for index, layer in enumerate(wrapped.model.language_model.layers):
             if index < first:
                 layer.skip(entry)
             elif index in writes:
@@ -164,9 +175,11 @@ def _forward(model, writes, first, entry, reads, answers, past_key_values, **inp
                 z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
                 z[into] = written.to(z)
                 layer.self_attn.o_proj.input = z.flatten(-2)
-        logits = model.nnsight.output.logits[:, reads].float()
+        logits = wrapped.output.logits[:, reads].float()
+        finite = bool(torch.isfinite(logits).all())
         logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
-    return logits
+        finite.save()
+    return logits, finite
 
 
 def _write(parts):

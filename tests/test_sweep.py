@@ -69,10 +69,10 @@ def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
     assert largest_error(grouped, trial, positions) < 1e-5
     forward = sweep._forward
 
-    def broken(model, writes, first, entry, **inputs):
+    def broken(wrapped, heads, writes, first, entry, **inputs):
         inputs.update(writes=dict(writes), first=first)
         mutate(inputs)
-        return forward(model, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
+        return forward(wrapped, heads, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
     assert largest_error(grouped, trial, positions) > 1e-4

@@ -1,0 +1,219 @@
+"""An NDIF server, as a place where programs run: one request each.
+
+What travels to it is the source of a program, its arguments, and a key that names the model; what travels back is what the program
+returns. A job is handed in, then asked after until it is done: the connection may break in between, and what failed for the network's
+sake is tried again, a few times. Whatever else goes wrong is a `ServerError` in one sentence.
+
+Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what a program may hold.
+"""
+
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+import nnsight
+import torch
+import zstandard
+from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
+from nnsight.modeling import huggingface
+from nnsight.modeling.transformers import TransformersModel
+from nnsight.schema.config import CONFIG
+from nnsight.schema.response import ResponseModel
+from tqdm.auto import tqdm
+
+from .errors import InputError, ServerError
+
+# Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
+TRIES = 5
+FIRST_WAIT = 1.0
+
+# Seconds between two questions whether a job is done: at first, and at most.
+POLLS = (0.02, 2.0)
+
+# Seconds after which a job that the server says nothing about is lost, as when the server was started anew.
+LOST = 30.0
+
+# What the network does to an exchange, not the server to its content.
+INTERRUPTIONS = (ConnectionError, httpx.TransportError, zstandard.ZstdError)
+
+
+@dataclass
+class Server:
+    """Where a remote model is, and what was exchanged with it.
+
+    Attributes:
+        url: of the server.
+        key: what the server knows the model by.
+        environment: what the model is set to for each request.
+        requests, sent, received: jobs sent so far, and the bytes of jobs and of results.
+    """
+
+    url: str
+    key: str
+    environment: dict
+    requests: int = 0
+    sent: int = 0
+    received: int = 0
+
+    @classmethod
+    def of(cls, wrapped: TransformersModel, served: str, remote: bool | str) -> "Server":
+        """The server for a model without weights.
+
+        Args:
+            served: the repository or folder that the server loaded.
+            remote: the server's URL, or True for the one of nnsight's configuration.
+
+        Raises:
+            InputError: a URL that is none, or a model whose name the hub does not know.
+        """
+        url = (remote if isinstance(remote, str) else CONFIG.API.HOST).rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"remote is {url!r}; give a URL such as https://api.ndif.us, or True for the one in NDIF_HOST")
+        # This package is not installed there: its functions have to travel by value.
+        nnsight.register("rgb_circuit")
+        nnsight.register("analyses")
+        if wrapped.repo_id != served or os.path.isdir(served):
+            # nnsight asks the hub how a repository is spelled; a folder is no repository.
+            huggingface._ID_CACHE[wrapped.repo_id] = served
+        try:
+            key = wrapped.to_model_key()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot look up {served!r} on the hub ({str(error).splitlines()[0]}); check the name and the network"
+            ) from error
+        return cls(url, key, wrapped._remoteable_get_env())
+
+    def run(self, wrapped: TransformersModel, program: Callable, arguments: tuple):
+        """What ``program(wrapped, *arguments)`` returns when the server runs it; see `execute.execute`.
+
+        Raises:
+            ServerError: as `execute.execute`.
+        """
+        with wrapped.session(backend=_Backend(self)):
+            found = program(wrapped, *arguments)
+            found.save()
+        return found
+
+
+class _Backend(RemoteBackend):
+    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no objects."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
+        self.server = server
+
+    def __call__(self, tracer):
+        with _StatusLine() as self.display:
+            found = self.persist(lambda: self.done(tracer))
+        # nnsight leaves this to the caller where a job is not waited for.
+        self._push(found, tracer)
+
+    def done(self, tracer):
+        """The values that a job saved; handed in first, unless that was done."""
+        if self.job_id is None:
+            self.submit(tracer)
+        wait, most = POLLS
+        found = None
+        while found is None:
+            time.sleep(wait)
+            wait = min(1.5 * wait, most)
+            found = self.persist(self.poll)
+            if time.monotonic() - self.display.heard > LOST:
+                self.job_id = None
+                raise ConnectionError("it no longer knows the job")
+        return found
+
+    def persist(self, step):
+        """What ``step()`` returns, tried again where the network interrupts it."""
+        wait = FIRST_WAIT
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return step()
+            except (*INTERRUPTIONS, httpx.HTTPStatusError, RemoteError) as error:
+                if not (_is_interruption(error) and tries_left):
+                    raise _explained(error, self.server) from error
+                self.display.say(f"lost the connection, trying again in {wait:.0f} s")
+            time.sleep(wait)
+            wait *= 2
+
+    def _post(self, request, blob):
+        self.server.requests += 1
+        self.server.sent += len(blob)
+        return super()._post(request, blob)
+
+    def finalize(self, content):
+        self.server.received += len(content)
+        if self.compress:
+            content = zstandard.ZstdDecompressor().decompress(content)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+class _StatusLine:
+    """The state of a job, below the progress bars where it takes longer than two seconds; what nnsight calls a display."""
+
+    # nnsight's own bar for downloads stays away.
+    enabled = False
+
+    def __init__(self) -> None:
+        self.heard = time.monotonic()
+
+    def __enter__(self):
+        self.line = tqdm(desc="NDIF: sending", bar_format="{desc} ({elapsed})", leave=False, delay=2)
+        return self
+
+    def __exit__(self, *_):
+        self.line.close()
+
+    def say(self, text: str) -> None:
+        self.line.set_description_str(f"NDIF: {text}", refresh=False)
+        # Unlike a refresh, this waits for the delay.
+        self.line.update(0)
+
+    def update(self, response: ResponseModel) -> None:
+        self.heard = time.monotonic()
+        description = response.description.splitlines()[0] if response.description else ""
+        self.say(f"{response.status.value.lower()} {description}")
+
+
+def _is_interruption(error):
+    """Whether trying again may help."""
+    cause = error.__cause__ if isinstance(error, RemoteError) else error
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code >= 500 or cause.response.status_code == 429
+    return isinstance(cause, INTERRUPTIONS) or "Please try again later" in str(error)
+
+
+def _explained(error, server):
+    """The `ServerError` that says what went wrong and what to do; without the server's own words where they may hold the key."""
+    where = f"the NDIF server at {server.url}"
+    text = str(error).strip()
+    response = getattr(error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None)
+    status = getattr(response, "status_code", None)
+    if status in (401, 403) or (status == 400 and "API key" in text):
+        return ServerError(f"{where} refused the key; set NDIF_API_KEY to one that it knows")
+    if status == 400 and "version" in text:
+        return ServerError(f"{where} does not work with the versions here ({_last_line(text)}); install what it asks for")
+    if _is_interruption(error):
+        return ServerError(
+            f"cannot reach {where} ({_last_line(text) or type(error).__name__}), after {TRIES} tries; check NDIF_HOST and the "
+            "network and run again"
+        )
+    if "Could not deploy" in text:
+        return ServerError(
+            f"{where} does not serve {server.key.split(':', 1)[1]} ({_last_line(text)}); nnsight.status() lists what it serves"
+        )
+    if "architecture" in text or "payload could not be read" in text:
+        return ServerError(
+            f"{where} cannot read what was sent ({text.splitlines()[0]}); align the packages that "
+            "nnsight.ndif.compare() marks as critical"
+        )
+    if "OutOfMemory" in text:
+        return ServerError(f"{where} ran out of memory; give patch_heads or patch_edits a smaller batch_size")
+    return ServerError(f"the job failed on {where}: {_last_line(text)}")
+
+
+def _last_line(text):
+    return text.splitlines()[-1].strip() if text else ""
