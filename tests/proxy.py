@@ -1,13 +1,26 @@
-"""A TCP proxy before the server that counts bytes and spoils connections on request."""
+"""A TCP proxy before a server on this machine: it counts bytes and spoils connections on request."""
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+
+
+@contextlib.contextmanager
+def proxy(port: int) -> Iterator["Proxy"]:
+    """A `Proxy` before the server on ``port``."""
+    made = Proxy(port)
+    try:
+        yield made
+    finally:
+        made.refuse()
+        made.loop.call_soon_threadsafe(made.loop.stop)
 
 
 class Proxy:
-    """Forwards every connection to a port on 127.0.0.1. Made by `proxy`; its methods may be called from any thread.
+    """Forwards connections to a port on 127.0.0.1. Its methods may be called from any thread, at any time.
+
+    A remote job makes two connections: a websocket, on which its result comes back, and the upload.
 
     Attributes:
         url: what a client takes for the server.
@@ -19,10 +32,12 @@ class Proxy:
         self.target = target
         self.port = 0
         self.up = self.down = self.connections = 0
+        self.loop = asyncio.new_event_loop()
         self._limits: list[int] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.accept()
 
     @property
@@ -30,23 +45,27 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self, after: int = 0, times: int = 1) -> None:
-        """Reset a connection as soon as more than ``after`` bytes came back on it; so for the next ``times`` such connections."""
+        """Reset a connection when it has brought back ``after`` bytes and has more; so for the next ``times`` such connections."""
         self._limits = [after] * times
 
+    def stall(self) -> None:
+        """Bring nothing more back, and leave the connections open, until `flow`."""
+        self.loop.call_soon_threadsafe(self._flows.clear)
+
+    def flow(self) -> None:
+        """Undo `stall`."""
+        self.loop.call_soon_threadsafe(self._flows.set)
+
     def refuse(self) -> None:
-        """Reset every connection and refuse new ones, as if nobody listened, until `accept`."""
-        self._do(self._close())
+        """Reset all connections and listen no more, until `accept`."""
+        self._wait_for(self._close())
 
     def accept(self) -> None:
-        """Listen again, on the same port."""
-        self._do(self._open())
+        """Listen, on the same port as before."""
+        self._wait_for(self._open())
 
-    def stop(self) -> None:
-        self.refuse()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _do(self, work: Coroutine) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def _wait_for(self, work: Coroutine) -> None:
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
     async def _open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -54,22 +73,27 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
-        self._reset(self._writers)
+        for writer in self._writers:
+            writer.transport.abort()
+        # A turn of the loop for the connections to notice.
+        while self._writers:
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        ends = {writer}
+        ends = [writer]
         self._writers.add(writer)
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
-            ends.add(server_writer)
+            ends.append(server_writer)
             self._writers.add(server_writer)
             await asyncio.gather(self._forward_up(reader, server_writer), self._forward_down(server_reader, writer))
         except OSError:
             pass
         finally:
-            self._reset(ends)
-            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
+                self._writers.discard(end)
 
     async def _forward_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -81,9 +105,10 @@ class Proxy:
     async def _forward_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passed = 0
         while data := await reader.read(65536):
-            cut = self._limits and passed + len(data) > self._limits[0]
+            await self._flows.wait()
+            cut = bool(self._limits) and passed + len(data) > self._limits[0]
             if cut:
-                data = data[: self._limits.pop(0) - passed]
+                data = data[: max(self._limits.pop(0) - passed, 0)]
             passed += len(data)
             self.down += len(data)
             writer.write(data)
@@ -91,18 +116,3 @@ class Proxy:
             if cut:
                 raise ConnectionResetError
         writer.write_eof()
-
-    @staticmethod
-    def _reset(writers: set[asyncio.StreamWriter]) -> None:
-        for writer in writers:
-            writer.transport.abort()
-
-
-@contextlib.contextmanager
-def proxy(port: int):
-    """A `Proxy` before the server on ``port``."""
-    made = Proxy(port)
-    try:
-        yield made
-    finally:
-        made.stop()
