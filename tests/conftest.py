@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
+import remote_server
 import torch
 
 import rgb_circuit as rgb
+from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
@@ -36,3 +40,26 @@ def model(request, random_folder):
 def grouped(random_folder):
     """A random LLaVA with grouped-query attention."""
     return rgb.load(str(random_folder["grouped"]))
+
+
+@pytest.fixture(scope="session")
+def _ndif_server(random_folder, tmp_path_factory):
+    if sentence := remote_server.missing():
+        pytest.skip(sentence)
+    home = tmp_path_factory.mktemp("served")
+    (home / "rgb_circuit").mkdir()
+    (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
+    save(*planted()[:2], home / "rgb_circuit" / "planted")
+    names = {"toy": "rgb_circuit/toy", "planted": "rgb_circuit/planted", "grouped": str(random_folder["grouped"])}
+    with remote_server.served(names, home) as server:
+        yield server
+
+
+@pytest.fixture
+def ndif_server(_ndif_server):
+    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and the grouped random LLaVA.
+
+    One for the whole session; a test that ends it may leave it so.
+    """
+    _ndif_server.start()
+    return _ndif_server
