@@ -45,7 +45,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self, after: int = 0, times: int = 1) -> None:
-        """Reset a connection when it has brought back ``after`` bytes and has more; so for the next ``times`` such connections."""
+        """Reset a connection that has brought back ``after`` bytes and has more; so for the next ``times`` such connections."""
         self._limits = [after] * times
 
     def stall(self) -> None:

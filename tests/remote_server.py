@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import httpx
 from nnsight import CONFIG
 
 HERE = Path(__file__).parent / "ndif"
@@ -32,18 +31,18 @@ class Server:
         url: where it listens, the same after a restart.
         trusted_key: jobs of this API key run in the process that holds the model: some 0.1 s each.
         key: jobs of this one run in a sandbox, as those of ordinary users of the public NDIF do: some 5 s each.
-        log: the file with what it wrote.
+        log: the file with what it wrote since its last start.
         pid: its process; None while there is none.
     """
 
-    def __init__(self, names: Mapping[str, str], cwd: Path, environment: Mapping[str, str] = {}) -> None:
+    def __init__(self, names: Mapping[str, str], cwd: Path, environment: dict[str, str] | None = None) -> None:
         self.names = names
         self.cwd = cwd
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key, self.trusted_key = str(uuid.uuid4()), str(uuid.uuid4())
         self.log = cwd / f"server-{self.port}.log"
-        self._environment = environment
+        self._environment = environment or {}
         self._process: subprocess.Popen | None = None
 
     @property
@@ -51,17 +50,17 @@ class Server:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self, timeout: float = 120) -> None:
-        """Start it and wait until it answers. Nothing happens if it runs."""
+        """Start it and wait until it is ready. Nothing happens if it runs."""
         if self.pid:
             return
-        # Not from an NDIF configured in this shell. The keys stay off the command line, which every user of a machine can read.
+        # Nothing of an NDIF that this shell is set up for. The keys stay off the command line, which any local user can read.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NDIF_")}
-        environment |= {"NDIF_TEST_KEY": self.key, "NDIF_TEST_TRUSTED_KEY": self.trusted_key, **self._environment}
+        environment |= {"NDIF_TEST_KEY": self.key, "NDIF_TEST_TRUSTED_KEY": self.trusted_key, "OMP_NUM_THREADS": "1"}
         command = [ENVIRONMENT / "bin" / "python", "-I", HERE / "serve.py", "--port", str(self.port), *self.names.values()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.cwd, env=environment, stdout=log, stderr=log)
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=self.cwd, env=environment | self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + timeout
-        while not self._answers():
+        while f"ready at {self.url}\n" not in self.log.read_text():
             if not self.pid or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the NDIF server does not start; it wrote:\n{self.log.read_text()[-2000:]}")
@@ -83,14 +82,9 @@ class Server:
         monkeypatch.setattr(CONFIG.API, "APIKEY", key or self.trusted_key)
         monkeypatch.setattr(CONFIG.APP, "REMOTE_LOGGING", False)
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/connected").is_success
-        return False
-
 
 @contextlib.contextmanager
-def served(names: Mapping[str, str], cwd: Path, environment: Mapping[str, str] = {}) -> Iterator[Server]:
+def served(names: Mapping[str, str], cwd: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """A started `Server`, stopped at the end."""
     server = Server(names, cwd, environment)
     server.start()
