@@ -189,7 +189,7 @@ def _is_interruption(error):
 def _explained(error, server):
     """The `ServerError` that says what went wrong and what to do; without the server's own words where they may hold the key."""
     where = f"the NDIF server at {server.url}"
-    text = str(error).strip()
+    text = str(error).strip().removeprefix("Failed to send request: ")
     response = getattr(error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None)
     status = getattr(response, "status_code", None)
     if status in (401, 403) or (status == 400 and "API key" in text):
