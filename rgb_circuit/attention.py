@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .batches import batches
 from .capture import capture, pattern
 from .llava import Llava
-from .prompts import encode, prompt_ids, tile_positions
+from .prompts import check_trials, encode, prompt_ids, tile_positions
 from .trial import Trial
 
 
@@ -26,11 +27,15 @@ def attention_from_end(
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward.
     """
-    for shown, end in batches(model, list(trials), conditions, "attention", progress):
-        captured = capture(model, encode(model, shown), end, keys=True, queries=True)
-        patterns = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(model.n_layers)], dim=1)
-        for (trial, condition), probabilities in zip(shown, patterns.numpy()):
-            yield trial, condition, probabilities
+    trials = list(trials)
+    check_trials(model, trials, conditions)
+    with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
+        for shown, end in batches(model, trials, conditions):
+            captured = capture(model, encode(model, shown), end, keys=True, queries=True)
+            patterns = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(model.n_layers)], dim=1)
+            for (trial, condition), probabilities in zip(shown, patterns.numpy()):
+                yield trial, condition, probabilities
+            bar.update(len(shown) // len(conditions))
 
 
 def over_picture(model: Llava, trial: Trial, pattern: np.ndarray) -> np.ndarray:

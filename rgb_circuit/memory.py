@@ -3,6 +3,7 @@
 import psutil
 import torch
 
+from .keeping import agreed
 from .llava import Llava
 
 # Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache.
@@ -18,7 +19,7 @@ def pictures_at_once(model: Llava, length: int, start: int) -> int:
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
     needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    return _fit(model, needed, most=_most_tokens(model) // length)
+    return agreed(f"pictures, {length} positions from {start}", _fit(model, needed, most=_most_tokens(model) // length))
 
 
 def rows_at_once(model: Llava, length: int, start: int) -> int:
@@ -30,7 +31,8 @@ def rows_at_once(model: Llava, length: int, start: int) -> int:
     )
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
-    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept)
+    fitting = _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept)
+    return agreed(f"rows, {length} positions from {start}", fitting)
 
 
 def _most_tokens(model):

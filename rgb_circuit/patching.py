@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from tqdm.auto import tqdm
 from .capture import Capture, capture, check_finite, recombined
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
+from .keeping import by_trial, trial_name
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
@@ -114,32 +116,41 @@ class _Study:
 def _patch(model, trials, variants, target, batch_size, progress):
     """The frame of `patch_edits`, with variants numbered in the order given."""
     trials = list(trials)
-    study = _study(model, trials, variants, target)
+    check_edits(model, variants)
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
+    edits = [list(group) for group in variants.values()]
 
-    blocks = {}
-    passes = 2 if ("mean", "z") in study.kinds else 1
-    with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar, torch.no_grad():
-        means = _means(model, study, trials, bar) if passes == 2 else None
-        for alike in by_length(trials, study.ids):
-            start = study.start(alike)
-            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
-            for group in chunks(alike, fitting // len(study.conditions)):
-                blocks.update(_patch_group(model, study, group, start, means, batch_size))
-                bar.update(len(group))
-    frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
+    def prepare():
+        study = _study(model, trials, variants, targets)
+        means = _means(model, study, trials, progress) if ("mean", "z") in study.kinds else None
+        return partial(_patched, model, study, means, batch_size)
+
+    arguments = {"edits": edits, "targets": targets}
+    if any(edit.source == "mean" for group in edits for edit in group):
+        arguments["mean over"] = [trial_name(trial) for trial in trials]
+    parts = by_trial("patch", arguments, trials, prepare, progress=progress, what="patching")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
     return frame.astype(dict.fromkeys(labels, "category"))
 
 
-def _study(model, trials, variants, target):
-    """Check everything that was asked for, before any forward."""
-    check_edits(model, variants)
+@torch.no_grad()
+def _patched(model, study, means, batch_size, trials):
+    """Trial name → its part of the frame, for as many trials at a time as fit."""
+    for alike in by_length(trials, study.ids):
+        start = study.start(alike)
+        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+        for group in chunks(alike, fitting // len(study.conditions)):
+            yield _patch_group(model, study, group, start, means, batch_size)
+
+
+def _study(model, trials, variants, targets):
+    """Check what depends on the trials, before any forward."""
     edits = [list(group) for group in variants.values()]
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
-    if not targets:
-        raise InputError("target is empty; name at least one condition to patch")
     kinds = list(dict.fromkeys((edit.source, edit.component) for group in edits for edit in group))
     pictures = [source for source, _ in kinds if source not in ARTIFICIAL]
     conditions = list(dict.fromkeys([*pictures, *targets]))
@@ -181,17 +192,19 @@ def _check_overlap(name, edits, trials, spots):
                 )
 
 
-def _means(model, study, trials, bar):
+@torch.no_grad()
+def _means(model, study, trials, progress):
     """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
     total = [0.0] * model.n_layers
-    for alike in by_length(trials, study.ids):
-        start = study.start(alike)
-        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
-        for group in chunks(alike, fitting // len(study.targets)):
-            inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-            z = capture(model, inputs, start, keys=False, queries=False).z
-            total = [sum_ + layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for sum_, layer in zip(total, z)]
-            bar.update(len(group))
+    with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar:
+        for alike in by_length(trials, study.ids):
+            start = study.start(alike)
+            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+            for group in chunks(alike, fitting // len(study.targets)):
+                inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
+                z = capture(model, inputs, start, keys=False, queries=False).z
+                total = [sum_ + layer.unflatten(0, (len(group), -1)).sum(0, dtype=torch.float32) for sum_, layer in zip(total, z)]
+                bar.update(len(group))
     return [layer / len(trials) for layer in total]
 
 

@@ -1,13 +1,15 @@
 """Does the model play the game at all?"""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
 from .batches import batches
 from .capture import capture
+from .keeping import by_trial
 from .llava import Llava
-from .prompts import answer_tokens, encode
+from .prompts import answer_tokens, check_trials, encode
 from .trial import Trial
 
 
@@ -33,13 +35,26 @@ def play(
         conditions = [
             condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)
         ]
-    records = {}
-    for shown, end in batches(model, trials, conditions, "playing", progress):
+
+    def prepare():
+        check_trials(model, trials, conditions)
+        return partial(_played, model, conditions)
+
+    parts = by_trial("play", {"conditions": conditions}, trials, prepare, progress=progress, what="playing")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
+    return frame.astype({"trial": "category", "condition": "category"})
+
+
+def _played(model, conditions, trials):
+    """Trial name → its part of the frame, for some trials at a time."""
+    for shown, end in batches(model, trials, conditions):
         logits = capture(model, encode(model, shown), end, keys=False, queries=False).logits.cpu()
+        records = {}
         for (trial, condition), row in zip(shown, logits):
-            records[trial.name, condition] = _record(model, trial, condition, row)
-    frame = pd.DataFrame([records[trial.name, condition] for trial in trials for condition in conditions])
-    return frame.astype({"trial": "category", "condition": "category", "correct": "boolean"})
+            records.setdefault(trial.name, []).append(_record(model, trial, condition, row))
+        # Named types, since a trial without expectations has nothing to tell them from.
+        types = {"expected": "str", "answer": "str", "correct": "boolean"}
+        yield {name: pd.DataFrame(rows).astype(types) for name, rows in records.items()}
 
 
 def _record(model, trial, condition, logits):
