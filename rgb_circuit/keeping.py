@@ -101,6 +101,7 @@ def by_trial(
     trials: Sequence[Trial],
     prepare: Callable[[], Callable[[Sequence[Trial]], Iterable[Mapping[str, pd.DataFrame]]]],
     *,
+    together: bool = False,
     progress: bool,
     what: str,
 ) -> dict[str, pd.DataFrame]:
@@ -111,16 +112,19 @@ def by_trial(
         arguments: all that shapes a trial's part, besides the trial.
         prepare: called once, and only if a part is missing: checks what was asked for, all trials included, and returns what computes
             parts, from some trials, a few at a time.
+        together: a trial's part depends on all of ``trials``, not on its own alone.
         progress: show a bar when it takes longer than two seconds.
         what: what the bar says is being done.
     """
     here, compute, parts = _here.get(), cache(prepare), {}
     with tqdm(total=len(trials), desc=what, unit="trial", delay=2, disable=not progress) as bar:
-        if here is None or not here.parts:
+        if here is None or not here.parts or not trials:
             for some in compute()(trials):
                 parts.update(some)
                 bar.update(len(some))
             return parts
+        if together:
+            arguments = {**arguments, "among": [trial_name(trial) for trial in trials]}
         for trial in trials:
 
             def alone(trial=trial):
@@ -166,9 +170,9 @@ def agreed(name: str, number: int) -> int:
 
 
 def trial_name(trial: Trial) -> str:
-    """A trial's name among files: a hash of all that it holds."""
+    """Inside `keeping`, a trial's name among files: a hash of all that it holds."""
     here = _here.get()
-    names = {} if here is None else here.names
+    names = here.names
     # Pictures are hashed once, though a run asks many times; the trial is held so that its id stays its own.
     if id(trial) not in names:
         names[id(trial)] = trial, _hash(described(trial))
@@ -183,6 +187,14 @@ def unfinished(folder: Path, trials: Sequence[Trial]) -> list[int]:
         for index, trial in enumerate(trials)
         if not calls or not all((call / f"{trial_name(trial)}.parquet").exists() for call in calls)
     ]
+
+
+def take_over(folder: Path, into: Path) -> None:
+    """Copy the parts of ``folder`` that ``into`` lacks."""
+    for path in sorted((folder / PARTS).glob("*/[!.]*.parquet")):
+        place = into / path.relative_to(folder)
+        if not place.exists():
+            write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
 
 
 def clean(folder: Path) -> None:

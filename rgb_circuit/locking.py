@@ -3,7 +3,7 @@
 Locks belong to processes, so that a killed one leaves none behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,11 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
         yield
     finally:
         own.release()
+
+
+def shards_of(folders: Sequence[str | Path]) -> set[int]:
+    """Into how many shards processes cut the runs in these folders."""
+    return {int(path.stem.rsplit("-", 1)[1]) for folder in folders for path in Path(folder).glob(SHARD.format("*", "*"))}
 
 
 def _take(lock, refusal):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from .capture import Capture, capture, check_finite, recombined
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
-from .keeping import by_trial, trial_name
+from .keeping import by_trial
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
@@ -130,9 +130,8 @@ def _patch(model, trials, variants, target, batch_size, progress):
         return partial(_patched, model, study, means, batch_size)
 
     arguments = {"edits": edits, "targets": targets}
-    if any(edit.source == "mean" for group in edits for edit in group):
-        arguments["mean over"] = [trial_name(trial) for trial in trials]
-    parts = by_trial("patch", arguments, trials, prepare, progress=progress, what="patching")
+    averaged = any(edit.source == "mean" for group in edits for edit in group)
+    parts = by_trial("patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
     return frame.astype(dict.fromkeys(labels, "category"))
