@@ -183,18 +183,24 @@ def _attention(options):
 
 
 def _calibrate(options):
-    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings."""
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings. One that was
+    killed goes on where it stopped when the same command is given again, and one for more models takes up those that were judged."""
     import warnings
 
     from transformers.utils import logging
 
     from analyses import calibrate
-    from rgb_circuit.results import open_folder, write_figure, write_frame
+    from rgb_circuit.keeping import clean, keeping
+    from rgb_circuit.locking import locked
+    from rgb_circuit.results import open_folder, versions, write_figure, write_frame
 
     logging.disable_progress_bar()
     folder = open_folder(options.out)
     subjects = calibrate.family(options.seed, options.models, options.random)
-    with warnings.catch_warnings():
+    parts = open_folder(folder / "calibration")
+    about = {"model": "those of rgb-circuit calibrate", "dtype": "float32", "versions": versions()}
+    with locked(parts), keeping(parts, about), warnings.catch_warnings():
+        clean(parts)
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
         warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
         frame = pd.concat(list(calibrate.verdicts(subjects, trials=options.trials)), ignore_index=True)

@@ -98,8 +98,13 @@ def manifest(model: Llava, trials: Sequence[Trial], options: Mapping[str, object
         "words": model.one_token_words(PALETTE),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers come from."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def described(trial: Trial) -> dict:
