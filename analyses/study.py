@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from rgb_circuit.errors import CannotWrite, InputError
-from rgb_circuit.keeping import check_same, clean, keeping, take_over, unfinished
+from rgb_circuit.keeping import check_same, clean, differences, keeping, take_over, unfinished
 from rgb_circuit.llava import Llava, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.panels import panels, panels_for, strongest
@@ -83,7 +83,10 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
         check_same(other, read_manifest(other), recorded)
     options = recorded["options"]
     trials = recorded_trials(recorded)
-    check_same(folders[0], recorded, {**recorded, "trials": [described(trial) for trial in trials]})
+    if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
+        raise InputError(
+            f"the trials of {folders[0]} are no longer what they were, first in {changed[0]}; put the pictures back as they were"
+        )
 
     folder = open_folder(out or folders[0])
     with locked(folder):

@@ -28,10 +28,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from .errors import InputError
+from .locking import moment
 from .results import described, open_folder, write_bytes
 from .saved_run import read_manifest
 from .trial import Trial
@@ -72,10 +72,11 @@ def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None
         InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or CannotWrite.
     """
     folder = open_folder(folder)
-    if (folder / "manifest.json").exists():
-        check_same(folder, read_manifest(folder), manifest)
-    else:
-        write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    with moment(folder):
+        if (folder / "manifest.json").exists() or (folder / PARTS).exists():
+            check_same(folder, _manifest(folder), manifest)
+        else:
+            write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     token = _here.set(_Here(folder))
     try:
         yield
@@ -85,14 +86,27 @@ def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None
 
 def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
     """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one ``here``."""
-    there, here = (_flat(json.loads(json.dumps(manifest))) for manifest in (there, here))
-    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
-    if names:
-        shown = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names[:4]]
-        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    found = differences(there, here)
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         raise InputError(
-            f"{folder} holds a run that differs in {', '.join(shown)}{more}; choose another folder with --out, or delete {folder}"
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; choose another folder with --out, or delete {folder}"
         )
+
+
+def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
+    there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
+    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
+    there, here = _flat(there), _flat(here)
+    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
+    found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
+    if list(trials[0]) != list(trials[1]):
+        return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
+    for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
+        one, other = _flat(one), _flat(other)
+        found += [f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)]
+    return found
 
 
 def by_trial(
@@ -163,7 +177,7 @@ def agreed(name: str, number: int) -> int:
     path = here.folder / SIZES
     if (sizes := _sizes(path)).get(name) is None:
         # Shards on one folder must not each write their own.
-        with FileLock(here.folder / ".sizes.lock"):
+        with moment(here.folder):
             sizes = {name: number, **_sizes(path)}
             write_bytes(path, json.dumps(sizes, indent=2).encode())
     return sizes[name]
@@ -190,8 +204,8 @@ def unfinished(folder: Path, trials: Sequence[Trial]) -> list[int]:
 
 
 def take_over(folder: Path, into: Path) -> None:
-    """Copy the parts of ``folder`` that ``into`` lacks."""
-    for path in sorted((folder / PARTS).glob("*/[!.]*.parquet")):
+    """Copy the parts of ``folder`` that ``into`` lacks, and the sizes that they were made with."""
+    for path in [*folder.glob(SIZES), *sorted(folder.glob(f"{PARTS}/*/[!.]*.parquet"))]:
         place = into / path.relative_to(folder)
         if not place.exists():
             write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
@@ -201,6 +215,16 @@ def clean(folder: Path) -> None:
     """Remove what killed processes left half written; for one who holds the whole folder."""
     for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+def _manifest(folder):
+    try:
+        return read_manifest(folder)
+    except InputError as error:
+        raise InputError(
+            f"{folder / 'manifest.json'} is gone or broken, so that nobody can say whose parts lie beside it; "
+            f"choose another folder with --out, or delete {folder}"
+        ) from error
 
 
 def _packed(frame):
@@ -247,9 +271,7 @@ def _plain(value):
 
 
 def _flat(value, name=""):
-    """Dotted name → value, for whatever JSON holds; things with a name of their own are found by it."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
-        value = {one["name"]: one for one in value} | {"number": len(value)}
+    """Dotted name → value, for whatever JSON holds."""
     if not isinstance(value, dict):
         return {name: value}
     return {key: leaf for part, inside in value.items() for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()}

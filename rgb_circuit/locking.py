@@ -13,9 +13,10 @@ from .errors import CannotWrite, InputError
 
 WHOLE = ".lock"
 SHARD = ".shard-{0}-of-{1}.lock"
+MOMENT = ".moment.lock"
 
 # Seconds for which a lock is waited for that another process may only be looking at.
-GLANCE = 2.0
+GLANCE = 0.5
 
 
 @contextmanager
@@ -40,14 +41,29 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
         own.release()
 
 
+@contextmanager
+def moment(folder: Path) -> Iterator[None]:
+    """Hold the folder's own files for a moment, beside other shards that may do so too.
+
+    Raises:
+        CannotWrite: no lock can be made.
+    """
+    lock = FileLock(folder / MOMENT)
+    _take(lock, f"{folder / MOMENT} has been held for too long; end the process that hangs", timeout=60)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def shards_of(folders: Sequence[str | Path]) -> set[int]:
     """Into how many shards processes cut the runs in these folders."""
     return {int(path.stem.rsplit("-", 1)[1]) for folder in folders for path in Path(folder).glob(SHARD.format("*", "*"))}
 
 
-def _take(lock, refusal):
+def _take(lock, refusal, timeout=GLANCE):
     try:
-        lock.acquire(timeout=GLANCE, poll_interval=0.05)
+        lock.acquire(timeout=timeout, poll_interval=0.05)
     except Timeout:
         raise InputError(refusal) from None
     except OSError as error:

@@ -28,7 +28,7 @@ def open_folder(path: str | Path) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{secrets.token_hex(4)}"
+        probe = folder / f".writable.{secrets.token_hex(4)}.part"
         probe.touch()
         probe.unlink()
     except OSError as error:

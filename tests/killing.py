@@ -60,7 +60,7 @@ def main(folder, kills, seed):
     # Figures take as long as all the rest, and are written like any other file.
     study.panel_heatmaps = lambda *given: plt.figure(figsize=(1, 1))
     riddle.figure = lambda *given: plt.figure(figsize=(1, 1)).add_subplot()
-    model = rgb.wrap(*planted(grid=4, layers=6, decoys=())[:2], name="planted")
+    model = rgb.wrap(*planted(grid=3, layers=4, decoys=())[:2], name="planted")
     trials = rgb.rgb_trials(model, int(OPTIONS["trials"]))
 
     began = time.monotonic()
@@ -74,7 +74,7 @@ def main(folder, kills, seed):
         while not over:
             child = start(here, model, trials)
             if len(progress) < kills:
-                time.sleep(rng.uniform(0, whole / 4))
+                time.sleep(rng.uniform(0, whole / 5))
                 os.kill(child, signal.SIGKILL)
             over = done(child)
             now = written(here)
