@@ -235,7 +235,7 @@ def _packed(frame):
 
 
 def _unpacked(data):
-    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True).to_pandas()
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False).to_pandas(use_threads=False)
 
 
 def _read(path):

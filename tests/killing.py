@@ -1,7 +1,7 @@
 """Runs that are killed again and again until they are done. A script, since it forks: python killing.py FOLDER KILLS SEED
 
 Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed`` is a run that nobody
-killed; the others were killed, and then finished. Prints as JSON: ``runs``, ``progress`` (share of all parts that were written, at each
+killed, ``FOLDER/forked`` another; the others were killed, and then finished. Prints as JSON: ``runs``, ``progress`` (share of all parts that were written, at each
 kill), ``repeated`` (finished parts that were written again).
 """
 
@@ -11,11 +11,13 @@ import random
 import signal
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
+from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 from analyses import riddle, study
@@ -57,15 +59,21 @@ def written(folder):
 def main(folder, kills, seed):
     torch.set_num_threads(1)
     matplotlib.use("Agg")
+    # A thread would not survive a fork, and its locks would.
+    tqdm.monitor_interval = 0
     # Figures take as long as all the rest, and are written like any other file.
     study.panel_heatmaps = lambda *given: plt.figure(figsize=(1, 1))
     riddle.figure = lambda *given: plt.figure(figsize=(1, 1)).add_subplot()
     model = rgb.wrap(*planted(grid=3, layers=4, decoys=())[:2], name="planted")
     trials = rgb.rgb_trials(model, int(OPTIONS["trials"]))
 
+    # Here rather than in a fork, so that forks find everything imported.
+    with locked(open_folder(folder / "undisturbed")), redirect_stdout(sys.stderr):
+        study.run(folder / "undisturbed", model, trials, OPTIONS)
+    n_parts = len(written(folder / "undisturbed"))
     began = time.monotonic()
-    assert done(start(folder / "undisturbed", model, trials))
-    whole, n_parts = time.monotonic() - began, len(written(folder / "undisturbed"))
+    assert done(start(folder / "forked", model, trials))
+    whole = time.monotonic() - began
 
     rng, runs, progress, repeated = random.Random(seed), 0, [], 0
     while len(progress) < kills:
@@ -74,7 +82,7 @@ def main(folder, kills, seed):
         while not over:
             child = start(here, model, trials)
             if len(progress) < kills:
-                time.sleep(rng.uniform(0, whole / 5))
+                time.sleep(rng.uniform(0, 0.4 * whole))
                 os.kill(child, signal.SIGKILL)
             over = done(child)
             now = written(here)

@@ -155,8 +155,8 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
     assert len(set(found["progress"])) > 10 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
-    for run in range(1, found["runs"] + 1):
-        assert content(tmp_path / f"killed-{run}") == undisturbed
+    for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
+        assert content(tmp_path / run) == undisturbed
     assert not list(tmp_path.rglob("*.part"))
 
 
