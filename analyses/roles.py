@@ -66,14 +66,6 @@ def measure(model: rgb.Llava, trials: Sequence[rgb.Trial], *, progress: bool = T
     _evidence.measure(model, trials, _families(), finders=color_extractor.PREDICTIONS, progress=progress)
 
 
-def _families():
-    """The predictions that are corrected for together."""
-    others = dict.fromkeys(
-        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
-    )
-    return [color_extractor.PREDICTIONS, tuple(others)]
-
-
 def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """One row per head from the frame of `evidence`.
 
@@ -98,3 +90,11 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     frame.insert(0, "role", names)
     frame.insert(1, "score", scores)
     return frame.rename_axis(columns=None).reset_index()
+
+
+def _families():
+    """The predictions that are corrected for together."""
+    others = dict.fromkeys(
+        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
+    )
+    return [color_extractor.PREDICTIONS, tuple(others)]

@@ -233,7 +233,7 @@ def _print_roles(table, n):
 def _print_missing(name, trials, missing, shards):
     """Say what of a run is not there, by shard where all shards were cut alike."""
     if not missing:
-        print(f"All trials are measured; what needs all of them is not. Loading {name} for that.")
+        print(f"Every trial is measured; what needs all of them is not, or cannot be read. Loading {name} for that.")
         return
     said = f"{len(missing)} of {len(trials)} trials are not measured"
     if len(shards) == 1:

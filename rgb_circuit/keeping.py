@@ -90,7 +90,8 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
     if found:
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         raise InputError(
-            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; choose another folder with --out, or delete {folder}"
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, choose another folder "
+            f"with --out, or delete {folder}"
         )
 
 
@@ -222,7 +223,7 @@ def _manifest(folder):
         return read_manifest(folder)
     except InputError as error:
         raise InputError(
-            f"{folder / 'manifest.json'} is gone or broken, so that nobody can say whose parts lie beside it; "
+            f"{folder / 'manifest.json'} is gone or broken, so nobody can say whose parts lie beside it; "
             f"choose another folder with --out, or delete {folder}"
         ) from error
 

@@ -48,7 +48,7 @@ def read_manifest(folder: str | Path) -> dict:
     try:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}); run rgb-circuit run again with this --out") from error
+        raise InputError(f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again") from error
     if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
         raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
     return manifest
@@ -58,8 +58,12 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """The trials of a run, drawn or read again from what its manifest says.
 
     Raises:
-        InputError: a trials file that is gone or cannot be used.
+        InputError: a trials file that is gone or cannot be used, or a manifest of something else than ``rgb-circuit run``.
     """
+    if missing := {"options", "trials", "words", "grid", "tile_px"} - set(manifest):
+        raise InputError(
+            f"the manifest says nothing about {', '.join(sorted(missing))}; give the folder of a run of rgb-circuit run, of this version"
+        )
     options = manifest["options"]
     if "trials_file" in options:
         return read_trials(options["trials_file"])

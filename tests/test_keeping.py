@@ -195,7 +195,7 @@ def test_shards_are_merged_into_what_one_run_gives(planted_folder, tmp_path, sma
     # With all three, the sweeps with frozen heads remain.
     when = parts(tmp_path / "ab")
     assert main(["report", str(tmp_path / "ab"), str(tmp_path / "c"), "--out", str(tmp_path / "all")]) == 0
-    assert capsys.readouterr().out.startswith("All trials are measured")
+    assert capsys.readouterr().out.startswith("Every trial is measured")
     assert parts(tmp_path / "ab") == when and len(loaded) == 2
     # With those too, no model is needed.
     assert main(["report", str(tmp_path / "all")]) == 0
@@ -300,6 +300,9 @@ def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trial
     assert "are no longer what they were" in refused(capsys)
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "there is no folder" in refused(capsys)
+    path.write_text('{"model": "toy", "dtype": "float32"}')
+    assert main(["report", str(tmp_path / "other")]) == 2
+    assert "the manifest says nothing about grid, options" in refused(capsys)
 
 
 def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):
