@@ -81,8 +81,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     recorded = read_manifest(folders[0])
     for other in folders[1:]:
         check_same(other, read_manifest(other), recorded)
-    options = recorded["options"]
-    trials = recorded_trials(recorded)
+    trials, options = recorded_trials(recorded), recorded["options"]
     if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
         raise InputError(
             f"the trials of {folders[0]} are no longer what they were, first in {changed[0]}; put the pictures back as they were"

@@ -224,7 +224,7 @@ def two_trials(tmp_path_factory):
         (["--trials", "3"], ["options.trials (2 there, 3 here)", "trials (2 there, 3 here"]),
         (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights ("]),
         (["--positions", "all"], ["options.positions (end there, all here)"]),
-        (["--model", "planted", "--seed", "1"], ["model (toy there, planted here)", "layers (4 there, 6 here)", " more; choose"]),
+        (["--model", "planted", "--seed", "1"], ["model (toy there, planted here)", "layers (4 there, 6 here)", " more; repeat"]),
     ],
 )
 def test_another_run_is_refused_with_the_difference(options, parts_of_message, two_trials, capsys):
