@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.keeping import kept
+from rgb_circuit.keeping import call_name, kept
 from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, planted, random_placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
@@ -120,9 +120,10 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
         Per model, a row per reading × head: ``kind, noise, seed, kv_heads, grid, solved`` (share of pictures answered right),
         ``layer, head, truth, name, reading, role``.
     """
+    call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
         unit = f"{subject.kind}-{subject.noise}-{subject.seed}"
-        yield kept("verdicts", {"trials": trials, "readings": list(READINGS)}, unit, partial(_judged, subject, trials))
+        yield kept(call, unit, partial(_judged, subject, trials))
 
 
 def _judged(subject, trials):

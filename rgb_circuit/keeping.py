@@ -7,7 +7,7 @@ Inside `keeping`:
    ``parts/CALL/TRIAL.parquet``, whole or not at all.
 3. A part that is there is read instead. One that cannot be read is computed again, with a warning.
 4. How much goes into one forward follows from the memory that is free, and decides how numbers are rounded. It is written
-   down when first used (``sizes.json``), and used again.
+   down when first used (``sizes.json``; delete it where there is less memory now), and used again.
 
 So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one that was not. Outside `keeping` the
 same calls take many trials at once, write nothing, and give the same frames up to rounding.
@@ -140,23 +140,24 @@ def by_trial(
             return parts
         if together:
             arguments = {**arguments, "among": [trial_name(trial) for trial in trials]}
+        call = call_name(function, arguments)
         for trial in trials:
 
             def alone(trial=trial):
                 (part,) = (part for some in compute()([trial]) for part in some.values())
                 return part
 
-            parts[trial.name] = kept(function, arguments, trial_name(trial), alone)
+            parts[trial.name] = kept(call, trial_name(trial), alone)
             bar.update()
     return parts
 
 
-def kept(function: str, arguments: Mapping[str, object], unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The part ``unit`` of a call: read where it was kept, else computed and, inside `keeping`, kept."""
+def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The part ``unit`` of a call, named by `call_name`: read where it was kept, else computed and, inside `keeping`, kept."""
     here = _here.get()
     if here is None or not here.parts:
         return compute()
-    path = here.folder / PARTS / f"{function}-{_hash(arguments)}" / f"{unit}.parquet"
+    path = here.folder / PARTS / call / f"{unit}.parquet"
     part = _read(path)
     if part is None:
         token = _here.set(replace(here, parts=False))
@@ -184,10 +185,14 @@ def agreed(name: str, number: int) -> int:
     return sizes[name]
 
 
+def call_name(function: str, arguments: Mapping[str, object]) -> str:
+    """A call's name among files: its function, and a hash of the arguments that shape its result."""
+    return f"{function}-{_hash(arguments)}"
+
+
 def trial_name(trial: Trial) -> str:
     """Inside `keeping`, a trial's name among files: a hash of all that it holds."""
-    here = _here.get()
-    names = here.names
+    names = _here.get().names
     # Pictures are hashed once, though a run asks many times; the trial is held so that its id stays its own.
     if id(trial) not in names:
         names[id(trial)] = trial, _hash(described(trial))

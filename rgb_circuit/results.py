@@ -10,15 +10,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from .errors import CannotWrite
 from .llava import Llava
 from .rgb_game import PALETTE
 from .trial import Trial
+
+if TYPE_CHECKING:
+    # Only a name here; importing it would make every import of the package slower.
+    from matplotlib.figure import Figure
 
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
@@ -41,7 +45,7 @@ def write_frame(frame: pd.DataFrame, folder: Path, name: str) -> Path:
     return write_bytes(folder / f"{name}.parquet", frame.to_parquet(index=False))
 
 
-def write_figure(figure: Figure, folder: Path, name: str) -> Path:
+def write_figure(figure: "Figure", folder: Path, name: str) -> Path:
     """Write ``name``.png, whole or not at all."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, format="png")
