@@ -127,7 +127,7 @@ def _patch(model, trials, variants, target, batch_size, progress):
     def prepare():
         study = _study(model, trials, variants, targets)
         means = _means(model, study, trials, progress) if ("mean", "z") in study.kinds else None
-        return partial(_patched, model, study, means, batch_size)
+        return partial(_patched, model, study, trials, means, batch_size)
 
     arguments = {"edits": edits, "targets": targets}
     averaged = any(edit.source == "mean" for group in edits for edit in group)
@@ -138,10 +138,12 @@ def _patch(model, trials, variants, target, batch_size, progress):
 
 
 @torch.no_grad()
-def _patched(model, study, means, batch_size, trials):
+def _patched(model, study, every_trial, means, batch_size, trials):
     """Trial name → its part of the frame, for as many trials at a time as fit."""
+    # Means were taken from the first position on that any trial needs.
+    starts = {len(study.ids[alike[0].prompt]): study.start(alike) for alike in by_length(every_trial, study.ids)}
     for alike in by_length(trials, study.ids):
-        start = study.start(alike)
+        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].prompt])]
         fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
         for group in chunks(alike, fitting // len(study.conditions)):
             yield _patch_group(model, study, group, start, means, batch_size)

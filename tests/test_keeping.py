@@ -79,6 +79,9 @@ CALLS = {
     "every head": lambda model, trials: rgb.patch_heads(model, trials, component="pattern", progress=False),
     "at the tile": lambda model, trials: rgb.patch_heads(model, trials, positions="tile", heads=[(0, 1), (1, 2)], progress=False),
     "mean over trials": lambda model, trials: rgb.patch_heads(model, trials, source="mean", progress=False),
+    "mean at the tile": lambda model, trials: rgb.patch_heads(
+        model, trials, source="mean", positions="tile", heads=[(0, 1), (1, 2)], progress=False
+    ),
     "joint": lambda model, trials: rgb.patch_edits(
         model, trials, {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}, target="erased", progress=False
     ),
