@@ -133,7 +133,8 @@ def by_trial(
     """
     here, compute, parts = _here.get(), cache(prepare), {}
     with tqdm(total=len(trials), desc=what, unit="trial", delay=2, disable=not progress) as bar:
-        if here is None or not here.parts or not trials:
+        # No trials, or two of one name, are for `prepare` to refuse.
+        if here is None or not here.parts or len({trial.name for trial in trials}) < max(1, len(trials)):
             for some in compute()(trials):
                 parts.update(some)
                 bar.update(len(some))

@@ -112,6 +112,8 @@ def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, tr
     with keeping(tmp_path, manifest(grouped, trials, {})):
         one, two = (rgb.play(grouped, [trial], ["clean"])["logit_odd"].item() for trial in (first, other))
         several = [rgb.patch_heads(grouped, trials[:n], source="mean", progress=False)["effect"].to_numpy() for n in (2, 3)]
+        with pytest.raises(rgb.InputError, match="two trials are named"):
+            rgb.play(grouped, [first, first], ["clean"])
     assert one != two
     assert (several[0] != several[1][: len(several[0])]).any()
 
