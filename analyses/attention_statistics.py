@@ -5,13 +5,15 @@ there. `attention_vs_effect` says how far one can be read off the other on this 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from rgb_circuit import InputError, Llava, Trial
 from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.prompts import locate, prompt_ids
+from rgb_circuit.keeping import by_trial
+from rgb_circuit.prompts import check_trials, locate, prompt_ids
 
 MASSES = ("tile", "picture", "question", "first", "before")
 STATISTICS = (*MASSES, "entropy")
@@ -36,16 +38,28 @@ def attention_statistics(
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
     """
-    trials = list(trials)
-    for trial in trials:
-        if trial.tile is None:
-            raise InputError(f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid")
+    trials, conditions = list(trials), list(conditions)
+
+    def prepare():
+        for trial in trials:
+            if trial.tile is None:
+                raise InputError(f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid")
+        check_trials(model, trials, conditions)
+        return partial(_summarized, model, conditions)
+
+    arguments = {"conditions": conditions}
+    parts = by_trial("attention_statistics", arguments, trials, prepare, progress=progress, what="attention")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
+    return frame.astype({"trial": "category", "condition": "category"})
+
+
+def _summarized(model, conditions, trials):
+    """Trial name → its part of the frame, one at a time."""
     layer, head = np.array(model.heads()).T
-    parts, blocks = {}, []
-    for trial, condition, attention in attention_from_end(model, trials, conditions, progress=progress):
-        if trial.name not in parts:
-            parts[trial.name] = _parts(model, trial)
-        shares = np.stack([attention[..., parts[trial.name] == part].sum(-1) for part in MASSES], axis=-1)
+    blocks = []
+    for trial, condition, attention in attention_from_end(model, trials, conditions, progress=False):
+        parts = _parts(model, trial)
+        shares = np.stack([attention[..., parts == part].sum(-1) for part in MASSES], axis=-1)
         block = pd.DataFrame(shares.reshape(-1, len(MASSES)), columns=list(MASSES))
         block["entropy"] = _entropy(over_picture(model, trial, attention)).ravel()
         block.insert(0, "trial", trial.name)
@@ -53,8 +67,9 @@ def attention_statistics(
         block.insert(2, "layer", layer)
         block.insert(3, "head", head)
         blocks.append(block)
-    frame = pd.concat(blocks, ignore_index=True)
-    return frame.astype({"trial": "category", "condition": "category"})
+        if len(blocks) == len(conditions):
+            yield {trial.name: pd.concat(blocks)}
+            blocks = []
 
 
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:

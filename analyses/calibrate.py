@@ -12,6 +12,7 @@ An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here with
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
+from rgb_circuit.keeping import call_name, kept
 from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, planted, random_placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
@@ -112,33 +114,40 @@ READINGS: Mapping[str, Callable] = {
 
 
 def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = True) -> Iterator[pd.DataFrame]:
-    """Judge every head of every model by every reading.
+    """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
         Per model, a row per reading × head: ``kind, noise, seed, kv_heads, grid, solved`` (share of pictures answered right),
         ``layer, head, truth, name, reading, role``.
     """
+    call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
-        model, processor, truth = subject.build()
-        model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
-        sample = rgb.rgb_trials(model, trials, seed=subject.seed)
-        solved = float(rgb.play(model, sample, progress=False)["correct"].mean())
-        if subject.kind == "shuffled":
-            rng = np.random.default_rng(subject.seed)
-            sample = [_shuffled(trial, rng) for trial in sample]
-        about = dict(
-            kind=subject.kind,
-            noise=subject.noise,
-            seed=subject.seed,
-            kv_heads=model.n_kv_heads,
-            grid=model.grid[0],
-            solved=solved,
-        )
-        known = truth.rename(columns={"role": "truth"})
-        blocks = [
-            known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()
-        ]
-        yield pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
+        unit = f"{subject.kind}-{subject.noise}-{subject.seed}"
+        yield kept(call, unit, partial(_judged, subject, trials))
+
+
+def _judged(subject, trials):
+    """`verdicts` on one model."""
+    model, processor, truth = subject.build()
+    model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
+    sample = rgb.rgb_trials(model, trials, seed=subject.seed)
+    solved = float(rgb.play(model, sample, progress=False)["correct"].mean())
+    if subject.kind == "shuffled":
+        rng = np.random.default_rng(subject.seed)
+        sample = [_shuffled(trial, rng) for trial in sample]
+    about = dict(
+        kind=subject.kind,
+        noise=subject.noise,
+        seed=subject.seed,
+        kv_heads=model.n_kv_heads,
+        grid=model.grid[0],
+        solved=solved,
+    )
+    known = truth.rename(columns={"role": "truth"})
+    blocks = [
+        known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()
+    ]
+    return pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
 
 
 def _shuffled(trial, rng):

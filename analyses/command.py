@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import matplotlib
 import pandas as pd
@@ -56,7 +57,21 @@ def _parser():
     run.add_argument(
         "--positions", default="end", help="end, all, image, text, tile, or token positions like 5,-1 (default: %(default)s)"
     )
+    run.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them together",
+    )
     run.set_defaults(run=_run)
+
+    report = commands.add_parser(
+        "report",
+        help="finish a run from its parts, such as shards of it; write frames, figures and report",
+        description=_report.__doc__,
+    )
+    report.add_argument("folders", nargs="*", metavar="folder", help="of one run, or of its shards (default: results)")
+    report.add_argument("--out", help="folder for all parts and what is made of them (default: the first folder)")
+    report.set_defaults(run=_report)
 
     calibrate = commands.add_parser(
         "calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__
@@ -99,73 +114,39 @@ def _parser():
 
 
 def _run(options):
-    """Play the game, patch every head, test what each head is, and write frames, the three panels and a manifest."""
-    from analyses import riddle, roles
-    from rgb_circuit.panels import panels, panels_for, strongest
-    from rgb_circuit.patching import patch_heads
-    from rgb_circuit.play import play
-    from rgb_circuit.plots import panel_heatmaps
-    from rgb_circuit.prompts import check_trials, locate, prompt_ids
-    from rgb_circuit.results import clear, open_folder, write_figure, write_frame, write_manifest
+    """Play the game, patch every head, test what each head is, and write frames, figures, report and a manifest. A run that was
+    killed goes on where it stopped when the same command is given again."""
+    from analyses import study
+    from rgb_circuit.locking import locked
+    from rgb_circuit.results import open_folder
 
-    positions = _positions(options.positions)
-    folder = open_folder(options.out)
-    model, trials = _model_and_trials(options)
-    which = panels_for(trials)
-    check_trials(model, trials, ["clean", *(target for target, _ in which.values())])
-    ids = prompt_ids(model, trials)
-    for trial in trials:
-        locate(model, trial, positions, ids[trial.prompt])
-
-    names = [
-        "play.parquet",
-        "patch_heads.parquet",
-        "panels.png",
-        "evidence.parquet",
-        "roles.parquet",
-        "riddle.png",
-        "manifest.json",
-    ]
-    clear(folder, names)
-    drawn = ("trials", "seed") if options.trials_file is None else ("trials_file",)
-    write_manifest(folder, model, trials, {name: getattr(options, name) for name in (*drawn, "positions", "device", "dtype")})
-
-    played = play(model, trials)
-    write_frame(played, folder, "play")
-    _print_played(model, played, options.trials_file)
-
-    targets = list(dict.fromkeys(target for target, _ in which.values()))
-    frame = patch_heads(model, trials, target=targets, positions=positions)
-    write_frame(frame, folder, "patch_heads")
-    write_figure(panel_heatmaps(frame, model.name, which), folder, "panels")
-    print(
-        f"\nStrongest heads, effect in logits of restoring one head at positions '{options.positions}', mean of {len(trials)} trials:"
-    )
-    print(strongest(panels(frame, which)).round(2).to_string())
-
-    try:
-        if options.trials_file is not None:
-            _check_predictions(roles.HYPOTHESES, trials)
-        evidence = roles.evidence(model, trials)
-    except InputError as error:
-        print(f"\nNo role table: {error}")
+    study.parse_positions(options.positions)
+    shard = _shard(options.shard)
+    chosen = {name: getattr(options, name) for name in ("positions", "device", "dtype")}
+    if options.trials_file is None:
+        chosen |= {"trials": options.trials, "seed": options.seed}
     else:
-        table = roles.table(evidence)
-        write_frame(evidence, folder, "evidence")
-        write_frame(table, folder, "roles")
-        _print_roles(table, evidence["n"].iloc[0])
-        verdicts = riddle.table(evidence)
-        if len(verdicts):
-            write_figure(riddle.figure(verdicts, model.name).figure, folder, "riddle")
-    print(f"\nWrote {', '.join(name for name in names if (folder / name).exists())} to {folder}/")
+        chosen["trials_file"] = str(Path(options.trials_file).resolve())
+    folder = open_folder(options.out)
+    with locked(folder, shard):
+        model, trials = _model_and_trials(options)
+        study.run(folder, model, trials, chosen, shard)
+
+
+def _report(options):
+    """Bring the parts of a run together and write frames, figures and report; what is missing is computed first."""
+    from analyses import study
+
+    study.report(options.folders or ["results"], options.out)
 
 
 def _play(options):
     """Show the model every picture and print how often it answers right."""
+    from analyses.study import print_played
     from rgb_circuit.play import play
 
     model, trials = _model_and_trials(options)
-    _print_played(model, play(model, trials), options.trials_file)
+    print_played(model, play(model, trials), options.trials_file)
 
 
 def _attention(options):
@@ -202,18 +183,24 @@ def _attention(options):
 
 
 def _calibrate(options):
-    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings."""
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings. One that was
+    killed goes on where it stopped when the same command is given again, and one for more models takes up those that were judged."""
     import warnings
 
     from transformers.utils import logging
 
     from analyses import calibrate
-    from rgb_circuit.results import open_folder, write_figure, write_frame
+    from rgb_circuit.keeping import clean, keeping
+    from rgb_circuit.locking import locked
+    from rgb_circuit.results import open_folder, versions, write_figure, write_frame
 
     logging.disable_progress_bar()
     folder = open_folder(options.out)
     subjects = calibrate.family(options.seed, options.models, options.random)
-    with warnings.catch_warnings():
+    parts = open_folder(folder / "calibration")
+    about = {"model": "those of rgb-circuit calibrate", "dtype": "float32", "versions": versions()}
+    with locked(parts), keeping(parts, about), warnings.catch_warnings():
+        clean(parts)
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
         warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
         frame = pd.concat(list(calibrate.verdicts(subjects, trials=options.trials)), ignore_index=True)
@@ -290,73 +277,13 @@ def _print_unknown_words(model, trials):
         print(f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in {unread[0]!r}")
 
 
-def _check_predictions(hypotheses, trials):
-    """Raise InputError that says which predictions cannot be tested on trials that all have the same conditions and roles."""
-    from analyses.evidence import CONTROL
-
-    first = trials[0]
-    # Dictionaries for sets that keep their order.
-    untestable, pictures, answers = {}, {}, {}
-    for predictions, _ in hypotheses.values():
-        for prediction in predictions:
-            for claim in prediction.claims:
-                shown = (claim.sweep.source, claim.sweep.target)
-                unshown = dict.fromkeys(name for name in shown if name not in first.images)
-                words = ("odd", claim.role, CONTROL[claim.sweep.target])
-                unnamed = dict.fromkeys(name for name in words if name not in first.answers)
-                if unshown or unnamed:
-                    untestable[prediction.name] = None
-                    pictures |= unshown
-                    answers |= unnamed
-    if untestable:
-        needs = [f"{kind} {', '.join(names)}" for kind, names in (("the pictures", pictures), ("the answers", answers)) if names]
-        raise InputError(
-            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needs)}, which these trials lack"
-        )
-
-
-def _print_played(model, played, trials_file):
-    task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
-    print(f"{model.name} {task} (right answers of trials, by picture):")
-    width = max(10, *map(len, played["condition"].cat.categories))
-    for condition, rows in played.groupby("condition", observed=True, sort=False):
-        if rows["correct"].count():
-            print(f"  {condition:<{width}} {rows['correct'].sum()} of {rows['correct'].count()}")
-        else:
-            answers = rows["answer"].value_counts().head(3)
-            print(f"  {condition:<{width}} not scored; most often {', '.join(f'{word!r} ({n})' for word, n in answers.items())}")
-    wrong = played[~played["correct"].fillna(True).astype(bool)]
-    if len(wrong):
-        first = wrong.iloc[0]
-        print(f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered {first['answer']!r}")
-
-
-def _print_roles(table, n):
-    """The heads with a role, or the closest to one."""
-    found = table[table["role"] != "none"]
-    predictions = [name for name in table if name[:1] == "P"]
-    if len(found):
-        print(
-            f"\nRoles from effects at [end], each prediction tested on {n} trials that did not find it (all heads in roles.parquet):"
-        )
-    else:
-        print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
-        found = table.loc[table["score"].abs().nlargest(5).index]
-    shown = found.sort_values("score", key=abs, ascending=False)
-    marks = shown[predictions].map(lambda holds: "yes" if holds else "-")
-    label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
-    print(pd.concat([label.rename("head"), shown[["role", "score"]].round(2), marks], axis=1).to_string(index=False))
-
-
-def _positions(text):
-    from rgb_circuit.prompts import POSITIONS
-
-    if text in POSITIONS:
-        return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--positions is {text!r}; use {', '.join(POSITIONS)}, or token positions like 5,-1") from None
+def _shard(text):
+    if text is None:
+        return None
+    which, slash, of = text.partition("/")
+    if not (slash and which.isdecimal() and of.isdecimal() and 1 <= int(which) <= int(of)):
+        raise InputError(f"--shard is {text!r}; write it as i/n, from 1/n to n/n, such as 1/4")
+    return int(which), int(of)
 
 
 def _head(text):

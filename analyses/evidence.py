@@ -135,8 +135,9 @@ def examine(
     tested = [prediction for predictions in hypotheses for prediction in predictions]
     freezing = any(claim.sweep.part != "whole" for prediction in tested for claim in prediction.claims)
     finders = finders if freezing and extractors is None else ()
-    needed = list(dict.fromkeys([*tested, *finders]))
-    _check(trials, needed, rules)
+    needed = _needed(hypotheses, finders)
+    _check_number(len(trials), rules)
+    _check(trials, needed)
 
     wrong = _answered_wrongly(model, trials, needed, progress)
     if wrong.any() and not only_correct:
@@ -156,6 +157,30 @@ def examine(
     frame = pd.concat([_judge(measured, predictions, rules) for predictions in hypotheses], ignore_index=True)
     frame["wrong"] = int(wrong.sum())
     return frame
+
+
+def measure(
+    model: rgb.Llava,
+    trials: Sequence[rgb.Trial],
+    hypotheses: Sequence[Sequence[Prediction]],
+    *,
+    finders: Sequence[Prediction] = (),
+    progress: bool = True,
+) -> None:
+    """Run what `examine` needs of each trial by itself: all but the sweeps with frozen heads, which all trials choose.
+
+    For processes that share the trials of a run; `rgb_circuit.keeping` keeps what they find.
+
+    Args:
+        hypotheses, finders, progress: as `examine` will be called.
+
+    Raises:
+        InputError: a picture or word that a trial lacks, before any forward.
+    """
+    trials, needed = list(trials), _needed(hypotheses, finders)
+    _check(trials, needed)
+    _answered_wrongly(model, trials, needed, progress)
+    _measure(model, trials, needed, progress)
 
 
 def heads(evidence: pd.DataFrame, predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
@@ -214,9 +239,12 @@ def _relative(values, role, target):
     return values[..., ROLES.index(role)] - values[..., ROLES.index(CONTROL[target])]
 
 
-def _check(trials, predictions, rules):
-    """Raise InputError unless the trials can test the predictions."""
-    _check_number(len(trials), rules)
+def _needed(hypotheses, finders):
+    return list(dict.fromkeys([*(prediction for predictions in hypotheses for prediction in predictions), *finders]))
+
+
+def _check(trials, predictions):
+    """Raise InputError unless the trials have what the predictions need."""
     for prediction in predictions:
         for claim in prediction.claims:
             sweep = claim.sweep

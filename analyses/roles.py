@@ -57,13 +57,13 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    others = dict.fromkeys(
-        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
-    )
     finders = color_extractor.PREDICTIONS
-    return _evidence.examine(
-        model, trials, [finders, tuple(others)], finders=finders, extractors=extractors, split=split, **options
-    )
+    return _evidence.examine(model, trials, _families(), finders=finders, extractors=extractors, split=split, **options)
+
+
+def measure(model: rgb.Llava, trials: Sequence[rgb.Trial], *, progress: bool = True) -> None:
+    """Run what `evidence` needs of each trial by itself; see `analyses.evidence.measure`."""
+    _evidence.measure(model, trials, _families(), finders=color_extractor.PREDICTIONS, progress=progress)
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:
@@ -90,3 +90,11 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     frame.insert(0, "role", names)
     frame.insert(1, "score", scores)
     return frame.rename_axis(columns=None).reset_index()
+
+
+def _families():
+    """The predictions that are corrected for together."""
+    others = dict.fromkeys(
+        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
+    )
+    return [color_extractor.PREDICTIONS, tuple(others)]

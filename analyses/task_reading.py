@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,7 @@ from tqdm.auto import tqdm
 from rgb_circuit import Edit, InputError, Llava, Trial
 from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
 from rgb_circuit.execute import execute
+from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
 from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
@@ -63,22 +65,10 @@ def patch_questions(
         InputError: a trial that does not ask the odd question, or the same question again, before any forward.
     """
     trials = list(trials)
-    others = _asked(model, trials, question)
-    ids = prompt_ids(model, [*trials, *others.values()])
-    by_prompt = {}
-    for trial in trials:
-        by_prompt.setdefault(trial.prompt, []).append(trial)
-
-    blocks = {}
-    with tqdm(total=len(trials), desc="patching across questions", unit="trial", delay=2, disable=not progress) as bar:
-        for prompt, alike in by_prompt.items():
-            line_up = _line_up(ids[prompt], ids[others[alike[0].name].prompt])
-            fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
-            for group in chunks(alike, fitting):
-                for trial, block in zip(group, _patched(model, group, [others[trial.name] for trial in group], line_up)):
-                    blocks[trial.name] = block.assign(question=question)
-                bar.update(len(group))
-    frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
+    arguments = {"question": question}
+    prepare = partial(_prepared, model, trials, question)
+    parts = by_trial("patch_questions", arguments, trials, prepare, progress=progress, what="patching across questions")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
     return frame["trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()]
 
@@ -208,6 +198,25 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
             "n": len(trials),
         }
     )
+
+
+def _prepared(model, trials, question):
+    """What `patch_questions` computes its parts with, once the trials are checked."""
+    others = _asked(model, trials, question)
+    ids = prompt_ids(model, [*trials, *others.values()])
+
+    def parts(trials):
+        by_prompt = {}
+        for trial in trials:
+            by_prompt.setdefault(trial.prompt, []).append(trial)
+        for prompt, alike in by_prompt.items():
+            line_up = _line_up(ids[prompt], ids[others[alike[0].name].prompt])
+            fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
+            for group in chunks(alike, fitting):
+                blocks = _patched(model, group, [others[trial.name] for trial in group], line_up)
+                yield {trial.name: block.assign(question=question) for trial, block in zip(group, blocks)}
+
+    return parts
 
 
 @dataclass(frozen=True)

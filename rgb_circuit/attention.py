@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .batches import batches
 from .capture import attention_gaps, capture, check_attention, check_finite, pattern
 from .execute import execute
 from .llava import Llava
-from .prompts import encode, prompt_ids, tile_positions
+from .prompts import check_trials, encode, prompt_ids, tile_positions
 from .trial import Trial
 
 
@@ -29,12 +30,16 @@ def attention_from_end(
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward.
     """
-    for shown, end in batches(model, list(trials), conditions, "attention", progress):
-        found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end)
-        check_finite(model, found["finite"])
-        check_attention(model, found["gaps"])
-        for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
-            yield trial, condition, probabilities
+    trials = list(trials)
+    check_trials(model, trials, conditions)
+    with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
+        for shown, end in batches(model, trials, conditions):
+            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end)
+            check_finite(model, found["finite"])
+            check_attention(model, found["gaps"])
+            for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
+                yield trial, condition, probabilities
+            bar.update(len(shown) // len(conditions))
 
 
 def _patterns(wrapped, heads, inputs, end):

@@ -18,6 +18,7 @@ Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits";
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,9 @@ from .batches import batches
 from .capture import check_finite
 from .errors import InputError
 from .execute import execute
+from .keeping import by_trial
 from .llava import Llava
-from .prompts import answer_table, answer_tokens, encode
+from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
 
 
@@ -50,14 +52,27 @@ def direct_effects(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward;
             or a model whose logits are no such sum.
     """
-    trials = list(trials)
-    components, blocks = _components(model), {}
-    for shown, _ in batches(model, trials, conditions, "direct effects", progress):
-        for (trial, condition), shares in zip(shown, _shares(model, shown)):
-            blocks[trial.name, condition] = _block(components, trial, condition, shares)
-    frame = pd.concat([blocks[trial.name, condition] for trial in trials for condition in conditions], ignore_index=True)
+    trials, conditions = list(trials), list(conditions)
+
+    def prepare():
+        check_trials(model, trials, conditions)
+        return partial(_decomposed, model, conditions)
+
+    arguments = {"conditions": conditions}
+    parts = by_trial("direct_effects", arguments, trials, prepare, progress=progress, what="direct effects")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "condition", "component", "role", "answer"]
     return frame.astype({**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"})
+
+
+def _decomposed(model, conditions, trials):
+    """Trial name → its part of the frame, for some trials at a time."""
+    components = _components(model)
+    for shown, _ in batches(model, trials, conditions):
+        blocks = {}
+        for (trial, condition), shares in zip(shown, _shares(model, shown)):
+            blocks.setdefault(trial.name, []).append(_block(components, trial, condition, shares))
+        yield {name: pd.concat(both) for name, both in blocks.items()}
 
 
 def _shares(model, shown):

@@ -3,6 +3,7 @@
 import psutil
 import torch
 
+from .keeping import agreed
 from .llava import Llava
 
 # Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A server's free memory is not known
@@ -19,7 +20,8 @@ def pictures_at_once(model: Llava, length: int, start: int) -> int:
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
     needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    return _fit(model, needed, most=_most_tokens(model) // length, share=2)
+    fitting = _fit(model, needed, most=_most_tokens(model) // length, share=2)
+    return agreed(f"pictures, {length} positions from {start}", fitting)
 
 
 def rows_at_once(model: Llava, length: int, start: int) -> int:
@@ -32,7 +34,8 @@ def rows_at_once(model: Llava, length: int, start: int) -> int:
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     # Captured pictures may fill half of what is free now, and patched runs half of the rest.
-    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
+    fitting = _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
+    return agreed(f"rows, {length} positions from {start}", fitting)
 
 
 def _most_tokens(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from .capture import attention_gaps, capture, check_attention, check_finite, rec
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
+from .keeping import by_trial
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
@@ -117,32 +119,41 @@ class _Study:
 def _patch(model, trials, variants, target, batch_size, progress):
     """The frame of `patch_edits`, with variants numbered in the order given."""
     trials = list(trials)
-    study = _study(model, trials, variants, target)
+    check_edits(model, variants)
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
+    edits = [list(group) for group in variants.values()]
 
-    blocks = {}
-    passes = 2 if ("mean", "z") in study.kinds else 1
-    with tqdm(total=passes * len(trials), desc="patching", unit="trial", delay=2, disable=not progress) as bar:
-        means = _means(model, study, trials, bar) if passes == 2 else None
-        for alike in by_length(trials, study.ids):
-            start = study.start(alike)
-            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
-            for group in chunks(alike, fitting // len(study.conditions)):
-                blocks.update(_patch_group(model, study, group, start, means, batch_size))
-                bar.update(len(group))
-    frame = pd.concat([blocks[trial.name] for trial in trials], ignore_index=True)
+    def prepare():
+        study = _study(model, trials, variants, targets)
+        means = _means(model, study, trials, progress) if ("mean", "z") in study.kinds else None
+        return partial(_patched, model, study, trials, means, batch_size)
+
+    arguments = {"edits": edits, "targets": targets}
+    averaged = any(edit.source == "mean" for group in edits for edit in group)
+    parts = by_trial("patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
     return frame.astype(dict.fromkeys(labels, "category"))
 
 
-def _study(model, trials, variants, target):
-    """Check everything that was asked for, before any forward."""
-    check_edits(model, variants)
+def _patched(model, study, every_trial, means, batch_size, trials):
+    """Trial name → its part of the frame, for as many trials at a time as fit."""
+    # Means were taken from the first position on that any trial needs.
+    starts = {len(study.ids[alike[0].prompt]): study.start(alike) for alike in by_length(every_trial, study.ids)}
+    for alike in by_length(trials, study.ids):
+        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].prompt])]
+        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+        for group in chunks(alike, fitting // len(study.conditions)):
+            yield _patch_group(model, study, group, start, means, batch_size)
+
+
+def _study(model, trials, variants, targets):
+    """Check what depends on the trials, before any forward."""
     edits = [list(group) for group in variants.values()]
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
-    if not targets:
-        raise InputError("target is empty; name at least one condition to patch")
     kinds = list(dict.fromkeys((edit.source, edit.component) for group in edits for edit in group))
     pictures = [source for source, _ in kinds if source not in ARTIFICIAL]
     conditions = list(dict.fromkeys([*pictures, *targets]))
@@ -184,17 +195,18 @@ def _check_overlap(name, edits, trials, spots):
                 )
 
 
-def _means(model, study, trials, bar):
+def _means(model, study, trials, progress):
     """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
     total = [0.0] * model.n_layers
-    for alike in by_length(trials, study.ids):
-        start = study.start(alike)
-        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
-        for group in chunks(alike, fitting // len(study.targets)):
-            inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-            sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
-            total = [whole + part for whole, part in zip(total, sums)]
-            bar.update(len(group))
+    with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar:
+        for alike in by_length(trials, study.ids):
+            start = study.start(alike)
+            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+            for group in chunks(alike, fitting // len(study.targets)):
+                inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
+                sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
+                total = [whole + part for whole, part in zip(total, sums)]
+                bar.update(len(group))
     return [layer / len(trials) for layer in total]
 
 
@@ -211,7 +223,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
     ids = answer_table(tokens)
     done = execute(
         model,
-        _patched,
+        _patched_logits,
         (model.n_heads, model.d_head),
         inputs,
         start,
@@ -234,7 +246,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
     }
 
 
-def _patched(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size):
+def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size):
     """Program: capture the pictures, then every variant of every target run.
 
     Args:

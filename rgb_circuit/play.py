@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -10,8 +11,9 @@ import torch
 from .batches import batches
 from .capture import capture, check_finite
 from .execute import execute
+from .keeping import by_trial
 from .llava import Llava
-from .prompts import answer_table, answer_tokens, encode
+from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
 
 
@@ -37,15 +39,28 @@ def play(
         conditions = [
             condition for condition in (trials[0].images if trials else ()) if all(condition in trial.images for trial in trials)
         ]
-    records = {}
-    for shown, _ in batches(model, trials, conditions, "playing", progress):
+
+    def prepare():
+        check_trials(model, trials, conditions)
+        return partial(_played, model, conditions)
+
+    parts = by_trial("play", {"conditions": conditions}, trials, prepare, progress=progress, what="playing")
+    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
+    return frame.astype({"trial": "category", "condition": "category"})
+
+
+def _played(model, conditions, trials):
+    """Trial name → its part of the frame, for some trials at a time."""
+    for shown, _ in batches(model, trials, conditions):
         tokens = [answer_tokens(model, trial) for trial, _ in shown]
         end = execute(model, _at_end, (model.n_heads, model.d_head), encode(model, shown), answer_table(tokens))
         check_finite(model, end["finite"])
+        records = {}
         for (trial, condition), ids, likeliest, logits in zip(shown, tokens, end["likeliest"].tolist(), end["logits"].tolist()):
-            records[trial.name, condition] = _record(model, trial, condition, ids, likeliest, logits)
-    frame = pd.DataFrame([records[trial.name, condition] for trial in trials for condition in conditions])
-    return frame.astype({"trial": "category", "condition": "category", "correct": "boolean"})
+            records.setdefault(trial.name, []).append(_record(model, trial, condition, ids, likeliest, logits))
+        # Named types, since a trial without expectations has nothing to tell them from.
+        types = {"expected": "str", "answer": "str", "correct": "boolean"}
+        yield {name: pd.DataFrame(rows).astype(types) for name, rows in records.items()}
 
 
 def _at_end(wrapped, heads, inputs, answers):

@@ -1,12 +1,20 @@
 """Reading what a run left in its folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from .errors import InputError
+from .llava import Llava
+from .rgb_game import published_trial, sample_trials
+from .trial import Trial
+from .trials_file import read_trials
+
+
+class ModelNeeded(Exception):
+    """Something was asked of a model that is only recorded."""
 
 
 def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -31,7 +39,7 @@ def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.Data
 
 
 def read_manifest(folder: str | Path) -> dict:
-    """The manifest of a run's folder, as `rgb_circuit.results.write_manifest` wrote it.
+    """The manifest of a run's folder, as `rgb_circuit.results.manifest` makes it.
 
     Raises:
         InputError: no such folder or file, or a file that is no manifest.
@@ -40,10 +48,51 @@ def read_manifest(folder: str | Path) -> dict:
     try:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}); run rgb-circuit run again with this --out") from error
+        raise InputError(f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again") from error
     if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
         raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
     return manifest
+
+
+def recorded_trials(manifest: Mapping) -> list[Trial]:
+    """The trials of a run, drawn or read again from what its manifest says.
+
+    Raises:
+        InputError: a trials file that is gone or cannot be used, or a manifest of something else than ``rgb-circuit run``.
+    """
+    if missing := {"options", "trials", "words", "grid", "tile_px"} - set(manifest):
+        raise InputError(
+            f"the manifest says nothing about {', '.join(sorted(missing))}; give the folder of a run of rgb-circuit run, of this version"
+        )
+    options = manifest["options"]
+    if "trials_file" in options:
+        return read_trials(options["trials_file"])
+    if options["trials"] == "published":
+        return [published_trial()]
+    place = dict(grid=manifest["grid"][0], tile_px=manifest["tile_px"])
+    return sample_trials(manifest["words"], int(options["trials"]), options["seed"], **place, fixed={})
+
+
+def recorded_model(manifest: Mapping) -> Llava:
+    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more meets `ModelNeeded`."""
+    return Llava(
+        name=manifest["model"],
+        revision=manifest["revision"],
+        nnsight=_Absent(),
+        processor=_Absent(),
+        n_layers=manifest["layers"],
+        n_heads=manifest["heads"],
+        n_kv_heads=manifest["kv_heads"],
+        d_head=manifest["d_head"],
+        grid=tuple(manifest["grid"]),
+        tile_px=manifest["tile_px"],
+        answer_form=manifest["answer_form"],
+    )
+
+
+class _Absent:
+    def __getattr__(self, name):
+        raise ModelNeeded(name)
 
 
 def _existing(folder, name):

@@ -22,15 +22,14 @@ def test_run_leaves_frames_figures_and_a_manifest(tmp_path, capsys):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_run_leaves_nothing_of_the_run_before(tmp_path, capsys):
-    main(["run", "--model", "planted", "--trials", "16", "--out", str(tmp_path)])
-    assert (tmp_path / "roles.parquet").exists() and (tmp_path / "riddle.png").exists()
+def test_a_folder_holds_one_run(tmp_path, capsys):
     main(["run", "--trials", "2", "--out", str(tmp_path)])
     assert "No role table: too few trials" in capsys.readouterr().out
-    assert not (tmp_path / "roles.parquet").exists() and not (tmp_path / "riddle.png").exists()
-    before = sorted(tmp_path.iterdir())
-    assert main(["run", "--trials", "2", "--positions", "9999", "--out", str(tmp_path)]) == 2
-    assert sorted(tmp_path.iterdir()) == before
+    assert not (tmp_path / "roles.parquet").exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    for other in (["--trials", "3"], ["--positions", "9999"]):
+        assert main(["run", "--trials", "2", *other, "--out", str(tmp_path)]) == 2
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
 def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
@@ -53,7 +52,7 @@ def test_the_same_command_gives_the_same_frames(tmp_path):
 
 def test_all_positions_and_chosen_positions(tmp_path):
     for positions in ("all", "5,-1"):
-        assert main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path)]) == 0
+        assert main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path / positions)]) == 0
 
 
 def test_play_counts_right_answers(capsys):

@@ -71,7 +71,10 @@ def edits(model):
         "one": [rgb.Edit(0, 0)],
         "frozen": [rgb.Edit(0, 1), rgb.Edit(last, 0, source="erased")],
         "ablated": [rgb.Edit(1, 1, source="zero"), rgb.Edit(last, 1, source="mean")],
-        "everywhere": [rgb.Edit(0, 2, positions="image", component="value"), rgb.Edit(1, 0, positions=[-2, -1], component="pattern")],
+        "everywhere": [
+            rgb.Edit(0, 2, positions="image", component="value"),
+            rgb.Edit(1, 0, positions=[-2, -1], component="pattern"),
+        ],
     }
 
 
@@ -101,7 +104,9 @@ CALLS = {
     "composition.mediation": lambda model, trials: composition.mediation(model, trials, heads(model)[:3], heads(model)[-2:]),
     "circuit.circuit": lambda model, trials: circuit.circuit(model, trials, heads(model)),
     "circuit.ranked": circuit.ranked,
-    "circuit.curve": lambda model, trials: circuit.curve(model, trials, heads(model) + [h for h in model.heads() if h not in heads(model)]),
+    "circuit.curve": lambda model, trials: circuit.curve(
+        model, trials, heads(model) + [h for h in model.heads() if h not in heads(model)]
+    ),
     "task_reading.patch_questions": task_reading.patch_questions,
     "task_reading.evidence": task_reading.evidence,
     "task_reading.reading": task_reading.reading,
@@ -109,7 +114,17 @@ CALLS = {
 
 
 def test_no_public_function_is_forgotten():
-    modules = [rgb, attention_statistics, background_writer, circuit, color_extractor, composition, poi_localization, riddle, roles]
+    modules = [
+        rgb,
+        attention_statistics,
+        background_writer,
+        circuit,
+        color_extractor,
+        composition,
+        poi_localization,
+        riddle,
+        roles,
+    ]
     for module in [*modules, task_reading]:
         short = module.__name__.removeprefix("analyses.") + "." if module is not rgb else ""
         names = module.__all__ if module is rgb else [name for name in vars(module) if not name.startswith("_")]
@@ -125,7 +140,12 @@ def test_no_public_function_is_forgotten():
 @pytest.mark.parametrize("pair", MODELS, indirect=True)
 def test_a_server_gives_the_same_frame(pair, call):
     here, there = pair
-    if here.name not in MODELS and call in ("task_reading.patch_questions", "task_reading.evidence", "circuit.circuit", "circuit.curve"):
+    if here.name not in MODELS and call in (
+        "task_reading.patch_questions",
+        "task_reading.evidence",
+        "circuit.circuit",
+        "circuit.curve",
+    ):
         pytest.skip("random weights know no second question, and leave next to no logit difference to restore a fraction of")
     trials = rgb.rgb_trials(here, 10)
     try:
@@ -188,8 +208,14 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch)
 
 PROGRAMS = [
     function
-    for name in ("rgb_circuit.attention", "rgb_circuit.direct_effects", "rgb_circuit.llava", "rgb_circuit.patching",
-                 "rgb_circuit.play", "analyses.task_reading")
+    for name in (
+        "rgb_circuit.attention",
+        "rgb_circuit.direct_effects",
+        "rgb_circuit.llava",
+        "rgb_circuit.patching",
+        "rgb_circuit.play",
+        "analyses.task_reading",
+    )
     for function in vars(import_module(name)).values()
     if inspect.isfunction(function) and (function.__doc__ or "").startswith("Program:")
 ]
@@ -207,7 +233,7 @@ def test_a_program_travels_as_source_that_any_python_can_read(program, ndif_serv
 
 def test_every_execution_is_of_a_known_program():
     assert {program.__name__ for program in PROGRAMS} == {
-        "_across", "_at_end", "_patched", "_patterns", "_probed", "_split", "_summed_patterns", "_summed_z",
+        "_across", "_at_end", "_patched_logits", "_patterns", "_probed", "_split", "_summed_patterns", "_summed_z",
     }  # fmt: skip
 
 
@@ -240,7 +266,9 @@ def test_a_model_that_is_not_served(ndif_server, monkeypatch, random_folder):
 
 def test_a_server_that_is_not_there(monkeypatch):
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
-    with pytest.raises(rgb.ServerError, match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check NDIF_HOST"):
+    with pytest.raises(
+        rgb.ServerError, match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check NDIF_HOST"
+    ):
         rgb.load("toy", remote="http://127.0.0.1:9")
     with pytest.raises(rgb.InputError, match="give a URL"):
         rgb.load("toy", remote="ndif.us")

@@ -1,0 +1,243 @@
+"""What a run leaves in its folder, and how it gets there.
+
+1. *Measure*: play the game, patch every head, run the sweeps that the hypotheses need. Each trial by itself, so this can be
+   shared out in shards; what is done is kept in ``parts/`` (`rgb_circuit.keeping`).
+2. *Finish*, from what was measured on all trials: tests, roles, frames, figures, report. What needs all trials first, such as freezing
+   the color extractors that were found, is measured here, and kept too.
+
+A run does both, and is finished again from its parts alone, without a forward.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pandas as pd
+
+from rgb_circuit.errors import CannotWrite, InputError
+from rgb_circuit.keeping import check_same, clean, differences, keeping, take_over, unfinished
+from rgb_circuit.llava import Llava, load
+from rgb_circuit.locking import locked, shards_of
+from rgb_circuit.panels import panels, panels_for, strongest
+from rgb_circuit.patching import patch_heads
+from rgb_circuit.play import play
+from rgb_circuit.plots import panel_heatmaps
+from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
+from rgb_circuit.results import described, manifest, open_folder, write_figure, write_frame
+from rgb_circuit.saved_run import ModelNeeded, read_manifest, recorded_model, recorded_trials
+from rgb_circuit.trial import Trial
+
+from . import report as _report
+from . import riddle, roles
+from .evidence import CONTROL
+
+
+def run(
+    folder: Path, model: Llava, trials: Sequence[Trial], options: Mapping[str, object], shard: tuple[int, int] | None = None
+) -> None:
+    """Measure and finish, or measure one shard of the trials.
+
+    Args:
+        folder: held by the caller (`rgb_circuit.locking.locked`).
+        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, device, dtype``.
+        shard: (i, n): every n-th trial from the i-th on.
+
+    Raises:
+        InputError: before anything is written, trials or positions that cannot be used, or a folder that holds another run; after it,
+            a disk that is full. What was finished is kept.
+    """
+    positions = parse_positions(options["positions"])
+    targets = ["clean", *(target for target, _ in panels_for(trials).values())]
+    check_trials(model, trials, targets)
+    ids = prompt_ids(model, trials)
+    for trial in trials:
+        locate(model, trial, positions, ids[trial.prompt])
+    if shard is not None and shard[1] > len(trials):
+        raise InputError(f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer")
+
+    with keeping(folder, manifest(model, trials, options)):
+        if shard is None:
+            clean(folder)
+            _finish(folder, model, trials, options)
+        else:
+            which, of = shard
+            own = trials[which - 1 :: of]
+            _measure(model, own, options)
+            print(f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in {folder}/parts/")
+            print(f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)")
+
+
+def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
+    """Finish a run from its parts; parts that are missing are computed, with the model that the manifest names.
+
+    Args:
+        folders: of the same run, one or more: shards may have written to folders of their own.
+        out: where all parts come together; by default the first folder.
+
+    Raises:
+        InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
+    """
+    recorded = read_manifest(folders[0])
+    for other in folders[1:]:
+        check_same(other, read_manifest(other), recorded)
+    trials, options = recorded_trials(recorded), recorded["options"]
+    if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
+        raise InputError(
+            f"the trials of {folders[0]} are no longer what they were, first in {changed[0]}; put the pictures back as they were"
+        )
+
+    folder = open_folder(out or folders[0])
+    with locked(folder):
+        with keeping(folder, recorded):
+            clean(folder)
+            for other in folders:
+                take_over(Path(other), folder)
+            missing = unfinished(folder, trials)
+            try:
+                # What is printed on the way is kept back, for it may end where the model is needed.
+                with redirect_stdout(io.StringIO()) as printed:
+                    _finish(folder, recorded_model(recorded), trials, options)
+            except ModelNeeded:
+                printed = None
+        if printed is not None:
+            print(printed.getvalue(), end="")
+            return
+
+        _print_missing(recorded["model"], trials, missing, shards_of(folders))
+        model = load(recorded["model"], device_map=options["device"], dtype=options["dtype"], revision=recorded["revision"])
+        with keeping(folder, manifest(model, trials, options)):
+            _finish(folder, model, trials, options)
+
+
+def parse_positions(text: str) -> str | list[int]:
+    """``positions`` of `patch_heads` from a command line."""
+    if text in POSITIONS:
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--positions is {text!r}; use {', '.join(POSITIONS)}, or token positions like 5,-1") from None
+
+
+def print_played(model: Llava, played: pd.DataFrame, trials_file: str | None) -> None:
+    """Print how often the model answered right, from the frame of `play`."""
+    task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
+    print(f"{model.name} {task} (right answers of trials, by picture):")
+    width = max(10, *map(len, played["condition"].cat.categories))
+    for condition, rows in played.groupby("condition", observed=True, sort=False):
+        if rows["correct"].count():
+            print(f"  {condition:<{width}} {rows['correct'].sum()} of {rows['correct'].count()}")
+        else:
+            answers = rows["answer"].value_counts().head(3)
+            print(f"  {condition:<{width}} not scored; most often {', '.join(f'{word!r} ({n})' for word, n in answers.items())}")
+    wrong = played[~played["correct"].fillna(True).astype(bool)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        print(f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered {first['answer']!r}")
+
+
+def _measure(model, trials, options):
+    """Everything that each trial gives by itself."""
+    play(model, trials)
+    _patched(model, trials, options)
+    try:
+        roles.measure(model, trials)
+    except CannotWrite:
+        raise
+    except InputError:
+        # Trials that no role can be told from; the finished run says so.
+        pass
+
+
+def _patched(model, trials, options):
+    targets = list(dict.fromkeys(target for target, _ in panels_for(trials).values()))
+    return patch_heads(model, trials, target=targets, positions=parse_positions(options["positions"]))
+
+
+def _finish(folder, model, trials, options):
+    """Measure what is not measured yet, and write frames, figures and the report."""
+    trials_file, which = options.get("trials_file"), panels_for(trials)
+    played = play(model, trials)
+    print_played(model, played, trials_file)
+    written = [write_frame(played, folder, "play")]
+
+    frame = _patched(model, trials, options)
+    written.append(write_frame(frame, folder, "patch_heads"))
+    written.append(write_figure(panel_heatmaps(frame, model.name, which), folder, "panels"))
+    where = f"at positions '{options['positions']}', mean of {len(trials)} trials"
+    print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
+    print(strongest(panels(frame, which)).round(2).to_string())
+
+    try:
+        if trials_file is not None:
+            _check_predictions(roles.HYPOTHESES, trials)
+        evidence = roles.evidence(model, trials)
+    except CannotWrite:
+        raise
+    except InputError as error:
+        print(f"\nNo role table: {error}")
+    else:
+        table = roles.table(evidence)
+        written.append(write_frame(evidence, folder, "evidence"))
+        written.append(write_frame(table, folder, "roles"))
+        _print_roles(table, evidence["n"].iloc[0])
+        verdicts = riddle.table(evidence)
+        if len(verdicts):
+            written.append(write_figure(riddle.figure(verdicts, model.name).figure, folder, "riddle"))
+    written.append(_report.write(folder))
+    print(f"\nWrote {', '.join(path.name for path in written)} to {folder}/")
+
+
+def _check_predictions(hypotheses, trials):
+    """Raise InputError that says which predictions cannot be tested on trials that all have the same conditions and roles."""
+    first = trials[0]
+    # Dictionaries for sets that keep their order.
+    untestable, pictures, answers = {}, {}, {}
+    for predictions, _ in hypotheses.values():
+        for prediction in predictions:
+            for claim in prediction.claims:
+                shown = (claim.sweep.source, claim.sweep.target)
+                unshown = dict.fromkeys(name for name in shown if name not in first.images)
+                words = ("odd", claim.role, CONTROL[claim.sweep.target])
+                unnamed = dict.fromkeys(name for name in words if name not in first.answers)
+                if unshown or unnamed:
+                    untestable[prediction.name] = None
+                    pictures |= unshown
+                    answers |= unnamed
+    if untestable:
+        needs = [f"{kind} {', '.join(names)}" for kind, names in (("the pictures", pictures), ("the answers", answers)) if names]
+        raise InputError(
+            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needs)}, which these trials lack"
+        )
+
+
+def _print_roles(table, n):
+    """The heads with a role, or the closest to one."""
+    found = table[table["role"] != "none"]
+    predictions = [name for name in table if name[:1] == "P"]
+    if len(found):
+        print(
+            f"\nRoles from effects at [end], each prediction tested on {n} trials that did not find it (all heads in roles.parquet):"
+        )
+    else:
+        print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
+        found = table.loc[table["score"].abs().nlargest(5).index]
+    shown = found.sort_values("score", key=abs, ascending=False)
+    marks = shown[predictions].map(lambda holds: "yes" if holds else "-")
+    label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
+    print(pd.concat([label.rename("head"), shown[["role", "score"]].round(2), marks], axis=1).to_string(index=False))
+
+
+def _print_missing(name, trials, missing, shards):
+    """Say what of a run is not there, by shard where all shards were cut alike."""
+    if not missing:
+        print(f"Every trial is measured; what needs all of them is not, or cannot be read. Loading {name} for that.")
+        return
+    said = f"{len(missing)} of {len(trials)} trials are not measured"
+    if len(shards) == 1:
+        (of,) = shards
+        said += f", of shard {', '.join(f'{which}/{of}' for which in sorted({index % of + 1 for index in missing}))}"
+    else:
+        said += f" ({', '.join(repr(trials[index].name) for index in missing[:3])}{', …' * (len(missing) > 3)})"
+    print(f"{said}. Loading {name} for them.")

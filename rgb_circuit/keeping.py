@@ -1,0 +1,289 @@
+"""Runs that survive: what a call computes is kept trial by trial, and a killed run goes on where it stopped.
+
+Inside `keeping`:
+
+1. A call is named by its function and the arguments that shape its result; a trial by its content, pictures included.
+2. The part of a call's frame that belongs to one trial is computed from that trial alone, and written to
+   ``parts/CALL/TRIAL.parquet``, whole or not at all.
+3. A part that is there is read instead. One that cannot be read is computed again, with a warning.
+4. How much goes into one forward follows from the memory that is free, and decides how numbers are rounded. It is written
+   down when first used (``sizes.json``; delete it where there is less memory now), and used again.
+
+So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one that was not. Outside `keeping` the
+same calls take many trials at once, write nothing, and give the same frames up to rounding.
+"""
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cache
+from numbers import Integral
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from .errors import InputError
+from .locking import moment
+from .results import described, open_folder, write_bytes
+from .saved_run import read_manifest
+from .trial import Trial
+
+PARTS, SIZES = "parts", "sizes.json"
+
+# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are compared), what was asked
+# for where the manifest has what it led to, and packages that shape no part.
+NOT_COMPARED = (
+    "options.trials_file", "options.device", "options.dtype",
+    "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Here:
+    """What `keeping` was entered with; ``parts`` is False while a part is computed, whose inner calls are no parts themselves."""
+
+    folder: Path
+    parts: bool = True
+    names: dict[int, tuple[Trial, str]] = field(default_factory=dict)
+
+
+_here: ContextVar[_Here | None] = ContextVar("keeping", default=None)
+
+
+@contextmanager
+def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None]:
+    """Keep what is computed inside, and compute nothing that ``folder`` has already.
+
+    Kept are `play`, `patch_heads`, `patch_edits`, `direct_effects`, what is built on them, and the analyses that say so. Hold the
+    folder (`rgb_circuit.locking.locked`) where other processes may use it too.
+
+    Args:
+        manifest: what shapes the numbers, as `rgb_circuit.results.manifest` has it; written to a new folder.
+
+    Raises:
+        InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or CannotWrite.
+    """
+    folder = open_folder(folder)
+    with moment(folder):
+        if (folder / "manifest.json").exists() or (folder / PARTS).exists():
+            check_same(folder, _manifest(folder), manifest)
+        else:
+            write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    token = _here.set(_Here(folder))
+    try:
+        yield
+    finally:
+        _here.reset(token)
+
+
+def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
+    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one ``here``."""
+    found = differences(there, here)
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        raise InputError(
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, choose another folder "
+            f"with --out, or delete {folder}"
+        )
+
+
+def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
+    there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
+    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
+    there, here = _flat(there), _flat(here)
+    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
+    found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
+    if list(trials[0]) != list(trials[1]):
+        return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
+    for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
+        one, other = _flat(one), _flat(other)
+        found += [f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)]
+    return found
+
+
+def by_trial(
+    function: str,
+    arguments: Mapping[str, object],
+    trials: Sequence[Trial],
+    prepare: Callable[[], Callable[[Sequence[Trial]], Iterable[Mapping[str, pd.DataFrame]]]],
+    *,
+    together: bool = False,
+    progress: bool,
+    what: str,
+) -> dict[str, pd.DataFrame]:
+    """Trial name → its part of a frame.
+
+    Args:
+        function: what is computed, a name for files.
+        arguments: all that shapes a trial's part, besides the trial.
+        prepare: called once, and only if a part is missing: checks what was asked for, all trials included, and returns what computes
+            parts, from some trials, a few at a time.
+        together: a trial's part depends on all of ``trials``, not on its own alone.
+        progress: show a bar when it takes longer than two seconds.
+        what: what the bar says is being done.
+    """
+    here, compute, parts = _here.get(), cache(prepare), {}
+    with tqdm(total=len(trials), desc=what, unit="trial", delay=2, disable=not progress) as bar:
+        # No trials, or two of one name, are for `prepare` to refuse.
+        if here is None or not here.parts or len({trial.name for trial in trials}) < max(1, len(trials)):
+            for some in compute()(trials):
+                parts.update(some)
+                bar.update(len(some))
+            return parts
+        if together:
+            arguments = {**arguments, "among": [trial_name(trial) for trial in trials]}
+        call = call_name(function, arguments)
+        for trial in trials:
+
+            def alone(trial=trial):
+                (part,) = (part for some in compute()([trial]) for part in some.values())
+                return part
+
+            parts[trial.name] = kept(call, trial_name(trial), alone)
+            bar.update()
+    return parts
+
+
+def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The part ``unit`` of a call, named by `call_name`: read where it was kept, else computed and, inside `keeping`, kept."""
+    here = _here.get()
+    if here is None or not here.parts:
+        return compute()
+    path = here.folder / PARTS / call / f"{unit}.parquet"
+    part = _read(path)
+    if part is None:
+        token = _here.set(replace(here, parts=False))
+        try:
+            data = _packed(compute())
+        finally:
+            _here.reset(token)
+        write_bytes(open_folder(path.parent) / path.name, data)
+        # What a later run reads, to the last type of a column.
+        part = _unpacked(data)
+    return part
+
+
+def agreed(name: str, number: int) -> int:
+    """``number``, or inside `keeping` the number that was first used under this name."""
+    here = _here.get()
+    if here is None:
+        return number
+    path = here.folder / SIZES
+    if (sizes := _sizes(path)).get(name) is None:
+        # Shards on one folder must not each write their own.
+        with moment(here.folder):
+            sizes = {name: number, **_sizes(path)}
+            write_bytes(path, json.dumps(sizes, indent=2).encode())
+    return sizes[name]
+
+
+def call_name(function: str, arguments: Mapping[str, object]) -> str:
+    """A call's name among files: its function, and a hash of the arguments that shape its result."""
+    return f"{function}-{_hash(arguments)}"
+
+
+def trial_name(trial: Trial) -> str:
+    """Inside `keeping`, a trial's name among files: a hash of all that it holds."""
+    names = _here.get().names
+    # Pictures are hashed once, though a run asks many times; the trial is held so that its id stays its own.
+    if id(trial) not in names:
+        names[id(trial)] = trial, _hash(described(trial))
+    return names[id(trial)][1]
+
+
+def unfinished(folder: Path, trials: Sequence[Trial]) -> list[int]:
+    """Which trials, from 0, lack their part of a call that others have it of; all where there is none at all."""
+    calls = list((folder / PARTS).glob("*-*"))
+    return [
+        index
+        for index, trial in enumerate(trials)
+        if not calls or not all((call / f"{trial_name(trial)}.parquet").exists() for call in calls)
+    ]
+
+
+def take_over(folder: Path, into: Path) -> None:
+    """Copy the parts of ``folder`` that ``into`` lacks, and the sizes that they were made with."""
+    for path in [*folder.glob(SIZES), *sorted(folder.glob(f"{PARTS}/*/[!.]*.parquet"))]:
+        place = into / path.relative_to(folder)
+        if not place.exists():
+            write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes left half written; for one who holds the whole folder."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _manifest(folder):
+    try:
+        return read_manifest(folder)
+    except InputError as error:
+        raise InputError(
+            f"{folder / 'manifest.json'} is gone or broken, so nobody can say whose parts lie beside it; "
+            f"choose another folder with --out, or delete {folder}"
+        ) from error
+
+
+def _packed(frame):
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    packed = io.BytesIO()
+    pq.write_table(table, packed, write_page_checksum=True)
+    return packed.getvalue()
+
+
+def _unpacked(data):
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False).to_pandas(use_threads=False)
+
+
+def _read(path):
+    """The part, None where it is not there or not whole."""
+    try:
+        return _unpacked(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        warnings.warn(f"{path} cannot be read ({reason}), so it is computed again", stacklevel=4)
+        return None
+
+
+def _sizes(path):
+    try:
+        sizes = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return sizes if isinstance(sizes, dict) else {}
+
+
+def _hash(value):
+    text = json.dumps(value, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value):
+    if isinstance(value, Integral):
+        return int(value)
+    # What is none of these is refused when the call is checked.
+    return vars(value) if is_dataclass(value) else repr(value)
+
+
+def _flat(value, name=""):
+    """Dotted name → value, for whatever JSON holds."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: leaf for part, inside in value.items() for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()}
+
+
+def _short(value):
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

@@ -1,0 +1,404 @@
+"""A run that was killed goes on where it stopped, gives the same frames, and says what it cannot do."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from transformers import LlavaForConditionalGeneration
+
+import rgb_circuit as rgb
+from analyses import riddle, roles, study
+from analyses.attention_statistics import attention_statistics
+from analyses.command import main
+from analyses.task_reading import patch_questions
+from rgb_circuit import memory
+from rgb_circuit.keeping import keeping
+from rgb_circuit.locking import locked
+from rgb_circuit.models.planted import planted
+from rgb_circuit.models.small import save
+from rgb_circuit.results import manifest
+
+FRAMES = ("play", "patch_heads", "evidence", "roles")
+
+
+@pytest.fixture(scope="module")
+def trials(grouped):
+    return rgb.rgb_trials(grouped, 3)
+
+
+@pytest.fixture(scope="module")
+def planted_folder(tmp_path_factory):
+    """A small model with a circuit, so that heads are found and frozen."""
+    return str(save(*planted(grid=4, decoys=())[:2], tmp_path_factory.mktemp("planted")))
+
+
+@pytest.fixture
+def small_figures(monkeypatch):
+    """Figures take as long as the rest of a run, and are written like any other file."""
+    monkeypatch.setattr(study, "panel_heatmaps", lambda *given: plt.figure(figsize=(1, 1)))
+    monkeypatch.setattr(riddle, "figure", lambda *given: plt.figure(figsize=(1, 1)).add_subplot())
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """A list that grows with every forward."""
+    counted, forward = [], LlavaForConditionalGeneration.forward
+
+    def counting(*arguments, **options):
+        counted.append(1)
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", counting)
+    return counted
+
+
+def parts(folder):
+    """Every part and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(folder).glob("parts/*/[!.]*.parquet")}
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("[!.]*.parquet")}
+
+
+def refused(capsys):
+    """The one sentence that a command ended with."""
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rgb-circuit: "))
+    return line
+
+
+CALLS = {
+    "play": lambda model, trials: rgb.play(model, trials, progress=False),
+    "every head": lambda model, trials: rgb.patch_heads(model, trials, component="pattern", progress=False),
+    "at the tile": lambda model, trials: rgb.patch_heads(model, trials, positions="tile", heads=[(0, 1), (1, 2)], progress=False),
+    "mean over trials": lambda model, trials: rgb.patch_heads(model, trials, source="mean", progress=False),
+    "mean at the tile": lambda model, trials: rgb.patch_heads(
+        model, trials, source="mean", positions="tile", heads=[(0, 1), (1, 2)], progress=False
+    ),
+    "joint": lambda model, trials: rgb.patch_edits(
+        model, trials, {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}, target="erased", progress=False
+    ),
+    "direct": lambda model, trials: rgb.direct_effects(model, trials, ("clean", "erased"), progress=False),
+    "attention": lambda model, trials: attention_statistics(model, trials, ("clean", "moved"), progress=False),
+    "questions": lambda model, trials: patch_questions(model, trials, progress=False),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_kept_frame_is_the_frame_and_is_not_computed_twice(call, grouped, trials, tmp_path, forwards):
+    plain = CALLS[call](grouped, trials)
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        kept = CALLS[call](grouped, trials)
+        assert len(parts(tmp_path)) == len(trials)
+        del forwards[:]
+        again = CALLS[call](grouped, trials)
+    assert not forwards
+    pd.testing.assert_frame_equal(kept, plain, check_exact=False, rtol=0, atol=1e-5, check_categorical=True)
+    assert list(kept.dtypes) == list(plain.dtypes)
+    pd.testing.assert_frame_equal(again, kept, check_exact=True)
+
+
+def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, trials, tmp_path):
+    first = trials[0]
+    swapped = {**first.images, "clean": first.images["swapped"]}
+    other = rgb.Trial(first.name, first.prompt, swapped, first.answers, first.tile, first.grid, first.expected)
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        one, two = (rgb.play(grouped, [trial], ["clean"])["logit_odd"].item() for trial in (first, other))
+        several = [rgb.patch_heads(grouped, trials[:n], source="mean", progress=False)["effect"].to_numpy() for n in (2, 3)]
+        with pytest.raises(rgb.InputError, match="two trials are named"):
+            rgb.play(grouped, [first, first], ["clean"])
+    assert one != two
+    assert (several[0] != several[1][: len(several[0])]).any()
+
+
+def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, trials, tmp_path, forwards):
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        for wrong in ([], [trials[0], trials[0]], [*trials[:2], rgb.rgb_trial()]):
+            with pytest.raises(rgb.InputError):
+                rgb.patch_heads(grouped, wrong)
+        with pytest.raises(rgb.InputError, match="'middle'"):
+            rgb.patch_heads(grouped, trials, positions="middle")
+    assert not forwards and not parts(tmp_path)
+
+
+def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free(grouped, trials, tmp_path, monkeypatch):
+    sizes = []
+
+    def sweep(*arguments, batch_size, **options):
+        sizes.append(batch_size)
+        return plain(*arguments, batch_size=batch_size, **options)
+
+    from rgb_circuit import patching
+
+    plain = patching.sweep
+    monkeypatch.setattr(patching, "sweep", sweep)
+    for free, some in ((3, trials[:1]), (200, trials)):
+        monkeypatch.setattr(memory, "_fit", lambda model, needed, most, free=free: free)
+        with keeping(tmp_path, manifest(grouped, trials, {})):
+            rgb.patch_heads(grouped, some, progress=False)
+    assert sizes == [3, 3, 3]
+
+
+def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
+    root = Path(__file__).parents[1]
+    process = subprocess.run(
+        [sys.executable, root / "tests" / "killing.py", tmp_path, "50", "0"],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads(process.stdout.splitlines()[-1])
+    assert len(found["progress"]) == 50 and found["repeated"] == 0
+    # Killed before, while and after trials are measured.
+    assert len(set(found["progress"])) > 10 and min(found["progress"]) < 0.5 < max(found["progress"])
+    undisturbed = content(tmp_path / "undisturbed")
+    assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
+    for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
+        assert content(tmp_path / run) == undisturbed
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_finished_run_is_repaired_without_a_forward(planted_folder, tmp_path, small_figures, forwards):
+    command = ["run", "--model", planted_folder, "--trials", "10", "--out", str(tmp_path)]
+    assert main(command) == 0
+    before, when = content(tmp_path), parts(tmp_path)
+    (tmp_path / "evidence.parquet").unlink()
+    (tmp_path / ".play.parquet.0123.part").write_bytes(b"half")
+    assert main(["report", str(tmp_path)]) == 0
+    assert content(tmp_path) == before and parts(tmp_path) == when and not list(tmp_path.rglob("*.part"))
+
+    (tmp_path / "roles.parquet").unlink()
+    del forwards[:]
+    rgb.load(planted_folder)
+    loading = len(forwards)
+    assert main(command) == 0
+    assert content(tmp_path) == before and len(forwards) == 2 * loading
+
+
+def test_shards_are_merged_into_what_one_run_gives(planted_folder, tmp_path, small_figures, capsys, monkeypatch):
+    """Two shards share a folder, the third has its own."""
+    common = ["run", "--model", planted_folder, "--trials", "10"]
+    assert main([*common, "--out", str(tmp_path / "whole")]) == 0
+    for shard, folder in (("1/3", "ab"), ("2/3", "ab"), ("3/3", "c")):
+        assert main([*common, "--shard", shard, "--out", str(tmp_path / folder)]) == 0
+        assert f"Shard {shard} is done" in capsys.readouterr().out
+        assert not (tmp_path / folder / "play.parquet").exists()
+    loaded, load = [], study.load
+    monkeypatch.setattr(study, "load", lambda name, **options: loaded.append(name) or load(name, **options))
+
+    # Without the third shard its trials are computed first.
+    assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "POI localization" in printed
+    # With all three, the sweeps with frozen heads remain.
+    when = parts(tmp_path / "ab")
+    assert main(["report", str(tmp_path / "ab"), str(tmp_path / "c"), "--out", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().out.startswith("Every trial is measured")
+    assert parts(tmp_path / "ab") == when and len(loaded) == 2
+    # With those too, no model is needed.
+    assert main(["report", str(tmp_path / "all")]) == 0
+    assert "POI localization" in capsys.readouterr().out and len(loaded) == 2
+    assert content(tmp_path / "whole") == content(tmp_path / "early") == content(tmp_path / "all")
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/", "a/b", "1/-2", "1/99"])
+def test_a_shard_that_does_not_exist(shard, tmp_path, capsys):
+    assert main(["run", "--trials", "3", "--shard", shard, "--out", str(tmp_path)]) == 2
+    assert "shard" in refused(capsys) and not parts(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_trials(tmp_path_factory):
+    """The folder of a run of two trials."""
+    folder = tmp_path_factory.mktemp("run")
+    assert main(["run", "--trials", "2", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options, parts_of_message",
+    [
+        (["--seed", "1"], ["options.seed (0 there, 1 here)", "trials (2 there, 2 here, not the same)"]),
+        (["--trials", "3"], ["options.trials (2 there, 3 here)", "trials (2 there, 3 here"]),
+        (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights ("]),
+        (["--positions", "all"], ["options.positions (end there, all here)"]),
+        (["--model", "planted", "--seed", "1"], ["model (toy there, planted here)", "layers (4 there, 6 here)", " more; repeat"]),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(options, parts_of_message, two_trials, capsys):
+    before = content(two_trials)
+    assert main(["run", "--trials", "2", *options, "--out", str(two_trials)]) == 2
+    sentence = refused(capsys)
+    assert all(part in sentence for part in [*parts_of_message, "choose another folder with --out, or delete"]), sentence
+    assert content(two_trials) == before
+
+
+@pytest.mark.parametrize(
+    "name, accepted",
+    [("torch", False), ("transformers", False), ("nnsight", False), ("rgb_circuit", False), ("python", True), ("pandas", True)],
+)
+def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, capsys):
+    path = two_trials / "manifest.json"
+    before = path.read_text()
+    recorded = json.loads(before)
+    recorded["versions"][name] = "0.0.1"
+    path.write_text(json.dumps(recorded))
+    try:
+        assert main(["run", "--trials", "2", "--out", str(two_trials)]) == (0 if accepted else 2)
+    finally:
+        path.write_text(before)
+    assert accepted or f"versions.{name} (0.0.1 there, " in refused(capsys)
+
+
+def test_other_weights_under_the_same_name_are_refused(grouped, trials, tmp_path):
+    from torch import no_grad
+
+    before = manifest(grouped, trials, {})
+    weight = grouped.nnsight._module.lm_head.weight
+    with no_grad():
+        kept, weight[3, 3] = weight[3, 3].item(), 7.0
+    after = manifest(grouped, trials, {})
+    with no_grad():
+        weight[3, 3] = kept
+    with keeping(tmp_path, before), pytest.raises(rgb.InputError, match=r"differs in weights \("), keeping(tmp_path, after):
+        pass
+    assert manifest(grouped, trials, {}) == before
+
+
+def test_a_changed_picture_is_named(grouped, trials, tmp_path):
+    first, *rest = trials
+    images = {**first.images, "moved": first.images["erased"]}
+    changed = rgb.Trial(first.name, first.prompt, images, first.answers, first.tile, first.grid, first.expected)
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        pass
+    named = re.escape(f"differs in pictures.moved of trial {first.name!r};")
+    with pytest.raises(rgb.InputError, match=named), keeping(tmp_path, manifest(grouped, [changed, *rest], {})):
+        pass
+
+
+def test_parts_without_a_manifest_are_nobodys(grouped, trials, tmp_path):
+    for broken in (lambda path: path.write_text('{"model"'), Path.unlink):
+        with keeping(tmp_path / broken.__name__, manifest(grouped, trials, {})):
+            rgb.play(grouped, trials)
+        broken(tmp_path / broken.__name__ / "manifest.json")
+        with (
+            pytest.raises(rgb.InputError, match="gone or broken.*delete"),
+            keeping(tmp_path / broken.__name__, manifest(grouped, trials, {})),
+        ):
+            pass
+
+
+def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trials, tmp_path, capsys):
+    assert main(["run", "--trials", "2", "--seed", "4", "--shard", "1/2", "--out", str(tmp_path / "other")]) == 0
+    assert main(["report", str(two_trials), str(tmp_path / "other")]) == 2
+    assert "options.seed (4 there, 0 here)" in refused(capsys)
+    path = tmp_path / "other" / "manifest.json"
+    path.write_text(path.read_text().replace('"seed": 4', '"seed": 5'))
+    assert main(["report", str(tmp_path / "other")]) == 2
+    assert "are no longer what they were" in refused(capsys)
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "there is no folder" in refused(capsys)
+    path.write_text('{"model": "toy", "dtype": "float32"}')
+    assert main(["report", str(tmp_path / "other")]) == 2
+    assert "the manifest says nothing about grid, options" in refused(capsys)
+
+
+def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):
+    with locked(tmp_path):
+        for shard in (None, (1, 2)):
+            with pytest.raises(rgb.InputError, match="another process works on"), locked(tmp_path, shard):
+                pass
+    with locked(tmp_path, (1, 2)), locked(tmp_path, (2, 2)):
+        with pytest.raises(rgb.InputError, match="works on shard 1/2"), locked(tmp_path, (1, 2)):
+            pass
+        with pytest.raises(rgb.InputError, match="shard-1-of-2"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)), None])
+def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, tmp_path):
+    def flipped(data):
+        return data[:40] + bytes([data[40] ^ 1]) + data[41:]
+
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        before = rgb.patch_heads(grouped, trials, progress=False)
+        when = parts(tmp_path)
+        victim = sorted(when)[1]
+        whole = victim.read_bytes()
+        victim.write_bytes((damage or flipped)(whole))
+        with pytest.warns(UserWarning, match=f"{victim.name} cannot be read .* computed again"):
+            after = rgb.patch_heads(grouped, trials, progress=False)
+    pd.testing.assert_frame_equal(before, after, check_exact=True)
+    assert victim.read_bytes() == whole
+    assert {path for path, then in parts(tmp_path).items() if then != when[path]} == {victim}
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(reason, tmp_path, monkeypatch, capsys):
+    command = ["run", "--trials", "4", "--out", str(tmp_path)]
+    replace, left = os.replace, [7]
+
+    def failing(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(reason, os.strerror(reason))
+        replace(source, target)
+
+    monkeypatch.setattr("rgb_circuit.results.os.replace", failing)
+    assert main(command) == 2
+    sentence = refused(capsys)
+    assert f"({os.strerror(reason)}); what was finished is kept" in sentence and "No role table" not in sentence
+    assert not list(tmp_path.rglob("*.part"))
+    finished = parts(tmp_path)
+    assert 0 < len(finished) < 7
+    monkeypatch.setattr("rgb_circuit.results.os.replace", replace)
+    assert main(command) == 0
+    assert {path: parts(tmp_path)[path] for path in finished} == finished
+
+
+def test_a_disk_that_is_full_while_roles_are_tested_is_not_taken_for_trials_without_roles(
+    planted_folder, tmp_path, monkeypatch, capsys
+):
+    def full(*given, **options):
+        raise rgb.errors.CannotWrite("cannot write")
+
+    monkeypatch.setattr(roles, "evidence", full)
+    assert main(["run", "--model", planted_folder, "--trials", "2", "--out", str(tmp_path)]) == 2
+    assert refused(capsys) == "rgb-circuit: cannot write"
+
+
+def test_a_file_in_place_of_the_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["run", "--out", str(tmp_path / "file")]) == 2
+    assert "choose another folder with --out" in refused(capsys)
+
+
+def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch):
+    from analyses import calibrate
+
+    command = ["calibrate", "--models", "1", "--random", "1", "--trials", "10", "--out", str(tmp_path)]
+    judged, judge = [], calibrate._judged
+
+    def counting(subject, trials):
+        judged.append(subject)
+        if len(judged) == 4:
+            raise KeyboardInterrupt
+        return judge(subject, trials)
+
+    monkeypatch.setattr(calibrate, "_judged", counting)
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    assert main(command) == 0
+    assert len(judged) == 7 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 6
+    again = (tmp_path / "calibration.parquet").read_bytes()
+    assert main(command) == 0
+    assert len(judged) == 7 and (tmp_path / "calibration.parquet").read_bytes() == again
