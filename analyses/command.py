@@ -100,11 +100,11 @@ def _parser():
 
 def _run(options):
     """Play the game, patch every head, test what each head is, and write frames, the three panels and a manifest."""
-    from analyses import riddle, roles
+    from analyses import closer_look, report, riddle, roles
     from rgb_circuit.panels import panels, panels_for, strongest
     from rgb_circuit.patching import patch_heads
     from rgb_circuit.play import play
-    from rgb_circuit.plots import panel_heatmaps
+    from rgb_circuit.plots import effect_forest, panel_heatmaps
     from rgb_circuit.prompts import check_trials, locate, prompt_ids
     from rgb_circuit.results import clear, open_folder, write_figure, write_frame, write_manifest
 
@@ -124,7 +124,9 @@ def _run(options):
         "evidence.parquet",
         "roles.parquet",
         "riddle.png",
+        *(f"{name}.parquet" for name in closer_look.FRAMES),
         "manifest.json",
+        "report.html",
     ]
     clear(folder, names)
     drawn = ("trials", "seed") if options.trials_file is None else ("trials_file",)
@@ -148,6 +150,7 @@ def _run(options):
             _check_predictions(roles.HYPOTHESES, trials)
         evidence = roles.evidence(model, trials)
     except InputError as error:
+        evidence = error
         print(f"\nNo role table: {error}")
     else:
         table = roles.table(evidence)
@@ -156,8 +159,11 @@ def _run(options):
         _print_roles(table, evidence["n"].iloc[0])
         verdicts = riddle.table(evidence)
         if len(verdicts):
-            write_figure(riddle.figure(verdicts, model.name).figure, folder, "riddle")
+            write_figure(effect_forest(verdicts, model.name, group="verdict").figure, folder, "riddle")
+    closer_look.write(model, trials, frame, which, evidence, folder)
+    report.write(folder)
     print(f"\nWrote {', '.join(name for name in names if (folder / name).exists())} to {folder}/")
+    print(f"Read {folder / 'report.html'}")
 
 
 def _play(options):
@@ -208,6 +214,7 @@ def _calibrate(options):
     from transformers.utils import logging
 
     from analyses import calibrate
+    from rgb_circuit.plots import precision_recall_panels
     from rgb_circuit.results import open_folder, write_figure, write_frame
 
     logging.disable_progress_bar()
@@ -221,7 +228,7 @@ def _calibrate(options):
     table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
     write_frame(table, folder, "calibration_summary")
     write_frame(false, folder, "calibration_false")
-    write_figure(calibrate.precision_recall(table), folder, "calibration")
+    write_figure(precision_recall_panels(table), folder, "calibration")
 
     shown = table[["reading", "role", "noise", "true", "given", "right"]].copy()
     for measure in ("precision", "recall"):
