@@ -30,6 +30,8 @@ Head = tuple[int, int]
 FRAMES = ("stimuli", "panels", "attention", "composition", "mediation", "circuit", "curve", "task_reading", "left_out")
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
+# With more, `task_reading` costs more than everything else: 108 forwards a trial with 1,024, where a sweep takes 4.
+QUESTION_HEADS = 256
 
 
 def write(
@@ -91,12 +93,18 @@ def write(
         ranking = circuit.ranked(model, finding, **ends)[["layer", "head"]].to_numpy()
         return circuit.curve(model, testing, ranking, **ends)
 
+    def questions():
+        if len(model.heads()) > QUESTION_HEADS:
+            cost = f"patching {len(model.heads()):,} heads at every word of the question takes longer than the rest of a run"
+            raise rgb.InputError(f"{cost}; call analyses.task_reading.evidence(model, trials) for it")
+        return task_reading.evidence(model, trials, progress=progress)
+
     measured = {
         "composition": lambda: through(composition.composition),
         "mediation": lambda: through(composition.mediation),
         "circuit": whole,
         "curve": curve,
-        "task_reading": lambda: task_reading.evidence(model, trials, progress=progress),
+        "task_reading": questions,
     }
     for name, measure in measured.items():
         try:

@@ -64,6 +64,11 @@ def write_manifest(folder: Path, model: Llava, trials: Sequence[Trial], options:
     return _replace(folder / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=2) + "\n"))
 
 
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file, whole or not at all."""
+    return _replace(path, lambda part: part.write_bytes(data))
+
+
 def _replace(path, write):
     """Write beside ``path`` and rename, so that a killed run leaves no half file."""
     part = path.with_name(f".{path.name}.part")
