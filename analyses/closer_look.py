@@ -81,7 +81,7 @@ def write(
 
     def through(analysis):
         if not (senders and extractors):
-            raise rgb.InputError("it takes a color extractor, and a head that localizes or writes the background")
+            raise rgb.InputError("composition needs a color extractor and a head that localizes or writes the background, and there is no such pair")
         return analysis(model, testing, senders, extractors, **ends)
 
     def whole():
@@ -95,8 +95,8 @@ def write(
 
     def questions():
         if len(model.heads()) > QUESTION_HEADS:
-            cost = f"patching {len(model.heads()):,} heads at every word of the question takes longer than the rest of a run"
-            raise rgb.InputError(f"{cost}; call analyses.task_reading.evidence(model, trials) for it")
+            cost = f"patching {len(model.heads()):,} heads at every word of the question would take longer than the rest of the run"
+            raise rgb.InputError(f"{cost}; analyses.task_reading.evidence(model, trials) does it")
         return task_reading.evidence(model, trials, progress=progress)
 
     measured = {

@@ -8,13 +8,15 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from PIL import Image
 
+from rgb_circuit.plots.canvas import PAPER
+
 # For the time in which figures are made and written: text that stays text, and the same bytes for the same figure.
 # Names come from users, and a dollar sign in one means a dollar.
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
 
 
 def svg(ax: Axes, says: str) -> Markup:
-    """The figure of ``ax`` as an SVG element without a background, what is black in it in the page's own text colour.
+    """The figure of ``ax`` as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper.
 
     Made under ``matplotlib.rc_context(SETTINGS)``, as the figure itself.
 
@@ -27,7 +29,7 @@ def svg(ax: Axes, says: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     # Names of groups would be the same in every figure of the page.
-    text = re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text).replace("#000000", "currentColor")
+    text = re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text).replace("#000000", "currentColor").replace(PAPER, "var(--page)")
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)
     text = re.sub(r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text)
     label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jinja2
 import matplotlib
-import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.stats import binomtest
@@ -26,6 +25,7 @@ from rgb_circuit.plots import (
     precision_recall,
     veiled,
 )
+from rgb_circuit.plots.canvas import new_axes
 from rgb_circuit.results import write_bytes
 from rgb_circuit.saved_run import read_frame, read_manifest
 
@@ -55,7 +55,8 @@ OPTIONAL = {
 ROLE_NAMES = {"color extractor": "color extractors", "POI localization": "POI heads", "background writer": "background writers"}
 # Share of right answers below which nothing is said about the heads' part in the game.
 PLAYS = 0.5
-STRONGEST = 8
+# Rows of a table, and the share of an effect from which a pair of heads is listed.
+STRONGEST, LEAST_SHARE = 8, 0.05
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Run:
         return self.manifest["model"]
 
     def why_not(self, name: str) -> str:
-        """Why a frame is missing, as a sentence."""
-        return _sentence(self.reasons.get(name, "this folder holds none; run rgb-circuit run again with this --out"))
+        """Why a frame is missing."""
+        return self.reasons.get(name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out")
 
 
 def write(folder: str | Path) -> Path:
@@ -146,43 +147,46 @@ def _environment():
 
 def _head(run):
     played = run.frames["play"]["correct"].dropna()
-    every = run.manifest["layers"] * run.manifest["heads"]
     if run.own:
         question = f"Which attention heads of {run.model} carry the answer to these questions about pictures?"
     else:
         question = f"Which attention heads of {run.model} find the odd tile, read its colour, and bring it to the answer?"
-    facts = [("trials", len(run.manifest["trials"])), ("heads", f"{every:,}"), ("pictures", len(run.frames["play"]))]
+    heads = run.manifest["layers"] * run.manifest["heads"]
+    facts = [("trials", len(run.manifest["trials"])), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
     if len(played):
-        facts.append(("answered right", _percent(played.mean())))
+        facts.insert(2, ("answered right", _percent(played.mean())))
     if "evidence" in run.frames:
         facts.append(("trials that test roles", run.frames["evidence"]["n"].iloc[0]))
-    return dict(question=question, verdict=_verdict(run, played), facts=facts)
+    verdict, more = _verdict(run, played)
+    return dict(question=question, verdict=verdict, more=more, facts=facts)
 
 
 def _verdict(run, played):
-    every = f"{run.manifest['layers'] * run.manifest['heads']:,}"
+    """The verdict in a sentence, and what it rests on in another."""
+    panels = run.frames["panels"]
+    top = panels.loc[panels["effect"].abs().idxmax()]
+    logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])}{_interval(top)}"
+    strongest = f"Restored in the {top['target']} picture, head {_name(top)} moves {logit}, the most of any."
     if len(played) and played.mean() < PLAYS:
-        right = f"{run.model} answers {played.sum():.0f} of {len(played)} pictures right"
-        return f"{right}, so it does not do this task, and effects of its heads say little about it."
+        right = f"{played.sum():.0f} of {len(played)} pictures right"
+        return f"{run.model} does not do this task, so what its heads do in it says little.", f"It answers {right}. {strongest}"
     if "roles" not in run.frames:
-        top = run.frames["panels"].loc[run.frames["panels"]["effect"].abs().idxmax()]
-        return (
-            f"Roles were not tested. The strongest of {every} heads is {_name(top)}: restored in the {top['target']} picture, it moves the "
-            f"logit of the answer “{top['role']}” by {_signed(top['effect'])}{_interval(top)}."
-        )
-    counts = {role: _with_role(run.frames["roles"], role) for role in roles.HYPOTHESES}
-    found = [f"{len(heads)} {_plural(role, len(heads))} ({', '.join(heads)})" for role, heads in counts.items() if heads]
+        return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
+    heads = {role: _with_role(run.frames["roles"], role) for role in roles.HYPOTHESES}
+    found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]
     if not found:
         nearest = roles.closest(run.frames["evidence"])
-        names = ", ".join(_name(head) for _, head in nearest.iterrows())
-        return f"No head of {run.model} meets every prediction of a role; {names} come closest. The hypothesised circuit is not found."
-    both = counts["color extractor"] and counts["POI localization"]
-    if both:
-        judged = "Both parts of the hypothesised circuit are there."
-    else:
-        missing = "color extractor" if counts["POI localization"] else "POI head"
-        judged = f"No head passes as {_article(missing)}, so the hypothesised circuit is not complete."
-    return f"{_list(found)}, of {every} heads, meet every prediction of their role. {judged}"
+        close = [f"{_list([_name(head) for _, head in rows.iterrows()])} to {_a(role)}" for role, rows in nearest.groupby("role", sort=False)]
+        return (
+            f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a role.",
+            f"Closest come {_list(close)}.",
+        )
+    rest = f"{_list(found)} meet every prediction of their role."
+    absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
+    if absent:
+        named = " and no ".join(_plural(role, 1) for role in absent)
+        return f"The hypothesised circuit is not complete in {run.model}: there is no {named}.", rest
+    return f"The hypothesised circuit is there in {run.model}: a head that finds the tile, and one that reads its colour.", rest
 
 
 def _stimuli(run):
@@ -198,7 +202,9 @@ def _play(run):
     rows = []
     for condition, played in run.frames["play"].groupby("condition", observed=True, sort=False):
         scored = played["correct"].dropna()
-        row = dict(condition=condition, right=int(scored.sum()), n=len(scored), often=_most_often(played["answer"]))
+        # Where answers are scored, only the wrong ones are news.
+        told = played.loc[scored.index[~scored.astype(bool)]] if len(scored) else played
+        row = dict(condition=condition, right=int(scored.sum()), n=len(scored), often=_most_often(told["answer"]))
         if len(scored):
             interval = binomtest(row["right"], row["n"]).proportion_ci(method="wilson")
             row |= dict(share=row["right"] / row["n"], low=interval.low, high=interval.high)
@@ -212,7 +218,7 @@ def _panels(run):
     table = frame.pivot(index=["layer", "head"], columns="panel", values="effect").reset_index()
     figures = []
     for panel, rows in frame.groupby("panel", sort=False):
-        ax = head_heatmap(table, panel)
+        ax = head_heatmap(table, panel, label=5, ax=new_axes(3.9, 3.5))
         first = rows.iloc[0]
         ax.set_title(f"{first['role']} logit, {first['target']} picture", fontsize=10)
         figures.append(svg(ax, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture"))
@@ -298,10 +304,11 @@ def _composition(run):
     rows = []
     for sender, alone in together[together["role"] == "background"].groupby(["sender_layer", "sender_head"]):
         own = pairs[(pairs["role"] == "background") & (pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
+        own = own[own["share"].abs() >= LEAST_SHARE]
         lines = [row | dict(receiver=_label(row["receiver_layer"], row["receiver_head"])) for row in own.to_dict("records")]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=_label(*sender), total=alone["total_effect"].iloc[0], lines=lines))
-    return dict(figure=figure, rows=rows, receivers=together["receivers"].iloc[0], n=together["n"].iloc[0])
+    return dict(figure=figure, rows=rows, receivers=together["receivers"].iloc[0], n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
 def _circuit(run):
@@ -334,7 +341,9 @@ def _questions(run):
     frame = run.frames["task_reading"]
     held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
     heads = held.drop_duplicates(["layer", "head"])
-    rows = [row | dict(name=_name(row)) for row in held.head(STRONGEST).to_dict("records")]
+    rows = [
+        row | dict(name=_name(row), where=row["prediction"].removesuffix(", switches")) for row in held.head(STRONGEST).to_dict("records")
+    ]
     return dict(rows=rows, found=len(heads), every=len(frame.drop_duplicates(["layer", "head"])), n=frame["n"].iloc[0])
 
 
@@ -345,7 +354,7 @@ def _calibration(run):
     figures = []
     for measure in ("precision", "recall"):
         for role in table["role"].unique():
-            ax = precision_recall(table, role, measure)
+            ax = precision_recall(table, role, measure, ax=new_axes(3.9, 3.1))
             ax.legend(fontsize=7, frameon=False, loc="lower left")
             figures.append(svg(ax, f"{measure} of the verdict {role} against noise"))
     # The reading that this report uses; the others stand beside it in the figures.
@@ -357,7 +366,7 @@ def _published(run):
     try:
         table = compare.compare(run.frames["patch_heads"])
     except InputError as error:
-        return dict(why_not=_sentence(str(error)))
+        return dict(why_not=str(error))
     frame = run.frames["patch_heads"]
     figures = []
     for panel in table["panel"]:
@@ -374,7 +383,10 @@ def _reproduce(run):
     }
     command = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in given.items())
     facts = {name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")}
-    facts = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
+    between = {"grid": " × "}
+    facts = {
+        name: between.get(name, ", ").join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()
+    }
     trials = len(run.manifest["trials"])
     return dict(command=f"rgb-circuit run {command}", facts=facts | dict(trials=trials), versions=run.manifest["versions"])
 
@@ -394,7 +406,8 @@ def _percent(value, digits=0):
     if value is None or pd.isna(value):
         return "–"
     rounded = round(100 * float(value), digits)
-    return f"{rounded:.{digits}f} %".replace("-", "−") if rounded else f"{0:.{digits}f} %"
+    number = f"{rounded:.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+    return f"{number}\N{NO-BREAK SPACE}%"
 
 
 def _small(value):
@@ -424,6 +437,8 @@ def _word(value):
 
 
 def _most_often(answers):
+    if answers.empty:
+        return None
     word, times = next(iter(answers.value_counts().items()))
     return dict(word=word, times=int(times), of=len(answers))
 
@@ -433,12 +448,12 @@ def _with_role(table, role):
     return [_name(head) for _, head in own.iterrows()]
 
 
+def _a(role):
+    return f"a {_plural(role, 1)}"
+
+
 def _plural(role, count):
     return ROLE_NAMES[role] if count > 1 else ROLE_NAMES[role].removesuffix("s")
-
-
-def _article(word):
-    return f"a {word}"
 
 
 def _list(parts):

@@ -9,6 +9,8 @@ DIVERGING = "RdBu_r"
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 # For lines that must not stand out, and for writing on a light cell, which stays dark where the page is dark.
 QUIET, INK = "0.55", "0.1"
+# Behind writing that crosses a line. A page that is dark puts its own colour there.
+PAPER = "#fefefe"
 
 
 def new_axes(width: float, height: float) -> Axes:

@@ -8,7 +8,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
 from ..errors import InputError
-from .canvas import BLUE, DIVERGING, INK, QUIET, VERMILION, head_name, new_axes
+from .canvas import BLUE, DIVERGING, INK, PAPER, QUIET, VERMILION, head_name, new_axes
 
 SENDER, RECEIVER = ["sender_layer", "sender_head"], ["receiver_layer", "receiver_head"]
 SHARES = ["share", "share_low", "share_high"]
@@ -82,26 +82,26 @@ def composition_diagram(
     levels[~past] = middle + 1.1 * (np.arange((~past).sum()) - ((~past).sum() - 1) / 2)
     levels[past] = max(bottom, levels[~past].max() if not past.all() else 0) + 1.1 * np.arange(1, past.sum() + 1)
     top, lowest = min(0, levels.min()), max(bottom, levels.max())
-    ax = ax or new_axes(6, 1.2 + 0.7 * (lowest - top + 1))
+    ax = ax or new_axes(5.4, 1.2 + 0.65 * (lowest - top + 1))
 
     for level, (_, sender) in zip(levels, together.iterrows()):
         for _, row in pairs[(pairs[SENDER] == sender[SENDER]).all(axis=1)].iterrows():
             if row["share"] >= least and row["share_low"] > 0:
                 number = receivers.index(tuple(row[RECEIVER]))
                 _arrow(ax, [(0.13, level), (0.87, number)], row["share"], BLUE)
-                _note(ax, (0.58, level + 0.58 * (number - level)), *row[SHARES])
+                _note(ax, (0.53, level + 0.54 * (number - level)), *row[SHARES])
         share, high, low = 1 - sender[SHARES]
         if share >= least and low > 0:
             below = level if level > bottom else bottom + 0.6
             _arrow(ax, [(0.13, level), (1.7, below), (1.97, middle + 0.35)], share, VERMILION)
-            _note(ax, (0.9, below - 0.05), share, low, high)
+            _note(ax, (0.85, level + 0.49 * (below - level) - 0.05), share, low, high)
         _node(ax, (0, level), head_name(*sender[SENDER]))
     for number, receiver in enumerate(receivers):
-        _arrow(ax, [(1.13, number), (1.8, middle)], 0, QUIET)
+        _arrow(ax, [(1.13, number), (1.72, middle)], 0, QUIET)
         _node(ax, (1, number), head_name(*receiver))
     _node(ax, (2, middle), f"{role}\nlogit")
 
-    ax.set(xlim=(-0.3, 2.35), ylim=(lowest + 0.6, top - 1))
+    ax.set(xlim=(-0.3, 2.35), ylim=(lowest + 0.5, top - 0.9))
     for place, text in enumerate(("restored", "frozen", "answer")):
         ax.text(place, top - 0.75, text, ha="center", fontsize=9, color=QUIET)
     first = together.iloc[0]
@@ -142,7 +142,8 @@ def _arrow(ax, points, share, color):
 
 
 def _note(ax, place, share, low, high):
-    ax.annotate(f"{share:.0%} [{low:.0%}, {high:.0%}]", place, (0, 4), textcoords="offset points", ha="center", fontsize=8)
+    box = dict(facecolor=PAPER, edgecolor="none", pad=1)
+    ax.text(*place, f"{share:.0%} [{low:.0%}, {high:.0%}]", ha="center", va="center", fontsize=8, bbox=box, zorder=2)
 
 
 def _node(ax, place, text):

@@ -18,7 +18,7 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
         model: its name, for the title.
         ax: where to draw; a new figure's by default.
     """
-    ax = ax or new_axes(6, 4)
+    ax = ax or new_axes(5.4, 3.8)
     for level in (0, 1):
         ax.axhline(level, color=QUIET, linewidth=1)
     size = frame["size"]
@@ -36,5 +36,6 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     ax.set_title(f"{first['source']} against {first['target']} · {model} · n = {first['n']} trials", fontsize=10)
     ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8)
+    # Below the axes: bands and curve may be anywhere in them.
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return ax

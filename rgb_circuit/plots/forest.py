@@ -20,19 +20,20 @@ def effect_forest(
             n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it; leave out rows that should not be drawn.
         model: its name, for the title.
         group: a column that says what each head is, such as ``"role"`` or ``"verdict"``; written beside its name.
-        most: heads that are drawn. Of more, those are with the largest effect on anything.
+        most: heads that are drawn. Of more, those with the largest effect on anything.
         ax: where to draw; a new figure's by default.
     """
     names = ["layer", "head"]
     every = evidence[names].drop_duplicates()
     size = evidence["restored_fraction"].abs().groupby([evidence[name] for name in names]).max().fillna(0)
-    drawn = size.nlargest(most).index.sort_values() if len(evidence) else []
+    largest = size.nlargest(most).index
+    drawn = [head for head in every.itertuples(index=False, name=None) if head in largest]
     lines = []
     for layer, head in drawn:
         rows = evidence[(evidence["layer"] == layer) & (evidence["head"] == head)]
         lines.append((head_name(layer, head) + (f"  {rows[group].iloc[0]}" if group else ""), None))
         lines += [(f"{row.prediction}  {row.expected.split(', ')[0]}", row) for row in rows.itertuples()]
-    ax = ax or new_axes(6, 1.3 + 0.21 * max(1, len(lines)))
+    ax = ax or new_axes(5.4, 1.2 + 0.21 * max(1, len(lines)))
     ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
     for height, (_, row) in enumerate(lines):
         if row is None:

@@ -20,7 +20,7 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
 
     Args:
         table: ``layer, head`` and ``column`` (logits), a row per head.
-        label: how many of the largest cells are labelled ``layer.head``.
+        label: how many of the largest cells are labelled ``layer.head``, as far as they are a twentieth of the largest.
         ax: where to draw; a new figure's by default.
     """
     ax = ax or new_axes(5, 4.5)
@@ -32,7 +32,8 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
         cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, xticklabels=ticks, yticklabels=ticks,
         cbar_kws={"label": "effect (logits)", "shrink": 0.8},
     )  # fmt: skip
-    largest = table.loc[table[column].abs().nlargest(label).index]
+    size = table[column].abs()
+    largest = table.loc[size[size >= limit / 20].nlargest(label).index]
     for layer, head, value in largest[["layer", "head", column]].itertuples(index=False):
         place = cells.columns.get_loc(head) + 0.5, cells.index.get_loc(layer) + 0.5
         if roomy:
