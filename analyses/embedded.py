@@ -5,7 +5,7 @@ import io
 import re
 
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from rgb_circuit.plots.canvas import PAPER
@@ -15,16 +15,17 @@ from rgb_circuit.plots.canvas import PAPER
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
 
 
-def svg(ax: Axes, says: str) -> Markup:
-    """The figure of ``ax`` as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper.
+def svg(figure: Figure, says: str) -> Markup:
+    """The figure as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper.
 
-    Made under ``matplotlib.rc_context(SETTINGS)``, as the figure itself.
+    Call it under ``matplotlib.rc_context(SETTINGS)``, where the figure should be made too.
 
     Args:
         says: what it shows, for readers who cannot see it.
     """
     file = io.StringIO()
-    ax.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file, format="svg", transparent=True, metadata=undated, bbox_inches="tight", pad_inches=0.04)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)

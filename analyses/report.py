@@ -22,7 +22,7 @@ from rgb_circuit.plots import (
     effect_forest,
     faithfulness_curve,
     head_heatmap,
-    precision_recall,
+    precision_recall_panels,
     veiled,
 )
 from rgb_circuit.plots.canvas import new_axes
@@ -168,8 +168,8 @@ def _verdict(run, played):
     logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])}{_interval(top)}"
     strongest = f"Restored in the {top['target']} picture, head {_name(top)} moves {logit}, the most of any."
     if len(played) and played.mean() < PLAYS:
-        right = f"{played.sum():.0f} of {len(played)} pictures right"
-        return f"{run.model} does not do this task, so what its heads do in it says little.", f"It answers {right}. {strongest}"
+        right = f"{run.model} answers {played.sum():.0f} of {len(played)} pictures right"
+        return f"What heads do here says little: {right}.", strongest
     if "roles" not in run.frames:
         return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
     heads = {role: _with_role(run.frames["roles"], role) for role in roles.HYPOTHESES}
@@ -221,7 +221,7 @@ def _panels(run):
         ax = head_heatmap(table, panel, label=5, ax=new_axes(3.9, 3.5))
         first = rows.iloc[0]
         ax.set_title(f"{first['role']} logit, {first['target']} picture", fontsize=10)
-        figures.append(svg(ax, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture"))
+        figures.append(svg(ax.figure, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture"))
     size = frame["effect"].abs().groupby([frame["layer"], frame["head"]]).max()
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
     by_head = frame.set_index(["layer", "head", "panel"])
@@ -254,9 +254,8 @@ def _roles(run):
         lines = [row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")]
         held = f"{rows['holds'].sum()} of {len(rows)}"
         heads.append(dict(name=_name(head), role=head["role"], score=head["score"], rows=lines, held=held))
-    forest = svg(
-        effect_forest(pd.concat(drawn), run.model, group="role"), "Effect and interval of each prediction for the heads in the table"
-    )
+    ax = effect_forest(pd.concat(drawn), run.model, group="role", most=len(drawn))
+    forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
     first = evidence.iloc[0]
     counts = table["role"].value_counts().to_dict()
     return dict(found=found, heads=heads, forest=forest, n=first["n"], wrong=first.get("wrong", 0), counts=counts, every=len(table))
@@ -287,12 +286,13 @@ def _attention(run):
 
 def _riddle(run):
     if "evidence" not in run.frames:
-        return dict(why_not=run.why_not("roles"))
+        return dict(why_not="roles were not tested, so no head is known to pass P3")
     frame = riddle.table(run.frames["evidence"])
     if frame.empty:
         return dict(why_not="No head passes P3a and P3b here, so there is no such head to explain.")
     heads = [head | dict(name=_name(head)) for head in frame.drop_duplicates(["layer", "head"]).to_dict("records")]
-    figure = svg(effect_forest(frame, run.model, group="verdict"), "What the heads that pass P3 write, and by which route")
+    ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
+    figure = svg(ax.figure, "What the heads that pass P3 write, and by which route")
     return dict(heads=heads, figure=figure)
 
 
@@ -300,7 +300,7 @@ def _composition(run):
     if not {"composition", "mediation"} <= set(run.frames):
         return dict(why_not=run.why_not("composition"))
     pairs, together = run.frames["composition"], run.frames["mediation"]
-    figure = svg(composition_diagram(pairs, together, run.model), "Which share of each head's effect runs through which extractor")
+    figure = svg(composition_diagram(pairs, together, run.model).figure, "Which share of each head's effect runs through which extractor")
     rows = []
     for sender, alone in together[together["role"] == "background"].groupby(["sender_layer", "sender_head"]):
         own = pairs[(pairs["role"] == "background") & (pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
@@ -326,7 +326,7 @@ def _circuit(run):
         first = frame[(frame["size"] > 0) & (frame["size"] <= enough["size"])]
         names = [_label(*head) for head in first[["layer", "head"]].itertuples(index=False)]
         shown |= dict(
-            curve=svg(faithfulness_curve(frame, run.model), "Faithfulness over the number of heads in the circuit"),
+            curve=svg(faithfulness_curve(frame, run.model).figure, "Faithfulness over the number of heads in the circuit"),
             areas=circuit.areas(frame).iloc[0], enough=enough, names=names, every=int(frame["size"].max()),
             source=frame["source"].iloc[0], target=frame["target"].iloc[0],
         )  # fmt: skip
@@ -342,7 +342,7 @@ def _questions(run):
     held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
     heads = held.drop_duplicates(["layer", "head"])
     rows = [
-        row | dict(name=_name(row), where=row["prediction"].removesuffix(", switches")) for row in held.head(STRONGEST).to_dict("records")
+        row | dict(name=_name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches")) for row in held.head(STRONGEST).to_dict("records")
     ]
     return dict(rows=rows, found=len(heads), every=len(frame.drop_duplicates(["layer", "head"])), n=frame["n"].iloc[0])
 
@@ -351,15 +351,10 @@ def _calibration(run):
     if not {"calibration_summary", "calibration_false"} <= set(run.frames):
         return dict(why_not="This folder holds no calibration.")
     table, false = run.frames["calibration_summary"], run.frames["calibration_false"]
-    figures = []
-    for measure in ("precision", "recall"):
-        for role in table["role"].unique():
-            ax = precision_recall(table, role, measure, ax=new_axes(3.9, 3.1))
-            ax.legend(fontsize=7, frameon=False, loc="lower left")
-            figures.append(svg(ax, f"{measure} of the verdict {role} against noise"))
+    figure = svg(precision_recall_panels(table), "Precision and recall of each reading and role against noise")
     # The reading that this report uses; the others stand beside it in the figures.
     rows = table[table["reading"] == table["reading"].iloc[0]]
-    return dict(figures=figures, rows=rows.to_dict("records"), false=false.to_dict("records"), models=int(table["models"].max()))
+    return dict(figure=figure, rows=rows.to_dict("records"), false=false.to_dict("records"), models=int(table["models"].max()))
 
 
 def _published(run):
@@ -370,7 +365,8 @@ def _published(run):
     frame = run.frames["patch_heads"]
     figures = []
     for panel in table["panel"]:
-        figures.append(svg(compare.scatter(frame, panel), f"This run's effects against the published ones, {panel}"))
+        ax = compare.scatter(frame, panel, ax=new_axes(4.2, 4))
+        figures.append(svg(ax.figure, f"This run's effects against the published ones, {panel}"))
     misread = compare.misreadings(frame).to_dict("records")
     settings = compare.differences(frame, run.manifest).to_dict("records")
     return dict(rows=table.to_dict("records"), figures=figures, misread=misread, settings=settings)
