@@ -70,8 +70,8 @@ def write(
         table = roles.table(evidence)
         named = table[table["role"] != "none"]
         chosen = roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
-        shown = _pairs(chosen)
-        by_role = {role: _pairs(table[table["role"].map(lambda own: role in own.split(" + "))]) for role in roles.HYPOTHESES}
+        shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
+        by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
     write_frame(attention(model, trials[:TRIALS], shown, progress=progress), folder, "attention")
 
     finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
@@ -81,7 +81,9 @@ def write(
 
     def through(analysis):
         if not (senders and extractors):
-            raise rgb.InputError("composition needs a color extractor and a head that localizes or writes the background, and there is no such pair")
+            raise rgb.InputError(
+                "composition needs a color extractor and a head that localizes or writes the background, and there is no such pair"
+            )
         return analysis(model, testing, senders, extractors, **ends)
 
     def whole():
@@ -95,7 +97,9 @@ def write(
 
     def questions():
         if len(model.heads()) > QUESTION_HEADS:
-            cost = f"patching {len(model.heads()):,} heads at every word of the question would take longer than the rest of the run"
+            cost = (
+                f"patching {len(model.heads()):,} heads at every word of the question would take longer than the rest of the run"
+            )
             raise rgb.InputError(f"{cost}; analyses.task_reading.evidence(model, trials) does it")
         return task_reading.evidence(model, trials, progress=progress)
 
@@ -154,9 +158,7 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
     return pd.concat(blocks, ignore_index=True)
 
 
-def attention(
-    model: rgb.Llava, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True
-) -> pd.DataFrame:
+def attention(model: rgb.Llava, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True) -> pd.DataFrame:
     """Where some heads look from [end] on the first three pictures of each trial.
 
     Returns:
@@ -171,10 +173,6 @@ def attention(
             about = pd.DataFrame(dict(trial=trial.name, condition=condition, layer=layer, head=head), index=cells.index)
             blocks.append(pd.concat([about, cells], axis=1))
     return pd.concat(blocks, ignore_index=True)
-
-
-def _pairs(table):
-    return [(int(layer), int(head)) for layer, head in table[["layer", "head"]].itertuples(index=False)]
 
 
 def _corrupted(trial):

@@ -172,11 +172,14 @@ def _verdict(run, played):
         return f"What heads do here says little: {right}.", strongest
     if "roles" not in run.frames:
         return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
-    heads = {role: _with_role(run.frames["roles"], role) for role in roles.HYPOTHESES}
+    heads = {role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES}
     found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]
     if not found:
         nearest = roles.closest(run.frames["evidence"])
-        close = [f"{_list([_name(head) for _, head in rows.iterrows()])} to {_a(role)}" for role, rows in nearest.groupby("role", sort=False)]
+        close = [
+            f"{_list([_name(head) for _, head in rows.iterrows()])} to {_a(role)}"
+            for role, rows in nearest.groupby("role", sort=False)
+        ]
         return (
             f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a role.",
             f"Closest come {_list(close)}.",
@@ -221,14 +224,14 @@ def _panels(run):
         ax = head_heatmap(table, panel, label=5, ax=new_axes(3.9, 3.5))
         first = rows.iloc[0]
         ax.set_title(f"{first['role']} logit, {first['target']} picture", fontsize=10)
-        figures.append(svg(ax.figure, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture"))
+        figures.append(
+            svg(ax.figure, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture")
+        )
     size = frame["effect"].abs().groupby([frame["layer"], frame["head"]]).max()
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
     by_head = frame.set_index(["layer", "head", "panel"])
     names = list(frame["panel"].unique())
-    strongest = [
-        dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads
-    ]
+    strongest = [dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads]
     effects = run.frames["patch_heads"]
     return dict(
         figures=figures, names=names, strongest=strongest, n=frame["n"].iloc[0], every=len(size),
@@ -258,7 +261,9 @@ def _roles(run):
     forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
     first = evidence.iloc[0]
     counts = table["role"].value_counts().to_dict()
-    return dict(found=found, heads=heads, forest=forest, n=first["n"], wrong=first.get("wrong", 0), counts=counts, every=len(table))
+    return dict(
+        found=found, heads=heads, forest=forest, n=first["n"], wrong=first.get("wrong", 0), counts=counts, every=len(table)
+    )
 
 
 def _attention(run):
@@ -277,11 +282,9 @@ def _attention(run):
         if tiles.get(trial) and not run.own:
             picture["at_tile"] = float(pattern[tuple(tiles[trial])])
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
-    # In the order of the role table, which puts the strongest first.
-    order = {head["name"]: number for number, head in enumerate(_roles(run).get("heads", []))}
     shown = [dict(name=_label(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
-    return dict(heads=sorted(shown, key=lambda head: order.get(head["name"], 0)), crisp=crisp)
+    return dict(heads=shown, crisp=crisp)
 
 
 def _riddle(run):
@@ -300,7 +303,9 @@ def _composition(run):
     if not {"composition", "mediation"} <= set(run.frames):
         return dict(why_not=run.why_not("composition"))
     pairs, together = run.frames["composition"], run.frames["mediation"]
-    figure = svg(composition_diagram(pairs, together, run.model).figure, "Which share of each head's effect runs through which extractor")
+    figure = svg(
+        composition_diagram(pairs, together, run.model).figure, "Which share of each head's effect runs through which extractor"
+    )
     rows = []
     for sender, alone in together[together["role"] == "background"].groupby(["sender_layer", "sender_head"]):
         own = pairs[(pairs["role"] == "background") & (pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
@@ -342,7 +347,8 @@ def _questions(run):
     held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
     heads = held.drop_duplicates(["layer", "head"])
     rows = [
-        row | dict(name=_name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches")) for row in held.head(STRONGEST).to_dict("records")
+        row | dict(name=_name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches"))
+        for row in held.head(STRONGEST).to_dict("records")
     ]
     return dict(rows=rows, found=len(heads), every=len(frame.drop_duplicates(["layer", "head"])), n=frame["n"].iloc[0])
 
@@ -439,11 +445,6 @@ def _most_often(answers):
     return dict(word=word, times=int(times), of=len(answers))
 
 
-def _with_role(table, role):
-    own = table[table["role"].map(lambda names: role in names.split(" + "))]
-    return [_name(head) for _, head in own.iterrows()]
-
-
 def _a(role):
     return f"a {_plural(role, 1)}"
 
@@ -468,6 +469,3 @@ def _restored(name):
                 sweep = prediction.claims[0].sweep
                 return f"{sweep.component}, {sweep.source} → {sweep.target}"
     return ""
-
-
-__all__ = ["Run", "write"]

@@ -91,6 +91,12 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     return frame.rename_axis(columns=None).reset_index()
 
 
+def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among others."""
+    own = [role in names.split(" + ") for names in table["role"]]
+    return [(int(layer), int(head)) for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)]
+
+
 def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
     """The heads that come closest to a role: those with the highest score for any.
 

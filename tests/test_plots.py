@@ -83,7 +83,9 @@ def summary():
         for role in ("color extractor", "POI localization"):
             for noise in (0.0, 0.5):
                 ends = dict(precision_low=0.5, precision_high=1.0, recall_low=0.25, recall_high=0.9)
-                rows.append(dict(reading=reading, role=role, noise=noise, models=5, precision=1.0, recall=0.75 - noise / 4) | ends)
+                rows.append(
+                    dict(reading=reading, role=role, noise=noise, models=5, precision=1.0, recall=0.75 - noise / 4) | ends
+                )
     return pd.DataFrame(rows)
 
 

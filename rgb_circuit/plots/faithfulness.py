@@ -27,7 +27,9 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     ax.fill_between(size, frame["ci_low"], frame["ci_high"], color=BLUE, alpha=0.25, linewidth=0)
     ax.plot(size, frame["faithfulness"], color=BLUE, marker="o", markersize=3, label="heads by importance, 95 % interval")
     for row in frame.iloc[1:7].itertuples():
-        ax.annotate(head_name(row.layer, row.head), (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=8)
+        ax.annotate(
+            head_name(row.layer, row.head), (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=8
+        )
     if size.max() > 4 * LINEAR_UP_TO:
         ax.set_xscale("symlog", linthresh=LINEAR_UP_TO, base=2)
         ticks = [0, 4, 8, *(2**power for power in range(4, int(np.log2(size.max())) + 1))]

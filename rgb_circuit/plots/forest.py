@@ -6,9 +6,7 @@ from matplotlib.axes import Axes
 from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes
 
 
-def effect_forest(
-    evidence: pd.DataFrame, model: str, *, group: str | None = None, most: int = 8, ax: Axes | None = None
-) -> Axes:
+def effect_forest(evidence: pd.DataFrame, model: str, *, group: str | None = None, most: int = 8, ax: Axes | None = None) -> Axes:
     """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the prediction holds.
 
     Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of several claims shows the
