@@ -21,6 +21,7 @@ from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.results import write_frame
+from rgb_circuit.rgb_game import ODD_QUESTION
 from rgb_circuit.statistics import bootstrap_interval
 
 from . import circuit, composition, roles, task_reading
@@ -82,20 +83,26 @@ def write(
     def through(analysis):
         if not (senders and extractors):
             raise rgb.InputError(
-                "composition needs a color extractor and a head that localizes or writes the background, and there is no such pair"
+                "composition needs a color extractor and a head that localizes or writes the background, and no such pair is known"
             )
         return analysis(model, testing, senders, extractors, **ends)
 
     def whole():
         if not extractors + localizers:
-            raise rgb.InputError("no head has a role, so there is no set of heads to test")
+            raise rgb.InputError("no head is known to have a role, so there is no set of heads to test")
         return circuit.circuit(model, testing, extractors + localizers, **ends)
 
     def curve():
+        if len(trials) < 4:
+            raise rgb.InputError(
+                f"ranking heads on one half of the trials and measuring on the other needs 4 trials, and there are {len(trials)}"
+            )
         ranking = circuit.ranked(model, finding, **ends)[["layer", "head"]].to_numpy()
         return circuit.curve(model, testing, ranking, **ends)
 
     def questions():
+        if ODD_QUESTION not in trials[0].prompt or "background" not in trials[0].answers:
+            raise rgb.InputError("these trials do not ask the game's question, which is what would change")
         if len(model.heads()) > QUESTION_HEADS:
             cost = (
                 f"patching {len(model.heads()):,} heads at every word of the question would take longer than the rest of the run"

@@ -41,17 +41,33 @@ REQUIRED = {
     "attention": ["trial", "condition", "layer", "head", "row", "column", "attention"],
     "left_out": ["frame", "reason"],
 }
+_INTERVAL = ["ci_low", "ci_high", "n"]
+_MEDIATED = ["source", "target", "role", "total_effect", "mediated_effect", "share", *_INTERVAL]
+_FAITHFUL = ["size", "faithfulness", "random_mean", "random_low", "random_high", "layer", "head", *_INTERVAL]
 OPTIONAL = {
-    "evidence": ["layer", "head", "prediction", "expected", "effect", "ci_low", "ci_high", "q_value", "n", "holds", "weakest"],
+    "evidence": [
+        "layer",
+        "head",
+        "prediction",
+        "expected",
+        "effect",
+        "restored_fraction",
+        "q_value",
+        "holds",
+        "weakest",
+        *_INTERVAL,
+    ],
     "roles": ["layer", "head", "role", "score"],
-    "composition": ["sender_layer", "receiver_layer", "role", "mediated_effect", "share"],
-    "mediation": ["sender_layer", "receivers", "role", "mediated_effect", "share"],
-    "circuit": ["test", "size", "faithfulness", "random_mean"],
-    "curve": ["size", "share", "faithfulness", "random_mean"],
-    "task_reading": ["layer", "head", "prediction", "effect", "holds"],
-    "calibration_summary": ["reading", "role", "noise", "precision", "recall"],
-    "calibration_false": ["kind", "reading", "models", "heads", "heads_with_a_role"],
+    "composition": ["sender_layer", "sender_head", "receiver_layer", "receiver_head", *_MEDIATED],
+    "mediation": ["sender_layer", "sender_head", "receivers", *_MEDIATED],
+    "circuit": ["test", *_FAITHFUL],
+    "curve": ["share", "source", "target", *_FAITHFUL],
+    "task_reading": ["layer", "head", "prediction", "effect", "restored_fraction", "q_value", "holds", *_INTERVAL],
+    "calibration_summary": ["reading", "role", "noise", "models", "true", "given", "right", "precision", "recall"],
+    "calibration_false": ["kind", "reading", "heads", "heads_with_a_role"],
 }
+# Frames that say nothing without each other.
+TOGETHER = (("evidence", "roles"), ("composition", "mediation"), ("calibration_summary", "calibration_false"))
 ROLE_NAMES = {"color extractor": "color extractors", "POI localization": "POI heads", "background writer": "background writers"}
 # Share of right answers below which nothing is said about the heads' part in the game.
 PLAYS = 0.5
@@ -129,6 +145,8 @@ def _read(folder):
         raise InputError(f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with this --out")
     frames = {name: read_frame(folder, name, columns) for name, columns in REQUIRED.items()}
     there = {name: columns for name, columns in OPTIONAL.items() if (folder / f"{name}.parquet").is_file()}
+    halves = {name for names in TOGETHER if not set(names) <= set(there) for name in names}
+    there = {name: columns for name, columns in there.items() if name not in halves}
     frames |= {name: read_frame(folder, name, columns) for name, columns in there.items()}
     return Run(folder, manifest, frames, dict(frames.pop("left_out").itertuples(index=False, name=None)))
 
@@ -155,7 +173,7 @@ def _head(run):
     facts = [("trials", len(run.manifest["trials"])), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
     if len(played):
         facts.insert(2, ("answered right", _percent(played.mean())))
-    if "evidence" in run.frames:
+    if "roles" in run.frames:
         facts.append(("trials that test roles", run.frames["evidence"]["n"].iloc[0]))
     verdict, more = _verdict(run, played)
     return dict(question=question, verdict=verdict, more=more, facts=facts)
@@ -165,7 +183,7 @@ def _verdict(run, played):
     """The verdict in a sentence, and what it rests on in another."""
     panels = run.frames["panels"]
     top = panels.loc[panels["effect"].abs().idxmax()]
-    logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])}{_interval(top)}"
+    logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])} logits{_interval(top)}"
     strongest = f"Restored in the {top['target']} picture, head {_name(top)} moves {logit}, the most of any."
     if len(played) and played.mean() < PLAYS:
         right = f"{run.model} answers {played.sum():.0f} of {len(played)} pictures right"
@@ -177,12 +195,12 @@ def _verdict(run, played):
     if not found:
         nearest = roles.closest(run.frames["evidence"])
         close = [
-            f"{_list([_name(head) for _, head in rows.iterrows()])} to {_a(role)}"
-            for role, rows in nearest.groupby("role", sort=False)
+            f"{_list([_name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} a {_plural(role, 1)}"
+            for number, (role, rows) in enumerate(nearest.groupby("role", sort=False))
         ]
         return (
             f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a role.",
-            f"Closest come {_list(close)}.",
+            f"Heads {', '.join(close)}.",
         )
     rest = f"{_list(found)} meet every prediction of their role."
     absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
@@ -257,10 +275,10 @@ def _roles(run):
         lines = [row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")]
         held = f"{rows['holds'].sum()} of {len(rows)}"
         heads.append(dict(name=_name(head), role=head["role"], score=head["score"], rows=lines, held=held))
-    ax = effect_forest(pd.concat(drawn), run.model, group="role", most=len(drawn))
+    ax = effect_forest(pd.concat(drawn), run.model, group="role", most=STRONGEST)
     forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
     first = evidence.iloc[0]
-    counts = table["role"].value_counts().to_dict()
+    counts = table["role"].replace("none", "no role").value_counts().to_dict()
     return dict(
         found=found, heads=heads, forest=forest, n=first["n"], wrong=first.get("wrong", 0), counts=counts, every=len(table)
     )
@@ -288,11 +306,11 @@ def _attention(run):
 
 
 def _riddle(run):
-    if "evidence" not in run.frames:
+    if "roles" not in run.frames:
         return dict(why_not="roles were not tested, so no head is known to pass P3")
     frame = riddle.table(run.frames["evidence"])
     if frame.empty:
-        return dict(why_not="No head passes P3a and P3b here, so there is no such head to explain.")
+        return dict(why_not="no head passes P3a and P3b here, so there is no such head to explain")
     heads = [head | dict(name=_name(head)) for head in frame.drop_duplicates(["layer", "head"]).to_dict("records")]
     ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
     figure = svg(ax.figure, "What the heads that pass P3 write, and by which route")
@@ -300,7 +318,7 @@ def _riddle(run):
 
 
 def _composition(run):
-    if not {"composition", "mediation"} <= set(run.frames):
+    if "composition" not in run.frames:
         return dict(why_not=run.why_not("composition"))
     pairs, together = run.frames["composition"], run.frames["mediation"]
     figure = svg(
@@ -313,7 +331,7 @@ def _composition(run):
         lines = [row | dict(receiver=_label(row["receiver_layer"], row["receiver_head"])) for row in own.to_dict("records")]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=_label(*sender), total=alone["total_effect"].iloc[0], lines=lines))
-    return dict(figure=figure, rows=rows, receivers=together["receivers"].iloc[0], n=together["n"].iloc[0], least=LEAST_SHARE)
+    return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
 def _circuit(run):
@@ -354,8 +372,8 @@ def _questions(run):
 
 
 def _calibration(run):
-    if not {"calibration_summary", "calibration_false"} <= set(run.frames):
-        return dict(why_not="This folder holds no calibration.")
+    if "calibration_summary" not in run.frames:
+        return dict(why_not="this folder holds no calibration")
     table, false = run.frames["calibration_summary"], run.frames["calibration_false"]
     figure = svg(precision_recall_panels(table), "Precision and recall of each reading and role against noise")
     # The reading that this report uses; the others stand beside it in the figures.
@@ -423,7 +441,7 @@ def _sentence(text):
 
 
 def _interval(row):
-    return "" if pd.isna(row["ci_low"]) else f" logits [{_signed(row['ci_low'])}, {_signed(row['ci_high'])}]"
+    return "" if pd.isna(row["ci_low"]) else f" [{_signed(row['ci_low'])}, {_signed(row['ci_high'])}]"
 
 
 def _label(layer, head):
@@ -443,10 +461,6 @@ def _most_often(answers):
         return None
     word, times = next(iter(answers.value_counts().items()))
     return dict(word=word, times=int(times), of=len(answers))
-
-
-def _a(role):
-    return f"a {_plural(role, 1)}"
 
 
 def _plural(role, count):

@@ -159,6 +159,7 @@ def test_the_verdict_names_the_planted_heads(planted):
 def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     page = read(toy)
     assert "not found in toy: no head meets every prediction of a role" in page.sections[""]
+    assert re.search(r"Heads 3\.\d, 3\.\d and 3\.\d come closest to a color extractor\.", page.sections[""])
     assert "No head has a role." in page.sections["roles"]
     nearest = roles.closest(pd.read_parquet(toy / "evidence.parquet"))
     shown = [row[0] for row in page.rows("roles") if len(row) == 8][1:]
@@ -259,7 +260,7 @@ def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
     assert "cannot be tested" in page.sections["roles"] and "roles were not tested" in page.sections["riddle"].lower()
-    assert "no such pair" in page.sections["composition"]
+    assert "no such pair" in page.sections["composition"] and "the game's question" in page.sections["questions"]
     assert "compare a run of the RGB game" in page.sections["published"]
     assert "rgb-circuit calibrate" in page.sections["calibration"]
     assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
@@ -339,6 +340,22 @@ def test_a_folder_that_lacks_a_part_is_refused_in_a_sentence(copy, name):
         report.write(copy)
 
 
+def test_half_of_a_pair_of_frames_is_left_out(copy):
+    (copy / "evidence.parquet").unlink()
+    (copy / "mediation.parquet").unlink()
+    report.write(copy)
+    page = read(copy)
+    for section in ("roles", "composition"):
+        assert "This folder holds no" in page.sections[section]
+    assert "what role it has was not tested" in page.sections[""]
+
+
+def test_a_frame_that_lacks_a_column_is_refused(copy):
+    pd.read_parquet(copy / "curve.parquet").drop(columns="random_low").to_parquet(copy / "curve.parquet")
+    with pytest.raises(rgb.InputError, match="lacks the column random_low"):
+        report.write(copy)
+
+
 def test_a_manifest_that_lacks_a_part_is_refused(copy):
     (copy / "manifest.json").write_text('{"model": "planted", "dtype": "float32", "options": {}}')
     with pytest.raises(rgb.InputError, match="lacks trials, versions, layers, heads"):
@@ -383,4 +400,4 @@ def test_a_large_model_is_not_asked_about_its_question(planted, tmp_path, monkey
     closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
     reasons = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
     assert reasons["roles"] == "too few" and "patching 24 heads" in reasons["task_reading"]
-    assert "there are 1 trials" in reasons["curve"]
+    assert "needs 4 trials, and there are 2" in reasons["curve"]
