@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
@@ -203,36 +201,3 @@ def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
         models = dict(models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique())
         rows.append(dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum())))
     return pd.DataFrame(rows)
-
-
-def precision_recall(table: pd.DataFrame) -> Figure:
-    """Precision and recall against noise, a column per role, a line per reading, from `summary`."""
-    names = list(roles.HYPOTHESES)
-    figure, axes = plt.subplots(2, len(names), figsize=(4 * len(names), 6), sharex=True, sharey=True, layout="constrained")
-    # The first colours and three markers of a palette that the colour-blind can tell apart.
-    styles = dict(zip(READINGS, [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^")]))
-    for column, role in enumerate(names):
-        for row, measure in enumerate(("precision", "recall")):
-            ax = axes[row, column]
-            for shift, (reading, (color, marker)) in enumerate(styles.items()):
-                part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
-                errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
-                ax.errorbar(
-                    part["noise"] + 0.012 * (shift - 1),
-                    part[measure],
-                    np.clip(errors, 0, None),
-                    color=color,
-                    marker=marker,
-                    capsize=2,
-                    label=reading,
-                )
-            ax.set(
-                ylim=(-0.05, 1.05),
-                xlabel="noise (logits)" if row else "",
-                ylabel=measure if column == 0 else "",
-                title="" if row else role,
-            )
-            ax.grid(alpha=0.3)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(READINGS), frameon=False)
-    figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")
-    return figure

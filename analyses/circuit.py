@@ -25,10 +25,8 @@ Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its are
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from scipy import stats
 
 from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits, patch_heads
@@ -85,8 +83,7 @@ def circuit(
             "use trials whose odd colours differ"
         )
     heads = _heads(model, heads)
-    if random_sets < 1:
-        raise InputError(f"random_sets is {random_sets}; draw at least one")
+    _check_random(random_sets)
 
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)}
@@ -153,25 +150,29 @@ def curve(
     *,
     source: str = "clean",
     target: str = "erased",
+    random_sets: int = 20,
+    seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking.
+    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside random sets.
 
     Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking made from the
-    same trials flatters the curve; rank on others.
+    same trials flatters the curve; rank on others. Random sets are the first heads of random rankings of all heads.
 
     Args:
         ranking: every (layer, head) of the model once, the most important first: ``ranked(...)[["layer", "head"]].values``.
-        source, target, progress: as in `circuit`.
+        source, target, random_sets, seed, progress: as in `circuit`.
 
     Returns:
         A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit), ``source, target,
-        faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials), ``n``.
+        faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials), ``random_mean, random_low, random_high`` (mean and
+        central 95 % over the random sets), ``n``.
 
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
     """
     trials = _checked(trials, source, target)
+    _check_random(random_sets)
     ranking = [(int(layer), int(head)) for layer, head in ranking]
     if sorted(ranking) != model.heads():
         raise InputError(
@@ -179,14 +180,23 @@ def curve(
             f"{len(model.heads())}; rank each head of the model once, as ranked(model, trials) does"
         )
     sizes = sorted({*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)})
-    variants = {str(size): _isolated(model, ranking[:size], source, target) for size in sizes}
+    rng = np.random.default_rng(seed)
+    rankings = [ranking, *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets))]
+    variants = {
+        f"{number} {size}": _isolated(model, chosen[:size], source, target)
+        for number, chosen in enumerate(rankings)
+        for size in sizes
+    }
     frame = patch_edits(model, trials, variants, target=source, progress=progress)
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
-    m_target = _difference(frame, trials, source, target, "source_logit")["0"]
+    m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]
     gap = _gap(model, m_source, m_target, source, target)
     gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
-    faithfulness, low, high = _fraction(gained, gap)
+    faithfulness, low, high = _fraction(gained[[f"0 {size}" for size in sizes]], gap)
+    random = [[f"{number} {size}" for size in sizes] for number in range(1, random_sets + 1)]
+    random = np.stack([gained[names].to_numpy().mean(0) for names in random]) / gap.mean()
+    random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
     return pd.DataFrame(
         {
@@ -199,6 +209,9 @@ def curve(
             "faithfulness": faithfulness,
             "ci_low": low,
             "ci_high": high,
+            "random_mean": random.mean(0),
+            "random_low": random_low,
+            "random_high": random_high,
             "n": len(trials),
         }
     )
@@ -214,30 +227,6 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
     share, faithfulness = frame["share"], frame["faithfulness"]
     cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)
     return pd.DataFrame([{"cpr": float(cpr), "cmd": float(cmd), "n": int(frame["n"].iloc[0])}])
-
-
-def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval; the first heads are named.
-
-    Args:
-        frame: from `curve`.
-        model: its name, for the title.
-        ax: where to draw; a new figure's by default.
-    """
-    ax = ax or plt.figure(figsize=(6, 4), layout="constrained").add_subplot()
-    ax.axhline(1, color="0.6", linewidth=1)
-    ax.axhline(0, color="0.6", linewidth=1)
-    ax.fill_between(frame["size"], frame["ci_low"], frame["ci_high"], alpha=0.25, linewidth=0)
-    ax.plot(frame["size"], frame["faithfulness"], marker="o", markersize=3)
-    for row in frame.iloc[1:7].itertuples():
-        ax.annotate(f"{row.layer}.{row.head}", (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=7)
-    if frame["size"].max() > 4 * EVERY_SIZE_UP_TO:
-        # Linear up to the sizes that are all measured, so that the first heads are not squeezed.
-        ax.set_xscale("symlog", linthresh=EVERY_SIZE_UP_TO)
-    area, first = areas(frame).iloc[0], frame.iloc[0]
-    about = f"{first['source']} against {first['target']} · {model} · n = {first['n']}"
-    ax.set(xlabel="heads in the circuit", ylabel="faithfulness", title=f"{about} · CPR {area['cpr']:.2f}, CMD {area['cmd']:.2f}")
-    return ax
 
 
 def _checked(trials, source, target):
@@ -258,6 +247,11 @@ def _checked(trials, source, target):
                 f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two whose answers differ"
             )
     return trials
+
+
+def _check_random(random_sets):
+    if random_sets < 1:
+        raise InputError(f"random_sets is {random_sets}; draw at least one")
 
 
 def _heads(model, heads):

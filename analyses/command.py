@@ -192,6 +192,7 @@ def _calibrate(options):
     from analyses import calibrate
     from rgb_circuit.keeping import clean, keeping
     from rgb_circuit.locking import locked
+    from rgb_circuit.plots import precision_recall_panels
     from rgb_circuit.results import open_folder, versions, write_figure, write_frame
 
     logging.disable_progress_bar()
@@ -208,7 +209,7 @@ def _calibrate(options):
     table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
     write_frame(table, folder, "calibration_summary")
     write_frame(false, folder, "calibration_false")
-    write_figure(calibrate.precision_recall(table), folder, "calibration")
+    write_figure(precision_recall_panels(table), folder, "calibration")
 
     shown = table[["reading", "role", "noise", "true", "given", "right"]].copy()
     for measure in ("precision", "recall"):

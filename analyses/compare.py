@@ -14,7 +14,6 @@ the steps are filled in evenly). Read it beside Pearson's, which is mostly about
 from collections.abc import Mapping
 from importlib.resources import files
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -151,7 +150,7 @@ def scatter(
         InputError: as `compare`.
     """
     cells = _side_by_side(frame, reference)[panel]
-    ax = ax or plt.figure(figsize=(5, 4.8), layout="constrained").add_subplot()
+    ax = ax or Figure(figsize=(5, 4.8), layout="constrained").add_subplot()
     ax.axline((0, 0), slope=1, color="0.6", linewidth=1, linestyle="--", zorder=0)
     ax.scatter(cells["reference"], cells["run"], s=9, color="0.45", alpha=0.5, linewidths=0)
     standing_out = [head for head in NAMED if abs(cells.loc[head, "reference"]) >= label]
@@ -178,7 +177,8 @@ def scatter(
 def scatters(frame: pd.DataFrame, model: str, *, reference: pd.DataFrame | None = None, k: int = 10) -> Figure:
     """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads` frame."""
     agreement = compare(frame, reference, k=k).set_index("panel")
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 5), layout="constrained")
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
     for panel, ax in zip(PANELS, axes):
         scatter(frame, panel, reference=reference, ax=ax)
         row = agreement.loc[panel]

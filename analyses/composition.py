@@ -19,15 +19,11 @@ Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 
 from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits
 from rgb_circuit.edits import check_heads
-from rgb_circuit.plots import DIVERGING
 from rgb_circuit.statistics import bootstrap_interval
 
 from . import color_extractor, poi_localization
@@ -133,41 +129,6 @@ def mediation(
     return frame.drop(columns="pair")
 
 
-def composition_map(frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None) -> Axes:
-    """Sender × receiver map of the mediated effect on one role's logit.
-
-    A dot marks an interval that excludes zero, of an effect of at least a hundredth of the largest.
-
-    Args:
-        frame: from `composition`.
-        model: its name, for the title.
-        role: whose logit.
-        ax: where to draw; a new figure's by default.
-    """
-    rows = frame[frame["role"] == role]
-    if rows.empty:
-        raise InputError(f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}")
-    cells = _cells(rows, rows["mediated_effect"])
-    if ax is None:
-        size = 2.4 + 0.45 * cells.shape[1], 1.8 + 0.45 * cells.shape[0]
-        ax = plt.figure(figsize=size, layout="constrained").add_subplot()
-    limit = float(np.nanmax(np.abs(cells.to_numpy()))) or 1.0
-    # Rounding alone can differ from zero in the same direction in every trial.
-    clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
-    sns.heatmap(
-        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, xticklabels=True, yticklabels=True,
-        cbar_kws={"label": f"mediated effect on {role} (logits)", "shrink": 0.8},
-    )  # fmt: skip
-    for row, column in zip(*(_cells(rows, clear.astype(float)) == 1).to_numpy().nonzero()):
-        dark = abs(cells.iat[row, column]) > 0.6 * limit
-        ax.plot(column + 0.5, row + 0.5, "o", markersize=3, color="white" if dark else "black")
-    first = rows.iloc[0]
-    title = f"{first['source']} into {first['target']} · {model} · n = {first['n']}"
-    ax.set(xlabel="receiver (frozen)", ylabel="sender", title=title)
-    ax.tick_params(axis="y", rotation=0)
-    return ax
-
-
 def _mediated(model, trials, pairs, source, target, progress):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
     trials = list(trials)
@@ -226,11 +187,3 @@ def _heads(model, heads, what):
 
 def _label(heads):
     return " ".join(f"{layer}.{head}" for layer, head in heads)
-
-
-def _cells(rows, values):
-    """Sender × receiver table of ``values``, both in order of layer and head."""
-    table = rows[["sender_layer", "sender_head", "receiver_layer", "receiver_head"]].assign(value=values)
-    table = table.pivot(index=["sender_layer", "sender_head"], columns=["receiver_layer", "receiver_head"], values="value")
-    table = table.sort_index().sort_index(axis=1)
-    return table.set_axis([_label([head]) for head in table.index]).set_axis([_label([head]) for head in table.columns], axis=1)

@@ -12,9 +12,7 @@ Source: the last paragraph of the seed note of the RGB game.
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 
 import rgb_circuit as rgb
 
@@ -31,8 +29,6 @@ ASKS = {
     "P5w": "background, past the extractors",
     "P6": "background, tile moved",
 }
-# Okabe and Ito's palette, told apart with every common kind of colour blindness; what localizes in blues, what writes in reds.
-LOOKS = {"P4": ("#0072B2", "o"), "P4w": ("#D55E00", "o"), "P5": ("#56B4E9", "s"), "P5w": ("#E69F00", "s"), "P6": ("#009E73", "^")}
 
 
 def riddle(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
@@ -55,7 +51,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per head that passes P3a and P3b × prediction (P4, P4w, P5, P5w, P6): ``layer, head, verdict, route, late,
-        prediction, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds``.
+        prediction, expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds``.
         ``verdict``: "localizes" (P4, P5, P6 hold), "writes the background" (P4w, P5w hold), or "undecided".
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
         ``late``: color extractors were found, and none in a later layer, so that nothing can go through one.
@@ -64,7 +60,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     localizes, writes = _evidence.heads(evidence, LOCALIZES), _evidence.heads(evidence, WRITES)
     through = _evidence.heads(evidence, [prediction for prediction in poi_localization.PREDICTIONS if prediction.name == "P5"])
     past = _evidence.heads(evidence, [prediction for prediction in WRITES if prediction.name == "P5w"])
-    columns = "layer head verdict route late prediction raises effect ci_low ci_high restored_fraction n holds".split()
+    columns = "layer head verdict route late prediction expected raises effect ci_low ci_high restored_fraction n holds".split()
     blocks = []
     for head in _evidence.heads(evidence, PASSES_THE_SEED):
         rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1]) & evidence["prediction"].isin(ASKS)]
@@ -74,37 +70,3 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         rows = rows.assign(verdict=verdict, route=route, late=late, raises=rows["prediction"].map(ASKS))
         blocks.append(rows.set_index("prediction", drop=False).loc[list(ASKS), columns])
     return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns)
-
-
-def figure(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """What each head that passes P3 raises, as a fraction of the gap, with 95 % intervals; filled where the prediction holds.
-
-    Args:
-        frame: from `riddle`.
-        model: its name, for the title.
-        ax: where to draw; a new figure's by default.
-    """
-    heads = list(dict.fromkeys(zip(frame["layer"], frame["head"])))
-    if ax is None:
-        ax = plt.figure(figsize=(8, 1.8 + 0.75 * max(1, len(heads))), layout="constrained").add_subplot()
-    ax.axvline(0, color="0.6", linewidth=1, zorder=0)
-    for number, (prediction, (color, marker)) in enumerate(LOOKS.items()):
-        rows = frame[(frame["prediction"] == prediction) & frame["effect"].notna()]
-        # Effect and interval in the same unit; the gap is their common factor.
-        scale = (rows["restored_fraction"] / rows["effect"].where(rows["effect"] != 0)).fillna(0)
-        height = [heads.index(head) + 0.14 * (number - 2) for head in zip(rows["layer"], rows["head"])]
-        ax.hlines(height, rows["ci_low"] * scale, rows["ci_high"] * scale, color=color, linewidth=2)
-        fill = [color if holds else "white" for holds in rows["holds"]]
-        ax.scatter(rows["restored_fraction"], height, c=fill, edgecolors=color, marker=marker, s=40, zorder=3)
-        ax.scatter([], [], color=color, marker=marker, label=f"{prediction}: {ASKS[prediction]}")
-    verdicts = frame.drop_duplicates(["layer", "head"])
-    labels = [f"{row.layer}.{row.head}\n{row.verdict}{', late' * row.late}" for row in verdicts.itertuples()]
-    ax.set_yticks(range(len(heads)), labels)
-    if heads:
-        ax.set_ylim(len(heads) - 0.5, -0.5)
-        ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8)
-    else:
-        ax.text(0.5, 0.5, "no head passes P3", transform=ax.transAxes, ha="center", va="center")
-    trials = f", n = {frame['n'].iloc[0]} trials" if len(frame) else ""
-    ax.set(xlabel="effect (fraction of the gap)", title=f"Heads that pass P3 in {model}{trials}; filled: prediction holds")
-    return ax

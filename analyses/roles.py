@@ -77,18 +77,17 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         and P6 for POI localization, of P3a and P4w for a background writer. Of several roles, and for "none" of all three, it
         is the one furthest from zero: how much the head does of anything, for better or worse.
     """
-    by_head = dict(index=["layer", "head"], columns="prediction")
-    frame = evidence.pivot(**by_head, values="holds")[list(dict.fromkeys(evidence["prediction"]))]
-    fractions = evidence.pivot(**by_head, values="restored_fraction")
+    frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
+    frame = frame[list(dict.fromkeys(evidence["prediction"]))]
+    scores = _scores(evidence)
     met = {role: _evidence.heads(evidence, predictions) for role, (predictions, _) in HYPOTHESES.items()}
-    names, scores = [], []
+    names, best = [], []
     for head in frame.index:
         own = [role for role in HYPOTHESES if head in met[role]]
         names.append(" + ".join(own) or "none")
-        candidates = [float(fractions.loc[head, list(HYPOTHESES[role][1])].mean()) for role in own or HYPOTHESES]
-        scores.append(max(candidates, key=abs))
+        best.append(max(scores.loc[head, own or list(HYPOTHESES)], key=abs))
     frame.insert(0, "role", names)
-    frame.insert(1, "score", scores)
+    frame.insert(1, "score", best)
     return frame.rename_axis(columns=None).reset_index()
 
 
@@ -98,3 +97,31 @@ def _families():
         prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
     )
     return [color_extractor.PREDICTIONS, tuple(others)]
+
+
+def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among others."""
+    own = [role in names.split(" + ") for names in table["role"]]
+    return [(int(layer), int(head)) for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)]
+
+
+def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
+    """The heads that come closest to a role: those with the highest score for any.
+
+    Args:
+        evidence: from `evidence`.
+        k: how many.
+
+    Returns:
+        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest to), ``score`` (for that role, as in
+        `table`).
+    """
+    scores = _scores(evidence)
+    nearest = pd.DataFrame({"role": scores.idxmax(axis=1), "score": scores.max(axis=1)})
+    return nearest.sort_values("score", ascending=False, kind="stable").head(k).reset_index()
+
+
+def _scores(evidence):
+    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for it."""
+    fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
+    return pd.DataFrame({role: fractions[list(scored)].mean(axis=1) for role, (_, scored) in HYPOTHESES.items()})

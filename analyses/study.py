@@ -22,14 +22,14 @@ from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.panels import panels, panels_for, strongest
 from rgb_circuit.patching import patch_heads
 from rgb_circuit.play import play
-from rgb_circuit.plots import panel_heatmaps
+from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
 from rgb_circuit.results import described, manifest, open_folder, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, read_manifest, recorded_model, recorded_trials
 from rgb_circuit.trial import Trial
 
+from . import closer_look, riddle, roles
 from . import report as _report
-from . import riddle, roles
 from .evidence import CONTROL
 
 
@@ -176,6 +176,7 @@ def _finish(folder, model, trials, options):
     except CannotWrite:
         raise
     except InputError as error:
+        evidence = error
         print(f"\nNo role table: {error}")
     else:
         table = roles.table(evidence)
@@ -184,9 +185,11 @@ def _finish(folder, model, trials, options):
         _print_roles(table, evidence["n"].iloc[0])
         verdicts = riddle.table(evidence)
         if len(verdicts):
-            written.append(write_figure(riddle.figure(verdicts, model.name).figure, folder, "riddle"))
+            written.append(write_figure(effect_forest(verdicts, model.name, group="verdict").figure, folder, "riddle"))
+    written += closer_look.write(model, trials, frame, which, evidence, folder)
     written.append(_report.write(folder))
     print(f"\nWrote {', '.join(path.name for path in written)} to {folder}/")
+    print(f"Read {folder / 'report.html'}")
 
 
 def _check_predictions(hypotheses, trials):

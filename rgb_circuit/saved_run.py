@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from .errors import InputError
 from .llava import Llava
@@ -86,6 +87,7 @@ def recorded_model(manifest: Mapping) -> Llava:
         d_head=manifest["d_head"],
         grid=tuple(manifest["grid"]),
         tile_px=manifest["tile_px"],
+        dtype=getattr(torch, manifest["dtype"]),
         answer_form=manifest["answer_form"],
     )
 

@@ -2,18 +2,16 @@
 
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses.circuit import areas, circuit, curve, faithfulness_curve, ranked
+from analyses.circuit import areas, circuit, curve, ranked
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.prompts import answer_tokens
 
-matplotlib.use("Agg")
 PLACE = Placement()
 # What each planted head adds to odd − white in the clean run; together, the gap.
 GAINS = {PLACE.extractor: 10, PLACE.content_extractor: 6, **dict.fromkeys(PLACE.redundant_pair, 5), PLACE.suppressor: -2}
@@ -161,11 +159,17 @@ def test_the_seed_decides_the_random_sets(grouped):
     np.testing.assert_allclose(one["faithfulness"], other["faithfulness"], atol=1e-5)
 
 
-def test_the_figure_shows_interval_and_areas(planted, planted_trials):
-    frame = curve(planted, planted_trials, planted.heads(), progress=False)
-    ax = faithfulness_curve(frame, "planted")
-    assert "n = 8" in ax.get_title() and "CPR" in ax.get_title() and "planted" in ax.get_title()
-    np.testing.assert_allclose(ax.lines[-1].get_ydata(), frame["faithfulness"])
+def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranked_heads(planted, planted_trials):
+    ranking = ranked(planted, planted_trials, progress=False)[["layer", "head"]].to_numpy()
+    frame = curve(planted, planted_trials, ranking, progress=False)
+    random = frame[["random_low", "random_mean", "random_high"]]
+    assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-3)
+    assert (random["random_mean"].iloc[2:6] < frame["faithfulness"].iloc[2:6] - 0.3).all()
+    assert (random["random_low"] <= random["random_mean"]).all() and (random["random_mean"] <= random["random_high"]).all()
+    again, other = (curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1))
+    pd.testing.assert_frame_equal(frame, again)
+    assert not np.allclose(other["random_mean"], frame["random_mean"])
+    np.testing.assert_allclose(other["faithfulness"], frame["faithfulness"], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,14 @@
 """A mediated effect is what disappears when the receiver is frozen."""
 
-import matplotlib
 import numpy as np
 import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses.composition import composition, composition_map, mediation
+from analyses.composition import composition, mediation
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.prompts import answer_tokens
 
-matplotlib.use("Agg")
 PLACE = Placement()
 READERS = [PLACE.extractor, *PLACE.redundant_pair]
 
@@ -118,18 +116,6 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     assert list(frame.columns) == pair + "total_effect frozen_effect mediated_effect ci_low ci_high share n".split()
     assert len(frame) == 3 * 5
     assert set(frame["n"]) == {2}
-
-
-def test_the_map_is_centred_on_zero_and_labels_heads(grouped):
-    frame = composition(grouped, rgb.rgb_trials(grouped, 2), [(0, 1), (1, 0)], [(1, 0), (2, 2)], progress=False)
-    ax = composition_map(frame, "random")
-    low, high = ax.collections[0].get_clim()
-    assert low == -high
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.1", "1.0"]
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1.0", "2.2"]
-    assert "n = 2" in ax.get_title() and "random" in ax.get_title()
-    with pytest.raises(rgb.InputError, match="no role 'colour'"):
-        composition_map(frame, "random", "colour")
 
 
 @pytest.mark.parametrize(

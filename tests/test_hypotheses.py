@@ -2,8 +2,6 @@
 
 import warnings
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +11,6 @@ from analyses import background_writer, color_extractor, poi_localization, riddl
 from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-
-matplotlib.use("Agg")
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
@@ -250,15 +246,12 @@ def test_riddle_tells_the_late_writer_from_the_head_that_localizes(found):
     assert frame["prediction"].tolist() == list(riddle.ASKS) * 3
 
 
-def test_riddle_figure_shows_every_head_and_names_model_and_trials(found):
-    ax = riddle.figure(riddle.table(found), "planted")
-    assert [label.get_text().split("\n")[0] for label in ax.get_yticklabels()] == ["1.3", "2.1", "5.2"]
-    assert "planted" in ax.get_title() and "n = 8" in ax.get_title()
-    empty = riddle.figure(riddle.table(found.assign(holds=False)), "planted")
-    assert "no head passes P3" in [text.get_text() for text in empty.texts]
-    own = plt.figure().add_subplot()
-    assert riddle.figure(riddle.table(found), "planted", ax=own) is own
-    plt.close("all")
+def test_the_closest_heads_are_those_that_restore_most_of_what_a_role_asks(found):
+    nearest = roles.closest(found, 3)
+    assert list(zip(nearest["layer"], nearest["head"])) == [PLACEMENT.poi, PLACEMENT.extractor, PLACEMENT.content_extractor]
+    assert nearest["role"].tolist() == ["POI localization", "color extractor", "color extractor"]
+    whole = roles.table(found).set_index(["layer", "head"])["score"]
+    assert nearest["score"].tolist() == whole[list(zip(nearest["layer"], nearest["head"]))].tolist()
 
 
 # Bad input

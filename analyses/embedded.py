@@ -1,0 +1,49 @@
+"""Figures and pictures as parts of an HTML page."""
+
+import base64
+import io
+import re
+
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rgb_circuit.plots.canvas import PAPER
+
+# For the time in which figures are made and written: text that stays text, and the same bytes for the same figure.
+# Names come from users, and a dollar sign in one means a dollar.
+SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
+
+
+def svg(figure: Figure, says: str) -> Markup:
+    """The figure as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper.
+
+    Call it under ``matplotlib.rc_context(SETTINGS)``, where the figure should be made too.
+
+    Args:
+        says: what it shows, for readers who cannot see it.
+    """
+    file = io.StringIO()
+    undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file, format="svg", transparent=True, metadata=undated, bbox_inches="tight", pad_inches=0.04)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    # Names of groups would be the same in every figure of the page.
+    text = re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text).replace("#000000", "currentColor").replace(PAPER, "var(--page)")
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)
+    text = re.sub(r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text)
+    label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '
+    return Markup(text.replace("<svg ", label, 1))
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as a data URI: exact if it has few colours, as a JPEG if it is a photograph."""
+    file = io.BytesIO()
+    if image.getcolors(256):
+        kind = "png"
+        image.save(file, kind, optimize=True)
+    else:
+        kind = "jpeg"
+        image.convert("RGB").save(file, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,43 @@
+"""How much of the model a growing circuit is."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes
+
+# Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
+LINEAR_UP_TO = 16
+
+
+def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
+    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named.
+
+    Args:
+        frame: from `analyses.circuit.curve`.
+        model: its name, for the title.
+        ax: where to draw; a new figure's by default.
+    """
+    ax = ax or new_axes(5.4, 3.8)
+    for level in (0, 1):
+        ax.axhline(level, color=QUIET, linewidth=1)
+    size = frame["size"]
+    ax.fill_between(size, frame["random_low"], frame["random_high"], color=VERMILION, alpha=0.2, linewidth=0)
+    ax.plot(size, frame["random_mean"], color=VERMILION, linestyle="--", label="random heads, mean and central 95 %")
+    ax.fill_between(size, frame["ci_low"], frame["ci_high"], color=BLUE, alpha=0.25, linewidth=0)
+    ax.plot(size, frame["faithfulness"], color=BLUE, marker="o", markersize=3, label="heads by importance, 95 % interval")
+    for row in frame.iloc[1:7].itertuples():
+        ax.annotate(
+            head_name(row.layer, row.head), (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=8
+        )
+    if size.max() > 4 * LINEAR_UP_TO:
+        ax.set_xscale("symlog", linthresh=LINEAR_UP_TO, base=2)
+        ticks = [0, 4, 8, *(2**power for power in range(4, int(np.log2(size.max())) + 1))]
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    first = frame.iloc[0]
+    ax.set_title(f"{first['source']} against {first['target']} · {model} · n = {first['n']} trials", fontsize=10)
+    ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
+    ax.spines[["top", "right"]].set_visible(False)
+    # Below the axes: bands and curve may be anywhere in them.
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return ax

@@ -1,0 +1,51 @@
+"""How often verdicts are right, against noise."""
+
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .canvas import BLUE, GREEN, VERMILION, new_axes
+
+LOOKS = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"))
+
+
+def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes | None = None) -> Axes:
+    """Precision or recall of one role against noise, a line per reading, with 95 % intervals.
+
+    Args:
+        table: from `analyses.calibrate.summary`.
+        role: one of the table's.
+        measure: ``"precision"`` or ``"recall"``.
+        ax: where to draw; a new figure's by default.
+    """
+    ax = ax or new_axes(4.5, 3.4)
+    readings = table["reading"].unique()
+    step = 0.012
+    for number, (reading, (color, marker)) in enumerate(zip(readings, cycle(LOOKS))):
+        part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
+        errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
+        # Side by side, so that intervals do not cover each other.
+        place = part["noise"] + step * (number - (len(readings) - 1) / 2)
+        ax.errorbar(place, part[measure], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=reading)
+    ax.set(ylim=(-0.05, 1.05), xlabel="noise (logits)", ylabel=measure, title=role)
+    ax.grid(alpha=0.3)
+    return ax
+
+
+def precision_recall_panels(table: pd.DataFrame) -> Figure:
+    """`precision_recall` of every role, precision above recall."""
+    names = table["role"].unique()
+    figure = Figure(figsize=(4 * len(names), 6), layout="constrained")
+    axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
+    for column, role in enumerate(names):
+        for row, measure in enumerate(("precision", "recall")):
+            precision_recall(table, role, measure, ax=axes[row, column])
+            axes[row, column].label_outer()
+        axes[1, column].set_title("")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(handles[1]), frameon=False)
+    figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")
+    return figure

@@ -1,0 +1,403 @@
+"""The report says what the frames beside it say, for every kind of run, in one file that needs nothing else."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import rgb_circuit as rgb
+from analyses import closer_look, compare, report, roles
+from analyses.command import main
+from rgb_circuit.panels import PANELS
+
+VOID = {"meta", "img", "br", "link", "use", "path", "rect", "image", "hr"}
+
+
+class Page(HTMLParser):
+    """What a page shows: the text of each section and the rows of each table, as lists of cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sections, self.tables, self.links, self.names = [], {"": ""}, [], [], []
+        self.section, self.drawing = "", 0
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.names.append(tag)
+        self.links += [value for name, value in attributes.items() if name in ("src", "href", "xlink:href")]
+        if tag == "section":
+            self.section = attributes["id"]
+            self.sections[self.section] = ""
+        self.drawing += tag == "svg"
+        if tag == "table":
+            self.tables.append((self.section, []))
+        if tag == "tr":
+            self.tables[-1][1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][1][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        assert self.open.pop() == tag
+        self.drawing -= tag == "svg"
+
+    def handle_data(self, data):
+        if self.drawing or "style" in self.open:
+            return
+        self.sections[self.section] += data
+        if "table" in self.open and {"td", "th"} & set(self.open):
+            self.tables[-1][1][-1][-1] += data
+
+    def rows(self, section, number=0):
+        """The rows under the header of a section's table."""
+        return [rows for name, rows in self.tables if name == section][number]
+
+
+def read(folder):
+    return Page((folder / "report.html").read_text())
+
+
+def run(folder, *arguments):
+    assert main(["run", "--out", str(folder), *arguments]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("planted"), "--model", "planted", "--trials", "16")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("toy"), "--trials", "16")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A run on pictures that are not the game's, in a trial whose name is not a harmless one."""
+    folder = tmp_path_factory.mktemp("own")
+    for name, color in (("plain", "red"), ("other", "green")):
+        Image.new("RGB", (24, 24), color).save(folder / f"{name}.png")
+    photograph = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(photograph).save(folder / "photograph.png")
+    lines = ["name,question,clean,image:other,answer:right,answer:wrong,expected:clean,expected:other"]
+    for index, picture in enumerate(["plain", "photograph"] * 2):
+        name = f"<script>alert({index})</script> $x_{index}"
+        lines.append(f"{name},Which color,{picture}.png,other.png,red,green,right,wrong")
+    (folder / "trials.csv").write_text("\n".join(lines))
+    return run(folder / "run", "--trials-file", str(folder / "trials.csv"))
+
+
+@pytest.fixture
+def copy(planted, tmp_path):
+    """The planted run, to change."""
+    return shutil.copytree(planted, tmp_path / "copy")
+
+
+def change(folder, name, edit):
+    """Rewrite a frame and the report; the page."""
+    frame = pd.read_parquet(folder / f"{name}.parquet")
+    edit(frame)
+    frame.to_parquet(folder / f"{name}.parquet", index=False)
+    report.write(folder)
+    return read(folder)
+
+
+def number(text):
+    return float(text.replace("−", "-").replace("\N{NO-BREAK SPACE}%", ""))
+
+
+@pytest.mark.parametrize("name", ["planted", "toy", "own"])
+def test_the_page_is_one_file_without_scripts(name, request):
+    page = read(request.getfixturevalue(name))
+    assert not page.open and "script" not in page.names and "link" not in page.names
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert "svg" in page.names and "img" in page.names
+
+
+@pytest.mark.parametrize("name", ["planted", "toy", "own"])
+def test_ids_are_unique_and_links_inside_the_page_lead_somewhere(name, request):
+    text = (request.getfixturevalue(name) / "report.html").read_text()
+    sections = re.findall(r'<section id="(\w+)"', text)
+    assert len(sections) == len(set(sections)) == 13
+    assert re.findall(r'<a href="#(\w+)"', text) == sections
+    # The same mark in two figures is the same drawing.
+    drawn = {}
+    for mark, body in re.findall(r'<path id="(\w+)"([^>]*)>', text):
+        assert drawn.setdefault(mark, body) == body
+    assert {mark for mark in re.findall(r'xlink:href="#(\w+)"', text)} <= set(drawn)
+
+
+def test_writing_again_gives_the_same_bytes(planted):
+    before = (planted / "report.html").read_bytes()
+    assert report.write(planted) == planted / "report.html"
+    assert (planted / "report.html").read_bytes() == before
+
+
+def test_a_model_is_not_needed(copy, monkeypatch):
+    monkeypatch.setattr("rgb_circuit.llava.load", None)
+    monkeypatch.setattr("rgb_circuit.capture.capture", None)
+    (copy / "report.html").unlink()
+    assert report.write(copy).is_file()
+
+
+def test_the_verdict_names_the_planted_heads(planted):
+    top = read(planted).sections[""]
+    assert "The hypothesised circuit is there in planted" in top
+    assert "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, 5.2)" in top
+
+
+def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
+    page = read(toy)
+    assert "not found in toy: no head meets every prediction of a role" in page.sections[""]
+    assert re.search(r"Heads 3\.\d, 3\.\d and 3\.\d come closest to a color extractor\.", page.sections[""])
+    assert "No head has a role." in page.sections["roles"]
+    nearest = roles.closest(pd.read_parquet(toy / "evidence.parquet"))
+    shown = [row[0] for row in page.rows("roles") if len(row) == 8][1:]
+    assert [cell.split("nearest")[0] for cell in shown] == [f"{row.layer}.{row.head}" for row in nearest.itertuples()]
+    assert "2 of 4 hold" in shown[0] and "fails" in str(page.rows("roles"))
+
+
+@pytest.mark.parametrize("name", ["planted", "toy"])
+def test_every_number_of_the_role_table_is_in_the_frame(name, request):
+    folder = request.getfixturevalue(name)
+    frame = pd.read_parquet(folder / "evidence.parquet").set_index(["layer", "head", "prediction"])
+    rows, head, seen = read(folder).rows("roles")[1:], None, 0
+    for cells in rows:
+        if re.match(r"\d+\.\d+", cells[0]):
+            head = tuple(map(int, re.match(r"(\d+)\.(\d+)", cells.pop(0)).groups()))
+        prediction, verdict, effect, *rest = cells
+        wanted = frame.loc[(*head, prediction)]
+        assert verdict == ("holds" if wanted["holds"] else "fails")
+        if np.isnan(wanted["effect"]):
+            assert effect.startswith("not testable")
+            continue
+        interval, fraction, q, expected = rest
+        low, high = map(number, interval.strip("[]").split(", "))
+        assert [number(effect), low, high] == pytest.approx(wanted[["effect", "ci_low", "ci_high"]].tolist(), abs=0.0051)
+        assert number(fraction) == pytest.approx(100 * wanted["restored_fraction"], abs=0.51)
+        assert float(q) == pytest.approx(wanted["q_value"], rel=0.06)
+        assert expected.startswith(wanted["expected"])
+        seen += 1
+    assert seen == {"planted": 4 * 4 + 5 + 2 * 4, "toy": 3 * 4}[name]
+
+
+# Frame, the row in question (of several, the first), column, a value that stands out, and where and how it must show.
+CHANGES = [
+    ("play", "condition == 'moved'", "correct", False, "play", "94\N{NO-BREAK SPACE}%"),
+    ("panels", "layer == 0 and head == 0", "effect", 77.25, "panels", "+77.25"),
+    ("panels", "layer == 5 and head == 2", "ci_high", 88.25, "panels", "+88.25"),
+    ("evidence", "layer == 4 and head == 1 and prediction == 'P1a'", "ci_low", -66.25, "roles", "−66.25"),
+    ("evidence", "layer == 4 and head == 1 and prediction == 'P1b'", "q_value", 0.0123, "roles", "0.012"),
+    (
+        "composition",
+        "sender_layer == 2 and receiver_head == 0 and role == 'background'",
+        "mediated_effect",
+        55.25,
+        "composition",
+        "+55.25",
+    ),
+    ("mediation", "sender_layer == 2 and role == 'background'", "ci_low", 44.25, "composition", "+44.25"),
+    ("circuit", "test == 'isolation'", "faithfulness", 0.333, "circuit", "33\N{NO-BREAK SPACE}%"),
+    ("curve", "size == 5", "random_mean", 0.222, "circuit", "22\N{NO-BREAK SPACE}%"),
+    ("stimuli", "condition == 'moved'", "expected", "mauve", "pictures", "mauve"),
+]
+
+
+def test_the_report_follows_its_frames(copy):
+    before = read(copy).sections
+    for name, where, column, value, *_ in CHANGES:
+        frame = pd.read_parquet(copy / f"{name}.parquet")
+        frame.loc[frame.query(where).index[0], column] = value
+        frame.to_parquet(copy / f"{name}.parquet", index=False)
+    report.write(copy)
+    after = read(copy).sections
+    for name, _, column, _, section, shown in CHANGES:
+        assert shown not in before[section] and shown in after[section], (name, column)
+
+
+def test_figures_and_attention_follow_their_frames(copy):
+    def figures():
+        text = (copy / "report.html").read_text()
+        return re.findall(r"<svg.*?</svg>", text, re.DOTALL), re.findall(r'src="(data:[^"]*)"', text)
+
+    drawn, pictures = figures()
+
+    def flat(table):
+        table["attention"] = 1 / 36
+
+    page = change(copy, "attention", flat)
+    assert "3\N{NO-BREAK SPACE}%" in page.sections["attention"]
+    assert figures()[0] == drawn and figures()[1] != pictures
+
+    def half(table):
+        table["faithfulness"] = 0.95 * table["size"] / table["size"].max()
+
+    change(copy, "curve", half)
+    assert sum(one != other for one, other in zip(figures()[0], drawn)) == 1
+
+
+def test_a_verdict_changes_with_the_roles(copy):
+    page = change(copy, "roles", lambda table: table.loc.__setitem__((table["role"] == "POI localization", "role"), "none"))
+    assert "not complete in planted: there is no POI head" in page.sections[""]
+
+
+def test_a_model_that_answers_wrongly_is_not_judged(copy):
+    page = change(copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False))
+    assert "What heads do here says little: planted answers 0 of 80 pictures right." in page.sections[""]
+
+
+def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
+    page = read(own)
+    assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
+    assert "cannot be tested" in page.sections["roles"] and "roles were not tested" in page.sections["riddle"].lower()
+    assert "no such pair" in page.sections["composition"] and "the game's question" in page.sections["questions"]
+    assert "compare a run of the RGB game" in page.sections["published"]
+    assert "rgb-circuit calibrate" in page.sections["calibration"]
+    assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
+    assert len(page.rows("panels")) == 1 + 8
+
+
+def test_words_of_users_are_shown_and_not_run(own):
+    text = (own / "report.html").read_text()
+    assert "<script" not in text and "&lt;script&gt;alert(0)&lt;/script&gt;" in text
+    page = read(own)
+    assert "<script>alert(0)</script> $x_0" in page.sections["pictures"]
+
+
+def test_photographs_are_small_and_plain_pictures_exact(own, planted):
+    kinds = [re.findall(r'src="data:image/(\w+);', (folder / "report.html").read_text()) for folder in (own, planted)]
+    assert "jpeg" in kinds[0] and set(kinds[1]) == {"png"}
+
+
+def test_the_name_of_a_model_is_shown_and_not_run(copy):
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"model": "planted"', '"model": "<b>$mine$</b>"'))
+    report.write(copy)
+    text = (copy / "report.html").read_text()
+    assert "<b>" not in text and "&lt;b&gt;$mine$&lt;/b&gt;" in text
+    assert "--model &#39;&lt;b&gt;$mine$&lt;/b&gt;&#39;" in text
+
+
+def test_calibration_is_shown_where_it_is(copy):
+    ends = dict(precision_low=0.52, precision_high=1.0, recall_low=0.31, recall_high=0.94)
+    known = [
+        dict(reading=reading, role=role, noise=noise, models=5, true=7, given=6, right=5, precision=5 / 6, recall=5 / 7) | ends
+        for reading in ("roles", "attention")
+        for role in roles.HYPOTHESES
+        for noise in (0.0, 0.5)
+    ]
+    false = [dict(kind="random", reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)]
+    pd.DataFrame(known).to_parquet(copy / "calibration_summary.parquet")
+    pd.DataFrame(false).to_parquet(copy / "calibration_false.parquet")
+    report.write(copy)
+    page, space = read(copy), "\N{NO-BREAK SPACE}"
+    rows = page.rows("calibration")[1:]
+    assert [row[0] for row in rows] == [role for role in roles.HYPOTHESES for _ in range(2)]
+    assert rows[0][2:] == ["7", "6", "5", f"83{space}% [52{space}%, 100{space}%]", f"71{space}% [31{space}%, 94{space}%]"]
+    assert page.rows("calibration", 1)[1:] == [["random", "roles", "80", "3"]]
+
+
+def test_a_run_of_the_published_geometry_is_compared(copy):
+    table = compare.published()
+    effects = pd.concat(
+        [
+            table[["layer", "head"]].assign(
+                trial=f"{trial}", source="clean", target=target, component="z", positions="end", role=role, effect=table[panel]
+            )
+            for trial in range(2)
+            for panel, (target, role) in PANELS.items()
+        ]
+    )
+    effects.to_parquet(copy / "patch_heads.parquet", index=False)
+    closer_look.panel_effects(effects, PANELS).to_parquet(copy / "panels.parquet", index=False)
+    report.write(copy)
+    page = read(copy)
+    assert [row[1:4] for row in page.rows("published")[1:]] == [["+1.00", "+1.00", "10 of 10"]] * 3
+    assert {"18.6", "19.6", "14.8", "15.8"} <= {row[1] for row in page.rows("published", 1)[1:]}
+    assert "Each of 1,024 heads" in page.sections["panels"]
+
+
+def test_the_command_is_one_that_gives_the_run_again(tmp_path):
+    folder = run(tmp_path / "run", "--model", "planted", "--trials", "2", "--seed", "5", "--positions", "5,-1")
+    (command,) = re.findall(r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text())
+    assert command == "run --model planted --trials 2 --seed 5 --positions 5,-1"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "play.parquet", "panels.parquet", "left_out.parquet"])
+def test_a_folder_that_lacks_a_part_is_refused_in_a_sentence(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(rgb.InputError, match=f"holds no {name}"):
+        report.write(copy)
+
+
+def test_half_of_a_pair_of_frames_is_left_out(copy):
+    (copy / "evidence.parquet").unlink()
+    (copy / "mediation.parquet").unlink()
+    report.write(copy)
+    page = read(copy)
+    for section in ("roles", "composition"):
+        assert "This folder holds no" in page.sections[section]
+    assert "what role it has was not tested" in page.sections[""]
+
+
+def test_a_frame_that_lacks_a_column_is_refused(copy):
+    pd.read_parquet(copy / "curve.parquet").drop(columns="random_low").to_parquet(copy / "curve.parquet")
+    with pytest.raises(rgb.InputError, match="lacks the column random_low"):
+        report.write(copy)
+
+
+def test_a_manifest_that_lacks_a_part_is_refused(copy):
+    (copy / "manifest.json").write_text('{"model": "planted", "dtype": "float32", "options": {}}')
+    with pytest.raises(rgb.InputError, match="lacks trials, versions, layers, heads"):
+        report.write(copy)
+
+
+# What a run writes for it
+
+
+def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, 16)
+    stimuli = pd.read_parquet(planted / "stimuli.parquet")
+    pd.testing.assert_frame_equal(stimuli, closer_look.stimuli(model, trials[:3]))
+    attention = pd.read_parquet(planted / "attention.parquet")
+    assert set(zip(attention["layer"], attention["head"])) == {(3, 0), (3, 2), (4, 1), (4, 3), (2, 1), (1, 3), (5, 2)}
+    on_tile = attention[(attention["layer"] == 2) & (attention["condition"] == "clean")]
+    for trial in trials[:3]:
+        rows = on_tile[on_tile["trial"] == trial.name]
+        peak = rows.loc[rows["attention"].idxmax()]
+        assert (peak["row"], peak["column"]) == trial.tile and peak["attention"] > 0.99
+    mediation = pd.read_parquet(planted / "mediation.parquet").query("role == 'background'")
+    shares = dict(zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3)))
+    assert shares == {(1, 3): 0, (2, 1): 1, (5, 2): 0} and set(mediation["n"]) == {8}
+    assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == ["task_reading"]
+
+
+def test_panel_effects_are_means_with_their_intervals(planted):
+    effects = pd.read_parquet(planted / "patch_heads.parquet")
+    frame = closer_look.panel_effects(effects, PANELS)
+    assert len(frame) == 3 * 24 and (frame["n"] == 16).all()
+    row = frame[(frame["panel"] == "background, when erased") & (frame["layer"] == 2) & (frame["head"] == 1)].iloc[0]
+    assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["effect"] == pytest.approx(20, abs=0.01)
+    one = closer_look.panel_effects(effects[effects["trial"] == effects["trial"].iloc[0]], PANELS)
+    assert one["ci_low"].isna().all() and one["effect"].notna().all()
+
+
+def test_a_large_model_is_not_asked_about_its_question(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr(closer_look, "QUESTION_HEADS", 23)
+    model = rgb.load("planted")
+    trials, effects = rgb.rgb_trials(model, 2), pd.read_parquet(planted / "patch_heads.parquet")
+    closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
+    reasons = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
+    assert reasons["roles"] == "too few" and "patching 24 heads" in reasons["task_reading"]
+    assert "needs 4 trials, and there are 2" in reasons["curve"]
