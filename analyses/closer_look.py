@@ -20,7 +20,7 @@ import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import CannotWrite
-from rgb_circuit.keeping import kept
+from rgb_circuit.keeping import call_name, kept
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.results import write_frame
 from rgb_circuit.rgb_game import ODD_QUESTION
@@ -67,7 +67,7 @@ def write(
     trials = list(trials)
     first = {"trials": [trial.name for trial in trials[:TRIALS]]}
     written = [
-        write_frame(kept("stimuli", first, "all", lambda: stimuli(model, trials[:TRIALS])), folder, "stimuli"),
+        write_frame(kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS])), folder, "stimuli"),
         write_frame(panel_effects(effects, which), folder, "panels"),
     ]
     left_out = {}
@@ -81,9 +81,8 @@ def write(
         chosen = roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
         by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
-    looks = kept(
-        "attention", {**first, "heads": shown}, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress)
-    )
+    call = call_name("attention", {**first, "heads": shown})
+    looks = kept(call, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress))
     written.append(write_frame(looks, folder, "attention"))
 
     finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from rgb_circuit.errors import CannotWrite, InputError
-from rgb_circuit.keeping import check_same, clean, differences, keeping, take_over, unfinished
+from rgb_circuit.keeping import check_same, clean, differences, keeping, take_over
 from rgb_circuit.llava import Llava, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.panels import panels, panels_for, strongest
@@ -93,7 +93,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             clean(folder)
             for other in folders:
                 take_over(Path(other), folder)
-            missing = unfinished(folder, trials)
+            missing = _unmeasured(recorded_model(recorded), trials, options)
             try:
                 # What is printed on the way is kept back, for it may end where the model is needed.
                 with redirect_stdout(io.StringIO()) as printed:
@@ -148,6 +148,17 @@ def _measure(model, trials, options):
     except InputError:
         # Trials that no role can be told from; the finished run says so.
         pass
+
+
+def _unmeasured(model, trials, options):
+    """Which trials, from 0, lack a part that each trial gives by itself; for a model that is only recorded."""
+    missing = []
+    for index, trial in enumerate(trials):
+        try:
+            _measure(model, [trial], options)
+        except ModelNeeded:
+            missing.append(index)
+    return missing
 
 
 def _patched(model, trials, options):

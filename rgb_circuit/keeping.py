@@ -200,16 +200,6 @@ def trial_name(trial: Trial) -> str:
     return names[id(trial)][1]
 
 
-def unfinished(folder: Path, trials: Sequence[Trial]) -> list[int]:
-    """Which trials, from 0, lack their part of a call that others have it of; all where there is none at all."""
-    calls = list((folder / PARTS).glob("*-*"))
-    return [
-        index
-        for index, trial in enumerate(trials)
-        if not calls or not all((call / f"{trial_name(trial)}.parquet").exists() for call in calls)
-    ]
-
-
 def take_over(folder: Path, into: Path) -> None:
     """Copy the parts of ``folder`` that ``into`` lacks, and the sizes that they were made with."""
     for path in [*folder.glob(SIZES), *sorted(folder.glob(f"{PARTS}/*/[!.]*.parquet"))]:
