@@ -20,7 +20,7 @@ import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import CannotWrite
-from rgb_circuit.keeping import call_name, kept
+from rgb_circuit.keeping import call_name, gathering, kept
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.results import write_frame
 from rgb_circuit.rgb_game import ODD_QUESTION
@@ -127,15 +127,15 @@ def write(
         "curve": curve,
         "task_reading": questions,
     }
-    for name, measure in measured.items():
-        try:
-            frame = measure()
-        except CannotWrite:
-            raise
-        except rgb.InputError as error:
-            left_out[name] = str(error)
-        else:
-            written.append(write_frame(frame, folder, name))
+    with gathering() as each:
+        for name, measure in measured.items():
+            try:
+                with each():
+                    written.append(write_frame(measure(), folder, name))
+            except CannotWrite:
+                raise
+            except rgb.InputError as error:
+                left_out[name] = str(error)
     reasons = pd.DataFrame(left_out.items(), columns=["frame", "reason"], dtype=str)
     return [*written, write_frame(reasons, folder, "left_out")]
 

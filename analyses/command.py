@@ -7,11 +7,17 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 
-from rgb_circuit.errors import InputError
+from rgb_circuit.errors import InputError, ServerError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status, 2 for input that cannot be used."""
+    """Run one subcommand.
+
+    Returns:
+        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet.
+    """
+    from rgb_circuit.keeping import Pending
+
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
@@ -20,6 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
+    except ServerError as error:
+        kept = "; what was finished is kept, and the same command goes on from there" if hasattr(options, "out") else ""
+        print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
+        return 3
+    except Pending as pending:
+        print(
+            f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect {getattr(options, 'out', None) or options.folder}"
+        )
+        return 4
     return 0
 
 
@@ -46,6 +61,14 @@ def _parser():
         "--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)"
     )
     common.add_argument("--revision", help="of a hub repository")
+    common.add_argument(
+        "--remote",
+        metavar="URL",
+        nargs="?",
+        const=True,
+        default=False,
+        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from NDIF_API_KEY",
+    )
 
     run = commands.add_parser(
         "run",
@@ -62,7 +85,16 @@ def _parser():
         metavar="I/N",
         help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them together",
     )
+    run.add_argument(
+        "--detach", action="store_true", help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on"
+    )
     run.set_defaults(run=_run)
+
+    collect = commands.add_parser(
+        "collect", help="take what a server has done for a detached run, and go on with it", description=_collect.__doc__
+    )
+    collect.add_argument("folder", nargs="?", default="results", help="of the run (default: %(default)s)")
+    collect.set_defaults(run=_collect)
 
     report = commands.add_parser(
         "report",
@@ -122,6 +154,8 @@ def _run(options):
 
     study.parse_positions(options.positions)
     shard = _shard(options.shard)
+    if options.detach and (not options.remote or shard):
+        raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
     chosen = {name: getattr(options, name) for name in ("positions", "device", "dtype")}
     if options.trials_file is None:
         chosen |= {"trials": options.trials, "seed": options.seed}
@@ -130,7 +164,20 @@ def _run(options):
     folder = open_folder(options.out)
     with locked(folder, shard):
         model, trials = _model_and_trials(options)
-        study.run(folder, model, trials, chosen, shard)
+        study.run(folder, model, trials, chosen, shard, options.detach)
+
+
+def _collect(options):
+    """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and report when nothing is."""
+    from analyses import study
+    from rgb_circuit.locking import locked
+    from rgb_circuit.results import open_folder
+    from rgb_circuit.saved_run import read_manifest
+
+    folder = Path(options.folder)
+    read_manifest(folder)
+    with locked(open_folder(folder)):
+        study.collect(folder)
 
 
 def _report(options):
@@ -260,7 +307,7 @@ def _model_and_trials(options):
     if options.model in SHIPPED:
         # Bars that flash by for a model of a megabyte.
         logging.disable_progress_bar()
-    model = load(options.model, device_map=options.device, dtype=options.dtype, revision=options.revision)
+    model = load(options.model, remote=options.remote, device_map=options.device, dtype=options.dtype, revision=options.revision)
     if own is not None:
         _print_unknown_words(model, own)
         return model, own

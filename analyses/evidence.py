@@ -42,6 +42,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
+from rgb_circuit.keeping import gathering
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
 
 ROLES = ("odd", "other", "background", "other_background")
@@ -179,8 +180,11 @@ def measure(
     """
     trials, needed = list(trials), _needed(hypotheses, finders)
     _check(trials, needed)
-    _answered_wrongly(model, trials, needed, progress)
-    _measure(model, trials, needed, progress)
+    with gathering() as each:
+        with each():
+            _answered_wrongly(model, trials, needed, progress)
+        with each():
+            _measure(model, trials, needed, progress)
 
 
 def heads(evidence: pd.DataFrame, predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
@@ -295,13 +299,15 @@ def _measure(model, trials, predictions, progress):
     for sweep in wanted:
         grouped.setdefault((sweep.source, sweep.component), []).append(sweep)
     measured = Measured(every, {}, {})
-    for (source, component), sweeps in grouped.items():
-        targets = [sweep.target for sweep in sweeps]
-        frame = rgb.patch_heads(model, trials, source=source, target=targets, component=component, progress=progress)
-        for sweep, effects, before, after in _arrays(frame, trials, sweeps, len(every)):
-            measured.effects[sweep] = effects
-            measured.logits.setdefault(source, before)
-            measured.logits.setdefault(sweep.target, after)
+    with gathering() as each:
+        for (source, component), sweeps in grouped.items():
+            targets = [sweep.target for sweep in sweeps]
+            with each():
+                frame = rgb.patch_heads(model, trials, source=source, target=targets, component=component, progress=progress)
+                for sweep, effects, before, after in _arrays(frame, trials, sweeps, len(every)):
+                    measured.effects[sweep] = effects
+                    measured.logits.setdefault(source, before)
+                    measured.logits.setdefault(sweep.target, after)
     return measured
 
 

@@ -397,7 +397,7 @@ def _published(run):
 
 
 def _reproduce(run):
-    options = run.manifest["options"] | dict(revision=run.manifest.get("revision"))
+    options = run.manifest["options"] | dict(revision=run.manifest.get("revision"), remote=run.manifest.get("server"))
     given = {"--model": run.model} | {
         f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, "auto", "end")
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from rgb_circuit.errors import CannotWrite, InputError
-from rgb_circuit.keeping import check_same, clean, differences, keeping, take_over
+from rgb_circuit.keeping import check_same, clean, differences, gathering, keeping, take_over
 from rgb_circuit.llava import Llava, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.panels import panels, panels_for, strongest
@@ -34,7 +34,12 @@ from .evidence import CONTROL
 
 
 def run(
-    folder: Path, model: Llava, trials: Sequence[Trial], options: Mapping[str, object], shard: tuple[int, int] | None = None
+    folder: Path,
+    model: Llava,
+    trials: Sequence[Trial],
+    options: Mapping[str, object],
+    shard: tuple[int, int] | None = None,
+    detached: bool = False,
 ) -> None:
     """Measure and finish, or measure one shard of the trials.
 
@@ -42,8 +47,10 @@ def run(
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, device, dtype``.
         shard: (i, n): every n-th trial from the i-th on.
+        detached: do not wait for the model's server: hand in what is missing and take what is done.
 
     Raises:
+        Pending: of a detached run, where the server is not done yet.
         InputError: before anything is written, trials or positions that cannot be used, or a folder that holds another run; after it,
             a disk that is full. What was finished is kept.
     """
@@ -56,9 +63,12 @@ def run(
     if shard is not None and shard[1] > len(trials):
         raise InputError(f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer")
 
-    with keeping(folder, manifest(model, trials, options)):
+    with keeping(folder, manifest(model, trials, options), detached):
         if shard is None:
             clean(folder)
+            if detached:
+                # All at once, where `_finish` would hand in one call after the other.
+                _measure(model, trials, options)
             _finish(folder, model, trials, options)
         else:
             which, of = shard
@@ -66,6 +76,23 @@ def run(
             _measure(model, own, options)
             print(f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in {folder}/parts/")
             print(f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)")
+
+
+def collect(folder: Path) -> None:
+    """Take what a server has done for a detached run, hand in what is missing, and finish where nothing is.
+
+    Args:
+        folder: held by the caller (`rgb_circuit.locking.locked`).
+
+    Raises:
+        Pending: the server is not done yet.
+        InputError: a folder of another kind of run, or as `run`.
+    """
+    recorded = read_manifest(folder)
+    if not recorded.get("server"):
+        raise InputError(f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out {folder}")
+    model, trials = _reloaded(recorded), recorded_trials(recorded)
+    run(folder, model, trials, recorded["options"], detached=True)
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
@@ -105,7 +132,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             return
 
         _print_missing(recorded["model"], trials, missing, shards_of(folders))
-        model = load(recorded["model"], device_map=options["device"], dtype=options["dtype"], revision=recorded["revision"])
+        model = _reloaded(recorded)
         with keeping(folder, manifest(model, trials, options)):
             _finish(folder, model, trials, options)
 
@@ -139,15 +166,26 @@ def print_played(model: Llava, played: pd.DataFrame, trials_file: str | None) ->
 
 def _measure(model, trials, options):
     """Everything that each trial gives by itself."""
-    play(model, trials)
-    _patched(model, trials, options)
-    try:
-        roles.measure(model, trials)
-    except CannotWrite:
-        raise
-    except InputError:
-        # Trials that no role can be told from; the finished run says so.
-        pass
+    with gathering() as each:
+        with each():
+            play(model, trials)
+        with each():
+            _patched(model, trials, options)
+        try:
+            with each():
+                roles.measure(model, trials)
+        except CannotWrite:
+            raise
+        except InputError:
+            # Trials that no role can be told from; the finished run says so.
+            pass
+
+
+def _reloaded(recorded):
+    """The model of a run, from its manifest."""
+    options = recorded["options"]
+    placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
+    return load(recorded["model"], remote=recorded["server"] or False, revision=recorded["revision"], **placement)
 
 
 def _unmeasured(model, trials, options):

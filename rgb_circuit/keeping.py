@@ -48,18 +48,54 @@ NOT_COMPARED = (
 
 @dataclass(frozen=True)
 class _Here:
-    """What `keeping` was entered with; ``parts`` is False while a part is computed, whose inner calls are no parts themselves."""
+    """What `keeping` was entered with. While a part is computed ``parts`` is False, since its inner calls are no parts themselves, and
+    ``jobs`` are what a server does for it."""
 
     folder: Path
+    detached: bool = False
     parts: bool = True
+    jobs: "Jobs | None" = None
     names: dict[int, tuple[Trial, str]] = field(default_factory=dict)
 
 
 _here: ContextVar[_Here | None] = ContextVar("keeping", default=None)
 
 
+class Pending(Exception):
+    """Parts wait for jobs that a server has not done yet."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} parts wait for jobs on a server")
+        self.waiting = waiting
+
+
 @contextmanager
-def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None]:
+def gathering() -> Iterator[Callable]:
+    """Lets several calls hand in their jobs before the first is waited for.
+
+    Yields:
+        ``each``, for ``with each():`` around a call and what needs its result; the block ends where `Pending` is raised.
+
+    Raises:
+        Pending: one for all of them, at the end.
+    """
+    waiting = 0
+
+    @contextmanager
+    def each():
+        nonlocal waiting
+        try:
+            yield
+        except Pending as pending:
+            waiting += pending.waiting
+
+    yield each
+    if waiting:
+        raise Pending(waiting)
+
+
+@contextmanager
+def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool = False) -> Iterator[None]:
     """Keep what is computed inside, and compute nothing that ``folder`` has already.
 
     Kept are `play`, `patch_heads`, `patch_edits`, `direct_effects`, what is built on them, and the analyses that say so. Hold the
@@ -67,6 +103,7 @@ def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None
 
     Args:
         manifest: what shapes the numbers, as `rgb_circuit.results.manifest` has it; written to a new folder.
+        detached: do not wait for a server: hand in what is missing, take what is done, and raise `Pending` for the rest.
 
     Raises:
         InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or CannotWrite.
@@ -77,7 +114,7 @@ def keeping(folder: str | Path, manifest: Mapping[str, object]) -> Iterator[None
             check_same(folder, _manifest(folder), manifest)
         else:
             write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-    token = _here.set(_Here(folder))
+    token = _here.set(_Here(folder, detached))
     try:
         yield
     finally:
@@ -131,26 +168,48 @@ def by_trial(
         progress: show a bar when it takes longer than two seconds.
         what: what the bar says is being done.
     """
-    here, compute, parts = _here.get(), cache(prepare), {}
+    here, parts = _here.get(), {}
     with tqdm(total=len(trials), desc=what, unit="trial", delay=2, disable=not progress) as bar:
         # No trials, or two of one name, are for `prepare` to refuse.
         if here is None or not here.parts or len({trial.name for trial in trials}) < max(1, len(trials)):
-            for some in compute()(trials):
+            for some in prepare()(trials):
                 parts.update(some)
                 bar.update(len(some))
             return parts
         if together:
             arguments = {**arguments, "among": [trial_name(trial) for trial in trials]}
         call = call_name(function, arguments)
-        for trial in trials:
+        # What is asked of a server for all trials is known by other numbers than what is asked for one.
+        shared = Jobs(here.folder / PARTS / call / "shared.jobs") if here.detached else None
 
-            def alone(trial=trial):
-                (part,) = (part for some in compute()([trial]) for part in some.values())
-                return part
+        @cache
+        def prepared():
+            with _inside(shared):
+                return prepare()
 
-            parts[trial.name] = kept(call, trial_name(trial), alone)
-            bar.update()
+        with gathering() as each:
+            for trial in trials:
+
+                def alone(trial=trial):
+                    (part,) = (part for some in prepared()([trial]) for part in some.values())
+                    return part
+
+                with each():
+                    parts[trial.name] = kept(call, trial_name(trial), alone)
+                bar.update()
+        if shared:
+            shared.path.unlink(missing_ok=True)
     return parts
+
+
+@contextmanager
+def _inside(jobs):
+    """Where a part is computed, or what is shared by several."""
+    token = _here.set(replace(_here.get(), parts=False, jobs=jobs))
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -161,15 +220,53 @@ def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFr
     path = here.folder / PARTS / call / f"{unit}.parquet"
     part = _read(path)
     if part is None:
-        token = _here.set(replace(here, parts=False))
-        try:
+        open_folder(path.parent)
+        jobs = Jobs(path.with_suffix(".jobs")) if here.detached else None
+        with _inside(jobs):
             data = _packed(compute())
-        finally:
-            _here.reset(token)
-        write_bytes(open_folder(path.parent) / path.name, data)
+        write_bytes(path, data)
+        if jobs:
+            jobs.path.unlink(missing_ok=True)
         # What a later run reads, to the last type of a column.
         part = _unpacked(data)
     return part
+
+
+def jobs() -> "Jobs | None":
+    """The jobs of the part that is being computed, where a server is not waited for."""
+    here = _here.get()
+    return here and here.jobs
+
+
+@dataclass
+class Jobs:
+    """What a server was asked for one part, in the order of asking: a file of job ids and when they were handed in (seconds since 1970).
+
+    A part is computed again from its first request on whenever it is asked for, so requests are known by their number.
+    """
+
+    path: Path
+    asked: int = 0
+
+    def number(self) -> int:
+        """The number of the next request."""
+        self.asked += 1
+        return self.asked - 1
+
+    def handed_in(self, number: int) -> tuple[str, float] | None:
+        """Job id and time of a request; None if it is to be handed in."""
+        job = self._read().get(str(number))
+        return job and tuple(job)
+
+    def note(self, number: int, job: tuple[str, float] | None) -> None:
+        """Keep, or with None forget, what `handed_in` gives."""
+        write_bytes(self.path, json.dumps({**self._read(), str(number): job}).encode())
+
+    def _read(self):
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
 
 
 def agreed(name: str, number: int) -> int:

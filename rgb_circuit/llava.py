@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
@@ -14,7 +15,9 @@ from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneratio
 
 from .errors import InputError
 from .rgb_game import PALETTE, prompt, rgb_trial
-from .server import Server
+
+if TYPE_CHECKING:
+    from .server import Server
 
 SHIPPED = ("toy", "planted")
 
@@ -33,7 +36,7 @@ class Llava:
 
     Attributes:
         name: what `load` was called with.
-        revision: of a hub repository: the commit that was loaded, or what was asked for; None for a folder.
+        revision: of a hub repository: the commit that was loaded, or what a server was asked for; None for a folder.
         nnsight: the nnsight model around the unmodified ``LlavaForConditionalGeneration``.
         processor: its Hugging Face processor.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
@@ -139,6 +142,8 @@ def load(
         _check_type(name, _config(name, source, revision))
         processor = _processor(name, source, revision)
         if remote:
+            from .server import Server
+
             wrapped = TransformersModel(
                 source,
                 task="image-text-to-text",
@@ -180,7 +185,9 @@ def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, na
 
 def _checked(name, revision, wrapped, processor, server=None):
     config = wrapped._module.config
-    revision = getattr(config, "_commit_hash", None) or revision
+    if server is None:
+        # A server knows a model by what it was asked for, not by the commit that this was then.
+        revision = getattr(config, "_commit_hash", None) or revision
     text, vision = config.text_config, config.vision_config
     side = vision.image_size // vision.patch_size
     geometry = dict(

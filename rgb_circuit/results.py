@@ -81,16 +81,17 @@ def manifest(model: Llava, trials: Sequence[Trial], options: Mapping[str, object
 
     Returns:
         Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a hub model, whose
-        ``commit`` says it.
+        ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or None.
     """
     commit = getattr(model.config, "_commit_hash", None)
     return {
         "model": model.name,
         "revision": model.revision,
         "commit": commit,
-        "weights": None if commit else _weights_hash(model),
+        "weights": None if commit or model.server else _weights_hash(model),
         "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.nnsight.device.type,
+        "server": model.server and model.server.url,
+        "device": None if model.server else model.nnsight.device.type,
         "attention": model.config.text_config._attn_implementation,
         "answer_form": model.answer_form,
         "layers": model.n_layers,

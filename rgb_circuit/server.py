@@ -25,6 +25,7 @@ from nnsight.schema.response import ResponseModel
 from tqdm.auto import tqdm
 
 from .errors import InputError, ServerError
+from .keeping import Jobs, Pending
 
 # Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
 TRIES = 5
@@ -86,13 +87,16 @@ class Server:
             ) from error
         return cls(url, key, wrapped._remoteable_get_env())
 
-    def run(self, wrapped: TransformersModel, program: Callable, arguments: tuple):
+    def run(self, wrapped: TransformersModel, program: Callable, arguments: tuple, jobs: Jobs | None = None):
         """What ``program(wrapped, *arguments)`` returns when the server runs it; see `execute.execute`.
 
+        Args:
+            jobs: where to keep the job's id, instead of waiting for it.
+
         Raises:
-            ServerError: as `execute.execute`.
+            ServerError, Pending: as `execute.execute`.
         """
-        with wrapped.session(backend=_Backend(self)):
+        with wrapped.session(backend=_Backend(self, jobs)):
             found = program(wrapped, *arguments)
             found.save()
         return found
@@ -101,18 +105,20 @@ class Server:
 class _Backend(RemoteBackend):
     """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no objects."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, jobs: Jobs | None = None) -> None:
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
         self.server = server
+        self.jobs = jobs
+        self.number = jobs and jobs.number()
 
     def __call__(self, tracer):
         with _StatusLine() as self.display:
-            found = self.persist(lambda: self.done(tracer))
+            found = self.persist(lambda: self.awaited(tracer) if self.jobs is None else self.fetched(tracer))
         # nnsight leaves this to the caller where a job is not waited for.
         self._push(found, tracer)
 
-    def done(self, tracer):
-        """The values that a job saved; handed in first, unless that was done."""
+    def awaited(self, tracer):
+        """The values that the job saved; handed in first, unless that was done."""
         if self.job_id is None:
             self.submit(tracer)
         wait, most = POLLS
@@ -120,11 +126,46 @@ class _Backend(RemoteBackend):
         while found is None:
             time.sleep(wait)
             wait = min(1.5 * wait, most)
-            found = self.persist(self.poll)
-            if time.monotonic() - self.display.heard > LOST:
+            try:
+                found = self.persist(self.poll)
+                lost = time.monotonic() - self.display.heard > LOST
+            except _Gone:
+                lost = True
+            if lost:
                 self.job_id = None
                 raise ConnectionError("it no longer knows the job")
         return found
+
+    def fetched(self, tracer):
+        """The values that a job saved which was handed in before; else it is handed in, and Pending raised."""
+        if known := self.jobs.handed_in(self.number):
+            self.job_id, since = known
+            # Until the server says something about it, as old as it is.
+            self.display.heard -= time.time() - since
+            try:
+                found = self.poll()
+                if found is not None:
+                    return found
+                if time.monotonic() - self.display.heard < LOST:
+                    raise Pending(1)
+            except RemoteError as error:
+                if not _is_interruption(error):
+                    # A job that failed is handed in anew the next time.
+                    self.jobs.note(self.number, None)
+                raise
+            except _Gone:
+                pass
+        self.submit(tracer)
+        self.jobs.note(self.number, (self.job_id, time.time()))
+        raise Pending(1)
+
+    def download_result(self, url):
+        try:
+            return super().download_result(url)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in (403, 404, 410):
+                raise _Gone from error
+            raise
 
     def persist(self, step):
         """What ``step()`` returns, tried again where the network interrupts it."""
@@ -149,6 +190,10 @@ class _Backend(RemoteBackend):
         if self.compress:
             content = zstandard.ZstdDecompressor().decompress(content)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+class _Gone(Exception):
+    """A job is done, and its result is no longer there: servers keep results for about an hour."""
 
 
 class _StatusLine:
