@@ -4,16 +4,21 @@ Attention alone misleads: a head may look at the odd tile and write nothing that
 there. `attention_vs_effect` says how far one can be read off the other on this model.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rgb_circuit import InputError, Llava, Trial
-from rgb_circuit.attention import attention_from_end, over_picture
+from rgb_circuit.batches import batches
+from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
+from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
-from rgb_circuit.prompts import check_trials, locate, prompt_ids
+from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
 
 MASSES = ("tile", "picture", "question", "first", "before")
 STATISTICS = (*MASSES, "entropy")
@@ -54,22 +59,45 @@ def attention_statistics(
 
 
 def _summarized(model, conditions, trials):
-    """Trial name → its part of the frame, one at a time."""
+    """Trial name → its part of the frame, for some trials at a time."""
     layer, head = np.array(model.heads()).T
-    blocks = []
-    for trial, condition, attention in attention_from_end(model, trials, conditions, progress=False):
-        parts = _parts(model, trial)
-        shares = np.stack([attention[..., parts == part].sum(-1) for part in MASSES], axis=-1)
-        block = pd.DataFrame(shares.reshape(-1, len(MASSES)), columns=list(MASSES))
-        block["entropy"] = _entropy(over_picture(model, trial, attention)).ravel()
-        block.insert(0, "trial", trial.name)
-        block.insert(1, "condition", condition)
-        block.insert(2, "layer", layer)
-        block.insert(3, "head", head)
-        blocks.append(block)
-        if len(blocks) == len(conditions):
-            yield {trial.name: pd.concat(blocks)}
-            blocks = []
+    for shown, end in batches(model, trials, conditions):
+        masks = torch.tensor(np.stack([_masks(model, trial) for trial, _ in shown]))
+        found = execute(model, _statistics, (model.n_heads, model.d_head), encode(model, shown), end, masks)
+        check_finite(model, found["finite"])
+        check_attention(model, found["gaps"])
+        blocks = {}
+        for (trial, condition), numbers in zip(shown, found["statistics"]):
+            block = pd.DataFrame(numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS))
+            block.insert(0, "trial", trial.name)
+            block.insert(1, "condition", condition)
+            block.insert(2, "layer", layer)
+            block.insert(3, "head", head)
+            blocks.setdefault(trial.name, []).append(block)
+        yield {name: pd.concat(several, ignore_index=True) for name, several in blocks.items()}
+
+
+def _statistics(wrapped, heads, inputs, end, masks):
+    """Program: ``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
+
+    Args:
+        masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64, (pictures, shares + 1, positions).
+    """
+    captured = capture(wrapped, heads, inputs, end, True, True)
+    layers = []
+    for layer in range(len(captured.z)):
+        # In double precision, which no server's autocast touches.
+        seen = pattern(captured, layer)[:, :, 0].double()
+        masks = masks.to(seen.device)
+        summed = seen @ masks.transpose(1, 2)
+        inside = summed[..., -1:]
+        logs = torch.xlogy(seen, seen) @ masks[:, -1:].transpose(1, 2)
+        layers.append(torch.cat([summed[..., :-1], torch.log(inside) - logs / inside], -1).float().cpu())
+    return {
+        "statistics": torch.stack(layers, 1),
+        "finite": bool(torch.isfinite(captured.logits).all()),
+        "gaps": attention_gaps(captured),
+    }
 
 
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
@@ -111,8 +139,8 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def _parts(model, trial):
-    """Which of ``MASSES`` each token of the prompt belongs to, (positions,)."""
+def _masks(model, trial):
+    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64, (shares + 1, positions)."""
     ids = prompt_ids(model, [trial])[trial.prompt]
     image = locate(model, trial, "image", ids)
     parts = np.full(len(ids), "before", dtype=object)
@@ -120,14 +148,8 @@ def _parts(model, trial):
     parts[image] = "picture"
     parts[0] = "first"
     parts[locate(model, trial, "tile", ids)] = "tile"
-    return parts
-
-
-def _entropy(pattern):
-    """Entropy in nats over the last two axes, of ``pattern`` (…, rows, columns) normalised to one there."""
-    flat = pattern.reshape(*pattern.shape[:-2], -1).astype(float)
-    share = flat / flat.sum(-1, keepdims=True)
-    return -(share * np.log(np.where(share > 0, share, 1))).sum(-1)
+    tiles = np.isin(np.arange(len(ids)), tile_positions(model, ids))
+    return np.stack([*(parts == part for part in MASSES), tiles]).astype(float)
 
 
 def _correlation(one, other):

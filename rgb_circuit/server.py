@@ -81,7 +81,7 @@ class Server:
             huggingface._ID_CACHE[wrapped.repo_id] = served
         try:
             key = wrapped.to_model_key()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, httpx.HTTPError) as error:
             raise InputError(
                 f"cannot look up {served!r} on the hub ({str(error).splitlines()[0]}); check the name and the network"
             ) from error

@@ -14,7 +14,7 @@ import pytest
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import riddle, roles, study
+from analyses import roles, study
 from analyses.attention_statistics import attention_statistics
 from analyses.command import main
 from analyses.task_reading import patch_questions
@@ -43,7 +43,7 @@ def planted_folder(tmp_path_factory):
 def small_figures(monkeypatch):
     """Figures take as long as the rest of a run, and are written like any other file."""
     monkeypatch.setattr(study, "panel_heatmaps", lambda *given: plt.figure(figsize=(1, 1)))
-    monkeypatch.setattr(riddle, "figure", lambda *given: plt.figure(figsize=(1, 1)).add_subplot())
+    monkeypatch.setattr(study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot())
 
 
 @pytest.fixture
@@ -131,16 +131,16 @@ def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, tr
 def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free(grouped, trials, tmp_path, monkeypatch):
     sizes = []
 
-    def sweep(*arguments, batch_size, **options):
-        sizes.append(batch_size)
-        return plain(*arguments, batch_size=batch_size, **options)
+    def sweep(*arguments):
+        sizes.append(arguments[-1])
+        return plain(*arguments)
 
     from rgb_circuit import patching
 
     plain = patching.sweep
     monkeypatch.setattr(patching, "sweep", sweep)
     for free, some in ((3, trials[:1]), (200, trials)):
-        monkeypatch.setattr(memory, "_fit", lambda model, needed, most, free=free: free)
+        monkeypatch.setattr(memory, "_fit", lambda model, needed, most, share, free=free: free)
         with keeping(tmp_path, manifest(grouped, trials, {})):
             rgb.patch_heads(grouped, some, progress=False)
     assert sizes == [3, 3, 3]

@@ -8,10 +8,13 @@ import time
 from importlib import import_module
 from pathlib import Path
 
+import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from nnsight import CONFIG
+from nnsight.intervention.backends.remote import RemoteBackend
 from nnsight.intervention.serialization import dumps
 from proxy import proxy
 from remote_server import Server, missing
@@ -29,7 +32,8 @@ from analyses import (
     roles,
     task_reading,
 )
-from rgb_circuit import memory, server
+from analyses.command import main
+from rgb_circuit import keeping, memory, server
 from rgb_circuit.execute import execute
 
 MODELS = ("toy", "planted", "grouped")
@@ -130,7 +134,8 @@ def test_no_public_function_is_forgotten():
         names = module.__all__ if module is rgb else [name for name in vars(module) if not name.startswith("_")]
         for name in names:
             function = getattr(module, name)
-            if inspect.isfunction(function) and function.__module__.startswith(module.__name__):
+            # `measure` returns nothing; a detached run is where it counts.
+            if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and name != "measure":
                 if list(inspect.signature(function).parameters)[:2] == ["model", "trials"]:
                     assert short + name in CALLS
 
@@ -214,6 +219,7 @@ PROGRAMS = [
         "rgb_circuit.llava",
         "rgb_circuit.patching",
         "rgb_circuit.play",
+        "analyses.attention_statistics",
         "analyses.task_reading",
     )
     for function in vars(import_module(name)).values()
@@ -233,7 +239,7 @@ def test_a_program_travels_as_source_that_any_python_can_read(program, ndif_serv
 
 def test_every_execution_is_of_a_known_program():
     assert {program.__name__ for program in PROGRAMS} == {
-        "_across", "_at_end", "_patched_logits", "_patterns", "_probed", "_split", "_summed_patterns", "_summed_z",
+        "_across", "_statistics", "_at_end", "_patched_logits", "_patterns", "_probed", "_split", "_summed_patterns", "_summed_z",
     }  # fmt: skip
 
 
@@ -360,3 +366,141 @@ def test_the_host_is_the_one_that_nnsight_is_configured_for(monkeypatch):
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
     with pytest.raises(rgb.ServerError, match="http://127.0.0.1:9 "):
         rgb.load("toy", remote=True)
+
+
+def same_frames(one, other):
+    """Whether two runs' folders hold the same frames, up to rounding."""
+    names = sorted(path.name for path in one.glob("*.parquet"))
+    assert names == sorted(path.name for path in other.glob("*.parquet")) and "roles.parquet" in names
+    for name in names:
+        here, there = pd.read_parquet(one / name), pd.read_parquet(other / name)
+        for column in here:
+            if here[column].dtype.kind == "f":
+                if column not in ("p_value", "q_value", "share"):
+                    np.testing.assert_allclose(there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}")
+            else:
+                assert there[column].tolist() == here[column].tolist(), (name, column)
+
+
+@pytest.fixture(scope="module")
+def run_here(tmp_path_factory):
+    """The folder of a run of planted on this machine, and the options that make it."""
+    options = ["--model", "planted", "--trials", "12"]
+    folder = tmp_path_factory.mktemp("runs") / "here"
+    assert main(["run", *options, "--out", str(folder)]) == 0
+    return folder, options
+
+
+def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, ndif_server, monkeypatch, tmp_path):
+    ndif_server.connect(monkeypatch)
+    here, options = run_here
+    assert main(["run", *options, "--remote", ndif_server.url, "--out", str(tmp_path)]) == 0
+    same_frames(here, tmp_path)
+    assert f"--remote {ndif_server.url}" in (tmp_path / "report.html").read_text()
+    # On this machine it would be another run.
+    assert main(["run", *options, "--out", str(tmp_path)]) == 2
+
+
+def test_a_detached_run_is_handed_in_and_collected(run_here, ndif_server, monkeypatch, tmp_path, capsys):
+    ndif_server.connect(monkeypatch)
+    here, options = run_here
+    handed_in = []
+    post = server._Backend._post
+
+    def counted(*given):
+        handed_in.append(1)
+        return post(*given)
+
+    monkeypatch.setattr(server._Backend, "_post", counted)
+    began = time.monotonic()
+    status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
+    assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
+    # Everything that needs no result over all trials, at once.
+    assert len(handed_in) > 3 * 12
+    rounds = 0
+    while status == 4 and rounds < 100:
+        status = main(["collect", str(tmp_path)])
+        rounds += 1
+    assert status == 0 and 1 < rounds
+    same_frames(here, tmp_path)
+    assert not list(tmp_path.rglob("*.jobs"))
+    before = len(handed_in)
+    assert main(["collect", str(tmp_path)]) == 0
+    # The probe of the model, and not one part again.
+    assert len(handed_in) == before + 1
+    assert time.monotonic() - began < 300
+
+
+def test_jobs_that_are_lost_are_handed_in_again(run_here, spoiled, monkeypatch, tmp_path):
+    running, _ = spoiled
+    running.start()
+    running.connect(monkeypatch)
+    options = ["--trials", "10"]
+    here = tmp_path / "here"
+    assert main(["run", *options, "--out", str(here)]) == 0
+    there = tmp_path / "there"
+    assert main(["run", *options, "--remote", "--detach", "--out", str(there)]) == 4
+    # Its jobs were in the memory of the server.
+    running.kill()
+    assert main(["collect", str(there)]) == 3
+    running.start()
+    monkeypatch.setattr(server, "LOST", 0.5)
+    time.sleep(0.6)
+    assert main(["collect", str(there)]) == 4
+    monkeypatch.setattr(server, "LOST", 30.0)
+    while (status := main(["collect", str(there)])) == 4:
+        time.sleep(0.2)
+    assert status == 0
+    same_frames(here, there)
+
+
+def test_a_run_that_loses_its_server_goes_on_where_it_was(spoiled, monkeypatch, tmp_path, capsys):
+    running, _ = spoiled
+    running.start()
+    running.connect(monkeypatch)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    written = []
+    kept = keeping.write_bytes
+
+    def until_the_tenth(path, data):
+        written.append(path)
+        if len(written) == 10:
+            running.kill()
+        return kept(path, data)
+
+    monkeypatch.setattr(keeping, "write_bytes", until_the_tenth)
+    command = ["run", "--trials", "10", "--remote", "--out", str(tmp_path / "there")]
+    assert main(command) == 3
+    assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")}
+    assert parts
+    running.start()
+    assert main(command) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
+    assert main(["run", "--trials", "10", "--out", str(tmp_path / "here")]) == 0
+    same_frames(tmp_path / "here", tmp_path / "there")
+
+
+def test_a_result_that_expired_is_computed_again(far, monkeypatch):
+    download, gone = RemoteBackend.download_result, []
+
+    def expired_once(self, url):
+        if not gone:
+            gone.append(url)
+            request = httpx.Request("GET", url)
+            raise httpx.HTTPStatusError("gone", request=request, response=httpx.Response(403, request=request))
+        return download(self, url)
+
+    monkeypatch.setattr(RemoteBackend, "download_result", expired_once)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    before = far.server.requests
+    assert len(rgb.play(far, rgb.rgb_trials(far, 1)))
+    assert gone and far.server.requests - before == 2
+
+
+def test_what_cannot_be_detached_is_refused(tmp_path, capsys):
+    assert main(["run", "--detach", "--out", str(tmp_path / "a")]) == 2
+    assert "give --remote with it" in capsys.readouterr().err
+    assert main(["run", "--trials", "10", "--out", str(tmp_path / "b")]) == 0
+    assert main(["collect", str(tmp_path / "b")]) == 2
+    assert "holds no run on a server" in capsys.readouterr().err

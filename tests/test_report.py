@@ -330,7 +330,7 @@ def test_a_run_of_the_published_geometry_is_compared(copy):
 def test_the_command_is_one_that_gives_the_run_again(tmp_path):
     folder = run(tmp_path / "run", "--model", "planted", "--trials", "2", "--seed", "5", "--positions", "5,-1")
     (command,) = re.findall(r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text())
-    assert command == "run --model planted --trials 2 --seed 5 --positions 5,-1"
+    assert command == "run --model planted --positions 5,-1 --trials 2 --seed 5"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "play.parquet", "panels.parquet", "left_out.parquet"])
