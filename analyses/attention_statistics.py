@@ -53,7 +53,7 @@ def attention_statistics(
         return partial(_summarized, model, conditions)
 
     arguments = {"conditions": conditions}
-    parts = by_trial("attention_statistics", arguments, trials, prepare, progress=progress, what="attention")
+    parts = by_trial(model, "attention_statistics", arguments, trials, prepare, progress=progress, what="attention")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     return frame.astype({"trial": "category", "condition": "category"})
 
@@ -62,7 +62,8 @@ def _summarized(model, conditions, trials):
     """Trial name → its part of the frame, for some trials at a time."""
     layer, head = np.array(model.heads()).T
     for shown, end in batches(model, trials, conditions):
-        masks = torch.tensor(np.stack([_masks(model, trial) for trial, _ in shown]))
+        of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
+        masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
         found = execute(model, _statistics, (model.n_heads, model.d_head), encode(model, shown), end, masks)
         check_finite(model, found["finite"])
         check_attention(model, found["gaps"])

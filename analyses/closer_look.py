@@ -20,7 +20,7 @@ import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import CannotWrite
-from rgb_circuit.keeping import call_name, gathering, kept
+from rgb_circuit.keeping import call_name, gathering, kept, trial_name
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.results import write_frame
 from rgb_circuit.rgb_game import ODD_QUESTION
@@ -30,7 +30,6 @@ from . import circuit, composition, roles, task_reading
 
 Head = tuple[int, int]
 
-FRAMES = ("stimuli", "panels", "attention", "composition", "mediation", "circuit", "curve", "task_reading", "left_out")
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
 # With more, `task_reading` costs more than everything else: 108 forwards a trial with 1,024, where a sweep takes 4.
@@ -47,7 +46,7 @@ def write(
     *,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure and write ``FRAMES``, each as NAME.parquet; of those that cannot be measured ``left_out`` says why.
+    """Measure and write, each as NAME.parquet, what is listed below; of what cannot be measured ``left_out`` says why.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
@@ -65,7 +64,7 @@ def write(
         The paths of what was written.
     """
     trials = list(trials)
-    first = {"trials": [trial.name for trial in trials[:TRIALS]]}
+    first = {"trials": [trial_name(trial) for trial in trials[:TRIALS]]}
     written = [
         write_frame(kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS])), folder, "stimuli"),
         write_frame(panel_effects(effects, which), folder, "panels"),
@@ -81,9 +80,10 @@ def write(
         chosen = roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
         by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
-    call = call_name("attention", {**first, "heads": shown})
-    looks = kept(call, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress))
-    written.append(write_frame(looks, folder, "attention"))
+
+    def looks():
+        call = call_name("attention", {**first, "heads": shown})
+        return kept(call, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress))
 
     finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
     ends = dict(target=_corrupted(trials[0]), progress=progress)
@@ -128,6 +128,8 @@ def write(
         "task_reading": questions,
     }
     with gathering() as each:
+        with each():
+            written.append(write_frame(looks(), folder, "attention"))
         for name, measure in measured.items():
             try:
                 with each():

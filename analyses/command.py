@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
 
 from rgb_circuit.errors import InputError, ServerError
+from rgb_circuit.keeping import Pending
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,8 +18,6 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet.
     """
-    from rgb_circuit.keeping import Pending
-
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
     except ServerError as error:
-        kept = "; what was finished is kept, and the same command goes on from there" if hasattr(options, "out") else ""
+        kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
         print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
         return 3
     except Pending as pending:
@@ -42,6 +42,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game."
     )
+    parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     common = argparse.ArgumentParser(add_help=False)
@@ -78,7 +79,9 @@ def _parser():
     )
     run.add_argument("--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)")
     run.add_argument(
-        "--positions", default="end", help="end, all, image, text, tile, or token positions like 5,-1 (default: %(default)s)"
+        "--positions",
+        default="end",
+        help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the first is negative (default: %(default)s)",
     )
     run.add_argument(
         "--shard",
@@ -88,13 +91,13 @@ def _parser():
     run.add_argument(
         "--detach", action="store_true", help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on"
     )
-    run.set_defaults(run=_run)
+    run.set_defaults(run=_run, keeps=True)
 
     collect = commands.add_parser(
         "collect", help="take what a server has done for a detached run, and go on with it", description=_collect.__doc__
     )
     collect.add_argument("folder", nargs="?", default="results", help="of the run (default: %(default)s)")
-    collect.set_defaults(run=_collect)
+    collect.set_defaults(run=_collect, keeps=True)
 
     report = commands.add_parser(
         "report",
@@ -103,7 +106,7 @@ def _parser():
     )
     report.add_argument("folders", nargs="*", metavar="folder", help="of one run, or of its shards (default: results)")
     report.add_argument("--out", help="folder for all parts and what is made of them (default: the first folder)")
-    report.set_defaults(run=_report)
+    report.set_defaults(run=_report, keeps=True)
 
     calibrate = commands.add_parser(
         "calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__
@@ -154,7 +157,7 @@ def _run(options):
 
     study.parse_positions(options.positions)
     shard = _shard(options.shard)
-    if options.detach and (not options.remote or shard):
+    if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
     chosen = {name: getattr(options, name) for name in ("positions", "device", "dtype")}
     if options.trials_file is None:
@@ -246,7 +249,9 @@ def _calibrate(options):
     folder = open_folder(options.out)
     subjects = calibrate.family(options.seed, options.models, options.random)
     parts = open_folder(folder / "calibration")
-    about = {"model": "those of rgb-circuit calibrate", "dtype": "float32", "versions": versions()}
+    # Here numpy draws the models, and scipy tests them.
+    drawn_with = {name: version(name) for name in ("numpy", "scipy")}
+    about = {"model": "those of rgb-circuit calibrate", "dtype": "float32", "versions": versions(), "drawn_with": drawn_with}
     with locked(parts), keeping(parts, about), warnings.catch_warnings():
         clean(parts)
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".

@@ -35,7 +35,7 @@ from .embedded import SETTINGS, data_uri, svg
 # Frame → columns that it must have; those of `OPTIONAL` may be missing as a whole.
 REQUIRED = {
     "play": ["trial", "condition", "expected", "answer", "correct"],
-    "patch_heads": ["trial", "source", "target", "positions", "layer", "head", "role", "effect"],
+    "patch_heads": ["trial", "source", "target", "component", "positions", "layer", "head", "role", "effect"],
     "panels": ["panel", "target", "role", "layer", "head", "effect", "ci_low", "ci_high", "n"],
     "stimuli": ["trial", "condition", "prompt", "expected", "png"],
     "attention": ["trial", "condition", "layer", "head", "row", "column", "attention"],
@@ -63,7 +63,21 @@ OPTIONAL = {
     "circuit": ["test", *_FAITHFUL],
     "curve": ["share", "source", "target", *_FAITHFUL],
     "task_reading": ["layer", "head", "prediction", "effect", "restored_fraction", "q_value", "holds", *_INTERVAL],
-    "calibration_summary": ["reading", "role", "noise", "models", "true", "given", "right", "precision", "recall"],
+    "calibration_summary": [
+        "reading",
+        "role",
+        "noise",
+        "models",
+        "true",
+        "given",
+        "right",
+        "precision",
+        "precision_low",
+        "precision_high",
+        "recall",
+        "recall_low",
+        "recall_high",
+    ],
     "calibration_false": ["kind", "reading", "heads", "heads_with_a_role"],
 }
 # Frames that say nothing without each other.
@@ -274,7 +288,7 @@ def _roles(run):
         drawn.append(rows.assign(role=head["role"] if found else f"closest to {head['role']}"))
         lines = [row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")]
         held = f"{rows['holds'].sum()} of {len(rows)}"
-        heads.append(dict(name=_name(head), role=head["role"], score=head["score"], rows=lines, held=held))
+        heads.append(dict(name=_name(head), role=head["role"], rows=lines, held=held))
     ax = effect_forest(pd.concat(drawn), run.model, group="role", most=STRONGEST)
     forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
     first = evidence.iloc[0]
@@ -401,7 +415,9 @@ def _reproduce(run):
     given = {"--model": run.model} | {
         f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, "auto", "end")
     }
-    command = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in given.items())
+    # argparse takes a value that begins with a dash for an option.
+    parts = ((name, shlex.quote(str(value))) for name, value in given.items())
+    command = " ".join(f"{name}={value}" if value.startswith("-") else f"{name} {value}" for name, value in parts)
     facts = {name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")}
     between = {"grid": " × "}
     facts = {
@@ -414,19 +430,18 @@ def _reproduce(run):
 # Words and numbers.
 
 
-def _signed(value, digits=2):
+def _signed(value):
     """A number with its sign, nothing where it rounds to zero; a dash where there is none."""
     if value is None or pd.isna(value):
         return "–"
-    rounded = round(float(value), digits)
-    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+    rounded = round(float(value), 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
 
 
-def _percent(value, digits=0):
+def _percent(value):
     if value is None or pd.isna(value):
         return "–"
-    rounded = round(100 * float(value), digits)
-    number = f"{rounded:.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
+    number = f"{round(100 * float(value))}".replace("-", "−")
     return f"{number}\N{NO-BREAK SPACE}%"
 
 

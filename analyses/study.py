@@ -25,7 +25,7 @@ from rgb_circuit.play import play
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
 from rgb_circuit.results import described, manifest, open_folder, write_figure, write_frame
-from rgb_circuit.saved_run import ModelNeeded, read_manifest, recorded_model, recorded_trials
+from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
 from rgb_circuit.trial import Trial
 
 from . import closer_look, riddle, roles
@@ -88,11 +88,11 @@ def collect(folder: Path) -> None:
         Pending: the server is not done yet.
         InputError: a folder of another kind of run, or as `run`.
     """
-    recorded = read_manifest(folder)
-    if not recorded.get("server"):
+    recorded = read_run(folder)
+    if not recorded["server"]:
         raise InputError(f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out {folder}")
-    model, trials = _reloaded(recorded), recorded_trials(recorded)
-    run(folder, model, trials, recorded["options"], detached=True)
+    trials = _trials_again(folder, recorded)
+    run(folder, _reloaded(recorded), trials, recorded["options"], detached=True)
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
@@ -105,14 +105,10 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     Raises:
         InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
     """
-    recorded = read_manifest(folders[0])
+    recorded = read_run(folders[0])
     for other in folders[1:]:
-        check_same(other, read_manifest(other), recorded)
-    trials, options = recorded_trials(recorded), recorded["options"]
-    if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
-        raise InputError(
-            f"the trials of {folders[0]} are no longer what they were, first in {changed[0]}; put the pictures back as they were"
-        )
+        check_same(other, read_run(other), recorded)
+    trials, options = _trials_again(folders[0], recorded), recorded["options"]
 
     folder = open_folder(out or folders[0])
     with locked(folder):
@@ -179,6 +175,16 @@ def _measure(model, trials, options):
         except InputError:
             # Trials that no role can be told from; the finished run says so.
             pass
+
+
+def _trials_again(folder, recorded):
+    """The trials of a run, if they are still what they were."""
+    trials = recorded_trials(recorded)
+    if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
+        raise InputError(
+            f"the trials of {folder} are no longer what they were, first in {changed[0]}; put the pictures back as they were"
+        )
+    return trials
 
 
 def _reloaded(recorded):

@@ -67,7 +67,7 @@ def patch_questions(
     trials = list(trials)
     arguments = {"question": question}
     prepare = partial(_prepared, model, trials, question)
-    parts = by_trial("patch_questions", arguments, trials, prepare, progress=progress, what="patching across questions")
+    parts = by_trial(model, "patch_questions", arguments, trials, prepare, progress=progress, what="patching across questions")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
     return frame["trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()]

@@ -59,7 +59,7 @@ def direct_effects(
         return partial(_decomposed, model, conditions)
 
     arguments = {"conditions": conditions}
-    parts = by_trial("direct_effects", arguments, trials, prepare, progress=progress, what="direct effects")
+    parts = by_trial(model, "direct_effects", arguments, trials, prepare, progress=progress, what="direct effects")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "condition", "component", "role", "answer"]
     return frame.astype({**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"})

@@ -1,6 +1,11 @@
 """The exceptions that a user meets; each message is one sentence that says what is wrong and what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, for a sentence of ours."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class InputError(ValueError):
     """What the caller gave cannot be used."""
 

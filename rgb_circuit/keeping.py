@@ -24,22 +24,26 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from .errors import InputError
+from .errors import InputError, first_line
 from .locking import moment
 from .results import described, open_folder, write_bytes
 from .saved_run import read_manifest
 from .trial import Trial
 
+if TYPE_CHECKING:
+    from .llava import Llava
+
 PARTS, SIZES = "parts", "sizes.json"
 
 # Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are compared), what was asked
-# for where the manifest has what it led to, and packages that shape no part.
+# for where the manifest has what it led to, and packages that shape no part of a run.
 NOT_COMPARED = (
     "options.trials_file", "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
@@ -52,6 +56,7 @@ class _Here:
     ``jobs`` are what a server does for it."""
 
     folder: Path
+    model: str
     detached: bool = False
     parts: bool = True
     jobs: "Jobs | None" = None
@@ -114,7 +119,7 @@ def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool =
             check_same(folder, _manifest(folder), manifest)
         else:
             write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-    token = _here.set(_Here(folder, detached))
+    token = _here.set(_Here(folder, manifest["model"], detached))
     try:
         yield
     finally:
@@ -148,6 +153,7 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
 
 
 def by_trial(
+    model: "Llava",
     function: str,
     arguments: Mapping[str, object],
     trials: Sequence[Trial],
@@ -160,15 +166,21 @@ def by_trial(
     """Trial name → its part of a frame.
 
     Args:
+        model: inside `keeping`, the one that its manifest names.
         function: what is computed, a name for files.
-        arguments: all that shapes a trial's part, besides the trial.
+        arguments: all that shapes a trial's part but for rounding, besides model and trial.
         prepare: called once, and only if a part is missing: checks what was asked for, all trials included, and returns what computes
             parts, from some trials, a few at a time.
         together: a trial's part depends on all of ``trials``, not on its own alone.
         progress: show a bar when it takes longer than two seconds.
         what: what the bar says is being done.
+
+    Raises:
+        InputError: another model than the folder's.
     """
     here, parts = _here.get(), {}
+    if here and here.parts and model.name != here.model:
+        raise InputError(f"{here.folder} keeps what {here.model} does; use another folder for {model.name}")
     with tqdm(total=len(trials), desc=what, unit="trial", delay=2, disable=not progress) as bar:
         # No trials, or two of one name, are for `prepare` to refuse.
         if here is None or not here.parts or len({trial.name for trial in trials}) < max(1, len(trials)):
@@ -184,14 +196,21 @@ def by_trial(
 
         @cache
         def prepared():
-            with _inside(shared):
-                return prepare()
+            try:
+                with _inside(shared):
+                    return prepare(), None
+            except Pending as pending:
+                # Asked for once, however many trials wait for it.
+                return None, pending
 
         with gathering() as each:
             for trial in trials:
 
                 def alone(trial=trial):
-                    (part,) = (part for some in prepared()([trial]) for part in some.values())
+                    compute, pending = prepared()
+                    if pending:
+                        raise pending
+                    (part,) = (part for some in compute([trial]) for part in some.values())
                     return part
 
                 with each():
@@ -289,8 +308,9 @@ def call_name(function: str, arguments: Mapping[str, object]) -> str:
 
 
 def trial_name(trial: Trial) -> str:
-    """Inside `keeping`, a trial's name among files: a hash of all that it holds."""
-    names = _here.get().names
+    """A trial's name among files: a hash of all that it holds."""
+    here = _here.get()
+    names = here.names if here else {}
     # Pictures are hashed once, though a run asks many times; the trial is held so that its id stays its own.
     if id(trial) not in names:
         names[id(trial)] = trial, _hash(described(trial))
@@ -306,9 +326,11 @@ def take_over(folder: Path, into: Path) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left half written; for one who holds the whole folder."""
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+    """Remove what killed processes left half written, and jobs that nobody waits for; for one who holds the whole folder."""
+    here = _here.get()
+    for pattern in (".*.part",) if here and here.detached else (".*.part", "*.jobs"):
+        for file in folder.rglob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def _manifest(folder):
@@ -339,7 +361,7 @@ def _read(path):
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         warnings.warn(f"{path} cannot be read ({reason}), so it is computed again", stacklevel=4)
         return None
 

@@ -13,7 +13,7 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
-from .errors import InputError
+from .errors import InputError, first_line
 from .rgb_game import PALETTE, prompt, rgb_trial
 
 if TYPE_CHECKING:
@@ -136,12 +136,15 @@ def load(
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
-    if remote and (device_map, dtype) != ("auto", "auto"):
-        raise InputError("device_map and dtype are the server's choice; leave them out with remote")
+    if remote is not False and (device_map, dtype) != ("auto", "auto"):
+        raise InputError("device and number format are the server's choice; leave device_map and dtype out with remote")
+    if name not in SHIPPED and Path(name).is_dir():
+        # The same from wherever a later process starts.
+        name = str(Path(name).resolve())
     with _folder(name) as source:
         _check_type(name, _config(name, source, revision))
         processor = _processor(name, source, revision)
-        if remote:
+        if remote is not False:
             from .server import Server
 
             wrapped = TransformersModel(
@@ -168,7 +171,7 @@ def load(
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot load the weights of {name!r}; they must be safetensors, for a device and number format that exist here "
-                f"(device_map={device_map!r}, dtype={dtype!r}): {str(error).splitlines()[0]}"
+                f"(device_map={device_map!r}, dtype={dtype!r}): {first_line(error)}"
             ) from error
     return _checked(name, revision, wrapped, processor)
 
@@ -200,7 +203,7 @@ def _checked(name, revision, wrapped, processor, server=None):
     )
     words = _answer_ids(name, processor.tokenizer)
     ids = [id for ids in words.values() for id in ids]
-    probed = _probe(name, wrapped, processor, geometry, ids, server)
+    probed = _probe(wrapped, processor, geometry, ids, server)
     _check_probe(name, probed, geometry)
     logits = dict(zip(ids, probed["logits"]))
     # The way of writing the colour words that the model itself prefers.
@@ -239,7 +242,7 @@ def _config(name, source, revision):
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read a model at {name!r}: give a shipped model ({', '.join(SHIPPED)}), a folder written by save_pretrained, "
-            f"or a hub id that this machine can reach ({str(error).splitlines()[0]})"
+            f"or a hub id that this machine can reach ({first_line(error)})"
         ) from error
     return config
 
@@ -249,7 +252,7 @@ def _processor(name, source, revision):
         processor = AutoProcessor.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name!r} has no processor ({str(error).splitlines()[0]}); save one beside it with processor.save_pretrained"
+            f"{name!r} has no processor ({first_line(error)}); save one beside it with processor.save_pretrained"
         ) from error
     if not isinstance(processor, LlavaProcessor):
         raise InputError(
@@ -267,7 +270,7 @@ def _check_type(name, config):
 
 
 @torch.no_grad()
-def _probe(name, wrapped, processor, geometry, ids, server):
+def _probe(wrapped, processor, geometry, ids, server):
     """What `_probed` finds on one picture, wherever the model is."""
     rows, _ = geometry["grid"]
     trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])

@@ -15,7 +15,7 @@ from .capture import attention_gaps, capture, check_attention, check_finite, rec
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
-from .keeping import by_trial
+from .keeping import by_trial, gathering
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
@@ -43,7 +43,7 @@ def patch_heads(
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values; ``"value"``, the other way round.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
         heads: (layer, head) pairs; all by default.
-        batch_size: the most patched runs in one forward; by default what fits into half of the free memory.
+        batch_size: the most patched runs in one forward; by default what fits into a quarter of the free memory.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
@@ -134,7 +134,7 @@ def _patch(model, trials, variants, target, batch_size, progress):
 
     arguments = {"edits": edits, "targets": targets}
     averaged = any(edit.source == "mean" for group in edits for edit in group)
-    parts = by_trial("patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching")
+    parts = by_trial(model, "patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
     return frame.astype(dict.fromkeys(labels, "category"))
@@ -198,14 +198,15 @@ def _check_overlap(name, edits, trials, spots):
 def _means(model, study, trials, progress):
     """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
     total = [0.0] * model.n_layers
-    with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar:
+    with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar, gathering() as each:
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
             fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
             for group in chunks(alike, fitting // len(study.targets)):
                 inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-                sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
-                total = [whole + part for whole, part in zip(total, sums)]
+                with each():
+                    sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
+                    total = [whole + part for whole, part in zip(total, sums)]
                 bar.update(len(group))
     return [layer / len(trials) for layer in total]
 

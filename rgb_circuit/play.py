@@ -44,7 +44,7 @@ def play(
         check_trials(model, trials, conditions)
         return partial(_played, model, conditions)
 
-    parts = by_trial("play", {"conditions": conditions}, trials, prepare, progress=progress, what="playing")
+    parts = by_trial(model, "play", {"conditions": conditions}, trials, prepare, progress=progress, what="playing")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     return frame.astype({"trial": "category", "condition": "category"})
 

@@ -126,7 +126,8 @@ def described(trial: Trial) -> dict:
 
 
 def _picture_hash(image):
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
+    # Bytes of a palette picture say nothing without the palette.
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()).hexdigest()
 
 
 def _weights_hash(model):

@@ -7,11 +7,17 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .errors import InputError
+from .errors import InputError, first_line
 from .llava import Llava
 from .rgb_game import published_trial, sample_trials
 from .trial import Trial
 from .trials_file import read_trials
+
+# What it takes to go on with a run.
+NEEDED = {
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px", "words",
+    "options", "trials",
+}  # fmt: skip
 
 
 class ModelNeeded(Exception):
@@ -31,7 +37,7 @@ def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.Data
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"cannot read {path} ({reason}); run rgb-circuit run again with this --out") from error
     if missing := [column for column in columns if column not in frame]:
         lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
@@ -55,21 +61,38 @@ def read_manifest(folder: str | Path) -> dict:
     return manifest
 
 
+def read_run(folder: str | Path) -> dict:
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.results.manifest` has it, with all that it takes to go on.
+
+    Raises:
+        InputError: as `read_manifest`; or a manifest of something else, or of another version.
+    """
+    manifest = read_manifest(folder)
+    missing = sorted(NEEDED - set(manifest))
+    trials = manifest.get("trials")
+    whole = isinstance(trials, list) and all(isinstance(trial, dict) and "name" in trial for trial in trials)
+    if missing or not whole or not {"positions", "device", "dtype"} <= set(manifest["options"]):
+        what = f"nothing about {', '.join(missing)}" if missing else "too little about its options or trials"
+        raise InputError(f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, of this version")
+    return manifest
+
+
 def recorded_trials(manifest: Mapping) -> list[Trial]:
     """The trials of a run, drawn or read again from what its manifest says.
 
+    Args:
+        manifest: from `read_run`.
+
     Raises:
-        InputError: a trials file that is gone or cannot be used, or a manifest of something else than ``rgb-circuit run``.
+        InputError: a trials file that is gone or cannot be used.
     """
-    if missing := {"options", "trials", "words", "grid", "tile_px"} - set(manifest):
-        raise InputError(
-            f"the manifest says nothing about {', '.join(sorted(missing))}; give the folder of a run of rgb-circuit run, of this version"
-        )
     options = manifest["options"]
     if "trials_file" in options:
         return read_trials(options["trials_file"])
-    if options["trials"] == "published":
+    if options.get("trials") == "published":
         return [published_trial()]
+    if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
+        raise InputError("the manifest says nothing about how its trials were drawn; give the folder of a run of rgb-circuit run")
     place = dict(grid=manifest["grid"][0], tile_px=manifest["tile_px"])
     return sample_trials(manifest["words"], int(options["trials"]), options["seed"], **place, fixed={})
 

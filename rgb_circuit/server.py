@@ -2,19 +2,21 @@
 
 What travels to it is the source of a program, its arguments, and a key that names the model; what travels back is what the program
 returns. A job is handed in, then asked after until it is done: the connection may break in between, and what failed for the network's
-sake is tried again, a few times. Whatever else goes wrong is a `ServerError` in one sentence.
+sake is tried again, a few times. What goes wrong at the server or on the way is a `ServerError` in one sentence.
 
 Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what a program may hold.
 """
 
 import io
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 import nnsight
+import pydantic
 import torch
 import zstandard
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
@@ -24,7 +26,7 @@ from nnsight.schema.config import CONFIG
 from nnsight.schema.response import ResponseModel
 from tqdm.auto import tqdm
 
-from .errors import InputError, ServerError
+from .errors import InputError, ServerError, first_line
 from .keeping import Jobs, Pending
 
 # Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
@@ -38,7 +40,13 @@ POLLS = (0.02, 2.0)
 LOST = 30.0
 
 # What the network does to an exchange, not the server to its content.
-INTERRUPTIONS = (ConnectionError, httpx.TransportError, zstandard.ZstdError)
+INTERRUPTIONS = (
+    ConnectionError,
+    httpx.TransportError,
+    # An answer or a result that is not whole.
+    pydantic.ValidationError,
+    zstandard.ZstdError,
+)
 
 
 @dataclass
@@ -70,9 +78,14 @@ class Server:
         Raises:
             InputError: a URL that is none, or a model whose name the hub does not know.
         """
-        url = (remote if isinstance(remote, str) else CONFIG.API.HOST).rstrip("/")
-        if not url.startswith(("http://", "https://")):
+        url = remote if isinstance(remote, str) else CONFIG.API.HOST
+        try:
+            valid = httpx.URL(url).scheme in ("http", "https") and httpx.URL(url).host
+        except httpx.InvalidURL:
+            valid = False
+        if not valid:
             raise InputError(f"remote is {url!r}; give a URL such as https://api.ndif.us, or True for the one in NDIF_HOST")
+        url = url.rstrip("/")
         # This package is not installed there: its functions have to travel by value.
         nnsight.register("rgb_circuit")
         nnsight.register("analyses")
@@ -83,7 +96,7 @@ class Server:
             key = wrapped.to_model_key()
         except (OSError, ValueError, httpx.HTTPError) as error:
             raise InputError(
-                f"cannot look up {served!r} on the hub ({str(error).splitlines()[0]}); check the name and the network"
+                f"cannot look up {served!r} on the hub ({first_line(error)}); check the name and the network"
             ) from error
         return cls(url, key, wrapped._remoteable_get_env())
 
@@ -131,9 +144,12 @@ class _Backend(RemoteBackend):
                 lost = time.monotonic() - self.display.heard > LOST
             except _Gone:
                 lost = True
+            except _Failed as failed:
+                self.job_id = None
+                raise failed.error from failed.error.__cause__
             if lost:
                 self.job_id = None
-                raise ConnectionError("it no longer knows the job")
+                raise ConnectionError("it no longer has the job or its result")
         return found
 
     def fetched(self, tracer):
@@ -148,16 +164,25 @@ class _Backend(RemoteBackend):
                     return found
                 if time.monotonic() - self.display.heard < LOST:
                     raise Pending(1)
-            except RemoteError as error:
-                if not _is_interruption(error):
-                    # A job that failed is handed in anew the next time.
-                    self.jobs.note(self.number, None)
-                raise
-            except _Gone:
-                pass
+            except _Failed as failed:
+                # It is handed in anew the next time.
+                self.jobs.note(self.number, None)
+                raise _explained(failed.error, self.server) from failed.error
+            except _Gone as gone:
+                if time.time() - since < LOST:
+                    raise ServerError(
+                        f"the NDIF server at {self.server.url} says that a job is done and does not hand out its result "
+                        f"({first_line(gone.__cause__)}); ask whoever runs it about its object store"
+                    ) from gone
         self.submit(tracer)
         self.jobs.note(self.number, (self.job_id, time.time()))
         raise Pending(1)
+
+    def poll(self, tracer=None):
+        try:
+            return super().poll(tracer)
+        except RemoteError as error:
+            raise _Failed(error) from error
 
     def download_result(self, url):
         try:
@@ -189,7 +214,20 @@ class _Backend(RemoteBackend):
         self.server.received += len(content)
         if self.compress:
             content = zstandard.ZstdDecompressor().decompress(content)
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise ServerError(
+                f"the NDIF server at {self.server.url} sent something else than tensors ({first_line(error)}); check the URL"
+            ) from error
+
+
+class _Failed(Exception):
+    """The end of a job that did not succeed, which asking again does not change; ``error`` is what nnsight made of it."""
+
+    def __init__(self, error: RemoteError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Gone(Exception):
@@ -256,7 +294,7 @@ def _explained(error, server):
             "nnsight.ndif.compare() marks as critical"
         )
     if "OutOfMemory" in text:
-        return ServerError(f"{where} ran out of memory; give patch_heads or patch_edits a smaller batch_size")
+        return ServerError(f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller batch_size")
     return ServerError(f"the job failed on {where}: {_last_line(text)}")
 
 

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
@@ -23,7 +25,7 @@ from rgb_circuit.keeping import keeping
 from rgb_circuit.locking import locked
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.results import manifest
+from rgb_circuit.results import described, manifest
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -126,6 +128,29 @@ def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, tr
         with pytest.raises(rgb.InputError, match="'middle'"):
             rgb.patch_heads(grouped, trials, positions="middle")
     assert not forwards and not parts(tmp_path)
+
+
+def test_a_folder_keeps_what_one_model_does(grouped, trials, tmp_path):
+    other = replace(grouped, name="another")
+    with keeping(tmp_path, manifest(grouped, trials, {})):
+        rgb.play(grouped, trials, progress=False)
+        with pytest.raises(rgb.InputError, match="use another folder for another"):
+            rgb.play(other, trials, progress=False)
+
+
+def test_pictures_that_differ_in_their_palette_alone_are_different(trials):
+    red, green = (Image.new("P", (8, 8)) for _ in range(2))
+    red.putpalette([255, 0, 0] * 256), green.putpalette([0, 255, 0] * 256)
+    one, other = (described(replace(trials[0], images={"clean": picture}, expected={}))["pictures"] for picture in (red, green))
+    assert one != other
+
+
+@pytest.mark.parametrize("lost", ["server", "d_head", "trials", "options", "words"])
+def test_a_manifest_of_another_version_is_refused_in_a_sentence(grouped, trials, tmp_path, lost):
+    left = {key: value for key, value in manifest(grouped, trials, {"positions": "end"}).items() if key != lost}
+    (tmp_path / "manifest.json").write_text(json.dumps(left))
+    with pytest.raises(rgb.InputError, match="of this version"):
+        study.report([tmp_path])
 
 
 def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free(grouped, trials, tmp_path, monkeypatch):
@@ -307,7 +332,7 @@ def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trial
     assert "there is no folder" in refused(capsys)
     path.write_text('{"model": "toy", "dtype": "float32"}')
     assert main(["report", str(tmp_path / "other")]) == 2
-    assert "the manifest says nothing about grid, options" in refused(capsys)
+    assert "says nothing about answer_form, d_head, grid" in refused(capsys)
 
 
 def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):

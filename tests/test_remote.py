@@ -1,5 +1,6 @@
 """Every public function on a real NDIF server gives the frames that it gives here, and faults give sentences."""
 
+import http.server
 import inspect
 import io
 import pickletools
@@ -15,7 +16,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from nnsight import CONFIG
-from nnsight.intervention.backends.remote import RemoteBackend
+from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from nnsight.intervention.serialization import dumps
 from proxy import proxy
 from remote_server import Server, missing
@@ -36,7 +37,7 @@ from analyses import (
     task_reading,
 )
 from analyses.command import main
-from rgb_circuit import keeping, memory, server
+from rgb_circuit import keeping, memory, results, server
 from rgb_circuit.execute import execute
 
 MODELS = ("toy", "planted", "grouped")
@@ -513,3 +514,62 @@ def test_what_cannot_be_detached_is_refused(tmp_path, capsys):
     assert main(["run", "--trials", "10", "--out", str(tmp_path / "b")]) == 0
     assert main(["collect", str(tmp_path / "b")]) == 2
     assert "holds no run on a server" in capsys.readouterr().err
+
+
+def test_a_detached_mean_in_several_requests_is_the_mean(far, loaded, monkeypatch, tmp_path):
+    here = loaded.get(("toy", False)) or rgb.load("toy")
+    trials = rgb.rgb_trials(here, 6)
+    expected = rgb.patch_heads(here, trials, source="mean", target="erased")
+    # Two trials a request.
+    monkeypatch.setitem(memory.MOST_TOKENS, "server", 120)
+    requests, rounds, frame = far.server.requests, 0, None
+    while frame is None and rounds < 50:
+        rounds += 1
+        with keeping.keeping(tmp_path, results.manifest(far, trials, {}), detached=True):
+            try:
+                frame = rgb.patch_heads(far, trials, source="mean", target="erased")
+            except keeping.Pending:
+                time.sleep(0.1)
+    np.testing.assert_allclose(frame["effect"], expected["effect"], atol=1e-4)
+    # The averaging once, in more than one request, and each trial once.
+    assert 2 + 6 <= far.server.requests - requests <= 6 + 6
+
+
+def test_what_is_no_server_gives_a_sentence(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    for url in ("", "http://", "http://127.0.0.1:1:2", "ftp://ndif.us"):
+        with pytest.raises(rgb.InputError, match="give a URL"):
+            rgb.load("toy", remote=url)
+
+    class Anything(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Anything) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(rgb.ServerError, match="cannot reach the NDIF server"):
+            rgb.load("toy", remote=f"http://127.0.0.1:{other.server_port}")
+        other.shutdown()
+
+
+def test_a_job_that_the_server_gave_up_is_handed_in_again(far, monkeypatch):
+    poll, ended = RemoteBackend.poll, []
+
+    def evicted_once(self, tracer=None):
+        if not ended:
+            ended.append(self.job_id)
+            raise RemoteError("Replica was evicted while processing your request. Please try again later.")
+        assert self.job_id not in (None, ended[0])
+        return poll(self, tracer)
+
+    monkeypatch.setattr(RemoteBackend, "poll", evicted_once)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    before = far.server.requests
+    assert len(rgb.play(far, rgb.rgb_trials(far, 1)))
+    assert far.server.requests - before == 2
