@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -61,6 +62,8 @@ def main(folder, kills, seed):
     matplotlib.use("Agg")
     # A thread would not survive a fork, and its locks would.
     tqdm.monitor_interval = 0
+    # Its own lock is shared by forks, and one that is killed would keep it for ever.
+    tqdm.set_lock(threading.RLock())
     # Figures take as long as all the rest, and are written like any other file.
     study.panel_heatmaps = lambda *given: plt.figure(figsize=(1, 1))
     study.effect_forest = lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()

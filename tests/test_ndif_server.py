@@ -205,9 +205,12 @@ def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
     model = load(ndif_server, "toy")
     wanted, tree = logits(model), processes_of(ndif_server.pid)
     assert any("redis" in process.name() for process in tree)
-    threading.Timer(2, getattr(ndif_server, how)).start()
+    ending = threading.Timer(2, getattr(ndif_server, how))
+    ending.start()
     with pytest.raises(LOST):
         slow(model)
+    # While another thread waits for the process, it passes for running.
+    ending.join()
     assert ended(tree)
     with pytest.raises(ConnectionRefusedError):
         logits(model)
