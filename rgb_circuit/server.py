@@ -200,7 +200,8 @@ class _Backend(RemoteBackend):
                 return step()
             except (*INTERRUPTIONS, httpx.HTTPStatusError, RemoteError) as error:
                 if not (_is_interruption(error) and tries_left):
-                    raise _explained(error, self.server) from error
+                    # A server that refuses a key may repeat it in its answer, which a traceback would show.
+                    raise _explained(error, self.server) from (None if _is_refusal(error) else error)
                 self.display.say(f"lost the connection, trying again in {wait:.0f} s")
             time.sleep(wait)
             wait *= 2
@@ -269,15 +270,25 @@ def _is_interruption(error):
     return isinstance(cause, INTERRUPTIONS) or "Please try again later" in str(error)
 
 
+def _is_refusal(error):
+    """Whether the server did not accept the key."""
+    status = _status(error)
+    return status in (401, 403) or (status == 400 and "API key" in str(error))
+
+
+def _status(error):
+    """Of the HTTP answer behind an error; None where there was none."""
+    answered = error if isinstance(error, httpx.HTTPStatusError) else error.__cause__
+    return getattr(getattr(answered, "response", None), "status_code", None)
+
+
 def _explained(error, server):
     """The `ServerError` that says what went wrong and what to do; without the server's own words where they may hold the key."""
     where = f"the NDIF server at {server.url}"
     text = str(error).strip().removeprefix("Failed to send request: ")
-    response = getattr(error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None)
-    status = getattr(response, "status_code", None)
-    if status in (401, 403) or (status == 400 and "API key" in text):
+    if _is_refusal(error):
         return ServerError(f"{where} refused the key; set NDIF_API_KEY to one that it knows")
-    if status == 400 and "version" in text:
+    if _status(error) == 400 and "version" in text:
         return ServerError(f"{where} does not work with the versions here ({_last_line(text)}); install what it asks for")
     if _is_interruption(error):
         return ServerError(
