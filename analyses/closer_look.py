@@ -20,7 +20,8 @@ import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import CannotWrite
-from rgb_circuit.keeping import call_name, gathering, kept, trial_name
+from rgb_circuit.jobs import gathering
+from rgb_circuit.keeping import call_name, kept, trial_name
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.results import write_frame
 from rgb_circuit.rgb_game import ODD_QUESTION

@@ -9,7 +9,7 @@ import matplotlib
 import pandas as pd
 
 from rgb_circuit.errors import InputError, ServerError
-from rgb_circuit.keeping import Pending
+from rgb_circuit.jobs import Pending
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,8 +174,8 @@ def _collect(options):
     """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and report when nothing is."""
     from analyses import study
     from rgb_circuit.locking import locked
+    from rgb_circuit.manifest import read_manifest
     from rgb_circuit.results import open_folder
-    from rgb_circuit.saved_run import read_manifest
 
     folder = Path(options.folder)
     read_manifest(folder)
@@ -242,8 +242,9 @@ def _calibrate(options):
     from analyses import calibrate
     from rgb_circuit.keeping import clean, keeping
     from rgb_circuit.locking import locked
+    from rgb_circuit.manifest import versions
     from rgb_circuit.plots import precision_recall_panels
-    from rgb_circuit.results import open_folder, versions, write_figure, write_frame
+    from rgb_circuit.results import open_folder, write_figure, write_frame
 
     logging.disable_progress_bar()
     folder = open_folder(options.out)
@@ -276,8 +277,8 @@ def _calibrate(options):
 def _compare(options):
     """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a table and a figure."""
     from analyses import compare
-    from rgb_circuit.results import open_folder, write_figure, write_frame
-    from rgb_circuit.saved_run import read_frame, read_manifest
+    from rgb_circuit.manifest import read_manifest
+    from rgb_circuit.results import open_folder, read_frame, write_figure, write_frame
 
     columns = ["trial", "source", "component", "positions", "target", "layer", "head", "role", "effect"]
     frame, manifest = read_frame(options.folder, "patch_heads", columns), read_manifest(options.folder)

@@ -42,7 +42,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
-from rgb_circuit.keeping import gathering
+from rgb_circuit.jobs import gathering
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
 
 ROLES = ("odd", "other", "background", "other_background")

@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from rgb_circuit.errors import InputError
+from rgb_circuit.manifest import read_manifest
 from rgb_circuit.plots import (
     composition_diagram,
     effect_forest,
@@ -26,8 +27,7 @@ from rgb_circuit.plots import (
     veiled,
 )
 from rgb_circuit.plots.canvas import new_axes
-from rgb_circuit.results import write_bytes
-from rgb_circuit.saved_run import read_frame, read_manifest
+from rgb_circuit.results import read_frame, write_bytes
 
 from . import circuit, compare, riddle, roles
 from .embedded import SETTINGS, data_uri, svg
@@ -95,7 +95,7 @@ class Run:
 
     Attributes:
         folder: where it is.
-        manifest: as `rgb_circuit.results.manifest` has it.
+        manifest: as `rgb_circuit.manifest.manifest` has it.
         frames: name → frame, of those that are there.
         reasons: frame → why it is not there.
     """

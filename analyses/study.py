@@ -16,15 +16,17 @@ from pathlib import Path
 import pandas as pd
 
 from rgb_circuit.errors import CannotWrite, InputError
-from rgb_circuit.keeping import check_same, clean, differences, gathering, keeping, take_over
+from rgb_circuit.jobs import gathering
+from rgb_circuit.keeping import clean, keeping, take_over
 from rgb_circuit.llava import Llava, load
 from rgb_circuit.locking import locked, shards_of
+from rgb_circuit.manifest import check_same, described, differences, manifest
 from rgb_circuit.panels import panels, panels_for, strongest
 from rgb_circuit.patching import patch_heads
 from rgb_circuit.play import play
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
-from rgb_circuit.results import described, manifest, open_folder, write_figure, write_frame
+from rgb_circuit.results import open_folder, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
 from rgb_circuit.trial import Trial
 

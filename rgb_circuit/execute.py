@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from .keeping import jobs
+from .keeping import current_jobs
 from .llava import Llava
 
 
@@ -22,9 +22,9 @@ def execute(model: Llava, program: Callable, *arguments):
 
     Raises:
         ServerError: of a remote model: the server cannot be reached, refuses the key, does not serve the model, or failed.
-        Pending: in a detached run (`rgb_circuit.keeping`): the job is handed in, or not done yet.
+        Pending: in a detached run (`rgb_circuit.jobs`): the job is handed in, or not done yet.
     """
     if model.server is None:
         with torch.no_grad():
             return program(model.nnsight, *arguments)
-    return model.server.run(model.nnsight, program, arguments, jobs())
+    return model.server.run(model.nnsight, program, arguments, current_jobs())

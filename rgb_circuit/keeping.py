@@ -32,22 +32,16 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from .errors import InputError, first_line
+from .jobs import Jobs, Pending, gathering
 from .locking import moment
-from .results import described, open_folder, write_bytes
-from .saved_run import read_manifest
+from .manifest import check_same, described, read_manifest
+from .results import open_folder, write_bytes
 from .trial import Trial
 
 if TYPE_CHECKING:
     from .llava import Llava
 
 PARTS, SIZES = "parts", "sizes.json"
-
-# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are compared), what was asked
-# for where the manifest has what it led to, and packages that shape no part of a run.
-NOT_COMPARED = (
-    "options.trials_file", "options.device", "options.dtype",
-    "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,44 +53,11 @@ class _Here:
     model: str
     detached: bool = False
     parts: bool = True
-    jobs: "Jobs | None" = None
+    jobs: Jobs | None = None
     names: dict[int, tuple[Trial, str]] = field(default_factory=dict)
 
 
 _here: ContextVar[_Here | None] = ContextVar("keeping", default=None)
-
-
-class Pending(Exception):
-    """Parts wait for jobs that a server has not done yet."""
-
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} parts wait for jobs on a server")
-        self.waiting = waiting
-
-
-@contextmanager
-def gathering() -> Iterator[Callable]:
-    """Lets several calls hand in their jobs before the first is waited for.
-
-    Yields:
-        ``each``, for ``with each():`` around a call and what needs its result; the block ends where `Pending` is raised.
-
-    Raises:
-        Pending: one for all of them, at the end.
-    """
-    waiting = 0
-
-    @contextmanager
-    def each():
-        nonlocal waiting
-        try:
-            yield
-        except Pending as pending:
-            waiting += pending.waiting
-
-    yield each
-    if waiting:
-        raise Pending(waiting)
 
 
 @contextmanager
@@ -107,7 +68,7 @@ def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool =
     folder (`rgb_circuit.locking.locked`) where other processes may use it too.
 
     Args:
-        manifest: what shapes the numbers, as `rgb_circuit.results.manifest` has it; written to a new folder.
+        manifest: what shapes the numbers, as `rgb_circuit.manifest.manifest` has it; written to a new folder.
         detached: do not wait for a server: hand in what is missing, take what is done, and raise `Pending` for the rest.
 
     Raises:
@@ -124,32 +85,6 @@ def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool =
         yield
     finally:
         _here.reset(token)
-
-
-def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
-    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one ``here``."""
-    found = differences(there, here)
-    if found:
-        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-        raise InputError(
-            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, choose another folder "
-            f"with --out, or delete {folder}"
-        )
-
-
-def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
-    """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
-    there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
-    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
-    there, here = _flat(there), _flat(here)
-    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
-    found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
-    if list(trials[0]) != list(trials[1]):
-        return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
-    for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
-        one, other = _flat(one), _flat(other)
-        found += [f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)]
-    return found
 
 
 def by_trial(
@@ -251,41 +186,10 @@ def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFr
     return part
 
 
-def jobs() -> "Jobs | None":
+def current_jobs() -> Jobs | None:
     """The jobs of the part that is being computed, where a server is not waited for."""
     here = _here.get()
     return here and here.jobs
-
-
-@dataclass
-class Jobs:
-    """What a server was asked for one part, in the order of asking: a file of job ids and when they were handed in (seconds since 1970).
-
-    A part is computed again from its first request on whenever it is asked for, so requests are known by their number.
-    """
-
-    path: Path
-    asked: int = 0
-
-    def number(self) -> int:
-        """The number of the next request."""
-        self.asked += 1
-        return self.asked - 1
-
-    def handed_in(self, number: int) -> tuple[str, float] | None:
-        """Job id and time of a request; None if it is to be handed in."""
-        job = self._read().get(str(number))
-        return job and tuple(job)
-
-    def note(self, number: int, job: tuple[str, float] | None) -> None:
-        """Keep, or with None forget, what `handed_in` gives."""
-        write_bytes(self.path, json.dumps({**self._read(), str(number): job}).encode())
-
-    def _read(self):
-        try:
-            return json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
 
 
 def agreed(name: str, number: int) -> int:
@@ -384,15 +288,3 @@ def _plain(value):
         return int(value)
     # What is none of these is refused when the call is checked.
     return vars(value) if is_dataclass(value) else repr(value)
-
-
-def _flat(value, name=""):
-    """Dotted name → value, for whatever JSON holds."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {key: leaf for part, inside in value.items() for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()}
-
-
-def _short(value):
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"

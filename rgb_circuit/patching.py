@@ -15,7 +15,8 @@ from .capture import attention_gaps, capture, check_attention, check_finite, rec
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
-from .keeping import by_trial, gathering
+from .jobs import gathering
+from .keeping import by_trial
 from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids

@@ -1,30 +1,20 @@
-"""A run's folder: Parquet frames, figures, and a manifest that says how to get them again."""
+"""A run's folder: frames as Parquet, figures, and other files, each written whole or not at all."""
 
-import hashlib
 import io
-import json
 import os
-import platform
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
-from .errors import CannotWrite
-from .llava import Llava
-from .rgb_game import PALETTE
-from .trial import Trial
+from .errors import CannotWrite, InputError, first_line
 
 if TYPE_CHECKING:
     # Only a name here; importing it would make every import of the package slower.
     from matplotlib.figure import Figure
-
-PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
 
 def open_folder(path: str | Path) -> Path:
@@ -76,67 +66,33 @@ def write_bytes(path: Path, data: bytes) -> Path:
     return path
 
 
-def manifest(model: Llava, trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
-    """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures' hashes, options.
+def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame ``name``.parquet of a run's folder.
 
-    Returns:
-        Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a hub model, whose
-        ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or None.
+    Args:
+        columns: those that it must have.
+
+    Raises:
+        InputError: no such folder or file, a file that is not Parquet, or one that lacks a column.
     """
-    commit = getattr(model.config, "_commit_hash", None)
-    return {
-        "model": model.name,
-        "revision": model.revision,
-        "commit": commit,
-        "weights": None if commit or model.server else _weights_hash(model),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "server": model.server and model.server.url,
-        "device": None if model.server else model.nnsight.device.type,
-        "attention": model.config.text_config._attn_implementation,
-        "answer_form": model.answer_form,
-        "layers": model.n_layers,
-        "heads": model.n_heads,
-        "kv_heads": model.n_kv_heads,
-        "d_head": model.d_head,
-        "grid": list(model.grid),
-        "tile_px": model.tile_px,
-        "words": model.one_token_words(PALETTE),
-        "options": dict(options),
-        "trials": [described(trial) for trial in trials],
-        "versions": versions(),
-    }
+    path = existing(folder, f"{name}.parquet")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        reason = first_line(error)
+        raise InputError(f"cannot read {path} ({reason}); run rgb-circuit run again with this --out") from error
+    if missing := [column for column in columns if column not in frame]:
+        lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        raise InputError(f"{path} lacks the {lacking}; give the folder of a run of rgb-circuit run")
+    return frame
 
 
-def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers come from."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def described(trial: Trial) -> dict:
-    """Everything about a trial, its pictures as hashes of their pixels; only what JSON can hold."""
-    return {
-        "name": trial.name,
-        "prompt": trial.prompt,
-        "answers": dict(trial.answers),
-        "expected": dict(trial.expected),
-        "tile": None if trial.tile is None else [int(place) for place in trial.tile],
-        "grid": trial.grid,
-        "pictures": {condition: _picture_hash(image) for condition, image in trial.images.items()},
-    }
-
-
-def _picture_hash(image):
-    # Bytes of a palette picture say nothing without the palette.
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()).hexdigest()
-
-
-def _weights_hash(model):
-    found = hashlib.sha256(model.config.to_json_string().encode())
-    found.update(model.processor.image_processor.to_json_string().encode())
-    found.update(json.dumps(model.processor.tokenizer.get_vocab(), sort_keys=True).encode())
-    for name, tensor in model.nnsight._module.state_dict().items():
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        # Offloaded weights are not in memory.
-        if not tensor.is_meta:
-            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+def existing(folder: str | Path, name: str) -> Path:
+    """The path of a file of a run's folder, or InputError where it is not there."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; make one with rgb-circuit run --out {folder}")
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {name}; give the folder of a run of rgb-circuit run")
+    return path

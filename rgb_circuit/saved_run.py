@@ -1,14 +1,13 @@
-"""Reading what a run left in its folder."""
+"""A run as far as its folder says it: which model, which trials."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 import torch
 
-from .errors import InputError, first_line
+from .errors import InputError
 from .llava import Llava
+from .manifest import read_manifest
 from .rgb_game import published_trial, sample_trials
 from .trial import Trial
 from .trials_file import read_trials
@@ -24,45 +23,8 @@ class ModelNeeded(Exception):
     """Something was asked of a model that is only recorded."""
 
 
-def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The frame ``name``.parquet of a run's folder.
-
-    Args:
-        columns: those that it must have.
-
-    Raises:
-        InputError: no such folder or file, a file that is not Parquet, or one that lacks a column.
-    """
-    path = _existing(folder, f"{name}.parquet")
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        reason = first_line(error)
-        raise InputError(f"cannot read {path} ({reason}); run rgb-circuit run again with this --out") from error
-    if missing := [column for column in columns if column not in frame]:
-        lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
-        raise InputError(f"{path} lacks the {lacking}; give the folder of a run of rgb-circuit run")
-    return frame
-
-
-def read_manifest(folder: str | Path) -> dict:
-    """The manifest of a run's folder, as `rgb_circuit.results.manifest` makes it.
-
-    Raises:
-        InputError: no such folder or file, or a file that is no manifest.
-    """
-    path = _existing(folder, "manifest.json")
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again") from error
-    if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
-        raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
-    return manifest
-
-
 def read_run(folder: str | Path) -> dict:
-    """The manifest of ``rgb-circuit run``, as `rgb_circuit.results.manifest` has it, with all that it takes to go on.
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.manifest.manifest` has it, with all that it takes to go on.
 
     Raises:
         InputError: as `read_manifest`; or a manifest of something else, or of another version.
@@ -118,13 +80,3 @@ def recorded_model(manifest: Mapping) -> Llava:
 class _Absent:
     def __getattr__(self, name):
         raise ModelNeeded(name)
-
-
-def _existing(folder, name):
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}; make one with rgb-circuit run --out {folder}")
-    path = folder / name
-    if not path.is_file():
-        raise InputError(f"{folder} holds no {name}; give the folder of a run of rgb-circuit run")
-    return path

@@ -27,7 +27,7 @@ from nnsight.schema.response import ResponseModel
 from tqdm.auto import tqdm
 
 from .errors import InputError, ServerError, first_line
-from .keeping import Jobs, Pending
+from .jobs import Jobs, Pending
 
 # Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
 TRIES = 5

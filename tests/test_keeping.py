@@ -23,9 +23,9 @@ from analyses.task_reading import patch_questions
 from rgb_circuit import memory
 from rgb_circuit.keeping import keeping
 from rgb_circuit.locking import locked
+from rgb_circuit.manifest import described, manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.results import described, manifest
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 

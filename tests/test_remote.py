@@ -38,7 +38,7 @@ from analyses import (
     task_reading,
 )
 from analyses.command import main
-from rgb_circuit import keeping, memory, results, server
+from rgb_circuit import jobs, keeping, manifest, memory, server
 from rgb_circuit.execute import execute
 
 MODELS = ("toy", "planted", "grouped")
@@ -526,10 +526,10 @@ def test_a_detached_mean_in_several_requests_is_the_mean(far, loaded, monkeypatc
     requests, rounds, frame = far.server.requests, 0, None
     while frame is None and rounds < 50:
         rounds += 1
-        with keeping.keeping(tmp_path, results.manifest(far, trials, {}), detached=True):
+        with keeping.keeping(tmp_path, manifest.manifest(far, trials, {}), detached=True):
             try:
                 frame = rgb.patch_heads(far, trials, source="mean", target="erased")
-            except keeping.Pending:
+            except jobs.Pending:
                 time.sleep(0.1)
     np.testing.assert_allclose(frame["effect"], expected["effect"], atol=1e-4)
     # The averaging once, in more than one request, and each trial once.

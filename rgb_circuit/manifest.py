@@ -1,0 +1,148 @@
+"""A run's manifest: what shapes its numbers, written beside them, so that other runs can be told from it."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .errors import InputError
+from .results import existing
+from .rgb_game import PALETTE
+from .trial import Trial
+
+if TYPE_CHECKING:
+    from .llava import Llava
+
+PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
+
+# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are compared), what was asked
+# for where the manifest has what it led to, and packages that shape no part of a run.
+NOT_COMPARED = (
+    "options.trials_file", "options.device", "options.dtype",
+    "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
+)  # fmt: skip
+
+
+def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
+    """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures' hashes, options.
+
+    Returns:
+        Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a hub model, whose
+        ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or None.
+    """
+    commit = getattr(model.config, "_commit_hash", None)
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "commit": commit,
+        "weights": None if commit or model.server else _weights_hash(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "server": model.server and model.server.url,
+        "device": None if model.server else model.nnsight.device.type,
+        "attention": model.config.text_config._attn_implementation,
+        "answer_form": model.answer_form,
+        "layers": model.n_layers,
+        "heads": model.n_heads,
+        "kv_heads": model.n_kv_heads,
+        "d_head": model.d_head,
+        "grid": list(model.grid),
+        "tile_px": model.tile_px,
+        "words": model.one_token_words(PALETTE),
+        "options": dict(options),
+        "trials": [described(trial) for trial in trials],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers come from."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def described(trial: Trial) -> dict:
+    """Everything about a trial, its pictures as hashes of their pixels; only what JSON can hold."""
+    return {
+        "name": trial.name,
+        "prompt": trial.prompt,
+        "answers": dict(trial.answers),
+        "expected": dict(trial.expected),
+        "tile": None if trial.tile is None else [int(place) for place in trial.tile],
+        "grid": trial.grid,
+        "pictures": {condition: _picture_hash(image) for condition, image in trial.images.items()},
+    }
+
+
+def read_manifest(folder: str | Path) -> dict:
+    """The manifest of a run's folder, as `manifest` makes it.
+
+    Raises:
+        InputError: no such folder or file, or a file that is no manifest.
+    """
+    path = existing(folder, "manifest.json")
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again") from error
+    if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
+        raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
+    return manifest
+
+
+def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
+    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one ``here``."""
+    found = differences(there, here)
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        raise InputError(
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, choose another folder "
+            f"with --out, or delete {folder}"
+        )
+
+
+def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
+    there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
+    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
+    there, here = _flat(there), _flat(here)
+    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
+    found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
+    if list(trials[0]) != list(trials[1]):
+        return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
+    for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
+        one, other = _flat(one), _flat(other)
+        found += [f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)]
+    return found
+
+
+def _picture_hash(image):
+    # Bytes of a palette picture say nothing without the palette.
+    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()).hexdigest()
+
+
+def _weights_hash(model):
+    found = hashlib.sha256(model.config.to_json_string().encode())
+    found.update(model.processor.image_processor.to_json_string().encode())
+    found.update(json.dumps(model.processor.tokenizer.get_vocab(), sort_keys=True).encode())
+    for name, tensor in model.nnsight._module.state_dict().items():
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        # Offloaded weights are not in memory.
+        if not tensor.is_meta:
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _flat(value, name=""):
+    """Dotted name → value, for whatever JSON holds."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: leaf for part, inside in value.items() for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()}
+
+
+def _short(value):
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
