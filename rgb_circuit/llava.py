@@ -13,8 +13,10 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+from .capture import capture
 from .errors import InputError, first_line
 from .rgb_game import PALETTE, prompt, rgb_trial
+from .sweep import sweep
 
 if TYPE_CHECKING:
     from .server import Server
@@ -276,22 +278,25 @@ def _probe(wrapped, processor, geometry, ids, server):
     trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])
     encoded = processor(text=[trial.prompt], images=[trial.images["clean"]], return_tensors="pt")
     inputs = {key: encoded[key] for key in ("input_ids", "attention_mask", "pixel_values")}
+    heads = geometry["n_heads"], geometry["d_head"]
     if server:
-        return server.run(wrapped, _probed, (inputs, ids, None))
+        return server.run(wrapped, _probed, (heads, inputs, ids, None))
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
-    return _probed(wrapped, inputs, ids, wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float())
+    return _probed(wrapped, heads, inputs, ids, wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float())
 
 
-def _probed(wrapped, inputs, ids, bare):
-    """Program: what shows whether heads are slices of ``o_proj``'s input.
+def _probed(wrapped, heads, inputs, ids, bare):
+    """Program: what shows whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
+        heads: (number of heads, d_head).
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
         ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
         of the largest logit, how far they move: ``traced`` inside a trace, ``rewritten`` with each z written back, ``zeroed`` with z
-        zeroed. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns, as a fraction of that.
+        zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns,
+        as a fraction of that.
     """
     layers = wrapped.model.language_model.layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -313,6 +318,7 @@ def _probed(wrapped, inputs, ids, bare):
             layer.self_attn.o_proj.input = torch.zeros_like(z)
         zeroed = wrapped.output.logits[0, -1].float().save()
     largest = plain.abs().max()
+    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else plain[ids]
     return {
         "logits": plain[ids].tolist(),
         "finite": bool(torch.isfinite(plain).all()),
@@ -321,8 +327,21 @@ def _probed(wrapped, inputs, ids, bare):
         "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
+        "resumed": float((resumed.to(plain.device) - plain[ids]).abs().max() / largest),
         "o_proj": max(float(gap) for gap in gaps),
     }
+
+
+def _resumed(wrapped, heads, inputs, ids):
+    """Logits of ``ids`` at [end] from the last token alone, and from the last two, with one head given its own z, (2, ids)."""
+    found = []
+    for start in (-1, -2):
+        captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
+        own = {"own": (captured.z, torch.tensor([0]))}
+        edits = [[(0, 0, "own", "last")]]
+        spots = [{"last": range(captured.start, captured.length)}]
+        found.append(sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)[0][0, 0])
+    return torch.stack(found)
 
 
 def _check_probe(name, probed, geometry):
@@ -346,6 +365,9 @@ def _check_probe(name, probed, geometry):
         refuse("zeroing every head leaves its logits unchanged")
     if probed["o_proj"] > 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
+    # In half precision the two ways of attending round otherwise.
+    if probed["resumed"] > (2e-3 if probed["dtype"] == "float32" else 5e-2):
+        refuse("its logits change where a forward goes on from the keys and values of another")
 
 
 def _answer_ids(name, tokenizer):

@@ -20,11 +20,12 @@ This may run on the server that holds the weights (`execute`), so edits come as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, LlavaForConditionalGeneration
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -125,7 +126,7 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
         entry,
         reads=slice(None),
         answers=answers[:, None].expand(-1, count, -1),
-        past_key_values=_prefix(captured, runs),
+        cache=_prefix(captured, runs),
         attention_mask=mask,
         position_ids=torch.full((n_runs, count), prefix),
     )
@@ -159,14 +160,18 @@ def _as_batch(wrapped, heads, captured, runs, rows, values, spots, answers):
         captured.entries[first][picked],
         reads=-1,
         answers=answers[run],
-        past_key_values=_prefix(captured, picked) if captured.start else None,
+        cache=_prefix(captured, picked) if captured.start else None,
+        # nnsight's own would leave out the prefix.
+        attention_mask=torch.ones(len(rows), captured.length, dtype=torch.long),
         logits_to_keep=1,
     )
 
 
-def _forward(wrapped, heads, writes, first, entry, reads, answers, past_key_values, **inputs):
+def _forward(wrapped, heads, writes, first, entry, reads, answers, cache, **inputs):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made; logits at ``answers``."""
-    with wrapped.trace(inputs_embeds=entry, past_key_values=past_key_values, use_cache=past_key_values is not None, **inputs):
+    # transformers 5.24 renamed it; a server may have another version.
+    name = "cache" if "cache" in signature(LlavaForConditionalGeneration.forward).parameters else "past_key_values"
+    with wrapped.trace(inputs_embeds=entry, use_cache=cache is not None, **{name: cache}, **inputs):
         for index, layer in enumerate(wrapped.model.language_model.layers):
             if index < first:
                 layer.skip(entry)

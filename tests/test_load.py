@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
+from rgb_circuit import sweep
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode, locate
 from rgb_circuit.rgb_game import PALETTE
@@ -131,6 +133,28 @@ def test_heads_that_do_nothing_are_refused(random_folder, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(rgb.InputError, match="zeroing every head leaves its logits unchanged"):
         rgb.load(str(tmp_path))
+
+
+def test_a_forward_that_does_not_go_on_from_the_cache_is_refused(random_folder, monkeypatch):
+    prefix = sweep._prefix
+
+    def forgotten(captured, runs):
+        cache = prefix(captured, runs)
+        for layer in cache.layers:
+            layer.values = torch.zeros_like(layer.values)
+        return cache
+
+    monkeypatch.setattr(sweep, "_prefix", forgotten)
+    with pytest.raises(rgb.InputError, match="goes on from the keys and values of another"):
+        rgb.load(str(random_folder["grouped"]))
+
+
+def test_nothing_that_transformers_means_to_remove_is_used(random_folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        model = rgb.load(str(random_folder["grouped"]))
+        for positions in ("end", "tile", "all"):
+            rgb.patch_heads(model, rgb.rgb_trials(model, 1), positions=positions, component="pattern", progress=False)
 
 
 def test_pickled_weights_are_refused(random_folder, tmp_path):
