@@ -52,7 +52,9 @@ def _parser():
         "--trials", default="32", help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)"
     )
     shown.add_argument(
-        "--trials-file", metavar="CSV", help="your own pictures, question and answers; columns: see rgb_circuit/trials_file.py"
+        "--trials-file",
+        metavar="CSV",
+        help="your own pictures, question and answers: a file, or a folder with one; columns: see rgb_circuit/trials_file.py",
     )
     common.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
     common.add_argument(

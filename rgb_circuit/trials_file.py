@@ -1,6 +1,6 @@
 """Trials from a file: your own pictures, question and answers, a row per trial.
 
-The file is a CSV. Its columns:
+The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 
 | column | holds | |
 |---|---|---|
@@ -33,7 +33,7 @@ PREFIXES = ("image:", "answer:", "expected:")
 
 
 def read_trials(path: str | Path) -> list[Trial]:
-    """The trials of a CSV file with the columns above.
+    """The trials of a CSV file with the columns above, or of the only one in a folder.
 
     Pictures are turned upright as their camera noted, and converted to RGB. Rows are counted in messages as a spreadsheet
     does: the header is row 1.
@@ -41,7 +41,7 @@ def read_trials(path: str | Path) -> list[Trial]:
     Raises:
         InputError: a file, column, cell or picture that cannot be used; the message names file, row and column.
     """
-    path = Path(path)
+    path = _file(Path(path))
     header, rows = _table(path)
     _check_header(path, header)
     trials, row_of = [], {}
@@ -60,6 +60,17 @@ def read_trials(path: str | Path) -> list[Trial]:
     if not trials:
         raise InputError(f"{path} has a header but no trials; add a row per trial")
     return trials
+
+
+def _file(path):
+    """The path itself, or the only CSV in that folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".csv")
+    if len(found) != 1:
+        holds = ", ".join(found) if found else "no CSV"
+        raise InputError(f"the folder {path} holds {holds}; put one CSV with a row per trial there, or name the file")
+    return path / found[0]
 
 
 def _table(path):

@@ -47,6 +47,16 @@ def write(folder, rows, encoding="utf-8"):
     return path
 
 
+def test_a_folder_stands_for_its_only_file(tmp_path, rows):
+    with pytest.raises(rgb.InputError, match="holds no CSV; put one"):
+        read_trials(tmp_path)
+    path = write(tmp_path, rows)
+    assert read_trials(tmp_path) == read_trials(path)
+    (tmp_path / "more.CSV").write_text("")
+    with pytest.raises(rgb.InputError, match="holds more.CSV, shapes.csv; .* or name the file"):
+        read_trials(tmp_path)
+
+
 def write_game(folder, trials, without=()):
     """A file with the pictures and words of trials of the game."""
     conditions = [condition for condition in trials[0].images if condition not in without]
