@@ -4,8 +4,9 @@
 2. Each sweep that they need is run once, for every head, however many predictions share it.
 3. Every claim is tested with the trials as replicates; a prediction's p is its weakest claim's.
 
-**A word's logit** is read relative to a *control*: the colour of the trial that neither the source nor the target picture
-shows. What moves all colour words alike is therefore no effect on any of them.
+**A word's logit** is read relative to a *control*: the mean over the colour words that neither the source nor the target picture
+shows. What moves all colour words alike is therefore no effect on any of them. In the game as `rgb_trials` draws it these are all such
+words of the palette, since a mean of six words wanders less than one word does; in other trials they are among the answers.
 
 **The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the target picture. Margins
 are fractions of its size, and the restored fraction is effect / gap.
@@ -35,7 +36,7 @@ make a role.
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,12 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
 from rgb_circuit.jobs import gathering
+from rgb_circuit.rgb_game import prompt
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
 
 ROLES = ("odd", "other", "background", "other_background")
-# Target picture → role of the colour that neither it nor a picture with the odd tile on the background shows.
-CONTROL = {"recolored": "other_background", "erased": "other_background", "swapped": "other"}
+# Target picture → roles of the colours that neither it nor a picture with the odd tile on the background shows.
+UNSHOWN = {"recolored": ("other_background",), "erased": ("other", "other_background"), "swapped": ("other",)}
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def examine(
         trials = [trial for trial, bad in zip(trials, wrong) if not bad]
         _check_number(len(trials), rules, left_out=int(wrong.sum()))
 
+    trials = _with_palette(model, trials)
     measured = _measure(model, trials, needed, progress)
     if freezing:
         frozen = heads(_judge(measured, finders, rules), finders) if extractors is None else extractors
@@ -184,7 +187,19 @@ def measure(
         with each():
             _answered_wrongly(model, trials, needed, progress)
         with each():
-            _measure(model, trials, needed, progress)
+            _measure(model, _with_palette(model, trials), needed, progress)
+
+
+def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
+    """The pictures and the answers that a prediction needs and a trial lacks."""
+    pictures, answers = {}, {}
+    for claim in prediction.claims:
+        pictures |= dict.fromkeys(("clean", claim.sweep.source, claim.sweep.target))
+        answers |= dict.fromkeys(("odd", claim.role))
+        unshown = UNSHOWN[claim.sweep.target]
+        if not any(role in trial.answers for role in unshown):
+            answers |= dict.fromkeys(unshown[-1:])
+    return [name for name in pictures if name not in trial.images], [role for role in answers if role not in trial.answers]
 
 
 def heads(evidence: pd.DataFrame, predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
@@ -221,8 +236,8 @@ class Measured:
 
     Attributes:
         heads: (layer, head) pairs.
-        effects: sweep → (trials, heads, roles), roles in the order of ``ROLES``; NaN for a role that a trial lacks.
-        logits: condition → (trials, roles), of the unpatched runs.
+        effects: sweep → (trials, heads, words), words in the order of `_words`; NaN for one that a trial lacks.
+        logits: condition → (trials, words), of the unpatched runs.
     """
 
     heads: list[tuple[int, int]]
@@ -240,7 +255,30 @@ class Measured:
 
 
 def _relative(values, role, target):
-    return values[..., ROLES.index(role)] - values[..., ROLES.index(CONTROL[target])]
+    """A role's values relative to the control's; ``values`` (…, words)."""
+    control = values[..., [*map(ROLES.index, UNSHOWN[target]), *range(len(ROLES), values.shape[-1])]]
+    with np.errstate(invalid="ignore"):
+        # Of those words that the trial has.
+        mean = np.nansum(control, axis=-1) / (~np.isnan(control)).sum(axis=-1)
+    return values[..., ROLES.index(role)] - mean
+
+
+def _with_palette(model, trials):
+    """The trials, those of the game with the palette's other words as further answers, called "unshown 0", …"""
+    extended = []
+    for trial in trials:
+        own = [trial.answers.get(role) for role in ROLES]
+        if trial.prompt == prompt() and set(own) <= set(model.words):
+            others = [word for word in model.words if word not in own]
+            trial = replace(trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}})
+        extended.append(trial)
+    return extended
+
+
+def _words(trials):
+    """The roles whose logits are kept: ``ROLES``, then what `_with_palette` added."""
+    added = dict.fromkeys(role for trial in trials for role in trial.answers if role.startswith("unshown "))
+    return [*ROLES, *added]
 
 
 def _needed(hypotheses, finders):
@@ -250,21 +288,18 @@ def _needed(hypotheses, finders):
 def _check(trials, predictions):
     """Raise InputError unless the trials have what the predictions need."""
     for prediction in predictions:
-        for claim in prediction.claims:
-            sweep = claim.sweep
-            for trial in trials:
-                for condition in ("clean", sweep.source, sweep.target):
-                    if condition not in trial.images:
-                        raise rgb.InputError(
-                            f"trial {trial.name!r} has no picture {condition!r}, so {prediction.name} cannot be tested; "
-                            f"add images[{condition!r}] (it has {', '.join(trial.images)})"
-                        )
-                for role in ("odd", claim.role, CONTROL[sweep.target]):
-                    if role not in trial.answers:
-                        raise rgb.InputError(
-                            f"trial {trial.name!r} has no answer {role!r}, so {prediction.name} cannot be tested; "
-                            f"add answers[{role!r}] (it has {', '.join(trial.answers)})"
-                        )
+        for trial in trials:
+            pictures, answers = missing(trial, prediction)
+            if pictures:
+                raise rgb.InputError(
+                    f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} cannot be tested; "
+                    f"add images[{pictures[0]!r}] (it has {', '.join(trial.images)})"
+                )
+            if answers:
+                raise rgb.InputError(
+                    f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} cannot be tested; "
+                    f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
+                )
 
 
 def _check_number(n, rules, left_out=0):
@@ -337,20 +372,21 @@ def _past_and_through(model, trials, measured, predictions, frozen, progress):
 
 
 def _arrays(frame, trials, sweeps, n_heads):
-    """Per sweep: effects (trials, heads, roles), and the source's and target's logits (trials, roles)."""
-    index = {role: number for number, role in enumerate(ROLES)}
-    frame = frame[frame["role"].isin(ROLES)]
+    """Per sweep: effects (trials, heads, words), and the source's and target's logits (trials, words)."""
+    words = _words(trials)
+    index = {role: number for number, role in enumerate(words)}
+    frame = frame[frame["role"].isin(words)]
     trial = frame["trial"].astype(str).map({trial.name: number for number, trial in enumerate(trials)}).to_numpy()
     role = frame["role"].astype(str).map(index).to_numpy()
     for sweep in sweeps:
         here = (frame["target"] == sweep.target).to_numpy()
-        filled = np.full((3, len(trials), n_heads, len(ROLES)), np.nan)
+        filled = np.full((3, len(trials), n_heads, len(words)), np.nan)
         for number, column in enumerate(("effect", "source_logit", "target_logit")):
             # Within a trial and role the rows come in the order of the heads.
             order = np.lexsort((np.arange(here.sum()), role[here], trial[here]))
             rows = frame[column].to_numpy()[here][order]
-            present = np.unique(trial[here] * len(ROLES) + role[here])
-            filled[number, present // len(ROLES), :, present % len(ROLES)] = rows.reshape(len(present), n_heads)
+            present = np.unique(trial[here] * len(words) + role[here])
+            filled[number, present // len(words), :, present % len(words)] = rows.reshape(len(present), n_heads)
         effects, before, after = filled
         yield sweep, effects, before[:, 0], after[:, 0]
 

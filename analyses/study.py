@@ -32,7 +32,7 @@ from rgb_circuit.trial import Trial
 
 from . import closer_look, riddle, roles
 from . import report as _report
-from .evidence import CONTROL
+from .evidence import missing
 
 
 def run(
@@ -251,20 +251,15 @@ def _finish(folder, model, trials, options):
 
 def _check_predictions(hypotheses, trials):
     """Raise InputError that says which predictions cannot be tested on trials that all have the same conditions and roles."""
-    first = trials[0]
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}
     for predictions, _ in hypotheses.values():
         for prediction in predictions:
-            for claim in prediction.claims:
-                shown = (claim.sweep.source, claim.sweep.target)
-                unshown = dict.fromkeys(name for name in shown if name not in first.images)
-                words = ("odd", claim.role, CONTROL[claim.sweep.target])
-                unnamed = dict.fromkeys(name for name in words if name not in first.answers)
-                if unshown or unnamed:
-                    untestable[prediction.name] = None
-                    pictures |= unshown
-                    answers |= unnamed
+            unshown, unnamed = missing(trials[0], prediction)
+            if unshown or unnamed:
+                untestable[prediction.name] = None
+                pictures |= dict.fromkeys(unshown)
+                answers |= dict.fromkeys(unnamed)
     if untestable:
         needs = [f"{kind} {', '.join(names)}" for kind, names in (("the pictures", pictures), ("the answers", answers)) if names]
         raise InputError(

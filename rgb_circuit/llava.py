@@ -46,6 +46,7 @@ class Llava:
         tile_px: side of the square of pixels behind one image token.
         dtype: number format of the language model where it runs.
         answer_form: how this model writes an answer word after the prompt, a key of ``ANSWER_FORMS``.
+        words: the palette's colour words that are one token so written.
         server: the NDIF server that holds the weights, or None where this process does.
     """
 
@@ -61,6 +62,7 @@ class Llava:
     tile_px: int
     dtype: torch.dtype
     answer_form: str
+    words: tuple[str, ...]
     server: Server | None = None
 
     @property
@@ -203,13 +205,13 @@ def _checked(name, revision, wrapped, processor, server=None):
         grid=(side, side),
         tile_px=vision.patch_size,
     )
-    words = _answer_ids(name, processor.tokenizer)
-    ids = [id for ids in words.values() for id in ids]
+    forms = _answer_ids(name, processor.tokenizer)
+    ids = [id for words in forms.values() for id in words.values()]
     probed = _probe(wrapped, processor, geometry, ids, server)
     _check_probe(name, probed, geometry)
     logits = dict(zip(ids, probed["logits"]))
     # The way of writing the colour words that the model itself prefers.
-    form = max(words, key=lambda form: max(logits[id] for id in words[form]))
+    form = max(forms, key=lambda form: max(logits[id] for id in forms[form].values()))
     return Llava(
         name=name,
         revision=revision,
@@ -217,6 +219,7 @@ def _checked(name, revision, wrapped, processor, server=None):
         processor=processor,
         dtype=getattr(torch, probed["dtype"]),
         answer_form=form,
+        words=tuple(forms[form]),
         server=server,
         **geometry,
     )
@@ -371,11 +374,11 @@ def _check_probe(name, probed, geometry):
 
 
 def _answer_ids(name, tokenizer):
-    """Answer form → token ids of the palette's words that are one token in it; InputError where no form has any."""
+    """Answer form → palette word → its token id, of the words that are one token in it; InputError where no form has any."""
     forms = {}
     for form, write in ANSWER_FORMS.items():
-        added = [_added_tokens(tokenizer, prompt(), write(word)) for word in PALETTE]
-        ids = [ids[0] for ids in added if ids is not None and len(ids) == 1]
+        added = {word: _added_tokens(tokenizer, prompt(), write(word)) for word in PALETTE}
+        ids = {word: ids[0] for word, ids in added.items() if ids is not None and len(ids) == 1}
         if ids:
             forms[form] = ids
     if not forms:

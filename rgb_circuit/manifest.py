@@ -12,7 +12,6 @@ import torch
 
 from .errors import InputError
 from .results import existing
-from .rgb_game import PALETTE
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, obje
         "d_head": model.d_head,
         "grid": list(model.grid),
         "tile_px": model.tile_px,
-        "words": model.one_token_words(PALETTE),
+        "words": list(model.words),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],
         "versions": versions(),

@@ -74,6 +74,7 @@ def recorded_model(manifest: Mapping) -> Llava:
         tile_px=manifest["tile_px"],
         dtype=getattr(torch, manifest["dtype"]),
         answer_form=manifest["answer_form"],
+        words=tuple(manifest["words"]),
     )
 
 

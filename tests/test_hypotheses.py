@@ -1,6 +1,7 @@
 """The hypotheses find the planted circuit, refuse its decoys, and find nothing where there is nothing."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -162,13 +163,38 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(pla
     assert analysis.heads(frame) == analysis.heads(found) == heads
 
 
-def test_evidence_relates_a_word_to_a_colour_that_neither_picture_shows(grouped):
+@pytest.mark.parametrize(
+    "name, source, target, role, shown",
+    [
+        ("P1a", "clean", "recolored", "odd", ("odd", "other", "background")),
+        ("P1b", "clean", "erased", "odd", ("odd", "background")),
+        ("P4", "clean", "swapped", "other_background", ("odd", "background", "other_background")),
+        ("P6", "moved", "recolored", "background", ("odd", "other", "background")),
+    ],
+)
+def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(grouped, name, source, target, role, shown):
     trials = rgb.rgb_trials(grouped, 6)
     with warnings.catch_warnings(action="ignore"):
-        frame = color_extractor.evidence(grouped, trials, progress=False)
-    swept = rgb.patch_heads(grouped, trials, target="erased", progress=False)
+        frame = roles.evidence(grouped, trials, split=False, progress=False)
+    wanted = 0
+    for trial in trials:
+        unshown = [word for word in rgb.PALETTE if word not in [trial.answers[one] for one in shown]]
+        assert len(unshown) == len(rgb.PALETTE) - len(shown)
+        every = replace(trial, answers={role: trial.answers[role], **{word: word for word in unshown}}, expected={})
+        swept = rgb.patch_heads(grouped, [every], source=source, target=target, progress=False)
+        words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
+        wanted = wanted + (words[role] - words[unshown].mean(axis=1)) / len(trials)
+    np.testing.assert_allclose(frame[frame["prediction"] == name]["effect"], wanted, atol=1e-5)
+
+
+def test_trials_of_other_words_are_related_to_their_own_colours(plain):
+    model, trials = plain
+    palette = {**rgb.PALETTE, "white": (255, 255, 255)}
+    mine = rgb.rgb_trials(model, 6, odd="white", palette=palette)
+    frame = color_extractor.evidence(model, mine, only_correct=False, progress=False)
+    swept = rgb.patch_heads(model, mine, target="erased", progress=False)
     words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
-    wanted = words["odd"] - words["other_background"]
+    wanted = words["odd"] - words[["other", "other_background"]].mean(axis=1)
     np.testing.assert_allclose(frame[frame["prediction"] == "P1b"]["effect"], wanted, atol=1e-5)
 
 
