@@ -3,8 +3,8 @@
 1. A family of models: planted circuits (`rgb_circuit.models.planted`) over levels of noise, with placements, decoys, grouped-query
    attention and grids drawn at random; LLaVAs with random weights; and planted ones whose pictures are shuffled among the
    conditions of a trial. On the last two every role is false.
-2. Three readings give each head a role from the same trials: `analyses.roles`, and beside it two that people use, the
-   largest cells of the seed's three heatmaps, and attention to the odd tile.
+2. Four readings give each head a role: `analyses.roles` on the trials as they are drawn, and on as many that the model answers
+   right on every picture; and beside it two that people use, the largest cells of the seed's three heatmaps, and attention to the odd tile.
 3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
 
 An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here without a change.
@@ -24,6 +24,8 @@ from rgb_circuit.keeping import call_name, kept
 from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, planted, random_placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
+from rgb_circuit.play import answered_right
+from rgb_circuit.statistics import fewest_trials
 
 from . import roles
 from .attention_statistics import attention_statistics
@@ -106,9 +108,19 @@ def by_attention(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
 
 READINGS: Mapping[str, Callable] = {
     "roles": by_roles,
+    "roles, only correct trials": by_roles,
     "largest cells of three heatmaps": by_largest_cells,
     "attention to the odd tile": by_attention,
 }
+# How many times as many trials are drawn, to have enough that are answered right.
+DRAWN = 4
+# What `analyses.roles` needs at least, half of them to find heads and half to test them.
+ENOUGH = 2 * fewest_trials(0.05)
+
+
+def reading_of(only_correct: bool) -> str:
+    """The name of the reading that ``rgb-circuit run`` takes, with or without ``--only-correct``."""
+    return "roles, only correct trials" if only_correct else "roles"
 
 
 def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = True) -> Iterator[pd.DataFrame]:
@@ -116,7 +128,7 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
 
     Yields:
         Per model, a row per reading × head: ``kind, noise, seed, kv_heads, grid, solved`` (share of pictures answered right),
-        ``layer, head, truth, name, reading, role``.
+        ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows for only correct trials.
     """
     call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
@@ -128,11 +140,14 @@ def _judged(subject, trials):
     """`verdicts` on one model."""
     model, processor, truth = subject.build()
     model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
-    sample = rgb.rgb_trials(model, trials, seed=subject.seed)
-    solved = float(rgb.play(model, sample, progress=False)["correct"].mean())
+    drawn = rgb.rgb_trials(model, DRAWN * trials, seed=subject.seed)
+    played = rgb.play(model, drawn, progress=False)
+    solved = float(played["correct"].mean())
+    samples = dict.fromkeys(READINGS, drawn[:trials]) | {reading_of(True): answered_right(drawn, played)[:trials]}
+    if subject.kind == "random":
+        del samples[reading_of(True)]
     if subject.kind == "shuffled":
-        rng = np.random.default_rng(subject.seed)
-        sample = [_shuffled(trial, rng) for trial in sample]
+        samples = {name: _all_shuffled(sample, subject.seed) for name, sample in samples.items()}
     about = dict(
         kind=subject.kind,
         noise=subject.noise,
@@ -142,17 +157,24 @@ def _judged(subject, trials):
         solved=solved,
     )
     known = truth.rename(columns={"role": "truth"})
-    blocks = [
-        known.merge(read(model, sample), on=["layer", "head"]).assign(reading=reading) for reading, read in READINGS.items()
-    ]
+    nothing = known[["layer", "head"]].assign(role="none")
+    blocks = []
+    for reading, sample in samples.items():
+        # A model may answer too few right to tell a role from them.
+        found = READINGS[reading](model, sample) if len(sample) >= min(trials, ENOUGH) else nothing
+        blocks.append(known.merge(found, on=["layer", "head"]).assign(reading=reading))
     return pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
 
 
-def _shuffled(trial, rng):
-    """The trial with its pictures under each other's conditions."""
-    names = list(trial.images)
-    images = {name: trial.images[other] for name, other in zip(names, rng.permutation(names))}
-    return replace(trial, images=images, expected={})
+def _all_shuffled(trials, seed):
+    """The trials, each with its pictures under each other's conditions."""
+    rng = np.random.default_rng(seed)
+    shuffled = []
+    for trial in trials:
+        names = list(trial.images)
+        images = {name: trial.images[other] for name, other in zip(names, rng.permutation(names))}
+        shuffled.append(replace(trial, images=images, expected={}))
+    return shuffled
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

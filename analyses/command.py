@@ -86,6 +86,9 @@ def _parser():
         help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the first is negative (default: %(default)s)",
     )
     run.add_argument(
+        "--only-correct", action="store_true", help="leave out trials of which the model answers a picture wrongly, from all but the game"
+    )
+    run.add_argument(
         "--shard",
         metavar="I/N",
         help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them together",
@@ -161,7 +164,7 @@ def _run(options):
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
-    chosen = {name: getattr(options, name) for name in ("positions", "device", "dtype")}
+    chosen = {name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype")}
     if options.trials_file is None:
         chosen |= {"trials": options.trials, "seed": options.seed}
     else:

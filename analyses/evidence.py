@@ -44,6 +44,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
 from rgb_circuit.jobs import gathering
+from rgb_circuit.play import answered_right
 from rgb_circuit.rgb_game import prompt
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
 
@@ -142,16 +143,17 @@ def examine(
     _check_number(len(trials), rules)
     _check(trials, needed)
 
-    wrong = _answered_wrongly(model, trials, needed, progress)
-    if wrong.any() and not only_correct:
+    right = answered_right(trials, _play(model, trials, needed, progress))
+    wrong = len(trials) - len(right)
+    if wrong and not only_correct:
         warnings.warn(
-            f"{model.name} answers {wrong.sum()} of {len(trials)} trials wrongly on at least one picture; "
+            f"{model.name} answers {wrong} of {len(trials)} trials wrongly on at least one picture; "
             "they count as any other, so effects may be diluted. Leave them out with only_correct=True",
             stacklevel=3,
         )
     if only_correct:
-        trials = [trial for trial, bad in zip(trials, wrong) if not bad]
-        _check_number(len(trials), rules, left_out=int(wrong.sum()))
+        trials = right
+        _check_number(len(trials), rules, left_out=wrong)
 
     trials = _with_palette(model, trials)
     measured = _measure(model, trials, needed, progress)
@@ -159,7 +161,7 @@ def examine(
         frozen = heads(_judge(measured, finders, rules), finders) if extractors is None else extractors
         measured.effects.update(_past_and_through(model, trials, measured, tested, frozen, progress))
     frame = pd.concat([_judge(measured, predictions, rules) for predictions in hypotheses], ignore_index=True)
-    frame["wrong"] = int(wrong.sum())
+    frame["wrong"] = wrong
     return frame
 
 
@@ -185,7 +187,7 @@ def measure(
     _check(trials, needed)
     with gathering() as each:
         with each():
-            _answered_wrongly(model, trials, needed, progress)
+            _play(model, trials, needed, progress)
         with each():
             _measure(model, _with_palette(model, trials), needed, progress)
 
@@ -313,16 +315,11 @@ def _check_number(n, rules, left_out=0):
         )
 
 
-def _conditions(predictions):
-    pairs = [(claim.sweep.source, claim.sweep.target) for prediction in predictions for claim in prediction.claims]
-    return list(dict.fromkeys(["clean", *(condition for pair in pairs for condition in pair)]))
-
-
-def _answered_wrongly(model, trials, predictions, progress):
-    """(trials,): whether any picture that is used was answered wrongly; pictures without an expected answer do not count."""
-    played = rgb.play(model, trials, _conditions(predictions), progress=progress)
-    wrong = ~played["correct"].fillna(True).astype(bool)
-    return wrong.groupby(played["trial"], observed=True).any()[[trial.name for trial in trials]].to_numpy()
+def _play(model, trials, predictions, progress):
+    """What the model answers to the pictures that the predictions use."""
+    sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
+    conditions = dict.fromkeys(["clean", *(condition for sweep in sweeps for condition in (sweep.source, sweep.target))])
+    return rgb.play(model, trials, list(conditions), progress=progress)
 
 
 def _measure(model, trials, predictions, progress):

@@ -29,7 +29,7 @@ from rgb_circuit.plots import (
 from rgb_circuit.plots.canvas import new_axes
 from rgb_circuit.results import read_frame, write_bytes
 
-from . import circuit, compare, riddle, roles
+from . import calibrate, circuit, compare, riddle, roles
 from .embedded import SETTINGS, data_uri, svg
 
 # Frame → columns that it must have; those of `OPTIONAL` may be missing as a whole.
@@ -115,6 +115,11 @@ class Run:
         """The model's name."""
         return self.manifest["model"]
 
+    @property
+    def trials(self) -> int:
+        """How many trials everything but the game is measured on."""
+        return self.frames["patch_heads"]["trial"].nunique()
+
     def why_not(self, name: str) -> str:
         """Why a frame is missing."""
         return self.reasons.get(name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out")
@@ -184,7 +189,7 @@ def _head(run):
     else:
         question = f"Which attention heads of {run.model} find the odd tile, read its colour, and bring it to the answer?"
     heads = run.manifest["layers"] * run.manifest["heads"]
-    facts = [("trials", len(run.manifest["trials"])), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
+    facts = [("trials", run.trials), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
     if len(played):
         facts.insert(2, ("answered right", _percent(played.mean())))
     if "roles" in run.frames:
@@ -230,7 +235,7 @@ def _stimuli(run):
     for picture in (picture for trial in trials for picture in trial["pictures"]):
         image = Image.open(io.BytesIO(picture.pop("png")))
         picture |= dict(uri=data_uri(image), crisp=image.getcolors(256) is not None, expected=_word(picture["expected"]))
-    return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=len(run.manifest["trials"]))
+    return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=run.trials)
 
 
 def _play(run):
@@ -245,7 +250,8 @@ def _play(run):
             row |= dict(share=row["right"] / row["n"], low=interval.low, high=interval.high)
         rows.append(row)
     wrong = run.frames["play"][~run.frames["play"]["correct"].fillna(True).astype(bool)]
-    return dict(rows=rows, wrong=wrong.head(3).to_dict("records"), n_wrong=len(wrong))
+    every = len(run.manifest["trials"])
+    return dict(rows=rows, wrong=wrong.head(3).to_dict("records"), n_wrong=len(wrong), every=every, left_out=every - run.trials)
 
 
 def _panels(run):
@@ -391,7 +397,7 @@ def _calibration(run):
     table, false = run.frames["calibration_summary"], run.frames["calibration_false"]
     figure = svg(precision_recall_panels(table), "Precision and recall of each reading and role against noise")
     # The reading that this report uses; the others stand beside it in the figures.
-    rows = table[table["reading"] == table["reading"].iloc[0]]
+    rows = table[table["reading"] == calibrate.reading_of(run.manifest["options"].get("only_correct", False))]
     return dict(figure=figure, rows=rows.to_dict("records"), false=false.to_dict("records"), models=int(table["models"].max()))
 
 
@@ -413,11 +419,13 @@ def _published(run):
 def _reproduce(run):
     options = run.manifest["options"] | dict(revision=run.manifest.get("revision"), remote=run.manifest.get("server"))
     given = {"--model": run.model} | {
-        f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, "auto", "end")
+        f"--{name.replace('_', '-')}": value
+        for name, value in options.items()
+        if value not in (None, "auto", "end") and value is not False
     }
-    # argparse takes a value that begins with a dash for an option.
-    parts = ((name, shlex.quote(str(value))) for name, value in given.items())
-    command = " ".join(f"{name}={value}" if value.startswith("-") else f"{name} {value}" for name, value in parts)
+    # argparse takes a value that begins with a dash for an option; a flag has none.
+    parts = ((name, "" if value is True else shlex.quote(str(value))) for name, value in given.items())
+    command = " ".join(f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip() for name, value in parts)
     facts = {name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")}
     between = {"grid": " × "}
     facts = {

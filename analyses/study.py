@@ -23,7 +23,7 @@ from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, described, differences, manifest
 from rgb_circuit.panels import panels, panels_for, strongest
 from rgb_circuit.patching import patch_heads
-from rgb_circuit.play import play
+from rgb_circuit.play import answered_right, play
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
 from rgb_circuit.results import open_folder, write_figure, write_frame
@@ -47,7 +47,7 @@ def run(
 
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
-        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, device, dtype``.
+        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, only_correct, device, dtype``.
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
 
@@ -218,6 +218,8 @@ def _finish(folder, model, trials, options):
     played = play(model, trials)
     print_played(model, played, trials_file)
     written = [write_frame(played, folder, "play")]
+    if options["only_correct"]:
+        trials = _only_correct(trials, played)
 
     frame = _patched(model, trials, options)
     written.append(write_frame(frame, folder, "patch_heads"))
@@ -247,6 +249,16 @@ def _finish(folder, model, trials, options):
     written.append(_report.write(folder))
     print(f"\nWrote {', '.join(path.name for path in written)} to {folder}/")
     print(f"Read {folder / 'report.html'}")
+
+
+def _only_correct(trials, played):
+    """The trials that are answered right; prints how many are left out."""
+    right = answered_right(trials, played)
+    if not right:
+        raise InputError("every trial has a picture that is answered wrongly, so nothing is left; run without --only-correct")
+    if left_out := len(trials) - len(right):
+        print(f"Of {len(trials)} trials, {left_out} with a wrong answer {'are' if left_out > 1 else 'is'} left out of what follows.")
+    return right
 
 
 def _check_predictions(hypotheses, trials):

@@ -49,6 +49,16 @@ def play(
     return frame.astype({"trial": "category", "condition": "category"})
 
 
+def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
+    """The trials of which no picture was answered wrongly; one without an expected answer is not wrong.
+
+    Args:
+        played: from `play`, of these trials.
+    """
+    right = played["correct"].fillna(True).astype(bool).groupby(played["trial"], observed=True).all()
+    return [trial for trial in trials if right[trial.name]]
+
+
 def _played(model, conditions, trials):
     """Trial name → its part of the frame, for some trials at a time."""
     for shown, _ in batches(model, trials, conditions):

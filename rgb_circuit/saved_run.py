@@ -33,7 +33,7 @@ def read_run(folder: str | Path) -> dict:
     missing = sorted(NEEDED - set(manifest))
     trials = manifest.get("trials")
     whole = isinstance(trials, list) and all(isinstance(trial, dict) and "name" in trial for trial in trials)
-    if missing or not whole or not {"positions", "device", "dtype"} <= set(manifest["options"]):
+    if missing or not whole or not {"positions", "only_correct", "device", "dtype"} <= set(manifest["options"]):
         what = f"nothing about {', '.join(missing)}" if missing else "too little about its options or trials"
         raise InputError(f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, of this version")
     return manifest

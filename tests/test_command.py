@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 
 from analyses.command import main
+from rgb_circuit.models.planted import planted
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.models.small import save
 
 
 def test_run_leaves_frames_figures_and_a_manifest(tmp_path, capsys):
@@ -32,13 +35,40 @@ def test_a_folder_holds_one_run(tmp_path, capsys):
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
+def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
+    made = str(save(*planted(noise=0.75)[:2], tmp_path / "model"))
+    out = tmp_path / "results"
+    assert main(["run", "--model", made, "--trials", "16", "--only-correct", "--out", str(out)]) == 0
+    assert "Of 16 trials, 4 with a wrong answer are left out of what follows." in capsys.readouterr().out
+    played = pd.read_parquet(out / "play.parquet")
+    right = played.groupby("trial", observed=True)["correct"].all()
+    assert len(right) == 16 and right.sum() == 12
+    assert set(pd.read_parquet(out / "patch_heads.parquet")["trial"]) == set(right.index[right])
+    evidence = pd.read_parquet(out / "evidence.parquet")
+    assert (evidence["n"] == 6).all() and (evidence["wrong"] == 0).all()
+    text = (out / "report.html").read_text()
+    assert "Of the 16 trials, 4 with a wrong answer are left out of all that follows." in text
+    assert "--only-correct --trials 16 --seed 0" in text and "--only-correct True" not in text
+    # A run that leaves nothing out is another run.
+    assert main(["run", "--model", made, "--trials", "16", "--out", str(out)]) == 2
+    assert "options.only_correct (True there, False here)" in capsys.readouterr().err
+
+
+def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):
+    made = str(save(*random_llava()[:2], tmp_path / "model"))
+    assert main(["run", "--model", made, "--trials", "2", "--only-correct", "--out", str(tmp_path / "results")]) == 2
+    assert "run without --only-correct" in capsys.readouterr().err
+
+
 def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     assert main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "attention to the odd tile" in printed and "1.00 [" in printed and "shuffled" in printed
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
-    assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 3
-    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 3 * 3 * 4
+    assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 4
+    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * 3 * 4
+    # Nothing is answered right there.
+    assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     assert (tmp_path / "calibration.png").exists()
 
 

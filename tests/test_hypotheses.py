@@ -187,11 +187,12 @@ def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(group
     np.testing.assert_allclose(frame[frame["prediction"] == name]["effect"], wanted, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*answers")
 def test_trials_of_other_words_are_related_to_their_own_colours(plain):
     model, trials = plain
     palette = {**rgb.PALETTE, "white": (255, 255, 255)}
     mine = rgb.rgb_trials(model, 6, odd="white", palette=palette)
-    frame = color_extractor.evidence(model, mine, only_correct=False, progress=False)
+    frame = color_extractor.evidence(model, mine, progress=False)
     swept = rgb.patch_heads(model, mine, target="erased", progress=False)
     words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
     wanted = words["odd"] - words[["other", "other_background"]].mean(axis=1)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 # Red to blue through white: told apart with every common kind of colour blindness.
 DIVERGING = "RdBu_r"
 # Of Okabe and Ito's palette, which the colour-blind can tell apart; all of them show on white and on black.
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 # For lines that must not stand out, and for writing on a light cell, which stays dark where the page is dark.
 QUIET, INK = "0.55", "0.1"
 # Behind writing that crosses a line. A page that is dark puts its own colour there.

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .canvas import BLUE, GREEN, VERMILION, new_axes
+from .canvas import BLUE, GREEN, PURPLE, VERMILION, new_axes
 
-LOOKS = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"))
+LOOKS = ((BLUE, "o"), (PURPLE, "D"), (VERMILION, "s"), (GREEN, "^"))
 
 
 def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes | None = None) -> Axes:
