@@ -86,7 +86,9 @@ def _parser():
         help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the first is negative (default: %(default)s)",
     )
     run.add_argument(
-        "--only-correct", action="store_true", help="leave out trials of which the model answers a picture wrongly, from all but the game"
+        "--only-correct",
+        action="store_true",
+        help="leave out trials of which the model answers a picture wrongly, from all but the game",
     )
     run.add_argument(
         "--shard",

@@ -27,11 +27,12 @@ intersection–union test, Berger 1982). q values are Benjamini–Hochberg over 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
 p and q are the second half's, and the correction is over the rows that were found. Only claims of "up" and "down" have to be found:
 finding is choosing among many heads the few that do something, and an absence, which nearly every head shows, chooses none. It is
-tested on the second half like any other claim. Put trials of your own into random order first. Samples of `rgb_trials` are balanced in each half when that holds a multiple of the number of colours. The color extractors that
-are frozen where none are named are those whose predictions hold, so P5 and P5w freeze heads that were confirmed on the same second half.
+tested on the second half like any other claim. Put trials of your own into random order first. Samples of `rgb_trials` are balanced
+in each half when that holds a multiple of the number of colours. The color extractors that are frozen where none are named are those
+whose predictions hold, so P5 and P5w freeze heads that were confirmed on the same second half.
 
 Sign flips take effects to be spread evenly around their mean. One trial of eight that breaks ranks can undo "none"; it cannot
-make a role.
+make a role. Such a trial is often one that the model answers wrongly, where the circuit was not at work; ``only_correct`` leaves it out.
 """
 
 import warnings

@@ -257,7 +257,9 @@ def _only_correct(trials, played):
     if not right:
         raise InputError("every trial has a picture that is answered wrongly, so nothing is left; run without --only-correct")
     if left_out := len(trials) - len(right):
-        print(f"Of {len(trials)} trials, {left_out} with a wrong answer {'are' if left_out > 1 else 'is'} left out of what follows.")
+        print(
+            f"Of {len(trials)} trials, {left_out} with a wrong answer {'are' if left_out > 1 else 'is'} left out of what follows."
+        )
     return right
 
 
