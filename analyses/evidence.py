@@ -21,8 +21,9 @@ are fractions of its size, and the restored fraction is effect / gap.
 margin of "none": of the order of what "none" excludes, yet within reach of a single head in a large model.
 
 p values are sign-flip p values. A prediction holds only if all its claims do, so its p is the largest of theirs (the
-intersection–union test, Berger 1982). q values are Benjamini–Hochberg over all heads and predictions of a hypothesis. "Not up" and
-"none" are shown for nearly every head, which makes that correction lenient for "up": the level is that of the frame as a whole.
+intersection–union test, Berger 1982). q values are Benjamini–Hochberg over all heads and predictions of a hypothesis, those that
+claim an effect apart from those that claim none at all (P2a, P3b): nearly every head shows an absence, and among so many true ones a
+false effect would pass nearly uncorrected.
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
 p and q are the second half's, and the correction is over the rows that were found. Only claims of "up" and "down" have to be found:
@@ -52,6 +53,9 @@ from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equiv
 ROLES = ("odd", "other", "background", "other_background")
 # Target picture → roles of the colours that neither it nor a picture with the odd tile on the background shows.
 UNSHOWN = {"recolored": ("other_background",), "erased": ("other", "other_background"), "swapped": ("other",)}
+
+# What a claim may expect that is an effect; the rest is the absence of one.
+EFFECTS = ("up", "down")
 
 
 @dataclass(frozen=True)
@@ -398,7 +402,10 @@ def _judge(measured, predictions, rules):
     p = np.stack([values.max(0) for values in claims_p])
     q = np.ones_like(p)
     corrected = found if rules.split else np.ones_like(found)
-    q[corrected] = benjamini_hochberg(p[corrected])
+    effects = np.array([_claims_an_effect(prediction) for prediction in predictions])
+    for family in (effects, ~effects):
+        together = corrected & family[:, None]
+        q[together] = benjamini_hochberg(p[together])
 
     lead = np.stack([measured.effect(prediction.claims[0])[testing] for prediction in predictions], axis=1)
     effect = lead.mean(0)
@@ -419,8 +426,12 @@ def _judge(measured, predictions, rules):
 
 def _found(measured, prediction, rules, used):
     """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
-    claimed = [claim.expected in ("up", "down") for claim in prediction.claims]
+    claimed = [claim.expected in EFFECTS for claim in prediction.claims]
     return (_claim_p(measured, prediction, rules, used)[claimed] <= rules.level).all(0)
+
+
+def _claims_an_effect(prediction):
+    return any(claim.expected in EFFECTS for claim in prediction.claims)
 
 
 def _claim_p(measured, prediction, rules, used):

@@ -9,6 +9,7 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses import background_writer, color_extractor, poi_localization, riddle, roles
+from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge
 from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
@@ -239,6 +240,20 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
     assert len(table) == 20 * 16
     assert (table["role"] != "none").mean() <= 0.05
     assert table[UP].to_numpy().mean() <= 0.05
+
+
+def test_true_absences_do_not_let_false_effects_through():
+    heads, trials = 200, 16
+    here, there = Sweep("erased"), Sweep("recolored")
+    predictions = [Prediction("effect", (Claim("odd", "up", here),)), Prediction("absence", (Claim("odd", "none", there),))]
+    logits = {name: np.zeros((trials, len(ROLES))) for name in ("clean", "erased", "recolored")}
+    logits["clean"][:, ROLES.index("odd")] = 10
+    # At the edge of what counts as an effect: none is one.
+    noise = np.zeros((trials, heads, len(ROLES)))
+    noise[..., ROLES.index("odd")] = 0.05 * 10 + np.random.default_rng(0).standard_normal((trials, heads))
+    measured = Measured([(0, head) for head in range(heads)], {here: noise, there: np.zeros_like(noise)}, logits)
+    holds = _judge(measured, predictions, Rules(0.1, 0.05, 0.05, split=False)).groupby("prediction")["holds"].sum()
+    assert holds["absence"] == heads and holds["effect"] == 0
 
 
 def test_shuffled_labels_take_the_planted_roles_away(plain):
