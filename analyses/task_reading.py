@@ -44,15 +44,23 @@ PREDICTIONS = {
     "after": "restored after the words that differ, switches",
     "words": "restored at the words that differ, switches",
 }
+PLACES = tuple(PREDICTIONS)
 
 
 def patch_questions(
-    model: Llava, trials: Sequence[Trial], *, question: str = BACKGROUND_QUESTION, progress: bool = True
+    model: Llava,
+    trials: Sequence[Trial],
+    *,
+    question: str = BACKGROUND_QUESTION,
+    positions: Sequence[str] = PLACES,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The effect of restoring each head alone from a run with another question about the clean picture.
 
     Args:
         question: asked instead of "Which color is the odd color out? Respond in one word" in each trial's prompt.
+        positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at ``"end"`` go through one forward a trial;
+            the other two take about a tenth of a forward for every head.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
@@ -62,11 +70,14 @@ def patch_questions(
         Logits are read at [end].
 
     Raises:
-        InputError: a trial that does not ask the odd question, or the same question again, before any forward.
+        InputError: a trial that does not ask the odd question, the same question again, or places that do not exist, before any
+            forward.
     """
-    trials = list(trials)
-    arguments = {"question": question}
-    prepare = partial(_prepared, model, trials, question)
+    trials, positions = list(trials), [positions] if isinstance(positions, str) else list(positions)
+    if not positions or not set(positions) <= set(PLACES):
+        raise InputError(f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}")
+    arguments = {"question": question, "positions": positions}
+    prepare = partial(_prepared, model, trials, question, positions)
     parts = by_trial(model, "patch_questions", arguments, trials, prepare, progress=progress, what="patching across questions")
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
@@ -78,6 +89,7 @@ def evidence(
     trials: Sequence[Trial],
     *,
     question: str = BACKGROUND_QUESTION,
+    positions: Sequence[str] = PLACES,
     role: str = "background",
     level: float = 0.05,
     least: float = 0.05,
@@ -86,7 +98,7 @@ def evidence(
     """Is each head's part in the question enough to move the answer towards the other question's?
 
     Args:
-        question, progress: as in `patch_questions`.
+        question, positions, progress: as in `patch_questions`.
         role: the right answer to the other question.
         level: false discovery rate, over all rows (Benjamini–Hochberg).
         least: fraction of the gap between the two questions that an effect must exceed to count.
@@ -112,7 +124,7 @@ def evidence(
                 f"trial {trial.name!r} needs two answers, {role!r} to the other question and another one, expected['clean'], "
                 "to its own; set both"
             )
-    frame = patch_questions(model, trials, question=question, progress=progress)
+    frame = patch_questions(model, trials, question=question, positions=positions, progress=progress)
     effects, gap = _switch(frame, trials, role)
     # Less is rounding in half precision, and a fraction of it says nothing.
     if gap < 0.01:
@@ -200,17 +212,18 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
     )
 
 
-def _prepared(model, trials, question):
+def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
     ids = prompt_ids(model, [*trials, *others.values()])
+    line_ups = {trial.prompt: _line_up(ids[trial.prompt], ids[others[trial.name].prompt], positions) for trial in trials}
 
     def parts(trials):
         by_prompt = {}
         for trial in trials:
             by_prompt.setdefault(trial.prompt, []).append(trial)
         for prompt, alike in by_prompt.items():
-            line_up = _line_up(ids[prompt], ids[others[alike[0].name].prompt])
+            line_up = line_ups[prompt]
             fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
             for group in chunks(alike, fitting):
                 blocks = _patched(model, group, [others[trial.name] for trial in group], line_up)
@@ -234,17 +247,18 @@ class _LineUp:
     places: dict[str, tuple[int, ...]]
 
 
-def _line_up(own: torch.Tensor, other: torch.Tensor) -> _LineUp:
+def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
     own, other = own.tolist(), other.tolist()
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
     places = {"end": (len(own) - 1,), "after": tuple(range(len(own) - after, len(own)))}
-    first = min(len(own) - after, len(own) - 1)
     if len(own) == len(other):
         places["words"] = tuple(range(before, len(own) - after))
-        first = before
-    places = {place: positions for place, positions in places.items() if positions}
+    places = {place: positions for place, positions in places.items() if positions and place in wanted}
+    if not places:
+        raise InputError(f"the two questions do not line up at {', '.join(wanted)}; ask one of as many tokens, or restore at 'end'")
+    first = min(min(positions) for positions in places.values())
     return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import closer_look, compare, report, roles
+from analyses import closer_look, color_extractor, compare, report, roles, task_reading
 from analyses.command import main
 from rgb_circuit.panels import PANELS
 
@@ -161,10 +161,15 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     assert "not found in toy: no head meets every prediction of a role" in page.sections[""]
     assert re.search(r"Heads 3\.\d, 3\.\d and 3\.\d come closest to a color extractor\.", page.sections[""])
     assert "No head has a role." in page.sections["roles"]
-    nearest = roles.closest(pd.read_parquet(toy / "evidence.parquet"))
+    evidence = pd.read_parquet(toy / "evidence.parquet")
+    nearest = roles.closest(evidence)
     shown = [row[0] for row in page.rows("roles") if len(row) == 8][1:]
     assert [cell.split("nearest")[0] for cell in shown] == [f"{row.layer}.{row.head}" for row in nearest.itertuples()]
-    assert "2 of 4 hold" in shown[0] and "fails" in str(page.rows("roles"))
+    asked = evidence["prediction"].isin([prediction.name for prediction in color_extractor.PREDICTIONS])
+    for cell, row in zip(shown, nearest.itertuples()):
+        held = evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["holds"].sum()
+        assert held < 4 and f"{held} of 4 hold" in cell
+    assert "fails" in str(page.rows("roles"))
 
 
 @pytest.mark.parametrize("name", ["planted", "toy"])
@@ -393,11 +398,19 @@ def test_panel_effects_are_means_with_their_intervals(planted):
     assert one["ci_low"].isna().all() and one["effect"].notna().all()
 
 
-def test_a_large_model_is_not_asked_about_its_question(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr(closer_look, "QUESTION_HEADS", 23)
+def test_what_cannot_be_measured_is_left_out_with_the_reason(planted, tmp_path):
     model = rgb.load("planted")
     trials, effects = rgb.rgb_trials(model, 2), pd.read_parquet(planted / "patch_heads.parquet")
     closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
     reasons = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
-    assert reasons["roles"] == "too few" and "patching 24 heads" in reasons["task_reading"]
+    assert reasons["roles"] == "too few" and "there are 2 trials" in reasons["task_reading"]
     assert "needs 4 trials, and there are 2" in reasons["curve"]
+
+
+def test_a_large_model_is_asked_about_its_question_at_the_end_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(closer_look, "QUESTION_HEADS", 15)
+    model = rgb.load("toy")
+    trials = rgb.rgb_trials(model, 8)
+    effects = rgb.patch_heads(model, trials, progress=False)
+    closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
+    assert set(pd.read_parquet(tmp_path / "task_reading.parquet")["prediction"]) == {task_reading.PREDICTIONS["end"]}

@@ -55,6 +55,15 @@ def test_patching_across_questions_agrees_with_plain_hooks(model, trials, questi
     assert frame.groupby("positions", observed=True)["effect"].agg(lambda effect: effect.abs().max()).min() > 1e-3
 
 
+def test_places_that_are_asked_for_alone_give_the_same_rows(grouped):
+    trials = rgb.rgb_trials(grouped, 2)
+    every = patch_questions(grouped, trials, question=AS_LONG, progress=False).set_index("positions")
+    for place in ("end", "after", "words"):
+        alone = patch_questions(grouped, trials, question=AS_LONG, positions=[place], progress=False)
+        assert set(alone["positions"]) == {place}
+        np.testing.assert_allclose(alone["effect"], every.loc[place, "effect"], atol=1e-5)
+
+
 def test_trials_with_different_prompts_keep_their_order_and_values(grouped):
     first, second, third = rgb.rgb_trials(grouped, 3)
     longer = replace(second, prompt=second.prompt.replace("USER:", "USER: color USER:"))
@@ -127,6 +136,10 @@ def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, questi
 def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
     monkeypatch.setattr("analyses.task_reading.capture", None)
     trials = rgb.rgb_trials(grouped, 8)
+    with pytest.raises(rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"):
+        evidence(grouped, trials, positions="start", progress=False)
+    with pytest.raises(rgb.InputError, match="do not line up at words"):
+        patch_questions(grouped, trials, positions=["words"], progress=False)
     with pytest.raises(rgb.InputError, match="needs 5 or more"):
         evidence(grouped, trials[:3], progress=False)
     with pytest.raises(rgb.InputError, match="needs two answers"):
