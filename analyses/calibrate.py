@@ -30,7 +30,8 @@ from rgb_circuit.statistics import fewest_trials
 from . import roles
 from .attention_statistics import attention_statistics
 
-NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 1.5 * MODERATE_NOISE)
+# In units of the gap between clean and corrupted pictures, as margins are.
+NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 2 * MODERATE_NOISE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Subject:
 
     Attributes:
         kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's names).
-        noise: of a planted model; NaN for a random one.
+        noise: of a planted model, as a fraction of its gap; NaN for a random one.
         seed: of everything that is drawn for it.
     """
 
@@ -127,7 +128,8 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
     """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
-        Per model, a row per reading × head: ``kind, noise, seed, kv_heads, grid, solved`` (share of pictures answered right),
+        Per model, a row per reading × head: ``kind, noise`` (fraction of the gap), ``seed, kv_heads, grid, solved`` (share of pictures
+        answered right),
         ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows for only correct trials.
     """
     call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})

@@ -257,7 +257,9 @@ def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _
         places["words"] = tuple(range(before, len(own) - after))
     places = {place: positions for place, positions in places.items() if positions and place in wanted}
     if not places:
-        raise InputError(f"the two questions do not line up at {', '.join(wanted)}; ask one of as many tokens, or restore at 'end'")
+        raise InputError(
+            f"the two questions do not line up at {', '.join(wanted)}; ask one of as many tokens, or restore at 'end'"
+        )
     first = min(min(positions) for positions in places.values())
     return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)
 

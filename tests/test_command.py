@@ -36,7 +36,7 @@ def test_a_folder_holds_one_run(tmp_path, capsys):
 
 
 def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
-    made = str(save(*planted(noise=0.75)[:2], tmp_path / "model"))
+    made = str(save(*planted(noise=0.03)[:2], tmp_path / "model"))
     out = tmp_path / "results"
     assert main(["run", "--model", made, "--trials", "16", "--only-correct", "--out", str(out)]) == 0
     assert "Of 16 trials, 4 with a wrong answer are left out of what follows." in capsys.readouterr().out

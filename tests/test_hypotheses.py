@@ -20,6 +20,7 @@ WRITERS = [PLACEMENT.early_background_writer, PLACEMENT.late_background_writer]
 UP = ["P1a", "P1b", "P2b", "P3a", "P4", "P5", "P6", "P4w", "P5w"]
 WORDS = [("red", "green", "blue", "yellow"), ("green", "blue", "yellow", "red"), ("blue", "cyan", "black", "red")]
 WORDS += [("orange", "purple", "cyan", "green"), ("purple", "red", "orange", "black"), ("cyan", "black", "red", "blue")]
+WORDS += [("yellow", "orange", "purple", "cyan"), ("black", "yellow", "green", "orange")]
 COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds".split()
 
 
@@ -80,8 +81,7 @@ def test_every_planted_head_gets_its_role_and_no_decoy_another(load, seed, split
 
 
 def test_a_bare_circuit_is_found_without_its_decoys(load):
-    # The gap is 10 instead of 24: as much noise for it.
-    made = planted(noise=MODERATE_NOISE * 10 / 24, decoys=())
+    made = planted(noise=MODERATE_NOISE, decoys=())
     model = load(made)
     table = roles.roles(model, rgb.rgb_trials(model, 16), progress=False)
     assert table["role"].tolist() == made[2]["role"].tolist()

@@ -12,7 +12,7 @@ import torch
 
 from rgb_circuit.errors import InputError
 from rgb_circuit.models import small
-from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, PARTS, WHITE, WORDS, Placement, planted, random_placement
+from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, PARTS, WHITE, WORDS, Placement, gap, planted, random_placement
 from rgb_circuit.rgb_game import NOTHING_ODD, PALETTE, draw, prompt, sample_trials
 
 ROLES = ("odd", "other", "background", "other_background", "none")
@@ -287,6 +287,17 @@ def test_truth_has_a_row_per_head_and_names_every_part(game):
     assert (bare.name != "none").sum() == 3
 
 
+@pytest.mark.parametrize(
+    "decoys", [DECOYS, (), ("content_extractor", "suppressor"), ("redundant_pair", "early_background_writer")]
+)
+def test_the_gap_is_by_how_much_the_odd_word_falls(decoys):
+    alone = Game(planted(decoys=decoys), 8)
+    logits = {name: alone.by_role(alone.runs[name]["logits"])["odd"] for name in ("clean", "recolored", "erased")}
+    assert logits["clean"] - logits["recolored"] == pytest.approx(gap(decoys), abs=0.01)
+    assert logits["clean"] - logits["erased"] == pytest.approx(gap(decoys), abs=0.01)
+    assert gap() == 24
+
+
 def test_noise_heads_and_mlps_reach_the_logits_and_the_game_is_still_won():
     noisy = Game(planted(noise=MODERATE_NOISE), 16)
     assert noisy.accuracy() == 1
@@ -313,7 +324,7 @@ def test_circuit_survives_moderate_noise():
 
 
 def test_noise_is_drawn_from_the_seed():
-    first, again, other = (planted(noise=1, seed=seed)[0].state_dict() for seed in (0, 0, 1))
+    first, again, other = (planted(noise=0.04, seed=seed)[0].state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 

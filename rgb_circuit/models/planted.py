@@ -64,10 +64,8 @@ WHITE = 5.0
 OTHER_TOKENS = -20.0
 # Noise heads look sharply, so that some of them notice the odd tile.
 NOISE_LOOK, NOISE_READ = 1.0, 0.5
-# At this level, with all decoys in, the patch of a noise head moves a logit by up to 1.7 in single trials (all parts together:
-# 24) and by less than 0.4 on average. Of 20 models with random placements and decoys, 18 answer every picture right, one 98 %,
-# and one whose only reader is the color extractor 79 %: its gap is a third of the others'. Plain canvases fail first: a word's noise exceeds WHITE.
-MODERATE_NOISE = 0.5
+# About the most at which the game is nearly always won.
+MODERATE_NOISE = 0.02
 
 WORDS = tuple(PALETTE)
 Place = tuple[int, int]
@@ -158,8 +156,8 @@ def planted(
         layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is 2 · ``grid`` + 16.
         placement: where each part sits; see also `random_placement`.
         decoys: which of `DECOYS` are in.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in logits (the color
-            extractor adds 10). At 0 it adds nothing; ``MODERATE_NOISE`` is the most at which the game is nearly always won.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in units of the `gap`:
+            what is much for a circuit of one reader is little for one of four.
         seed: of the noise.
 
     Returns:
@@ -204,11 +202,17 @@ def planted(
         _set_words(model, channels, tools.tokenizer)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: PARTS[part] for part, (at, head) in placed if at == index}
-            _set_noise(layer, channels, noise, generator)
+            _set_noise(layer, channels, noise * gap(decoys), generator)
             _set_heads(layer.self_attn, parts, channels, grid, kv_heads)
             if any(part.name == "mean" for part in parts.values()):
                 _set_mark(layer.mlp, channels)
     return model, tools, _truth(placed, layers, heads)
+
+
+def gap(decoys: Sequence[str] = DECOYS) -> float:
+    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its colour add, without noise."""
+    readers = [part for part in (*CIRCUIT, *decoys) if PARTS[part].carries == "color" and PARTS[part].writes_to == "answer"]
+    return sum(PARTS[part].gain * (2 if part == "redundant_pair" else 1) for part in readers)
 
 
 def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
@@ -324,7 +328,7 @@ def _set_words(model, channels, tokenizer):
 
 
 def _set_noise(layer, channels, noise, generator):
-    """Random weights for a whole layer; those of planted heads and of the marking MLP are overwritten."""
+    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP are overwritten."""
     if noise == 0:
         return
     attention, mlp = layer.self_attn, layer.mlp

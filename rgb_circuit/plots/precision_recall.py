@@ -23,14 +23,14 @@ def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes |
     """
     ax = ax or new_axes(4.5, 3.4)
     readings = table["reading"].unique()
-    step = 0.012
+    step = 0.016 * table["noise"].max()
     for number, (reading, (color, marker)) in enumerate(zip(readings, cycle(LOOKS))):
         part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
         errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
         # Side by side, so that intervals do not cover each other.
         place = part["noise"] + step * (number - (len(readings) - 1) / 2)
         ax.errorbar(place, part[measure], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=reading)
-    ax.set(ylim=(-0.05, 1.05), xlabel="noise (logits)", ylabel=measure, title=role)
+    ax.set(ylim=(-0.05, 1.05), xlabel="noise (fraction of the gap)", ylabel=measure, title=role)
     ax.grid(alpha=0.3)
     return ax
 
