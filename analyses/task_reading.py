@@ -8,8 +8,8 @@ taken from a run with another question about the same picture switches the answe
 
    - ``"end"``: the last token.
    - ``"after"``: every token after the words that differ, [end] among them, lined up from the end.
-   - ``"words"``: the words that differ, from the first to the last. Only for questions of equally many tokens
-     (``aligned``); the game's two own questions are not.
+   - ``"words"``: the words that differ, lined up from their end. Of questions of different length (not ``aligned``) as many as the
+     shorter one has: of the game's two, ``out`` is given what ``background`` has.
 3. Effects are read on the logit difference (other question's answer − own question's answer).
 
 What is restored at [end] may be the picture read in another way, so a colour extractor that is asked to look elsewhere
@@ -64,10 +64,9 @@ def patch_questions(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally many tokens? if not,
-        there are no rows for ``"words"``), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer,
-        source_logit`` (other question), ``target_logit`` (own question), ``patched_logit, effect`` (patched − target logit).
-        Logits are read at [end].
+        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally many tokens?), ``positions``
+        (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer, source_logit`` (other question), ``target_logit`` (own
+        question), ``patched_logit, effect`` (patched − target logit). Logits are read at [end].
 
     Raises:
         InputError: a trial that does not ask the odd question, the same question again, or places that do not exist, before any
@@ -253,12 +252,12 @@ def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
     places = {"end": (len(own) - 1,), "after": tuple(range(len(own) - after, len(own)))}
-    if len(own) == len(other):
-        places["words"] = tuple(range(before, len(own) - after))
+    differing = shortest - before - after
+    places["words"] = tuple(range(len(own) - after - differing, len(own) - after))
     places = {place: positions for place, positions in places.items() if positions and place in wanted}
     if not places:
         raise InputError(
-            f"the two questions do not line up at {', '.join(wanted)}; ask one of as many tokens, or restore at 'end'"
+            f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a word, or restore at 'end'"
         )
     first = min(min(positions) for positions in places.values())
     return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)

@@ -29,14 +29,14 @@ def asking(trial, question):
     return replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question))
 
 
-@pytest.mark.parametrize(("question", "aligned"), [(BACKGROUND_QUESTION, False), (AS_LONG, True)])
-def test_patching_across_questions_agrees_with_plain_hooks(model, trials, question, aligned):
+@pytest.mark.parametrize(("question", "aligned", "differing"), [(BACKGROUND_QUESTION, False, 1), (AS_LONG, True, 3)])
+def test_patching_across_questions_agrees_with_plain_hooks(model, trials, question, aligned, differing):
     bare = BruteForce(model.name)
     frame = patch_questions(model, trials, question=question, progress=False)
     assert frame["aligned"].unique().tolist() == [aligned]
     tail = len("? Respond in one word ASSISTANT :".split())
-    # Counted from the end: "odd color out" is three words, of which the second is the same as in the longer question.
-    places = {"end": [-1], "after": range(-tail, 0)} | ({"words": range(-tail - 3, -tail)} if aligned else {})
+    # Counted from the end: "odd color out" is three words, of which "background" takes the last one's place.
+    places = {"end": [-1], "after": range(-tail, 0), "words": range(-tail - differing, -tail)}
     assert set(frame["positions"]) == set(places)
     for trial in trials:
         source_logits, source_z, *_ = bare.unpatched(replace(asking(trial, question), name=f"{trial.name} {question}"), "clean")
@@ -78,7 +78,7 @@ def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
     frame = patch_questions(grouped, rgb.rgb_trials(grouped, 2), progress=False)
     columns = "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect"
     assert list(frame.columns) == columns.split()
-    assert len(frame) == 2 * 2 * len(grouped.heads()) * 5
+    assert len(frame) == 2 * 3 * len(grouped.heads()) * 5
     np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"])
 
 
@@ -87,7 +87,7 @@ def test_some_heads_of_the_toy_switch_its_answer(toy):
     found = evidence(toy, trials, progress=False)
     columns = "layer head prediction expected effect ci_low ci_high p_value q_value n holds restored_fraction"
     assert list(found.columns) == columns.split()
-    assert len(found) == 2 * len(toy.heads())
+    assert len(found) == 3 * len(toy.heads())
     readers = heads(found)
     assert 0 < len(readers) < len(toy.heads())
     assert (found["ci_low"] <= found["effect"]).all() and (found["effect"] <= found["ci_high"]).all()
@@ -138,8 +138,8 @@ def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
     trials = rgb.rgb_trials(grouped, 8)
     with pytest.raises(rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"):
         evidence(grouped, trials, positions="start", progress=False)
-    with pytest.raises(rgb.InputError, match="do not line up at words"):
-        patch_questions(grouped, trials, positions=["words"], progress=False)
+    with pytest.raises(rgb.InputError, match="nothing to line up at words"):
+        patch_questions(grouped, trials, question=ODD_QUESTION + " color", positions=["words"], progress=False)
     with pytest.raises(rgb.InputError, match="needs 5 or more"):
         evidence(grouped, trials[:3], progress=False)
     with pytest.raises(rgb.InputError, match="needs two answers"):
