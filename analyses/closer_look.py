@@ -4,7 +4,7 @@
 2. Each panel's effects with intervals.
 3. Composition: what the heads that localize or write the background do through the color extractors (`composition`).
 4. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
-5. Which heads carry the question (`task_reading`).
+5. Which heads carry the question, and which of its words they look at (`task_reading`).
 
 Roles are found on the first half of the trials. Heads are ranked there too, and 3 and 4 are measured on the second half. What
 cannot be measured is left out, and the reason is kept.
@@ -59,7 +59,7 @@ def write(
     Writes:
         ``stimuli`` (`stimuli`), ``panels`` (`panel_effects`), ``attention`` (`attention`), ``composition`` and ``mediation`` (as
         `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`),
-        and ``left_out``: ``frame, reason``, with a row for ``roles`` where there is no evidence.
+        ``question_attention`` (as its ``reading``, from [end], of the heads that carry the question), and ``left_out``: ``frame, reason``, with a row for ``roles`` where there is no evidence.
 
     Returns:
         The paths of what was written.
@@ -117,12 +117,29 @@ def write(
         positions = task_reading.PLACES if len(model.heads()) <= QUESTION_HEADS else ("end",)
         return task_reading.evidence(model, trials, positions=positions, progress=progress)
 
+    def question_attention():
+        found = frames.get("task_reading", pd.DataFrame({"holds": []}))
+        if not found["holds"].any():
+            raise rgb.InputError("no head is known to carry the question")
+        strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
+        carriers = list(strongest_first[["layer", "head"]].drop_duplicates().head(HEADS).itertuples(index=False, name=None))
+        call = call_name("question_attention", {"trials": [trial_name(trial) for trial in trials], "heads": carriers})
+
+        def from_end():
+            read = task_reading.reading(model, trials, progress=progress)
+            last = read[read["from_position"] == read["from_position"].max()].set_index(["layer", "head"], drop=False)
+            return last.loc[carriers].reset_index(drop=True)
+
+        return kept(call, "all", from_end)
+
+    frames = {}
     measured = {
         "composition": lambda: through(composition.composition),
         "mediation": lambda: through(composition.mediation),
         "circuit": whole,
         "curve": curve,
         "task_reading": questions,
+        "question_attention": question_attention,
     }
     with gathering() as each:
         with each():
@@ -130,7 +147,8 @@ def write(
         for name, measure in measured.items():
             try:
                 with each():
-                    written.append(write_frame(measure(), folder, name))
+                    frames[name] = measure()
+                    written.append(write_frame(frames[name], folder, name))
             except CannotWrite:
                 raise
             except rgb.InputError as error:

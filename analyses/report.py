@@ -63,6 +63,7 @@ OPTIONAL = {
     "circuit": ["test", *_FAITHFUL],
     "curve": ["share", "source", "target", *_FAITHFUL],
     "task_reading": ["layer", "head", "prediction", "effect", "restored_fraction", "q_value", "holds", *_INTERVAL],
+    "question_attention": ["layer", "head", "to_word", "attention"],
     "calibration_summary": [
         "reading",
         "role",
@@ -385,10 +386,21 @@ def _questions(run):
     held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
     heads = held.drop_duplicates(["layer", "head"])
     rows = [
-        row | dict(name=_name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches"))
+        row
+        | dict(name=_name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches"))
+        | dict(looks=_most_looked_at(run, row["layer"], row["head"]))
         for row in held.head(STRONGEST).to_dict("records")
     ]
     return dict(rows=rows, found=len(heads), every=len(frame.drop_duplicates(["layer", "head"])), n=frame["n"].iloc[0])
+
+
+def _most_looked_at(run, layer, head):
+    """The two words of the prompt that a head attends to most from [end]; None where that is not known."""
+    if "question_attention" not in run.frames:
+        return None
+    frame = run.frames["question_attention"]
+    words = frame[(frame["layer"] == layer) & (frame["head"] == head)].nlargest(2, "attention")
+    return ", ".join(f"“{row.to_word}” {_percent(row.attention)}" for row in words.itertuples())
 
 
 def _calibration(run):

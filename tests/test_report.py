@@ -251,6 +251,15 @@ def test_figures_and_attention_follow_their_frames(copy):
     assert sum(one != other for one, other in zip(figures()[0], drawn)) == 1
 
 
+def test_the_words_that_a_head_looks_at_stand_beside_what_it_does(toy):
+    looked = pd.read_parquet(toy / "question_attention.parquet")
+    assert (looked["from_position"] == looked["to_position"].max()).all()
+    for row in read(toy).rows("questions")[1:]:
+        layer, head = map(int, row[0].split("."))
+        words = looked[(looked["layer"] == layer) & (looked["head"] == head)].nlargest(2, "attention")
+        assert row[-1] == ", ".join(f"“{one.to_word}” {round(100 * one.attention)}\N{NO-BREAK SPACE}%" for one in words.itertuples())
+
+
 def test_a_verdict_changes_with_the_roles(copy):
     page = change(copy, "roles", lambda table: table.loc.__setitem__((table["role"] == "POI localization", "role"), "none"))
     assert "not complete in planted: there is no POI head" in page.sections[""]
@@ -385,7 +394,7 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     mediation = pd.read_parquet(planted / "mediation.parquet").query("role == 'background'")
     shares = dict(zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3)))
     assert shares == {(1, 3): 0, (2, 1): 1, (5, 2): 0} and set(mediation["n"]) == {8}
-    assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == ["task_reading"]
+    assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == ["task_reading", "question_attention"]
 
 
 def test_panel_effects_are_means_with_their_intervals(planted):
