@@ -41,9 +41,9 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
             ax.text(*place, head_name(layer, head), ha="center", va="center", fontsize=7, color=color)
         else:
             # Towards the middle, so that no label leaves the map.
-            right = place[0] < cells.shape[1] / 2
-            offset, side = ((5, 5), "left") if right else ((-5, 5), "right")
-            ax.annotate(head_name(layer, head), place, offset, textcoords="offset points", fontsize=8, ha=side, color=INK)
+            x, side = (5, "left") if place[0] < cells.shape[1] / 2 else (-5, "right")
+            y, end = (-3, "top") if place[1] < cells.shape[0] / 2 else (3, "bottom")
+            ax.annotate(head_name(layer, head), place, (x, y), textcoords="offset points", fontsize=8, ha=side, va=end, color=INK)
     ax.set(xlabel="head", ylabel="layer", title=column)
     ax.tick_params(rotation=0)
     return ax
