@@ -248,6 +248,13 @@ def test_names_on_a_curve_do_not_run_into_each_other(sizes):
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
+def test_names_on_a_large_map_do_not_run_into_each_other():
+    ax = plots.head_heatmap(effects(32, 32), "effect", label=4)
+    ax.figure.canvas.draw()
+    boxes = [name.get_window_extent() for name in ax.texts]
+    assert len(boxes) == 4 and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
 @pytest.mark.parametrize("corner", [0, 31, 992, 1023])
 def test_names_on_a_large_map_stay_on_it(corner):
     table = effects(32, 32).assign(effect=0.0)

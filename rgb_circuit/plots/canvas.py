@@ -42,6 +42,8 @@ def write_names(
             otherwise that one is left out.
         size: of the font.
     """
+    if not names:
+        return
     # Only a figure that is laid out knows how far apart two points are.
     ax.figure.draw_without_rendering()
     places = [ax.transData.transform(point) * 72 / ax.figure.dpi for _, point, *_ in names]
