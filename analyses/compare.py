@@ -92,8 +92,9 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
         # The reference's steps make ties at its k-th head; which of those it would list first means nothing.
         shared = [head for head in top if known[head] >= known.nlargest(k).iloc[-1]]
         varied = run.nunique() > 1 and known.nunique() > 1
+        found = [measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)]
         # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
-        pearson, spearman = (round(measure(run, known).statistic, 12) if varied else float("nan") for measure in (pearsonr, spearmanr))
+        pearson, spearman = (round(statistic, 12) for statistic in found)
         row = dict(panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k)
         rows.append(row | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared))))
     return pd.DataFrame(rows)
@@ -171,9 +172,8 @@ def scatter(
     ax.grid(alpha=0.3)
     ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
     # To the left of zero, on the left: the crowd is at zero.
-    names = [
-        (_label(head), head, BLUE, [(dx if cells.loc[head, "reference"] > 0 else -dx, dy) for dx, dy in LABELS]) for head in ordered
-    ]
+    mirrored = [(-dx, dy) for dx, dy in LABELS]
+    names = [(_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored) for head in ordered]
     names += [(f"{_label(head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
     places = cells[["reference", "run"]]
     write_names(ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True)

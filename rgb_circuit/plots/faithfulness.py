@@ -11,7 +11,7 @@ LINEAR_UP_TO = 16
 
 
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named, as far as names fit.
+    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named where names fit.
 
     Args:
         frame: from `analyses.circuit.curve`.
