@@ -337,8 +337,10 @@ def _print_unknown_words(model, trials):
 def _print_cropped(model, trials):
     """Say whether pictures lose their margins: a LLaVA-1.5 cuts out the central square."""
     reads = model.processor.image_processor
+    # Processors of other families need not have either.
+    crops = getattr(reads, "do_center_crop", False) and getattr(reads.size, "shortest_edge", None)
     wide = [trial.name for trial in trials if trial.images["clean"].width != trial.images["clean"].height]
-    if wide and reads.do_center_crop and reads.size.shortest_edge:
+    if wide and crops:
         print(f"{model.name} sees only the central square of the pictures of {len(wide)} of {len(trials)} trials, e.g. of {wide[0]!r}")
 
 
