@@ -303,7 +303,7 @@ def _gap(model, m_source, m_target, source, target):
     if gap.mean() < 0.01:
         raise InputError(
             f"the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and {m_target.mean():.3g} for "
-            f"{target!r}, so there is nothing to restore; see with play(model, trials) whether it plays the game"
+            f"{target!r}, so there is nothing to restore; see with play(model, trials) whether it answers right"
         )
     return gap
 

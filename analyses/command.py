@@ -323,6 +323,7 @@ def _model_and_trials(options):
     model = load(options.model, remote=options.remote, device_map=options.device, dtype=options.dtype, revision=options.revision)
     if own is not None:
         _print_unknown_words(model, own)
+        _print_cropped(model, own)
         return model, own
     trials = [published_trial()] if options.trials == "published" else rgb_trials(model, int(options.trials), options.seed)
     return model, trials
@@ -336,6 +337,16 @@ def _print_unknown_words(model, trials):
     if unread:
         some = f"some words of {len(unread)} of {len(prompts)} questions"
         print(f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in {unread[0]!r}")
+
+
+def _print_cropped(model, trials):
+    """Say whether pictures lose their margins: a LLaVA-1.5 cuts out the central square."""
+    reads = model.processor.image_processor
+    # Processors of other families need not have either.
+    crops = getattr(reads, "do_center_crop", False) and getattr(reads.size, "shortest_edge", None)
+    wide = [trial.name for trial in trials if trial.images["clean"].width != trial.images["clean"].height]
+    if wide and crops:
+        print(f"{model.name} sees only the central square of the pictures of {len(wide)} of {len(trials)} trials, e.g. of {wide[0]!r}")
 
 
 def _shard(text):

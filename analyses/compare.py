@@ -21,6 +21,7 @@ from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
 from rgb_circuit.panels import PANELS, panels
+from rgb_circuit.plots.canvas import BLUE, VERMILION, write_names
 
 Head = tuple[int, int]
 
@@ -45,6 +46,12 @@ MISREADINGS: tuple[tuple[Head, Head, tuple[str, ...]], ...] = (
 )
 # Heads that stand out in the published figures.
 NAMED: tuple[Head, ...] = ((19, 6), (24, 17), (20, 0), (22, 8), (28, 7), (26, 14), (18, 30), (15, 8), (18, 9), (26, 16))
+# Where a label may be, in points from its head: beside the line of equal effects, on either side, or further off. Those of heads
+# that do nothing must get out of the crowd.
+LABELS = (
+    (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14), (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
+)  # fmt: skip
+FAR_LABELS = ((38, -34), (38, -48), (52, -22), (-38, 40))
 
 
 def published() -> pd.DataFrame:
@@ -85,7 +92,9 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
         # The reference's steps make ties at its k-th head; which of those it would list first means nothing.
         shared = [head for head in top if known[head] >= known.nlargest(k).iloc[-1]]
         varied = run.nunique() > 1 and known.nunique() > 1
-        pearson, spearman = (measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr))
+        found = [measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)]
+        # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
+        pearson, spearman = (round(statistic, 12) for statistic in found)
         row = dict(panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k)
         rows.append(row | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared))))
     return pd.DataFrame(rows)
@@ -155,22 +164,19 @@ def scatter(
     ax.scatter(cells["reference"], cells["run"], s=9, color="0.45", alpha=0.5, linewidths=0)
     standing_out = [head for head in NAMED if abs(cells.loc[head, "reference"]) >= label]
     by_text = [text for text, _, where in MISREADINGS if panel in where]
-    # Blue and vermilion of a palette that the colour-blind can tell apart.
-    for heads, color, marker in ((standing_out, "#0072B2", "o"), (by_text, "#D55E00", "s")):
+    for heads, color, marker in ((standing_out, BLUE, "o"), (by_text, VERMILION, "s")):
         ax.scatter(*cells.loc[heads, ["reference", "run"]].to_numpy().T, s=26, color=color, marker=marker, linewidths=0)
-    # Heads that agree lie along a line: labels on alternate sides of it, near and far, keep apart.
-    ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
-    sides = [("left", (12, -11)), ("right", (-12, 7)), ("left", (22, -20)), ("right", (-22, 16))]
-    notes = [(_label(head), head, "#0072B2", *sides[number % len(sides)]) for number, head in enumerate(ordered)]
-    notes += [(f"{_label(head)} in the text", head, "#D55E00", "left", (38, -34)) for head in by_text]
-    for text, head, color, side, offset in notes:
-        line = dict(arrowstyle="-", color=color, linewidth=0.6, shrinkA=0, shrinkB=2)
-        place = cells.loc[head, ["reference", "run"]]
-        ax.annotate(text, place, offset, textcoords="offset points", fontsize=8, ha=side, color=color, arrowprops=line)
     target, role = PANELS[panel]
     ax.set(xlabel="published effect (logits)", ylabel="effect in this run (logits)", title=f"{role} logit, {target} picture")
     ax.margins(x=0.2, y=0.1)
     ax.grid(alpha=0.3)
+    ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
+    # To the left of zero, on the left: the crowd is at zero.
+    mirrored = [(-dx, dy) for dx, dy in LABELS]
+    names = [(_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored) for head in ordered]
+    names += [(f"{_label(head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
+    places = cells[["reference", "run"]]
+    write_names(ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True)
     return ax
 
 

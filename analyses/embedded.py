@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rgb_circuit.plots.canvas import PAPER
+from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
 
 # For the time in which figures are made and written: text that stays text, and the same bytes for the same figure.
 # Names come from users, and a dollar sign in one means a dollar.
@@ -16,7 +16,8 @@ SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_m
 
 
 def svg(figure: Figure, says: str) -> Markup:
-    """The figure as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper.
+    """The figure as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper,
+    ``--blue`` and ``--vermilion``.
 
     Call it under ``matplotlib.rc_context(SETTINGS)``, where the figure should be made too.
 
@@ -29,8 +30,11 @@ def svg(figure: Figure, says: str) -> Markup:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    # Cells end at whole pixels, or a dark page shines through between them.
+    text = re.sub(r'<g id="QuadMesh_\d+"', '<g shape-rendering="crispEdges"', text)
     # Names of groups would be the same in every figure of the page.
     text = re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text).replace("#000000", "currentColor").replace(PAPER, "var(--page)")
+    text = text.replace(BLUE.lower(), "var(--blue)").replace(VERMILION.lower(), "var(--vermilion)")
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)
     text = re.sub(r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text)
     label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '

@@ -204,7 +204,7 @@ def _verdict(run, played):
     panels = run.frames["panels"]
     top = panels.loc[panels["effect"].abs().idxmax()]
     logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])} logits{_interval(top)}"
-    strongest = f"Restored in the {top['target']} picture, head {_name(top)} moves {logit}, the most of any."
+    strongest = f"Restored in the “{top['target']}” picture, head {_name(top)} moves {logit}, the most of any."
     if len(played) and played.mean() < PLAYS:
         right = f"{run.model} answers {played.sum():.0f} of {len(played)} pictures right"
         return f"What heads do here says little: {right}.", strongest

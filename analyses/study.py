@@ -14,11 +14,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pandas as pd
+from transformers.utils import logging
 
 from rgb_circuit.errors import CannotWrite, InputError
 from rgb_circuit.jobs import gathering
 from rgb_circuit.keeping import clean, keeping, take_over
-from rgb_circuit.llava import Llava, load
+from rgb_circuit.llava import SHIPPED, Llava, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, described, differences, manifest
 from rgb_circuit.panels import panels, panels_for, strongest
@@ -192,6 +193,9 @@ def _trials_again(folder, recorded):
 def _reloaded(recorded):
     """The model of a run, from its manifest."""
     options = recorded["options"]
+    if recorded["model"] in SHIPPED:
+        # Bars that flash by for a model of a megabyte.
+        logging.disable_progress_bar()
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
     return load(recorded["model"], remote=recorded["server"] or False, revision=recorded["revision"], **placement)
 

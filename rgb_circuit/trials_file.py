@@ -13,7 +13,8 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
 
 Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into LLaVA-1.5's
-template; one with ``<image>`` is taken as the whole prompt. A role says what a word is *for*, not which word it is: effects are
+template; one with ``<image>`` is taken as the whole prompt. Of a picture that is not square LLaVA-1.5 sees only the central
+square; `rgb_circuit.as_seen.as_seen` shows it. A role says what a word is *for*, not which word it is: effects are
 averaged over trials role by role, so the right answer to the clean pictures should have the same role in every row.
 """
 
@@ -91,6 +92,8 @@ def _table(path):
 
 
 def _check_header(path, header):
+    if len(header) == 1 and ";" in header[0]:
+        raise InputError(f"{path.name} is separated by semicolons; export it with commas")
     for name in REQUIRED:
         if name not in header:
             raise InputError(f"{path.name} has no column {name!r}; it has {', '.join(map(repr, header))}")

@@ -1,5 +1,7 @@
 """Every figure shows what its frame holds, on the axes it is given, and leaves matplotlib as it was."""
 
+from itertools import combinations
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -233,6 +235,35 @@ def test_a_curve_of_a_large_model_does_not_squeeze_its_first_heads():
     ax = plots.faithfulness_curve(curve([*range(17), 51, 102, 512, 1024]), "large")
     assert ax.get_xscale() == "symlog"
     assert "1,024" in [label.get_text() for label in ax.get_xticklabels()]
+
+
+@pytest.mark.parametrize("sizes", [range(25), [*range(17), 51, 102, 512, 1024]])
+def test_names_on_a_curve_do_not_run_into_each_other(sizes):
+    """Where three heads are enough, all that follow stand at the same height."""
+    frame = curve(sizes).assign(faithfulness=np.minimum(1, np.array(sizes) / 3))
+    ax = plots.faithfulness_curve(frame, "toy")
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) >= 3
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_names_on_a_large_map_do_not_run_into_each_other():
+    ax = plots.head_heatmap(effects(32, 32), "effect", label=4)
+    ax.figure.canvas.draw()
+    boxes = [name.get_window_extent() for name in ax.texts]
+    assert len(boxes) == 4 and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("corner", [0, 31, 992, 1023])
+def test_names_on_a_large_map_stay_on_it(corner):
+    table = effects(32, 32).assign(effect=0.0)
+    table.loc[corner, "effect"] = 1.0
+    ax = plots.head_heatmap(table, "effect")
+    ax.figure.canvas.draw()
+    (name,) = ax.texts
+    frame, box = ax.get_window_extent(), name.get_window_extent()
+    assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
 def test_precision_and_recall_come_with_their_intervals_a_line_per_reading():

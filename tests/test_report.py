@@ -137,6 +137,16 @@ def test_ids_are_unique_and_links_inside_the_page_lead_somewhere(name, request):
     assert {mark for mark in re.findall(r'xlink:href="#(\w+)"', text)} <= set(drawn)
 
 
+def test_figures_are_made_for_dark_pages_too(toy):
+    """Colours are the page's own, and cells of a map end at whole pixels, or the page would shine through between them."""
+    text = (toy / "report.html").read_text()
+    drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert not any(color in figure.lower() for figure in drawn for color in ("#000000", "#fefefe", "#0072b2", "#d55e00"))
+    assert all(f"{name}:" in text for name in set(re.findall(r"var\((--\w+)\)", text)))
+    cells = [re.findall(r'<g shape-rendering="crispEdges">(.*?)</g>', figure, re.DOTALL) for figure in drawn[:3]]
+    assert all(max(group.count("<path") + group.count("<use") for group in groups) >= 16 for groups in cells)
+
+
 def test_writing_again_gives_the_same_bytes(planted):
     before = (planted / "report.html").read_bytes()
     assert report.write(planted) == planted / "report.html"

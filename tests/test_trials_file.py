@@ -199,7 +199,14 @@ def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
 
 
 @pytest.mark.parametrize(
-    "content, part", [(None, "no file"), (b"", "is empty"), (b"\xff\xfe\x00x", "UTF-8"), (b'name,"question\n', "cannot read")]
+    "content, part",
+    [
+        (None, "no file"),
+        (b"", "is empty"),
+        (b"\xff\xfe\x00x", "UTF-8"),
+        (b'name,"question\n', "cannot read"),
+        (b"name;question;clean\n", "separated by semicolons; export it with commas"),
+    ],
 )
 def test_files_that_are_no_table_are_refused(tmp_path, content, part):
     path = tmp_path / "shapes.csv"
@@ -250,6 +257,19 @@ def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, c
     assert (out / "attention_3.1.png").stat().st_size > 10_000
     assert main(["compare", str(out)]) == 2
     assert "compare a run of the RGB game" in capsys.readouterr().err
+
+
+def test_pictures_that_lose_their_margins_are_announced(tmp_path, rows, capsys):
+    """A LLaVA-1.5 cuts out the central square."""
+    path = write(tmp_path, rows)
+    assert main(["play", "--trials-file", str(path)]) == 0
+    assert "central square" not in capsys.readouterr().out
+    for name in rows[2][2:4]:
+        Image.open(tmp_path / name).resize((192, 96)).save(tmp_path / name)
+    rows[3][2:4] = rows[2][2:4]
+    write(tmp_path, [rows[0], rows[1], rows[3]])
+    assert main(["play", "--trials-file", str(path)]) == 0
+    assert "toy sees only the central square of the pictures of 1 of 2 trials, e.g. of 'blue and red'" in capsys.readouterr().out
 
 
 def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys):

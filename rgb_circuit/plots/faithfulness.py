@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes
+from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes, write_names
 
 # Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
 LINEAR_UP_TO = 16
 
 
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named.
+    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named where names fit.
 
     Args:
         frame: from `analyses.circuit.curve`.
@@ -26,10 +26,6 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     ax.plot(size, frame["random_mean"], color=VERMILION, linestyle="--", label="random heads, mean and central 95 %")
     ax.fill_between(size, frame["ci_low"], frame["ci_high"], color=BLUE, alpha=0.25, linewidth=0)
     ax.plot(size, frame["faithfulness"], color=BLUE, marker="o", markersize=3, label="heads by importance, 95 % interval")
-    for row in frame.iloc[1:7].itertuples():
-        ax.annotate(
-            head_name(row.layer, row.head), (row.size, row.faithfulness), (4, -10), textcoords="offset points", fontsize=8
-        )
     if size.max() > 4 * LINEAR_UP_TO:
         ax.set_xscale("symlog", linthresh=LINEAR_UP_TO, base=2)
         ticks = [0, 4, 8, *(2**power for power in range(4, int(np.log2(size.max())) + 1))]
@@ -40,4 +36,6 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     ax.spines[["top", "right"]].set_visible(False)
     # Below the axes: bands and curve may be anywhere in them.
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    first = frame.iloc[1:7].itertuples()
+    write_names(ax, [(head_name(row.layer, row.head), (row.size, row.faithfulness), "black", [(4, -10)]) for row in first])
     return ax

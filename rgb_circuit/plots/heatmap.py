@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..panels import PANELS, panels
-from .canvas import DIVERGING, INK, head_name, new_axes
+from .canvas import DIVERGING, INK, head_name, new_axes, write_names
 
 # Maps with more cells than this have no room to write in a cell.
 ROOMY = 256
@@ -34,18 +34,20 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
     )  # fmt: skip
     size = table[column].abs()
     largest = table.loc[size[size >= limit / 20].nlargest(label).index]
+    ax.set(xlabel="head", ylabel="layer", title=column)
+    ax.tick_params(rotation=0)
+    names = []
     for layer, head, value in largest[["layer", "head", column]].itertuples(index=False):
         place = cells.columns.get_loc(head) + 0.5, cells.index.get_loc(layer) + 0.5
         if roomy:
             color = "white" if abs(value) > 0.6 * limit else INK
             ax.text(*place, head_name(layer, head), ha="center", va="center", fontsize=7, color=color)
         else:
-            # Towards the middle, so that no label leaves the map.
-            right = place[0] < cells.shape[1] / 2
-            offset, side = ((5, 5), "left") if right else ((-5, 5), "right")
-            ax.annotate(head_name(layer, head), place, offset, textcoords="offset points", fontsize=8, ha=side, color=INK)
-    ax.set(xlabel="head", ylabel="layer", title=column)
-    ax.tick_params(rotation=0)
+            # Upwards and towards the middle, but so that no label leaves the map.
+            x = 5 if place[0] < cells.shape[1] / 2 else -5
+            ys = (5, 14, 23, 32) if place[1] > cells.shape[0] / 8 else (-10, -19, -28, -37)
+            names.append((head_name(layer, head), place, INK, [(x, y) for y in ys]))
+    write_names(ax, names)
     return ax
 
 
