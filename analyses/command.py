@@ -16,18 +16,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet.
+        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet, 130
+        for a command that was stopped with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
+    kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         options.run(options)
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
     except ServerError as error:
-        kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
         print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
         return 3
     except Pending as pending:
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect {getattr(options, 'out', None) or options.folder}"
         )
         return 4
+    except KeyboardInterrupt:
+        print(f"rgb-circuit: stopped{kept}", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -128,7 +132,7 @@ def _parser():
     calibrate.add_argument("--trials", type=int, default=16, help="per model (default: %(default)s)")
     calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
     calibrate.add_argument("--out", default="results", help="folder for frames and figure (default: %(default)s)")
-    calibrate.set_defaults(run=_calibrate)
+    calibrate.set_defaults(run=_calibrate, keeps=True)
 
     compare = commands.add_parser(
         "compare", help="does a run agree with the published heatmaps of LLaVA-1.5-7B?", description=_compare.__doc__

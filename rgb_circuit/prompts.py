@@ -51,7 +51,10 @@ def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str
                 raise InputError(
                     f"trial {trial.name!r} has no condition {condition!r}; it has {', '.join(trial.images)}, so use one of these or add the picture"
                 )
-        answer_tokens(model, trial)
+        try:
+            answer_tokens(model, trial)
+        except InputError as error:
+            raise InputError(f"trial {trial.name!r}: {error}") from None
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
 

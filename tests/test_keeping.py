@@ -407,7 +407,7 @@ def test_a_file_in_place_of_the_folder(tmp_path, capsys):
     assert "choose another folder with --out" in refused(capsys)
 
 
-def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch):
+def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch, capsys):
     from analyses import calibrate
 
     command = ["calibrate", "--models", "1", "--random", "1", "--trials", "10", "--out", str(tmp_path)]
@@ -420,8 +420,8 @@ def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch
         return judge(subject, trials)
 
     monkeypatch.setattr(calibrate, "_judged", counting)
-    with pytest.raises(KeyboardInterrupt):
-        main(command)
+    assert main(command) == 130
+    assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
     assert main(command) == 0
     assert len(judged) == 7 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 6
     again = (tmp_path / "calibration.parquet").read_bytes()
