@@ -257,7 +257,7 @@ def _failing(wrapped):
 
 
 def test_a_job_that_fails_says_why(far):
-    with pytest.raises(rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list"):
+    with pytest.raises(rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again"):
         execute(far, _failing)
 
 
@@ -269,10 +269,20 @@ def test_a_key_that_is_refused_is_not_shown(ndif_server, monkeypatch):
         assert key not in "".join(traceback.format_exception(raised.value))
 
 
+@pytest.mark.parametrize("key", ["a-secret\n", " a-secret", "a-\nsecret", "a-sécret"])
+def test_a_key_that_cannot_be_sent_is_not_shown(ndif_server, monkeypatch, key):
+    ndif_server.connect(monkeypatch, key=key)
+    with pytest.raises(rgb.InputError, match="set NDIF_API_KEY to the key alone") as raised:
+        rgb.load("toy", remote=True)
+    assert "cret" not in "".join(traceback.format_exception(raised.value))
+
+
 def test_a_model_that_is_not_served(ndif_server, monkeypatch, random_folder):
     ndif_server.connect(monkeypatch)
-    with pytest.raises(rgb.ServerError, match="does not serve .*; nnsight.status"):
-        rgb.load(str(random_folder["one-kv"]), remote=True)
+    folder = str(random_folder["one-kv"])
+    for revision, named in ((None, folder), ("main", f"{folder} at revision main")):
+        with pytest.raises(rgb.ServerError, match=rf"does not serve {named} \(.*; nnsight.status"):
+            rgb.load(folder, remote=True, revision=revision)
 
 
 def test_a_server_that_is_not_there(monkeypatch):
@@ -542,21 +552,45 @@ def test_what_is_no_server_gives_a_sentence(monkeypatch):
         with pytest.raises(rgb.InputError, match="give a URL"):
             rgb.load("toy", remote=url)
 
-    class Anything(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
 
-        def log_message(self, *_):
-            pass
+class Something(http.server.BaseHTTPRequestHandler):
+    """No NDIF: answers with a page, and the status that the address begins with."""
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Anything) as other:
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html>\n<h1>hello</h1>\n</html>\n")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_what_is_another_server_gives_a_sentence(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    with http.server.HTTPServer(("127.0.0.1", 0), Something) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        with pytest.raises(rgb.ServerError, match="cannot reach the NDIF server"):
-            rgb.load("toy", remote=f"http://127.0.0.1:{other.server_port}")
+        for status, sentence in (
+            (200, "cannot reach .* \\(what it answers is not what an NDIF server says\\), after 5 tries"),
+            (502, "cannot reach .* \\(HTTP 502 Bad Gateway\\), after 5 tries"),
+            (301, "does not take jobs \\(HTTP 301 Moved Permanently\\); check the URL"),
+            (404, "does not take jobs \\(HTTP 404 Not Found\\); check the URL"),
+        ):
+            with pytest.raises(rgb.ServerError, match=sentence):
+                rgb.load("toy", remote=f"http://127.0.0.1:{other.server_port}/{status}")
         other.shutdown()
+
+
+def test_the_link_of_a_result_is_not_shown(far, monkeypatch):
+    def broken(self, url):
+        request = httpx.Request("GET", "https://store/result?signature=secret")
+        httpx.Response(500, request=request).raise_for_status()
+
+    monkeypatch.setattr(RemoteBackend, "download_result", broken)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    with pytest.raises(rgb.ServerError, match="HTTP 500 Internal Server Error"):
+        rgb.play(far, rgb.rgb_trials(far, 1))
 
 
 def test_a_job_that_the_server_gave_up_is_handed_in_again(far, monkeypatch):
