@@ -416,12 +416,26 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, ndif_server, 
     assert main(["run", *options, "--out", str(tmp_path)]) == 2
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
+def leave_out_figures(monkeypatch):
     """They take longer than everything else, and are the same from the same frames."""
     monkeypatch.setattr(study, "panel_heatmaps", lambda *given: Figure(figsize=(1, 1)))
     monkeypatch.setattr(study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot())
     monkeypatch.setattr(report, "write", lambda folder: keeping.write_bytes(folder / "report.html", b""))
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    leave_out_figures(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def toy_run_here(tmp_path_factory):
+    """The folder of a run of the toy on this machine, without figures, and the options that make it."""
+    folder, options = tmp_path_factory.mktemp("toy") / "here", ["--trials", "10"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        leave_out_figures(monkeypatch)
+        assert main(["run", *options, "--out", str(folder)]) == 0
+    return folder, options
 
 
 def test_a_detached_run_is_handed_in_and_collected(run_here, no_figures, ndif_server, monkeypatch, tmp_path, capsys):
@@ -452,13 +466,12 @@ def test_a_detached_run_is_handed_in_and_collected(run_here, no_figures, ndif_se
     assert len(handed_in) == before + 1
 
 
-def test_jobs_that_are_lost_are_handed_in_again(no_figures, spoiled, monkeypatch, tmp_path):
+def test_jobs_that_are_lost_are_handed_in_again(toy_run_here, no_figures, spoiled, monkeypatch, tmp_path):
     running, _ = spoiled
     running.start()
     running.connect(monkeypatch)
-    options = ["--trials", "10"]
-    here = tmp_path / "here"
-    assert main(["run", *options, "--out", str(here)]) == 0
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    here, options = toy_run_here
     there = tmp_path / "there"
     assert main(["run", *options, "--remote", "--detach", "--out", str(there)]) == 4
     # Its jobs were in the memory of the server.
@@ -475,8 +488,9 @@ def test_jobs_that_are_lost_are_handed_in_again(no_figures, spoiled, monkeypatch
     same_frames(here, there)
 
 
-def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, monkeypatch, tmp_path, capsys):
+def test_a_run_that_loses_its_server_goes_on_where_it_was(toy_run_here, no_figures, spoiled, monkeypatch, tmp_path, capsys):
     running, _ = spoiled
+    here, options = toy_run_here
     running.start()
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
@@ -490,7 +504,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, m
         return kept(path, data)
 
     monkeypatch.setattr(keeping, "write_bytes", until_the_tenth)
-    command = ["run", "--trials", "10", "--remote", "--out", str(tmp_path / "there")]
+    command = ["run", *options, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
     assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")}
@@ -498,8 +512,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, m
     running.start()
     assert main(command) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
-    assert main(["run", "--trials", "10", "--out", str(tmp_path / "here")]) == 0
-    same_frames(tmp_path / "here", tmp_path / "there")
+    same_frames(here, tmp_path / "there")
 
 
 def test_a_result_that_expired_is_computed_again(far, monkeypatch):
@@ -519,11 +532,10 @@ def test_a_result_that_expired_is_computed_again(far, monkeypatch):
     assert gone and far.server.requests - before == 2
 
 
-def test_what_cannot_be_detached_is_refused(tmp_path, capsys):
+def test_what_cannot_be_detached_is_refused(toy_run_here, tmp_path, capsys):
     assert main(["run", "--detach", "--out", str(tmp_path / "a")]) == 2
     assert "give --remote with it" in capsys.readouterr().err
-    assert main(["run", "--trials", "10", "--out", str(tmp_path / "b")]) == 0
-    assert main(["collect", str(tmp_path / "b")]) == 2
+    assert main(["collect", str(toy_run_here[0])]) == 2
     assert "holds no run on a server" in capsys.readouterr().err
 
 
