@@ -43,17 +43,17 @@ def attention_from_end(
     """
     trials = list(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    of_layer, of_head = np.array(heads, dtype=int).reshape(-1, 2).T
+    asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
     with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
         for shown, end in batches(model, trials, conditions):
-            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end, [of_layer.tolist(), of_head.tolist()])
+            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked)
             check_finite(model, found["finite"])
             check_attention(model, found["gaps"])
             for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
-                pattern_of = np.full((model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32)
-                pattern_of[of_layer, of_head] = probabilities
-                yield trial, condition, pattern_of
+                every_head = np.full((model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32)
+                every_head[*asked] = probabilities
+                yield trial, condition, every_head
             bar.update(len(shown) // len(conditions))
 
 
