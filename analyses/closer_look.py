@@ -203,7 +203,7 @@ def attention(model: rgb.Llava, trials: Sequence[rgb.Trial], heads: Sequence[Hea
     """
     conditions = list(trials[0].images)[:PICTURES]
     blocks = []
-    for trial, condition, pattern in attention_from_end(model, trials, conditions, progress=progress):
+    for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=heads, progress=progress):
         for layer, head in heads:
             cells = pd.DataFrame(over_picture(model, trial, pattern[layer, head])).stack()
             cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()

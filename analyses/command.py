@@ -231,7 +231,7 @@ def _attention(options):
         len(trials), len(conditions), figsize=(3 * len(conditions), 3.4 * len(trials)), layout="constrained", squeeze=False
     )
     row = {trial.name: axis for trial, axis in zip(trials, axes)}
-    for trial, condition, pattern in attention_from_end(model, trials, conditions):
+    for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
         seen = as_seen(model, trial.images[condition])
         ax = attention_over_picture(
             over_picture(model, trial, pattern[layer, head]), seen, ax=row[trial.name][conditions.index(condition)]

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from .batches import batches
 from .capture import attention_gaps, capture, check_attention, check_finite, pattern
+from .edits import check_heads
 from .execute import execute
 from .llava import Llava
 from .prompts import check_trials, encode, prompt_ids, tile_positions
@@ -20,33 +21,48 @@ from .trial import Trial
 
 
 def attention_from_end(
-    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Llava,
+    trials: Sequence[Trial],
+    conditions: Sequence[str] = ("clean",),
+    *,
+    heads: Sequence[tuple[int, int]] | None = None,
+    progress: bool = True,
 ) -> Iterator[tuple[Trial, str, np.ndarray]]:
-    """Every head's attention probabilities at [end], picture by picture.
+    """Heads' attention probabilities at [end], picture by picture.
+
+    Args:
+        heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model are 4 MB a picture.
 
     Yields:
-        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that sums to one over positions.
+        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that sums to one over positions, and NaN
+        for a head that was not asked for.
 
     Raises:
-        InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any forward.
+        InputError: a head that does not exist, a condition that a trial lacks, or trials that cannot be shown to this model, before
+            any forward.
     """
     trials = list(trials)
+    heads = model.heads() if heads is None else check_heads(model, heads)
+    asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
     with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
         for shown, end in batches(model, trials, conditions):
-            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end)
+            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked)
             check_finite(model, found["finite"])
             check_attention(model, found["gaps"])
             for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
-                yield trial, condition, probabilities
+                every_head = np.full((model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32)
+                every_head[*asked] = probabilities
+                yield trial, condition, every_head
             bar.update(len(shown) // len(conditions))
 
 
-def _patterns(wrapped, heads, inputs, end):
-    """Program: ``patterns`` at [end], (pictures, layer, head, position)."""
+def _patterns(wrapped, heads, inputs, end, asked):
+    """Program: ``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
     captured = capture(wrapped, heads, inputs, end, True, True)
+    layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
     return {
-        "patterns": torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1),
+        "patterns": layers[:, asked[0], asked[1]],
         "finite": bool(torch.isfinite(captured.logits).all()),
         "gaps": attention_gaps(captured),
     }

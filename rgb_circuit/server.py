@@ -8,6 +8,7 @@ Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see
 """
 
 import io
+import json
 import os
 import pickle
 import time
@@ -78,13 +79,13 @@ class Server:
         Raises:
             InputError: a URL that is none, or a model whose name the hub does not know.
         """
-        url = remote if isinstance(remote, str) else CONFIG.API.HOST
+        said, url = ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
         try:
             valid = httpx.URL(url).scheme in ("http", "https") and httpx.URL(url).host
         except httpx.InvalidURL:
             valid = False
         if not valid:
-            raise InputError(f"remote is {url!r}; give a URL such as https://api.ndif.us, or True for the one in NDIF_HOST")
+            raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
         url = url.rstrip("/")
         # This package is not installed there: its functions have to travel by value.
         nnsight.register("rgb_circuit")
@@ -107,6 +108,7 @@ class Server:
             jobs: where to keep the job's id, instead of waiting for it.
 
         Raises:
+            InputError: a key that cannot be sent.
             ServerError, Pending: as `execute.execute`.
         """
         with wrapped.session(backend=_Backend(self, jobs)):
@@ -120,6 +122,9 @@ class _Backend(RemoteBackend):
 
     def __init__(self, server: Server, jobs: Jobs | None = None) -> None:
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
+        # httpx would refuse such a header only when it is sent, and say it aloud.
+        if not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key == self.api_key.strip()):
+            raise InputError("the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the key alone")
         self.server = server
         self.jobs = jobs
         self.number = jobs and jobs.number()
@@ -276,38 +281,58 @@ def _is_refusal(error):
     return status in (401, 403) or (status == 400 and "API key" in str(error))
 
 
+def _answer(error):
+    """The HTTP answer behind an error; None where there was none."""
+    return getattr(error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None)
+
+
 def _status(error):
     """Of the HTTP answer behind an error; None where there was none."""
-    answered = error if isinstance(error, httpx.HTTPStatusError) else error.__cause__
-    return getattr(getattr(answered, "response", None), "status_code", None)
+    return getattr(_answer(error), "status_code", None)
+
+
+def _words(error):
+    """What an error says, in a line."""
+    answer = _answer(error)
+    if answer is not None and (isinstance(error, httpx.HTTPStatusError) or "json" not in answer.headers.get("content-type", "")):
+        # A page for browsers, or httpx's words, which name the link of a result.
+        return f"HTTP {answer.status_code} {answer.reason_phrase}"
+    if isinstance(error, pydantic.ValidationError):
+        return "what it answers is not what an NDIF server says"
+    return _last_line(str(error).removeprefix("Failed to send request: ")) or type(error).__name__
 
 
 def _explained(error, server):
     """The `ServerError` that says what went wrong and what to do; without the server's own words where they may hold the key."""
     where = f"the NDIF server at {server.url}"
-    text = str(error).strip().removeprefix("Failed to send request: ")
+    text, words, status = str(error).strip(), _words(error), _status(error)
     if _is_refusal(error):
         return ServerError(f"{where} refused the key; set NDIF_API_KEY to one that it knows")
-    if _status(error) == 400 and "version" in text:
-        return ServerError(f"{where} does not work with the versions here ({_last_line(text)}); install what it asks for")
+    if status == 400 and "version" in words:
+        return ServerError(f"{where} does not work with the versions here ({words}); install what it asks for")
     if _is_interruption(error):
-        return ServerError(
-            f"cannot reach {where} ({_last_line(text) or type(error).__name__}), after {TRIES} tries; check NDIF_HOST and the "
-            "network and run again"
-        )
+        return ServerError(f"cannot reach {where} ({words}), after {TRIES} tries; check NDIF_HOST and the network and run again")
+    if status:
+        return ServerError(f"{where} does not take jobs ({words}); check the URL")
     if "Could not deploy" in text:
         return ServerError(
-            f"{where} does not serve {server.key.split(':', 1)[1]} ({_last_line(text)}); nnsight.status() lists what it serves"
+            f"{where} does not serve {_asked_for(server)} ({words}); nnsight.status() lists what the server in NDIF_HOST serves"
         )
     if "architecture" in text or "payload could not be read" in text:
         return ServerError(
-            f"{where} cannot read what was sent ({text.splitlines()[0]}); align the packages that "
+            f"{where} cannot read what was sent ({first_line(error)}); align the packages that "
             "nnsight.ndif.compare() marks as critical"
         )
     if "OutOfMemory" in text:
         return ServerError(f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller batch_size")
-    return ServerError(f"the job failed on {where}: {_last_line(text)}")
+    return ServerError(f"the job failed on {where}: {words}; if it fails again, show this to whoever runs the server")
+
+
+def _asked_for(server):
+    """The model, in a user's words."""
+    about = json.loads(server.key.split(":", 1)[1])
+    return about["repo_id"] + (f" at revision {about['revision']}" if about["revision"] else "")
 
 
 def _last_line(text):
-    return text.splitlines()[-1].strip() if text else ""
+    return text.splitlines()[-1].strip() if text.strip() else ""

@@ -6,8 +6,10 @@ import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
+from analyses import closer_look
 from analyses.attention_statistics import MASSES, attention_statistics, attention_vs_effect
 from rgb_circuit.attention import attention_from_end, over_picture
+from rgb_circuit.execute import execute
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.rgb_game import moved_tile
 
@@ -32,6 +34,28 @@ def test_attention_from_end_is_that_of_the_bare_model_and_sums_to_one(model, tri
         np.testing.assert_allclose(pattern.sum(-1), 1, atol=1e-5)
         seen.append((trial.name, condition))
     assert seen == [(trial.name, condition) for trial in trials for condition in CONDITIONS]
+
+
+def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
+    sent = []
+
+    def counted(*given):
+        found = execute(*given)
+        sent.append(found["patterns"].shape)
+        return found
+
+    monkeypatch.setattr("rgb_circuit.attention.execute", counted)
+    asked = [(1, 2), (0, 1)]
+    everything = attention_from_end(model, trials, progress=False)
+    some = attention_from_end(model, trials, heads=asked, progress=False)
+    for (_, _, whole), (_, _, part) in zip(everything, some):
+        for head in model.heads():
+            np.testing.assert_array_equal(part[head], whole[head] if head in asked else np.nan)
+    sent.clear()
+    assert len(closer_look.attention(model, trials, asked, progress=False).groupby(["layer", "head"])) == len(asked)
+    assert {shape[1] for shape in sent} == {len(asked)}
+    with pytest.raises(rgb.InputError, match="head 9.0 does not exist"):
+        next(attention_from_end(model, trials, heads=[(9, 0)]))
 
 
 def test_over_picture_puts_each_image_token_at_its_tile(model, trials):

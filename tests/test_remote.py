@@ -257,7 +257,7 @@ def _failing(wrapped):
 
 
 def test_a_job_that_fails_says_why(far):
-    with pytest.raises(rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list"):
+    with pytest.raises(rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again"):
         execute(far, _failing)
 
 
@@ -269,10 +269,20 @@ def test_a_key_that_is_refused_is_not_shown(ndif_server, monkeypatch):
         assert key not in "".join(traceback.format_exception(raised.value))
 
 
+@pytest.mark.parametrize("key", ["a-secret\n", " a-secret", "a-\nsecret", "a-sécret"])
+def test_a_key_that_cannot_be_sent_is_not_shown(ndif_server, monkeypatch, key):
+    ndif_server.connect(monkeypatch, key=key)
+    with pytest.raises(rgb.InputError, match="set NDIF_API_KEY to the key alone") as raised:
+        rgb.load("toy", remote=True)
+    assert "cret" not in "".join(traceback.format_exception(raised.value))
+
+
 def test_a_model_that_is_not_served(ndif_server, monkeypatch, random_folder):
     ndif_server.connect(monkeypatch)
-    with pytest.raises(rgb.ServerError, match="does not serve .*; nnsight.status"):
-        rgb.load(str(random_folder["one-kv"]), remote=True)
+    folder = str(random_folder["one-kv"])
+    for revision, named in ((None, folder), ("main", f"{folder} at revision main")):
+        with pytest.raises(rgb.ServerError, match=rf"does not serve {named} \(.*; nnsight.status"):
+            rgb.load(folder, remote=True, revision=revision)
 
 
 def test_a_server_that_is_not_there(monkeypatch):
@@ -406,12 +416,26 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, ndif_server, 
     assert main(["run", *options, "--out", str(tmp_path)]) == 2
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
+def leave_out_figures(monkeypatch):
     """They take longer than everything else, and are the same from the same frames."""
     monkeypatch.setattr(study, "panel_heatmaps", lambda *given: Figure(figsize=(1, 1)))
     monkeypatch.setattr(study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot())
     monkeypatch.setattr(report, "write", lambda folder: keeping.write_bytes(folder / "report.html", b""))
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    leave_out_figures(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def toy_run_here(tmp_path_factory):
+    """The folder of a run of the toy on this machine, without figures, and the options that make it."""
+    folder, options = tmp_path_factory.mktemp("toy") / "here", ["--trials", "10"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        leave_out_figures(monkeypatch)
+        assert main(["run", *options, "--out", str(folder)]) == 0
+    return folder, options
 
 
 def test_a_detached_run_is_handed_in_and_collected(run_here, no_figures, ndif_server, monkeypatch, tmp_path, capsys):
@@ -442,13 +466,12 @@ def test_a_detached_run_is_handed_in_and_collected(run_here, no_figures, ndif_se
     assert len(handed_in) == before + 1
 
 
-def test_jobs_that_are_lost_are_handed_in_again(no_figures, spoiled, monkeypatch, tmp_path):
+def test_jobs_that_are_lost_are_handed_in_again(toy_run_here, no_figures, spoiled, monkeypatch, tmp_path):
     running, _ = spoiled
     running.start()
     running.connect(monkeypatch)
-    options = ["--trials", "10"]
-    here = tmp_path / "here"
-    assert main(["run", *options, "--out", str(here)]) == 0
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    here, options = toy_run_here
     there = tmp_path / "there"
     assert main(["run", *options, "--remote", "--detach", "--out", str(there)]) == 4
     # Its jobs were in the memory of the server.
@@ -465,8 +488,9 @@ def test_jobs_that_are_lost_are_handed_in_again(no_figures, spoiled, monkeypatch
     same_frames(here, there)
 
 
-def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, monkeypatch, tmp_path, capsys):
+def test_a_run_that_loses_its_server_goes_on_where_it_was(toy_run_here, no_figures, spoiled, monkeypatch, tmp_path, capsys):
     running, _ = spoiled
+    here, options = toy_run_here
     running.start()
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
@@ -480,7 +504,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, m
         return kept(path, data)
 
     monkeypatch.setattr(keeping, "write_bytes", until_the_tenth)
-    command = ["run", "--trials", "10", "--remote", "--out", str(tmp_path / "there")]
+    command = ["run", *options, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
     assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")}
@@ -488,8 +512,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(no_figures, spoiled, m
     running.start()
     assert main(command) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
-    assert main(["run", "--trials", "10", "--out", str(tmp_path / "here")]) == 0
-    same_frames(tmp_path / "here", tmp_path / "there")
+    same_frames(here, tmp_path / "there")
 
 
 def test_a_result_that_expired_is_computed_again(far, monkeypatch):
@@ -509,11 +532,10 @@ def test_a_result_that_expired_is_computed_again(far, monkeypatch):
     assert gone and far.server.requests - before == 2
 
 
-def test_what_cannot_be_detached_is_refused(tmp_path, capsys):
+def test_what_cannot_be_detached_is_refused(toy_run_here, tmp_path, capsys):
     assert main(["run", "--detach", "--out", str(tmp_path / "a")]) == 2
     assert "give --remote with it" in capsys.readouterr().err
-    assert main(["run", "--trials", "10", "--out", str(tmp_path / "b")]) == 0
-    assert main(["collect", str(tmp_path / "b")]) == 2
+    assert main(["collect", str(toy_run_here[0])]) == 2
     assert "holds no run on a server" in capsys.readouterr().err
 
 
@@ -542,21 +564,45 @@ def test_what_is_no_server_gives_a_sentence(monkeypatch):
         with pytest.raises(rgb.InputError, match="give a URL"):
             rgb.load("toy", remote=url)
 
-    class Anything(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
 
-        def log_message(self, *_):
-            pass
+class Something(http.server.BaseHTTPRequestHandler):
+    """No NDIF: answers with a page, and the status that the address begins with."""
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Anything) as other:
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html>\n<h1>hello</h1>\n</html>\n")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_what_is_another_server_gives_a_sentence(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    with http.server.HTTPServer(("127.0.0.1", 0), Something) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        with pytest.raises(rgb.ServerError, match="cannot reach the NDIF server"):
-            rgb.load("toy", remote=f"http://127.0.0.1:{other.server_port}")
+        for status, sentence in (
+            (200, "cannot reach .* \\(what it answers is not what an NDIF server says\\), after 5 tries"),
+            (502, "cannot reach .* \\(HTTP 502 Bad Gateway\\), after 5 tries"),
+            (301, "does not take jobs \\(HTTP 301 Moved Permanently\\); check the URL"),
+            (404, "does not take jobs \\(HTTP 404 Not Found\\); check the URL"),
+        ):
+            with pytest.raises(rgb.ServerError, match=sentence):
+                rgb.load("toy", remote=f"http://127.0.0.1:{other.server_port}/{status}")
         other.shutdown()
+
+
+def test_the_link_of_a_result_is_not_shown(far, monkeypatch):
+    def broken(self, url):
+        request = httpx.Request("GET", "https://store/result?signature=secret")
+        httpx.Response(500, request=request).raise_for_status()
+
+    monkeypatch.setattr(RemoteBackend, "download_result", broken)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    with pytest.raises(rgb.ServerError, match="HTTP 500 Internal Server Error"):
+        rgb.play(far, rgb.rgb_trials(far, 1))
 
 
 def test_a_job_that_the_server_gave_up_is_handed_in_again(far, monkeypatch):
