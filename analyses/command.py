@@ -350,7 +350,9 @@ def _print_cropped(model, trials):
     crops = getattr(reads, "do_center_crop", False) and getattr(reads.size, "shortest_edge", None)
     wide = [trial.name for trial in trials if trial.images["clean"].width != trial.images["clean"].height]
     if wide and crops:
-        print(f"{model.name} sees only the central square of the pictures of {len(wide)} of {len(trials)} trials, e.g. of {wide[0]!r}")
+        print(
+            f"{model.name} sees only the central square of the pictures of {len(wide)} of {len(trials)} trials, e.g. of {wide[0]!r}"
+        )
 
 
 def _shard(text):

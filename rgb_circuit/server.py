@@ -124,7 +124,9 @@ class _Backend(RemoteBackend):
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
         # httpx would refuse such a header only when it is sent, and say it aloud.
         if not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key == self.api_key.strip()):
-            raise InputError("the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the key alone")
+            raise InputError(
+                "the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the key alone"
+            )
         self.server = server
         self.jobs = jobs
         self.number = jobs and jobs.number()

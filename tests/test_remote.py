@@ -257,7 +257,9 @@ def _failing(wrapped):
 
 
 def test_a_job_that_fails_says_why(far):
-    with pytest.raises(rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again"):
+    with pytest.raises(
+        rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again"
+    ):
         execute(far, _failing)
 
 
