@@ -59,7 +59,8 @@ def write(
     Writes:
         ``stimuli`` (`stimuli`), ``panels`` (`panel_effects`), ``attention`` (`attention`), ``composition`` and ``mediation`` (as
         `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`),
-        ``question_attention`` (as its ``reading``, from [end], of the heads that carry the question), and ``left_out``: ``frame, reason``, with a row for ``roles`` where there is no evidence.
+        ``question_attention`` (as its ``reading``, from [end], of the heads that carry the question), and ``left_out``:
+        ``frame, reason``, with a row for ``roles`` where there is no evidence.
 
     Returns:
         The paths of what was written.
