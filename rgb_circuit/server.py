@@ -77,7 +77,7 @@ class Server:
             remote: the server's URL, or True for the one of nnsight's configuration.
 
         Raises:
-            InputError: a URL that is none, or a model whose name the hub does not know.
+            InputError: a URL that is none or holds a password, or a model whose name the hub does not know.
         """
         said, url = ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
         try:
@@ -86,6 +86,9 @@ class Server:
             valid = False
         if not valid:
             raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
+        if httpx.URL(url).userinfo:
+            # A run's manifest and report name the URL.
+            raise InputError(f"{said} holds a user or a password; give the URL without, and a key in NDIF_API_KEY")
         url = url.rstrip("/")
         # This package is not installed there: its functions have to travel by value.
         nnsight.register("rgb_circuit")

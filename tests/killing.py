@@ -26,7 +26,7 @@ from rgb_circuit.locking import locked
 from rgb_circuit.models.planted import planted
 from rgb_circuit.results import open_folder, write_bytes
 
-OPTIONS = dict(trials="10", seed=0, positions="end", device="auto", dtype="auto")
+OPTIONS = dict(trials="10", seed=0, positions="end", only_correct=False, device="auto", dtype="auto")
 
 
 def start(folder, model, trials):
