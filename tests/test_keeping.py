@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -53,6 +54,7 @@ def forwards(monkeypatch):
     """A list that grows with every forward."""
     counted, forward = [], LlavaForConditionalGeneration.forward
 
+    @wraps(forward)
     def counting(*arguments, **options):
         counted.append(1)
         return forward(*arguments, **options)
