@@ -86,7 +86,7 @@ TOGETHER = (("evidence", "roles"), ("composition", "mediation"), ("calibration_s
 ROLE_NAMES = {"color extractor": "color extractors", "POI localization": "POI heads", "background writer": "background writers"}
 # Share of right answers below which nothing is said about the heads' part in the game.
 PLAYS = 0.5
-# Rows of a table, and the share of an effect from which a pair of heads is listed.
+# Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
 
 
@@ -395,12 +395,13 @@ def _questions(run):
 
 
 def _most_looked_at(run, layer, head):
-    """The two words of the prompt that a head attends to most from [end]; None where that is not known."""
+    """The two words after the picture that a head attends to most from [end], as far as it does; None where that is not known."""
     if "question_attention" not in run.frames:
         return None
     frame = run.frames["question_attention"]
     words = frame[(frame["layer"] == layer) & (frame["head"] == head)].nlargest(2, "attention")
-    return ", ".join(f"“{row.to_word}” {_percent(row.attention)}" for row in words.itertuples())
+    seen = words[words["attention"] >= LEAST_SHARE]
+    return ", ".join(f"“{row.to_word}” {_percent(row.attention)}" for row in seen.itertuples()) or "none"
 
 
 def _calibration(run):
