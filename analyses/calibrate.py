@@ -128,9 +128,9 @@ def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = 
     """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
-        Per model, a row per reading × head: ``kind, noise`` (fraction of the gap), ``seed, kv_heads, grid, solved`` (share of pictures
-        answered right),
-        ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows for only correct trials.
+        Per model, a row per reading × head: ``kind, noise`` (fraction of the gap), ``seed, kv_heads, grid, solved`` (share of
+        pictures answered right), ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows
+        for only correct trials.
     """
     call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):

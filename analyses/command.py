@@ -311,9 +311,7 @@ def _compare(options):
 
 
 def _model_and_trials(options):
-    from transformers.utils import logging
-
-    from rgb_circuit.llava import SHIPPED, load
+    from analyses.study import loaded
     from rgb_circuit.prompts import rgb_trials
     from rgb_circuit.rgb_game import published_trial
     from rgb_circuit.trials_file import read_trials
@@ -321,10 +319,9 @@ def _model_and_trials(options):
     own = None if options.trials_file is None else read_trials(options.trials_file)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
-    if options.model in SHIPPED:
-        # Bars that flash by for a model of a megabyte.
-        logging.disable_progress_bar()
-    model = load(options.model, remote=options.remote, device_map=options.device, dtype=options.dtype, revision=options.revision)
+    model = loaded(
+        options.model, remote=options.remote, device_map=options.device, dtype=options.dtype, revision=options.revision
+    )
     if own is not None:
         _print_unknown_words(model, own)
         _print_cropped(model, own)

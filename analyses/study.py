@@ -136,6 +136,13 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             _finish(folder, model, trials, options)
 
 
+def loaded(name: str, **options) -> Llava:
+    """`rgb_circuit.load`, without the bars that flash by for a model of a megabyte."""
+    if name in SHIPPED:
+        logging.disable_progress_bar()
+    return load(name, **options)
+
+
 def parse_positions(text: str) -> str | list[int]:
     """``positions`` of `patch_heads` from a command line."""
     if text in POSITIONS:
@@ -193,11 +200,8 @@ def _trials_again(folder, recorded):
 def _reloaded(recorded):
     """The model of a run, from its manifest."""
     options = recorded["options"]
-    if recorded["model"] in SHIPPED:
-        # Bars that flash by for a model of a megabyte.
-        logging.disable_progress_bar()
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
-    return load(recorded["model"], remote=recorded["server"] or False, revision=recorded["revision"], **placement)
+    return loaded(recorded["model"], remote=recorded["server"] or False, revision=recorded["revision"], **placement)
 
 
 def _unmeasured(model, trials, options):

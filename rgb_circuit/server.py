@@ -81,14 +81,14 @@ class Server:
         """
         said, url = ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
         try:
-            valid = httpx.URL(url).scheme in ("http", "https") and httpx.URL(url).host
+            parts = httpx.URL(url)
         except httpx.InvalidURL:
-            valid = False
-        if not valid:
-            raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
-        if httpx.URL(url).userinfo:
-            # A run's manifest and report name the URL.
+            parts = httpx.URL()
+        # A run's manifest and report name the URL, and so do messages.
+        if "@" in url:
             raise InputError(f"{said} holds a user or a password; give the URL without, and a key in NDIF_API_KEY")
+        if not (parts.scheme in ("http", "https") and parts.host):
+            raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
         url = url.rstrip("/")
         # This package is not installed there: its functions have to travel by value.
         nnsight.register("rgb_circuit")

@@ -565,9 +565,10 @@ def test_what_is_no_server_gives_a_sentence(monkeypatch):
     for url in ("", "http://", "http://127.0.0.1:1:2", "ftp://ndif.us"):
         with pytest.raises(rgb.InputError, match="give a URL"):
             rgb.load("toy", remote=url)
-    with pytest.raises(rgb.InputError, match="remote holds a user or a password") as raised:
-        rgb.load("toy", remote="http://me:secret@127.0.0.1")
-    assert "secret" not in str(raised.value)
+    for url in ("http://me:secret@127.0.0.1", "me:secret@127.0.0.1", "http://me:secret@127.0.0.1:1:2"):
+        with pytest.raises(rgb.InputError, match="remote holds a user or a password") as raised:
+            rgb.load("toy", remote=url)
+        assert "secret" not in str(raised.value)
 
 
 class Something(http.server.BaseHTTPRequestHandler):
