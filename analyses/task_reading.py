@@ -29,7 +29,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Llava, Trial
-from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
+from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
@@ -294,6 +294,7 @@ def _patched(model, trials, others, line_up):
     inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
     done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers)
     check_finite(model, done["finite"])
+    check_unedited(model, done["drift"], line_up.lengths[0])
 
     blocks = {trial.name: [] for trial in trials}
     for place in line_up.places:
@@ -312,7 +313,8 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into one forward.
 
     Returns:
-        Logits of ``source`` and ``target`` (trials, answers), and under each place's name (trials, heads, answers); ``finite``.
+        Logits of ``source`` and ``target`` (trials, answers), and under each place's name effects (trials, heads, answers); ``drift``
+        and ``finite`` as `sweep` has them.
     """
     target = capture(wrapped, heads, inputs, own_start, True, False)
     source = capture(wrapped, heads, others, other_start, False, False)
@@ -322,13 +324,16 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         "source": source.logits.gather(-1, ids).cpu(),
         "target": target.logits.gather(-1, ids).cpu(),
         "finite": bool(torch.isfinite(source.logits).all() and torch.isfinite(target.logits).all()),
+        "drift": 0.0,
     }
     for place, (variants, positions, batch_size) in places.items():
         captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
         values = {("question", "z"): (given.z, torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
-        done[place], finite = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
-        done["finite"] = done["finite"] and finite
+        swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+        done[place] = swept["effects"]
+        done["finite"] = done["finite"] and swept["finite"]
+        done["drift"] = max(done["drift"], swept["drift"])
     return done
 
 
@@ -349,11 +354,11 @@ def _summed_patterns(wrapped, heads, inputs, start):
     }
 
 
-def _block(model, trial, place, patched, source_logit, target_logit):
-    """Rows of one trial and place, from logits (heads, roles), (roles,) and (roles,)."""
+def _block(model, trial, place, effects, source_logit, target_logit):
+    """Rows of one trial and place, from effects (heads, roles) and logits (roles,) and (roles,)."""
     layer, head = np.array(model.heads()).T
-    n_heads, n_roles = patched.shape
-    block = pd.DataFrame(
+    n_heads, n_roles = effects.shape
+    return pd.DataFrame(
         {
             "trial": trial.name,
             "positions": place,
@@ -363,11 +368,10 @@ def _block(model, trial, place, patched, source_logit, target_logit):
             "answer": [*trial.answers.values()] * n_heads,
             "source_logit": np.tile(source_logit, n_heads),
             "target_logit": np.tile(target_logit, n_heads),
-            "patched_logit": patched.ravel(),
+            "patched_logit": np.tile(target_logit, n_heads) + effects.ravel(),
+            "effect": effects.ravel(),
         }
     )
-    block["effect"] = block["patched_logit"] - block["target_logit"]
-    return block
 
 
 def _switch(frame, trials, role):

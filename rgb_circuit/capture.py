@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from .llava import Llava
 
+# How far the logits of a forward that goes on from another's keys and values may be from that one's, as fractions of the largest. In
+# half precision the two round otherwise.
+RESUMED, RESUMED_HALF = 1e-3, 5e-2
+
 
 def capture(
     wrapped: TransformersModel,
@@ -38,8 +42,8 @@ def capture(
 
     Returns:
         A namespace. Lists hold one tensor per layer; ``kept`` counts the positions from ``start`` to the last.
-        ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch, vocabulary); ``entries``, the residual stream
-        entering each layer, (batch, kept, width); ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head); ``keys``
+        ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch, vocabulary); ``normed``, what ``lm_head``
+        makes them of, (batch, width); ``entries``, the residual stream entering each layer, (batch, kept, width); ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head); ``keys``
         and ``values`` after position encoding, at every position, (batch, kv_head, length, d_head), empty if not asked for;
         ``queries`` after position encoding, (batch, head, kept, d_head), and ``scaling``, what queries · keys is multiplied by, a
         number per layer, both empty if not asked for.
@@ -59,12 +63,14 @@ def capture(
                 found_queries.append(arguments[1][:, :, start:])
                 scaling.append(options["scaling"])
             z.append(layer.self_attn.o_proj.input[:, start:].unflatten(-1, heads))
+        normed = wrapped.model.language_model.norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
         entries.save(), z.save(), found_queries.save(), scaling.save(), found_keys.save(), found_values.save()
     return SimpleNamespace(
         start=start,
         length=inputs["input_ids"].shape[1],
         logits=logits,
+        normed=normed,
         entries=entries,
         z=z,
         keys=found_keys,
@@ -72,6 +78,13 @@ def capture(
         queries=found_queries,
         scaling=scaling,
     )
+
+
+def nudged(z: torch.Tensor) -> torch.Tensor:
+    """``z`` with every other number moved up and the rest down, each to about its neighbour in the number format."""
+    up_or_down = torch.ones(z.shape[-1], device=z.device)
+    up_or_down[::2] = -1
+    return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 
 def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor) -> torch.Tensor:
@@ -115,6 +128,22 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
         again = recombined(captured, layer, everything, everything)
         gaps.append(float((again - z).abs().max() / z.abs().max()))
     return gaps
+
+
+def check_unedited(model: Llava, drift: float, length: int) -> None:
+    """Raise InputError if a run that edits nothing does not end where the model's own run does; given `sweep`'s ``drift``."""
+    if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+        return
+    window = getattr(model.config.text_config, "sliding_window", None)
+    reason = (
+        f"its attention has a sliding window of {window} tokens, so ask a shorter question"
+        if window and window < length
+        else "its attention is of another kind than patching goes on from, or it is not in eval mode"
+    )
+    raise InputError(
+        f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest on a prompt of {length} tokens, "
+        f"so effects there would mean nothing: {reason}"
+    )
 
 
 def check_finite(model: Llava, finite: bool) -> None:

@@ -13,7 +13,7 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
-from .capture import capture
+from .capture import RESUMED, RESUMED_HALF, capture
 from .errors import InputError, first_line
 from .rgb_game import PALETTE, prompt, rgb_trial
 from .sweep import sweep
@@ -321,7 +321,7 @@ def _probed(wrapped, heads, inputs, ids, bare):
             layer.self_attn.o_proj.input = torch.zeros_like(z)
         zeroed = wrapped.output.logits[0, -1].float().save()
     largest = plain.abs().max()
-    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else plain[ids]
+    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else 0.0
     return {
         "logits": plain[ids].tolist(),
         "finite": bool(torch.isfinite(plain).all()),
@@ -330,21 +330,23 @@ def _probed(wrapped, heads, inputs, ids, bare):
         "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
-        "resumed": float((resumed.to(plain.device) - plain[ids]).abs().max() / largest),
+        "resumed": resumed,
         "o_proj": max(float(gap) for gap in gaps),
     }
 
 
 def _resumed(wrapped, heads, inputs, ids):
-    """Logits of ``ids`` at [end] from the last token alone, and from the last two, with one head given its own z, (2, ids)."""
-    found = []
+    """How far the logits of ``ids`` move, as a fraction of the largest, where the last token, or the last two, run alone with one head
+    given its own z."""
+    moved = []
     for start in (-1, -2):
         captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
         own = {"own": (captured.z, torch.tensor([0]))}
         edits = [[(0, 0, "own", "last")]]
         spots = [{"last": range(captured.start, captured.length)}]
-        found.append(sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)[0][0, 0])
-    return torch.stack(found)
+        done = sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)
+        moved += [done["drift"], float(done["effects"].abs().max() / captured.logits.abs().max())]
+    return max(moved)
 
 
 def _check_probe(name, probed, geometry):
@@ -368,8 +370,7 @@ def _check_probe(name, probed, geometry):
         refuse("zeroing every head leaves its logits unchanged")
     if probed["o_proj"] > 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
-    # In half precision the two ways of attending round otherwise.
-    if probed["resumed"] > (2e-3 if probed["dtype"] == "float32" else 5e-2):
+    if probed["resumed"] > (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
         refuse("its logits change where a forward goes on from the keys and values of another")
 
 

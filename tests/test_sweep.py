@@ -54,19 +54,15 @@ def one_layer_late(inputs):
     inputs["first"] = min(inputs["first"] + 1, 2)
 
 
-MUTATIONS = {
-    "end": [see_everything, see_no_prefix, one_position_on, positions_in_a_row, next_head, next_row, no_write, one_layer_late],
-    "all": [next_head, next_row, no_write, one_layer_late],
-    "text": [next_head, next_row, no_write, one_layer_late],
+WRONG_STATE = {
+    "end": [see_everything, see_no_prefix, one_position_on, positions_in_a_row, one_layer_late],
+    "all": [one_layer_late],
+    "text": [one_layer_late],
 }
+WRONG_WRITES = [next_head, next_row, no_write]
 
 
-@pytest.mark.parametrize(
-    "positions, mutate", [(positions, mutate) for positions, mutations in MUTATIONS.items() for mutate in mutations]
-)
-def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
-    trial = rgb.rgb_trials(grouped, 1)[0]
-    assert largest_error(grouped, trial, positions) < 1e-5
+def mutated(monkeypatch, mutate):
     forward = sweep._forward
 
     def broken(wrapped, heads, writes, first, entry, **inputs):
@@ -75,7 +71,23 @@ def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
         return forward(wrapped, heads, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
+
+
+@pytest.mark.parametrize("positions", WRONG_STATE)
+@pytest.mark.parametrize("mutate", WRONG_WRITES)
+def test_wrong_writes_are_noticed(grouped, monkeypatch, positions, mutate):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    assert largest_error(grouped, trial, positions) < 1e-5
+    mutated(monkeypatch, mutate)
     assert largest_error(grouped, trial, positions) > 1e-4
+
+
+@pytest.mark.parametrize("positions, mutate", [(where, mutate) for where, some in WRONG_STATE.items() for mutate in some])
+def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(grouped, monkeypatch, positions, mutate):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    mutated(monkeypatch, mutate)
+    with pytest.raises(rgb.InputError, match="edits nothing moves its logits"):
+        largest_error(grouped, trial, positions)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
