@@ -173,10 +173,10 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
     """
     trials = list(trials)
     check_trials(model, trials, ["clean"])
-    ids = prompt_ids(model, trials)
-    if len(ids) > 1:
-        raise InputError(f"the trials have {len(ids)} different prompts, whose words do not line up; give those of one at a time")
-    (tokens,) = ids.values()
+    every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, trials).values()}
+    if len(every) > 1:
+        raise InputError(f"the trials have {len(every)} different prompts, whose words do not line up; give those of one at a time")
+    (tokens,) = every.values()
     start = locate(model, trials[0], "image", tokens)[-1] + 1
     if start == len(tokens):
         raise InputError("the prompt ends with the picture, so no word can be read after it; put the question after '<image>'")
@@ -214,15 +214,15 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
 def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
-    ids = prompt_ids(model, [*trials, *others.values()])
-    line_ups = {trial.prompt: _line_up(ids[trial.prompt], ids[others[trial.name].prompt], positions) for trial in trials}
+    own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
+    line_ups = {trial.name: _line_up(own[trial.name], other[trial.name], positions) for trial in trials}
 
     def parts(trials):
         by_prompt = {}
         for trial in trials:
-            by_prompt.setdefault(trial.prompt, []).append(trial)
-        for prompt, alike in by_prompt.items():
-            line_up = line_ups[prompt]
+            by_prompt.setdefault(tuple(own[trial.name].tolist()), []).append(trial)
+        for alike in by_prompt.values():
+            line_up = line_ups[alike[0].name]
             fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
             for group in chunks(alike, fitting):
                 blocks = _patched(model, group, [others[trial.name] for trial in group], line_up)

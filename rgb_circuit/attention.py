@@ -70,5 +70,5 @@ def _patterns(wrapped, heads, inputs, end, asked):
 
 def over_picture(model: Llava, trial: Trial, pattern: np.ndarray) -> np.ndarray:
     """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens."""
-    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.prompt])
+    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
     return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)

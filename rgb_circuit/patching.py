@@ -101,7 +101,7 @@ class _Study:
         targets: the conditions that are patched.
         variants: the edits made together, per variant.
         kinds: the (source, component) pairs among the edits.
-        ids: prompt → token ids, (positions,).
+        ids: trial name → token ids, (positions,).
         spots: (trial name, positions as in an edit) → token positions.
     """
 
@@ -145,10 +145,10 @@ def _patch(model, trials, variants, target, batch_size, progress):
 def _patched(model, study, every_trial, means, batch_size, trials):
     """Trial name → its part of the frame, for as many trials at a time as fit."""
     # Means were taken from the first position on that any trial needs.
-    starts = {len(study.ids[alike[0].prompt]): study.start(alike) for alike in by_length(every_trial, study.ids)}
+    starts = {len(study.ids[alike[0].name]): study.start(alike) for alike in by_length(every_trial, study.ids)}
     for alike in by_length(trials, study.ids):
-        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].prompt])]
-        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].name])]
+        fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
         for group in chunks(alike, fitting // len(study.conditions)):
             yield _patch_group(model, study, group, start, means, batch_size)
 
@@ -169,7 +169,7 @@ def _study(model, trials, variants, targets):
     ids = prompt_ids(model, trials)
     specifications = {edit.positions for group in edits for edit in group}
     spots = {
-        (trial.name, positions): locate(model, trial, positions, ids[trial.prompt])
+        (trial.name, positions): locate(model, trial, positions, ids[trial.name])
         for trial in trials
         for positions in specifications
     }
@@ -203,7 +203,7 @@ def _means(model, study, trials, progress):
     with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar, gathering() as each:
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
-            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+            fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
             for group in chunks(alike, fitting // len(study.targets)):
                 inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
                 with each():
