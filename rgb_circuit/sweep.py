@@ -101,7 +101,7 @@ def sweep(
             done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers)
             effects[list(run), list(index)] = done
             drift, finite = max(drift, unedited), finite and good
-    return {"effects": effects, "drift": drift / float(captured.logits.abs().max()), "finite": finite}
+    return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}
 
 
 def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
