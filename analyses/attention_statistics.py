@@ -84,7 +84,7 @@ def _statistics(wrapped, heads, inputs, end, masks):
     Args:
         masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64, (pictures, shares + 1, positions).
     """
-    captured = capture(wrapped, heads, inputs, end, True, True)
+    captured = capture(wrapped, heads, inputs, end, False, True)
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Llava, Trial
-from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
+from rgb_circuit.capture import at_end, attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
@@ -327,7 +326,7 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         "drift": 0.0,
     }
     for place, (variants, positions, batch_size) in places.items():
-        captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
+        captured, given = (at_end(target), at_end(source)) if place == "end" else (target, source)
         values = {("question", "z"): (given.z, torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
         swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
@@ -337,15 +336,9 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
     return done
 
 
-def _end_of(captured: SimpleNamespace) -> SimpleNamespace:
-    """The same capture, kept at [end] only: edits there go side by side in one forward."""
-    entries, z = ([layer[:, -1:] for layer in layers] for layers in (captured.entries, captured.z))
-    return SimpleNamespace(**{**vars(captured), "start": captured.length - 1, "entries": entries, "z": z})
-
-
 def _summed_patterns(wrapped, heads, inputs, start):
     """Program: ``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
-    captured = capture(wrapped, heads, inputs, start, True, True)
+    captured = capture(wrapped, heads, inputs, start, False, True)
     layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(len(captured.z))]
     return {
         "patterns": torch.stack(layers),

@@ -59,7 +59,7 @@ def attention_from_end(
 
 def _patterns(wrapped, heads, inputs, end, asked):
     """Program: ``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
-    captured = capture(wrapped, heads, inputs, end, True, True)
+    captured = capture(wrapped, heads, inputs, end, False, True)
     layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
     return {
         "patterns": layers[:, asked[0], asked[1]],

@@ -267,7 +267,7 @@ def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, mean
     """
     kinds = {kind for edits in variants for _, _, kind, _ in edits}
     apart = any(component != "z" for _, component in kinds)
-    captured = capture(wrapped, heads, inputs, start, apart or start > 0, apart)
+    captured = capture(wrapped, heads, inputs, start, True, apart)
     runs_row = torch.tensor(runs)
     values = {}
     for source, component in kinds:

@@ -4,10 +4,12 @@ Every edit is the replacement of a head's z at some positions (`edits.Edit`), an
 before (`capture`), so a patched run differs from its target run only from the first edited position and layer on.
 
 1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves them as
-   they were in the target run, so its keys and values serve every variant.
+   they were in the target run, so its keys and values serve every variant. Every layer is handed what it had in that run (rotary
+   angles, its mask's rows, those keys and values, what the model adds after it), so that no cache and no model's own way of
+   counting positions takes part.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
 3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one sequence,
-   all at the same position, under a mask that lets each see the shared prefix and itself. (Speculative decoding calls
+   all at the same position, under a mask that lets each see of the shared prefix what [end] saw, and itself. (Speculative decoding calls
    this tree attention.) One forward over 1,024 tokens patches 1,024 heads.
 4. Any other positions: the variants are rows of a batch, each running on from ``start``.
 5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are counted from it: what
@@ -24,12 +26,12 @@ This may run on the server that holds the weights (`execute`), so edits come as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache, LlavaForConditionalGeneration
+
+from .capture import allowed
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -62,7 +64,7 @@ def sweep(
 
     Args:
         heads: (number of heads, d_head).
-        captured: holds the target runs, with keys unless ``captured.start`` is 0.
+        captured: holds the target runs, with all that a forward goes on from.
         runs: the target runs, as indices into the captured batch.
         variants: edits that are made together, per variant.
         values: what edits of each kind write.
@@ -113,10 +115,14 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
     copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
     first = min(layer for edits in variants for layer, _, _, _ in edits)
     entry = captured.entries[first][runs].expand(-1, copies, -1)
-    # A mask that is added to the scores: eager attention would add a Boolean one as zeros and ones.
-    mask = torch.zeros(n_runs, 1, copies, prefix + copies, dtype=entry.dtype)
-    mask[..., prefix:].masked_fill_(~torch.eye(copies, dtype=torch.bool), torch.finfo(entry.dtype).min)
-    every_run = torch.arange(n_runs)
+    every_run, picked = torch.arange(n_runs), torch.tensor(runs)
+    lowest = torch.finfo(entry.dtype).min
+    itself = torch.full((copies, copies), lowest, dtype=entry.dtype, device=entry.device).fill_diagonal_(0)
+
+    def seen(layer):
+        # Added to the scores: eager attention would add a Boolean mask as zeros and ones.
+        before = allowed(captured, layer, picked)[..., :prefix].expand(n_runs, -1, copies, -1)
+        return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
     by_layer = {}
     for copy, edits in enumerate(variants):
@@ -146,9 +152,10 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
         known=captured.normed[runs],
         base=base.flatten(),
         answers=answers.repeat_interleave(copies, dim=0),
-        cache=_prefix(captured, runs),
-        attention_mask=mask,
-        position_ids=torch.full((n_runs, copies), prefix),
+        captured=captured,
+        picked=picked,
+        masks=_by_layer(captured, first, seen),
+        copies=copies,
     )
     effects = effects.unflatten(0, (n_runs, copies))
     return effects[:, :-1], float(effects[:, -1].abs().max()), finite
@@ -181,7 +188,13 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
         writes[layer] = _write(parts)
 
     every = torch.cat([run, torch.tensor(new, dtype=run.dtype)])
-    picked = [runs[which] for which in every.tolist()]
+    picked = torch.tensor([runs[which] for which in every.tolist()])
+
+    def seen(layer):
+        # As the model does it, which costs less.
+        whole = captured.start == 0 and captured.masks[layer] is None
+        return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
+
     before = [which for which in dict.fromkeys(run.tolist()) if which not in new]
     known = torch.stack([*(captured.normed[runs[which]] for which in new), *(baselines[which, first] for which in before)])
     # Where each row's base is: behind the edited rows, in the order of ``new``, then of ``known``.
@@ -198,15 +211,16 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
         known=known,
         base=torch.tensor(base),
         answers=answers[every],
-        cache=_prefix(captured, picked) if captured.start else None,
-        # nnsight's own would leave out the prefix.
-        attention_mask=torch.ones(len(every), captured.length, dtype=torch.long),
+        captured=captured,
+        picked=picked,
+        masks=_by_layer(captured, first, seen),
+        copies=None,
     )
     baselines.update({(which, first): normed[len(rows) + index] for index, which in enumerate(new)})
     return effects[: len(rows)], float(effects[len(rows) :].abs().max()) if new else 0.0, finite
 
 
-def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, cache, **inputs):
+def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, captured, picked, masks, copies):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made.
 
     Args:
@@ -214,22 +228,38 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
         known: more final states, (known, width).
         base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
         answers: token ids to read, (rows, answers).
+        picked: per row of ``entry``, the captured picture that it goes on from.
+        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or None.
+        copies: how many of [end] stand in each row of ``entry``; None where rows run on from ``captured.start``.
 
     Returns:
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows, width); and whether
         these were finite.
     """
-    # transformers 5.24 renamed it; a server may have another version.
-    name = "cache" if "cache" in signature(LlavaForConditionalGeneration.forward).parameters else "past_key_values"
-    with wrapped.trace(inputs_embeds=entry, use_cache=cache is not None, logits_to_keep=1, **{name: cache}, **inputs):
+    prefix = captured.start
+    with wrapped.trace(inputs_embeds=entry, use_cache=False, logits_to_keep=1):
         for index, layer in enumerate(wrapped.model.language_model.layers):
             if index < first:
                 layer.skip(entry)
-            elif index in writes:
-                into, written = writes[index]
-                z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
-                z[into] = written.to(z)
-                layer.self_attn.o_proj.input = z.flatten(-2)
+            else:
+                attention = layer.self_attn.source.attention_interface_1
+                arguments, options = layer.inputs
+                angles = {} if captured.angles[index] is None else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
+                layer.inputs = (entry if index == first else arguments[0], *arguments[1:]), {**options, **angles}
+                arguments, options = attention.inputs
+                module, queries, keys, values, _, *others = arguments
+                if prefix:
+                    keys = torch.cat([captured.keys[index][picked, :, :prefix].to(keys), keys], 2)
+                    values = torch.cat([captured.values[index][picked, :, :prefix].to(values), values], 2)
+                mask = masks[index] if masks[index] is None else masks[index].to(keys)
+                attention.inputs = (module, queries, keys, values, mask, *others), options
+                if index in writes:
+                    into, written = writes[index]
+                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z[into] = written.to(z)
+                    layer.self_attn.o_proj.input = z.flatten(-2)
+                if captured.added[index] is not None:
+                    layer.output = layer.output + captured.added[index][picked]
         normed = wrapped.model.language_model.norm.output[:, reads].flatten(0, 1).save()
         finite = bool(torch.isfinite(normed).all())
         held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
@@ -251,9 +281,21 @@ def _write(parts):
     return (into_batch, into_position, into_head), written
 
 
-def _prefix(captured, runs):
-    """The target runs' keys and values before ``captured.start``, as a cache that a forward can go on from."""
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(zip(captured.keys, captured.values)):
-        cache.update(keys[runs, :, : captured.start], values[runs, :, : captured.start], layer)
-    return cache
+def _by_layer(captured, first, seen):
+    """Layer → the mask that ``seen`` makes for it; one for all layers that were given the same."""
+    made = {}
+    for layer in range(first, len(captured.masks)):
+        given = id(captured.masks[layer]), captured.causal[layer]
+        if given not in made:
+            made[given] = seen(layer)
+    return {layer: made[id(captured.masks[layer]), captured.causal[layer]] for layer in range(first, len(captured.masks))}
+
+
+def of_rows(angles, picked, copies):
+    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as often as there are copies."""
+    if isinstance(angles, tuple):
+        return tuple(of_rows(part, picked, copies) for part in angles)
+    pictures = angles.ndim - 3
+    if angles.shape[pictures] > 1:
+        angles = angles.index_select(pictures, picked.to(angles.device))
+    return angles if copies is None else angles[..., -1:, :].expand(*angles.shape[:-2], copies, -1)

@@ -1,5 +1,7 @@
 """The fast paths would not pass if they were wrong, and rounding is all that half precision changes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -20,20 +22,38 @@ def largest_error(model, trial, positions):
     return float(np.abs(frame["patched_logit"].to_numpy() - np.concatenate(loop)).max())
 
 
+def handed(inputs, **changed):
+    inputs["captured"] = SimpleNamespace(**{**vars(inputs["captured"]), **changed})
+
+
 def see_everything(inputs):
-    inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
+    inputs["masks"] = {layer: torch.zeros_like(mask) for layer, mask in inputs["masks"].items()}
 
 
-def see_no_prefix(inputs):
-    inputs["attention_mask"][..., 0] = -1e9
+def see_no_first_token(inputs):
+    for mask in inputs["masks"].values():
+        mask[..., 0] = -1e9
 
 
-def one_position_on(inputs):
-    inputs["position_ids"] = inputs["position_ids"] + 7
+def forget_the_mask(inputs):
+    inputs["masks"] = dict.fromkeys(inputs["masks"])
 
 
-def positions_in_a_row(inputs):
-    inputs["position_ids"] = inputs["position_ids"] + torch.arange(inputs["position_ids"].shape[1])
+def wrong_angles(inputs):
+    handed(inputs, angles=[(sin, cos) for cos, sin in inputs["captured"].angles])
+
+
+def no_angles(inputs):
+    handed(inputs, angles=[None] * len(inputs["captured"].angles))
+
+
+def keys_of_the_next_layer(inputs):
+    keys = inputs["captured"].keys
+    handed(inputs, keys=[*keys[1:], keys[0]])
+
+
+def something_added(inputs):
+    handed(inputs, added=[0.1 * torch.ones_like(entry) for entry in inputs["captured"].entries])
 
 
 def next_head(inputs):
@@ -55,9 +75,12 @@ def one_layer_late(inputs):
 
 
 WRONG_STATE = {
-    "end": [see_everything, see_no_prefix, one_position_on, positions_in_a_row, one_layer_late],
-    "all": [one_layer_late],
-    "text": [one_layer_late],
+    "end": [
+        *(see_everything, see_no_first_token, forget_the_mask, wrong_angles, no_angles, keys_of_the_next_layer, something_added),
+        one_layer_late,
+    ],
+    "all": [wrong_angles, something_added, one_layer_late],
+    (-9, -2): [see_everything, see_no_first_token, wrong_angles, no_angles, keys_of_the_next_layer, something_added, one_layer_late],
 }
 WRONG_WRITES = [next_head, next_row, no_write]
 
