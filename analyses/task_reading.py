@@ -174,7 +174,9 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
     check_trials(model, trials, ["clean"])
     every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, trials).values()}
     if len(every) > 1:
-        raise InputError(f"the trials have {len(every)} different prompts, whose words do not line up; give those of one at a time")
+        raise InputError(
+            f"the trials have {len(every)} different prompts, whose words do not line up; give those of one at a time"
+        )
     (tokens,) = every.values()
     start = locate(model, trials[0], "image", tokens)[-1] + 1
     if start == len(tokens):

@@ -172,7 +172,9 @@ def form_of(tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str
     return next((form for form in forms if any(written(tokenizer, prompt, word, form) for word in words)), None)
 
 
-def drawable(tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], form: str, least: int, taken: str) -> list[str]:
+def drawable(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], form: str, least: int, taken: str
+) -> list[str]:
     """The words that are one token; if fewer than ``least``, also those that begin with a token of their own.
 
     Args:

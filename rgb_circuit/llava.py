@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHIPPED = ("toy", "planted")
 
+
 @dataclass(frozen=True, eq=False)
 class Llava:
     """A LLaVA ready for tracing, with the geometry that head analyses need.

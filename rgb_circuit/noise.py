@@ -16,7 +16,12 @@ from .trial import Trial
 
 
 def noise_floor(
-    model: Llava, trials: Sequence[Trial], *, target: str | Sequence[str], positions: str | Sequence[int] = "end", progress: bool = True
+    model: Llava,
+    trials: Sequence[Trial],
+    *,
+    target: str | Sequence[str],
+    positions: str | Sequence[int] = "end",
+    progress: bool = True,
 ) -> float:
     """The effect of rounding alone, in logits: 95 % of such effects are smaller.
 

@@ -134,9 +134,7 @@ def inputs_of(processor: LlavaProcessor, prompts: Sequence[str], images: Sequenc
     tokenizer = processor.tokenizer
     # A fast tokenizer cannot be used by two threads at once.
     with one_at_a_time:
-        encoded = processor(
-            text=[once_begun(tokenizer, prompt) for prompt in prompts], images=list(images), return_tensors="pt"
-        )
+        encoded = processor(text=[once_begun(tokenizer, prompt) for prompt in prompts], images=list(images), return_tensors="pt")
         length = encoded["input_ids"].shape[1] - ends(tokenizer)
     ids, mask = (encoded[name][:, :length] for name in ("input_ids", "attention_mask"))
     return {"input_ids": ids, "attention_mask": mask, "pixel_values": encoded["pixel_values"]}
@@ -213,4 +211,3 @@ def tile_positions(model: Llava, input_ids: torch.Tensor) -> list[int]:
 
 def _image_positions(model, input_ids):
     return (input_ids == model.config.image_token_id).nonzero().flatten().tolist()
-

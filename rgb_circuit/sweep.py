@@ -244,7 +244,11 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
             else:
                 attention = layer.self_attn.source.attention_interface_1
                 arguments, options = layer.inputs
-                angles = {} if captured.angles[index] is None else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
+                angles = (
+                    {}
+                    if captured.angles[index] is None
+                    else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
+                )
                 layer.inputs = (entry if index == first else arguments[0], *arguments[1:]), {**options, **angles}
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments

@@ -42,7 +42,9 @@ def about(question, answers, **options):
     return rgb.Trial("t", question, {"clean": drawn.images["clean"], "erased": drawn.images["erased"]}, answers, **options)
 
 
-@pytest.mark.parametrize("word, pieces", [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")])
+@pytest.mark.parametrize(
+    "word, pieces", [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")]
+)
 def test_the_llama_like_vocabulary_splits_as_llamas_does(word, pieces):
     tokenizer = llama_like()
     assert " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, prompt(), word, "space, as given"))) == pieces

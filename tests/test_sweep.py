@@ -31,8 +31,7 @@ def see_everything(inputs):
 
 
 def see_no_first_token(inputs):
-    for mask in inputs["masks"].values():
-        mask[..., 0] = -1e9
+    inputs["masks"] = {layer: torch.cat([mask[..., :1] - 1e9, mask[..., 1:]], -1) for layer, mask in inputs["masks"].items()}
 
 
 def forget_the_mask(inputs):
@@ -80,7 +79,15 @@ WRONG_STATE = {
         one_layer_late,
     ],
     "all": [wrong_angles, something_added, one_layer_late],
-    (-9, -2): [see_everything, see_no_first_token, wrong_angles, no_angles, keys_of_the_next_layer, something_added, one_layer_late],
+    (-9, -2): [
+        see_everything,
+        see_no_first_token,
+        wrong_angles,
+        no_angles,
+        keys_of_the_next_layer,
+        something_added,
+        one_layer_late,
+    ],
 }
 WRONG_WRITES = [next_head, next_row, no_write]
 

@@ -8,7 +8,9 @@ from transformers import PreTrainedTokenizerFast
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION, prompt
 
 # As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are two.
-LLAMA_WHOLE = "Red Green Blue Orange Black White Brown Gray Yes No red green blue yellow orange black white brown gray yes no".split()
+LLAMA_WHOLE = (
+    "Red Green Blue Orange Black White Brown Gray Yes No red green blue yellow orange black white brown gray yes no".split()
+)
 LLAMA_SPLIT = {"Yellow": "Y ellow", "Purple": "Pur ple", "Cyan": "Cy an", "purple": "pur ple", "cyan": "cy an"}
 # Byte-level vocabularies have most words twice, with and without a space in front.
 BYTE_WHOLE = [*LLAMA_WHOLE, "Yellow", "Purple", "Cyan", "purple", "cyan"]
@@ -63,9 +65,7 @@ def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizer
     tokenizer.decoder = decoders.ByteLevel()
     if begin or end:
         single = "<|begin|> " * begin + "$A" + " <|end|>" * end
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=single, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
-        )
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)])
     made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|begin|>" if begin else None,
