@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from .as_seen import margin, picture_px
 from .errors import InputError
 from .llava import Llava
 from .rgb_game import PALETTE, sample_trials
@@ -28,7 +29,7 @@ def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
     words = model.one_token_words(fixed.get("palette", PALETTE))
-    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed)
+    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed, margin=margin(model))
 
 
 def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
@@ -73,22 +74,24 @@ def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
 
 def _check_tile_is_one_token(model, trial):
     rows, columns = model.grid
-    advice = f"draw it with grid={rows} and tile_px={model.tile_px}, or with rgb_trials(model, n)"
+    left_over = margin(model)
+    sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
+    advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
     if trial.grid != rows or rows != columns:
         raise InputError(
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
         )
-    image = trial.images["clean"]
-    size = (columns * model.tile_px, rows * model.tile_px)
+    image, side = trial.images["clean"], picture_px(model)
     reads = model.processor.image_processor
-    if image.size == size:
+    if image.size == (side, side):
         seen = reads(image, return_tensors="pt")["pixel_values"]
-        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"]
+        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False, do_pad=False)["pixel_values"]
         if seen.shape == untouched.shape and torch.equal(seen, untouched):
             return
+    beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
-        f"a tile of trial {trial.name!r} ({image.size[0] // trial.grid} px) does not cover exactly one image token of {model.name} "
-        f"({model.tile_px} px of a {size[0]} × {size[1]} px picture); {advice}"
+        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one image token of {model.name} "
+        f"({model.tile_px} px of a {side} × {side} px picture{beyond}); {advice}"
     )
 
 
