@@ -40,9 +40,7 @@ def prompt(question: str = ODD_QUESTION) -> str:
     return f"USER: <image>\n{question}\nASSISTANT:"
 
 
-def draw(
-    background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0
-) -> Image.Image:
+def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0) -> Image.Image:
     """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row, column).
 
     The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.

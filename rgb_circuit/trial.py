@@ -10,6 +10,7 @@ from PIL import Image
 from .errors import InputError
 from .picture import as_rgb
 
+
 @dataclass(frozen=True)
 class Trial:
     """Pictures of the same size, one question about them, and the answers whose logits are read.

@@ -152,8 +152,7 @@ def _trial(where, row, folder):
 def _picture(where, column, path):
     try:
         with Image.open(path) as image:
-            # A copy does not change with the file, which some formats are read from bit by bit.
-            return as_rgb(image).copy()
+            return as_rgb(image)
     except FileNotFoundError as error:
         raise InputError(f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV") from error
     except InputError as error:
