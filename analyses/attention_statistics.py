@@ -84,7 +84,7 @@ def _statistics(wrapped, heads, inputs, end, masks):
     Args:
         masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64, (pictures, shares + 1, positions).
     """
-    captured = capture(wrapped, heads, inputs, end, True, True)
+    captured = capture(wrapped, heads, inputs, end, False, True)
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.
@@ -142,7 +142,7 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
 
 def _masks(model, trial):
     """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64, (shares + 1, positions)."""
-    ids = prompt_ids(model, [trial])[trial.prompt]
+    ids = prompt_ids(model, [trial])[trial.name]
     image = locate(model, trial, "image", ids)
     parts = np.full(len(ids), "before", dtype=object)
     parts[image[-1] + 1 :] = "question"

@@ -62,7 +62,7 @@ def run(
     check_trials(model, trials, targets)
     ids = prompt_ids(model, trials)
     for trial in trials:
-        locate(model, trial, positions, ids[trial.prompt])
+        locate(model, trial, positions, ids[trial.name])
     if shard is not None and shard[1] > len(trials):
         raise InputError(f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer")
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Llava, Trial
-from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
+from rgb_circuit.capture import at_end, attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
@@ -173,10 +172,10 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
     """
     trials = list(trials)
     check_trials(model, trials, ["clean"])
-    ids = prompt_ids(model, trials)
-    if len(ids) > 1:
-        raise InputError(f"the trials have {len(ids)} different prompts, whose words do not line up; give those of one at a time")
-    (tokens,) = ids.values()
+    every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, trials).values()}
+    if len(every) > 1:
+        raise InputError(f"the trials have {len(every)} different prompts, whose words do not line up; give those of one at a time")
+    (tokens,) = every.values()
     start = locate(model, trials[0], "image", tokens)[-1] + 1
     if start == len(tokens):
         raise InputError("the prompt ends with the picture, so no word can be read after it; put the question after '<image>'")
@@ -214,15 +213,15 @@ def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> 
 def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
-    ids = prompt_ids(model, [*trials, *others.values()])
-    line_ups = {trial.prompt: _line_up(ids[trial.prompt], ids[others[trial.name].prompt], positions) for trial in trials}
+    own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
+    line_ups = {trial.name: _line_up(own[trial.name], other[trial.name], positions) for trial in trials}
 
     def parts(trials):
         by_prompt = {}
         for trial in trials:
-            by_prompt.setdefault(trial.prompt, []).append(trial)
-        for prompt, alike in by_prompt.items():
-            line_up = line_ups[prompt]
+            by_prompt.setdefault(tuple(own[trial.name].tolist()), []).append(trial)
+        for alike in by_prompt.values():
+            line_up = line_ups[alike[0].name]
             fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
             for group in chunks(alike, fitting):
                 blocks = _patched(model, group, [others[trial.name] for trial in group], line_up)
@@ -294,6 +293,7 @@ def _patched(model, trials, others, line_up):
     inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
     done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers)
     check_finite(model, done["finite"])
+    check_unedited(model, done["drift"], line_up.lengths[0])
 
     blocks = {trial.name: [] for trial in trials}
     for place in line_up.places:
@@ -312,7 +312,8 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into one forward.
 
     Returns:
-        Logits of ``source`` and ``target`` (trials, answers), and under each place's name (trials, heads, answers); ``finite``.
+        Logits of ``source`` and ``target`` (trials, answers), and under each place's name effects (trials, heads, answers); ``drift``
+        and ``finite`` as `sweep` has them.
     """
     target = capture(wrapped, heads, inputs, own_start, True, False)
     source = capture(wrapped, heads, others, other_start, False, False)
@@ -322,25 +323,22 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         "source": source.logits.gather(-1, ids).cpu(),
         "target": target.logits.gather(-1, ids).cpu(),
         "finite": bool(torch.isfinite(source.logits).all() and torch.isfinite(target.logits).all()),
+        "drift": 0.0,
     }
     for place, (variants, positions, batch_size) in places.items():
-        captured, given = (_end_of(target), _end_of(source)) if place == "end" else (target, source)
+        captured, given = (at_end(target), at_end(source)) if place == "end" else (target, source)
         values = {("question", "z"): (given.z, torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
-        done[place], finite = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
-        done["finite"] = done["finite"] and finite
+        swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+        done[place] = swept["effects"]
+        done["finite"] = done["finite"] and swept["finite"]
+        done["drift"] = max(done["drift"], swept["drift"])
     return done
-
-
-def _end_of(captured: SimpleNamespace) -> SimpleNamespace:
-    """The same capture, kept at [end] only: edits there go side by side in one forward."""
-    entries, z = ([layer[:, -1:] for layer in layers] for layers in (captured.entries, captured.z))
-    return SimpleNamespace(**{**vars(captured), "start": captured.length - 1, "entries": entries, "z": z})
 
 
 def _summed_patterns(wrapped, heads, inputs, start):
     """Program: ``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
-    captured = capture(wrapped, heads, inputs, start, True, True)
+    captured = capture(wrapped, heads, inputs, start, False, True)
     layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(len(captured.z))]
     return {
         "patterns": torch.stack(layers),
@@ -349,11 +347,11 @@ def _summed_patterns(wrapped, heads, inputs, start):
     }
 
 
-def _block(model, trial, place, patched, source_logit, target_logit):
-    """Rows of one trial and place, from logits (heads, roles), (roles,) and (roles,)."""
+def _block(model, trial, place, effects, source_logit, target_logit):
+    """Rows of one trial and place, from effects (heads, roles) and logits (roles,) and (roles,)."""
     layer, head = np.array(model.heads()).T
-    n_heads, n_roles = patched.shape
-    block = pd.DataFrame(
+    n_heads, n_roles = effects.shape
+    return pd.DataFrame(
         {
             "trial": trial.name,
             "positions": place,
@@ -363,11 +361,10 @@ def _block(model, trial, place, patched, source_logit, target_logit):
             "answer": [*trial.answers.values()] * n_heads,
             "source_logit": np.tile(source_logit, n_heads),
             "target_logit": np.tile(target_logit, n_heads),
-            "patched_logit": patched.ravel(),
+            "patched_logit": np.tile(target_logit, n_heads) + effects.ravel(),
+            "effect": effects.ravel(),
         }
     )
-    block["effect"] = block["patched_logit"] - block["target_logit"]
-    return block
 
 
 def _switch(frame, trials, role):

@@ -58,7 +58,7 @@ def main():
     trial = rgb.rgb_trial()
     heads = model.heads()
     length = encode(model, [(trial, "erased")])["input_ids"].shape[1]
-    z = capture(model.nnsight, (model.n_heads, model.d_head), encode(model, [(trial, "clean")]), 0, keys=False, queries=False).z
+    z = capture(model.nnsight, (model.n_heads, model.d_head), encode(model, [(trial, "clean")]), 0, resume=False, queries=False).z
     # Whole layers, evenly spread, as a full sweep has them; the loop on two heads of each.
     rows = [(layer, head) for layer in (3, 11, 19, 27) for head in range(32)]
     few = [(layer, head) for layer in (3, 11, 19, 27) for head in (0, 16)]

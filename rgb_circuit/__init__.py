@@ -1,9 +1,11 @@
 """Which attention heads of a LLaVA do what, and how sure we are."""
 
+from .answers import answer_pieces
 from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError, ServerError
 from .llava import Llava, load, wrap
+from .noise import noise_floor
 from .patching import patch_edits, patch_heads
 from .play import play
 from .prompts import rgb_trials
@@ -18,8 +20,10 @@ __all__ = [
     "Llava",
     "ServerError",
     "Trial",
+    "answer_pieces",
     "direct_effects",
     "load",
+    "noise_floor",
     "patch_edits",
     "patch_heads",
     "play",

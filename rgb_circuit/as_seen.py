@@ -15,14 +15,9 @@ if TYPE_CHECKING:
     from .llava import Llava
 
 
-def picture_px(model: Llava) -> int:
-    """Side of the square picture that the vision tower takes, in pixels."""
-    return model.config.vision_config.image_size
-
-
 def margin(model: Llava) -> int:
-    """How many pixels of that picture lie beyond its tiles, at the right and at the bottom: no image token shows them."""
-    return picture_px(model) - model.grid[0] * model.tile_px
+    """How many pixels of the vision tower's picture lie beyond its tiles, at the right and at the bottom, in no image token."""
+    return model.picture_px - model.grid[0] * model.tile_px
 
 
 def as_seen(model: Llava, image: Image.Image) -> Image.Image:

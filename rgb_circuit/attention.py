@@ -59,7 +59,7 @@ def attention_from_end(
 
 def _patterns(wrapped, heads, inputs, end, asked):
     """Program: ``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
-    captured = capture(wrapped, heads, inputs, end, True, True)
+    captured = capture(wrapped, heads, inputs, end, False, True)
     layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
     return {
         "patterns": layers[:, asked[0], asked[1]],
@@ -70,5 +70,5 @@ def _patterns(wrapped, heads, inputs, end, asked):
 
 def over_picture(model: Llava, trial: Trial, pattern: np.ndarray) -> np.ndarray:
     """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens."""
-    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.prompt])
+    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
     return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)

@@ -17,6 +17,6 @@ def batches(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) ->
     """
     ids = prompt_ids(model, trials)
     for alike in by_length(trials, ids):
-        end = len(ids[alike[0].prompt]) - 1
+        end = len(ids[alike[0].name]) - 1
         for group in chunks(alike, pictures_at_once(model, end + 1, end) // len(conditions)):
             yield [(trial, condition) for trial in group for condition in conditions], end

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
     from .llava import Llava
 
+# How far the logits of a forward that goes on from another's keys and values may be from that one's, as fractions of the largest. In
+# half precision the two round otherwise.
+RESUMED, RESUMED_HALF = 1e-3, 5e-2
+
 
 def capture(
     wrapped: TransformersModel,
     heads: tuple[int, int],
     inputs: dict[str, torch.Tensor],
     start: int,
-    keys: bool,
+    resume: bool,
     queries: bool,
 ) -> SimpleNamespace:
     """The inside of one forward over a batch of pictures, from position ``start`` on.
@@ -33,45 +37,109 @@ def capture(
         heads: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
         start: first position whose z, queries and residual stream are kept.
-        keys: keep keys and values (all positions).
-        queries: keep them and queries, so that patterns can be made.
+        resume: keep all that a forward needs to go on from here (`sweep`).
+        queries: keep queries, keys and values, so that patterns can be made.
 
     Returns:
-        A namespace. Lists hold one tensor per layer; ``kept`` counts the positions from ``start`` to the last.
-        ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch, vocabulary); ``entries``, the residual stream
-        entering each layer, (batch, kept, width); ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head); ``keys``
-        and ``values`` after position encoding, at every position, (batch, kv_head, length, d_head), empty if not asked for;
-        ``queries`` after position encoding, (batch, head, kept, d_head), and ``scaling``, what queries · keys is multiplied by, a
-        number per layer, both empty if not asked for.
+        A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
+
+        Always: ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch, vocabulary); ``normed``, what
+        ``lm_head`` makes them of, (batch, width); ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head).
+
+        With ``resume`` or ``queries``: ``keys`` and ``values`` after position encoding, at every position, (batch, kv_head, length,
+        d_head); ``masks``, what is added to or allowed of the scores, (batch or 1, 1, kept, length), or None where ``causal``, True
+        or False, says it.
+
+        With ``resume``: ``entries``, the residual stream entering each layer, (batch, kept, width); ``angles``, rotary ones as the layer
+        was given them; ``added``, what the model adds to the residual stream after the layer, like an entry, or None.
+
+        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head), and ``scaling``, what queries · keys is
+        multiplied by, a number per layer.
     """
+    names = ("z", "entries", "angles", "added", "masks", "causal", "keys", "values", "queries", "scaling")
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
-        entries, z, found_queries, scaling, found_keys, found_values = [], [], [], [], [], []
+        found = {name: [] for name in names}
+        shared, left = {}, None
         for layer in wrapped.model.language_model.layers:
-            if keys or queries:
+            if resume or queries:
                 # nnsight wants a layer's source reached before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
-            entries.append(layer.input[:, start:])
-            if keys or queries:
+            if resume:
+                arguments, options = layer.inputs
+                entry = arguments[0][:, start:]
+                if left is not None:
+                    between = entry - left
+                    found["added"].append(between if bool((between != 0).any()) else None)
+                found["entries"].append(entry)
+                found["angles"].append(kept_once(shared, options.get("position_embeddings"), start))
+            if resume or queries:
                 arguments, options = attention.inputs
-                found_keys.append(arguments[2])
-                found_values.append(arguments[3])
+                found["keys"].append(arguments[2])
+                found["values"].append(arguments[3])
+                found["masks"].append(kept_once(shared, arguments[4], start))
+                found["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
             if queries:
-                found_queries.append(arguments[1][:, :, start:])
-                scaling.append(options["scaling"])
-            z.append(layer.self_attn.o_proj.input[:, start:].unflatten(-1, heads))
+                found["queries"].append(arguments[1][:, :, start:])
+                found["scaling"].append(options["scaling"])
+            found["z"].append(layer.self_attn.o_proj.input[:, start:].unflatten(-1, heads))
+            if resume:
+                left = layer.output[:, start:]
+        found["added"].append(None)
+        normed = wrapped.model.language_model.norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
-        entries.save(), z.save(), found_queries.save(), scaling.save(), found_keys.save(), found_values.save()
-    return SimpleNamespace(
-        start=start,
-        length=inputs["input_ids"].shape[1],
-        logits=logits,
-        entries=entries,
-        z=z,
-        keys=found_keys,
-        values=found_values,
-        queries=found_queries,
-        scaling=scaling,
-    )
+        found.save()
+    return SimpleNamespace(start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found)
+
+
+def at_end(captured: SimpleNamespace) -> SimpleNamespace:
+    """The same capture without patterns, kept at [end] only: edits there go side by side in one forward."""
+    kept = {name: [last(part) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
+    z = [layer[:, -1:] for layer in captured.z]
+    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": captured.length - 1, "queries": []})
+
+
+def last(value):
+    """The last position of what `kept_once` keeps, or of an entry."""
+    return value and tuple(map(last, value)) if value is None or isinstance(value, tuple) else value[..., -1:, :]
+
+
+def kept_once(shared, value, start):
+    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a tuple of them, or nothing.
+
+    Args:
+        shared: what was kept before, since layers share what they are given.
+    """
+    if value is None or isinstance(value, tuple):
+        return value and tuple(kept_once(shared, part, start) for part in value)
+    if id(value) not in shared:
+        # The value itself is held too, or its id could become another's.
+        shared[id(value)] = value, value[..., start:, :]
+    return shared[id(value)][1]
+
+
+def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> torch.Tensor:
+    """What the kept positions see, as numbers to add to the scores, (pictures or 1, 1, kept, length).
+
+    Args:
+        captured: with ``masks``.
+        pictures: indices into the captured batch.
+    """
+    mask, z = captured.masks[layer], captured.z[layer]
+    if mask is None:
+        seen = torch.arange(captured.length, device=z.device)
+        mask = (seen <= seen[captured.start :, None])[None, None] | (not captured.causal[layer])
+    elif len(mask) > 1:
+        mask = mask[pictures.to(mask.device)]
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=z.dtype, device=mask.device).masked_fill(~mask, torch.finfo(z.dtype).min)
+
+
+def nudged(z: torch.Tensor) -> torch.Tensor:
+    """``z`` with every other number moved up and the rest down, each to about its neighbour in the number format."""
+    up_or_down = torch.ones(z.shape[-1], device=z.device)
+    up_or_down[::2] = -1
+    return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 
 def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor) -> torch.Tensor:
@@ -82,14 +150,11 @@ def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, 
         layer: from 0.
         pattern_of, values_of: indices into the captured batch, (pairs,).
     """
-    queries = captured.queries[layer][pattern_of]
-    seen = torch.arange(captured.length, device=queries.device)
-    causal = seen <= seen[captured.start :, None]
     z = scaled_dot_product_attention(
-        queries,
+        captured.queries[layer][pattern_of],
         captured.keys[layer][pattern_of],
         captured.values[layer][values_of],
-        attn_mask=causal,
+        attn_mask=allowed(captured, layer, pattern_of),
         scale=captured.scaling[layer],
         enable_gqa=True,
     )
@@ -100,11 +165,10 @@ def pattern(captured: SimpleNamespace, layer: int) -> torch.Tensor:
     """Attention probabilities of the kept positions, float32, (batch, head, kept, length)."""
     queries, keys = captured.queries[layer].float(), captured.keys[layer].float()
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
-    seen = torch.arange(captured.length, device=queries.device)
     # A server may run requests under autocast, which would round the scores to half precision.
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries @ keys.transpose(-1, -2) * captured.scaling[layer]
-    return scores.masked_fill(seen > seen[captured.start :, None], -torch.inf).softmax(-1)
+    return (scores + allowed(captured, layer, torch.arange(len(queries))).float()).softmax(-1)
 
 
 def attention_gaps(captured: SimpleNamespace) -> list[float]:
@@ -115,6 +179,16 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
         again = recombined(captured, layer, everything, everything)
         gaps.append(float((again - z).abs().max() / z.abs().max()))
     return gaps
+
+
+def check_unedited(model: Llava, drift: float, length: int) -> None:
+    """Raise InputError if a run that edits nothing does not end where the model's own run does; given `sweep`'s ``drift``."""
+    if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+        return
+    raise InputError(
+        f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest on a prompt of {length} tokens, "
+        "so effects there would mean nothing: it attends in another way than patching goes on from"
+    )
 
 
 def check_finite(model: Llava, finite: bool) -> None:
@@ -131,6 +205,6 @@ def check_attention(model: Llava, gaps: list[float]) -> None:
         # Half precision rounds the pattern before it meets the values; other kinds of attention miss by far more.
         if gap > 0.02:
             raise InputError(
-                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values (a sliding window or capped scores?), "
+                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values (capped scores?), "
                 "so its pattern and values cannot be patched apart; use component='z'"
             )

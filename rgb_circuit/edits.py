@@ -10,8 +10,8 @@ from .prompts import POSITIONS
 
 COMPONENTS = ("z", "pattern", "value")
 
-# Sources that are no picture: all zeros, and the mean over the trials' target runs.
-ARTIFICIAL = ("zero", "mean")
+# Sources that are no picture: all zeros, the mean over the trials' target runs, and the target's own z, off by rounding.
+ARTIFICIAL = ("zero", "mean", "rounding")
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Edit:
 
     Attributes:
         layer, head: which head, from 0.
-        source: a condition, the target itself (which freezes the head), ``"zero"``, or ``"mean"`` (over the trials'
-            target runs).
+        source: a condition, the target itself (which freezes the head), ``"zero"``, ``"mean"`` (over the trials'
+            target runs), or ``"rounding"`` (the target's own z, each number moved to a neighbour in the model's number format).
         component: ``"z"`` takes the source's z; ``"pattern"`` the source run's attention pattern over the target run's
             values; ``"value"`` the target run's pattern over the source run's values. All are taken from unpatched runs.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
@@ -58,7 +58,7 @@ def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None
         for edit in edits:
             check_head(model, edit.layer, edit.head)
             if not isinstance(edit.source, str):
-                raise InputError(f"source is {edit.source!r}; name one condition, 'zero' or 'mean'")
+                raise InputError(f"source is {edit.source!r}; name one condition, 'zero', 'mean' or 'rounding'")
             if edit.component not in COMPONENTS:
                 raise InputError(f"component is {edit.component!r}; use {', '.join(map(repr, COMPONENTS))}")
             if edit.component != "z" and edit.source in ARTIFICIAL:

@@ -10,21 +10,29 @@ in have ``from __future__ import annotations``, since annotations would travel t
 """
 
 from collections.abc import Callable
+from threading import RLock
+from typing import TYPE_CHECKING
 
 import torch
 
 from .keeping import current_jobs
-from .llava import Llava
+
+if TYPE_CHECKING:
+    from .llava import Llava
+
+# Tracing contexts of one process share state, whichever models they are of.
+one_at_a_time = RLock()
 
 
-def execute(model: Llava, program: Callable, *arguments):
-    """What ``program(model.nnsight, *arguments)`` returns.
+def execute(model: "Llava", program: Callable, *arguments):
+    """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
 
     Raises:
         ServerError: of a remote model: the server cannot be reached, refuses the key, does not serve the model, or failed.
         Pending: in a detached run (`rgb_circuit.jobs`): the job is handed in, or not done yet.
     """
-    if model.server is None:
+    with one_at_a_time:
+        if model.server is not None:
+            return model.server.run(model.nnsight, program, arguments, current_jobs())
         with torch.no_grad():
             return program(model.nnsight, *arguments)
-    return model.server.run(model.nnsight, program, arguments, current_jobs())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,10 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
-from .capture import capture
+from .answers import VOTERS, form_of, preferred, read
+from .capture import RESUMED, RESUMED_HALF, capture
 from .errors import InputError, first_line
+from .prompts import colors, inputs_of
 from .rgb_game import PALETTE, prompt, rgb_trial
 from .sweep import sweep
 
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
     from .server import Server
 
 SHIPPED = ("toy", "planted")
-
-# How an answer word may be written after the prompt; a model's own way is settled at load.
-ANSWER_FORMS = {
-    "space, capital": lambda word: " " + word[:1].upper() + word[1:],
-    "capital": lambda word: word[:1].upper() + word[1:],
-    "space, as given": lambda word: " " + word,
-    "as given": lambda word: word,
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Llava:
@@ -45,9 +37,10 @@ class Llava:
         grid: (rows, columns) of image tokens.
         tile_px: side of the square of pixels behind one image token.
         dtype: number format of the language model where it runs.
-        answer_form: how this model writes an answer word after the prompt, a key of ``ANSWER_FORMS``.
-        words: the palette's colour words that are one token so written.
+        answer_form: how it writes a colour word after the game's prompt, a key of `rgb_circuit.answers.FORMS`.
+        words: the palette's colour words that the game is drawn with.
         server: the NDIF server that holds the weights, or None where this process does.
+        forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was asked.
     """
 
     name: str
@@ -64,11 +57,17 @@ class Llava:
     answer_form: str
     words: tuple[str, ...]
     server: Server | None = None
+    forms: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def layers(self):
         """The nnsight envoys of the language model's layers, first to last."""
         return self.nnsight.model.language_model.layers
+
+    @property
+    def picture_px(self) -> int:
+        """Side of the square picture that the vision tower takes, in pixels."""
+        return self.config.vision_config.image_size
 
     @property
     def config(self):
@@ -80,31 +79,12 @@ class Llava:
         return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
 
     def token(self, word: str, after: str) -> int:
-        """The id of the one token that ``word`` adds after the prompt ``after``, in this model's answer form.
+        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as this model writes it there.
 
         Raises:
-            InputError: the word is no single known token there.
+            InputError: the word cannot be written there.
         """
-        ids = _added_tokens(self.processor.tokenizer, after, ANSWER_FORMS[self.answer_form](word))
-        if ids is None:
-            raise InputError(
-                f"answer {word!r} is not in the vocabulary of {self.name} or merges with the prompt; choose another word"
-            )
-        if len(ids) > 1:
-            pieces = self.processor.tokenizer.convert_ids_to_tokens(ids)
-            raise InputError(
-                f"answer {word!r} is {len(ids)} tokens for {self.name} ({' '.join(pieces)}); choose a word that is one token"
-            )
-        return ids[0]
-
-    def one_token_words(self, words: Iterable[str]) -> list[str]:
-        """Those of ``words`` that are one token as an answer to the game's question."""
-        kept = []
-        for word in words:
-            ids = _added_tokens(self.processor.tokenizer, prompt(), ANSWER_FORMS[self.answer_form](word))
-            if ids is not None and len(ids) == 1:
-                kept.append(word)
-        return kept
+        return read(self, after, {"word": word}).tokens["word"]
 
 
 def load(
@@ -205,13 +185,12 @@ def _checked(name, revision, wrapped, processor, server=None):
         grid=(side, side),
         tile_px=vision.patch_size,
     )
-    forms = _answer_ids(name, processor.tokenizer)
-    ids = [id for words in forms.values() for id in words.values()]
-    probed = _probe(wrapped, processor, geometry, ids, server)
+    probed = _probe(wrapped, processor, geometry, server)
     _check_probe(name, probed, geometry)
-    logits = dict(zip(ids, probed["logits"]))
-    # The way of writing the colour words that the model itself prefers.
-    form = max(forms, key=lambda form: max(logits[id] for id in forms[form].values()))
+    forms = preferred(processor.tokenizer, *probed["likeliest"])
+    form = form_of(processor.tokenizer, prompt(), PALETTE, forms)
+    if form is None:
+        raise InputError(f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another tokenizer")
     return Llava(
         name=name,
         revision=revision,
@@ -219,8 +198,9 @@ def _checked(name, revision, wrapped, processor, server=None):
         processor=processor,
         dtype=getattr(torch, probed["dtype"]),
         answer_form=form,
-        words=tuple(forms[form]),
+        words=tuple(colors(processor.tokenizer, PALETTE, form)),
         server=server,
+        forms={prompt(): forms},
         **geometry,
     )
 
@@ -275,28 +255,28 @@ def _check_type(name, config):
 
 
 @torch.no_grad()
-def _probe(wrapped, processor, geometry, ids, server):
+def _probe(wrapped, processor, geometry, server):
     """What `_probed` finds on one picture, wherever the model is."""
     rows, _ = geometry["grid"]
     trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])
-    encoded = processor(text=[trial.prompt], images=[trial.images["clean"]], return_tensors="pt")
-    inputs = {key: encoded[key] for key in ("input_ids", "attention_mask", "pixel_values")}
+    inputs = inputs_of(processor, [trial.prompt], [trial.images["clean"]])
     heads = geometry["n_heads"], geometry["d_head"]
     if server:
-        return server.run(wrapped, _probed, (heads, inputs, ids, None))
+        return server.run(wrapped, _probed, (heads, inputs, VOTERS, None))
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
-    return _probed(wrapped, heads, inputs, ids, wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float())
+    return _probed(wrapped, heads, inputs, VOTERS, wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float())
 
 
-def _probed(wrapped, heads, inputs, ids, bare):
+def _probed(wrapped, heads, inputs, most, bare):
     """Program: what shows whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
         heads: (number of heads, d_head).
+        most: how many of the likeliest tokens to tell.
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
-        ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
+        ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
         of the largest logit, how far they move: ``traced`` inside a trace, ``rewritten`` with each z written back, ``zeroed`` with z
         zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns,
         as a fraction of that.
@@ -321,30 +301,34 @@ def _probed(wrapped, heads, inputs, ids, bare):
             layer.self_attn.o_proj.input = torch.zeros_like(z)
         zeroed = wrapped.output.logits[0, -1].float().save()
     largest = plain.abs().max()
-    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else plain[ids]
+    likeliest = plain.softmax(-1).topk(min(most, len(plain)))
+    ids = likeliest.indices.tolist()
+    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else 0.0
     return {
-        "logits": plain[ids].tolist(),
+        "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
         "finite": bool(torch.isfinite(plain).all()),
         "dtype": str(kept[0].dtype).removeprefix("torch."),
         "widths": widths,
         "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
-        "resumed": float((resumed.to(plain.device) - plain[ids]).abs().max() / largest),
+        "resumed": resumed,
         "o_proj": max(float(gap) for gap in gaps),
     }
 
 
 def _resumed(wrapped, heads, inputs, ids):
-    """Logits of ``ids`` at [end] from the last token alone, and from the last two, with one head given its own z, (2, ids)."""
-    found = []
+    """How far the logits of ``ids`` move, as a fraction of the largest, where the last token, or the last two, run alone with one head
+    given its own z."""
+    moved = []
     for start in (-1, -2):
         captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
         own = {"own": (captured.z, torch.tensor([0]))}
         edits = [[(0, 0, "own", "last")]]
         spots = [{"last": range(captured.start, captured.length)}]
-        found.append(sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)[0][0, 0])
-    return torch.stack(found)
+        done = sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)
+        moved += [done["drift"], float(done["effects"].abs().max() / captured.logits.abs().max())]
+    return max(moved)
 
 
 def _check_probe(name, probed, geometry):
@@ -368,31 +352,5 @@ def _check_probe(name, probed, geometry):
         refuse("zeroing every head leaves its logits unchanged")
     if probed["o_proj"] > 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
-    # In half precision the two ways of attending round otherwise.
-    if probed["resumed"] > (2e-3 if probed["dtype"] == "float32" else 5e-2):
+    if probed["resumed"] > (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
         refuse("its logits change where a forward goes on from the keys and values of another")
-
-
-def _answer_ids(name, tokenizer):
-    """Answer form → palette word → its token id, of the words that are one token in it; InputError where no form has any."""
-    forms = {}
-    for form, write in ANSWER_FORMS.items():
-        added = {word: _added_tokens(tokenizer, prompt(), write(word)) for word in PALETTE}
-        ids = {word: ids[0] for word, ids in added.items() if ids is not None and len(ids) == 1}
-        if ids:
-            forms[form] = ids
-    if not forms:
-        raise InputError(
-            f"no colour word is one token for {name!r}; the game cannot be read off its logits, so use another tokenizer"
-        )
-    return forms
-
-
-def _added_tokens(tokenizer, before, text):
-    """The ids that ``text`` adds after ``before``; None where it changes what comes before, or is unknown."""
-    start = tokenizer(before)["input_ids"]
-    ids = tokenizer(before + text)["input_ids"]
-    added = ids[len(start) :]
-    if ids[: len(start)] != start or not added or tokenizer.unk_token_id in added:
-        return None
-    return added

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .capture import attention_gaps, capture, check_attention, check_finite, recombined
+from .capture import attention_gaps, capture, check_attention, check_finite, check_unedited, nudged, recombined
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
@@ -39,7 +39,7 @@ def patch_heads(
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
-        source: condition that is restored from, or ``"zero"`` / ``"mean"`` (over the trials' target runs).
+        source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values; ``"value"``, the other way round.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
@@ -49,7 +49,8 @@ def patch_heads(
 
     Returns:
         A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head, role, answer,
-        source_logit, target_logit, patched_logit, effect``. Logits are read at [end]; effect = patched − target logit.
+        source_logit, target_logit, patched_logit, effect``. Logits are read at [end], each word's at its first token; effect = patched −
+        target logit, kept to the number format's precision of a difference, not of a logit.
 
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
@@ -100,7 +101,7 @@ class _Study:
         targets: the conditions that are patched.
         variants: the edits made together, per variant.
         kinds: the (source, component) pairs among the edits.
-        ids: prompt → token ids, (positions,).
+        ids: trial name → token ids, (positions,).
         spots: (trial name, positions as in an edit) → token positions.
     """
 
@@ -144,10 +145,10 @@ def _patch(model, trials, variants, target, batch_size, progress):
 def _patched(model, study, every_trial, means, batch_size, trials):
     """Trial name → its part of the frame, for as many trials at a time as fit."""
     # Means were taken from the first position on that any trial needs.
-    starts = {len(study.ids[alike[0].prompt]): study.start(alike) for alike in by_length(every_trial, study.ids)}
+    starts = {len(study.ids[alike[0].name]): study.start(alike) for alike in by_length(every_trial, study.ids)}
     for alike in by_length(trials, study.ids):
-        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].prompt])]
-        fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].name])]
+        fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
         for group in chunks(alike, fitting // len(study.conditions)):
             yield _patch_group(model, study, group, start, means, batch_size)
 
@@ -168,7 +169,7 @@ def _study(model, trials, variants, targets):
     ids = prompt_ids(model, trials)
     specifications = {edit.positions for group in edits for edit in group}
     spots = {
-        (trial.name, positions): locate(model, trial, positions, ids[trial.prompt])
+        (trial.name, positions): locate(model, trial, positions, ids[trial.name])
         for trial in trials
         for positions in specifications
     }
@@ -202,7 +203,7 @@ def _means(model, study, trials, progress):
     with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar, gathering() as each:
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
-            fitting = pictures_at_once(model, len(study.ids[alike[0].prompt]), start)
+            fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
             for group in chunks(alike, fitting // len(study.targets)):
                 inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
                 with each():
@@ -240,10 +241,11 @@ def _patch_group(model, study, trials, start, means, batch_size):
     )
     check_attention(model, done["gaps"])
     check_finite(model, done["finite"])
-    patched = done["patched"].unflatten(0, (len(trials), -1)).numpy()
+    check_unedited(model, done["drift"], inputs["input_ids"].shape[1])
+    effects = done["effects"].unflatten(0, (len(trials), -1)).numpy()
     unpatched = done["unpatched"].unflatten(0, (len(trials), -1)).numpy()
     return {
-        trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], patched[index][..., : len(tokens[index])])
+        trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], effects[index][..., : len(tokens[index])])
         for index, trial in enumerate(trials)
     }
 
@@ -260,11 +262,12 @@ def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, mean
         asked, answers: token ids to read per picture and per run, (pictures, answers) and (runs, answers).
 
     Returns:
-        Logits of ``unpatched`` (pictures, answers) and ``patched`` (runs, variants, answers), float32; ``finite``; ``gaps`` of attention.
+        Logits of ``unpatched`` (pictures, answers); ``effects`` (runs, variants, answers), ``drift`` and ``finite`` as `sweep` has them;
+        ``gaps`` of attention.
     """
     kinds = {kind for edits in variants for _, _, kind, _ in edits}
     apart = any(component != "z" for _, component in kinds)
-    captured = capture(wrapped, heads, inputs, start, apart or start > 0, apart)
+    captured = capture(wrapped, heads, inputs, start, True, apart)
     runs_row = torch.tensor(runs)
     values = {}
     for source, component in kinds:
@@ -274,6 +277,8 @@ def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, mean
             values[source, component] = {layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, in_turn * 0
         elif source == "mean":
             values[source, component] = means, in_turn % len(means[0])
+        elif source == "rounding":
+            values[source, component] = {layer: nudged(captured.z[layer]) for layer in edited}, runs_row
         elif component == "z":
             values[source, component] = captured.z, torch.tensor(sources[source])
         else:
@@ -281,11 +286,12 @@ def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, mean
             pattern_of, values_of = (of_source, runs_row) if component == "pattern" else (runs_row, of_source)
             made = {layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}
             values[source, component] = made, in_turn
-    patched, finite = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+    done = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
     return {
         "unpatched": captured.logits.gather(-1, asked.to(captured.logits.device)).cpu(),
-        "patched": patched,
-        "finite": finite and bool(torch.isfinite(captured.logits).all()),
+        "effects": done["effects"],
+        "drift": done["drift"],
+        "finite": done["finite"] and bool(torch.isfinite(captured.logits).all()),
         "gaps": attention_gaps(captured) if apart else [],
     }
 
@@ -296,9 +302,9 @@ def _summed_z(wrapped, heads, inputs, start, n_targets):
     return [z.unflatten(0, (-1, n_targets)).sum(0, dtype=torch.float32).cpu() for z in captured.z]
 
 
-def _block(study, trial, unpatched, patched):
-    """One trial's part of the frame, from logits (conditions, roles) and (targets, variants, roles)."""
-    n_targets, n_variants, n_roles = patched.shape
+def _block(study, trial, unpatched, effects):
+    """One trial's part of the frame, from logits (conditions, roles) and effects (targets, variants, roles)."""
+    n_targets, n_variants, n_roles = effects.shape
     roles = list(trial.answers)
     described = [_described(edits) for edits in study.variants]
     by_condition = dict(zip(study.conditions, unpatched))
@@ -310,7 +316,7 @@ def _block(study, trial, unpatched, patched):
         return np.tile(np.repeat(np.asarray(values), n_roles), n_targets)
 
     source, component, positions = zip(*described)
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "trial": trial.name,
             "source": per_variant(source),
@@ -322,11 +328,10 @@ def _block(study, trial, unpatched, patched):
             "answer": np.tile(np.asarray([trial.answers[role] for role in roles]), n_targets * n_variants),
             "source_logit": np.tile(source_logit.ravel(), n_targets),
             "target_logit": target_logit.ravel(),
-            "patched_logit": patched.ravel(),
+            "patched_logit": target_logit.ravel() + effects.ravel(),
+            "effect": effects.ravel(),
         }
     )
-    frame["effect"] = frame["patched_logit"] - frame["target_logit"]
-    return frame
 
 
 def _described(edits):

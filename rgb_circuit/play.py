@@ -28,7 +28,8 @@ def play(
 
     Returns:
         A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial expects nothing there),
-        ``answer`` (the likeliest token of the whole vocabulary, as text), ``correct`` (missing with ``expected``), and
+        ``answer`` (the likeliest token of the whole vocabulary, as text: of a word of several tokens the first piece), ``correct`` (is
+        that the token that the expected word is read at, or the word itself, however written? missing with ``expected``), and
         ``logit_ROLE`` for each role, at [end].
 
     Raises:
@@ -86,11 +87,14 @@ def _at_end(wrapped, heads, inputs, answers):
 def _record(model, trial, condition, tokens, likeliest, logits):
     """One row of `play`, from the answers' token ids by role, the likeliest token and the answers' logits at [end]."""
     role = trial.expected.get(condition)
+    answer = model.processor.tokenizer.decode([likeliest]).strip()
+    # A model may write a word in another way than most of its answers.
+    right = role and (likeliest == tokens[role] or answer.casefold() == trial.answers[role].casefold())
     return {
         "trial": trial.name,
         "condition": condition,
         "expected": None if role is None else trial.answers[role],
-        "answer": model.processor.tokenizer.decode([likeliest]).strip(),
-        "correct": None if role is None else likeliest == tokens[role],
+        "answer": answer,
+        "correct": right,
         **{f"logit_{role}": logit for role, logit in zip(tokens, logits)},
     }

@@ -1,14 +1,24 @@
 """From trials to what the model reads: tensors, positions, answer tokens, and the checks made before any forward."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
+from transformers import LlavaProcessor, PreTrainedTokenizerBase
 
-from .as_seen import margin, picture_px
+from .answers import check_readable, drawable, ends, once_begun, read, settle
+from .as_seen import margin
 from .errors import InputError
-from .llava import Llava
-from .rgb_game import PALETTE, sample_trials
+from .execute import one_at_a_time
+from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
+
+if TYPE_CHECKING:
+    from .llava import Llava
 
 POSITIONS = ("end", "all", "image", "text", "tile")
 
@@ -16,9 +26,9 @@ POSITIONS = ("end", "all", "image", "text", "tile")
 def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
     """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
 
-    Colours are drawn from the palette's words that are one token for the model; each is used equally often in
-    each role, and no tile is used twice before all were used. The first tile is left out: a causal model has
-    nothing to compare it with.
+    Colours are drawn from the palette's words that are one token for the model, or where these are too few, that begin with
+    different tokens; each is used equally often in each role, and no tile is used twice before all were used. The first tile
+    is left out: a causal model has nothing to compare it with.
 
     Args:
         n: number of trials.
@@ -28,15 +38,22 @@ def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
     Raises:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
-    words = model.one_token_words(fixed.get("palette", PALETTE))
+    words = colors(model.processor.tokenizer, fixed.get("palette", PALETTE), model.answer_form)
     return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed, margin=margin(model))
+
+
+def colors(tokenizer: PreTrainedTokenizerBase, palette: Iterable[str], form: str) -> list[str]:
+    """The words of a palette that the game can be drawn with; see `rgb_trials`."""
+    # As many as have a role.
+    return drawable(tokenizer, prompt(), palette, form, least=4, taken=NOTHING_ODD)
 
 
 def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
-    Checked are unique names, conditions that exist, answers of one token, and a tile that covers exactly one image
-    token: the model's own processor must pass the picture through without resampling or cropping it.
+    Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that covers exactly
+    one image token: the model's own processor must pass the picture through without resampling or cropping it. How the model
+    answers a question that is new to it is found out once the rest is in order.
     """
     if not trials:
         raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
@@ -52,17 +69,27 @@ def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str
                 raise InputError(
                     f"trial {trial.name!r} has no condition {condition!r}; it has {', '.join(trial.images)}, so use one of these or add the picture"
                 )
-        try:
-            answer_tokens(model, trial)
-        except InputError as error:
-            raise InputError(f"trial {trial.name!r}: {error}") from None
+        with _about(trial):
+            check_readable(model, trial.prompt, trial.answers)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
+    settle(model, [trial.prompt for trial in trials])
+    for trial in trials:
+        with _about(trial):
+            read(model, trial.prompt, trial.answers)
+
+
+@contextmanager
+def _about(trial):
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"trial {trial.name!r}: {error}") from None
 
 
 def answer_tokens(model: Llava, trial: Trial) -> dict[str, int]:
-    """Role → token id of the trial's answers."""
-    return {role: model.token(word, after=trial.prompt) for role, word in trial.answers.items()}
+    """Role → id of the token that the trial's answer is read at."""
+    return read(model, trial.prompt, trial.answers).tokens
 
 
 def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
@@ -81,7 +108,7 @@ def _check_tile_is_one_token(model, trial):
         raise InputError(
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
         )
-    image, side = trial.images["clean"], picture_px(model)
+    image, side = trial.images["clean"], model.picture_px
     reads = model.processor.image_processor
     if image.size == (side, side):
         seen = reads(image, return_tensors="pt")["pixel_values"]
@@ -101,29 +128,40 @@ def encode(model: Llava, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.
     Returns:
         ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values`` (pairs, channels, height, width).
     """
-    encoded = model.processor(
-        text=[trial.prompt for trial, _ in shown],
-        images=[trial.images[condition] for trial, condition in shown],
-        return_tensors="pt",
-    )
-    return {name: encoded[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    prompts = [read(model, trial.prompt, trial.answers).prompt for trial, _ in shown]
+    return inputs_of(model.processor, prompts, [trial.images[condition] for trial, condition in shown])
+
+
+def inputs_of(processor: LlavaProcessor, prompts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    """What `encode` returns, for prompts as they are: one beginning token at most, and no end token behind them."""
+    tokenizer = processor.tokenizer
+    # A fast tokenizer cannot be used by two threads at once.
+    with one_at_a_time:
+        encoded = processor(
+            text=[once_begun(tokenizer, prompt) for prompt in prompts], images=list(images), return_tensors="pt"
+        )
+        length = encoded["input_ids"].shape[1] - ends(tokenizer)
+    ids, mask = (encoded[name][:, :length] for name in ("input_ids", "attention_mask"))
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values": encoded["pixel_values"]}
 
 
 def prompt_ids(model: Llava, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
-    """Prompt → its token ids with the image tokens, (positions,)."""
-    one_each = {trial.prompt: trial for trial in trials}
-    return {prompt: encode(model, [(trial, "clean")])["input_ids"][0] for prompt, trial in one_each.items()}
+    """Trial name → token ids of its prompt as it is shown, with the image tokens, (positions,)."""
+    shown = {trial.name: read(model, trial.prompt, trial.answers).prompt for trial in trials}
+    one_each = {shown[trial.name]: trial for trial in trials}
+    ids = {prompt: encode(model, [(trial, "clean")])["input_ids"][0] for prompt, trial in one_each.items()}
+    return {name: ids[prompt] for name, prompt in shown.items()}
 
 
 def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[list[Trial]]:
     """The trials in groups whose prompts have equally many tokens, so that none needs padding.
 
     Args:
-        ids: prompt → token ids, as `prompt_ids` gives them.
+        ids: trial name → token ids, as `prompt_ids` gives them.
     """
     groups = {}
     for trial in trials:
-        groups.setdefault(len(ids[trial.prompt]), []).append(trial)
+        groups.setdefault(len(ids[trial.name]), []).append(trial)
     return list(groups.values())
 
 
@@ -178,3 +216,4 @@ def tile_positions(model: Llava, input_ids: torch.Tensor) -> list[int]:
 
 def _image_positions(model, input_ids):
     return (input_ids == model.config.image_token_id).nonzero().flatten().tolist()
+

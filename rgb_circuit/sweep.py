@@ -4,12 +4,18 @@ Every edit is the replacement of a head's z at some positions (`edits.Edit`), an
 before (`capture`), so a patched run differs from its target run only from the first edited position and layer on.
 
 1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves them as
-   they were in the target run, so its keys and values serve every variant.
+   they were in the target run, so its keys and values serve every variant. Every layer is handed what it had in that run (rotary
+   angles, its mask's rows, those keys and values, what the model adds after it), so that no cache and no model's own way of
+   counting positions takes part.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
 3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one sequence,
-   all at the same position, under a mask that lets each see the shared prefix and itself. (Speculative decoding calls
+   all at the same position, under a mask that lets each see of the shared prefix what [end] saw, and itself. (Speculative decoding calls
    this tree attention.) One forward over 1,024 tokens patches 1,024 heads.
 4. Any other positions: the variants are rows of a batch, each running on from ``start``.
+5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are counted from it: what
+   rounds otherwise in this forward than in the captured one is in both, and cancels.
+6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits would be multiples of
+   their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
 
@@ -20,12 +26,12 @@ This may run on the server that holds the weights (`execute`), so edits come as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache, LlavaForConditionalGeneration
+
+from .capture import allowed
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -53,12 +59,12 @@ def sweep(
     spots: Sequence[Mapping[str | tuple[int, ...], Sequence[int]]],
     answers: torch.Tensor,
     batch_size: int,
-) -> tuple[torch.Tensor, bool]:
-    """Answer logits of every variant of every target run.
+) -> dict:
+    """What every variant of every target run does to the answers' logits.
 
     Args:
         heads: (number of heads, d_head).
-        captured: holds the target runs, with keys unless ``captured.start`` is 0.
+        captured: holds the target runs, with all that a forward goes on from.
         runs: the target runs, as indices into the captured batch.
         variants: edits that are made together, per variant.
         values: what edits of each kind write.
@@ -67,10 +73,11 @@ def sweep(
         batch_size: the most variants (of all target runs together) in one forward.
 
     Returns:
-        Logits, float32 on the CPU, (runs, variants, answers); and whether all of the vocabulary's were finite.
+        ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the largest of a copy that edits
+        nothing, as a fraction of the largest logit; ``finite``, whether every final state was.
     """
-    result = torch.empty(len(runs), len(variants), answers.shape[1])
-    finite = True
+    effects = torch.empty(len(runs), len(variants), answers.shape[1])
+    drift, finite = 0.0, True
     first_layer = [min(layer for layer, _, _, _ in edits) for edits in variants]
     order = sorted(range(len(variants)), key=first_layer.__getitem__)
     if captured.start == captured.length - 1:
@@ -78,30 +85,44 @@ def sweep(
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
             some = [variants[index] for index in chosen]
-            logits, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers)
-            result[:, chosen] = logits
-            finite = finite and good
+            done, unedited, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers)
+            effects[:, chosen] = done
+            drift, finite = max(drift, unedited), finite and good
     else:
         rows = [(run, index) for index in order for run in range(len(runs))]
-        for begin in range(0, len(rows), batch_size):
-            chosen = rows[begin : begin + batch_size]
+        # (target run, entry layer) → final state of the run that edits nothing.
+        baselines = {}
+        while rows:
+            first = first_layer[rows[0][1]]
+            new = [run for run in dict.fromkeys(run for run, _ in rows[:batch_size]) if (run, first) not in baselines]
+            chosen = rows[: max(1, batch_size - len(new))]
+            new = [run for run in new if run in {run for run, _ in chosen}]
+            rows = rows[len(chosen) :]
             run, index = zip(*chosen)
             some = [(which, variants[variant]) for which, variant in chosen]
-            logits, good = _as_batch(wrapped, heads, captured, runs, some, values, spots, answers)
-            result[list(run), list(index)] = logits
-            finite = finite and good
-    return result, finite
+            done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers)
+            effects[list(run), list(index)] = done
+            drift, finite = max(drift, unedited), finite and good
+    return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}
 
 
 def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
-    """All variants at [end] as copies of the last token; logits (runs, variants, answers)."""
-    count, prefix, n_runs = len(variants), captured.start, len(runs)
+    """All variants at [end] as copies of the last token, and one that edits nothing as the last copy.
+
+    Returns:
+        Effects (runs, variants, answers), the largest of the unedited copies, and whether all was finite.
+    """
+    copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
     first = min(layer for edits in variants for layer, _, _, _ in edits)
-    entry = captured.entries[first][runs].expand(-1, count, -1)
-    # A mask that is added to the scores: eager attention would add a Boolean one as zeros and ones.
-    mask = torch.zeros(n_runs, 1, count, prefix + count, dtype=entry.dtype)
-    mask[..., prefix:].masked_fill_(~torch.eye(count, dtype=torch.bool), torch.finfo(entry.dtype).min)
-    every_run = torch.arange(n_runs)
+    entry = captured.entries[first][runs].expand(-1, copies, -1)
+    every_run, picked = torch.arange(n_runs), torch.tensor(runs)
+    lowest = torch.finfo(entry.dtype).min
+    itself = torch.full((copies, copies), lowest, dtype=entry.dtype, device=entry.device).fill_diagonal_(0)
+
+    def seen(layer):
+        # Added to the scores: eager attention would add a Boolean mask as zeros and ones.
+        before = allowed(captured, layer, picked)[..., :prefix].expand(n_runs, -1, copies, -1)
+        return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
     by_layer = {}
     for copy, edits in enumerate(variants):
@@ -118,22 +139,37 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
             parts.append((run, copy, head, z[layer][row[run], 0, head]))
         writes[layer] = _write(parts)
 
-    return _forward(
+    # Every copy is held against its run's last one, and that against the captured run.
+    base = (every_run * copies + copies - 1)[:, None].repeat(1, copies)
+    base[:, -1] = n_runs * copies + every_run
+    effects, _, finite = _forward(
         wrapped,
         heads,
         writes,
         first,
         entry,
         reads=slice(None),
-        answers=answers[:, None].expand(-1, count, -1),
-        cache=_prefix(captured, runs),
-        attention_mask=mask,
-        position_ids=torch.full((n_runs, count), prefix),
+        known=captured.normed[runs],
+        base=base.flatten(),
+        answers=answers.repeat_interleave(copies, dim=0),
+        captured=captured,
+        picked=picked,
+        masks=_by_layer(captured, first, seen),
+        copies=copies,
     )
+    effects = effects.unflatten(0, (n_runs, copies))
+    return effects[:, :-1], float(effects[:, -1].abs().max()), finite
 
 
-def _as_batch(wrapped, heads, captured, runs, rows, values, spots, answers):
-    """(target run, edits) pairs as rows of a batch running on from ``captured.start``; logits (rows, answers)."""
+def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spots, answers):
+    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the unedited runs ``new``.
+
+    Args:
+        baselines: (target run, entry layer) → final state of the unedited run, (width,); those of ``new`` are added.
+
+    Returns:
+        Effects (rows, answers), the largest of the unedited rows, and whether all was finite.
+    """
     run = torch.tensor([which for which, _ in rows])
     first = min(layer for _, edits in rows for layer, _, _, _ in edits)
     by_layer = {}
@@ -151,40 +187,92 @@ def _as_batch(wrapped, heads, captured, runs, rows, values, spots, answers):
             parts.append((row, place, head, z[layer][row_of[run[row]], place, head]))
         writes[layer] = _write(parts)
 
-    picked = [runs[which] for which in run.tolist()]
-    return _forward(
+    every = torch.cat([run, torch.tensor(new, dtype=run.dtype)])
+    picked = torch.tensor([runs[which] for which in every.tolist()])
+
+    def seen(layer):
+        # As the model does it, which costs less.
+        whole = captured.start == 0 and captured.masks[layer] is None
+        return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
+
+    before = [which for which in dict.fromkeys(run.tolist()) if which not in new]
+    known = torch.stack([*(captured.normed[runs[which]] for which in new), *(baselines[which, first] for which in before)])
+    # Where each row's base is: behind the edited rows, in the order of ``new``, then of ``known``.
+    place = {which: len(rows) + index for index, which in enumerate(new)}
+    place |= {which: len(rows) + 2 * len(new) + index for index, which in enumerate(before)}
+    base = [place[which] for which in run.tolist()] + [len(rows) + len(new) + index for index in range(len(new))]
+    effects, normed, finite = _forward(
         wrapped,
         heads,
         writes,
         first,
         captured.entries[first][picked],
-        reads=-1,
-        answers=answers[run],
-        cache=_prefix(captured, picked) if captured.start else None,
-        # nnsight's own would leave out the prefix.
-        attention_mask=torch.ones(len(rows), captured.length, dtype=torch.long),
-        logits_to_keep=1,
+        reads=slice(-1, None),
+        known=known,
+        base=torch.tensor(base),
+        answers=answers[every],
+        captured=captured,
+        picked=picked,
+        masks=_by_layer(captured, first, seen),
+        copies=None,
     )
+    baselines.update({(which, first): normed[len(rows) + index] for index, which in enumerate(new)})
+    return effects[: len(rows)], float(effects[len(rows) :].abs().max()) if new else 0.0, finite
 
 
-def _forward(wrapped, heads, writes, first, entry, reads, answers, cache, **inputs):
-    """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made; logits at ``answers``."""
-    # transformers 5.24 renamed it; a server may have another version.
-    name = "cache" if "cache" in signature(LlavaForConditionalGeneration.forward).parameters else "past_key_values"
-    with wrapped.trace(inputs_embeds=entry, use_cache=cache is not None, **{name: cache}, **inputs):
+def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, captured, picked, masks, copies):
+    """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made.
+
+    Args:
+        reads: positions whose final states are read, in every row of ``entry``; together they make the rows below.
+        known: more final states, (known, width).
+        base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
+        answers: token ids to read, (rows, answers).
+        picked: per row of ``entry``, the captured picture that it goes on from.
+        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or None.
+        copies: how many of [end] stand in each row of ``entry``; None where rows run on from ``captured.start``.
+
+    Returns:
+        Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows, width); and whether
+        these were finite.
+    """
+    prefix = captured.start
+    with wrapped.trace(inputs_embeds=entry, use_cache=False, logits_to_keep=1):
         for index, layer in enumerate(wrapped.model.language_model.layers):
             if index < first:
                 layer.skip(entry)
-            elif index in writes:
-                into, written = writes[index]
-                z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
-                z[into] = written.to(z)
-                layer.self_attn.o_proj.input = z.flatten(-2)
-        logits = wrapped.output.logits[:, reads].float()
-        finite = bool(torch.isfinite(logits).all())
-        logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
+            else:
+                attention = layer.self_attn.source.attention_interface_1
+                arguments, options = layer.inputs
+                angles = {} if captured.angles[index] is None else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
+                layer.inputs = (entry if index == first else arguments[0], *arguments[1:]), {**options, **angles}
+                arguments, options = attention.inputs
+                module, queries, keys, values, _, *others = arguments
+                if prefix:
+                    keys = torch.cat([captured.keys[index][picked, :, :prefix].to(keys), keys], 2)
+                    values = torch.cat([captured.values[index][picked, :, :prefix].to(values), values], 2)
+                mask = masks[index] if masks[index] is None else masks[index].to(keys)
+                attention.inputs = (module, queries, keys, values, mask, *others), options
+                if index in writes:
+                    into, written = writes[index]
+                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z[into] = written.to(z)
+                    layer.self_attn.o_proj.input = z.flatten(-2)
+                if captured.added[index] is not None:
+                    layer.output = layer.output + captured.added[index][picked]
+        normed = wrapped.model.language_model.norm.output[:, reads].flatten(0, 1).save()
+        finite = bool(torch.isfinite(normed).all())
+        held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
+        change = normed.float() - held_against.float()
+        # At a size that every number format holds; what lm_head adds by itself is taken off.
+        size = change.abs().amax(-1, keepdim=True).clamp_min(1e-30)
+        change = torch.cat([change / size, torch.zeros_like(change[:1])]).to(normed.dtype)
+        logits = wrapped.lm_head(change)
+        ids = answers.to(logits.device)
+        bias = logits[-1:].expand(len(ids), -1).gather(-1, ids).float()
+        effects = ((logits[:-1].gather(-1, ids).float() - bias) * size.to(logits.device)).cpu().save()
         finite.save()
-    return logits, finite
+    return effects, normed, finite
 
 
 def _write(parts):
@@ -193,9 +281,21 @@ def _write(parts):
     return (into_batch, into_position, into_head), written
 
 
-def _prefix(captured, runs):
-    """The target runs' keys and values before ``captured.start``, as a cache that a forward can go on from."""
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(zip(captured.keys, captured.values)):
-        cache.update(keys[runs, :, : captured.start], values[runs, :, : captured.start], layer)
-    return cache
+def _by_layer(captured, first, seen):
+    """Layer → the mask that ``seen`` makes for it; one for all layers that were given the same."""
+    made = {}
+    for layer in range(first, len(captured.masks)):
+        given = id(captured.masks[layer]), captured.causal[layer]
+        if given not in made:
+            made[given] = seen(layer)
+    return {layer: made[id(captured.masks[layer]), captured.causal[layer]] for layer in range(first, len(captured.masks))}
+
+
+def of_rows(angles, picked, copies):
+    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as often as there are copies."""
+    if isinstance(angles, tuple):
+        return tuple(of_rows(part, picked, copies) for part in angles)
+    pictures = angles.ndim - 3
+    if angles.shape[pictures] > 1:
+        angles = angles.index_select(pictures, picked.to(angles.device))
+    return angles if copies is None else angles[..., -1:, :].expand(*angles.shape[:-2], copies, -1)

@@ -89,7 +89,7 @@ def test_trials(grouped, trials, no_forward):
         first.name: [first, first],
         "'recolored'": [changed(first, images=two)],
         "'mauve'": [changed(first, answers={"odd": "mauve"})],
-        "2 tokens": [changed(first, answers={"odd": "odd color"})],
+        "begin with the token 'odd'": [changed(first, answers={"odd": "odd color", "other": "odd"})],
         "24 × 24": [rgb.rgb_trial()],
         "8 px": [changed(first, images=large)],
     }

@@ -168,7 +168,7 @@ def test_the_frame_has_the_contract_columns_and_a_row_per_trial_target_head_role
     assert len(frame) == 2 * 2 * grouped.n_layers * grouped.n_heads * 5
     joint = rgb.patch_edits(grouped, trials, {"a": [rgb.Edit(0, 0)]}, target="erased", progress=False)
     assert list(joint.columns) == columns.replace("layer head", "variant").split()
-    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"])
+    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6)
     few = rgb.patch_heads(grouped, trials, heads=[(2, 1), (0, 3)], progress=False)
     assert few[["layer", "head"]].drop_duplicates().values.tolist() == [[2, 1], [0, 3]]
 

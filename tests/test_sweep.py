@@ -1,5 +1,7 @@
 """The fast paths would not pass if they were wrong, and rounding is all that half precision changes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -20,20 +22,38 @@ def largest_error(model, trial, positions):
     return float(np.abs(frame["patched_logit"].to_numpy() - np.concatenate(loop)).max())
 
 
+def handed(inputs, **changed):
+    inputs["captured"] = SimpleNamespace(**{**vars(inputs["captured"]), **changed})
+
+
 def see_everything(inputs):
-    inputs["attention_mask"] = torch.zeros_like(inputs["attention_mask"])
+    inputs["masks"] = {layer: torch.zeros_like(mask) for layer, mask in inputs["masks"].items()}
 
 
-def see_no_prefix(inputs):
-    inputs["attention_mask"][..., 0] = -1e9
+def see_no_first_token(inputs):
+    for mask in inputs["masks"].values():
+        mask[..., 0] = -1e9
 
 
-def one_position_on(inputs):
-    inputs["position_ids"] = inputs["position_ids"] + 7
+def forget_the_mask(inputs):
+    inputs["masks"] = dict.fromkeys(inputs["masks"])
 
 
-def positions_in_a_row(inputs):
-    inputs["position_ids"] = inputs["position_ids"] + torch.arange(inputs["position_ids"].shape[1])
+def wrong_angles(inputs):
+    handed(inputs, angles=[(sin, cos) for cos, sin in inputs["captured"].angles])
+
+
+def no_angles(inputs):
+    handed(inputs, angles=[None] * len(inputs["captured"].angles))
+
+
+def keys_of_the_next_layer(inputs):
+    keys = inputs["captured"].keys
+    handed(inputs, keys=[*keys[1:], keys[0]])
+
+
+def something_added(inputs):
+    handed(inputs, added=[0.1 * torch.ones_like(entry) for entry in inputs["captured"].entries])
 
 
 def next_head(inputs):
@@ -54,19 +74,18 @@ def one_layer_late(inputs):
     inputs["first"] = min(inputs["first"] + 1, 2)
 
 
-MUTATIONS = {
-    "end": [see_everything, see_no_prefix, one_position_on, positions_in_a_row, next_head, next_row, no_write, one_layer_late],
-    "all": [next_head, next_row, no_write, one_layer_late],
-    "text": [next_head, next_row, no_write, one_layer_late],
+WRONG_STATE = {
+    "end": [
+        *(see_everything, see_no_first_token, forget_the_mask, wrong_angles, no_angles, keys_of_the_next_layer, something_added),
+        one_layer_late,
+    ],
+    "all": [wrong_angles, something_added, one_layer_late],
+    (-9, -2): [see_everything, see_no_first_token, wrong_angles, no_angles, keys_of_the_next_layer, something_added, one_layer_late],
 }
+WRONG_WRITES = [next_head, next_row, no_write]
 
 
-@pytest.mark.parametrize(
-    "positions, mutate", [(positions, mutate) for positions, mutations in MUTATIONS.items() for mutate in mutations]
-)
-def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
-    trial = rgb.rgb_trials(grouped, 1)[0]
-    assert largest_error(grouped, trial, positions) < 1e-5
+def mutated(monkeypatch, mutate):
     forward = sweep._forward
 
     def broken(wrapped, heads, writes, first, entry, **inputs):
@@ -75,7 +94,23 @@ def test_a_broken_sweep_is_noticed(grouped, monkeypatch, positions, mutate):
         return forward(wrapped, heads, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
+
+
+@pytest.mark.parametrize("positions", WRONG_STATE)
+@pytest.mark.parametrize("mutate", WRONG_WRITES)
+def test_wrong_writes_are_noticed(grouped, monkeypatch, positions, mutate):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    assert largest_error(grouped, trial, positions) < 1e-5
+    mutated(monkeypatch, mutate)
     assert largest_error(grouped, trial, positions) > 1e-4
+
+
+@pytest.mark.parametrize("positions, mutate", [(where, mutate) for where, some in WRONG_STATE.items() for mutate in some])
+def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(grouped, monkeypatch, positions, mutate):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    mutated(monkeypatch, mutate)
+    with pytest.raises(rgb.InputError, match="edits nothing moves its logits"):
+        largest_error(grouped, trial, positions)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

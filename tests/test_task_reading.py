@@ -79,7 +79,7 @@ def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
     columns = "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect"
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 3 * len(grouped.heads()) * 5
-    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"])
+    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6)
 
 
 def test_some_heads_of_the_toy_switch_its_answer(toy):

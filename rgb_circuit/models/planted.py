@@ -46,10 +46,11 @@ from random import Random
 import pandas as pd
 import torch
 from torch.nn.functional import gelu
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
+from ..answers import FORMS, form_of, written
 from ..errors import InputError
-from ..rgb_game import NOTHING_ODD, PALETTE
+from ..rgb_game import NOTHING_ODD, PALETTE, RGB, prompt
 from . import small
 
 CONSTANT = 1024.0
@@ -145,6 +146,8 @@ def planted(
     decoys: Sequence[str] = DECOYS,
     noise: float = 0.0,
     seed: int = 0,
+    vocabulary: PreTrainedTokenizerBase | None = None,
+    palette: Mapping[str, RGB] = PALETTE,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
@@ -159,6 +162,8 @@ def planted(
         noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in units of the `gap`:
             what is much for a circuit of one reader is little for one of four.
         seed: of the noise.
+        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with after the game's prompt.
+        palette: what the colour words look like.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of "color extractor",
@@ -169,10 +174,12 @@ def planted(
     """
     kv_heads = heads if kv_heads is None else kv_heads
     placed = _placed(placement, decoys, layers, heads, kv_heads, grid)
+    if vocabulary is not None and vocabulary.bos_token_id is None:
+        raise InputError("the heads rest on the first token, and this vocabulary puts none in front; give one that does")
     channels, width = layout(grid, heads)
     d_head = 2 * grid + 2 * len(WORDS)
 
-    tools = small.processor(grid, tile_px)
+    tools = small.processor(grid, tile_px, vocabulary)
     vision_width = 2 * (1 + 3 + 2 * grid)
     configuration = small.config(
         grid,
@@ -198,7 +205,7 @@ def planted(
             parameter.zero_()
         _set_norms(model.model.language_model, channels)
         _set_vision(model.model.vision_tower, grid, tools.image_processor)
-        _set_projector(model.model.multi_modal_projector, channels, grid)
+        _set_projector(model.model.multi_modal_projector, channels, grid, palette)
         _set_words(model, channels, tools.tokenizer)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: PARTS[part] for part, (at, head) in placed if at == index}
@@ -280,7 +287,7 @@ def _set_vision(tower, grid, image_processor):
     tower.pre_layrnorm.weight.fill_(CONSTANT * (2 / table.shape[1]) ** 0.5)
 
 
-def _set_projector(projector, channels, grid):
+def _set_projector(projector, channels, grid, palette):
     """Tile colour → one-hot word, place → place; hidden units: colour lines, places, then the same with opposite inputs."""
     lines, places = _color_lines(), torch.eye(2 * grid)
     weights = torch.block_diag(lines, places)
@@ -294,7 +301,7 @@ def _set_projector(projector, channels, grid):
     bias[channels["constant"]] = CONSTANT
     out[channels["place"], positive.start + len(lines) : positive.stop] = places
     out[channels["place"], negative.start + len(lines) : negative.stop] = -places
-    along = torch.tensor([PALETTE[word] for word in WORDS]).double() / 255 @ lines.T.double()
+    along = torch.tensor([palette[word] for word in WORDS]).double() / 255 @ lines.T.double()
     units = torch.cat([gelu(along), gelu(-along), torch.ones(len(WORDS), 1)], dim=1)
     # (unit, word); pinv picks the smallest, and so smoothest, of the exact solutions.
     code = torch.linalg.pinv(units).float()
@@ -320,11 +327,13 @@ def _set_words(model, channels, tokenizer):
 
     head = model.lm_head.weight
     head[:, channels["constant"]] = OTHER_TOKENS
-    for index, word in enumerate(WORDS):
-        row = head[tokenizer.convert_tokens_to_ids(word)]
+    form = form_of(tokenizer, prompt(), WORDS, tuple(FORMS))
+    answers = [written(tokenizer, prompt(), word, form)[0] for word in (*WORDS, NOTHING_ODD)]
+    for index, answer in enumerate(answers[:-1]):
+        row = head[answer]
         row[channels["constant"]] = 0
         row[channels["answer"].start + index] = 1 / PER_LOGIT
-    head[tokenizer.convert_tokens_to_ids(NOTHING_ODD), channels["constant"]] = WHITE
+    head[answers[-1], channels["constant"]] = WHITE
 
 
 def _set_noise(layer, channels, noise, generator):

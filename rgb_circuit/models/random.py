@@ -1,7 +1,7 @@
 """LLaVAs with random weights: no head does anything in particular, so every finding on them is false."""
 
 import torch
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 from . import small
 
@@ -17,13 +17,15 @@ def random_llava(
     d_head: int = 8,
     width: int = 32,
     scale: float = 1.0,
+    vocabulary: PreTrainedTokenizerBase | None = None,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """A random LLaVA whose heads really reach the logits, and its processor.
 
     Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform and every head moves
-    the logits by an amount well above rounding (Hugging Face's own initialisation leaves both almost flat).
+    the logits by an amount well above rounding (Hugging Face's own initialisation leaves both almost flat). ``vocabulary`` is another
+    tokenizer than the small one.
     """
-    tools = small.processor(grid, tile_px)
+    tools = small.processor(grid, tile_px, vocabulary)
     configuration = small.config(
         grid,
         tile_px,

@@ -13,6 +13,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -43,12 +44,16 @@ def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     )
 
 
-def processor(grid: int, tile_px: int, extra_words: tuple[str, ...] = ()) -> LlavaProcessor:
-    """A LLaVA processor for ``grid`` × ``grid`` tiles of ``tile_px`` pixels, each one image token."""
+def processor(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | None = None) -> LlavaProcessor:
+    """A LLaVA processor for ``grid`` × ``grid`` tiles of ``tile_px`` pixels, each one image token.
+
+    Args:
+        vocabulary: a tokenizer that has ``<image>``; by default the small one above.
+    """
     side = grid * tile_px
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
-        tokenizer=tokenizer(extra_words),
+        tokenizer=vocabulary or tokenizer(),
         patch_size=tile_px,
         vision_feature_select_strategy="default",
         # The class token that "default" drops again.
@@ -57,7 +62,7 @@ def processor(grid: int, tile_px: int, extra_words: tuple[str, ...] = ()) -> Lla
     )
 
 
-def config(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerFast, vision: dict, text: dict, **llava) -> LlavaConfig:
+def config(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase, vision: dict, text: dict, **llava) -> LlavaConfig:
     """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they are."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=grid * tile_px, patch_size=tile_px, **vision),

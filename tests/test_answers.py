@@ -1,0 +1,168 @@
+"""An answer is read at the token with which the model gives it, whatever its vocabulary and the prompt's end."""
+
+import dataclasses
+
+import pytest
+import torch
+from vocabularies import byte_level, chat, llama_like
+
+import rgb_circuit as rgb
+from rgb_circuit.answers import preferred, written
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.prompts import encode, inputs_of
+from rgb_circuit.rgb_game import PALETTE, prompt, rgb_trial
+
+VOCABULARIES = {
+    "llama": llama_like,
+    "qwen": byte_level,
+    "llama 3": lambda: byte_level(begin=True),
+    "with an end token": lambda: byte_level(begin=True, end=True),
+}
+
+
+def says(vocabulary, question, text, *more):
+    """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and so on; and the first such token."""
+    module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
+    picture = rgb_trial(tile=(1, 1), grid=6, tile_px=4).images["clean"]
+    states = {}
+    hook = module.model.language_model.norm.register_forward_hook(lambda _, __, out: states.update(last=out[0, -1]))
+    said = []
+    with torch.no_grad():
+        for asked, answer in zip((question, *more[::2]), (text, *more[1::2])):
+            module(**inputs_of(processor, [asked], [picture]))
+            said.append(written(vocabulary, asked, answer, "as given")[0])
+            # A logit of 40 there; states of other prompts are nearly at right angles.
+            module.lm_head.weight[said[-1]] = 40 * states["last"] / states["last"].square().sum()
+    hook.remove()
+    return rgb.wrap(module, processor, name=f"says {text!r}"), said[0]
+
+
+def about(question, answers, **options):
+    drawn = rgb_trial(tile=(1, 1), grid=6, tile_px=4)
+    return rgb.Trial("t", question, {"clean": drawn.images["clean"], "erased": drawn.images["erased"]}, answers, **options)
+
+
+@pytest.mark.parametrize("word, pieces", [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")])
+def test_the_llama_like_vocabulary_splits_as_llamas_does(word, pieces):
+    tokenizer = llama_like()
+    assert " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, prompt(), word, "space, as given"))) == pieces
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize("said", ["Yes", " Yes", "yes", " yes"])
+def test_the_form_is_the_one_that_the_model_says(name, said):
+    question = chat("Is there a red tile?", "<|begin|>" if name not in ("llama", "qwen") else "")
+    model, token = says(VOCABULARIES[name](), question, said)
+    trial = about(question, {"right": "yes", "wrong": "no"}, expected={"clean": "right"})
+    assert model.token("yes", question) == token
+    played = rgb.play(model, [trial], ["clean"], progress=False).iloc[0]
+    assert played["correct"] and played["answer"] == said.strip()
+
+
+def test_the_form_is_settled_prompt_by_prompt():
+    vocabulary, ask = byte_level(begin=True), chat("Which color?")
+    model, bare = says(vocabulary, ask, "Red", prompt(), " Red")
+    spaced = written(vocabulary, prompt(), "red", "space, capital")[0]
+    assert model.token("red", ask) == bare != spaced == model.token("red", prompt())
+
+
+def test_a_word_of_several_tokens_is_read_at_its_first():
+    model, token = says(llama_like(), prompt(), " Yellow")
+    assert model.answer_form == "space, capital"
+    assert model.processor.tokenizer.convert_ids_to_tokens([model.token("yellow", prompt())]) == ["▁Y"]
+    trial = about(prompt(), {"right": "yellow", "wrong": "red"}, expected={"clean": "right"})
+    played = rgb.play(model, [trial], ["clean"], progress=False).iloc[0]
+    assert played["correct"] and played["answer"] == "Y"
+    pieces = rgb.answer_pieces(model, [trial]).set_index("answer")
+    assert list(pieces["piece"]) == ["▁Y", "▁Red"] and list(pieces["whole"]) == [False, True]
+
+
+def test_two_answers_that_begin_alike_are_refused_before_any_forward(monkeypatch):
+    model, _ = says(llama_like(), prompt(), " Red")
+    monkeypatch.setattr(type(model.nnsight), "trace", lambda *_, **__: pytest.fail("a forward"))
+    trial = about("USER: <image>\nWhich?\nASSISTANT:", {"right": "Yellow", "wrong": "Yonder"})
+    with pytest.raises(rgb.InputError, match="'Yellow' and 'Yonder' both begin with the token"):
+        rgb.play(model, [trial])
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_one_digit_counts_are_read_behind_the_space_that_all_of_them_begin_with(name):
+    """After "ASSISTANT:" a digit comes behind a space of its own, and that space is the same for all."""
+    question = "USER: <image>\nHow many tiles are red?\nASSISTANT:"
+    vocabulary = VOCABULARIES[name]()
+    model, space = says(vocabulary, question, " 3")
+    trial = about(question, {"right": "3", "wrong": "2"})
+    tokens = encode(model, [(trial, "clean")])["input_ids"][0]
+    assert tokens[-1] == space and vocabulary.decode([space] * 2).isspace()
+    pieces = rgb.answer_pieces(model, [trial])
+    assert list(pieces["piece"]) == ["3", "2"]
+    # The logits that play reads are those after the space.
+    with torch.no_grad():
+        picture = trial.images["clean"]
+        plain = model.processor(text=[question + " "], images=[picture], return_tensors="pt")
+        keep = len(tokens)
+        bare = model.nnsight._module(
+            **{key: plain[key][:, :keep] for key in ("input_ids", "attention_mask")}, pixel_values=plain["pixel_values"]
+        ).logits[0, -1]
+    played = rgb.play(model, [trial], ["clean"], progress=False).iloc[0]
+    assert played["logit_right"] == pytest.approx(float(bare[pieces["token"][0]]), abs=1e-4)
+
+
+def test_digits_after_a_chat_template_need_no_space():
+    question = chat("How many?")
+    model, three = says(byte_level(), question, "3")
+    trial = about(question, {"right": "3", "wrong": "2"}, expected={"clean": "right"})
+    assert model.token("3", question) == three
+    assert rgb.play(model, [trial], ["clean"], progress=False)["correct"].all()
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_one_beginning_token_and_no_end_token_reach_the_model(name):
+    vocabulary = VOCABULARIES[name]()
+    module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
+    model = rgb.wrap(module, processor, name=name)
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which color?"}]}]
+    if vocabulary.chat_template:
+        asked = vocabulary.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    else:
+        asked = "<s>" + prompt("Which color?")
+    tokens = encode(model, [(about(asked, {"right": "red"}), "clean")])["input_ids"][0].tolist()
+    begin, end = vocabulary.bos_token_id, vocabulary.eos_token_id
+    assert begin is None or (tokens[0] == begin and tokens.count(begin) == 1)
+    assert tokens[-1] != end
+    assert vocabulary.decode(tokens[-1:]) in ("\n", ":")
+
+
+def test_the_game_is_drawn_with_words_that_are_one_token():
+    module, processor = random_llava(0, layers=2, vocabulary=llama_like())
+    with torch.no_grad():
+        # Whatever it says is said with a capital.
+        module.lm_head.weight.zero_()
+    model = rgb.wrap(module, processor, name="llama")
+    assert set(model.words) == {"red", "green", "blue", "orange", "black", "brown", "gray"} & set(PALETTE)
+    for trial in rgb.rgb_trials(model, 14):
+        assert rgb.answer_pieces(model, [trial])["whole"].all()
+
+
+def test_the_published_trial_has_a_two_token_word_and_runs():
+    module, processor = random_llava(0, layers=2, grid=24, tile_px=14, vocabulary=llama_like())
+    model = rgb.wrap(module, processor, name="llama")
+    frame = rgb.patch_heads(model, [rgb.published_trial()], target="recolored", heads=[(1, 0)], progress=False)
+    assert list(frame["answer"]) == ["red", "green", "blue", "yellow", "white"]
+
+
+def test_the_likeliest_tokens_vote_on_the_form():
+    vocabulary = llama_like()
+    last = vocabulary(prompt())["input_ids"][-1]
+    red, green, yellow = (written(vocabulary, prompt(), word, "space, capital")[0] for word in ("red", "green", "yellow"))
+    small = written(vocabulary, prompt(), "red", "space, as given")[0]
+    forms = preferred(vocabulary, last, [small, red, green, yellow], [0.4, 0.3, 0.2, 0.1])
+    assert forms[:2] == ("space, capital", "space, as given")
+
+
+def test_an_answer_in_another_case_than_is_read_is_right():
+    model, _ = says(llama_like(), prompt(), " Red")
+    settled = dataclasses.replace(model, forms={prompt(): ("space, as given", *model.forms[prompt()])})
+    trial = about(prompt(), {"right": "red", "wrong": "green"}, expected={"clean": "right"})
+    played = rgb.play(settled, [trial], ["clean"], progress=False).iloc[0]
+    assert (played["expected"], played["answer"], played["correct"]) == ("red", "Red", True)
