@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 def margin(model: Llava) -> int:
-    """How many pixels of the vision tower's picture lie beyond its tiles, at the right and at the bottom, in no image token."""
+    """How many pixels of the tower's picture lie beyond its tiles, at the right and below: no image token has them."""
     return model.picture_px - model.grid[0] * model.tile_px
 
 
 def as_seen(model: Llava, image: Image.Image) -> Image.Image:
-    """What the model's image tokens tile: the picture after the model's own resizing, cropping or padding, without its `margin`.
+    """What the model's image tokens tile: the picture after the model's own resizing, cropping or padding.
 
-    Tokens laid over the whole of a picture that the model crops or pads would lie in the wrong places.
+    Its `margin` is left out. Tokens laid over the whole of a picture that the model crops or pads would lie in the
+    wrong places.
     """
-    shown = model.processor.image_processor(as_rgb(image), return_tensors="pt", do_rescale=False, do_normalize=False)
+    shown = model.processor.image_processor(
+        as_rgb(image), return_tensors="pt", do_rescale=False, do_normalize=False
+    )
     rows, columns = model.grid
     tiled = shown["pixel_values"][0][:, : rows * model.tile_px, : columns * model.tile_px]
     return Image.fromarray(tiled.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8))
@@ -36,8 +39,8 @@ class Fit:
     """How pictures of one size are made to fit a model.
 
     Attributes:
-        lost: side ("left", "right", "top", "bottom") → share of the picture's width or height that is cut off there; only sides
-            that lose about a pixel or more.
+        lost: side ("left", "right", "top", "bottom") → share of the picture's width or height that is cut off there;
+            only sides that lose about a pixel or more.
         padding: share of what the model sees that is none of the picture.
         proportion: how wide a square in the picture becomes, over how high; 1 unless that makes a pixel's difference.
     """
@@ -54,17 +57,19 @@ MEASURABLE = 8
 def fit(model: Llava, size: tuple[int, int]) -> Fit:
     """How the model's processor makes a picture of (width, height) fit, measured on pictures of that size.
 
-    1. Show it a picture whose red grows with the column, whose green grows with the row, and whose blue is full; and the
-       negative of that picture.
+    1. Show it a picture whose red grows with the column, whose green grows with the row, and whose blue is full; and
+       the negative of that picture.
     2. Pixels that are the same in both are padding.
-    3. In the middle of the rest, red and green tell the column and row that each pixel shows. Followed to the edges, they tell
-       what was cut off, and how much each direction was scaled.
+    3. In the middle of the rest, red and green tell the column and row that each pixel shows. Followed to the edges,
+       they tell what was cut off, and how much each direction was scaled.
     """
     (across, down), (by_column, by_row) = map(_ramp, size), map(_dither, size)
     picture = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
     picture[..., 0] = across + by_row[:, None]
     picture[..., 1] = down[:, None] + by_column
-    seen, negative = (np.asarray(as_seen(model, Image.fromarray(one)), dtype=float) for one in (picture, 255 - picture))
+    seen, negative = (
+        np.asarray(as_seen(model, Image.fromarray(one)), dtype=float) for one in (picture, 255 - picture)
+    )
     own = np.abs(seen[..., 2] - negative[..., 2]) > 127
     rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
     padding = float(1 - own.mean())
@@ -76,7 +81,9 @@ def fit(model: Llava, size: tuple[int, int]) -> Fit:
     top, bottom, high = _extent(rows, shown[..., 1].mean(axis=1) / down[1], size[1])
     lost = {"left": left, "right": right, "top": top, "bottom": bottom}
     changed = abs(wide / high - 1) > 1 / min(*size, len(rows), len(columns))
-    return Fit({side: share for side, share in lost.items() if share}, padding, wide / high if changed else 1.0)
+    return Fit(
+        {side: share for side, share in lost.items() if share}, padding, wide / high if changed else 1.0
+    )
 
 
 def _ramp(length):
@@ -86,7 +93,7 @@ def _ramp(length):
 
 
 def _dither(length):
-    """Fractions that spread evenly over any stretch of ``length``: added before rounding down, they average to no rounding."""
+    """Fractions that spread evenly over any stretch of ``length``: added before rounding down, they undo it on average."""
     return np.arange(length) * 0.618034 % 1
 
 

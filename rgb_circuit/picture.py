@@ -1,4 +1,4 @@
-"""A picture as a person sees it, in the one form that a model's processor cannot take for something else: plain RGB."""
+"""A picture as a person sees it, in the form that every processor takes for the same: plain RGB."""
 
 import io
 
@@ -7,19 +7,16 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from .errors import InputError, first_line
 
-# Files of several frames whose first is the whole picture: a camera's previews follow it, or an artist's layers.
-ONE_PICTURE = ("MPO", "PSD")
-
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB with 8 bits per channel, as viewers show it.
 
     - It is turned upright as its camera noted.
     - Transparent places are laid on white.
-    - 16-bit grey is divided by 257, and decimal numbers from 0 (black) to 1 (white) are multiplied by 255. Other decimal
-      numbers, and 32-bit whole ones, say nothing of which is black and which is white: refused.
-    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile where it has one. Other
-      profiles are not applied, since no processor of a model applies them.
+    - 16-bit grey is divided by 257, and decimal numbers from 0 (black) to 1 (white) are multiplied by 255.
+      Other decimal numbers, and 32-bit whole ones, do not say which of them is white: refused.
+    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile where it has one.
+      Profiles of RGB and grey pictures are not applied, since no processor of a model applies them.
     - An animated picture, or a file of several pages, is refused.
 
     Returns:
@@ -36,14 +33,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
     # What Pillow raises for broken files depends on the format.
     try:
         image.load()
-        frames = 1 if image.format in ONE_PICTURE else getattr(image, "n_frames", 1)
+        # Behind a camera's picture in this format come its own previews of it.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception as error:
         raise InputError(f"cannot read this picture ({first_line(error)}); save it as PNG or JPEG") from error
     if not (image.width and image.height):
         raise InputError(f"this picture has {image.width} × {image.height} px; give one of a pixel or more")
     if frames > 1:
-        raise InputError(f"this picture has {frames} frames or pages; save the one to be shown as a picture of its own")
+        raise InputError(
+            f"this picture has {frames} frames or pages; save the one to be shown as a picture of its own"
+        )
     # Netpbm's reader spreads whatever range its file states over 16 bits.
     grey16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     return _colors(ImageOps.exif_transpose(image) if turned else image, grey16)
@@ -80,14 +80,14 @@ def _from_numbers(image):
     low, high = numbers.min(), numbers.max()
     if image.mode == "I":
         raise InputError(
-            f"this picture holds 32-bit whole numbers, here from {low} to {high}, and does not say which is white; "
-            "save it with 8 or 16 bits"
+            f"this picture holds 32-bit whole numbers, here from {low} to {high}, and does not say which is "
+            "white; save it with 8 or 16 bits"
         )
     # Not a number is in no range.
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 (white) can be shown; "
-            "scale them to that, or save it with 8 or 16 bits"
+            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 (white) can be "
+            "shown; scale them to that, or save it with 8 or 16 bits"
         )
     return Image.fromarray((255 * numbers).round().astype(np.uint8)).convert("RGB")
 

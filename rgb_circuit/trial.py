@@ -20,16 +20,16 @@ class Trial:
     Attributes:
         name: identifies the trial in every frame.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture, all of one size; ``"clean"`` is always among them. Given as any Pillow picture and kept as
-            `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
+        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture will do; it
+            is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
         answers: role → word, each word one token for the model.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an expectation that names no
-            role, a tile off the grid, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an expectation that
+            names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel.
@@ -71,10 +71,10 @@ class Trial:
         if self.tile is not None:
             check_tile(self.tile, self.grid)
         for one, other in identical(self.images):
-            # Told once and at this line, however often the trial is made again.
+            # At this line, so that Python tells it once, however often the trial is made again.
             warnings.warn(
-                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be restored from one in the other; "
-                "check which pictures these are"
+                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be restored "
+                "from one in the other; check which pictures these are"
             )
 
     def _shown(self, condition, image):

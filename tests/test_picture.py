@@ -123,14 +123,18 @@ def test_a_picture_is_upright_in_a_trial_made_by_hand_too(tmp_path):
     image.save(tmp_path / "turned.png", exif=exif)
     shown = mine(clean=Image.open(tmp_path / "turned.png")).images["clean"]
     # The left edge comes out on top.
-    assert shown.size == (24, 48) and shown.getpixel((12, 4)) == RED and shown.getpixel((12, 40)) == (0, 0, 255)
+    assert (
+        shown.size == (24, 48) and shown.getpixel((12, 4)) == RED and shown.getpixel((12, 40)) == (0, 0, 255)
+    )
     assert as_rgb(shown) is shown
 
 
 def ink_profile(lab):
     """An ICC profile for CMYK; ``lab`` gives, for each of the 16 full or missing inks, the colour as three bytes of Lab."""
     identity = struct.pack(">9i", *(65536 * value for value in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
-    corners = bytes(byte for inks in range(16) for byte in lab(*(inks >> shift & 1 for shift in (3, 2, 1, 0))))
+    corners = bytes(
+        byte for inks in range(16) for byte in lab(*(inks >> shift & 1 for shift in (3, 2, 1, 0)))
+    )
     linear = bytes(range(256))
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + 4 * linear + corners + 3 * linear
     table += bytes(-len(table) % 4)
@@ -146,7 +150,10 @@ def test_inks_look_as_their_profile_says(tmp_path):
     for inks, color in (((255, 0, 0, 0), 255), ((0, 255, 0, 0), 0)):
         image = plain("CMYK", inks)
         image.info["icc_profile"] = profile
-        for shown in (as_rgb(image), rgb.read_trials(written(tmp_path, image, "jpg", icc_profile=profile))[0].images["clean"]):
+        for shown in (
+            as_rgb(image),
+            rgb.read_trials(written(tmp_path, image, "jpg", icc_profile=profile))[0].images["clean"],
+        ):
             assert np.abs(np.asarray(shown, dtype=int) - color).max() <= 2
 
 
@@ -174,17 +181,32 @@ def with_profile(path):
 
 
 REFUSED = {
-    "array": (lambda path: np.zeros((24, 24, 3), np.uint8), ["a picture is a ndarray", "PIL.Image.fromarray"]),
+    "array": (
+        lambda path: np.zeros((24, 24, 3), np.uint8),
+        ["a picture is a ndarray", "PIL.Image.fromarray"],
+    ),
     "path": (lambda path: "red.png", ["a picture is a str", "PIL.Image.open"]),
-    "32-bit": (lambda path: numbers(70000, np.int32), ["32-bit whole numbers, here from 70000 to 70000", "8 or 16 bits"]),
-    "32-bit of a small range": (lambda path: numbers(200, np.int32), ["32-bit whole numbers, here from 200 to 200"]),
-    "decimal up to 255": (lambda path: numbers(200.0, np.float32), ["decimal numbers from 200 to 200", "0 (black) to 1 (white)"]),
+    "32-bit": (
+        lambda path: numbers(70000, np.int32),
+        ["32-bit whole numbers, here from 70000 to 70000", "8 or 16 bits"],
+    ),
+    "32-bit of a small range": (
+        lambda path: numbers(200, np.int32),
+        ["32-bit whole numbers, here from 200 to 200"],
+    ),
+    "decimal up to 255": (
+        lambda path: numbers(200.0, np.float32),
+        ["decimal numbers from 200 to 200", "0 (black) to 1 (white)"],
+    ),
     "decimal below zero": (lambda path: numbers(-0.1, np.float32), ["decimal numbers from -0.1 to -0.1"]),
     "not a number": (lambda path: numbers(np.nan, np.float32), ["from nan to nan"]),
     "GIF": (lambda path: frames(path / "a.gif"), ["2 frames or pages", "save the one"]),
     "APNG": (lambda path: frames(path / "a.png"), ["2 frames or pages"]),
     "TIFF": (lambda path: frames(path / "a.tiff"), ["2 frames or pages"]),
-    "cut short": (lambda path: broken(path / "a.png"), ["cannot read this picture", "save it as PNG or JPEG"]),
+    "cut short": (
+        lambda path: broken(path / "a.png"),
+        ["cannot read this picture", "save it as PNG or JPEG"],
+    ),
     "closed": (lambda path: closed(path / "a.png"), ["cannot read this picture"]),
     "profile": (with_profile, ["colour profile of this CMYK picture", "save it as an RGB picture"]),
     "nothing": (lambda path: Image.new("RGB", (0, 4)), ["0 × 4 px"]),
@@ -196,14 +218,19 @@ def test_what_cannot_be_shown_is_refused_in_a_sentence(kind, tmp_path):
     make, parts = REFUSED[kind]
     with pytest.raises(rgb.InputError) as error:
         mine(other=plain("RGB", RED), clean=make(tmp_path))
-    assert all(part in str(error.value) for part in ["trial 'mine', picture 'clean'", *parts]), str(error.value)
+    assert all(part in str(error.value) for part in ["trial 'mine', picture 'clean'", *parts]), str(
+        error.value
+    )
 
 
-@pytest.mark.parametrize("extension, image", [("tiff", numbers(70000, np.int32)), ("tiff", numbers(300.0, np.float32))])
+@pytest.mark.parametrize(
+    "extension, image", [("tiff", numbers(70000, np.int32)), ("tiff", numbers(300.0, np.float32))]
+)
 def test_a_file_that_cannot_be_shown_is_named_by_row_and_column(extension, image, tmp_path, capsys):
     path = written(tmp_path, image, extension)
     with pytest.raises(
-        rgb.InputError, match=r"trials.csv, row 2, column 'clean', .*clean.tiff: this picture holds .* save it with"
+        rgb.InputError,
+        match=r"trials.csv, row 2, column 'clean', .*clean.tiff: this picture holds .* save it with",
     ):
         rgb.read_trials(path)
     assert main(["play", "--trials-file", str(path)]) == 2
@@ -242,7 +269,11 @@ def bar(left, right, size=(48, 24)):
 
 
 def test_the_command_says_between_which_pictures_there_is_no_difference(tmp_path, capsys):
-    different, twins, beside = (bar(18, 22), bar(26, 30)), (bar(18, 22), bar(18, 22)), (bar(0, 8), bar(40, 47))
+    different, twins, beside = (
+        (bar(18, 22), bar(26, 30)),
+        (bar(18, 22), bar(18, 22)),
+        (bar(0, 8), bar(40, 47)),
+    )
     path = scene(tmp_path, different, twins, beside, twins)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -250,9 +281,15 @@ def test_the_command_says_between_which_pictures_there_is_no_difference(tmp_path
     assert not [str(one.message) for one in warned if "same picture" in str(one.message)]
     printed = capsys.readouterr().out
     pictures = "the pictures 'clean' and 'changed' of"
-    assert f"No difference between {pictures} 2 of 4 trials, e.g. of 'trial 1': they are the same picture\n" in printed
+    assert (
+        f"No difference between {pictures} 2 of 4 trials, e.g. of 'trial 1': they are the same picture\n"
+        in printed
+    )
     # Both bars lie outside the square that the toy is shown.
-    assert f"toy sees no difference between {pictures} 1 of 4 trials, e.g. of 'trial 2': it is cut off" in printed
+    assert (
+        f"toy sees no difference between {pictures} 1 of 4 trials, e.g. of 'trial 2': it is cut off"
+        in printed
+    )
     assert printed.count("o difference between") == 2
 
 
@@ -261,7 +298,10 @@ def test_what_is_too_fine_for_the_model_is_told(tmp_path, capsys):
     coarse, fine = plain("RGB", "blue").resize((960, 960)), plain("RGB", "blue").resize((960, 960))
     fine.putpixel((481, 481), (0, 0, 250))
     assert main(["play", "--trials-file", str(scene(tmp_path, (coarse, fine)))]) == 0
-    assert "toy sees no difference between the pictures 'clean' and 'changed' of 1 of 1 trials" in capsys.readouterr().out
+    assert (
+        "toy sees no difference between the pictures 'clean' and 'changed' of 1 of 1 trials"
+        in capsys.readouterr().out
+    )
 
 
 def test_an_overlay_shows_a_transparent_picture_on_white():
