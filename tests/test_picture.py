@@ -30,6 +30,13 @@ def palette(color, **info):
     return image
 
 
+def keyed(color):
+    """RGB, with one colour that is transparent."""
+    image = plain("RGB", color)
+    image.info["transparency"] = color
+    return image
+
+
 def mine(**images):
     return rgb.Trial("mine", f"USER: <image>\n{QUESTION}\nASSISTANT:", images, {"right": "red"})
 
@@ -58,6 +65,7 @@ SHOWN = {
     "decimal": (numbers(0.25, np.float32), "tiff", GREY),
     "decimal white": (numbers(1.0, np.float32), "tiff", (255, 255, 255)),
     "transparent": (plain("RGBA", (0, 0, 0, 0)), "png", (255, 255, 255)),
+    "transparent colour": (keyed(RED), "png", (255, 255, 255)),
     "half red": (plain("RGBA", (255, 0, 0, 128)), "png", (255, 127, 127)),
     "half black": (plain("LA", (0, 128)), "png", (127, 127, 127)),
     "palette": (palette(RED), "png", RED),
