@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     matplotlib.use("Agg")
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            # Said by `_print_alike`, of all trials at once.
+            warnings.filterwarnings("ignore", message="trial .* has the same picture in")
+            options.run(options)
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
@@ -246,8 +250,6 @@ def _attention(options):
 def _calibrate(options):
     """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings. One that was
     killed goes on where it stopped when the same command is given again, and one for more models takes up those that were judged."""
-    import warnings
-
     from transformers.utils import logging
 
     from analyses import calibrate
@@ -324,7 +326,8 @@ def _model_and_trials(options):
     )
     if own is not None:
         _print_unknown_words(model, own)
-        _print_cropped(model, own)
+        _print_fit(model, own)
+        _print_alike(model, own)
         return model, own
     trials = [published_trial()] if options.trials == "published" else rgb_trials(model, int(options.trials), options.seed)
     return model, trials
@@ -340,16 +343,50 @@ def _print_unknown_words(model, trials):
         print(f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in {unread[0]!r}")
 
 
-def _print_cropped(model, trials):
-    """Say whether pictures lose their margins: a LLaVA-1.5 cuts out the central square."""
-    reads = model.processor.image_processor
-    # Processors of other families need not have either.
-    crops = getattr(reads, "do_center_crop", False) and getattr(reads.size, "shortest_edge", None)
-    wide = [trial.name for trial in trials if trial.images["clean"].width != trial.images["clean"].height]
-    if wide and crops:
-        print(
-            f"{model.name} sees only the central square of the pictures of {len(wide)} of {len(trials)} trials, e.g. of {wide[0]!r}"
-        )
+def _print_fit(model, trials):
+    """Say which pictures the model sees less than all of, between bars, or out of proportion."""
+    from rgb_circuit.as_seen import fit
+
+    fits = {size: fit(model, size) for size in dict.fromkeys(trial.images["clean"].size for trial in trials)}
+    for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
+        changed = {trial.name: size for trial in trials if how(fits[size := trial.images["clean"].size])}
+        if changed:
+            name, (width, height) = next(iter(changed.items()))
+            print(
+                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of {name!r} "
+                f"({width} × {height} px: {how(fits[width, height])})"
+            )
+
+
+def _lost(fit):
+    return ", ".join(f"{100 * share:.2g} % at the {side}" for side, share in fit.lost.items())
+
+
+def _padding(fit):
+    return f"{100 * fit.padding:.2g} % of what it sees is padding" if fit.padding else ""
+
+
+def _proportion(fit):
+    return f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+
+
+def _print_alike(model, trials):
+    """Say between which pictures there is no difference, or none that the model could see."""
+    from rgb_circuit.as_seen import as_seen
+    from rgb_circuit.trial import identical
+
+    # (pair of conditions, whether the pictures themselves are the same) → trials.
+    alike = {}
+    for trial in trials:
+        same = identical(trial.images)
+        for pair in identical({condition: as_seen(model, image) for condition, image in trial.images.items()}):
+            alike.setdefault((pair, pair in same), []).append(trial.name)
+    for ((one, other), same), names in alike.items():
+        pictures = f"the pictures {one!r} and {other!r} of {len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        if same:
+            print(f"No difference between {pictures}: they are the same picture")
+        else:
+            print(f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what the model is shown")
 
 
 def _shard(text):

@@ -51,6 +51,7 @@ def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, obje
         "d_head": model.d_head,
         "grid": list(model.grid),
         "tile_px": model.tile_px,
+        "picture_px": model.picture_px,
         "words": list(model.words),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],

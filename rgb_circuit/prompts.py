@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import LlavaProcessor, PreTrainedTokenizerBase
 
 from .answers import check_readable, drawable, ends, once_begun, read, settle
+from .as_seen import margin
 from .errors import InputError
 from .execute import one_at_a_time
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
@@ -38,7 +39,7 @@ def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
     words = colors(model.processor.tokenizer, fixed.get("palette", PALETTE), model.answer_form)
-    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed)
+    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed, margin=margin(model))
 
 
 def colors(tokenizer: PreTrainedTokenizerBase, palette: Iterable[str], form: str) -> list[str]:
@@ -100,22 +101,24 @@ def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
 
 def _check_tile_is_one_token(model, trial):
     rows, columns = model.grid
-    advice = f"draw it with grid={rows} and tile_px={model.tile_px}, or with rgb_trials(model, n)"
+    left_over = margin(model)
+    sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
+    advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
     if trial.grid != rows or rows != columns:
         raise InputError(
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
         )
-    image = trial.images["clean"]
-    size = (columns * model.tile_px, rows * model.tile_px)
+    image, side = trial.images["clean"], model.picture_px
     reads = model.processor.image_processor
-    if image.size == size:
+    if image.size == (side, side):
         seen = reads(image, return_tensors="pt")["pixel_values"]
-        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"]
+        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False, do_pad=False)["pixel_values"]
         if seen.shape == untouched.shape and torch.equal(seen, untouched):
             return
+    beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
-        f"a tile of trial {trial.name!r} ({image.size[0] // trial.grid} px) does not cover exactly one image token of {model.name} "
-        f"({model.tile_px} px of a {size[0]} × {size[1]} px picture); {advice}"
+        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one image token of {model.name} "
+        f"({model.tile_px} px of a {side} × {side} px picture{beyond}); {advice}"
     )
 
 

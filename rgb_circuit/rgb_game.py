@@ -22,6 +22,8 @@ PALETTE: Mapping[str, RGB] = {
     "purple": (160, 32, 240),
     "orange": (255, 165, 0),
     "black": (0, 0, 0),
+    "brown": (139, 69, 19),
+    "gray": (128, 128, 128),
 }
 
 ODD_QUESTION = "Which color is the odd color out? Respond in one word"
@@ -38,9 +40,13 @@ def prompt(question: str = ODD_QUESTION) -> str:
     return f"USER: <image>\n{question}\nASSISTANT:"
 
 
-def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int) -> Image.Image:
-    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row, column)."""
-    image = Image.new("RGB", (grid * tile_px, grid * tile_px), tuple(background))
+def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0) -> Image.Image:
+    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row, column).
+
+    The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
+    """
+    side = grid * tile_px + margin
+    image = Image.new("RGB", (side, side), tuple(background))
     for (row, column), color in tiles.items():
         left, top = column * tile_px, row * tile_px
         image.paste(tuple(color), (left, top, left + tile_px, top + tile_px))
@@ -56,6 +62,7 @@ def rgb_trial(
     grid: int = 24,
     tile_px: int = 14,
     *,
+    margin: int = 0,
     palette: Mapping[str, RGB] = PALETTE,
     name: str | None = None,
 ) -> Trial:
@@ -69,6 +76,8 @@ def rgb_trial(
         tile: (row, column) from 0.
         grid: tiles per side.
         tile_px: side of a tile in pixels; 14 makes a tile one image token of LLaVA-1.5.
+        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of 384 px, of which 27 × 27
+            tiles of 14 px cover 378.
         palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
         name: defaults to one that says the colours and the place.
 
@@ -89,16 +98,22 @@ def rgb_trial(
         raise InputError(f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one")
     if grid < 2 or tile_px < 1:
         raise InputError(f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or more")
+    if not isinstance(margin, int) or margin < 0:
+        raise InputError(f"margin is {margin!r}; give a whole number of pixels, 0 or more")
     tile = tuple(tile)
     check_tile(tile, grid)
 
     color = {role: palette[word] for role, word in words.items()}
+
+    def board(background, tiles):
+        return draw(color[background], tiles, grid, tile_px, margin=margin)
+
     images = {
-        "clean": draw(color["background"], {tile: color["odd"]}, grid, tile_px),
-        "recolored": draw(color["background"], {tile: color["other"]}, grid, tile_px),
-        "erased": draw(color["background"], {}, grid, tile_px),
-        "swapped": draw(color["other_background"], {}, grid, tile_px),
-        "moved": draw(color["background"], {moved_tile(tile, grid): color["odd"]}, grid, tile_px),
+        "clean": board("background", {tile: color["odd"]}),
+        "recolored": board("background", {tile: color["other"]}),
+        "erased": board("background", {}),
+        "swapped": board("other_background", {}),
+        "moved": board("background", {moved_tile(tile, grid): color["odd"]}),
     }
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
@@ -128,7 +143,9 @@ def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
     return place if place != (0, 0) else (grid - 1, grid - 1)
 
 
-def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, fixed: Mapping[str, object]) -> list[Trial]:
+def sample_trials(
+    words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, fixed: Mapping[str, object], *, margin: int = 0
+) -> list[Trial]:
     """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
 
     Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
@@ -161,7 +178,7 @@ def sample_trials(words: Sequence[str], n: int, seed: int, grid: int, tile_px: i
             tiles = list(rng.permutation(len(places)))
         drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
         arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
-        trial = rgb_trial(**arguments, grid=grid, tile_px=tile_px)
+        trial = rgb_trial(**arguments, grid=grid, tile_px=tile_px, margin=margin)
         trials.append(_renamed(trial, f"{index:03d} {trial.name}"))
     return trials
 

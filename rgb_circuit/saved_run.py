@@ -14,8 +14,8 @@ from .trials_file import read_trials
 
 # What it takes to go on with a run.
 NEEDED = {
-    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px", "words",
-    "options", "trials",
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px", "picture_px",
+    "words", "options", "trials",
 }  # fmt: skip
 
 
@@ -55,8 +55,9 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
         return [published_trial()]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
         raise InputError("the manifest says nothing about how its trials were drawn; give the folder of a run of rgb-circuit run")
-    place = dict(grid=manifest["grid"][0], tile_px=manifest["tile_px"])
-    return sample_trials(manifest["words"], int(options["trials"]), options["seed"], **place, fixed={})
+    grid, tile_px = manifest["grid"][0], manifest["tile_px"]
+    margin = manifest["picture_px"] - grid * tile_px
+    return sample_trials(manifest["words"], int(options["trials"]), options["seed"], grid, tile_px, {}, margin=margin)
 
 
 def recorded_model(manifest: Mapping) -> Llava:

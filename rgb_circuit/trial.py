@@ -1,11 +1,14 @@
 """One trial: the pictures that are compared, the question, and the words that matter."""
 
+import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from .errors import InputError
+from .picture import as_rgb
 
 
 @dataclass(frozen=True)
@@ -17,15 +20,19 @@ class Trial:
     Attributes:
         name: identifies the trial in every frame.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture, all of one size; ``"clean"`` is always among them.
+        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture will do; it
+            is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
         answers: role → word, each word one token for the model.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
 
     Raises:
-        InputError: no clean picture, pictures of different size, an expectation that names no role,
-            a tile off the grid, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an expectation that
+            names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
+
+    Warns:
+        UserWarning: two conditions have the same picture, pixel by pixel.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Trial:
             raise InputError(
                 f"trial {self.name!r} has the conditions {sorted(self.images)} but no 'clean' picture; add images['clean']"
             )
+        object.__setattr__(self, "images", {name: self._shown(name, image) for name, image in self.images.items()})
         clean = self.images["clean"].size
         for condition, image in self.images.items():
             if image.size != clean:
@@ -62,6 +70,33 @@ class Trial:
             )
         if self.tile is not None:
             check_tile(self.tile, self.grid)
+        for one, other in identical(self.images):
+            # At this line, so that Python tells it once, however often the trial is made again.
+            warnings.warn(
+                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be restored "
+                "from one in the other; check which pictures these are"
+            )
+
+    def _shown(self, condition, image):
+        try:
+            return as_rgb(image)
+        except InputError as error:
+            raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
+
+
+def identical(images: Mapping[str, Image.Image]) -> list[tuple[str, str]]:
+    """Pairs of conditions whose pictures have the same pixels, each with the first condition that has them.
+
+    Args:
+        images: condition → picture, all of one mode.
+    """
+    first, pairs = {}, []
+    for condition, image in images.items():
+        pixels = image.size, hashlib.sha256(image.tobytes()).digest()
+        if pixels in first:
+            pairs.append((first[pixels], condition))
+        first.setdefault(pixels, condition)
+    return pairs
 
 
 def check_tile(tile, grid):

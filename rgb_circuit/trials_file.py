@@ -13,8 +13,15 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
 
 Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into LLaVA-1.5's
-template; one with ``<image>`` is taken as the whole prompt. Of a picture that is not square LLaVA-1.5 sees only the central
-square; `rgb_circuit.as_seen.as_seen` shows it. A role says what a word is *for*, not which word it is: effects are
+template; one with ``<image>`` is taken as the whole prompt.
+
+Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright, transparent places on white, 16-bit
+grey scaled to 8 bits. What says nothing of its range or has several frames is refused; `rgb_circuit.picture.as_rgb` has the
+rules. What is left of a picture that is not of the model's own shape is up to the model's processor: most LLaVA-1.5 cut out the
+central square, others lay the picture between bars or stretch it. The command says which, and `rgb_circuit.as_seen.as_seen`
+shows it.
+
+A role says what a word is *for*, not which word it is: effects are
 averaged over trials role by role, so the right answer to the clean pictures should have the same role in every row.
 """
 
@@ -22,9 +29,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import InputError
+from .picture import as_rgb
 from .rgb_game import prompt
 from .trial import Trial
 
@@ -36,11 +44,13 @@ PREFIXES = ("image:", "answer:", "expected:")
 def read_trials(path: str | Path) -> list[Trial]:
     """The trials of a CSV file with the columns above, or of the only one in a folder.
 
-    Pictures are turned upright as their camera noted, and converted to RGB. Rows are counted in messages as a spreadsheet
-    does: the header is row 1.
+    Rows are counted in messages as a spreadsheet does: the header is row 1.
 
     Raises:
         InputError: a file, column, cell or picture that cannot be used; the message names file, row and column.
+
+    Warns:
+        UserWarning: two conditions of a trial have the same picture.
     """
     path = _file(Path(path))
     header, rows = _table(path)
@@ -142,11 +152,13 @@ def _trial(where, row, folder):
 def _picture(where, column, path):
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return as_rgb(image)
     except FileNotFoundError as error:
         raise InputError(f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV") from error
+    except InputError as error:
+        raise InputError(f"{where}, column {column!r}, {path}: {error}") from error
     # What Pillow raises for broken files depends on the format.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
         reason = f"cannot read {path} as a picture ({error})"
         raise InputError(f"{where}, column {column!r}: {reason}; save it as PNG or JPEG") from error
 

@@ -201,6 +201,7 @@ def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):
             curve(grouped, trials, ranking, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*has the same picture")
 def test_a_model_that_has_nothing_to_restore_is_refused(planted):
     # Both pictures are the same one.
     trials = [

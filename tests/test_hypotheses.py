@@ -12,7 +12,7 @@ from analyses import background_writer, color_extractor, poi_localization, riddl
 from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge
 from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.models.small import save
+from rgb_circuit.models.small import COLORS, save
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
@@ -179,8 +179,8 @@ def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(group
         frame = roles.evidence(grouped, trials, split=False, progress=False)
     wanted = 0
     for trial in trials:
-        unshown = [word for word in rgb.PALETTE if word not in [trial.answers[one] for one in shown]]
-        assert len(unshown) == len(rgb.PALETTE) - len(shown)
+        unshown = [word for word in COLORS if word not in [trial.answers[one] for one in shown]]
+        assert len(unshown) == len(COLORS) - len(shown)
         every = replace(trial, answers={role: trial.answers[role], **{word: word for word in unshown}}, expected={})
         swept = rgb.patch_heads(grouped, [every], source=source, target=target, progress=False)
         words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)

@@ -109,6 +109,7 @@ def test_a_kept_frame_is_the_frame_and_is_not_computed_twice(call, grouped, tria
     pd.testing.assert_frame_equal(again, kept, check_exact=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*has the same picture")
 def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, trials, tmp_path):
     first = trials[0]
     swapped = {**first.images, "clean": first.images["swapped"]}
@@ -299,6 +300,7 @@ def test_other_weights_under_the_same_name_are_refused(grouped, trials, tmp_path
     assert manifest(grouped, trials, {}) == before
 
 
+@pytest.mark.filterwarnings("ignore:.*has the same picture")
 def test_a_changed_picture_is_named(grouped, trials, tmp_path):
     first, *rest = trials
     images = {**first.images, "moved": first.images["erased"]}

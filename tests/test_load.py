@@ -11,8 +11,8 @@ from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 import rgb_circuit as rgb
 from rgb_circuit import sweep
 from rgb_circuit.models.random import random_llava
+from rgb_circuit.models.small import COLORS
 from rgb_circuit.prompts import encode, locate
-from rgb_circuit.rgb_game import PALETTE
 
 
 def test_geometry_comes_from_the_configuration(model):
@@ -39,7 +39,7 @@ def test_the_model_is_hugging_faces_own(grouped):
 
 def test_answers_are_read_in_the_models_own_form(grouped):
     prompt = rgb.rgb_trial().prompt
-    assert set(grouped.words) <= set(PALETTE)
+    assert grouped.words == COLORS
     assert grouped.processor.tokenizer.decode([grouped.token("red", prompt)]) == "red"
     with pytest.raises(rgb.InputError, match="'mauve'.*vocabulary"):
         grouped.token("mauve", prompt)
@@ -82,7 +82,7 @@ def test_the_published_stimulus_is_shown_tile_by_token_at_llavas_size():
     frame = rgb.patch_heads(model, [trial], progress=False)
     assert len(frame) == 2 * 4 * 5 and (frame["effect"] != 0).any()
     resampled = rgb.rgb_trial(tile_px=15)
-    with pytest.raises(rgb.InputError, match="15 px.*exactly one image token"):
+    with pytest.raises(rgb.InputError, match="360 × 360 px.*exactly one image token"):
         rgb.patch_heads(model, [resampled])
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import rgb_circuit as rgb
+from rgb_circuit.models.small import COLORS
 from rgb_circuit.rgb_game import PALETTE, moved_tile, sample_trials
 
-WORDS = list(PALETTE)
+WORDS = list(COLORS)
 
 
 def tiles(image, grid):
@@ -67,6 +68,18 @@ def test_samples_are_balanced_over_colours_and_tiles_and_repeatable():
         trial.name for trial in trials
     ]
     assert len({trial.name for trial in trials}) == 64
+
+
+def test_the_palette_has_the_words_of_real_tokenizers_and_the_small_models_lack_them():
+    """LLaVA-1.5 has one token for Red, Green, Blue, Orange, Black, Brown and Gray only."""
+    assert rgb.PALETTE["brown"] == (139, 69, 19) and rgb.PALETTE["gray"] == (128, 128, 128)
+    assert set(PALETTE) == {*WORDS, "brown", "gray"}
+    trial = rgb.rgb_trial(odd="brown", other="gray")
+    assert tuple(tiles(trial.images["clean"], 24)[10, 9]) == (139, 69, 19)
+    assert tuple(tiles(trial.images["recolored"], 24)[10, 9]) == (128, 128, 128)
+    for name in ("toy", "planted"):
+        model = rgb.load(name)
+        assert model.words == COLORS
 
 
 def test_what_is_fixed_stays_fixed():

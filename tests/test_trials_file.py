@@ -7,7 +7,6 @@ from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.as_seen import as_seen
 from rgb_circuit.panels import PANELS, panels_for
 from rgb_circuit.trials_file import read_trials
 
@@ -110,13 +109,16 @@ def test_spreadsheets_habits_do_no_harm(tmp_path, rows):
 
 
 def test_pictures_are_turned_upright_and_become_rgb(tmp_path, rows):
-    turned = Image.new("L", (96, 48), 200)
-    exif = turned.getexif()
-    exif[0x0112] = 6
-    for name in rows[1][2:4]:
+    for name, left in zip(rows[1][2:4], (0, 200)):
+        turned = Image.new("L", (96, 48), 100)
+        turned.paste(left, (0, 0, 10, 48))
+        exif = turned.getexif()
+        exif[0x0112] = 6
         turned.save(tmp_path / name, exif=exif)
     image = read_trials(write(tmp_path, rows[:2]))[0].images["clean"]
     assert image.size == (48, 96) and image.mode == "RGB"
+    # The left edge comes out on top.
+    assert image.getpixel((24, 4)) == (0, 0, 0) and image.getpixel((24, 90)) == (100, 100, 100)
 
 
 def cell(row, column, value):
@@ -263,13 +265,15 @@ def test_pictures_that_lose_their_margins_are_announced(tmp_path, rows, capsys):
     """A LLaVA-1.5 cuts out the central square."""
     path = write(tmp_path, rows)
     assert main(["play", "--trials-file", str(path)]) == 0
-    assert "central square" not in capsys.readouterr().out
+    assert "margins" not in capsys.readouterr().out
     for name in rows[2][2:4]:
         Image.open(tmp_path / name).resize((192, 96)).save(tmp_path / name)
     rows[3][2:4] = rows[2][2:4]
     write(tmp_path, [rows[0], rows[1], rows[3]])
     assert main(["play", "--trials-file", str(path)]) == 0
-    assert "toy sees only the central square of the pictures of 1 of 2 trials, e.g. of 'blue and red'" in capsys.readouterr().out
+    lost = "(192 × 96 px: 25 % at the left, 25 % at the right)"
+    said = f"toy cuts margins off the pictures of 1 of 2 trials, e.g. of 'blue and red' {lost}\n"
+    assert said in capsys.readouterr().out
 
 
 def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys):
@@ -291,12 +295,3 @@ def test_trials_and_a_file_exclude_each_other(tmp_path, rows, capsys):
     with pytest.raises(SystemExit):
         main(["play", "--trials", "8", "--trials-file", str(write(tmp_path, rows))])
     assert "not allowed with" in capsys.readouterr().err
-
-
-def test_as_seen_is_what_the_processor_keeps():
-    model = rgb.load("toy")
-    game = rgb.rgb_trials(model, 1)[0].images["clean"]
-    assert np.array_equal(as_seen(model, game), game)
-    wide = Image.new("RGB", (72, 24), (255, 0, 0))
-    wide.paste((0, 0, 255), (24, 0, 48, 24))
-    assert np.array_equal(as_seen(model, wide), Image.new("RGB", (24, 24), (0, 0, 255)))

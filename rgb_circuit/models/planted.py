@@ -12,7 +12,7 @@ The construction, in the order of the functions below:
    row and column. Each feature has a twin of opposite sign, so that LayerNorm's mean is zero, and two constants of opposite
    sign fix its variance. The features are read before the only encoder layer (``vision_feature_layer`` is −2).
 3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) + gelu(−z) bends,
-   which lets least squares turn the palette's colours into one-hot codes. Colours off the palette get a mixed code.
+   which lets least squares turn the colours of ``WORDS`` into one-hot codes. Other colours get a mixed code.
 4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the unembedding; "white"
    has the constant logit ``WHITE``. The question is not read: the odd colour is named whatever is asked.
 5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write to all but the constant.
@@ -36,7 +36,7 @@ The construction, in the order of the functions below:
    silu units.
 
 A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is the background. Every other
-tile is answered right, for all pairs of palette colours and all five conditions of `rgb_trial`.
+tile is answered right, for all pairs of ``WORDS`` and all five conditions of `rgb_trial`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ NOISE_LOOK, NOISE_READ = 1.0, 0.5
 # About the most at which the game is nearly always won.
 MODERATE_NOISE = 0.02
 
-WORDS = tuple(PALETTE)
+WORDS = small.COLORS
 Place = tuple[int, int]
 
 
@@ -151,7 +151,7 @@ def planted(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
-    It plays the RGB game without error for every pair of palette colours and every tile but (0, 0), whichever decoys are in.
+    It plays the RGB game without error for every pair of ``WORDS`` and every tile but (0, 0), whichever decoys are in.
 
     Args:
         grid: tiles per side, one image token each; tried from 3 to 24.

@@ -17,15 +17,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE, prompt
+from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, prompt
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
+# The colour words that these models know, in the order of their tokens. The palette has more, for the tokenizers of others.
+COLORS = ("red", "green", "blue", "yellow", "cyan", "purple", "orange", "black")
 
 
 def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows the game's two questions, the colours, and ``extra_words``."""
+    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and ``extra_words``."""
     split = pre_tokenizers.Whitespace()
-    texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *PALETTE, NOTHING_ODD, *extra_words]
+    texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *COLORS, NOTHING_ODD, *extra_words]
     words = [word for text in texts for word, _ in split.pre_tokenize_str(text.replace("<image>", " "))]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
     tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -32,8 +32,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE, prompt
 from . import small
+from .small import COLORS
 
-COLORS = tuple(PALETTE)
 QUESTIONS = (ODD_QUESTION, BACKGROUND_QUESTION)
 
 
@@ -135,7 +135,7 @@ def held_out_triples(recipe: Recipe) -> torch.Tensor:
 def pixels(tiles: torch.Tensor, tools: LlavaProcessor) -> torch.Tensor:
     """(scene, row, column) colour numbers → the (scene, 3, height, width) pixels that the processor makes of the drawn picture."""
     look = tools.image_processor
-    palette = torch.tensor(list(PALETTE.values()), dtype=torch.float64) / 255
+    palette = torch.tensor([PALETTE[word] for word in COLORS], dtype=torch.float64) / 255
     palette = ((palette - torch.tensor(look.image_mean)) / torch.tensor(look.image_std)).float()
     side = tools.patch_size
     return palette[tiles].permute(0, 3, 1, 2).repeat_interleave(side, 2).repeat_interleave(side, 3)

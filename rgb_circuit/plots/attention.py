@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from ..picture import as_rgb
 from .canvas import new_axes
 
 
@@ -15,11 +16,12 @@ def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
 
     Args:
         pattern: attention probabilities of the image tokens, (rows, columns).
-        image: the picture that was shown.
+        image: what the image tokens tile; of a picture that the model crops or pads, `rgb_circuit.as_seen.as_seen`.
     """
+    image = as_rgb(image)
     lifted = pattern / max(float(pattern.max()), 4 / pattern.size)
     veil = Image.fromarray((255 * 0.85 * (1 - lifted)).round().astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
-    return Image.composite(Image.new("RGB", image.size, (89, 89, 89)), image.convert("RGB"), veil)
+    return Image.composite(Image.new("RGB", image.size, (89, 89, 89)), image, veil)
 
 
 def attention_over_picture(pattern: np.ndarray, image: Image.Image, *, ax: Axes | None = None) -> Axes:
