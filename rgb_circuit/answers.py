@@ -73,13 +73,13 @@ def read(model: Llava, prompt: str, answers: Mapping[str, str]) -> Reading:
 
 def check_readable(model: Llava, prompt: str, answers: Mapping[str, str]) -> None:
     """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
-    refused = None
     for form in model.forms.get(prompt, FORMS):
         try:
             _in_likeliest(model, prompt, answers, [form])
             return
         except InputError as error:
-            refused = refused or error
+            # The last form is the plain word: what is wrong with that is what a user can mend.
+            refused = error
     raise refused
 
 

@@ -7,6 +7,7 @@ import pickletools
 import threading
 import time
 import traceback
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from analyses import (
 from analyses.command import main
 from rgb_circuit import jobs, keeping, manifest, memory, server
 from rgb_circuit.execute import execute
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, prompt
 
 MODELS = ("toy", "planted", "grouped")
 
@@ -100,6 +102,12 @@ CALLS = {
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
+    "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
+    "noise_floor": lambda model, trials: pd.DataFrame({"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}),
+    # A question that is new to the model.
+    "answer_pieces": lambda model, trials: rgb.answer_pieces(
+        model, [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in trials]
+    ),
     "direct_effects": rgb.direct_effects,
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
