@@ -1,0 +1,115 @@
+"""The model's own grid: which image tokens stand for which place of a picture, and how large a picture is shown without resampling.
+
+No family is known by name. The processor is shown one square picture, and the image tokens that it writes are counted:
+
+| tokens | means |
+|---|---|
+| n² | the picture once |
+| 1 + n² | a class token first |
+| n² + n (n + 1) | the picture twice, the second time with a token behind every row |
+
+`probe` holds this against the model: a changed tile must move its own token most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isqrt
+
+from PIL import Image
+from transformers import PreTrainedConfig, ProcessorMixin
+
+from .errors import InputError
+
+# Tiles per side where pictures may have any size: the published experiment's.
+TILES = 24
+
+# What makes a processor cut a picture into several, each shown by itself.
+SPLITTING = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a square picture becomes image tokens.
+
+    Attributes:
+        grid: (rows, columns) of places.
+        tile_px: side of a place in pixels.
+        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs to no token.
+        first: image tokens before the first place (a class token).
+        views: for each time that the picture is shown, how many tokens a row has: columns, or one more where a row ends in a token
+            of its own.
+        options: what the processor is told, so that it shows the picture whole.
+    """
+
+    grid: tuple[int, int]
+    tile_px: int
+    picture_px: int
+    first: int = 0
+    views: tuple[int, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def places(self, image: Sequence[int]) -> list[list[int]]:
+        """Per view, the token positions of its places row by row, from the positions of all image tokens."""
+        rows, columns = self.grid
+        found, begin = [], self.first
+        for width in self.views:
+            found.append([image[begin + row * width + column] for row in range(rows) for column in range(columns)])
+            begin += rows * width
+        return found
+
+
+def layout_of(
+    name: str, config: PreTrainedConfig, processor: ProcessorMixin, prompt: str, tiles: int | None = None
+) -> Layout:
+    """The layout of a model's pictures.
+
+    Args:
+        prompt: with one picture, as the processor reads it.
+        tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
+
+    Raises:
+        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no square grid.
+    """
+    vision = config.vision_config
+    patch = _one(vision.patch_size)
+    tile = patch * (getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", 1))
+    side = _one(getattr(vision, "image_size", None))
+    # A Pixtral tower names the largest picture that it takes.
+    any_size = side is None or vision.model_type == "pixtral"
+    if tiles is not None and not any_size:
+        raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
+    if tiles is not None and (not isinstance(tiles, int) or tiles < 2):
+        raise InputError(f"tiles is {tiles!r}; use a whole number per side, from 2 on")
+    if any_size:
+        side = (tiles or TILES) * tile
+    options = _whole(processor, side)
+    board = Image.new("RGB", (side, side), "blue")
+    encoded = processor(text=[prompt], images=[[board]], return_tensors="pt", **options)
+    count = int((encoded["input_ids"] == config.image_token_id).sum())
+    for first, views in ((0, 1), (1, 1), (0, 2)):
+        rows = isqrt(max(0, count - first) // views)
+        widths = (rows, rows + 1)[:views]
+        covered = side // patch * patch
+        if rows and first + rows * sum(widths) == count and covered % rows == 0:
+            return Layout((rows, rows), covered // rows, side, first, widths, options)
+    raise InputError(
+        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, which are no square grid, so no tile could be "
+        "found again; use a model that shows a picture as one grid, or as two"
+    )
+
+
+def _whole(processor, side):
+    """What a processor is told so that it does not cut a picture of this side into several."""
+    reads = processor.image_processor
+    options = {switch: False for switch in SPLITTING if getattr(reads, switch, None) is not None}
+    if "do_image_splitting" in options:
+        # Idefics enlarges what it would split.
+        options["size"] = {"longest_edge": side}
+    return options
+
+
+def _one(value):
+    """The first of a pair of sides that are the same; configurations have either."""
+    return value[0] if isinstance(value, list | tuple) else value
