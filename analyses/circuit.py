@@ -12,6 +12,10 @@ f = (m(run) − m(target)) / (m(source) − m(target)), means over trials: 0 is 
 - **necessity**: in the source run, C is mean-ablated, everything else is free. 0 if nothing replaces C.
 - **minimality**: isolation with one head left out of C; a head that is needed makes it fall.
 
+Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on these trials
+(`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where resampled trials can lack it, an interval
+is missing, for it would have no end.
+
 The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away which colour and
 which place this trial shows and keeps what all trials share, so that the ablated run is still one with an odd tile;
 the mean over target runs would also turn "there is an odd tile" into "there is none". Of n trials, 1/n of a head's own output
@@ -31,7 +35,7 @@ from scipy import stats
 
 from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits, patch_heads
 from rgb_circuit.edits import check_heads
-from rgb_circuit.statistics import RESAMPLES
+from rgb_circuit.statistics import RESAMPLES, shown_to_fall
 
 Head = tuple[int, int]
 
@@ -73,7 +77,7 @@ def circuit(
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials that do not say
             which answer they expect, or that all expect the same word, so that a mean keeps it; after it, a model whose logit
-            difference is not larger in the source run than in the target run.
+            difference is not shown to be larger in the source run than in the target run.
     """
     trials = _checked(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
@@ -299,11 +303,11 @@ def _difference(frame, trials, source, target, column="patched_logit"):
 
 def _gap(model, m_source, m_target, source, target):
     gap = (m_source - m_target).to_numpy()
-    # Less is rounding in half precision, and a fraction of it says nothing.
-    if gap.mean() < 0.01:
+    if not shown_to_fall(m_source, m_target):
         raise InputError(
-            f"the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and {m_target.mean():.3g} for "
-            f"{target!r}, so there is nothing to restore; see with play(model, trials) whether it answers right"
+            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and {m_target.mean():.3g} for "
+            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is nothing to restore; "
+            "see with play(model, trials) whether it answers right"
         )
     return gap
 
@@ -312,7 +316,8 @@ def _fraction(gained, gap):
     """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap`` (trials,)."""
 
     def ratio(gained, gap, axis):
-        return gained.mean(axis) / gap.mean(axis)
+        size = gap.mean(axis)
+        return gained.mean(axis) / np.where(size > 0, size, np.nan)
 
     gained = gained.to_numpy()
     data = gained, np.broadcast_to(gap[:, None], gained.shape)

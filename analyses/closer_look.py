@@ -71,17 +71,18 @@ def write(
         write_frame(kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS])), folder, "stimuli"),
         write_frame(panel_effects(effects, which), folder, "panels"),
     ]
-    left_out = {}
+    left_out, by_role, shown = {}, {}, []
     if isinstance(evidence, rgb.InputError):
         left_out["roles"] = str(evidence)
-        shown = [tuple(map(int, name.split("."))) for name in strongest(panels(effects, which), 3).index]
-        by_role = {}
     else:
         table = roles.table(evidence)
         named = table[table["role"] != "none"]
         chosen = roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
         by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
+
+    if not shown:
+        shown = [tuple(map(int, name.split("."))) for name in strongest(panels(effects, which), 3).index]
 
     def looks():
         call = call_name("attention", {**first, "heads": shown})

@@ -289,7 +289,7 @@ def _calibrate(options):
 
 def _compare(options):
     """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a table and a figure."""
-    from analyses import compare
+    from analyses import compare, digits
     from rgb_circuit.manifest import read_manifest
     from rgb_circuit.results import open_folder, read_frame, write_figure, write_frame
 
@@ -300,10 +300,11 @@ def _compare(options):
     folder = open_folder(options.out or options.folder)
 
     print(f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over {table['heads'].iloc[0]} heads:")
-    print(table[["panel", "pearson", "spearman", "shared", "k", "shared_heads"]].round(2).to_string(index=False))
+    agreement = digits.table(table[["pearson", "spearman"]])
+    print(table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False))
     print("Published values come in steps, so that exact agreement would give a rank correlation (spearman) of about 0.9.")
     print("\nThe published text misreads its figures twice; effects in logits:")
-    print(misread.to_string(index=False, float_format="{:+.2f}".format))
+    print(misread.assign(published=digits.table(misread[["published"]]), run=digits.table(misread[["run"]])).to_string(index=False))
     if len(differing):
         print("\nThis run was not made in the published setting, and is not expected to give the same numbers:")
         print(differing.to_string(index=False))

@@ -11,6 +11,11 @@ words of the palette, since a mean of six words wanders less than one word does;
 **The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the target picture. Margins
 are fractions of its size, and the restored fraction is effect / gap.
 
+**A gap that is not there.** A model that does not answer by the odd tile has no gap, and a fraction of what chance leaves can be
+anything. So the gap must first be shown to be positive on the very trials that test the heads: a one-sided sign-flip test at ``level``
+(`rgb_circuit.statistics.shown_to_fall`). Where it is not, what a prediction asks for means nothing: it is void (p = 1, does not
+hold), and the restored fraction is missing. The effect and its interval are measured all the same, and shown.
+
 | claim | shown by rejecting that the mean effect is |
 |---|---|
 | up, down | at most ``least`` · gap in that direction |
@@ -48,7 +53,14 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.jobs import gathering
 from rgb_circuit.play import answered_right
 from rgb_circuit.rgb_game import prompt
-from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, equivalence_p, fewest_trials, sign_flip_p
+from rgb_circuit.statistics import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    equivalence_p,
+    fewest_trials,
+    shown_to_fall,
+    sign_flip_p,
+)
 
 ROLES = ("odd", "other", "background", "other_background")
 # Target picture → roles of the colours that neither it nor a picture with the odd tile on the background shows.
@@ -130,9 +142,10 @@ def examine(
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits; mean over trials and its
-        95 % bootstrap interval), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``restored_fraction``, ``answer`` (role
-        that the effect is on), ``weakest`` (the claim with the largest p), ``found`` ("up" and "down" have p ≤ level on the trials that
-        find; without a split that is all of them), ``wrong`` (trials given that the model answered wrongly).
+        95 % bootstrap interval), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``restored_fraction`` (missing where no
+        gap is shown, and p is 1), ``answer`` (role that the effect is on), ``weakest`` (the claim with the largest p), ``found`` ("up"
+        and "down" have p ≤ level on the trials that find; without a split that is all of them), ``wrong`` (trials given that the model
+        answered wrongly).
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks, before any forward.
@@ -151,9 +164,11 @@ def examine(
     right = answered_right(trials, _play(model, trials, needed, progress))
     wrong = len(trials) - len(right)
     if wrong and not only_correct:
+        # With none right there is nothing to leave out.
+        leave_out = " Leave them out with only_correct=True" if right else ""
         warnings.warn(
             f"{model.name} answers {wrong} of {len(trials)} trials wrongly on at least one picture; "
-            "they count as any other, so effects may be diluted. Leave them out with only_correct=True",
+            f"they count as any other, so effects may be diluted.{leave_out}",
             stacklevel=3,
         )
     if only_correct:
@@ -254,6 +269,10 @@ class Measured:
     def effect(self, claim: Claim) -> np.ndarray:
         """Effects on the claim's word relative to the control's, (trials, heads)."""
         return _relative(self.effects[claim.sweep], claim.role, claim.sweep.target)
+
+    def odd(self, condition: str, claim: Claim) -> np.ndarray:
+        """The odd word's logit in an unpatched run relative to the claim's control, (trials,)."""
+        return _relative(self.logits[condition], "odd", claim.sweep.target)
 
     def gap(self, claim: Claim) -> np.ndarray:
         """By how much the odd word's logit falls from the clean to the target picture, (trials,)."""
@@ -400,6 +419,8 @@ def _judge(measured, predictions, rules):
     found = np.stack([_found(measured, prediction, rules, finding) for prediction in predictions])
     claims_p = [_claim_p(measured, prediction, rules, testing) for prediction in predictions]
     p = np.stack([values.max(0) for values in claims_p])
+    shown = [_gap_is_shown(measured, prediction, rules, testing) for prediction in predictions]
+    p[~np.array(shown)] = 1
     q = np.ones_like(p)
     corrected = found if rules.split else np.ones_like(found)
     effects = np.array([_claims_an_effect(prediction) for prediction in predictions])
@@ -418,7 +439,8 @@ def _judge(measured, predictions, rules):
         columns = dict(layer=layer, head=head, prediction=prediction.name, expected=", ".join(names))
         columns |= dict(effect=effect[number], ci_low=low[number], ci_high=high[number], p_value=p[number], q_value=q[number])
         columns |= dict(n=testing.stop - testing.start, holds=q[number] <= rules.level)
-        columns |= dict(restored_fraction=effect[number] / gap if gap else np.nan, answer=prediction.claims[0].role)
+        restored = effect[number] / gap if shown[number] else np.nan
+        columns |= dict(restored_fraction=restored, answer=prediction.claims[0].role)
         columns |= dict(weakest=names[claims_p[number].argmax(0)], found=found[number])
         blocks.append(pd.DataFrame(columns))
     return pd.concat(blocks, ignore_index=True)
@@ -428,6 +450,12 @@ def _found(measured, prediction, rules, used):
     """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
     claimed = [claim.expected in EFFECTS for claim in prediction.claims]
     return (_claim_p(measured, prediction, rules, used)[claimed] <= rules.level).all(0)
+
+
+def _gap_is_shown(measured, prediction, rules, used):
+    """Whether there is something to restore in each picture that a prediction is about, on some of the trials."""
+    runs = [(measured.odd("clean", claim), measured.odd(claim.sweep.target, claim)) for claim in prediction.claims]
+    return all(shown_to_fall(clean[used], target[used], rules.level) for clean, target in runs)
 
 
 def _claims_an_effect(prediction):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jinja2
 import matplotlib
+import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.stats import binomtest
@@ -29,7 +30,7 @@ from rgb_circuit.plots import (
 from rgb_circuit.plots.canvas import new_axes
 from rgb_circuit.results import read_frame, write_bytes
 
-from . import calibrate, circuit, compare, riddle, roles
+from . import calibrate, circuit, compare, digits, riddle, roles
 from .embedded import SETTINGS, data_uri, svg
 
 # Frame → columns that it must have; those of `OPTIONAL` may be missing as a whole.
@@ -84,8 +85,10 @@ OPTIONAL = {
 # Frames that say nothing without each other.
 TOGETHER = (("evidence", "roles"), ("composition", "mediation"), ("calibration_summary", "calibration_false"))
 ROLE_NAMES = {"color extractor": "color extractors", "POI localization": "POI heads", "background writer": "background writers"}
-# Share of right answers below which nothing is said about the heads' part in the game.
+# Share of right answers below which nothing is said about the heads' part in the game: one word for all pictures gets two of five.
 PLAYS = 0.5
+# What a circuit restores that is called enough.
+ENOUGH = 0.9
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
 
@@ -176,15 +179,30 @@ def _environment():
         loader=jinja2.PackageLoader("analyses", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.undefined = jinja2.StrictUndefined
-    environment.filters |= dict(signed=_signed, percent=_percent, small=_small, sentence=_sentence)
+    environment.filters |= dict(signed=_signed, percent=_percent, small=_small, area=_area, sentence=_sentence)
     return environment
+
+
+def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
+    """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
+
+    Args:
+        model: its name.
+        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
+        own: whether the pictures are the user's own, not the game's.
+    """
+    correct = correct.dropna()
+    if correct.empty or correct.mean() >= PLAYS:
+        return ""
+    what = "answer these questions" if own else "play the game"
+    return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
 
 
 # Sections, in the report's order; each returns what the template shows.
 
 
 def _head(run):
-    played = run.frames["play"]["correct"].dropna()
+    played = run.frames["play"].dropna(subset="correct")
     if run.own:
         question = f"Which attention heads of {run.model} carry the answer to these questions about pictures?"
     else:
@@ -192,10 +210,12 @@ def _head(run):
     heads = run.manifest["layers"] * run.manifest["heads"]
     facts = [("trials", run.trials), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
     if len(played):
-        facts.insert(2, ("answered right", _percent(played.mean())))
+        facts.insert(2, ("answered right", _percent(played["correct"].mean())))
     if "roles" in run.frames:
         facts.append(("trials that test roles", run.frames["evidence"]["n"].iloc[0]))
-    verdict, more = _verdict(run, played)
+    # Trials that are left out say nothing about what was measured on the others.
+    measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
+    verdict, more = _verdict(run, played.loc[measured, "correct"])
     return dict(question=question, verdict=verdict, more=more, facts=facts)
 
 
@@ -203,26 +223,32 @@ def _verdict(run, played):
     """The verdict in a sentence, and what it rests on in another."""
     panels = run.frames["panels"]
     top = panels.loc[panels["effect"].abs().idxmax()]
-    logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'])} logits{_interval(top)}"
+    places = digits.decimals(top[["effect", "ci_low", "ci_high"]])
+    logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'], places)} logits{_interval(top, places)}"
     strongest = f"Restored in the “{top['target']}” picture, head {_name(top)} moves {logit}, the most of any."
-    if len(played) and played.mean() < PLAYS:
-        right = f"{run.model} answers {played.sum():.0f} of {len(played)} pictures right"
-        return f"What heads do here says little: {right}.", strongest
+    if not top["effect"]:
+        strongest = "Restored alone, no head moves the logit of any answer."
+    if cannot := cannot_play(run.model, played, run.own):
+        return f"{cannot}, so nothing below says what a head does when the model {'answers' if run.own else 'plays'}.", strongest
     if "roles" not in run.frames:
-        return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
+        does_most = f"Head {_name(top)} of {run.model} does most" if top["effect"] else f"No head of {run.model} does anything alone"
+        return f"{does_most}; what role {'it has' if top['effect'] else 'a head has'} was not tested.", strongest
+    lacking = roles.no_gap(run.frames["evidence"])
     heads = {role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES}
     found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]
     if not found:
         nearest = roles.closest(run.frames["evidence"])
+        if nearest.empty:
+            return f"No head of {run.model} can be given a role.", _sentence(lacking)
         close = [
             f"{_list([_name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} a {_plural(role, 1)}"
             for number, (role, rows) in enumerate(nearest.groupby("role", sort=False))
         ]
         return (
             f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a role.",
-            f"Heads {', '.join(close)}.",
+            f"Heads {', '.join(close)}." + (f" {_sentence(lacking)}" if lacking else ""),
         )
-    rest = f"{_list(found)} meet every prediction of their role."
+    rest = f"{_list(found)} meet every prediction of their role." + (f" {_sentence(lacking)}" if lacking else "")
     absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
     if absent:
         named = " and no ".join(_plural(role, 1) for role in absent)
@@ -270,10 +296,12 @@ def _panels(run):
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
     by_head = frame.set_index(["layer", "head", "panel"])
     names = list(frame["panel"].unique())
+    ends = frame[frame.set_index(["layer", "head"]).index.isin(heads)]
+    places = digits.decimals(ends[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     strongest = [dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads]
     effects = run.frames["patch_heads"]
     return dict(
-        figures=figures, names=names, strongest=strongest, n=frame["n"].iloc[0], every=len(size),
+        figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
         source=effects["source"].iloc[0], positions=effects["positions"].iloc[0],
     )  # fmt: skip
 
@@ -286,6 +314,8 @@ def _roles(run):
     found = len(named) > 0
     if not found:
         named = roles.closest(evidence)
+    if named.empty:
+        return dict(why_not=f"{roles.no_gap(evidence)}. What restoring each head does all the same is in evidence.parquet")
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     heads, drawn = [], []
     for _, head in named.iterrows():
@@ -296,13 +326,16 @@ def _roles(run):
         lines = [row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")]
         held = f"{rows['holds'].sum()} of {len(rows)}"
         heads.append(dict(name=_name(head), role=head["role"], rows=lines, held=held))
-    ax = effect_forest(pd.concat(drawn), run.model, group="role", most=STRONGEST)
+    drawn = pd.concat(drawn)
+    ax = effect_forest(drawn, run.model, group="role", most=STRONGEST)
     forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
+    places = digits.decimals(drawn[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     first = evidence.iloc[0]
     counts = table["role"].replace("none", "no role").value_counts().to_dict()
     return dict(
-        found=found, heads=heads, forest=forest, n=first["n"], wrong=first.get("wrong", 0), counts=counts, every=len(table)
-    )
+        found=found, heads=heads, forest=forest, places=places, n=first["n"], wrong=first.get("wrong", 0), counts=counts,
+        every=len(table), no_gap=roles.no_gap(evidence),
+    )  # fmt: skip
 
 
 def _attention(run):
@@ -331,7 +364,8 @@ def _riddle(run):
         return dict(why_not="roles were not tested, so no head is known to pass P3")
     frame = riddle.table(run.frames["evidence"])
     if frame.empty:
-        return dict(why_not="no head passes P3a and P3b here, so there is no such head to explain")
+        lacking = roles.no_gap(run.frames["evidence"])
+        return dict(why_not=f"no head passes P3a and P3b here, so there is no such head to explain{lacking and f' ({lacking})'}")
     heads = [head | dict(name=_name(head)) for head in frame.drop_duplicates(["layer", "head"]).to_dict("records")]
     ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
     figure = svg(ax.figure, "What the heads that pass P3 write, and by which route")
@@ -352,7 +386,9 @@ def _composition(run):
         lines = [row | dict(receiver=_label(row["receiver_layer"], row["receiver_head"])) for row in own.to_dict("records")]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=_label(*sender), total=alone["total_effect"].iloc[0], lines=lines))
-    return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
+    shown = together.loc[together["role"] == "background", ["total_effect", "mediated_effect", "ci_low", "ci_high"]]
+    places = digits.decimals(shown.to_numpy().ravel())
+    return dict(figure=figure, rows=rows, places=places, n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
 def _circuit(run):
@@ -366,12 +402,13 @@ def _circuit(run):
         shown["why_no_tests"] = run.why_not("circuit")
     if "curve" in run.frames:
         frame = run.frames["curve"]
-        enough = frame[frame["faithfulness"] >= 0.9].iloc[0]
-        first = frame[(frame["size"] > 0) & (frame["size"] <= enough["size"])]
-        names = [_label(*head) for head in first[["layer", "head"]].itertuples(index=False)]
+        reaching = frame[frame["faithfulness"] >= ENOUGH]
+        enough = reaching.iloc[0] if len(reaching) else None
+        within = frame[(frame["size"] > 0) & (frame["size"] <= (0 if enough is None else enough["size"]))]
+        names = [_label(*head) for head in within[["layer", "head"]].itertuples(index=False)]
         shown |= dict(
             curve=svg(faithfulness_curve(frame, run.model).figure, "Faithfulness over the number of heads in the circuit"),
-            areas=circuit.areas(frame).iloc[0], enough=enough, names=names, every=int(frame["size"].max()),
+            areas=circuit.areas(frame).iloc[0], enough=enough, names=names, whole=frame.iloc[-1], every=int(frame["size"].max()),
             source=frame["source"].iloc[0], target=frame["target"].iloc[0],
         )  # fmt: skip
     else:
@@ -391,7 +428,9 @@ def _questions(run):
         | dict(looks=_most_looked_at(run, row["layer"], row["head"]))
         for row in held.head(STRONGEST).to_dict("records")
     ]
-    return dict(rows=rows, found=len(heads), every=len(frame.drop_duplicates(["layer", "head"])), n=frame["n"].iloc[0])
+    places = digits.decimals(held.head(STRONGEST)[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
+    every = len(frame.drop_duplicates(["layer", "head"]))
+    return dict(rows=rows, places=places, found=len(heads), every=every, n=frame["n"].iloc[0])
 
 
 def _most_looked_at(run, layer, head):
@@ -424,9 +463,12 @@ def _published(run):
     for panel in table["panel"]:
         ax = compare.scatter(frame, panel, ax=new_axes(4.2, 4))
         figures.append(svg(ax.figure, f"This run's effects against the published ones, {panel}"))
-    misread = compare.misreadings(frame).to_dict("records")
+    misread = compare.misreadings(frame)
+    places = digits.decimals(misread["run"])
     settings = compare.differences(frame, run.manifest).to_dict("records")
-    return dict(rows=table.to_dict("records"), figures=figures, misread=misread, settings=settings)
+    return dict(
+        rows=table.to_dict("records"), figures=figures, misread=misread.to_dict("records"), places=places, settings=settings
+    )
 
 
 def _reproduce(run):
@@ -451,24 +493,28 @@ def _reproduce(run):
 # Words and numbers.
 
 
-def _signed(value):
+def _signed(value, places=2):
     """A number with its sign, nothing where it rounds to zero; a dash where there is none."""
-    if value is None or pd.isna(value):
-        return "–"
-    rounded = round(float(value), 2)
-    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
+    text = digits.written(value, places)
+    positive = text[0].isdigit() and float(text) > 0
+    return f"+{text}" if positive else text.replace("-", "−")
 
 
 def _percent(value):
-    if value is None or pd.isna(value):
-        return "–"
+    if value is None or not np.isfinite(value):
+        return digits.MISSING
     number = f"{round(100 * float(value))}".replace("-", "−")
     return f"{number}\N{NO-BREAK SPACE}%"
 
 
 def _small(value):
     """A probability, to two digits."""
-    return f"{value:.2g}"
+    return digits.MISSING if pd.isna(value) else f"{value:.2g}"
+
+
+def _area(value):
+    """An area under a curve of fractions."""
+    return digits.written(value, 2)
 
 
 def _sentence(text):
@@ -476,8 +522,8 @@ def _sentence(text):
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _interval(row):
-    return "" if pd.isna(row["ci_low"]) else f" [{_signed(row['ci_low'])}, {_signed(row['ci_high'])}]"
+def _interval(row, places):
+    return "" if pd.isna(row["ci_low"]) else f" [{_signed(row['ci_low'], places)}, {_signed(row['ci_high'], places)}]"
 
 
 def _label(layer, head):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
@@ -75,7 +76,8 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         several hypotheses is called by all, such as "color extractor + background writer".
         ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color extractor, of P3a, P4
         and P6 for POI localization, of P3a and P4w for a background writer. Of several roles, and for "none" of all three, it
-        is the one furthest from zero: how much the head does of anything, for better or worse.
+        is the one furthest from zero: how much the head does of anything, for better or worse. It is missing where a gap that it
+        is a fraction of is not shown (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
@@ -85,7 +87,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     for head in frame.index:
         own = [role for role in HYPOTHESES if head in met[role]]
         names.append(" + ".join(own) or "none")
-        best.append(max(scores.loc[head, own or list(HYPOTHESES)], key=abs))
+        best.append(max(scores.loc[head, own or list(HYPOTHESES)].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
     return frame.rename_axis(columns=None).reset_index()
@@ -114,14 +116,44 @@ def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
 
     Returns:
         A row per head, the highest score first: ``layer, head, role`` (the one it comes closest to), ``score`` (for that role, as in
-        `table`).
+        `table`). No row where no head has a score, for want of a gap (`no_gap`).
     """
-    scores = _scores(evidence)
+    scores = _scores(evidence).dropna(how="all")
+    if scores.empty:
+        return pd.DataFrame(columns=["layer", "head", "role", "score"])
     nearest = pd.DataFrame({"role": scores.idxmax(axis=1), "score": scores.max(axis=1)})
     return nearest.sort_values("score", ascending=False, kind="stable").head(k).reset_index()
+
+
+def no_gap(evidence: pd.DataFrame) -> str:
+    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in words; empty where all can be.
+
+    Args:
+        evidence: from `evidence`.
+    """
+    names = _void(evidence)
+    if not names:
+        return ""
+    every = [prediction for those, _ in HYPOTHESES.values() for prediction in those]
+    targets = list(dict.fromkeys(prediction.claims[0].sweep.target for prediction in every if prediction.name in names))
+    all_of_them = len(targets) == len({prediction.claims[0].sweep.target for prediction in every})
+    which = "" if all_of_them else " and ".join(targets) + " "
+    pictures = f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
+    void = "no role can be tested" if all_of_them else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
+    shown = f"as far as {evidence['n'].iloc[0]} trials show"
+    return f"no gap: {pictures} not change what the model says about the odd word, {shown}, so {void}"
+
+
+def _void(evidence):
+    """The predictions that lack a gap."""
+    # An effect is missing too where there is no extractor to freeze.
+    without = evidence["restored_fraction"].isna() & evidence["effect"].notna()
+    return list(dict.fromkeys(evidence.loc[without, "prediction"]))
 
 
 def _scores(evidence):
     """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for it."""
     fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
-    return pd.DataFrame({role: fractions[list(scored)].mean(axis=1) for role, (_, scored) in HYPOTHESES.items()})
+    # Of what a score is the mean of, nothing may be missing.
+    means = {role: fractions[list(scored)].mean(axis=1, skipna=False) for role, (_, scored) in HYPOTHESES.items()}
+    return pd.DataFrame(means)

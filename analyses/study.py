@@ -31,7 +31,7 @@ from rgb_circuit.results import open_folder, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
 from rgb_circuit.trial import Trial
 
-from . import closer_look, riddle, roles
+from . import closer_look, digits, riddle, roles
 from . import report as _report
 from .evidence import missing
 
@@ -156,7 +156,8 @@ def parse_positions(text: str) -> str | list[int]:
 def print_played(model: Llava, played: pd.DataFrame, trials_file: str | None) -> None:
     """Print how often the model answered right, from the frame of `play`."""
     task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
-    print(f"{model.name} {task} (right answers of trials, by picture):")
+    cannot = _report.cannot_play(model.name, played["correct"], trials_file is not None)
+    print(f"{cannot} (by picture):" if cannot else f"{model.name} {task} (right answers of trials, by picture):")
     width = max(10, *map(len, played["condition"].cat.categories))
     for condition, rows in played.groupby("condition", observed=True, sort=False):
         if rows["correct"].count():
@@ -228,13 +229,15 @@ def _finish(folder, model, trials, options):
     written = [write_frame(played, folder, "play")]
     if options["only_correct"]:
         trials = _only_correct(trials, played)
+    elif _report.cannot_play(model.name, played["correct"], trials_file is not None):
+        print(f"So nothing below says what a head does when the model {'plays' if trials_file is None else 'answers'}.")
 
     frame = _patched(model, trials, options)
     written.append(write_frame(frame, folder, "patch_heads"))
     written.append(write_figure(panel_heatmaps(frame, model.name, which), folder, "panels"))
     where = f"at positions '{options['positions']}', mean of {len(trials)} trials"
     print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
-    print(strongest(panels(frame, which)).round(2).to_string())
+    print(digits.table(strongest(panels(frame, which))).to_string())
 
     try:
         if trials_file is not None:
@@ -249,7 +252,7 @@ def _finish(folder, model, trials, options):
         table = roles.table(evidence)
         written.append(write_frame(evidence, folder, "evidence"))
         written.append(write_frame(table, folder, "roles"))
-        _print_roles(table, evidence["n"].iloc[0])
+        _print_roles(table, evidence)
         verdicts = riddle.table(evidence)
         if len(verdicts):
             written.append(write_figure(effect_forest(verdicts, model.name, group="verdict").figure, folder, "riddle"))
@@ -289,21 +292,26 @@ def _check_predictions(hypotheses, trials):
         )
 
 
-def _print_roles(table, n):
-    """The heads with a role, or the closest to one."""
+def _print_roles(table, evidence):
+    """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name[:1] == "P"]
+    scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
+    if lacking := roles.no_gap(evidence):
+        print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
-        print(
-            f"\nRoles from effects at [end], each prediction tested on {n} trials that did not find it (all heads in roles.parquet):"
-        )
-    else:
+        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials that did not find it"
+        print(f"\nRoles from effects at [end], {tested} (all heads in roles.parquet):")
+    elif len(scored):
         print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
-        found = table.loc[table["score"].abs().nlargest(5).index]
+        found = scored
+    else:
+        return
     shown = found.sort_values("score", key=abs, ascending=False)
     marks = shown[predictions].map(lambda holds: "yes" if holds else "-")
     label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
-    print(pd.concat([label.rename("head"), shown[["role", "score"]].round(2), marks], axis=1).to_string(index=False))
+    score = digits.table(shown[["score"]])
+    print(pd.concat([label.rename("head"), shown["role"], score, marks], axis=1).to_string(index=False))
 
 
 def _print_missing(name, trials, missing, shards):

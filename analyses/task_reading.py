@@ -34,7 +34,7 @@ from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
 from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
-from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, sign_flip_p
+from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, shown_to_fall, sign_flip_p
 from rgb_circuit.sweep import plain, sweep
 
 # Place → prediction of `evidence`.
@@ -107,7 +107,7 @@ def evidence(
         (sign flips), ``q_value, n, holds, restored_fraction`` (effect / gap).
 
     Raises:
-        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a model that does not
+        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a model that is not shown to
             change its answer with the question.
     """
     trials = list(trials)
@@ -123,12 +123,12 @@ def evidence(
                 "to its own; set both"
             )
     frame = patch_questions(model, trials, question=question, positions=positions, progress=progress)
-    effects, gap = _switch(frame, trials, role)
-    # Less is rounding in half precision, and a fraction of it says nothing.
-    if gap < 0.01:
+    effects, asked_other, asked_own = _switch(frame, trials, role)
+    gap = (asked_other - asked_own).mean()
+    if not shown_to_fall(asked_other, asked_own, level):
         raise InputError(
-            f"{model.name} does not answer differently to {question!r} (the logit difference moves by {gap:.3g}), so no head "
-            "of it can be shown to read the question; ask another one"
+            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} trials show (the logit difference "
+            f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
         )
     low, high = bootstrap_interval(effects)
     place, layer, head = effects.columns.to_frame().to_numpy().T
@@ -370,7 +370,8 @@ def _block(model, trial, place, effects, source_logit, target_logit):
 
 
 def _switch(frame, trials, role):
-    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the questions' mean gap."""
+    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the difference itself with the
+    other and with the own question, (trials,) each."""
     own = {trial.name: trial.expected["clean"] for trial in trials}
     name, answer = frame["trial"].astype(str), frame["role"].astype(str)
 
@@ -379,5 +380,5 @@ def _switch(frame, trials, role):
         return rows.pivot(index="trial", columns=["positions", "layer", "head"], values=column).astype(float)
 
     towards, away = frame[answer == role], frame[answer == name.map(own)]
-    change = [of(towards, column) - of(away, column) for column in ("source_logit", "target_logit")]
-    return of(towards, "effect") - of(away, "effect"), float((change[0] - change[1]).iloc[:, 0].mean())
+    asked = [(of(towards, column) - of(away, column)).iloc[:, 0].to_numpy() for column in ("source_logit", "target_logit")]
+    return of(towards, "effect") - of(away, "effect"), *asked

@@ -13,6 +13,8 @@ from .errors import InputError
 # Steps into which a column's absolute sum is divided for the sign-flip distribution, and resamples of the bootstrap.
 LATTICE = 8192
 RESAMPLES = 2000
+# Runs that do the same differ by less, as a fraction of their logits.
+ROUNDING = 1e-5
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 
@@ -89,6 +91,29 @@ def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray
     if alternative == "two-sided":
         p = np.minimum(1, 2 * p)
     return p.reshape(samples.shape[1:])
+
+
+def shown_to_fall(before: np.ndarray, after: np.ndarray, level: float = 0.05) -> np.ndarray:
+    """Whether something is shown to be smaller after than before, so that there is a gap to divide by.
+
+    It is where `sign_flip_p` of the differences is at most ``level``, or with fewer trials than that takes (`fewest_trials`), all of
+    them are above zero; and their mean is more than ``ROUNDING`` of the largest number, since runs that do the same can differ by
+    rounding, and in the same direction in every trial.
+
+    Args:
+        before, after: (trials, …), finite.
+        level: of the test.
+
+    Returns:
+        Booleans, (…).
+
+    Raises:
+        InputError: no trials, or numbers that are not finite.
+    """
+    before, after = _checked(before, least=1), _checked(after, least=1)
+    largest = np.maximum(abs(before), abs(after)).max(0)
+    shown = sign_flip_p(before - after) <= max(level, 0.5 ** len(before))
+    return shown & ((before - after).mean(0) > ROUNDING * largest)
 
 
 def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ def effect_forest(evidence: pd.DataFrame, model: str, *, group: str | None = Non
 
     Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of several claims shows the
     effect of its first, which is also what its line says, and is filled only if all of them hold. One whose effect is missing
-    could not be tested.
+    could not be tested, and one whose restored fraction is missing has no gap to be a fraction of.
 
     Args:
         evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, restored_fraction,
@@ -36,8 +36,9 @@ def effect_forest(evidence: pd.DataFrame, model: str, *, group: str | None = Non
     for height, (_, row) in enumerate(lines):
         if row is None:
             continue
-        if pd.isna(row.effect):
-            ax.annotate("could not be tested", (0, height), (4, 0), textcoords="offset points", va="center", fontsize=7)
+        if pd.isna(row.restored_fraction):
+            why = "could not be tested" if pd.isna(row.effect) else "no gap"
+            ax.annotate(why, (0, height), (4, 0), textcoords="offset points", va="center", fontsize=7)
             continue
         # Effect and interval in the same unit; the gap is their common factor.
         scale = row.restored_fraction / row.effect if row.effect else 0
