@@ -3,7 +3,8 @@
 from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError, ServerError
-from .llava import Llava, load, wrap
+from .llava import Llava
+from .loading import load, wrap
 from .patching import patch_edits, patch_heads
 from .play import play
 from .prompts import rgb_trials

@@ -1,0 +1,209 @@
+"""Loading a LLaVA, from a name or from memory, with the checks that it means what we assume."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from nnsight.modeling.transformers import TransformersModel
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from .checkpoints import EXAMPLE, read_config, read_processor, read_weights, skeleton
+from .errors import InputError
+from .llava import Llava, _answer_ids
+from .modules import check_language_model, check_llava, check_ready, check_vision_tower
+from .probe import probe
+from .processors import fitted
+
+SHIPPED = ("toy", "planted")
+
+# Bytes of weights from which on loading takes long enough to be told about.
+LARGE = 1e9
+
+
+def load(
+    name: str | os.PathLike = "toy",
+    *,
+    remote: bool | str = False,
+    device_map: str | dict = "auto",
+    dtype: str | torch.dtype = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+) -> Llava:
+    """Load a LLaVA and check, on one picture, that patching its heads means what it should.
+
+    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token, image token) is filled in.
+    What takes long is announced on standard error.
+
+    Args:
+        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id such as
+            ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``), or a server's URL. Only the
+            configuration and the processor are loaded here; number format and devices are the server's.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
+        dtype: number format; ``"auto"`` takes the checkpoint's own.
+        attn_implementation: ``"sdpa"`` or ``"eager"``.
+        revision: of a hub repository.
+
+    Raises:
+        InputError: no such model or none that can be reached, a model that is no LLaVA, a checkpoint that is not whole, a processor
+            that cannot be made to fit, or a model whose internals do not behave as the analyses need.
+        ServerError: the server cannot be reached, refuses the key, or does not serve the model.
+    """
+    if attn_implementation not in ("sdpa", "eager"):
+        raise InputError(
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs"
+        )
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
+    if remote is not False and (device_map, dtype) != ("auto", "auto"):
+        raise InputError("device and number format are the server's choice; leave device_map and dtype out with remote")
+    name = _found(name)
+    with _source(name) as source:
+        config, commit = read_config(name, source, revision)
+        check_vision_tower(config, name)
+        # Everything but the weights, so that what does not fit is refused before they are read.
+        empty = skeleton(name, config)
+        check_language_model(empty, name)
+        processor = fitted(read_processor(name, source, commit), empty, name)
+        if remote is not False:
+            from .server import Server
+
+            wrapped = TransformersModel(
+                source,
+                task="image-text-to-text",
+                processor=processor,
+                revision=revision,
+                attn_implementation=attn_implementation,
+            )
+            served = f"rgb_circuit/{name}" if name in SHIPPED else name
+            server = Server.of(wrapped, served, remote)
+            # A server knows a model by what it was asked for, not by the commit that this was then.
+            return _checked(name, revision, wrapped, processor, server, commit)
+        number = config.dtype or torch.float32 if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."))
+        size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
+        if commit or size > LARGE:
+            _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
+        options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
+        module = read_weights(name, source, commit, **options)
+    return _checked(name, commit, _wrapped(module, processor, name), processor, None, commit)
+
+
+def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
+    """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
+
+    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
+
+    Raises:
+        InputError: a model that is no LLaVA, has adapters, is in training mode or offloaded; a processor that cannot be made to fit; or a
+            model whose internals do not behave as the analyses need.
+    """
+    check_llava(module, name)
+    check_vision_tower(module.config, name)
+    check_language_model(module, name)
+    check_ready(module, name)
+    processor = fitted(processor, module, name)
+    return _checked(name, None, _wrapped(module, processor, name), processor)
+
+
+def _wrapped(module, processor, name):
+    check_ready(module, name)
+    # Else transformers moves it to the first GPU; it refuses to be told where accelerate has placed the parts.
+    stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
+    return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
+
+
+def _checked(name, revision, wrapped, processor, server=None, commit=None):
+    config = wrapped._module.config
+    text, vision = config.text_config, config.vision_config
+    side = vision.image_size // vision.patch_size
+    geometry = dict(
+        n_layers=text.num_hidden_layers,
+        n_heads=text.num_attention_heads,
+        n_kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+        d_head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        grid=(side, side),
+        tile_px=vision.patch_size,
+        picture_px=vision.image_size,
+    )
+    if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
+        _say("checking on one picture that patching its heads means what it should …")
+    forms = _answer_ids(name, processor.tokenizer)
+    ids = [id for words in forms.values() for id in words.values()]
+    probed = probe(wrapped, processor, geometry, ids, server, name)
+    logits = dict(zip(ids, probed["logits"]))
+    # The way of writing the colour words that the model itself prefers.
+    form = max(forms, key=lambda form: max(logits[id] for id in forms[form].values()))
+    return Llava(
+        name=name,
+        revision=revision,
+        nnsight=wrapped,
+        processor=processor,
+        dtype=getattr(torch, probed["dtype"]),
+        answer_form=form,
+        words=tuple(forms[form]),
+        server=server,
+        commit=commit,
+        **geometry,
+    )
+
+
+def _found(name):
+    """The name of a shipped model, the whole path of a folder, or a hub id; refused without asking the network what is none."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id")
+    name = os.fspath(name)
+    if name in SHIPPED:
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        # The same from wherever a later process starts.
+        return str(path.resolve())
+    if path.is_file():
+        raise InputError(f"{name!r} is a file; give the folder that holds it ({str(path.parent)!r})")
+    if not {"/", "\\"} & set(name):
+        known = {known.split("/")[-1]: known for known in (*SHIPPED, EXAMPLE)}
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        meant = f"did you mean {known[near[0]]!r}? Else give" if near else "give"
+        raise InputError(
+            f"no shipped model and no folder here is called {name!r}; {meant} {' or '.join(map(repr, SHIPPED))}, a folder written by "
+            f"save_pretrained, or a hub id such as {EXAMPLE!r}"
+        )
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise InputError(
+            f"there is no folder {name!r}, and it is no hub id either; give a shipped model ({', '.join(SHIPPED)}), a folder written by "
+            f"save_pretrained, or a hub id such as {EXAMPLE!r}"
+        ) from None
+    return name
+
+
+@contextmanager
+def _source(name) -> Iterator[str]:
+    """Where transformers finds the model: a folder, or the hub id itself."""
+    if name == "toy":
+        yield str(Path(__file__).parent / "models" / "toy")
+    elif name == "planted":
+        from .models.planted import planted
+        from .models.small import save
+
+        with tempfile.TemporaryDirectory() as folder:
+            model, processor, _ = planted()
+            yield str(save(model, processor, folder))
+    else:
+        yield name
+
+
+def _say(text):
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,168 @@
+"""What a LLaVA does with one picture, before anything is believed of it: are its heads slices of ``o_proj``'s input, its logits
+``lm_head`` of its final norm, and can a forward go on from another's cache?
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from .capture import capture
+from .errors import FOREIGN, InputError, first_line
+from .rgb_game import rgb_trial
+from .sweep import sweep
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+    from transformers import LlavaProcessor
+
+    from .server import Server
+
+
+@torch.no_grad()
+def probe(
+    wrapped: TransformersModel, processor: LlavaProcessor, geometry: dict, ids: list[int], server: Server | None, name: str
+) -> dict:
+    """What `_probed` finds on one picture, wherever the model is; checked.
+
+    Args:
+        geometry: ``n_heads``, ``d_head``, ``grid``, ``tile_px`` and ``picture_px`` of `Llava`.
+        ids: tokens whose logits are asked for.
+
+    Raises:
+        InputError: a model that cannot be analysed, with the reason.
+        ServerError: as `execute.execute`.
+    """
+    rows, _ = geometry["grid"]
+    side = geometry["picture_px"]
+    trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])
+    picture = Image.new("RGB", (side, side))
+    picture.paste(trial.images["clean"])
+    encoded = processor(text=[trial.prompt], images=[picture], return_tensors="pt")
+    inputs = {key: encoded[key] for key in ("input_ids", "attention_mask", "pixel_values")}
+    heads = geometry["n_heads"], geometry["d_head"]
+    if server:
+        probed = server.run(wrapped, _probed, (heads, inputs, ids, None))
+    else:
+        probed = _probed(wrapped, heads, inputs, ids, _bare(wrapped, inputs, name))
+    _check(probed, heads, wrapped, server, name)
+    return probed
+
+
+def _bare(wrapped, inputs, name):
+    """Logits at [end] of the forward outside of any trace, (vocabulary,)."""
+    on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
+    try:
+        return wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
+    except FOREIGN as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            advice = "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
+        else:
+            advice = "use a LLaVA that answers about a picture in transformers"
+        raise InputError(f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}") from error
+
+
+def _probed(wrapped, heads, inputs, ids, bare):
+    """Program: what shows whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
+
+    Args:
+        heads: (number of heads, d_head).
+        bare: logits of the forward outside of any trace, (vocabulary,), or None.
+
+    Returns:
+        ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
+        of the largest logit, how far they move: ``traced`` inside a trace, ``unembedded`` as ``lm_head`` of what the final norm returns,
+        ``rewritten`` with each z written back, ``zeroed`` with z zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far
+        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
+    """
+    layers = wrapped.model.language_model.layers
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        kept, widths, gaps = [], [], []
+        for layer in layers:
+            z = layer.self_attn.o_proj.input
+            kept.append(z.clone())
+            widths.append(z.shape[-1])
+            returned = layer.self_attn.output[0]
+            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
+        kept.save(), widths.save(), gaps.save()
+        unembedded = wrapped.lm_head(wrapped.model.language_model.norm.output[:, -1:])[0, -1].float().save()
+        plain = wrapped.output.logits[0, -1].float().save()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = z
+        rewritten = wrapped.output.logits[0, -1].float().save()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = torch.zeros_like(z)
+        zeroed = wrapped.output.logits[0, -1].float().save()
+    largest = plain.abs().max()
+    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else plain[ids]
+    return {
+        "logits": plain[ids].tolist(),
+        "finite": bool(torch.isfinite(plain).all()),
+        "dtype": str(kept[0].dtype).removeprefix("torch."),
+        "widths": widths,
+        "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
+        "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
+        "rewritten": float((rewritten - plain).abs().max() / largest),
+        "zeroed": float((zeroed - plain).abs().max() / largest),
+        "resumed": float((resumed.to(plain.device) - plain[ids]).abs().max() / largest),
+        "o_proj": max(float(gap) for gap in gaps),
+    }
+
+
+def _resumed(wrapped, heads, inputs, ids):
+    """Logits of ``ids`` at [end] from the last token alone, and from the last two, with one head given its own z, (2, ids)."""
+    found = []
+    for start in (-1, -2):
+        captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
+        own = {"own": (captured.z, torch.tensor([0]))}
+        edits = [[(0, 0, "own", "last")]]
+        spots = [{"last": range(captured.start, captured.length)}]
+        found.append(sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)[0][0, 0])
+    return torch.stack(found)
+
+
+def _check(probed, heads, wrapped, server, name):
+    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `_probed` found."""
+
+    def refuse(reason):
+        raise InputError(
+            f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder"
+        )
+
+    if not probed["finite"]:
+        raise InputError(_not_finite(probed["dtype"], wrapped, server, name))
+    if set(probed["widths"]) != {heads[0] * heads[1]}:
+        refuse(f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} heads × {heads[1]}")
+    # Written so that a number which is none is refused too.
+    if not probed["traced"] <= 2e-3:
+        refuse("its logits inside a trace differ from the bare forward")
+    if not probed["unembedded"] <= 2e-3:
+        refuse("its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier")
+    if not probed["rewritten"] <= 2e-3:
+        refuse("writing the heads' own outputs back changes its logits")
+    if not probed["zeroed"] >= 1e-6:
+        refuse("zeroing every head leaves its logits unchanged")
+    if not probed["o_proj"] <= 1e-2:
+        refuse("o_proj of the heads' outputs is not what its attention block returns")
+    # In half precision the two ways of attending round otherwise.
+    if not probed["resumed"] <= (2e-3 if probed["dtype"] == "float32" else 5e-2):
+        refuse("its logits change where a forward goes on from the keys and values of another")
+
+
+def _not_finite(dtype, wrapped, server, name):
+    """Why logits are not finite, and what to do."""
+    what = f"the logits of {name!r} are not finite on a plain picture"
+    if server is None:
+        broken = [where for where, weights in wrapped._module.named_parameters() if not torch.isfinite(weights).all()]
+        if broken:
+            return f"{what}, since weights of it are not (such as {broken[0]}); take a checkpoint that is whole"
+    if dtype == "float32":
+        return f"{what} in float32, so its weights are broken or too large; take another checkpoint"
+    others = {"float16": "'bfloat16' or 'float32'", "bfloat16": "'float32'"}.get(dtype, "'float32'")
+    if server is not None:
+        return f"{what} in {dtype}, the server's number format; ask for one that serves it in {others}, or load it here"
+    return f"{what}: they overflow in {dtype}; load it with dtype={others}"
