@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -35,21 +36,67 @@ AGAIN = "save or download it again"
 HARMLESS = re.compile(r"rotary_emb\.inv_freq$|position_ids$|(^|\.)vision_tower\.(vision_model\.)?head\.")
 
 
-def read_config(name: str, source: str, revision: str | None) -> tuple[LlavaConfig, str | None]:
-    """The configuration of a LLaVA.
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the files of a model are.
 
-    Args:
+    Attributes:
         name: what messages call it.
         source: a folder, or a hub id.
+        revision: of a hub repository, as asked for: branch, tag or commit; None for its main branch.
+        config: its config.json; None where there is none.
+        commit: of a hub repository: what the revision was when it was looked up; None for a folder.
+        offline: of a hub repository: only files that were downloaded before can be had.
+    """
 
-    Returns:
-        The configuration, and the hub's commit that it is of; None for a folder.
+    name: str
+    source: str
+    revision: str | None
+    config: Path | None
+    commit: str | None = None
+    offline: bool = False
+
+    @property
+    def place(self) -> dict:
+        """What ``from_pretrained`` is given beside the source: one commit for all files."""
+        return {} if self.commit is None else {"revision": self.commit, "local_files_only": self.offline}
+
+
+def find(name: str, source: str, revision: str | None) -> Checkpoint:
+    """Look a model up in its folder or on the hub.
 
     Raises:
-        InputError: nothing that can be reached or read there, or another model than a LLaVA in Hugging Face's layout.
+        InputError: nothing that can be reached or read there.
     """
-    path = _file(name, source, "config.json", revision)
-    if _has_adapter(source, revision):
+    if Path(source).is_dir():
+        path = Path(source, "config.json")
+        return Checkpoint(name, source, revision, path if path.exists() else None)
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if not offline:
+            # Asks once, where a download would try for half a minute to reach a hub that cannot be reached.
+            get_hf_file_metadata(hf_hub_url(source, "config.json", revision=revision))
+    except EntryNotFoundError:
+        return Checkpoint(name, source, revision, None)
+    except FOREIGN as error:
+        if not _is_interruption(error):
+            raise InputError(_unreachable(name, revision, error) or _unasked(name, error)) from error
+        offline = True
+    try:
+        path = Path(hf_hub_download(source, "config.json", revision=revision, local_files_only=offline))
+    except FOREIGN as error:
+        raise InputError(_unreachable(name, revision, error) or _unasked(name, error)) from error
+    return Checkpoint(name, source, revision, path, path.parent.name, offline)
+
+
+def read_config(found: Checkpoint) -> LlavaConfig:
+    """The configuration of a LLaVA.
+
+    Raises:
+        InputError: adapters, none, one that cannot be read, or one of another model than a LLaVA in Hugging Face's layout.
+    """
+    name, path = found.name, found.config
+    if _exists(found, "adapter_config.json", unknown=False):
         raise InputError(
             f"{name!r} holds adapters (adapter_config.json) {'instead of' if path is None else 'beside'} a model; {MERGE}, save that "
             "with save_pretrained together with the processor, and give the new folder"
@@ -74,24 +121,24 @@ def read_config(name: str, source: str, revision: str | None) -> tuple[LlavaConf
             if kind
             else f"config.json of {name!r} names no model_type; give a checkpoint whose model_type is 'llava', such as {EXAMPLE}"
         )
-    commit = None if Path(source).is_dir() else path.parent.name
     try:
-        return LlavaConfig.from_pretrained(source, revision=commit), commit
+        return LlavaConfig.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
         raise InputError(f"config.json of {name!r} is no LLaVA's ({_said(error)}); {AGAIN}") from error
 
 
-def read_processor(name: str, source: str, revision: str | None) -> ProcessorMixin:
+def read_processor(found: Checkpoint) -> ProcessorMixin:
     """The processor beside a model, as it is found.
 
     Raises:
         InputError: there is none, or none that can be read here.
     """
+    name = found.name
     try:
         with _quiet():
-            return AutoProcessor.from_pretrained(source, revision=revision)
+            return AutoProcessor.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
-        if sentence := _unreachable(name, revision, error):
+        if found.commit and (sentence := _unreachable(name, found.revision, error)):
             raise InputError(sentence) from error
         if isinstance(error, ImportError):
             raise InputError(
@@ -119,7 +166,7 @@ def skeleton(name: str, config: LlavaConfig) -> LlavaForConditionalGeneration:
         ) from error
 
 
-def read_weights(name: str, source: str, revision: str | None, **options) -> LlavaForConditionalGeneration:
+def read_weights(found: Checkpoint, **options) -> LlavaForConditionalGeneration:
     """The model with exactly the weights of its files.
 
     Args:
@@ -129,13 +176,12 @@ def read_weights(name: str, source: str, revision: str | None, **options) -> Lla
         InputError: no safetensors, files that cannot be read, tensors that are missing, left over or of another shape,
             or no room for them.
     """
-    if Path(source).is_dir():
-        _check_files(name, Path(source))
+    _check_files(found)
     try:
         with _quiet():
-            module, found = LlavaForConditionalGeneration.from_pretrained(
-                source,
-                revision=revision,
+            module, report = LlavaForConditionalGeneration.from_pretrained(
+                found.source,
+                **found.place,
                 use_safetensors=True,
                 # What does not fit is refused in our words.
                 ignore_mismatched_sizes=True,
@@ -143,14 +189,15 @@ def read_weights(name: str, source: str, revision: str | None, **options) -> Lla
                 **options,
             )
     except FOREIGN as error:
-        raise InputError(_unread(name, revision, error, options)) from error
-    _check_complete(name, found)
+        raise InputError(_unread(found, error, options)) from error
+    _check_complete(found.name, report)
     return module
 
 
-def _unread(name, revision, error, options):
+def _unread(found, error, options):
     """Why the weights could not be read, and what to do."""
-    if sentence := _unreachable(name, revision, error):
+    name = found.name
+    if found.commit and (sentence := _unreachable(name, found.revision, error)):
         return sentence
     device, dtype = options["device_map"], options["dtype"]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -166,28 +213,44 @@ def _unread(name, revision, error, options):
     )
 
 
-def _check_files(name, folder):
-    """Refuse a folder without safetensors before transformers looks for them."""
-    files = sorted(path.name for path in folder.iterdir())
-    if any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
+def _check_files(found):
+    """Refuse a checkpoint without safetensors, before transformers advises otherwise."""
+    if any(_exists(found, file, unknown=True) for file in ("model.safetensors.index.json", "model.safetensors")):
         return
-    pickles = [file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt")) and file != "training_args.bin"]
-    if pickles:
-        raise InputError(
-            f"the weights of {name!r} are pickles ({pickles[0]}), which can run code as they are read; only safetensors are read, so "
-            "save it again with a current transformers (model.save_pretrained)"
-        )
-    raise InputError(f"{name!r} holds no weights (no .safetensors file); {AGAIN}")
+    for file in ("pytorch_model.bin.index.json", "pytorch_model.bin"):
+        if _exists(found, file, unknown=False):
+            raise InputError(
+                f"the weights of {found.name!r} are pickles ({file}), which can run code as they are read; only safetensors are read, so "
+                "take a revision or a checkpoint that has them, or save it again with a current transformers (model.save_pretrained)"
+            )
+    raise InputError(f"{found.name!r} has no weights (model.safetensors, or its index and shards); {AGAIN}")
 
 
-def _check_complete(name, found):
+def _exists(found, file, unknown):
+    """Whether a checkpoint has a file; ``unknown`` where the hub does not say."""
+    if Path(found.source).is_dir():
+        return Path(found.source, file).exists()
+    revision = found.commit or found.revision
+    if isinstance(try_to_load_from_cache(found.source, file, revision=revision), str):
+        return True
+    if found.offline:
+        return unknown
+    try:
+        return bool(get_hf_file_metadata(hf_hub_url(found.source, file, revision=revision)))
+    except EntryNotFoundError:
+        return False
+    except FOREIGN:
+        return unknown
+
+
+def _check_complete(name, report):
     """Refuse weights that were not in the files, or are in them and not in the model."""
-    missing = sorted(found["missing_keys"])
-    left_over = sorted(key for key in found["unexpected_keys"] if not HARMLESS.search(key))
-    other = sorted(f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)" for key, there, here in found["mismatched_keys"])
+    missing = sorted(report["missing_keys"])
+    left_over = sorted(key for key in report["unexpected_keys"] if not HARMLESS.search(key))
+    other = sorted(f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)" for key, there, here in report["mismatched_keys"])
     reasons = [
         f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {what} ({_few(keys)})"
-        for keys, what in ((missing, "missing from it"), (left_over, "left over"), (other, "of another shape"))
+        for keys, what in ((missing, "missing"), (left_over, "left over"), (other, "of another shape"))
         if keys
     ]
     if not reasons:
@@ -205,30 +268,6 @@ def _few(keys):
 
 def _sizes(shape):
     return " × ".join(map(str, shape))
-
-
-def _file(name, source, file, revision):
-    """Where a file of a checkpoint lies on this machine, fetched if it has to be; None where the checkpoint has none."""
-    if Path(source).is_dir():
-        path = Path(source, file)
-        return path if path.exists() else None
-    try:
-        return Path(hf_hub_download(source, file, revision=revision))
-    except FOREIGN as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            return None
-        sentence = _unreachable(name, revision, error) or f"cannot fetch {file} of {name!r} from the hub ({_said(error)})"
-        raise InputError(sentence) from error
-
-
-def _has_adapter(source, revision):
-    if Path(source).is_dir():
-        return Path(source, "adapter_config.json").exists()
-    try:
-        return bool(hf_hub_download(source, "adapter_config.json", revision=revision))
-    except FOREIGN:
-        # Whether the hub can be reached is said of config.json.
-        return False
 
 
 def _unreachable(name, revision, error):
@@ -257,19 +296,33 @@ def _unreachable(name, revision, error):
                 f"the hub does not let this user read {name!r} (HTTP {status}); log in as one who may (hf auth login, or HF_TOKEN)"
             )
         return f"the hub does not answer about {name!r} as it should (HTTP {status}); try again later"
-    if among(OfflineModeIsEnabled, LocalEntryNotFoundError):
-        return _offline(name, revision)
-    # The client's own errors of a connection, which are not of this module's making in every version.
-    if any(type(cause).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore") for cause in causes):
+    if _is_interruption(error):
         return _offline(name, revision)
     return None
+
+
+def _is_interruption(error):
+    """Whether the hub was not asked or did not answer."""
+    causes = list(_chain(error))
+    if any(isinstance(cause, HfHubHTTPError) for cause in causes):
+        return False
+    # The client's own errors of a connection are of another package in every other version.
+    return any(
+        isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError))
+        or type(cause).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore")
+        for cause in causes
+    )
+
+
+def _unasked(name, error):
+    return f"cannot look up {name!r} on the hub ({_said(error)}); check the name and the network"
 
 
 def _offline(name, revision):
     which = f"revision {revision!r} of {name!r}" if revision else repr(name)
     elsewhere = f"fetch it where there is network (hf download {name} --local-dir FOLDER) and give the folder"
     if constants.HF_HUB_OFFLINE:
-        return f"{which} was not downloaded before, and HF_HUB_OFFLINE forbids it now; unset that, or {elsewhere}"
+        return f"{which} is not on this machine, or not all of it, and HF_HUB_OFFLINE forbids to fetch it; unset that, or {elsewhere}"
     return (
         f"there is no folder {name!r} here, and the hub ({constants.ENDPOINT}) cannot be reached to look for {which}; check the network, "
         f"or {elsewhere}"

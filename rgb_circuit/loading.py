@@ -16,11 +16,11 @@ from huggingface_hub.utils import validate_repo_id
 from nnsight.modeling.transformers import TransformersModel
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from .checkpoints import EXAMPLE, read_config, read_processor, read_weights, skeleton
-from .errors import InputError
+from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
+from .errors import FOREIGN, InputError, first_line
 from .llava import Llava, _answer_ids
 from .modules import check_language_model, check_llava, check_ready, check_vision_tower
-from .probe import probe
+from .probe import PLAIN, probe
 from .processors import fitted
 
 SHIPPED = ("toy", "planted")
@@ -70,12 +70,13 @@ def load(
         raise InputError("device and number format are the server's choice; leave device_map and dtype out with remote")
     name = _found(name)
     with _source(name) as source:
-        config, commit = read_config(name, source, revision)
+        found = find(name, source, revision)
+        config = read_config(found)
         check_vision_tower(config, name)
         # Everything but the weights, so that what does not fit is refused before they are read.
         empty = skeleton(name, config)
         check_language_model(empty, name)
-        processor = fitted(read_processor(name, source, commit), empty, name)
+        processor = fitted(read_processor(found), empty, name)
         if remote is not False:
             from .server import Server
 
@@ -89,14 +90,14 @@ def load(
             served = f"rgb_circuit/{name}" if name in SHIPPED else name
             server = Server.of(wrapped, served, remote)
             # A server knows a model by what it was asked for, not by the commit that this was then.
-            return _checked(name, revision, wrapped, processor, server, commit)
+            return _checked(name, revision, wrapped, processor, server, found.commit)
         number = config.dtype or torch.float32 if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."))
         size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
-        if commit or size > LARGE:
+        if found.commit or size > LARGE:
             _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
         options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
-        module = read_weights(name, source, commit, **options)
-    return _checked(name, commit, _wrapped(module, processor, name), processor, None, commit)
+        module = read_weights(found, **options)
+    return _checked(name, found.commit, _wrapped(module, processor, name), processor, None, found.commit)
 
 
 def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
@@ -124,18 +125,7 @@ def _wrapped(module, processor, name):
 
 
 def _checked(name, revision, wrapped, processor, server=None, commit=None):
-    config = wrapped._module.config
-    text, vision = config.text_config, config.vision_config
-    side = vision.image_size // vision.patch_size
-    geometry = dict(
-        n_layers=text.num_hidden_layers,
-        n_heads=text.num_attention_heads,
-        n_kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
-        d_head=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        grid=(side, side),
-        tile_px=vision.patch_size,
-        picture_px=vision.image_size,
-    )
+    geometry = _geometry(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
         _say("checking on one picture that patching its heads means what it should …")
     forms = _answer_ids(name, processor.tokenizer)
@@ -156,6 +146,26 @@ def _checked(name, revision, wrapped, processor, server=None, commit=None):
         commit=commit,
         **geometry,
     )
+
+
+def _geometry(config, name):
+    """The fields of `Llava` that its configuration says."""
+    text, vision = config.text_config, config.vision_config
+    side = vision.image_size // vision.patch_size
+    try:
+        heads = text.num_attention_heads
+        heads = dict(
+            n_layers=text.num_hidden_layers,
+            n_heads=heads,
+            n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+            d_head=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        )
+    except FOREIGN as error:
+        raise InputError(
+            f"the configuration of {name!r} gives no number of heads and their width that hold for every layer of its language model "
+            f"({text.model_type}: {first_line(error)}); {PLAIN}"
+        ) from error
+    return heads | dict(grid=(side, side), tile_px=vision.patch_size, picture_px=vision.image_size)
 
 
 def _found(name):

@@ -35,8 +35,8 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
     for where, parameter in module.named_parameters():
         if parameter.is_meta:
             raise InputError(
-                f"weights of {name!r} are not in memory but offloaded to CPU or disk ({where}), where nnsight cannot follow; make "
-                "them fit with dtype='bfloat16', choose another device_map such as 'cpu', or leave them on a server with remote=True"
+                f"weights of {name!r} are not in memory ({where}): they are offloaded to CPU or disk, or were never loaded; make them "
+                "fit with dtype='bfloat16', choose another device_map such as 'cpu', or leave them on a server with remote=True"
             )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from .server import Server
 
+PLAIN = "use a LLaVA whose language model is a plain Llama-style decoder"
+
 
 @torch.no_grad()
 def probe(
@@ -46,22 +48,43 @@ def probe(
     if server:
         probed = server.run(wrapped, _probed, (heads, inputs, ids, None))
     else:
-        probed = _probed(wrapped, heads, inputs, ids, _bare(wrapped, inputs, name))
-    _check(probed, heads, wrapped, server, name)
+        bare = _bare(wrapped, inputs, name)
+        try:
+            probed = _probed(wrapped, heads, inputs, ids, bare)
+        except InputError:
+            raise
+        except FOREIGN as error:
+            # The model's own code, called in another way than a plain forward does; on a plain decoder nothing is raised.
+            raise InputError(
+                f"{name!r} cannot be analysed: its forward fails where it is run in parts ({first_line(error)}); {PLAIN}"
+            ) from error
+    _check(probed, heads, server, name)
     return probed
 
 
 def _bare(wrapped, inputs, name):
-    """Logits at [end] of the forward outside of any trace, (vocabulary,)."""
+    """Logits at [end] of the forward outside of any trace, (vocabulary,); its parts must run once each, in order."""
+    text = wrapped._module.model.language_model
+    expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
+    ran = []
+    hooks = [part.register_forward_hook(lambda part, *_: ran.append(part)) for part in set(expected)]
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
     try:
-        return wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
+        logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
     except FOREIGN as error:
         if isinstance(error, torch.OutOfMemoryError):
             advice = "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
         else:
             advice = "use a LLaVA that answers about a picture in transformers"
         raise InputError(f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if ran != expected:
+        raise InputError(
+            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not run once each, in that order; {PLAIN}"
+        )
+    return logits
 
 
 def _probed(wrapped, heads, inputs, ids, bare):
@@ -125,16 +148,14 @@ def _resumed(wrapped, heads, inputs, ids):
     return torch.stack(found)
 
 
-def _check(probed, heads, wrapped, server, name):
+def _check(probed, heads, server, name):
     """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `_probed` found."""
 
     def refuse(reason):
-        raise InputError(
-            f"{name!r} cannot be analysed: {reason}; use a LLaVA whose language model is a plain Llama-style decoder"
-        )
+        raise InputError(f"{name!r} cannot be analysed: {reason}; {PLAIN}")
 
     if not probed["finite"]:
-        raise InputError(_not_finite(probed["dtype"], wrapped, server, name))
+        raise InputError(_not_finite(probed["dtype"], server, name))
     if set(probed["widths"]) != {heads[0] * heads[1]}:
         refuse(f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} heads × {heads[1]}")
     # Written so that a number which is none is refused too.
@@ -153,16 +174,12 @@ def _check(probed, heads, wrapped, server, name):
         refuse("its logits change where a forward goes on from the keys and values of another")
 
 
-def _not_finite(dtype, wrapped, server, name):
+def _not_finite(dtype, server, name):
     """Why logits are not finite, and what to do."""
     what = f"the logits of {name!r} are not finite on a plain picture"
-    if server is None:
-        broken = [where for where, weights in wrapped._module.named_parameters() if not torch.isfinite(weights).all()]
-        if broken:
-            return f"{what}, since weights of it are not (such as {broken[0]}); take a checkpoint that is whole"
     if dtype == "float32":
-        return f"{what} in float32, so its weights are broken or too large; take another checkpoint"
-    others = {"float16": "'bfloat16' or 'float32'", "bfloat16": "'float32'"}.get(dtype, "'float32'")
+        return f"{what} in float32, so its weights are broken; take another checkpoint, or download it again"
+    others = "'bfloat16' or 'float32'" if dtype == "float16" else "'float32'"
     if server is not None:
         return f"{what} in {dtype}, the server's number format; ask for one that serves it in {others}, or load it here"
-    return f"{what}: they overflow in {dtype}; load it with dtype={others}"
+    return f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the same, its weights are broken)"

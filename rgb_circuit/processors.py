@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from PIL import Image
 from tokenizers import AddedToken
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
-from transformers.configuration_utils import PreTrainedConfig
 
 from .errors import FOREIGN, InputError, first_line
 
@@ -58,45 +58,63 @@ def fitted(processor: LlavaProcessor, module: LlavaForConditionalGeneration, nam
 def _pixels(processor, side, name):
     """What the vision tower gets of a picture of its own size, (1, 3, side, side)."""
     reads = processor.image_processor
-    # Its own size, a large wide one and a small high one.
-    sizes = [(side, side), (3 * side, 2 * side), (side // 3 + 1, side // 2 + 1)]
-    found = [_shown(reads, size, name) for size in sizes]
-    wrong = [(size, pixels) for size, pixels in zip(sizes, found) if pixels.shape != (1, 3, side, side)]
-    if wrong:
-        (width, height), pixels = wrong[0]
-        shape = " × ".join(map(str, pixels.shape[-2:][::-1])) + " px" if pixels.ndim == 4 else f"{tuple(pixels.shape)} numbers"
+    if trouble := _trouble(reads, side, name, {}):
         raise InputError(
-            f"the image processor of {name!r} ({type(reads).__name__}) makes {shape} of a picture of {width} × {height} px, but the vision "
-            f"tower takes {side} × {side} px; {_advice(reads, sizes, side, name)}"
+            f"the image processor of {name!r} ({type(reads).__name__}) {trouble}, but the vision tower takes {side} × {side} px; "
+            + _advice(reads, side, name)
         )
-    return found[0]
+    return _shown(reads, _noise(side, side), name, {})
 
 
-def _shown(reads, size, name, **settings):
-    """The numbers that an image processor makes of a picture of ``size``."""
+def _trouble(reads, side, name, settings):
+    """What an image processor does wrong with pictures of several sizes; None where each comes out as the tower takes it."""
+    for width, height in ((side, side), (3 * side, 2 * side), (side // 3 + 1, side // 2 + 1)):
+        pixels = _shown(reads, _noise(width, height), name, settings)
+        if pixels.shape != (1, 3, side, side):
+            shape = " × ".join(map(str, pixels.shape[-2:][::-1])) + " px" if pixels.ndim == 4 else f"{tuple(pixels.shape)} numbers"
+            return f"makes {shape} of a picture of {width} × {height} px"
+    own = _noise(side, side)
+    untouched = _shown(reads, own, name, settings | {"do_resize": False, "do_center_crop": False})
+    if not torch.equal(_shown(reads, own, name, settings), untouched):
+        return f"resizes or crops even a picture of {side} × {side} px"
+    return None
+
+
+def _noise(width, height):
+    """A picture in which no pixel can be left out unnoticed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _shown(reads, picture, name, settings):
+    """The numbers that an image processor makes of a picture."""
     try:
-        return reads(Image.new("RGB", size), return_tensors="pt", **settings)["pixel_values"]
+        return reads(picture, return_tensors="pt", **settings)["pixel_values"]
     except FOREIGN as error:
+        width, height = picture.size
         raise InputError(
-            f"the image processor of {name!r} ({type(reads).__name__}) cannot read a picture of {size[0]} × {size[1]} px "
+            f"the image processor of {name!r} ({type(reads).__name__}) cannot read a picture of {width} × {height} px "
             f"({first_line(error)}); save one that can beside the model"
         ) from error
 
 
-def _advice(reads, sizes, side, name):
+def _advice(reads, side, name):
     """The fewest settings with which every picture comes out right, tried one after the other."""
     square = {"height": side, "width": side}
-    crop, cut = {"crop_size": square}, {"do_center_crop": True, "crop_size": square}
-    shortest, exact = {"do_resize": True, "size": {"shortest_edge": side}}, {"do_resize": True, "size": square}
-    for settings in (crop, {"size": square}, cut, exact, {**shortest, **cut}, {**exact, "do_center_crop": False}):
+    exact, shortest, crop = {"size": square}, {"size": {"shortest_edge": side}}, {"crop_size": square}
+    cut, whole, resized = {"do_center_crop": True}, {"do_center_crop": False}, {"do_resize": True}
+    for settings in (
+        crop, shortest, cut, resized, exact, shortest | crop, cut | crop, resized | exact, shortest | crop | cut, exact | whole,
+        shortest | crop | cut | resized, exact | whole | resized,
+    ):  # fmt: skip
         try:
-            if all(_shown(reads, size, name, **settings).shape == (1, 3, side, side) for size in sizes):
+            if _trouble(reads, side, name, settings) is None:
                 changed = {key: value for key, value in settings.items() if _plain(getattr(reads, key, None)) != value}
                 written = " and ".join(f"{key} = {value}" for key, value in changed.items())
                 return f"set {written} in preprocessor_config.json (image_processor in processor_config.json)"
         except InputError:
             continue
-    return "its size, crop_size, do_resize, do_center_crop and do_pad must give that, such as those of llava-hf/llava-1.5-7b-hf do"
+    return "its size, crop_size, do_resize, do_center_crop and do_pad must give that, as those of llava-hf/llava-1.5-7b-hf do"
 
 
 def _plain(value):
@@ -140,7 +158,7 @@ def _set_image_token(processor, config, name):
     found = _token(tokenizer)
     if found != wanted:
         there = f"is token {found} of its tokenizer" if found is not None else "is no token of its tokenizer"
-        fix = f"set image_token_id = {found} in" if found is not None else f"add it as a special token and set its id in"
+        fix = f"set image_token_id = {found} in" if found is not None else "add it as a special token and set its id in"
         raise InputError(
             f"{IMAGE!r}, which stands for the picture in prompts, {there}, but {name!r} puts pictures at token {wanted} "
             f"(image_token_id); {fix} the model's configuration, unless the tokenizer is another model's"
