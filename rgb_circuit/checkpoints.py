@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration, ProcessorMixin
 from transformers.utils import logging
 
@@ -207,9 +208,11 @@ def _unread(found, error, options):
         )
     if isinstance(error, ImportError):
         return f"loading {name!r} needs a package that is not installed ({first_line(error)}); install it"
+    if isinstance(error, (OSError, LookupError, TypeError, json.JSONDecodeError, SafetensorError)):
+        return f"cannot read the weights of {name!r} ({_said(error)}); {AGAIN}, all of its safetensors files and their index"
     return (
-        f"cannot load the weights of {name!r}; they must be safetensors that are whole, for a device and number format that exist here "
-        f"(device_map={device!r}, dtype={dtype!r}): {_said(error)}"
+        f"cannot load the weights of {name!r} with device_map={device!r} and dtype={dtype!r} ({_said(error)}); give a device and a number "
+        "format that exist here"
     )
 
 
@@ -247,7 +250,9 @@ def _check_complete(name, report):
     """Refuse weights that were not in the files, or are in them and not in the model."""
     missing = sorted(report["missing_keys"])
     left_over = sorted(key for key in report["unexpected_keys"] if not HARMLESS.search(key))
-    other = sorted(f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)" for key, there, here in report["mismatched_keys"])
+    other = sorted(
+        f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)" for key, there, here in report["mismatched_keys"]
+    )
     reasons = [
         f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {what} ({_few(keys)})"
         for keys, what in ((missing, "missing"), (left_over, "left over"), (other, "of another shape"))
@@ -292,9 +297,7 @@ def _unreachable(name, revision, error):
     if answered := among(HfHubHTTPError):
         status = answered.response.status_code
         if status in (401, 403):
-            return (
-                f"the hub does not let this user read {name!r} (HTTP {status}); log in as one who may (hf auth login, or HF_TOKEN)"
-            )
+            return f"the hub does not let this user read {name!r} (HTTP {status}); log in as one who may (hf auth login, or HF_TOKEN)"
         return f"the hub does not answer about {name!r} as it should (HTTP {status}); try again later"
     if _is_interruption(error):
         return _offline(name, revision)

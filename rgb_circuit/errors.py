@@ -12,8 +12,9 @@ FOREIGN = (
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, for a sentence of ours."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an error of somebody else's says, for a sentence of ours: its first line, or the beginning of that."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= 240 else line[:239] + "…"
 
 
 class InputError(ValueError):

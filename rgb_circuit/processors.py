@@ -71,7 +71,9 @@ def _trouble(reads, side, name, settings):
     for width, height in ((side, side), (3 * side, 2 * side), (side // 3 + 1, side // 2 + 1)):
         pixels = _shown(reads, _noise(width, height), name, settings)
         if pixels.shape != (1, 3, side, side):
-            shape = " × ".join(map(str, pixels.shape[-2:][::-1])) + " px" if pixels.ndim == 4 else f"{tuple(pixels.shape)} numbers"
+            shape = (
+                " × ".join(map(str, pixels.shape[-2:][::-1])) + " px" if pixels.ndim == 4 else f"{tuple(pixels.shape)} numbers"
+            )
             return f"makes {shape} of a picture of {width} × {height} px"
     own = _noise(side, side)
     untouched = _shown(reads, own, name, settings | {"do_resize": False, "do_center_crop": False})

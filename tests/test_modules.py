@@ -33,7 +33,9 @@ def on(text):
 
 def sizes(**more):
     tokens = len(small.tokenizer())
-    plain = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=tokens, pad_token_id=0)
+    plain = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=tokens, pad_token_id=0
+    )
     return plain | more
 
 
@@ -48,7 +50,9 @@ def test_training_mode_is_refused_with_the_way_out(made):
 def test_a_single_part_in_training_mode_is_named(made):
     module, processor = made
     module.model.language_model.layers[1].mlp.train()
-    with pytest.raises(rgb.InputError, match=r"the part model.language_model.layers.1.mlp of 'mine' is in training mode.*model.eval\(\)"):
+    with pytest.raises(
+        rgb.InputError, match=r"the part model.language_model.layers.1.mlp of 'mine' is in training mode.*model.eval\(\)"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
@@ -87,7 +91,9 @@ def test_adapters_are_refused_and_the_merged_model_is_not(made, inside):
     assert rgb.wrap(adapted.merge_and_unload(), processor, name="mine").n_layers == 2
 
 
-@pytest.mark.parametrize("given", [None, "llava-hf/llava-1.5-7b-hf", torch.nn.Linear(2, 2)], ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize(
+    "given", [None, "llava-hf/llava-1.5-7b-hf", torch.nn.Linear(2, 2)], ids=lambda given: type(given).__name__
+)
 def test_what_is_no_llava_is_refused_by_wrap(given):
     with pytest.raises(rgb.InputError, match=f"'mine' is an? {type(given).__name__}, not a LlavaForConditionalGeneration"):
         rgb.wrap(given, small.processor(6, 4), name="mine")
@@ -125,7 +131,9 @@ def test_a_language_model_whose_final_norm_is_elsewhere_is_refused(made):
 def test_a_norm_that_is_not_the_last_thing_before_the_logits_is_refused():
     # NanoChat norms the embeddings with the same module as the last layer's output.
     text = transformers.NanoChatConfig(**sizes(num_key_value_heads=4))
-    with pytest.raises(rgb.InputError, match="the o_proj of its layers and then the final norm do not run once each, in that order"):
+    with pytest.raises(
+        rgb.InputError, match="the o_proj of its layers and then the final norm do not run once each, in that order"
+    ):
         rgb.wrap(*on(text), name="mine")
 
 
@@ -154,9 +162,12 @@ def test_heads_that_are_not_as_wide_as_the_configuration_says_are_refused(made):
 
 def test_a_configuration_whose_heads_differ_by_layer_is_refused(made, monkeypatch):
     module, processor = made
-    kind = type(module.config.text_config)
+
+    def refuse(_):
+        raise RuntimeError("per layer")
+
     # As Gemma 4 does, whose layers have heads of two widths.
-    monkeypatch.setattr(kind, "head_dim", property(lambda _: (_ for _ in ()).throw(RuntimeError("per layer"))), raising=False)
+    monkeypatch.setattr(type(module.config.text_config), "head_dim", property(refuse), raising=False)
     with pytest.raises(rgb.InputError, match="no number of heads and their width that hold for every layer .*per layer"):
         rgb.wrap(module, processor, name="mine")
 

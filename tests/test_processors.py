@@ -49,7 +49,13 @@ def llava(vision, strategy="full", layer=-1, tokenizer=None, **settings):
 
 def tower(kind, image=24, patch=4, **settings):
     return kind(
-        image_size=image, patch_size=patch, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, **settings
+        image_size=image,
+        patch_size=patch,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        **settings,
     )
 
 
@@ -173,14 +179,18 @@ SETTINGS = [
 def test_pictures_of_another_size_than_the_tower_takes_are_refused_by_the_setting(named, settings, tmp_path):
     module, processor = random_llava(layers=1)
     processor.image_processor = CLIPImageProcessorPil(**settings)
-    with pytest.raises(rgb.InputError, match=r"of a picture of \d+ × \d+ px, but the vision tower takes 24 × 24 px; set " + named):
+    with pytest.raises(
+        rgb.InputError, match=r"of a picture of \d+ × \d+ px, but the vision tower takes 24 × 24 px; set " + named
+    ):
         rgb.load(str(small.save(module, processor, tmp_path)))
 
 
 def test_an_image_processor_that_enlarges_and_cuts_what_has_the_right_size_is_refused():
     module, processor = random_llava(layers=1)
     processor.image_processor = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=SQUARE)
-    with pytest.raises(rgb.InputError, match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} in"):
+    with pytest.raises(
+        rgb.InputError, match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} in"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
@@ -247,11 +257,15 @@ def test_a_tokenizer_without_the_image_token_gets_it_where_the_model_looks_for_i
 def test_an_image_token_that_model_and_tokenizer_do_not_share_is_refused():
     module, processor = random_llava(layers=1)
     module.config.image_token_id = 7
-    with pytest.raises(rgb.InputError, match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set image_token_id = 4"):
+    with pytest.raises(
+        rgb.InputError, match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set image_token_id = 4"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
-@pytest.mark.parametrize("given", [None, "processor", small.tokenizer(), CLIPImageProcessorPil()], ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize(
+    "given", [None, "processor", small.tokenizer(), CLIPImageProcessorPil()], ids=lambda given: type(given).__name__
+)
 def test_what_is_no_processor_is_refused(given):
     module, _ = random_llava(layers=1)
     with pytest.raises(rgb.InputError, match=f"'mine' has a {type(given).__name__}, not a LlavaProcessor"):
