@@ -1,4 +1,4 @@
-"""A checkpoint as it is found in a folder or on the hub: its configuration, its processor and its weights, or what is wrong with them.
+"""A checkpoint as it is found in a folder or on the hub: what it holds, or what is wrong with it.
 
 Weights are read from safetensors only, all of them and no others, and no code of a repository is run.
 """
@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -33,7 +39,8 @@ from .modules import MERGE
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
 
-# Left over in files of all ages, and read by nothing: tables that are computed anew, and the head of a vision tower of its own.
+# Left over in files of all ages, and read by nothing: tables that are computed anew, and a vision tower's own
+# head.
 HARMLESS = re.compile(r"rotary_emb\.inv_freq$|position_ids$|(^|\.)vision_tower\.(vision_model\.)?head\.")
 
 
@@ -72,7 +79,7 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     if Path(source).is_dir():
         path = Path(source, "config.json")
         return Checkpoint(name, source, revision, path if path.exists() else None)
-    offline = constants.HF_HUB_OFFLINE
+    offline, trouble = constants.HF_HUB_OFFLINE, None
     try:
         if not offline:
             # Asks once, where a download would try for half a minute to reach a hub that cannot be reached.
@@ -82,11 +89,13 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     except FOREIGN as error:
         if not _is_interruption(error):
             raise InputError(_unreachable(name, revision, error) or _unasked(name, error)) from error
-        offline = True
+        offline, trouble = True, error
     try:
         path = Path(hf_hub_download(source, "config.json", revision=revision, local_files_only=offline))
     except FOREIGN as error:
-        raise InputError(_unreachable(name, revision, error) or _unasked(name, error)) from error
+        # Not on this machine either: what keeps the hub from giving it is what to say.
+        trouble = trouble or error
+        raise InputError(_unreachable(name, revision, trouble) or _unasked(name, trouble)) from trouble
     return Checkpoint(name, source, revision, path, path.parent.name, offline)
 
 
@@ -94,17 +103,20 @@ def read_config(found: Checkpoint) -> LlavaConfig:
     """The configuration of a LLaVA.
 
     Raises:
-        InputError: adapters, none, one that cannot be read, or one of another model than a LLaVA in Hugging Face's layout.
+        InputError: adapters, none, one that cannot be read, or one of another model than a LLaVA in Hugging
+            Face's layout.
     """
     name, path = found.name, found.config
     if _exists(found, "adapter_config.json", unknown=False):
         raise InputError(
-            f"{name!r} holds adapters (adapter_config.json) {'instead of' if path is None else 'beside'} a model; {MERGE}, save that "
-            "with save_pretrained together with the processor, and give the new folder"
+            f"{name!r} holds adapters (adapter_config.json) {'instead of' if path is None else 'beside'} a "
+            f"model; {MERGE}, save that with save_pretrained together with the processor, and give the new "
+            "folder"
         )
     if path is None:
         raise InputError(
-            f"{name!r} has no config.json, so it is no model; give a folder written by save_pretrained, or a hub id such as {EXAMPLE}"
+            f"{name!r} has no config.json, so it is no model; give a folder written by save_pretrained, or "
+            f"a hub id such as {EXAMPLE}"
         )
     try:
         said = json.loads(path.read_text())
@@ -113,15 +125,12 @@ def read_config(found: Checkpoint) -> LlavaConfig:
     kind = said.get("model_type") if isinstance(said, dict) else None
     if isinstance(said, dict) and any(key.startswith("mm_") for key in said):
         raise InputError(
-            f"{name!r} is in the layout of the original LLaVA repositories, which transformers does not read; take the checkpoint "
-            f"converted for transformers (llava-hf/..., such as {EXAMPLE})"
+            f"{name!r} is in the layout of the original LLaVA repositories, which transformers does not "
+            f"read; take the checkpoint converted for transformers (llava-hf/..., such as {EXAMPLE})"
         )
     if kind != "llava":
-        raise InputError(
-            f"{name!r} is a {kind!r} model, not a LLaVA; give a checkpoint whose model_type is 'llava', such as {EXAMPLE}"
-            if kind
-            else f"config.json of {name!r} names no model_type; give a checkpoint whose model_type is 'llava', such as {EXAMPLE}"
-        )
+        what = f"is a {kind!r} model, not a LLaVA" if kind else "names no model_type in its config.json"
+        raise InputError(f"{name!r} {what}; give a checkpoint whose model_type is 'llava', such as {EXAMPLE}")
     try:
         return LlavaConfig.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
@@ -143,10 +152,12 @@ def read_processor(found: Checkpoint) -> ProcessorMixin:
             raise InputError(sentence) from error
         if isinstance(error, ImportError):
             raise InputError(
-                f"the processor of {name!r} needs a package that is not installed ({first_line(error)}); install it"
+                f"the processor of {name!r} needs a package that is not installed ({first_line(error)}); "
+                "install it"
             ) from error
         raise InputError(
-            f"{name!r} has no processor that can be read ({_said(error)}); save one beside it with processor.save_pretrained"
+            f"{name!r} has no processor that can be read ({_said(error)}); save one beside it with "
+            "processor.save_pretrained"
         ) from error
 
 
@@ -162,8 +173,8 @@ def skeleton(name: str, config: LlavaConfig) -> LlavaForConditionalGeneration:
     except FOREIGN as error:
         text, vision = config.text_config.model_type, config.vision_config.model_type
         raise InputError(
-            f"transformers cannot build {name!r}, a LLaVA on the language model {text!r} and the vision tower {vision!r} "
-            f"({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
+            f"transformers cannot build {name!r}, a LLaVA on the language model {text!r} and the vision "
+            f"tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
         ) from error
 
 
@@ -174,8 +185,8 @@ def read_weights(found: Checkpoint, **options) -> LlavaForConditionalGeneration:
         options: ``device_map``, ``dtype`` and ``attn_implementation`` as in transformers.
 
     Raises:
-        InputError: no safetensors, files that cannot be read, tensors that are missing, left over or of another shape,
-            or no room for them.
+        InputError: no safetensors, files that cannot be read, tensors that are missing, left over or of
+            another shape, or no room for them.
     """
     _check_files(found)
     try:
@@ -203,28 +214,34 @@ def _unread(found, error, options):
     device, dtype = options["device_map"], options["dtype"]
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return (
-            f"{name!r} does not fit into memory with device_map={device!r} and dtype={dtype!r}; give dtype='bfloat16', device_map='cpu', "
-            "or remote=True to leave it on a server"
+            f"{name!r} does not fit into memory with device_map={device!r} and dtype={dtype!r}; give "
+            "dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
         )
     if isinstance(error, ImportError):
         return f"loading {name!r} needs a package that is not installed ({first_line(error)}); install it"
     if isinstance(error, (OSError, LookupError, TypeError, json.JSONDecodeError, SafetensorError)):
-        return f"cannot read the weights of {name!r} ({_said(error)}); {AGAIN}, all of its safetensors files and their index"
+        return (
+            f"cannot read the weights of {name!r} ({_said(error)}); {AGAIN}, all of its safetensors files "
+            "and their index"
+        )
     return (
-        f"cannot load the weights of {name!r} with device_map={device!r} and dtype={dtype!r} ({_said(error)}); give a device and a number "
-        "format that exist here"
+        f"cannot load the weights of {name!r} with device_map={device!r} and dtype={dtype!r} "
+        f"({_said(error)}); give a device and a number format that exist here"
     )
 
 
 def _check_files(found):
     """Refuse a checkpoint without safetensors, before transformers advises otherwise."""
-    if any(_exists(found, file, unknown=True) for file in ("model.safetensors.index.json", "model.safetensors")):
+    if any(
+        _exists(found, file, unknown=True) for file in ("model.safetensors.index.json", "model.safetensors")
+    ):
         return
     for file in ("pytorch_model.bin.index.json", "pytorch_model.bin"):
         if _exists(found, file, unknown=False):
             raise InputError(
-                f"the weights of {found.name!r} are pickles ({file}), which can run code as they are read; only safetensors are read, so "
-                "take a revision or a checkpoint that has them, or save it again with a current transformers (model.save_pretrained)"
+                f"the weights of {found.name!r} are pickles ({file}), which can run code as they are read; "
+                "only safetensors are read, so take a revision or a checkpoint that has them, or save it "
+                "again with a current transformers (model.save_pretrained)"
             )
     raise InputError(f"{found.name!r} has no weights (model.safetensors, or its index and shards); {AGAIN}")
 
@@ -251,7 +268,8 @@ def _check_complete(name, report):
     missing = sorted(report["missing_keys"])
     left_over = sorted(key for key in report["unexpected_keys"] if not HARMLESS.search(key))
     other = sorted(
-        f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)" for key, there, here in report["mismatched_keys"]
+        f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)"
+        for key, there, here in report["mismatched_keys"]
     )
     reasons = [
         f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {what} ({_few(keys)})"
@@ -263,7 +281,10 @@ def _check_complete(name, report):
     if any("lora_" in key or ".base_layer." in key for key in left_over):
         advice = f"these are an adapter's: {MERGE} and save that with save_pretrained"
     else:
-        advice = "save it again with model.save_pretrained from where it runs as it should, or take another checkpoint"
+        advice = (
+            "save it again with model.save_pretrained from where it runs as it should, or take another "
+            "checkpoint"
+        )
     raise InputError(f"the weights of {name!r} do not fit its configuration: {', '.join(reasons)}; {advice}")
 
 
@@ -284,20 +305,26 @@ def _unreachable(name, revision, error):
 
     if among(GatedRepoError):
         return (
-            f"{name!r} is gated: accept its conditions at {constants.ENDPOINT}/{name} and log in as the same user "
-            "(hf auth login, or HF_TOKEN)"
+            f"{name!r} is gated: accept its conditions at {constants.ENDPOINT}/{name} and log in as the "
+            "same user (hf auth login, or HF_TOKEN)"
         )
     if among(RevisionNotFoundError):
-        return f"{name!r} has no revision {revision!r}; give a branch, tag or commit that {constants.ENDPOINT}/{name} lists"
+        return (
+            f"{name!r} has no revision {revision!r}; give a branch, tag or commit that "
+            f"{constants.ENDPOINT}/{name} lists"
+        )
     if among(RepositoryNotFoundError):
         return (
-            f"there is no folder {name!r} here, and the hub has no such repository or it is private; check the spelling, or log in "
-            "as a user who may read it (hf auth login, or HF_TOKEN)"
+            f"there is no folder {name!r} here, and the hub has no such repository or it is private; check "
+            "the spelling, or log in as a user who may read it (hf auth login, or HF_TOKEN)"
         )
     if answered := among(HfHubHTTPError):
         status = answered.response.status_code
         if status in (401, 403):
-            return f"the hub does not let this user read {name!r} (HTTP {status}); log in as one who may (hf auth login, or HF_TOKEN)"
+            return (
+                f"the hub does not let this user read {name!r} (HTTP {status}); log in as one who may (hf "
+                "auth login, or HF_TOKEN)"
+            )
         return f"the hub does not answer about {name!r} as it should (HTTP {status}); try again later"
     if _is_interruption(error):
         return _offline(name, revision)
@@ -305,10 +332,11 @@ def _unreachable(name, revision, error):
 
 
 def _is_interruption(error):
-    """Whether the hub was not asked or did not answer."""
+    """Whether the hub was not asked or did not answer, so that what was downloaded before may do."""
     causes = list(_chain(error))
-    if any(isinstance(cause, HfHubHTTPError) for cause in causes):
-        return False
+    for cause in causes:
+        if isinstance(cause, HfHubHTTPError):
+            return cause.response.status_code >= 500 or cause.response.status_code == 429
     # The client's own errors of a connection are of another package in every other version.
     return any(
         isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError))
@@ -325,10 +353,13 @@ def _offline(name, revision):
     which = f"revision {revision!r} of {name!r}" if revision else repr(name)
     elsewhere = f"fetch it where there is network (hf download {name} --local-dir FOLDER) and give the folder"
     if constants.HF_HUB_OFFLINE:
-        return f"{which} is not on this machine, or not all of it, and HF_HUB_OFFLINE forbids to fetch it; unset that, or {elsewhere}"
+        return (
+            f"{which} is not on this machine, or not all of it, and HF_HUB_OFFLINE forbids to fetch it; "
+            f"unset that, or {elsewhere}"
+        )
     return (
-        f"there is no folder {name!r} here, and the hub ({constants.ENDPOINT}) cannot be reached to look for {which}; check the network, "
-        f"or {elsewhere}"
+        f"there is no folder {name!r} here, and the hub ({constants.ENDPOINT}) cannot be reached to look "
+        f"for {which}; check the network, or {elsewhere}"
     )
 
 
@@ -348,7 +379,7 @@ def _said(error):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own report on what fits and what does not: it is refused in a sentence, or harmless."""
+    """Without transformers' report on what does not fit: that is refused in a sentence, or harmless."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -40,34 +40,40 @@ def load(
 ) -> Llava:
     """Load a LLaVA and check, on one picture, that patching its heads means what it should.
 
-    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token, image token) is filled in.
-    What takes long is announced on standard error.
+    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token,
+    image token) is filled in. What takes long is announced on standard error.
 
     Args:
-        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id such as
-            ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the repository is run.
-        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``), or a server's URL. Only the
-            configuration and the processor are loaded here; number format and devices are the server's.
+        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id
+            such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the
+            repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``),
+            or a server's URL. Only the configuration and the processor are loaded here; number format and
+            devices are the server's.
         device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
         attn_implementation: ``"sdpa"`` or ``"eager"``.
         revision: of a hub repository.
 
     Raises:
-        InputError: no such model or none that can be reached, a model that is no LLaVA, a checkpoint that is not whole, a processor
-            that cannot be made to fit, or a model whose internals do not behave as the analyses need.
+        InputError: no such model or none that can be reached, a model that is no LLaVA, a checkpoint that is
+            not whole, a processor that cannot be made to fit, or a model whose internals do not behave as the
+            analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise InputError(
-            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks that patching needs"
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks "
+            "that patching needs"
         )
     if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
     if remote is not False and (device_map, dtype) != ("auto", "auto"):
-        raise InputError("device and number format are the server's choice; leave device_map and dtype out with remote")
+        raise InputError(
+            "device and number format are the server's choice; leave device_map and dtype out with remote"
+        )
     name = _found(name)
     with _source(name) as source:
         found = find(name, source, revision)
@@ -91,13 +97,18 @@ def load(
             server = Server.of(wrapped, served, remote)
             # A server knows a model by what it was asked for, not by the commit that this was then.
             return _checked(name, revision, wrapped, processor, server, found.commit)
-        number = config.dtype or torch.float32 if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."))
+        number = (
+            config.dtype or torch.float32
+            if dtype == "auto"
+            else getattr(torch, str(dtype).removeprefix("torch."))
+        )
         size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
         if found.commit or size > LARGE:
             _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
         options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
         module = read_weights(found, **options)
-    return _checked(name, found.commit, _wrapped(module, processor, name), processor, None, found.commit)
+    check_ready(module, name)
+    return _checked(name, found.commit, _wrapped(module, processor), processor, None, found.commit)
 
 
 def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
@@ -106,20 +117,19 @@ def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, na
     Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
 
     Raises:
-        InputError: a model that is no LLaVA, has adapters, is in training mode or offloaded; a processor that cannot be made to fit; or a
-            model whose internals do not behave as the analyses need.
+        InputError: a model that is no LLaVA, has adapters, is in training mode or offloaded; a processor that
+            cannot be made to fit; or a model whose internals do not behave as the analyses need.
     """
     check_llava(module, name)
     check_vision_tower(module.config, name)
     check_language_model(module, name)
     check_ready(module, name)
     processor = fitted(processor, module, name)
-    return _checked(name, None, _wrapped(module, processor, name), processor)
+    return _checked(name, None, _wrapped(module, processor), processor)
 
 
-def _wrapped(module, processor, name):
-    check_ready(module, name)
-    # Else transformers moves it to the first GPU; it refuses to be told where accelerate has placed the parts.
+def _wrapped(module, processor):
+    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not be told.
     stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
     return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
 
@@ -162,16 +172,18 @@ def _geometry(config, name):
         )
     except FOREIGN as error:
         raise InputError(
-            f"the configuration of {name!r} gives no number of heads and their width that hold for every layer of its language model "
-            f"({text.model_type}: {first_line(error)}); {PLAIN}"
+            f"the configuration of {name!r} gives no number of heads and their width that hold for every "
+            f"layer of its language model ({text.model_type}: {first_line(error)}); {PLAIN}"
         ) from error
     return heads | dict(grid=(side, side), tile_px=vision.patch_size, picture_px=vision.image_size)
 
 
 def _found(name):
-    """The name of a shipped model, the whole path of a folder, or a hub id; refused without asking the network what is none."""
+    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused here."""
     if not isinstance(name, (str, os.PathLike)):
-        raise InputError(f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id")
+        raise InputError(
+            f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id"
+        )
     name = os.fspath(name)
     if name in SHIPPED:
         return name
@@ -186,15 +198,16 @@ def _found(name):
         near = difflib.get_close_matches(name.lower(), known, n=1)
         meant = f"did you mean {known[near[0]]!r}? Else give" if near else "give"
         raise InputError(
-            f"no shipped model and no folder here is called {name!r}; {meant} {' or '.join(map(repr, SHIPPED))}, a folder written by "
-            f"save_pretrained, or a hub id such as {EXAMPLE!r}"
+            f"no shipped model and no folder here is called {name!r}; {meant} "
+            f"{' or '.join(map(repr, SHIPPED))}, a folder written by save_pretrained, or a hub id such as "
+            f"{EXAMPLE!r}"
         )
     try:
         validate_repo_id(name)
     except HFValidationError:
         raise InputError(
-            f"there is no folder {name!r}, and it is no hub id either; give a shipped model ({', '.join(SHIPPED)}), a folder written by "
-            f"save_pretrained, or a hub id such as {EXAMPLE!r}"
+            f"there is no folder {name!r}, and it is no hub id either; give a shipped model "
+            f"({', '.join(SHIPPED)}), a folder written by save_pretrained, or a hub id such as {EXAMPLE!r}"
         ) from None
     return name
 

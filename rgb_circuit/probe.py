@@ -1,5 +1,7 @@
-"""What a LLaVA does with one picture, before anything is believed of it: are its heads slices of ``o_proj``'s input, its logits
-``lm_head`` of its final norm, and can a forward go on from another's cache?
+"""What a LLaVA does with one picture, before anything is believed of it.
+
+Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a forward go on
+from another's cache?
 """
 
 from __future__ import annotations
@@ -7,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from nnsight.intervention.interleaver import OutOfOrderError
+from nnsight.intervention.source import SourceNotAvailable
 from PIL import Image
 
 from .capture import capture
@@ -25,7 +29,12 @@ PLAIN = "use a LLaVA whose language model is a plain Llama-style decoder"
 
 @torch.no_grad()
 def probe(
-    wrapped: TransformersModel, processor: LlavaProcessor, geometry: dict, ids: list[int], server: Server | None, name: str
+    wrapped: TransformersModel,
+    processor: LlavaProcessor,
+    geometry: dict,
+    ids: list[int],
+    server: Server | None,
+    name: str,
 ) -> dict:
     """What `_probed` finds on one picture, wherever the model is; checked.
 
@@ -53,17 +62,18 @@ def probe(
             probed = _probed(wrapped, heads, inputs, ids, bare)
         except InputError:
             raise
-        except FOREIGN as error:
-            # The model's own code, called in another way than a plain forward does; on a plain decoder nothing is raised.
+        except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
+            # The model's own code, called in another way than in a plain forward; a plain decoder takes it.
             raise InputError(
-                f"{name!r} cannot be analysed: its forward fails where it is run in parts ({first_line(error)}); {PLAIN}"
+                f"{name!r} cannot be analysed: its forward fails where it is run in parts "
+                f"({first_line(error)}); {_way_out(error, PLAIN)}"
             ) from error
     _check(probed, heads, server, name)
     return probed
 
 
 def _bare(wrapped, inputs, name):
-    """Logits at [end] of the forward outside of any trace, (vocabulary,); its parts must run once each, in order."""
+    """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in order."""
     text = wrapped._module.model.language_model
     expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
     ran = []
@@ -72,32 +82,39 @@ def _bare(wrapped, inputs, name):
     try:
         logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
     except FOREIGN as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            advice = "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
-        else:
-            advice = "use a LLaVA that answers about a picture in transformers"
-        raise InputError(f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}") from error
+        advice = _way_out(error, "use a LLaVA that answers about a picture in transformers")
+        raise InputError(
+            f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
     if ran != expected:
         raise InputError(
-            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not run once each, in that order; {PLAIN}"
+            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not run once "
+            f"each, in that order; {PLAIN}"
         )
     return logits
 
 
+def _way_out(error, otherwise):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
+    return otherwise
+
+
 def _probed(wrapped, heads, inputs, ids, bare):
-    """Program: what shows whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
+    """Program: whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
         heads: (number of heads, d_head).
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
-        ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then, as fractions
-        of the largest logit, how far they move: ``traced`` inside a trace, ``unembedded`` as ``lm_head`` of what the final norm returns,
-        ``rewritten`` with each z written back, ``zeroed`` with z zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far
+        ``logits`` of the token ids ``ids`` at [end], ``finite``, ``dtype``, ``widths`` of what each
+        ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
+        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
+        back, ``zeroed`` with z zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far
         ``o_proj`` of z is from what the attention block returns, as a fraction of that.
     """
     layers = wrapped.model.language_model.layers
@@ -108,7 +125,9 @@ def _probed(wrapped, heads, inputs, ids, bare):
             kept.append(z.clone())
             widths.append(z.shape[-1])
             returned = layer.self_attn.output[0]
-            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
+            gaps.append(
+                (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
+            )
         kept.save(), widths.save(), gaps.save()
         unembedded = wrapped.lm_head(wrapped.model.language_model.norm.output[:, -1:])[0, -1].float().save()
         plain = wrapped.output.logits[0, -1].float().save()
@@ -137,7 +156,7 @@ def _probed(wrapped, heads, inputs, ids, bare):
 
 
 def _resumed(wrapped, heads, inputs, ids):
-    """Logits of ``ids`` at [end] from the last token alone, and from the last two, with one head given its own z, (2, ids)."""
+    """Logits of ``ids`` at [end] from the last token and the last two, one head given its z, (2, ids)."""
     found = []
     for start in (-1, -2):
         captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
@@ -157,12 +176,17 @@ def _check(probed, heads, server, name):
     if not probed["finite"]:
         raise InputError(_not_finite(probed["dtype"], server, name))
     if set(probed["widths"]) != {heads[0] * heads[1]}:
-        refuse(f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} heads × {heads[1]}")
+        refuse(
+            f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} heads × "
+            f"{heads[1]}"
+        )
     # Written so that a number which is none is refused too.
     if not probed["traced"] <= 2e-3:
         refuse("its logits inside a trace differ from the bare forward")
     if not probed["unembedded"] <= 2e-3:
-        refuse("its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier")
+        refuse(
+            "its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier"
+        )
     if not probed["rewritten"] <= 2e-3:
         refuse("writing the heads' own outputs back changes its logits")
     if not probed["zeroed"] >= 1e-6:
@@ -181,5 +205,11 @@ def _not_finite(dtype, server, name):
         return f"{what} in float32, so its weights are broken; take another checkpoint, or download it again"
     others = "'bfloat16' or 'float32'" if dtype == "float16" else "'float32'"
     if server is not None:
-        return f"{what} in {dtype}, the server's number format; ask for one that serves it in {others}, or load it here"
-    return f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the same, its weights are broken)"
+        return (
+            f"{what} in {dtype}, the server's number format; ask for one that serves it in {others}, or "
+            "load it here"
+        )
+    return (
+        f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the same, its "
+        "weights are broken)"
+    )

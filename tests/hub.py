@@ -1,4 +1,4 @@
-"""A hub on this machine, as far as loading a model asks it for files: repositories are folders, and some answers are refusals.
+"""A hub on this machine, as far as loading a model asks it for files; some of its answers are refusals.
 
 A process of its own loads from it, since the hub's client reads its settings once: `loaded` starts one.
 A name may end in ``@REVISION``.
@@ -25,7 +25,7 @@ REFUSALS = {"gated": (403, "GatedRepo"), "secret": (403, None), "unwell": (500, 
 
 @contextmanager
 def hub(folders: Mapping[str, Path]) -> Iterator[str]:
-    """The address of a hub with the repositories ``folders`` (hub id → folder), each at one commit called main."""
+    """The address of a hub with repositories (hub id → folder), each at one commit called main."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -47,11 +47,14 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
             return self._content(owner, repository, folder, rest)
 
         def _content(self, owner, repository, folder, rest):
-            """Of a repository (``[]``), its list of files (``["tree", revision]``), or a file (``["resolve", revision, …]``)."""
+            """Of a repository (``[]``), its list (``[tree, revision]``), or a file (``[resolve, revision, …]``)."""
             if not rest:
                 content = json.dumps({"id": f"{owner}/{repository}", "sha": COMMIT}).encode()
             elif rest[0] == "tree" and len(rest) == 2:
-                files = [{"type": "file", "path": file.name, "size": 1, "oid": file.name} for file in sorted(folder.iterdir())]
+                files = [
+                    {"type": "file", "path": file.name, "size": 1, "oid": file.name}
+                    for file in sorted(folder.iterdir())
+                ]
                 content = json.dumps(files).encode()
             elif rest[0] == "resolve" and folder.joinpath(*rest[2:]).is_file():
                 content = folder.joinpath(*rest[2:]).read_bytes()
@@ -85,10 +88,23 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
 
 
 def loaded(address: str, cache: Path, names: Sequence[str]) -> dict[str, dict]:
-    """Name → what came of loading it in a process that knows this hub: entries of the manifest, or ``refused``, and ``seconds``."""
-    settings = {"HF_ENDPOINT": address, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    """Name → what came of loading it in a process of its own.
+
+    Entries of the manifest, or ``refused``, and ``seconds``.
+    """
+    settings = {
+        "HF_ENDPOINT": address,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     done = subprocess.run(
-        [sys.executable, __file__, *names], env=os.environ | settings, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, __file__, *names],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

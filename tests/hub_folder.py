@@ -16,11 +16,14 @@ OLD_PREFIXES = {
 }
 
 
-def write_hub_folder(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path) -> Path:
+def write_hub_folder(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path
+) -> Path:
     """Write a LLaVA with a CLIP tower as its repository on the hub has it.
 
-    Half precision, old tensor names in two shards with an index, tables that are computed anew, and three files of settings
-    where ``save_pretrained`` writes one. The vocabulary is padded if ``model`` was built so.
+    Half precision, old tensor names in two shards with an index, tables that are computed anew, and three
+    files of settings where ``save_pretrained`` writes one. The vocabulary is padded if ``model`` was built
+    so.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

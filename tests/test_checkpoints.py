@@ -28,7 +28,11 @@ def published(tmp_path_factory):
     module.resize_token_embeddings(len(processor.tokenizer) + 37, mean_resizing=False)
     # New embeddings are in training mode.
     module = module.half().eval()
-    return module, processor, write_hub_folder(module, processor, tmp_path_factory.mktemp("hub") / "llava-1.5-7b-hf")
+    return (
+        module,
+        processor,
+        write_hub_folder(module, processor, tmp_path_factory.mktemp("hub") / "llava-1.5-7b-hf"),
+    )
 
 
 def rewrite(folder, edit):
@@ -42,7 +46,9 @@ def test_the_hubs_layout_loads_with_exactly_the_weights_of_its_files(published):
     model = rgb.load(str(folder))
     assert model.dtype == torch.float16 and model.n_kv_heads == 2
     here = model.nnsight._module.state_dict()
-    filed = {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    filed = {
+        name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()
+    }
     assert set(here) == set(module.state_dict())
     assert all(torch.equal(tensor, filed[old_name(name)]) for name, tensor in here.items())
 
@@ -58,33 +64,53 @@ def test_the_hubs_layout_plays_like_the_module_that_it_came_from(published):
 
 
 def test_weights_that_are_missing_from_the_file_are_refused_by_name(folder):
-    rewrite(folder, lambda held: {name: tensor for name, tensor in held.items() if ".layers.1.self_attn.q_proj" not in name})
-    with pytest.raises(rgb.InputError, match=r"3 tensors are missing .*layers.1.self_attn.q_proj.weight.*save_pretrained"):
+    rewrite(
+        folder,
+        lambda held: {
+            name: tensor for name, tensor in held.items() if ".layers.1.self_attn.q_proj" not in name
+        },
+    )
+    with pytest.raises(
+        rgb.InputError, match=r"3 tensors are missing .*layers.1.self_attn.q_proj.weight.*save_pretrained"
+    ):
         rgb.load(str(folder))
 
 
 def test_weights_under_another_name_are_refused_as_missing_and_left_over(folder):
-    rewrite(folder, lambda held: {name.replace("multi_modal_projector", "mm_projector"): tensor for name, tensor in held.items()})
-    match = r"4 tensors are missing \(.*multi_modal_projector.*, …\), 4 tensors are left over \(.*mm_projector.*, …\)"
+    rewrite(
+        folder,
+        lambda held: {
+            name.replace("multi_modal_projector", "mm_projector"): tensor for name, tensor in held.items()
+        },
+    )
+    match = (
+        r"4 tensors are missing \(.*multi_modal_projector.*, …\), 4 tensors are left over "
+        r"\(.*mm_projector.*, …\)"
+    )
     with pytest.raises(rgb.InputError, match=match):
         rgb.load(str(folder))
 
 
 def test_a_tensor_of_another_shape_is_refused_with_both_shapes(folder):
     def cut(held):
-        name = next(name for name in held if name.endswith("layers.0.mlp.down_proj.weight") and "language" in name)
+        name = next(
+            name for name in held if name.endswith("layers.0.mlp.down_proj.weight") and "language" in name
+        )
         return held | {name: held[name][:, :-1].contiguous()}
 
     rewrite(folder, cut)
     with pytest.raises(
-        rgb.InputError, match=r"1 tensor is of another shape \(.*down_proj.weight \(32 × 63 in the file, 32 × 64 in the model"
+        rgb.InputError,
+        match=r"1 tensor is of another shape \(.*down_proj.weight \(32 × 63 in the file, 32 × 64 in",
     ):
         rgb.load(str(folder))
 
 
 def test_adapters_in_the_weights_are_refused_with_how_to_merge_them(folder):
     def adapted(held):
-        name = next(name for name in held if "language" in name and name.endswith("layers.0.self_attn.q_proj.weight"))
+        name = next(
+            name for name in held if "language" in name and name.endswith("layers.0.self_attn.q_proj.weight")
+        )
         stem = name.removesuffix("weight")
         return held | {f"{stem}lora_A.weight": torch.ones(2, 32), f"{stem}lora_B.weight": torch.ones(32, 2)}
 
@@ -117,18 +143,27 @@ def test_adapters_beside_or_instead_of_a_model_are_refused(folder, instead):
         (folder / "config.json").unlink()
     which = "instead of" if instead else "beside"
     with pytest.raises(
-        rgb.InputError, match=rf"holds adapters .adapter_config.json. {which} a model; .*merge_and_unload\(\).*save_pretrained"
+        rgb.InputError,
+        match=rf"holds adapters .adapter_config.json. {which} a model.*merge_and_unload\(\).*save_pretrained",
     ):
         rgb.load(str(folder))
 
 
 def test_an_original_repository_is_refused_with_the_converted_one(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"], "hidden_size": 32, "mm_hidden_size": 1024})
+        json.dumps(
+            {
+                "model_type": "llava",
+                "architectures": ["LlavaLlamaForCausalLM"],
+                "hidden_size": 32,
+                "mm_hidden_size": 1024,
+            }
+        )
     )
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(
-        rgb.InputError, match="original LLaVA repositories.*converted for transformers .*llava-hf/llava-1.5-7b-hf"
+        rgb.InputError,
+        match="original LLaVA repositories.*converted for transformers .*llava-hf/llava-1.5-7b-hf",
     ):
         rgb.load(str(tmp_path))
 
@@ -136,7 +171,8 @@ def test_an_original_repository_is_refused_with_the_converted_one(tmp_path):
 def test_pixtral_is_refused_as_not_supported(tmp_path):
     LlavaConfig(vision_config=PixtralVisionConfig(image_size=24, patch_size=4)).save_pretrained(tmp_path)
     with pytest.raises(
-        rgb.InputError, match="Pixtral vision tower, which is not supported yet; use a LLaVA with a CLIP or SigLIP"
+        rgb.InputError,
+        match="Pixtral vision tower, which is not supported yet; use a LLaVA with a CLIP or SigLIP",
     ):
         rgb.load(str(tmp_path))
 
@@ -239,12 +275,16 @@ def test_shipped_models_fit_their_configurations():
 
 def test_a_weight_format_that_needs_a_package_says_which(folder):
     change(folder / "config.json", quantization_config={"quant_method": "awq", "bits": 4})
-    with pytest.raises(rgb.InputError, match="loading .* needs a package that is not installed .*; install it"):
+    with pytest.raises(
+        rgb.InputError, match="loading .* needs a package that is not installed .*; install it"
+    ):
         rgb.load(str(folder))
 
 
 def test_a_device_that_does_not_exist_is_refused(folder):
-    with pytest.raises(rgb.InputError, match="cannot load the weights .*device_map={'': 'nowhere:3'}.*a device"):
+    with pytest.raises(
+        rgb.InputError, match="cannot load the weights .*device_map={'': 'nowhere:3'}.*a device"
+    ):
         rgb.load(str(folder), device_map={"": "nowhere:3"})
 
 

@@ -1,4 +1,4 @@
-"""Processors as they are found: what the model knows is filled in, what it cannot know is refused with the setting's name."""
+"""Processors as they are found: what the model knows is filled in, the rest refused by its name."""
 
 import copy
 import json
@@ -37,12 +37,16 @@ def llava(vision, strategy="full", layer=-1, tokenizer=None, **settings):
     torch.manual_seed(0)
     tokenizer = tokenizer or small.tokenizer()
     text = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(tokenizer) + 8,
-        initializer_range=0.5, pad_token_id=tokenizer.pad_token_id,
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        initializer_range=0.5, vocab_size=len(tokenizer) + 8, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     settings = {"image_token_index": tokenizer.convert_tokens_to_ids("<image>")} | settings
     config = LlavaConfig(
-        vision_config=vision, text_config=text, vision_feature_select_strategy=strategy, vision_feature_layer=layer, **settings
+        vision_config=vision,
+        text_config=text,
+        vision_feature_select_strategy=strategy,
+        vision_feature_layer=layer,
+        **settings,
     )
     return LlavaForConditionalGeneration(config).eval()
 
@@ -71,7 +75,9 @@ def siglip(image, patch):
 
 def written(processor, module, side):
     """Image tokens that a processor writes for one picture."""
-    ids = processor(text=[prompt()], images=[Image.new("RGB", (side, side))], return_tensors="pt")["input_ids"]
+    ids = processor(text=[prompt()], images=[Image.new("RGB", (side, side))], return_tensors="pt")[
+        "input_ids"
+    ]
     return int((ids == module.config.image_token_id).sum())
 
 
@@ -87,19 +93,25 @@ BOOKKEEPING = [
 ]
 
 
-@pytest.mark.parametrize("wrong", BOOKKEEPING, ids=lambda wrong: " ".join(f"{name}={value}" for name, value in wrong.items()))
+@pytest.mark.parametrize(
+    "wrong", BOOKKEEPING, ids=lambda wrong: " ".join(f"{name}={value}" for name, value in wrong.items())
+)
 def test_what_a_processor_lacks_or_has_wrong_is_taken_from_the_model(grouped, wrong):
     trials = rgb.rgb_trials(grouped, 1)
     found = copy.deepcopy(grouped.processor)
     for name, value in wrong.items():
         setattr(found, name, value)
     model = rgb.wrap(grouped.nnsight._module, found, name=grouped.name)
-    pd.testing.assert_frame_equal(rgb.play(model, trials, progress=False), rgb.play(grouped, trials, progress=False))
+    pd.testing.assert_frame_equal(
+        rgb.play(model, trials, progress=False), rgb.play(grouped, trials, progress=False)
+    )
 
 
 def test_a_folder_whose_processor_says_nothing_of_its_model_loads(random_folder, tmp_path):
     small.save(*random_llava(layers=2), tmp_path)
-    nothing = dict.fromkeys(("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "image_token"))
+    nothing = dict.fromkeys(
+        ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "image_token")
+    )
     change(tmp_path / "processor_config.json", **nothing)
     assert not set(nothing) & set(json.loads((tmp_path / "processor_config.json").read_text()))
     model = rgb.load(str(tmp_path))
@@ -108,7 +120,11 @@ def test_a_folder_whose_processor_says_nothing_of_its_model_loads(random_folder,
 
 def test_wrap_leaves_the_callers_model_and_processor_as_they_are():
     module, processor = random_llava(layers=2)
-    processor.patch_size, processor.tokenizer.padding_side, processor.tokenizer.pad_token = None, "right", None
+    processor.patch_size, processor.tokenizer.padding_side, processor.tokenizer.pad_token = (
+        None,
+        "right",
+        None,
+    )
     before = processor.to_json_string(), module.config.to_json_string()
     weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     model = rgb.wrap(module, processor, name="mine")
@@ -133,7 +149,9 @@ def test_a_processor_writes_a_token_for_every_feature_whatever_the_tower(vision,
     module = llava(vision, strategy, layer=-2)
     reads = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
     processor = fitted(llava_processor(reads), module, "some tower")
-    pixels = processor(text=[prompt()], images=[Image.new("RGB", (24, 24))], return_tensors="pt")["pixel_values"]
+    pixels = processor(text=[prompt()], images=[Image.new("RGB", (24, 24))], return_tensors="pt")[
+        "pixel_values"
+    ]
     with torch.no_grad():
         features = module.get_image_features(pixel_values=pixels, return_dict=True).pooler_output[0]
     assert written(processor, module, 24) == len(features) == 36 + (class_tokens if strategy == "full" else 0)
@@ -154,7 +172,9 @@ def test_the_picture_of_a_tower_without_a_margin_is_its_tiles(grouped):
 def test_a_strategy_that_would_drop_a_patch_is_refused_by_name():
     module, processor = siglip(24, 4)
     module.config.vision_feature_select_strategy = "default"
-    with pytest.raises(rgb.InputError, match="vision_feature_select_strategy .* 'default'.*lose a patch.*'full'"):
+    with pytest.raises(
+        rgb.InputError, match="vision_feature_select_strategy .* 'default'.*lose a patch.*'full'"
+    ):
         rgb.wrap(module, processor, name="SigLIP")
 
 
@@ -180,7 +200,8 @@ def test_pictures_of_another_size_than_the_tower_takes_are_refused_by_the_settin
     module, processor = random_llava(layers=1)
     processor.image_processor = CLIPImageProcessorPil(**settings)
     with pytest.raises(
-        rgb.InputError, match=r"of a picture of \d+ × \d+ px, but the vision tower takes 24 × 24 px; set " + named
+        rgb.InputError,
+        match=r"of a picture of \d+ × \d+ px, but the vision tower takes 24 × 24 px; set " + named,
     ):
         rgb.load(str(small.save(module, processor, tmp_path)))
 
@@ -189,7 +210,8 @@ def test_an_image_processor_that_enlarges_and_cuts_what_has_the_right_size_is_re
     module, processor = random_llava(layers=1)
     processor.image_processor = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=SQUARE)
     with pytest.raises(
-        rgb.InputError, match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} in"
+        rgb.InputError,
+        match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} in",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -209,7 +231,9 @@ def test_the_setting_that_a_refusal_names_helps(named, settings):
 
 def test_a_processor_that_pads_to_a_square_is_taken():
     module, processor = random_llava(layers=1)
-    processor.image_processor = LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 24}, crop_size=SQUARE)
+    processor.image_processor = LlavaImageProcessorPil(
+        do_pad=True, size={"shortest_edge": 24}, crop_size=SQUARE
+    )
     assert rgb.wrap(module, processor, name="pads").picture_px == 24
 
 
@@ -232,7 +256,9 @@ def test_an_image_processor_that_cannot_read_a_picture_says_so():
 
     module, processor = random_llava(layers=1)
     processor.image_processor = Broken()
-    with pytest.raises(rgb.InputError, match="image processor of 'mine' .Broken. cannot read a picture of 24 × 24 px"):
+    with pytest.raises(
+        rgb.InputError, match="image processor of 'mine' .Broken. cannot read a picture of 24 × 24 px"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
@@ -245,7 +271,10 @@ def test_a_tokenizer_without_the_image_token_gets_it_where_the_model_looks_for_i
     held["added_tokens"] = [token for token in held["added_tokens"] if token["content"] != "<image>"]
     last = len(words) - 1
     processor.tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(held)), bos_token="<s>", unk_token="<unk>", pad_token="<pad>"
+        tokenizer_object=Tokenizer.from_str(json.dumps(held)),
+        bos_token="<s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
     )
     assert "<image>" not in processor.tokenizer.get_vocab() and len(processor.tokenizer) == last
     module.config.image_token_id = last
@@ -258,13 +287,16 @@ def test_an_image_token_that_model_and_tokenizer_do_not_share_is_refused():
     module, processor = random_llava(layers=1)
     module.config.image_token_id = 7
     with pytest.raises(
-        rgb.InputError, match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set image_token_id = 4"
+        rgb.InputError,
+        match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set image_token_id = 4",
     ):
         rgb.wrap(module, processor, name="mine")
 
 
 @pytest.mark.parametrize(
-    "given", [None, "processor", small.tokenizer(), CLIPImageProcessorPil()], ids=lambda given: type(given).__name__
+    "given",
+    [None, "processor", small.tokenizer(), CLIPImageProcessorPil()],
+    ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_processor_is_refused(given):
     module, _ = random_llava(layers=1)
