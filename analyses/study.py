@@ -19,7 +19,8 @@ from transformers.utils import logging
 from rgb_circuit.errors import CannotWrite, InputError
 from rgb_circuit.jobs import gathering
 from rgb_circuit.keeping import clean, keeping, take_over
-from rgb_circuit.llava import SHIPPED, Llava, load
+from rgb_circuit.llava import Llava
+from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, described, differences, manifest
 from rgb_circuit.panels import panels, panels_for, strongest

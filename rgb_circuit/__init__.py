@@ -4,7 +4,8 @@ from .answers import answer_pieces
 from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError, ServerError
-from .llava import Llava, load, wrap
+from .llava import Llava
+from .loading import load, wrap
 from .noise import noise_floor
 from .patching import patch_edits, patch_heads
 from .play import play

@@ -34,12 +34,11 @@ def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, obje
         Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a hub model, whose
         ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or None.
     """
-    commit = getattr(model.config, "_commit_hash", None)
     return {
         "model": model.name,
         "revision": model.revision,
-        "commit": commit,
-        "weights": None if commit or model.server else _weights_hash(model),
+        "commit": model.commit,
+        "weights": None if model.commit or model.server else _weights_hash(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "server": model.server and model.server.url,
         "device": None if model.server else model.nnsight.device.type,

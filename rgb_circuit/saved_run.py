@@ -14,8 +14,8 @@ from .trials_file import read_trials
 
 # What it takes to go on with a run.
 NEEDED = {
-    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px", "picture_px",
-    "words", "options", "trials",
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px",
+    "picture_px", "words", "options", "trials",
 }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def recorded_model(manifest: Mapping) -> Llava:
         d_head=manifest["d_head"],
         grid=tuple(manifest["grid"]),
         tile_px=manifest["tile_px"],
+        picture_px=manifest["picture_px"],
         dtype=getattr(torch, manifest["dtype"]),
         answer_form=manifest["answer_form"],
         words=tuple(manifest["words"]),

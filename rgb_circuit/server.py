@@ -20,6 +20,7 @@ import nnsight
 import pydantic
 import torch
 import zstandard
+from huggingface_hub.errors import HTTPError
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from nnsight.modeling import huggingface
 from nnsight.modeling.transformers import TransformersModel
@@ -98,7 +99,7 @@ class Server:
             huggingface._ID_CACHE[wrapped.repo_id] = served
         try:
             key = wrapped.to_model_key()
-        except (OSError, ValueError, httpx.HTTPError) as error:
+        except (OSError, ValueError, HTTPError) as error:
             raise InputError(
                 f"cannot look up {served!r} on the hub ({first_line(error)}); check the name and the network"
             ) from error

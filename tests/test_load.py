@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from rgb_circuit import sweep
+from rgb_circuit import capture, loading, probe
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
 from rgb_circuit.prompts import encode, locate
@@ -61,8 +61,55 @@ def test_what_is_no_llava_is_refused(tmp_path):
 
 
 def test_a_missing_model_is_refused(tmp_path):
-    with pytest.raises(rgb.InputError, match="cannot read a model at .*nowhere.*toy, planted"):
+    with pytest.raises(rgb.InputError, match="there is no folder .*nowhere.*toy, planted"):
         rgb.load(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "name, meant", [("toyy", "'toy'"), ("Planted", "'planted'"), ("llava-1.5-7b", "'llava-hf/llava-1.5-7b-hf'")]
+)
+def test_a_misspelt_name_is_refused_with_the_nearest_one_without_asking_the_network(name, meant, monkeypatch):
+    monkeypatch.setattr(loading, "find", None)
+    with pytest.raises(rgb.InputError, match=f"{name}.*did you mean {meant}"):
+        rgb.load(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["C:\\models\\llava", "/nowhere/llava", "./nowhere", "a/b/c", "llava-hf/no such model", "no name"]
+)
+def test_what_can_be_no_hub_id_is_refused_without_asking_the_network(name, monkeypatch):
+    monkeypatch.setattr(loading, "find", None)
+    with pytest.raises(rgb.InputError, match="no folder.*save_pretrained.*hub id"):
+        rgb.load(name)
+
+
+def test_a_file_in_place_of_its_folder_is_refused(random_folder):
+    with pytest.raises(rgb.InputError, match="config.json' is a file; give the folder that holds it"):
+        rgb.load(random_folder["grouped"] / "config.json")
+
+
+def test_a_name_that_is_none_is_refused():
+    with pytest.raises(rgb.InputError, match="name is None; give"):
+        rgb.load(None)
+
+
+def test_a_folder_may_be_given_as_a_path(random_folder):
+    assert rgb.load(random_folder["grouped"]).name == str(random_folder["grouped"])
+
+
+def test_large_models_are_announced_on_standard_error_and_small_ones_are_not(random_folder, monkeypatch, capsys):
+    def said():
+        bare = [line for line in capsys.readouterr().err.splitlines() if "…" in line]
+        return [line.rstrip() for line in bare]
+
+    rgb.load(random_folder["grouped"])
+    rgb.load("toy")
+    assert said() == []
+    monkeypatch.setattr(loading, "LARGE", 1e4)
+    rgb.load(random_folder["grouped"], dtype="bfloat16")
+    loaded, checked = said()
+    assert "loading 0.0 GB of weights in bfloat16 …" in loaded
+    assert "checking on one picture that patching its heads means what it should …" in checked
 
 
 @pytest.mark.parametrize("missing", ["processor_config.json", "tokenizer.json"])
@@ -133,16 +180,13 @@ def test_heads_that_do_nothing_are_refused(random_folder, tmp_path):
         rgb.load(str(tmp_path))
 
 
-def test_a_forward_that_does_not_go_on_from_the_cache_is_refused(random_folder, monkeypatch):
-    prefix = sweep._prefix
+def test_a_forward_that_does_not_go_on_from_what_was_captured_is_refused(random_folder, monkeypatch):
+    def forgotten(*arguments):
+        captured = capture.capture(*arguments)
+        captured.values = [torch.zeros_like(values) for values in captured.values]
+        return captured
 
-    def forgotten(captured, runs):
-        cache = prefix(captured, runs)
-        for layer in cache.layers:
-            layer.values = torch.zeros_like(layer.values)
-        return cache
-
-    monkeypatch.setattr(sweep, "_prefix", forgotten)
+    monkeypatch.setattr(probe, "capture", forgotten)
     with pytest.raises(rgb.InputError, match="goes on from the keys and values of another"):
         rgb.load(str(random_folder["grouped"]))
 

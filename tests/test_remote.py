@@ -229,9 +229,9 @@ PROGRAMS = [
     for name in (
         "rgb_circuit.attention",
         "rgb_circuit.direct_effects",
-        "rgb_circuit.llava",
         "rgb_circuit.patching",
         "rgb_circuit.play",
+        "rgb_circuit.probe",
         "analyses.attention_statistics",
         "analyses.task_reading",
     )

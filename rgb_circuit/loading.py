@@ -1,0 +1,235 @@
+"""Loading a LLaVA, from a name or from memory, with the checks that it means what we assume."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from nnsight.modeling.transformers import TransformersModel
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from .answers import form_of, preferred
+from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
+from .errors import FOREIGN, InputError, first_line
+from .llava import Llava
+from .modules import check_language_model, check_llava, check_ready, check_vision_tower
+from .probe import PLAIN, probe
+from .processors import fitted
+from .prompts import colors
+from .rgb_game import PALETTE, prompt
+
+SHIPPED = ("toy", "planted")
+
+# Bytes of weights from which on loading takes long enough to be told about.
+LARGE = 1e9
+
+
+def load(
+    name: str | os.PathLike = "toy",
+    *,
+    remote: bool | str = False,
+    device_map: str | dict = "auto",
+    dtype: str | torch.dtype = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+) -> Llava:
+    """Load a LLaVA and check, on one picture, that patching its heads means what it should.
+
+    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token,
+    image token) is filled in. What takes long is announced on standard error.
+
+    Args:
+        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id
+            such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the
+            repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``),
+            or a server's URL. Only the configuration and the processor are loaded here; number format and
+            devices are the server's.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
+        dtype: number format; ``"auto"`` takes the checkpoint's own.
+        attn_implementation: ``"sdpa"`` or ``"eager"``.
+        revision: of a hub repository.
+
+    Raises:
+        InputError: no such model or none that can be reached, a model that is no LLaVA, a checkpoint that is
+            not whole, a processor that cannot be made to fit, or a model whose internals do not behave as the
+            analyses need.
+        ServerError: the server cannot be reached, refuses the key, or does not serve the model.
+    """
+    if attn_implementation not in ("sdpa", "eager"):
+        raise InputError(
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks "
+            "that patching needs"
+        )
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
+    if remote is not False and (device_map, dtype) != ("auto", "auto"):
+        raise InputError(
+            "device and number format are the server's choice; leave device_map and dtype out with remote"
+        )
+    name = _found(name)
+    with _source(name) as source:
+        found = find(name, source, revision)
+        config = read_config(found)
+        check_vision_tower(config, name)
+        # Everything but the weights, so that what does not fit is refused before they are read.
+        empty = skeleton(name, config)
+        check_language_model(empty, name)
+        processor = fitted(read_processor(found), empty, name)
+        if remote is not False:
+            from .server import Server
+
+            wrapped = TransformersModel(
+                source,
+                task="image-text-to-text",
+                processor=processor,
+                revision=revision,
+                attn_implementation=attn_implementation,
+            )
+            served = f"rgb_circuit/{name}" if name in SHIPPED else name
+            server = Server.of(wrapped, served, remote)
+            # A server knows a model by what it was asked for, not by the commit that this was then.
+            return _checked(name, revision, wrapped, processor, server, found.commit)
+        number = (
+            config.dtype or torch.float32
+            if dtype == "auto"
+            else getattr(torch, str(dtype).removeprefix("torch."))
+        )
+        size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
+        if found.commit or size > LARGE:
+            _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
+        options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
+        module = read_weights(found, **options)
+    check_ready(module, name)
+    return _checked(name, found.commit, _wrapped(module, processor), processor, None, found.commit)
+
+
+def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
+    """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
+
+    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
+
+    Raises:
+        InputError: a model that is no LLaVA, has adapters, is in training mode or offloaded; a processor that
+            cannot be made to fit; or a model whose internals do not behave as the analyses need.
+    """
+    check_llava(module, name)
+    check_vision_tower(module.config, name)
+    check_language_model(module, name)
+    check_ready(module, name)
+    processor = fitted(processor, module, name)
+    return _checked(name, None, _wrapped(module, processor), processor)
+
+
+def _wrapped(module, processor):
+    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not be told.
+    stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
+    return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
+
+
+def _checked(name, revision, wrapped, processor, server=None, commit=None):
+    geometry = _geometry(wrapped._module.config, name)
+    if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
+        _say("checking on one picture that patching its heads means what it should …")
+    probed = probe(wrapped, processor, geometry, server, name)
+    forms = preferred(processor.tokenizer, *probed["likeliest"])
+    form = form_of(processor.tokenizer, prompt(), PALETTE, forms)
+    if form is None:
+        raise InputError(f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another tokenizer")
+    return Llava(
+        name=name,
+        revision=revision,
+        nnsight=wrapped,
+        processor=processor,
+        dtype=getattr(torch, probed["dtype"]),
+        answer_form=form,
+        words=tuple(colors(processor.tokenizer, PALETTE, form)),
+        forms={prompt(): forms},
+        server=server,
+        commit=commit,
+        **geometry,
+    )
+
+
+def _geometry(config, name):
+    """The fields of `Llava` that its configuration says."""
+    text, vision = config.text_config, config.vision_config
+    side = vision.image_size // vision.patch_size
+    try:
+        heads = text.num_attention_heads
+        heads = dict(
+            n_layers=text.num_hidden_layers,
+            n_heads=heads,
+            n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+            d_head=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        )
+    except FOREIGN as error:
+        raise InputError(
+            f"the configuration of {name!r} gives no number of heads and their width that hold for every "
+            f"layer of its language model ({text.model_type}: {first_line(error)}); {PLAIN}"
+        ) from error
+    return heads | dict(grid=(side, side), tile_px=vision.patch_size, picture_px=vision.image_size)
+
+
+def _found(name):
+    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused here."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(
+            f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id"
+        )
+    name = os.fspath(name)
+    if name in SHIPPED:
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        # The same from wherever a later process starts.
+        return str(path.resolve())
+    if path.is_file():
+        raise InputError(f"{name!r} is a file; give the folder that holds it ({str(path.parent)!r})")
+    if not {"/", "\\"} & set(name):
+        known = {known.split("/")[-1]: known for known in (*SHIPPED, EXAMPLE)}
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        meant = f"did you mean {known[near[0]]!r}? Else give" if near else "give"
+        raise InputError(
+            f"no shipped model and no folder here is called {name!r}; {meant} "
+            f"{' or '.join(map(repr, SHIPPED))}, a folder written by save_pretrained, or a hub id such as "
+            f"{EXAMPLE!r}"
+        )
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise InputError(
+            f"there is no folder {name!r}, and it is no hub id either; give a shipped model "
+            f"({', '.join(SHIPPED)}), a folder written by save_pretrained, or a hub id such as {EXAMPLE!r}"
+        ) from None
+    return name
+
+
+@contextmanager
+def _source(name) -> Iterator[str]:
+    """Where transformers finds the model: a folder, or the hub id itself."""
+    if name == "toy":
+        yield str(Path(__file__).parent / "models" / "toy")
+    elif name == "planted":
+        from .models.planted import planted
+        from .models.small import save
+
+        with tempfile.TemporaryDirectory() as folder:
+            model, processor, _ = planted()
+            yield str(save(model, processor, folder))
+    else:
+        yield name
+
+
+def _say(text):
+    print(text, file=sys.stderr, flush=True)
