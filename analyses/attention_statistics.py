@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rgb_circuit import InputError, Llava, Trial
+from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.batches import batches
 from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
 from rgb_circuit.execute import execute
@@ -25,7 +25,7 @@ STATISTICS = (*MASSES, "entropy")
 
 
 def attention_statistics(
-    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
 ) -> pd.DataFrame:
     """How every head divides its attention at [end].
 

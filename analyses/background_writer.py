@@ -37,7 +37,7 @@ PREDICTIONS = (*PASSES_THE_SEED, *WRITES)
 
 
 def evidence(
-    model: rgb.Llava, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
 ) -> pd.DataFrame:
     """P3a, P3b, P4w and P5w for every head.
 

@@ -76,12 +76,12 @@ def family(seed: int = 0, planted_each: int = 5, random: int = 20, noise: Sequen
     return known + false + [Subject("shuffled", MODERATE_NOISE, first + index) for index in range(random)]
 
 
-def by_roles(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """``layer, head, role`` as `analyses.roles` has them."""
     return roles.roles(model, trials, progress=False)[["layer", "head", "role"]]
 
 
-def by_largest_cells(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """``layer, head, role`` as the seed read its heatmaps.
 
     The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the three largest
@@ -98,7 +98,7 @@ def by_largest_cells(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFr
     return table[["layer", "head"]].assign(role=role)
 
 
-def by_attention(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd tile localizes it.
 
     Attention cannot tell reading a place from reading its colour, so such a head is called by both roles.

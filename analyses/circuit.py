@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits, patch_heads
+from rgb_circuit import Edit, InputError, Trial, Vlm, patch_edits, patch_heads
 from rgb_circuit.edits import check_heads
 from rgb_circuit.statistics import RESAMPLES, shown_to_fall
 
@@ -45,7 +45,7 @@ EVERY_SIZE_UP_TO = 16
 
 
 def circuit(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     heads: Sequence[Head],
     *,
@@ -122,7 +122,7 @@ def circuit(
 
 
 def ranked(
-    model: Llava, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased", progress: bool = True
+    model: Vlm, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased", progress: bool = True
 ) -> pd.DataFrame:
     """All heads, the most important first: how much of the logit difference goes when one head alone gets its target z.
 
@@ -148,7 +148,7 @@ def ranked(
 
 
 def curve(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     ranking: Sequence[Head],
     *,

@@ -38,7 +38,7 @@ QUESTION_HEADS = 256
 
 
 def write(
-    model: rgb.Llava,
+    model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     effects: pd.DataFrame,
     which: Mapping[str, tuple[str, str]],
@@ -159,7 +159,7 @@ def write(
     return [*written, write_frame(reasons, folder, "left_out")]
 
 
-def stimuli(model: rgb.Llava, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def stimuli(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """The pictures of some trials, as the model sees them.
 
     Returns:
@@ -197,7 +197,7 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
     return pd.concat(blocks, ignore_index=True)
 
 
-def attention(model: rgb.Llava, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True) -> pd.DataFrame:
+def attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True) -> pd.DataFrame:
     """Where some heads look from [end] on the first three pictures of each trial.
 
     Returns:

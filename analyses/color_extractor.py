@@ -32,7 +32,7 @@ PREDICTIONS = (
 )
 
 
-def evidence(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
     """P1a, P1b, P2a and P2b for every head.
 
     Args:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rgb_circuit import Edit, InputError, Llava, Trial, patch_edits
+from rgb_circuit import Edit, InputError, Trial, Vlm, patch_edits
 from rgb_circuit.edits import check_heads
 from rgb_circuit.statistics import bootstrap_interval, shown_to_fall
 
@@ -35,7 +35,7 @@ Head = tuple[int, int]
 PREDICTIONS = tuple(prediction for prediction in poi_localization.LOCALIZES if prediction.name == "P5")
 
 
-def evidence(model: Llava, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options) -> pd.DataFrame:
+def evidence(model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options) -> pd.DataFrame:
     """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors and nothing past them.
 
     Args:
@@ -57,7 +57,7 @@ def heads(evidence: pd.DataFrame) -> list[Head]:
 
 
 def composition(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     senders: Sequence[Head],
     receivers: Sequence[Head],
@@ -95,7 +95,7 @@ def composition(
 
 
 def mediation(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     senders: Sequence[Head],
     receivers: Sequence[Head],

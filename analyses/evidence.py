@@ -52,7 +52,6 @@ import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
 from rgb_circuit.jobs import gathering
 from rgb_circuit.play import answered_right
-from rgb_circuit.rgb_game import prompt
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     bootstrap_interval,
@@ -113,7 +112,7 @@ class Prediction:
 
 
 def examine(
-    model: rgb.Llava,
+    model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     hypotheses: Sequence[Sequence[Prediction]],
     *,
@@ -186,7 +185,7 @@ def examine(
 
 
 def measure(
-    model: rgb.Llava,
+    model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     hypotheses: Sequence[Sequence[Prediction]],
     *,
@@ -294,7 +293,7 @@ def _with_palette(model, trials):
     extended = []
     for trial in trials:
         own = [trial.answers.get(role) for role in ROLES]
-        if trial.prompt == prompt() and set(own) <= set(model.words):
+        if trial.prompt == model.prompt() and set(own) <= set(model.words):
             others = [word for word in model.words if word not in own]
             trial = replace(trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}})
         extended.append(trial)

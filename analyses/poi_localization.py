@@ -46,7 +46,7 @@ PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES)
 
 
 def evidence(
-    model: rgb.Llava, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
 ) -> pd.DataFrame:
     """P3a, P3b, P4, P5 and P6 for every head.
 

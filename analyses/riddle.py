@@ -31,7 +31,7 @@ ASKS = {
 }
 
 
-def riddle(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
     """Whether each head that passes P3 localizes or writes the background, and by which route.
 
     Args:

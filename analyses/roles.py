@@ -18,7 +18,7 @@ HYPOTHESES = {
 }
 
 
-def roles(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
     """One row per head: its role, how strongly, and which predictions it meets.
 
     Args:
@@ -35,7 +35,7 @@ def roles(model: rgb.Llava, trials: Sequence[rgb.Trial], **options) -> pd.DataFr
 
 
 def evidence(
-    model: rgb.Llava,
+    model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     *,
     extractors: Iterable[tuple[int, int]] | None = None,
@@ -62,7 +62,7 @@ def evidence(
     return _evidence.examine(model, trials, _families(), finders=finders, extractors=extractors, split=split, **options)
 
 
-def measure(model: rgb.Llava, trials: Sequence[rgb.Trial], *, progress: bool = True) -> None:
+def measure(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, progress: bool = True) -> None:
     """Run what `evidence` needs of each trial by itself; see `analyses.evidence.measure`."""
     _evidence.measure(model, trials, _families(), finders=color_extractor.PREDICTIONS, progress=progress)
 

@@ -19,7 +19,6 @@ from transformers.utils import logging
 from rgb_circuit.errors import CannotWrite, InputError
 from rgb_circuit.jobs import gathering
 from rgb_circuit.keeping import clean, keeping, take_over
-from rgb_circuit.llava import Llava
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, described, differences, manifest
@@ -31,6 +30,7 @@ from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
 from rgb_circuit.results import open_folder, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
 from rgb_circuit.trial import Trial
+from rgb_circuit.vlm import Vlm
 
 from . import closer_look, digits, riddle, roles
 from . import report as _report
@@ -39,7 +39,7 @@ from .evidence import missing
 
 def run(
     folder: Path,
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     options: Mapping[str, object],
     shard: tuple[int, int] | None = None,
@@ -137,7 +137,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             _finish(folder, model, trials, options)
 
 
-def loaded(name: str, **options) -> Llava:
+def loaded(name: str, **options) -> Vlm:
     """`rgb_circuit.load`, without the bars that flash by for a model of a megabyte."""
     if name in SHIPPED:
         logging.disable_progress_bar()
@@ -154,7 +154,7 @@ def parse_positions(text: str) -> str | list[int]:
         raise InputError(f"--positions is {text!r}; use {', '.join(POSITIONS)}, or token positions like 5,-1") from None
 
 
-def print_played(model: Llava, played: pd.DataFrame, trials_file: str | None) -> None:
+def print_played(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> None:
     """Print how often the model answered right, from the frame of `play`."""
     task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
     cannot = _report.cannot_play(model.name, played["correct"], trials_file is not None)

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from rgb_circuit import Edit, InputError, Llava, Trial
+from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.capture import at_end, attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
@@ -47,7 +47,7 @@ PLACES = tuple(PREDICTIONS)
 
 
 def patch_questions(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     *,
     question: str = BACKGROUND_QUESTION,
@@ -83,7 +83,7 @@ def patch_questions(
 
 
 def evidence(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     *,
     question: str = BACKGROUND_QUESTION,
@@ -157,7 +157,7 @@ def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     return list(found.itertuples(index=False, name=None))
 
 
-def reading(model: Llava, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
+def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
     """From where every head attends to the words after the picture, on the clean picture.
 
     Args:

@@ -4,7 +4,6 @@ from .answers import answer_pieces
 from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError, ServerError
-from .llava import Llava
 from .loading import load, wrap
 from .noise import noise_floor
 from .patching import patch_edits, patch_heads
@@ -13,12 +12,13 @@ from .prompts import rgb_trials
 from .rgb_game import PALETTE, published_trial, rgb_trial
 from .trial import Trial
 from .trials_file import read_trials
+from .vlm import Vlm
 
 __all__ = [
     "PALETTE",
     "Edit",
     "InputError",
-    "Llava",
+    "Vlm",
     "ServerError",
     "Trial",
     "answer_pieces",

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -28,8 +27,8 @@ from .errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .llava import Llava
     from .trial import Trial
+    from .vlm import Vlm
 
 FORMS: Mapping[str, Callable[[str], str]] = {
     "space, capital": lambda word: " " + word[:1].upper() + word[1:],
@@ -60,7 +59,7 @@ class Reading:
     whole: dict[str, bool]
 
 
-def read(model: Llava, prompt: str, answers: Mapping[str, str]) -> Reading:
+def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
     """How ``answers`` (role → word) are read after ``prompt``.
 
     Raises:
@@ -71,7 +70,7 @@ def read(model: Llava, prompt: str, answers: Mapping[str, str]) -> Reading:
     return _in_likeliest(model, prompt, answers, model.forms[prompt])
 
 
-def check_readable(model: Llava, prompt: str, answers: Mapping[str, str]) -> None:
+def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
     """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
     for form in model.forms.get(prompt, FORMS):
         try:
@@ -83,7 +82,7 @@ def check_readable(model: Llava, prompt: str, answers: Mapping[str, str]) -> Non
     raise refused
 
 
-def settle(model: Llava, prompts: Iterable[str], progress: bool = True) -> None:
+def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
     from .execute import execute
     from .memory import pictures_at_once
@@ -93,12 +92,12 @@ def settle(model: Llava, prompts: Iterable[str], progress: bool = True) -> None:
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     lengths = {}
     for prompt in new:
-        ids = inputs_of(model.processor, [prompt], [plain])["input_ids"]
+        ids = inputs_of(model.processor, model.layout, [prompt], [plain])["input_ids"]
         lengths.setdefault(ids.shape[1], []).append(prompt)
     with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
         for length, alike in lengths.items():
             for some in chunks(alike, pictures_at_once(model, length, length - 1)):
-                inputs = inputs_of(model.processor, some, [plain] * len(some))
+                inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
                 for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
@@ -192,7 +191,7 @@ def drawable(
     return whole
 
 
-def answer_pieces(model: Llava, trials: Sequence[Trial]) -> pd.DataFrame:
+def answer_pieces(model: Vlm, trials: Sequence[Trial]) -> pd.DataFrame:
     """Which token each answer is read at.
 
     Returns:

@@ -9,28 +9,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .errors import InputError
 from .picture import as_rgb
 
 if TYPE_CHECKING:
-    from .llava import Llava
+    from .vlm import Vlm
 
 
-def margin(model: Llava) -> int:
-    """How many pixels of the tower's picture lie beyond its tiles, at the right and below: no image token has them."""
-    return model.picture_px - model.grid[0] * model.tile_px
-
-
-def as_seen(model: Llava, image: Image.Image) -> Image.Image:
+def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
     """What the model's image tokens tile: the picture after the model's own resizing, cropping or padding.
 
-    Its `margin` is left out. Tokens laid over the whole of a picture that the model crops or pads would lie in the
+    The margin that no token covers is left out. Tokens laid over the whole of a picture that the model crops or pads would lie in the
     wrong places.
     """
-    shown = model.processor.image_processor(
-        as_rgb(image), return_tensors="pt", do_rescale=False, do_normalize=False
-    )
     rows, columns = model.grid
-    tiled = shown["pixel_values"][0][:, : rows * model.tile_px, : columns * model.tile_px]
+    right, below = columns * model.tile_px, rows * model.tile_px
+    image, side = as_rgb(image), model.picture_px
+    if image.size == (side, side):
+        # Shown as it is.
+        return image.crop((0, 0, right, below))
+    shown = model.processor.image_processor(image, return_tensors="pt", do_rescale=False, do_normalize=False)
+    pixels = shown["pixel_values"]
+    if pixels.shape != (1, 3, side, side):
+        raise InputError(
+            f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × {image.height} px, so its "
+            f"tokens cannot be laid over it; give pictures of {side} × {side} px"
+        )
+    tiled = pixels[0][:, :below, :right]
     return Image.fromarray(tiled.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8))
 
 
@@ -54,7 +59,7 @@ class Fit:
 MEASURABLE = 8
 
 
-def fit(model: Llava, size: tuple[int, int]) -> Fit:
+def fit(model: Vlm, size: tuple[int, int]) -> Fit:
     """How the model's processor makes a picture of (width, height) fit, measured on pictures of that size.
 
     1. Show it a picture whose red grows with the column, whose green grows with the row, and whose blue is full; and

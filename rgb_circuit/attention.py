@@ -15,13 +15,13 @@ from .batches import batches
 from .capture import attention_gaps, capture, check_attention, check_finite, pattern
 from .edits import check_heads
 from .execute import execute
-from .llava import Llava
 from .prompts import check_trials, encode, prompt_ids, tile_positions
 from .trial import Trial
+from .vlm import Vlm
 
 
 def attention_from_end(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     conditions: Sequence[str] = ("clean",),
     *,
@@ -68,7 +68,7 @@ def _patterns(wrapped, heads, inputs, end, asked):
     }
 
 
-def over_picture(model: Llava, trial: Trial, pattern: np.ndarray) -> np.ndarray:
+def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:
     """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens."""
     tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
     return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)

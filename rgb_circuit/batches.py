@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from .llava import Llava
 from .memory import pictures_at_once
 from .prompts import by_length, chunks, prompt_ids
 from .trial import Trial
+from .vlm import Vlm
 
 
-def batches(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> Iterator[tuple[list[tuple[Trial, str]], int]]:
+def batches(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> Iterator[tuple[list[tuple[Trial, str]], int]]:
     """Every picture of every trial, to be read at [end]; for trials that were checked.
 
     Yields:

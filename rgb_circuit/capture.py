@@ -16,11 +16,17 @@ from .errors import InputError
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-    from .llava import Llava
+    from .vlm import Vlm
 
 # How far the logits of a forward that goes on from another's keys and values may be from that one's, as fractions of the largest. In
 # half precision the two round otherwise.
 RESUMED, RESUMED_HALF = 1e-3, 5e-2
+
+
+def language_model(wrapped: TransformersModel):
+    """The envoy of the decoder whose layers hold the heads, where its family keeps it."""
+    inner = wrapped.model
+    return inner.text_model if hasattr(inner, "text_model") else inner.language_model
 
 
 def capture(
@@ -60,7 +66,7 @@ def capture(
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
-        for layer in wrapped.model.language_model.layers:
+        for layer in language_model(wrapped).layers:
             if resume or queries:
                 # nnsight wants a layer's source reached before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
@@ -85,10 +91,20 @@ def capture(
             if resume:
                 left = layer.output[:, start:]
         found["added"].append(None)
-        normed = wrapped.model.language_model.norm.output[:, -1].save()
+        normed = language_model(wrapped).norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
         found.save()
     return SimpleNamespace(start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found)
+
+
+def last_seen(captured: SimpleNamespace) -> list[int]:
+    """The last position that each position attends to in any layer; of a capture of one picture from the first position on."""
+    lowest = torch.finfo(captured.z[0].dtype).min / 2
+    furthest = torch.arange(captured.length)
+    for mask in {(id(mask), causal): layer for layer, (mask, causal) in enumerate(zip(captured.masks, captured.causal))}.values():
+        seen = (allowed(captured, mask, torch.tensor([0]))[0, 0] > lowest).cpu()
+        furthest = torch.maximum(furthest, (seen * torch.arange(captured.length)).amax(-1))
+    return furthest.tolist()
 
 
 def at_end(captured: SimpleNamespace) -> SimpleNamespace:
@@ -181,7 +197,7 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
     return gaps
 
 
-def check_unedited(model: Llava, drift: float, length: int) -> None:
+def check_unedited(model: Vlm, drift: float, length: int) -> None:
     """Raise InputError if a run that edits nothing does not end where the model's own run does; given `sweep`'s ``drift``."""
     if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
         return
@@ -191,7 +207,7 @@ def check_unedited(model: Llava, drift: float, length: int) -> None:
     )
 
 
-def check_finite(model: Llava, finite: bool) -> None:
+def check_finite(model: Vlm, finite: bool) -> None:
     """Raise InputError if a logit was infinite or not a number."""
     if not finite:
         raise InputError(
@@ -199,7 +215,7 @@ def check_finite(model: Llava, finite: bool) -> None:
         )
 
 
-def check_attention(model: Llava, gaps: list[float]) -> None:
+def check_attention(model: Vlm, gaps: list[float]) -> None:
     """Raise InputError if attention is something else than softmax(queries · keys) @ values, given `attention_gaps`."""
     for layer, gap in enumerate(gaps):
         # Half precision rounds the pattern before it meets the values; other kinds of attention miss by far more.

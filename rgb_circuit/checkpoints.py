@@ -30,11 +30,18 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration, ProcessorMixin
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers.utils import logging
 
 from .errors import FOREIGN, InputError, first_line
-from .modules import MERGE
+from .modules import MERGE, check_config
 
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
@@ -99,12 +106,12 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     return Checkpoint(name, source, revision, path, path.parent.name, offline)
 
 
-def read_config(found: Checkpoint) -> LlavaConfig:
-    """The configuration of a LLaVA.
+def read_config(found: Checkpoint) -> PreTrainedConfig:
+    """The configuration of a vision-language model.
 
     Raises:
-        InputError: adapters, none, one that cannot be read, or one of another model than a LLaVA in Hugging
-            Face's layout.
+        InputError: adapters, none, one that cannot be read, or one of a model that does not look at pictures
+            through image tokens.
     """
     name, path = found.name, found.config
     if _exists(found, "adapter_config.json", unknown=False):
@@ -123,18 +130,22 @@ def read_config(found: Checkpoint) -> LlavaConfig:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read config.json of {name!r} ({first_line(error)}); {AGAIN}") from error
     kind = said.get("model_type") if isinstance(said, dict) else None
-    if isinstance(said, dict) and any(key.startswith("mm_") for key in said):
+    if isinstance(said, dict) and {"mm_vision_tower", "mm_projector_type"} & set(said):
         raise InputError(
             f"{name!r} is in the layout of the original LLaVA repositories, which transformers does not "
             f"read; take the checkpoint converted for transformers (llava-hf/..., such as {EXAMPLE})"
         )
-    if kind != "llava":
-        what = f"is a {kind!r} model, not a LLaVA" if kind else "names no model_type in its config.json"
-        raise InputError(f"{name!r} {what}; give a checkpoint whose model_type is 'llava', such as {EXAMPLE}")
+    if not kind:
+        raise InputError(f"{name!r} names no model_type in its config.json; {AGAIN}, or give another, such as {EXAMPLE}")
     try:
-        return LlavaConfig.from_pretrained(found.source, **found.place)
+        config = AutoConfig.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
-        raise InputError(f"config.json of {name!r} is no LLaVA's ({_said(error)}); {AGAIN}") from error
+        raise InputError(
+            f"config.json of {name!r} is of no {kind!r} model that transformers knows by itself ({_said(error)}); give a "
+            f"vision-language model that is part of transformers, such as {EXAMPLE}"
+        ) from error
+    check_config(config, name)
+    return config
 
 
 def read_processor(found: Checkpoint) -> ProcessorMixin:
@@ -161,24 +172,24 @@ def read_processor(found: Checkpoint) -> ProcessorMixin:
         ) from error
 
 
-def skeleton(name: str, config: LlavaConfig) -> LlavaForConditionalGeneration:
+def skeleton(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     """The model without weights, on the meta device: all its modules and shapes, in a tenth of a second.
 
     Raises:
-        InputError: transformers cannot build a LLaVA on that language model or vision tower.
+        InputError: transformers cannot build it on that language model or vision tower.
     """
     try:
         with _quiet(), torch.device("meta"):
-            return LlavaForConditionalGeneration(config)
+            return MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
     except FOREIGN as error:
         text, vision = config.text_config.model_type, config.vision_config.model_type
         raise InputError(
-            f"transformers cannot build {name!r}, a LLaVA on the language model {text!r} and the vision "
-            f"tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
+            f"transformers cannot build {name!r}, a {config.model_type!r} model on the language model {text!r} and the "
+            f"vision tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
         ) from error
 
 
-def read_weights(found: Checkpoint, **options) -> LlavaForConditionalGeneration:
+def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreTrainedModel:
     """The model with exactly the weights of its files.
 
     Args:
@@ -191,7 +202,7 @@ def read_weights(found: Checkpoint, **options) -> LlavaForConditionalGeneration:
     _check_files(found)
     try:
         with _quiet():
-            module, report = LlavaForConditionalGeneration.from_pretrained(
+            module, report = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].from_pretrained(
                 found.source,
                 **found.place,
                 use_safetensors=True,

@@ -25,17 +25,17 @@ import pandas as pd
 import torch
 
 from .batches import batches
-from .capture import check_finite
+from .capture import check_finite, language_model
 from .errors import InputError
 from .execute import execute
 from .keeping import by_trial
-from .llava import Llava
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
+from .vlm import Vlm
 
 
 def direct_effects(
-    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
 ) -> pd.DataFrame:
     """The share of every head, every MLP and the embedding in the answers' logits at [end], one run per picture.
 
@@ -98,10 +98,10 @@ def _shares(model, shown):
 
 def _split(wrapped, heads, inputs, answers):
     """Program: ``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``; ``finite``."""
-    language_model, lm_head = wrapped.model.language_model, wrapped.lm_head
+    text, lm_head = language_model(wrapped), wrapped.lm_head
     with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []
-        for index, layer in enumerate(language_model.layers):
+        for index, layer in enumerate(text.layers):
             if index == 0:
                 parts.append(layer.input[:, -1:])
             z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, heads)
@@ -112,7 +112,7 @@ def _split(wrapped, heads, inputs, answers):
             parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
             parts.append(bias)
             parts.append(layer.mlp.output[:, -1:])
-        whole = language_model.norm.input[:, -1:].float()
+        whole = text.norm.input[:, -1:].float()
         size = whole.square().mean(-1, keepdim=True).sqrt()
         shares = []
         for part in parts:
@@ -120,7 +120,7 @@ def _split(wrapped, heads, inputs, answers):
             # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
             scale = size / part.square().mean(-1, keepdim=True).sqrt()
             scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-            normed = language_model.norm((part * scale).to(parts[-1].dtype))
+            normed = text.norm((part * scale).to(parts[-1].dtype))
             read = lm_head(normed).float() / scale
             places = answers[:, None].expand(-1, part.shape[1], -1).to(read.device)
             shares.append(read.gather(-1, places))

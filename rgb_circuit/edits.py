@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from operator import index
 
 from .errors import InputError
-from .llava import Llava
 from .prompts import POSITIONS
+from .vlm import Vlm
 
 COMPONENTS = ("z", "pattern", "value")
 
@@ -44,7 +44,7 @@ class Edit:
                 ) from None
 
 
-def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None:
+def check_edits(model: Vlm, variants: Mapping[object, Sequence[Edit]]) -> None:
     """Raise InputError for a head, component or position word that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(f"variants is a {type(variants).__name__}; give a dictionary, name → list of Edit(layer, head)")
@@ -67,7 +67,7 @@ def check_edits(model: Llava, variants: Mapping[object, Sequence[Edit]]) -> None
                 raise InputError(f"positions is {edit.positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
 
 
-def check_heads(model: Llava, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def check_heads(model: Vlm, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The (layer, head) pairs as ints, each once; InputError for anything else and for heads that do not exist."""
     try:
         pairs = [(index(layer), index(head)) for layer, head in heads]
@@ -78,7 +78,7 @@ def check_heads(model: Llava, heads: Sequence[tuple[int, int]]) -> list[tuple[in
     return list(dict.fromkeys(pairs))
 
 
-def check_head(model: Llava, layer: int, head: int) -> None:
+def check_head(model: Vlm, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(

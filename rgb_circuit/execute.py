@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from .keeping import current_jobs
+from .modules import check_ready
 
 if TYPE_CHECKING:
-    from .llava import Llava
+    from .vlm import Vlm
 
 # Tracing contexts of one process share state, whichever models they are of.
 one_at_a_time = RLock()
 
 
-def execute(model: "Llava", program: Callable, *arguments):
+def execute(model: "Vlm", program: Callable, *arguments):
     """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
 
     Raises:
@@ -34,5 +35,7 @@ def execute(model: "Llava", program: Callable, *arguments):
     with one_at_a_time:
         if model.server is not None:
             return model.server.run(model.nnsight, program, arguments, current_jobs())
+        # It may have been put back into training mode since it was wrapped.
+        check_ready(model.nnsight._module, model.name)
         with torch.no_grad():
             return program(model.nnsight, *arguments)

@@ -39,7 +39,7 @@ from .results import open_folder, write_bytes
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .llava import Llava
+    from .vlm import Vlm
 
 PARTS, SIZES = "parts", "sizes.json"
 
@@ -88,7 +88,7 @@ def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool =
 
 
 def by_trial(
-    model: "Llava",
+    model: "Vlm",
     function: str,
     arguments: Mapping[str, object],
     trials: Sequence[Trial],

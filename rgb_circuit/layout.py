@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from math import isqrt
 
 from PIL import Image
-from transformers import PreTrainedConfig, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from .errors import InputError
 
@@ -41,6 +42,7 @@ class Layout:
         views: for each time that the picture is shown, how many tokens a row has: columns, or one more where a row ends in a token
             of its own.
         options: what the processor is told, so that it shows the picture whole.
+        takes: what the model takes of all that the processor makes.
     """
 
     grid: tuple[int, int]
@@ -49,6 +51,16 @@ class Layout:
     first: int = 0
     views: tuple[int, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
+    takes: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def margin(self) -> int:
+        """How many pixels lie beyond the places, at the right and below."""
+        return self.picture_px - self.grid[0] * self.tile_px
+
+    def tokens(self) -> int:
+        """How many image tokens a picture of ``picture_px`` has."""
+        return self.first + self.grid[0] * sum(self.views)
 
     def places(self, image: Sequence[int]) -> list[list[int]]:
         """Per view, the token positions of its places row by row, from the positions of all image tokens."""
@@ -61,17 +73,19 @@ class Layout:
 
 
 def layout_of(
-    name: str, config: PreTrainedConfig, processor: ProcessorMixin, prompt: str, tiles: int | None = None
+    name: str, module: PreTrainedModel, processor: ProcessorMixin, prompt: str, tiles: int | None = None
 ) -> Layout:
     """The layout of a model's pictures.
 
     Args:
+        module: with or without weights.
         prompt: with one picture, as the processor reads it.
         tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
 
     Raises:
         InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no square grid.
     """
+    config = module.config
     vision = config.vision_config
     patch = _one(vision.patch_size)
     tile = patch * (getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", 1))
@@ -93,7 +107,9 @@ def layout_of(
         widths = (rows, rows + 1)[:views]
         covered = side // patch * patch
         if rows and first + rows * sum(widths) == count and covered % rows == 0:
-            return Layout((rows, rows), covered // rows, side, first, widths, options)
+            # A forward that is given labels computes a loss.
+            takes = frozenset(signature(type(module).forward).parameters) - {"labels"}
+            return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
     raise InputError(
         f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, which are no square grid, so no tile could be "
         "found again; use a model that shows a picture as one grid, or as two"

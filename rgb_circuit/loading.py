@@ -1,4 +1,4 @@
-"""Loading a LLaVA, from a name or from memory, with the checks that it means what we assume."""
+"""Loading a vision-language model, from a name or from memory, with the checks that it means what we assume."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from nnsight.modeling.transformers import TransformersModel
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from .answers import form_of, preferred
 from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
+from .conversation import template_of
 from .errors import FOREIGN, InputError, first_line
-from .llava import Llava
-from .modules import check_language_model, check_llava, check_ready, check_vision_tower
+from .layout import layout_of
+from .modules import check_language_model, check_ready, check_vlm
 from .probe import PLAIN, probe
 from .processors import fitted
 from .prompts import colors
 from .rgb_game import PALETTE, prompt
+from .vlm import Vlm
 
 SHIPPED = ("toy", "planted")
 
@@ -40,8 +42,9 @@ def load(
     dtype: str | torch.dtype = "auto",
     attn_implementation: str = "sdpa",
     revision: str | None = None,
-) -> Llava:
-    """Load a LLaVA and check, on one picture, that patching its heads means what it should.
+    tiles: int | None = None,
+) -> Vlm:
+    """Load a vision-language model and check, on some pictures, that patching its heads means what it should.
 
     What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token,
     image token) is filled in. What takes long is announced on standard error.
@@ -57,9 +60,11 @@ def load(
         dtype: number format; ``"auto"`` takes the checkpoint's own.
         attn_implementation: ``"sdpa"`` or ``"eager"``.
         revision: of a hub repository.
+        tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by default.
 
     Raises:
-        InputError: no such model or none that can be reached, a model that is no LLaVA, a checkpoint that is
+        InputError: no such model or none that can be reached, a model that does not see
+            pictures through image tokens, a checkpoint that is
             not whole, a processor that cannot be made to fit, or a model whose internals do not behave as the
             analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
@@ -81,11 +86,11 @@ def load(
     with _source(name) as source:
         found = find(name, source, revision)
         config = read_config(found)
-        check_vision_tower(config, name)
         # Everything but the weights, so that what does not fit is refused before they are read.
         empty = skeleton(name, config)
         check_language_model(empty, name)
         processor = fitted(read_processor(found), empty, name)
+        layout, template = _shown(name, empty, processor, tiles)
         if remote is not False:
             from .server import Server
 
@@ -99,7 +104,7 @@ def load(
             served = f"rgb_circuit/{name}" if name in SHIPPED else name
             server = Server.of(wrapped, served, remote)
             # A server knows a model by what it was asked for, not by the commit that this was then.
-            return _checked(name, revision, wrapped, processor, server, found.commit)
+            return _checked(name, revision, wrapped, processor, layout, template, server, found.commit)
         number = (
             config.dtype or torch.float32
             if dtype == "auto"
@@ -109,26 +114,42 @@ def load(
         if found.commit or size > LARGE:
             _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
         options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
-        module = read_weights(found, **options)
+        module = read_weights(found, config, **options)
     check_ready(module, name)
-    return _checked(name, found.commit, _wrapped(module, processor), processor, None, found.commit)
+    wrapped = _wrapped(module, processor)
+    return _checked(name, found.commit, wrapped, processor, layout, template, None, found.commit)
 
 
-def wrap(module: LlavaForConditionalGeneration, processor: LlavaProcessor, *, name: str) -> Llava:
+def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None) -> Vlm:
     """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
 
-    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
+    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit. ``tiles`` is as in `load`.
 
     Raises:
-        InputError: a model that is no LLaVA, has adapters, is in training mode or offloaded; a processor that
+        InputError: a model of another kind, one that has adapters, is in training mode or offloaded; a processor that
             cannot be made to fit; or a model whose internals do not behave as the analyses need.
     """
-    check_llava(module, name)
-    check_vision_tower(module.config, name)
+    check_vlm(module, name)
     check_language_model(module, name)
     check_ready(module, name)
     processor = fitted(processor, module, name)
-    return _checked(name, None, _wrapped(module, processor), processor)
+    layout, template = _shown(name, module, processor, tiles)
+    return _checked(name, None, _wrapped(module, processor), processor, layout, template)
+
+
+def _shown(name, module, processor, tiles):
+    """How pictures and questions are shown to a model: its `Layout`, and the template of its conversation."""
+    template = template_of(module.config, processor)
+    asked = prompt(template=template).replace("<image>", processor.image_token)
+    try:
+        return layout_of(name, module, processor, asked, tiles), template
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(
+            f"the processor of {name!r} ({type(processor).__name__}) cannot show a square picture with the game's question "
+            f"({first_line(error)}); take the processor that belongs to this checkpoint"
+        ) from error
 
 
 def _wrapped(module, processor):
@@ -137,37 +158,40 @@ def _wrapped(module, processor):
     return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
 
 
-def _checked(name, revision, wrapped, processor, server=None, commit=None):
-    geometry = _geometry(wrapped._module.config, name)
+def _checked(name, revision, wrapped, processor, layout, template, server=None, commit=None):
+    heads = _heads(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
-        _say("checking on one picture that patching its heads means what it should …")
-    probed = probe(wrapped, processor, geometry, server, name)
+        _say("checking on some pictures that patching its heads means what it should …")
+    asked = prompt(template=template)
+    probed = probe(wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name)
     forms = preferred(processor.tokenizer, *probed["likeliest"])
-    form = form_of(processor.tokenizer, prompt(), PALETTE, forms)
+    form = form_of(processor.tokenizer, asked, PALETTE, forms)
     if form is None:
         raise InputError(f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another tokenizer")
-    return Llava(
+    return Vlm(
         name=name,
         revision=revision,
         nnsight=wrapped,
         processor=processor,
+        layout=layout,
         dtype=getattr(torch, probed["dtype"]),
         answer_form=form,
-        words=tuple(colors(processor.tokenizer, PALETTE, form)),
-        forms={prompt(): forms},
+        words=tuple(colors(processor.tokenizer, template, PALETTE, form)),
+        template=template,
+        ahead=probed["ahead"],
+        forms={asked: forms},
         server=server,
         commit=commit,
-        **geometry,
+        **heads,
     )
 
 
-def _geometry(config, name):
-    """The fields of `Llava` that its configuration says."""
-    text, vision = config.text_config, config.vision_config
-    side = vision.image_size // vision.patch_size
+def _heads(config, name):
+    """The fields of `Vlm` that say how many heads there are."""
+    text = config.text_config
     try:
         heads = text.num_attention_heads
-        heads = dict(
+        return dict(
             n_layers=text.num_hidden_layers,
             n_heads=heads,
             n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
@@ -175,10 +199,9 @@ def _geometry(config, name):
         )
     except FOREIGN as error:
         raise InputError(
-            f"the configuration of {name!r} gives no number of heads and their width that hold for every "
-            f"layer of its language model ({text.model_type}: {first_line(error)}); {PLAIN}"
+            f"the configuration of {name!r} gives no number of heads and their width that hold for every layer of its language model "
+            f"({text.model_type}: {first_line(error)}); {PLAIN}"
         ) from error
-    return heads | dict(grid=(side, side), tile_px=vision.patch_size, picture_px=vision.image_size)
 
 
 def _found(name):

@@ -15,7 +15,7 @@ from .results import existing
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .llava import Llava
+    from .vlm import Vlm
 
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
@@ -27,7 +27,7 @@ NOT_COMPARED = (
 )  # fmt: skip
 
 
-def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
+def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
     """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures' hashes, options.
 
     Returns:
@@ -51,6 +51,8 @@ def manifest(model: "Llava", trials: Sequence[Trial], options: Mapping[str, obje
         "grid": list(model.grid),
         "tile_px": model.tile_px,
         "picture_px": model.picture_px,
+        "template": model.template,
+        "ahead": model.ahead,
         "words": list(model.words),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],

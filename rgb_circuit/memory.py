@@ -4,7 +4,7 @@ import psutil
 import torch
 
 from .keeping import agreed
-from .llava import Llava
+from .vlm import Vlm
 
 # Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A server's free memory is not known
 # here; this many tokens of a 13B model need less than 2 GB.
@@ -14,7 +14,7 @@ MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 MOST_SIDE_BY_SIDE = 256
 
 
-def pictures_at_once(model: Llava, length: int, start: int) -> int:
+def pictures_at_once(model: Vlm, length: int, start: int) -> int:
     """How many pictures of ``length`` positions can be captured together, keeping positions from ``start`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
@@ -24,7 +24,7 @@ def pictures_at_once(model: Llava, length: int, start: int) -> int:
     return agreed(f"pictures, {length} positions from {start}", fitting)
 
 
-def rows_at_once(model: Llava, length: int, start: int) -> int:
+def rows_at_once(model: Vlm, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start

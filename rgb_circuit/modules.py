@@ -1,9 +1,9 @@
-"""What a module must be before it is traced: a plain LLaVA, in evaluation mode, with its weights."""
+"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its weights."""
 
 from __future__ import annotations
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors import InputError
@@ -11,17 +11,33 @@ from .errors import InputError
 MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload())"
 
 
-def check_llava(module: torch.nn.Module, name: str) -> None:
-    """Raise InputError unless ``module`` is a ``LlavaForConditionalGeneration`` without adapters."""
+def check_config(config: PreTrainedConfig, name: str) -> None:
+    """Raise InputError unless this is a model of transformers that looks at pictures through image tokens."""
+    parts = all(getattr(config, part, None) is not None for part in ("text_config", "vision_config", "image_token_id"))
+    if not parts or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise InputError(
+            f"{name!r} is a {config.model_type!r} model, which does not look at pictures through image tokens in its prompt; give "
+            "one that does, such as llava-hf/llava-1.5-7b-hf"
+        )
+
+
+def check_vlm(module: torch.nn.Module, name: str) -> None:
+    """Raise InputError unless ``module`` is a vision-language model of transformers without adapters."""
     parts = module.modules() if isinstance(module, torch.nn.Module) else ()
     if any(type(part).__module__.split(".")[0] == "peft" for part in parts):
         raise InputError(
             f"{name!r} has adapters beside its weights, which head analyses would leave out; {MERGE}"
         )
-    if not isinstance(module, LlavaForConditionalGeneration):
+    if not isinstance(module, PreTrainedModel):
         raise InputError(
-            f"{name!r} is {_a(module)}, not a LlavaForConditionalGeneration; give the model itself, as "
-            "LlavaForConditionalGeneration.from_pretrained returns it"
+            f"{name!r} is {_a(module)}, not a model of transformers; give the model itself, as "
+            "AutoModelForImageTextToText.from_pretrained returns it"
+        )
+    check_config(module.config, name)
+    if not isinstance(module, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(module.config)]):
+        raise InputError(
+            f"{name!r} is {_a(module)}, which gives no logits; give the whole model, as "
+            "AutoModelForImageTextToText.from_pretrained returns it"
         )
 
 
@@ -45,40 +61,32 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
             )
 
 
-def check_language_model(module: LlavaForConditionalGeneration, name: str) -> None:
-    """Raise InputError unless there are ``layers[i].self_attn.o_proj``, for heads, and a final ``norm``."""
-    text = module.model.language_model
-    advice = "use a LLaVA on a Llama-style language model, such as Llama, Vicuna, Mistral or Qwen2"
+def check_language_model(module: PreTrainedModel, name: str) -> None:
+    """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and a final ``norm``."""
+    inner = getattr(module, "model", None)
+    text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
+    advice = "use a model on a Llama-style language model, such as Llama, Vicuna, Mistral, Qwen2 or Gemma"
+    if text is None:
+        raise InputError(f"{name!r} ({type(module).__name__}) keeps its language model in a place of its own; {advice}")
     layers = list(getattr(text, "layers", ()))
-    lacking = [
-        index
-        for index, layer in enumerate(layers)
-        if not isinstance(getattr(getattr(layer, "self_attn", None), "o_proj", None), torch.nn.Module)
-    ]
+    outputs = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
+    lacking = [index for index, output in enumerate(outputs) if not isinstance(output, torch.nn.Module)]
     if lacking or not layers:
         some = "" if len(lacking) == len(layers) else f" in layer {', '.join(map(str, lacking))}"
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no self_attn.o_proj{some}, whose "
-            "input is what heads write; " + advice
+            "input is what heads write (they attend in another way, or it has another name); " + advice
+        )
+    widths = {output.in_features for output in outputs if hasattr(output, "in_features")}
+    if len(widths) > 1:
+        raise InputError(
+            f"the heads of {name!r} are not of one size: o_proj reads {' or '.join(map(str, sorted(widths)))} numbers, by "
+            f"layer; {advice}"
         )
     if not isinstance(getattr(text, "norm", None), torch.nn.Module):
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no final norm called norm, whose "
             f"output the logits are read from; {advice}"
-        )
-
-
-def check_vision_tower(config: PreTrainedConfig, name: str) -> None:
-    """Raise InputError unless the vision tower takes square pictures of one size, cut into square patches."""
-    vision = config.vision_config
-    advice = "use a LLaVA with a CLIP or SigLIP tower, such as llava-hf/llava-1.5-7b-hf"
-    if vision.model_type == "pixtral":
-        raise InputError(f"{name!r} has a Pixtral vision tower, which is not supported yet; {advice}")
-    sizes = [getattr(vision, size, None) for size in ("image_size", "patch_size")]
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or sizes[0] < sizes[1]:
-        raise InputError(
-            f"the vision tower of {name!r} ({vision.model_type}) has image_size {sizes[0]} and patch_size "
-            f"{sizes[1]}, no square picture of one size cut into square patches; {advice}"
         )
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from .edits import Edit
-from .llava import Llava
 from .patching import patch_edits
 from .trial import Trial
+from .vlm import Vlm
 
 
 def noise_floor(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     *,
     target: str | Sequence[str],

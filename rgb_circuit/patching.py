@@ -17,15 +17,15 @@ from .errors import InputError
 from .execute import execute
 from .jobs import gathering
 from .keeping import by_trial
-from .llava import Llava
 from .memory import pictures_at_once, rows_at_once
-from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids
+from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids, rerun_from
 from .sweep import plain, sweep
 from .trial import Trial
+from .vlm import Vlm
 
 
 def patch_heads(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     *,
     source: str = "clean",
@@ -66,7 +66,7 @@ def patch_heads(
 
 
 def patch_edits(
-    model: Llava,
+    model: Vlm,
     trials: Sequence[Trial],
     variants: Mapping[str, Sequence[Edit]],
     *,
@@ -97,6 +97,7 @@ class _Study:
     """What `_patch` was asked for, checked; the same for every trial.
 
     Attributes:
+        model: what is patched.
         conditions: the pictures that are run, sources before targets.
         targets: the conditions that are patched.
         variants: the edits made together, per variant.
@@ -105,6 +106,7 @@ class _Study:
         spots: (trial name, positions as in an edit) → token positions.
     """
 
+    model: Vlm
     conditions: list[str]
     targets: list[str]
     variants: list[list[Edit]]
@@ -113,9 +115,13 @@ class _Study:
     spots: dict[tuple[str, str | tuple[int, ...]], list[int]]
 
     def start(self, trials: Sequence[Trial]) -> int:
-        """The first position that any edit touches in any of the trials."""
+        """The first position that changes in any of the trials, whatever edit is made."""
         specifications = {edit.positions for edits in self.variants for edit in edits}
-        return min(self.spots[trial.name, positions][0] for trial in trials for positions in specifications)
+        return min(
+            rerun_from(self.model, self.spots[trial.name, positions][0], self.ids[trial.name])
+            for trial in trials
+            for positions in specifications
+        )
 
 
 def _patch(model, trials, variants, target, batch_size, progress):
@@ -179,7 +185,7 @@ def _study(model, trials, variants, targets):
         raise InputError(
             "the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time"
         )
-    return _Study(conditions, targets, edits, kinds, ids, spots)
+    return _Study(model, conditions, targets, edits, kinds, ids, spots)
 
 
 def _check_overlap(name, edits, trials, spots):

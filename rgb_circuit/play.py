@@ -12,13 +12,13 @@ from .batches import batches
 from .capture import capture, check_finite
 from .execute import execute
 from .keeping import by_trial
-from .llava import Llava
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
+from .vlm import Vlm
 
 
 def play(
-    model: Llava, trials: Sequence[Trial], conditions: Sequence[str] | None = None, *, progress: bool = True
+    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] | None = None, *, progress: bool = True
 ) -> pd.DataFrame:
     """What the model answers to every picture.
 

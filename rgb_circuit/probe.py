@@ -1,4 +1,4 @@
-"""What a LLaVA does with one picture, before anything is believed of it.
+"""What a model does with pictures of the game, before anything is believed of it.
 
 Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a forward go on
 from another's cache?
@@ -6,59 +6,71 @@ from another's cache?
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import SourceNotAvailable
-from PIL import Image
 
 from .answers import VOTERS
-from .capture import RESUMED, RESUMED_HALF, capture
+from .capture import RESUMED, RESUMED_HALF, capture, language_model, last_seen
 from .errors import FOREIGN, InputError, first_line
+from .layout import Layout
 from .prompts import inputs_of
-from .rgb_game import rgb_trial
+from .rgb_game import PALETTE, draw
 from .sweep import sweep
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
-    from transformers import LlavaProcessor
+    from transformers import ProcessorMixin
 
     from .server import Server
 
-PLAIN = "use a LLaVA whose language model is a plain Llama-style decoder"
+PLAIN = "use a model whose language model is a plain Llama-style decoder"
 
 
 @torch.no_grad()
 def probe(
     wrapped: TransformersModel,
-    processor: LlavaProcessor,
-    geometry: dict,
+    processor: ProcessorMixin,
+    heads: tuple[int, int],
+    layout: Layout,
+    asked: str,
     server: Server | None,
     name: str,
 ) -> dict:
-    """What `_probed` finds on one picture, wherever the model is; checked.
+    """What `_probed` finds on pictures of the game, wherever the model is; checked.
 
     Args:
-        geometry: ``n_heads``, ``d_head``, ``grid``, ``tile_px`` and ``picture_px`` of `Llava`.
+        heads: (number of heads, d_head).
+        asked: the game's prompt, as in a trial.
+
+    Returns:
+        ``likeliest, dtype`` of `_probed`, and ``ahead`` of `Vlm`.
 
     Raises:
         InputError: a model that cannot be analysed, with the reason.
         ServerError: as `execute.execute`.
     """
-    rows, _ = geometry["grid"]
-    side = geometry["picture_px"]
-    trial = rgb_trial(tile=(rows // 2, rows // 2), grid=rows, tile_px=geometry["tile_px"])
-    picture = Image.new("RGB", (side, side))
-    picture.paste(trial.images["clean"])
-    inputs = inputs_of(processor, [trial.prompt], [picture])
-    heads = geometry["n_heads"], geometry["d_head"]
+    rows, columns = layout.grid
+    places = [(rows // 2, columns // 2), (rows // 3, columns - 1), (rows - 1, columns // 3), (1, columns // 2), (rows - 1, columns - 1)]
+    tiles = [{}, *({place: PALETTE["red"]} for place in dict.fromkeys(places))]
+    boards = [draw(PALETTE["blue"], some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
+    inputs = inputs_of(processor, layout, [asked], boards[1:2])
+    image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
+    differing = inputs_of(processor, layout, [asked] * len(boards), boards)
+    _check_untouched(boards[1], inputs, name)
+    arguments = heads, inputs, VOTERS
+    views = layout.places(image)
     if server:
-        probed = server.run(wrapped, _probed, (heads, inputs, VOTERS, None))
+        probed = server.run(wrapped, _probed, (*arguments, None))
+        moved = server.run(wrapped, _moved, (heads, differing, views))
     else:
         bare = _bare(wrapped, inputs, name)
         try:
-            probed = _probed(wrapped, heads, inputs, VOTERS, bare)
+            probed = _probed(wrapped, *arguments, bare)
+            moved = _moved(wrapped, heads, differing, views)
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
@@ -68,12 +80,47 @@ def probe(
                 f"({first_line(error)}); {_way_out(error, PLAIN)}"
             ) from error
     _check(probed, heads, server, name)
-    return probed
+    wanted = [row * columns + column for row, column in dict.fromkeys(places)]
+    if misplaced := [place for place, found in zip(wanted, moved) if found != [place] * len(views)]:
+        # A trained tower may put what it finds into other tokens than its own, so this does not refuse.
+        warnings.warn(
+            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more than their own, so what is "
+            "said of single tiles may be about their neighbours",
+            stacklevel=4,
+        )
+    return {"likeliest": probed["likeliest"], "dtype": probed["dtype"], "ahead": _ahead(probed["furthest"], image)}
+
+
+def _check_untouched(board, inputs, name):
+    """Refuse a processor that resamples a picture of the size that it was said to show as it is."""
+    shown = torch.unique(inputs["pixel_values"].float().round(decimals=4))
+    # Two colours in three channels, and the value of padding.
+    if len(shown) > 7:
+        raise InputError(
+            f"the processor of {name!r} changes a picture of {board.width} × {board.height} px, which its model takes as it is, so no tile "
+            "would be one token; take the processor that belongs to this checkpoint"
+        )
+
+
+def _ahead(furthest, image):
+    """Which tokens attend to later ones; ``furthest``: the last position that each attends to."""
+    looking = [place for place, far in enumerate(furthest) if far > place]
+    if not looking:
+        return "none"
+    within = image[0] <= looking[0] and max(furthest[place] for place in looking) <= image[-1]
+    return "image" if within else "all"
+
+
+def _moved(wrapped, heads, inputs, views):
+    """Program: per changed picture, the place in each view whose token differs most from the first picture's, as layer 0 reads it."""
+    entries = capture(wrapped, heads, inputs, 0, True, False).entries[0].float()
+    moved = (entries[1:] - entries[:1]).norm(dim=-1)
+    return [[int(one[view].argmax()) for view in views] for one in moved]
 
 
 def _bare(wrapped, inputs, name):
     """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in order."""
-    text = wrapped._module.model.language_model
+    text = language_model(wrapped)._module
     expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
     ran = []
     hooks = [part.register_forward_hook(lambda part, *_: ran.append(part)) for part in set(expected)]
@@ -111,13 +158,13 @@ def _probed(wrapped, heads, inputs, most, bare):
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
-        ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
+        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
         ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
         trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
-        back, ``zeroed`` with z zeroed, ``resumed`` with the last tokens run alone. ``o_proj``: how far
+        back, ``zeroed`` with z zeroed; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
         ``o_proj`` of z is from what the attention block returns, as a fraction of that.
     """
-    layers = wrapped.model.language_model.layers
+    layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
         kept, widths, gaps = [], [], []
         for layer in layers:
@@ -129,7 +176,7 @@ def _probed(wrapped, heads, inputs, most, bare):
                 (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
             )
         kept.save(), widths.save(), gaps.save()
-        unembedded = wrapped.lm_head(wrapped.model.language_model.norm.output[:, -1:])[0, -1].float().save()
+        unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         plain = wrapped.output.logits[0, -1].float().save()
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
@@ -142,7 +189,8 @@ def _probed(wrapped, heads, inputs, most, bare):
     largest = plain.abs().max()
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
-    resumed = _resumed(wrapped, heads, inputs, ids) if set(widths) == {heads[0] * heads[1]} else 0.0
+    fits = set(widths) == {heads[0] * heads[1]}
+    swept, furthest = _swept(wrapped, heads, inputs, ids) if fits else (0.0, [])
     return {
         "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
         "finite": bool(torch.isfinite(plain).all()),
@@ -152,23 +200,45 @@ def _probed(wrapped, heads, inputs, most, bare):
         "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
-        "resumed": resumed,
+        "swept": swept,
+        "furthest": furthest,
         "o_proj": max(float(gap) for gap in gaps),
     }
 
 
-def _resumed(wrapped, heads, inputs, ids):
-    """How far the logits of ``ids`` move, as a fraction of the largest, where the last token, or the last two, run alone
-    with one head given its own z."""
-    moved = []
-    for start in (-1, -2):
-        captured = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] + start, True, False)
-        own = {"own": (captured.z, torch.tensor([0]))}
-        edits = [[(0, 0, "own", "last")]]
-        spots = [{"last": range(captured.start, captured.length)}]
-        done = sweep(wrapped, heads, captured, [0], edits, own, spots, torch.tensor([ids]), 1)
-        moved += [done["drift"], float(done["effects"].abs().max() / captured.logits.abs().max())]
-    return max(moved)
+def _swept(wrapped, heads, inputs, ids):
+    """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
+
+    Returns:
+        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest logit; and the last
+        position that each position attends to.
+    """
+    length = inputs["input_ids"].shape[1]
+    captured = capture(wrapped, heads, inputs, 0, True, False)
+    furthest = last_seen(captured)
+    chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
+    zero = {"zero": ({layer: torch.zeros_like(captured.z[layer]) for layer in chosen}, torch.tensor([0]))}
+    variants = [[(layer, 0, "zero", "end")] for layer in chosen]
+    whole = []
+    for zeroed in chosen:
+        with wrapped.trace(**inputs, logits_to_keep=1):
+            for index, layer in enumerate(language_model(wrapped).layers):
+                if index == zeroed:
+                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z[:, -1, 0] = 0
+                    layer.self_attn.o_proj.input = z.flatten(-2)
+            whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
+    wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
+    # From the first token on, from the last but one, and from the last, where that is allowed.
+    looks_ahead = any(far > place for place, far in enumerate(furthest))
+    gaps = []
+    for start in (0,) if looks_ahead else (0, length - 2, length - 1):
+        here = captured if start == 0 else capture(wrapped, heads, inputs, start, True, False)
+        zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
+        spots = [{"end": [length - 1]}]
+        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1)
+        gaps += [done["drift"], float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu())]
+    return max(gaps), furthest
 
 
 def _check(probed, heads, server, name):
@@ -197,8 +267,8 @@ def _check(probed, heads, server, name):
         refuse("zeroing every head leaves its logits unchanged")
     if not probed["o_proj"] <= 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
-    if not probed["resumed"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
-        refuse("its logits change where a forward goes on from the keys and values of another")
+    if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
+        refuse("a forward that goes on from the keys and values of another does not give what a whole one gives")
 
 
 def _not_finite(dtype, server, name):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import AddedToken
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from .errors import FOREIGN, InputError, first_line
 
@@ -22,14 +22,14 @@ from .errors import FOREIGN, InputError, first_line
 IMAGE = "<image>"
 
 
-def fitted(processor: LlavaProcessor, module: LlavaForConditionalGeneration, name: str) -> LlavaProcessor:
-    """A copy of a processor that fits a model.
+def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> ProcessorMixin:
+    """A copy of a processor that fits a model. Those of other families than LLaVA know by themselves what is filled in here.
 
     Args:
         module: with weights, or on the meta device.
 
     Raises:
-        InputError: what is no LLaVA processor; pictures of another size than the vision tower takes; a vision
+        InputError: what is no processor of pictures and words; of a LLaVA, pictures of another size than the vision tower takes; a vision
             tower whose features are no square of patches with at most one class token; a strategy that drops
             a patch; an image token that tokenizer and model do not share.
     """
@@ -55,6 +55,18 @@ def fitted(processor: LlavaProcessor, module: LlavaForConditionalGeneration, nam
     _set_image_token(processor, config, name)
     _check_counts(processor, module, pixels, name)
     return processor
+
+
+def check_vision_tower(config: PreTrainedConfig, name: str) -> None:
+    """Raise InputError unless the vision tower takes square pictures of one size, cut into square patches."""
+    vision = config.vision_config
+    advice = "use a LLaVA with a CLIP or SigLIP tower, such as llava-hf/llava-1.5-7b-hf"
+    sizes = [getattr(vision, size, None) for size in ("image_size", "patch_size")]
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or sizes[0] < sizes[1]:
+        raise InputError(
+            f"the vision tower of {name!r} ({vision.model_type}) has image_size {sizes[0]} and patch_size "
+            f"{sizes[1]}, no square picture of one size cut into square patches; {advice}"
+        )
 
 
 def _pixels(processor, side, name):

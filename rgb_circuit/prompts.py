@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from transformers import LlavaProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .answers import check_readable, drawable, ends, once_begun, read, settle
-from .as_seen import margin
 from .errors import InputError
 from .execute import one_at_a_time
+from .layout import Layout
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .llava import Llava
+    from .vlm import Vlm
 
 POSITIONS = ("end", "all", "image", "text", "tile")
 
 
-def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
+def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
     """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
 
     Colours are drawn from the palette's words that are one token for the model, or where these are too few, that begin with
@@ -38,17 +38,22 @@ def rgb_trials(model: Llava, n: int, seed: int = 0, **fixed) -> list[Trial]:
     Raises:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
-    words = colors(model.processor.tokenizer, fixed.get("palette", PALETTE), model.answer_form)
-    return sample_trials(words, n, seed, model.grid[0], model.tile_px, fixed, margin=margin(model))
+    words = colors(model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form)
+    return sample_trials(words, n, seed, model.grid[0], fixed, **drawn_for(model))
 
 
-def colors(tokenizer: PreTrainedTokenizerBase, palette: Iterable[str], form: str) -> list[str]:
+def drawn_for(model: Vlm) -> dict:
+    """What `rgb_trial` must be told, besides the grid, to draw the game for a model."""
+    return {"tile_px": model.tile_px, "margin": model.layout.margin, "template": model.template}
+
+
+def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str) -> list[str]:
     """The words of a palette that the game can be drawn with; see `rgb_trials`."""
     # As many as have a role.
-    return drawable(tokenizer, prompt(), palette, form, least=4, taken=NOTHING_ODD)
+    return drawable(tokenizer, prompt(template=template), palette, form, least=4, taken=NOTHING_ODD)
 
 
-def check_trials(model: Llava, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
+def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
     Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that covers exactly
@@ -87,7 +92,7 @@ def _about(trial):
         raise InputError(f"trial {trial.name!r}: {error}") from None
 
 
-def answer_tokens(model: Llava, trial: Trial) -> dict[str, int]:
+def answer_tokens(model: Vlm, trial: Trial) -> dict[str, int]:
     """Role → id of the token that the trial's answer is read at."""
     return read(model, trial.prompt, trial.answers).tokens
 
@@ -100,8 +105,9 @@ def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
 
 
 def _check_tile_is_one_token(model, trial):
+    """Raise InputError unless the picture is of the size that is shown without resampling (`loading` checked that it is)."""
     rows, columns = model.grid
-    left_over = margin(model)
+    left_over = model.layout.margin
     sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
     advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
     if trial.grid != rows or rows != columns:
@@ -109,12 +115,8 @@ def _check_tile_is_one_token(model, trial):
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
         )
     image, side = trial.images["clean"], model.picture_px
-    reads = model.processor.image_processor
     if image.size == (side, side):
-        seen = reads(image, return_tensors="pt")["pixel_values"]
-        untouched = reads(image, return_tensors="pt", do_resize=False, do_center_crop=False, do_pad=False)["pixel_values"]
-        if seen.shape == untouched.shape and torch.equal(seen, untouched):
-            return
+        return
     beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
         f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one image token of {model.name} "
@@ -122,33 +124,40 @@ def _check_tile_is_one_token(model, trial):
     )
 
 
-def encode(model: Llava, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Tensor]:
+def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Tensor]:
     """Model inputs for some (trial, condition) pairs whose prompts have equally many tokens.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values`` (pairs, channels, height, width).
+        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else this model takes of what its
+        processor makes.
     """
     prompts = [read(model, trial.prompt, trial.answers).prompt for trial, _ in shown]
-    return inputs_of(model.processor, prompts, [trial.images[condition] for trial, condition in shown])
+    return inputs_of(model.processor, model.layout, prompts, [trial.images[condition] for trial, condition in shown])
 
 
-def inputs_of(processor: LlavaProcessor, prompts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+def inputs_of(
+    processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
+) -> dict[str, torch.Tensor]:
     """What `encode` returns, for prompts as they are: one beginning token at most, and no end token behind them."""
     tokenizer = processor.tokenizer
+    texts = [once_begun(tokenizer, prompt.replace("<image>", processor.image_token)) for prompt in prompts]
     # A fast tokenizer cannot be used by two threads at once.
     with one_at_a_time:
-        encoded = processor(text=[once_begun(tokenizer, prompt) for prompt in prompts], images=list(images), return_tensors="pt")
-        length = encoded["input_ids"].shape[1] - ends(tokenizer)
-    ids, mask = (encoded[name][:, :length] for name in ("input_ids", "attention_mask"))
-    return {"input_ids": ids, "attention_mask": mask, "pixel_values": encoded["pixel_values"]}
+        made = processor(text=texts, images=[[image] for image in images], return_tensors="pt", **layout.options)
+        length = made["input_ids"].shape[1]
+        kept = length - ends(tokenizer)
+    made = {name: value for name, value in made.items() if name in layout.takes and isinstance(value, torch.Tensor)}
+    # What says something of every token ends with the tokens.
+    return {name: value[:, :kept] if value.ndim == 2 and value.shape == (len(prompts), length) else value for name, value in made.items()}
 
 
-def prompt_ids(model: Llava, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
+def prompt_ids(model: Vlm, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
     """Trial name → token ids of its prompt as it is shown, with the image tokens, (positions,)."""
-    shown = {trial.name: read(model, trial.prompt, trial.answers).prompt for trial in trials}
+    # Some models make more tokens of a larger picture.
+    shown = {trial.name: (read(model, trial.prompt, trial.answers).prompt, trial.images["clean"].size) for trial in trials}
     one_each = {shown[trial.name]: trial for trial in trials}
-    ids = {prompt: encode(model, [(trial, "clean")])["input_ids"][0] for prompt, trial in one_each.items()}
-    return {name: ids[prompt] for name, prompt in shown.items()}
+    ids = {key: encode(model, [(trial, "clean")])["input_ids"][0] for key, trial in one_each.items()}
+    return {name: ids[key] for name, key in shown.items()}
 
 
 def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[list[Trial]]:
@@ -170,12 +179,12 @@ def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
         yield items[begin : begin + size]
 
 
-def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids: torch.Tensor) -> list[int]:
+def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: torch.Tensor) -> list[int]:
     """The token positions that ``positions`` stands for in one prompt, in order, from 0.
 
     Args:
         positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image), ``"tile"``
-            (the image token of ``trial.tile``), or a list of ints, where negative ones count from the end.
+            (the image token of ``trial.tile``, in every view of the picture), or a list of ints, where negative ones count from the end.
         input_ids: (positions,), as `encode` returned them.
 
     Raises:
@@ -201,15 +210,34 @@ def locate(model: Llava, trial: Trial, positions: str | Sequence[int], input_ids
     if positions == "tile":
         if trial.tile is None:
             raise InputError(f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' or 'end'")
-        return [tile_positions(model, input_ids)[trial.tile[0] * model.grid[1] + trial.tile[1]]]
+        place = trial.tile[0] * model.grid[1] + trial.tile[1]
+        return sorted(view[place] for view in model.layout.places(image))
     raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
 
 
-def tile_positions(model: Llava, input_ids: torch.Tensor) -> list[int]:
-    """The token positions of the picture's tiles in one prompt, row by row: rows × columns of ``model.grid``."""
-    rows, columns = model.grid
-    # A vision tower that keeps its class token puts it first.
-    return _image_positions(model, input_ids)[-rows * columns :]
+def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
+    """The token positions of the picture's places in one prompt, row by row: rows × columns of ``model.grid``.
+
+    Where the picture is shown twice, those of the first time, when it is shown whole.
+
+    Raises:
+        InputError: a picture of which this model makes other tokens than one for each place.
+    """
+    image = _image_positions(model, input_ids)
+    if len(image) != model.layout.tokens():
+        raise InputError(
+            f"{model.name} makes {len(image)} tokens of this picture, not the {model.layout.tokens()} of a picture of "
+            f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give pictures of that size"
+        )
+    return model.layout.places(image)[0]
+
+
+def rerun_from(model: Vlm, first: int, input_ids: torch.Tensor) -> int:
+    """The first position that may change where position ``first`` is edited: earlier ones may attend to it (`Vlm.ahead`)."""
+    if model.ahead == "all":
+        return 0
+    image = _image_positions(model, input_ids)
+    return min(first, image[0]) if model.ahead == "image" and first <= image[-1] else first
 
 
 def _image_positions(model, input_ids):

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from .edits import Edit
-from .llava import Llava
 from .prompts import encode, locate
 from .trial import Trial
+from .vlm import Vlm
 
 
 @torch.no_grad()
-def patched_logits(model: Llava, trial: Trial, target: str, edits: Sequence[Edit], trials: Sequence[Trial] = ()) -> torch.Tensor:
+def patched_logits(model: Vlm, trial: Trial, target: str, edits: Sequence[Edit], trials: Sequence[Trial] = ()) -> torch.Tensor:
     """Logits at [end] of the ``target`` run of ``trial`` with ``edits`` made, (vocabulary,).
 
     Args:
@@ -30,7 +30,7 @@ def patched_logits(model: Llava, trial: Trial, target: str, edits: Sequence[Edit
 
 @torch.no_grad()
 def patched_forward(
-    model: Llava, inputs: Mapping[str, torch.Tensor], writes: Mapping[int, Sequence[tuple[int, list[int], torch.Tensor]]]
+    model: Vlm, inputs: Mapping[str, torch.Tensor], writes: Mapping[int, Sequence[tuple[int, list[int], torch.Tensor]]]
 ) -> torch.Tensor:
     """Logits at [end] of one full forward, (vocabulary,).
 

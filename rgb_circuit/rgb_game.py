@@ -35,9 +35,13 @@ NOTHING_ODD = "white"
 EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"}
 
 
-def prompt(question: str = ODD_QUESTION) -> str:
-    """The question about one picture, in LLaVA-1.5's conversation template."""
-    return f"USER: <image>\n{question}\nASSISTANT:"
+# LLaVA-1.5's conversation, as the published experiment wrote it.
+TEMPLATE = "USER: <image>\n{question}\nASSISTANT:"
+
+
+def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
+    """The question about one picture, in a conversation."""
+    return template.replace("{question}", question)
 
 
 def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0) -> Image.Image:
@@ -65,6 +69,7 @@ def rgb_trial(
     margin: int = 0,
     palette: Mapping[str, RGB] = PALETTE,
     name: str | None = None,
+    template: str = TEMPLATE,
 ) -> Trial:
     """One trial of the game in its five conditions.
 
@@ -80,6 +85,8 @@ def rgb_trial(
             tiles of 14 px cover 378.
         palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
         name: defaults to one that says the colours and the place.
+        template: of the conversation that the question is asked in, with ``<image>`` and ``{question}``; a model's own is
+            ``model.template``.
 
     Raises:
         InputError: an unknown or repeated colour, or a tile off the grid.
@@ -117,7 +124,7 @@ def rgb_trial(
     }
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
-        prompt=prompt(),
+        prompt=prompt(template=template),
         images=images,
         answers={**words, "none": NOTHING_ODD},
         tile=tile,
@@ -126,12 +133,16 @@ def rgb_trial(
     )
 
 
-def published_trial() -> Trial:
+def published_trial(**drawn_for) -> Trial:
     """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column 9.
 
     The colours were measured from the published picture.
+
+    Args:
+        drawn_for: ``tile_px, margin, template`` of `rgb_trial`, for another model with 24 × 24 places.
     """
-    return rgb_trial(palette={**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}, name="published")
+    palette = {**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}
+    return rgb_trial(palette=palette, name="published", **drawn_for)
 
 
 def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
@@ -144,11 +155,11 @@ def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
 
 
 def sample_trials(
-    words: Sequence[str], n: int, seed: int, grid: int, tile_px: int, fixed: Mapping[str, object], *, margin: int = 0
+    words: Sequence[str], n: int, seed: int, grid: int, fixed: Mapping[str, object], **drawn_for
 ) -> list[Trial]:
     """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
 
-    Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
+    ``drawn_for`` are ``tile_px, margin, template`` of `rgb_trial`. Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
     """
     unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
     if unknown:
@@ -178,7 +189,7 @@ def sample_trials(
             tiles = list(rng.permutation(len(places)))
         drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
         arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
-        trial = rgb_trial(**arguments, grid=grid, tile_px=tile_px, margin=margin)
+        trial = rgb_trial(**arguments, grid=grid, **drawn_for)
         trials.append(_renamed(trial, f"{index:03d} {trial.name}"))
     return trials
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import torch
 
 from .errors import InputError
-from .llava import Llava
+from .layout import Layout
 from .manifest import read_manifest
 from .rgb_game import published_trial, sample_trials
 from .trial import Trial
 from .trials_file import read_trials
+from .vlm import Vlm
 
 # What it takes to go on with a run.
 NEEDED = {
     "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px",
-    "picture_px", "words", "options", "trials",
+    "picture_px", "template", "words", "options", "trials",
 }  # fmt: skip
 
 
@@ -50,19 +51,28 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """
     options = manifest["options"]
     if "trials_file" in options:
-        return read_trials(options["trials_file"])
+        return read_trials(options["trials_file"], template=manifest["template"])
     if options.get("trials") == "published":
-        return [published_trial()]
+        return [published_trial(**_drawn_for(manifest))]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
         raise InputError("the manifest says nothing about how its trials were drawn; give the folder of a run of rgb-circuit run")
-    grid, tile_px = manifest["grid"][0], manifest["tile_px"]
-    margin = manifest["picture_px"] - grid * tile_px
-    return sample_trials(manifest["words"], int(options["trials"]), options["seed"], grid, tile_px, {}, margin=margin)
+    drawn = int(options["trials"]), options["seed"], manifest["grid"][0]
+    return sample_trials(manifest["words"], *drawn, {}, **_drawn_for(manifest))
 
 
-def recorded_model(manifest: Mapping) -> Llava:
+def _drawn_for(manifest):
+    layout = _layout(manifest)
+    return {"tile_px": layout.tile_px, "margin": layout.margin, "template": manifest["template"]}
+
+
+def _layout(manifest):
+    """As far as the manifest says it."""
+    return Layout(tuple(manifest["grid"]), manifest["tile_px"], manifest["picture_px"])
+
+
+def recorded_model(manifest: Mapping) -> Vlm:
     """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more meets `ModelNeeded`."""
-    return Llava(
+    return Vlm(
         name=manifest["model"],
         revision=manifest["revision"],
         nnsight=_Absent(),
@@ -71,9 +81,8 @@ def recorded_model(manifest: Mapping) -> Llava:
         n_heads=manifest["heads"],
         n_kv_heads=manifest["kv_heads"],
         d_head=manifest["d_head"],
-        grid=tuple(manifest["grid"]),
-        tile_px=manifest["tile_px"],
-        picture_px=manifest["picture_px"],
+        layout=_layout(manifest),
+        template=manifest["template"],
         dtype=getattr(torch, manifest["dtype"]),
         answer_form=manifest["answer_form"],
         words=tuple(manifest["words"]),

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .capture import allowed
+from .capture import allowed, language_model
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -238,7 +238,7 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
     """
     prefix = captured.start
     with wrapped.trace(inputs_embeds=entry, use_cache=False, logits_to_keep=1):
-        for index, layer in enumerate(wrapped.model.language_model.layers):
+        for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
                 layer.skip(entry)
             else:
@@ -264,7 +264,7 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
                     layer.self_attn.o_proj.input = z.flatten(-2)
                 if captured.added[index] is not None:
                     layer.output = layer.output + captured.added[index][picked]
-        normed = wrapped.model.language_model.norm.output[:, reads].flatten(0, 1).save()
+        normed = language_model(wrapped).norm.output[:, reads].flatten(0, 1).save()
         finite = bool(torch.isfinite(normed).all())
         held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
         change = normed.float() - held_against.float()

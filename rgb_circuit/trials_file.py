@@ -33,7 +33,7 @@ from PIL import Image
 
 from .errors import InputError
 from .picture import as_rgb
-from .rgb_game import prompt
+from .rgb_game import TEMPLATE, prompt
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
@@ -41,7 +41,7 @@ PLACE = ("tile_row", "tile_column", "grid")
 PREFIXES = ("image:", "answer:", "expected:")
 
 
-def read_trials(path: str | Path) -> list[Trial]:
+def read_trials(path: str | Path, *, template: str = TEMPLATE) -> list[Trial]:
     """The trials of a CSV file with the columns above, or of the only one in a folder.
 
     Rows are counted in messages as a spreadsheet does: the header is row 1.
@@ -62,7 +62,7 @@ def read_trials(path: str | Path) -> list[Trial]:
             numbers = f"{len(cells)} cells but the header has {len(header)}"
             raise InputError(f"{where} has {numbers}; put cells that hold a comma into quotes")
         row = dict(zip(header, (cell.strip() for cell in cells)))
-        trial = _trial(where, row, path.parent)
+        trial = _trial(where, row, path.parent, template)
         if trial.name in row_of:
             twin = f"row {row_of[trial.name]}"
             raise InputError(f"{where}, column 'name': {twin} is named {trial.name!r} too; give each trial its own name")
@@ -127,7 +127,7 @@ def _check_header(path, header):
         raise InputError(f"{path.name} has {', '.join(given)} alone; a place needs all of {', '.join(PLACE)}")
 
 
-def _trial(where, row, folder):
+def _trial(where, row, folder, template):
     """The trial of one row, given as column → cell."""
     for column in row:
         if not row[column] and not column.startswith("expected:") and column not in PLACE:
@@ -144,7 +144,7 @@ def _trial(where, row, folder):
     tile, grid = _place(where, row)
     question = row["question"]
     try:
-        return Trial(row["name"], question if "<image>" in question else prompt(question), images, answers, tile, grid, expected)
+        return Trial(row["name"], question if "<image>" in question else prompt(question, template), images, answers, tile, grid, expected)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""A Hugging Face LLaVA, unmodified, wrapped in nnsight, with its geometry and its way of writing answers; `loading` makes one."""
+"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses ask of it; `loading` makes one."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from typing import TYPE_CHECKING
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
-from transformers import LlavaProcessor
+from transformers import ProcessorMixin
 
 from .answers import read
+from .capture import language_model
+from .layout import Layout
+from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:
     from .server import Server
 
 
 @dataclass(frozen=True, eq=False)
-class Llava:
-    """A LLaVA ready for tracing, with the geometry that head analyses need.
+class Vlm:
+    """A model ready for tracing, with the geometry that head analyses need.
 
     Attributes:
         name: what `load` was called with.
         revision: of a hub repository: the commit that was loaded, or what a server was asked for; None for a folder.
-        nnsight: the nnsight model around the unmodified ``LlavaForConditionalGeneration``.
+        nnsight: the nnsight model around the unmodified Hugging Face one.
         processor: its Hugging Face processor, a copy that writes as many image tokens as the model makes of a picture.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
-        grid: (rows, columns) of image tokens.
-        tile_px: side of the square of pixels behind one image token.
-        picture_px: side of the square picture that the vision tower takes; what the grid leaves over of it, right and bottom,
-            belongs to no token.
+        layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
         answer_form: how it writes a colour word after the game's prompt, a key of `rgb_circuit.answers.FORMS`.
         words: the palette's colour words that the game is drawn with.
+        template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
+        ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one another), or ``"all"``.
         server: the NDIF server that holds the weights, or None where this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was asked.
@@ -40,30 +42,50 @@ class Llava:
     name: str
     revision: str | None
     nnsight: TransformersModel = field(repr=False)
-    processor: LlavaProcessor = field(repr=False)
+    processor: ProcessorMixin = field(repr=False)
     n_layers: int
     n_heads: int
     n_kv_heads: int
     d_head: int
-    grid: tuple[int, int]
-    tile_px: int
-    picture_px: int
+    layout: Layout
     dtype: torch.dtype
     answer_form: str
     words: tuple[str, ...]
+    template: str = field(default=TEMPLATE, repr=False)
+    ahead: str = "none"
     server: Server | None = None
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of places that have an image token each."""
+        return self.layout.grid
+
+    @property
+    def tile_px(self) -> int:
+        """Side of the square of pixels behind one image token."""
+        return self.layout.tile_px
+
+    @property
+    def picture_px(self) -> int:
+        """Side of the square picture that is shown without resampling; what the grid leaves over of it, right and bottom,
+        belongs to no token."""
+        return self.layout.picture_px
+
+    @property
     def layers(self):
         """The nnsight envoys of the language model's layers, first to last."""
-        return self.nnsight.model.language_model.layers
+        return language_model(self.nnsight).layers
 
     @property
     def config(self):
         """The Hugging Face configuration."""
         return self.nnsight._module.config
+
+    def prompt(self, question: str = ODD_QUESTION) -> str:
+        """A question about one picture in this model's own conversation, with ``<image>`` where the picture goes."""
+        return prompt(question, self.template)
 
     def heads(self) -> list[tuple[int, int]]:
         """Every (layer, head), in order."""
