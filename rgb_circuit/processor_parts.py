@@ -1,7 +1,8 @@
-"""Reading the processor beside a model where torchvision cannot be imported, as beside a CPU build of torch.
+"""Reading the processor beside a model, with torchvision or without: it often does not fit a CPU build of torch.
 
-Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is wanted by two things that pictures
-do not need: the processor's video part, and one helper of PixtralProcessor, which the Pillow version of its image processor has as well.
+Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is wanted by two
+things that pictures do not need: a processor's video part, and one helper of PixtralProcessor, which the Pillow
+version of its image processor has as well.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import os
 import sys
 from types import SimpleNamespace
 
+import torch
 import transformers
 from transformers import AutoConfig, AutoProcessor, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
-from transformers.utils import cached_file, is_torchvision_available
+from transformers.utils import cached_file
 
-from .errors import InputError, first_line
+from .errors import InputError
 
 EXTRA = "pip install 'rgb_circuit[families]'"
 
@@ -27,7 +29,7 @@ SAYS_CLASS = ("processor_config.json", "preprocessor_config.json", "tokenizer_co
 
 
 def read_processor(source: str | os.PathLike, revision: str | None = None, **hub) -> ProcessorMixin:
-    """The processor that is saved beside a model; without its video part where torchvision is not installed.
+    """The processor that is saved beside a model; without its video part where that cannot be built.
 
     No code of a repository is run.
 
@@ -37,28 +39,35 @@ def read_processor(source: str | os.PathLike, revision: str | None = None, **hub
         hub: ``local_files_only``, ``cache_dir`` or ``token``, as in transformers.
 
     Raises:
-        InputError: the processor needs a package that is missing or does not fit torch, or the repository has only a tokenizer
-            or only an image processor.
+        InputError: the processor needs a package that is missing, or there is only a tokenizer or an image processor.
         Exception: whatever transformers raises where files are missing or cannot be read.
     """
     place = {"revision": revision, **hub} if revision is not None else hub
     try:
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, **place)
-    except Exception as error:
-        if not is_torchvision_available():
-            return _without_torchvision(source, place, error)
-        if trouble := _torchvision_trouble():
-            raise InputError(
-                f"torchvision is installed but cannot be imported beside this torch ({first_line(trouble)}); pip uninstall "
-                "torchvision, or install the one that belongs to this torch"
-            ) from error
-        raise _missing_package(error) or error from error
+        processor = _read(source, place)
+    except ImportError as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        advice = EXTRA if "num2words" in said else f"install one that belongs to torch {torch.__version__}"
+        raise InputError(
+            f"the processor of {os.fspath(source)!r} needs a package that is not installed ({said}); {advice}"
+        ) from error
     if not isinstance(processor, ProcessorMixin):
         raise InputError(
-            f"{os.fspath(source)!r} has a {type(processor).__name__} but no processor of pictures and text; save one beside it with "
-            "processor.save_pretrained"
+            f"{os.fspath(source)!r} has a {type(processor).__name__} but no processor of pictures and text; "
+            "save one beside it with processor.save_pretrained"
         )
     return processor
+
+
+def _read(source, place):
+    try:
+        return AutoProcessor.from_pretrained(source, trust_remote_code=False, **place)
+    except Exception:
+        # A missing video part shows in as many ways as repositories are laid out; whatever else it was comes again.
+        kind = _class(source, place)
+        if kind is None:
+            raise
+        return without_video(kind).from_pretrained(source, trust_remote_code=False, **place)
 
 
 def processor_class(name: str) -> type[ProcessorMixin] | None:
@@ -99,31 +108,20 @@ def _without_video(kind):
     return own
 
 
-def _without_torchvision(source, place, error):
-    """The processor from its image processor and tokenizer; ``error`` is why the ordinary way failed."""
-    try:
-        kind = _class(source, place)
-    except Exception:
-        raise error from None
-    if kind is None:
-        raise _missing_package(error) or error from None
-    try:
-        return without_video(kind).from_pretrained(source, trust_remote_code=False, **place)
-    except ImportError as missing:
-        raise _missing_package(missing) from missing
-
-
 def _class(source, place):
     """The class of the processor, with what it is made of imported; None where there is none."""
     for file in SAYS_CLASS:
         try:
             with open(cached_file(source, file, **place), encoding="utf-8") as lines:
                 said = json.load(lines).get("processor_class")
-        except OSError:
+        except (OSError, ValueError):
             continue
         if said is not None:
             return processor_class(said)
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
+    except (OSError, ValueError):
+        return None
     return _imported(PROCESSOR_MAPPING[type(config)]) if type(config) in PROCESSOR_MAPPING else None
 
 
@@ -141,20 +139,3 @@ def _imported(kind):
         return getattr(importlib.import_module(home), kind.__name__)
     finally:
         sys.modules.pop(torchvision, None)
-
-
-def _torchvision_trouble():
-    """Why torchvision cannot be imported, if it cannot."""
-    try:
-        importlib.import_module("torchvision")
-    except Exception as error:
-        return error
-    return None
-
-
-def _missing_package(error):
-    """A sentence in place of an error about a package that is not installed."""
-    if not isinstance(error, ImportError):
-        return None
-    said = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"the processor needs a package that is not installed ({said}); {EXTRA}")

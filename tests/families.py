@@ -1,8 +1,9 @@
-"""Small random vision-language models of each family: the structure of the published checkpoints, with nothing learned.
+"""Small random vision-language models of each family: the published checkpoints' structure, with nothing learned.
 
-Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture, special tokens, chat
-template, masks and position ids, grouped-query attention where the family has it. Weights are Gaussian with variance 1 / fan-in and
-embeddings have unit size, as in `rgb_circuit.models.random`, so that every head moves the logits by far more than rounding.
+Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture, special
+tokens, chat template, masks and position ids, grouped-query attention where the family has it. Weights are Gaussian
+with variance 1 / fan-in and embeddings have unit size, as in `rgb_circuit.models.random`, so that every head moves
+the logits by far more than rounding.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Family:
         takes: what the forward takes beside ids, attention mask and pixels.
         options: what the processor is given so that it shows the picture once and whole.
         needs: a package beside those of the package that the processor cannot do without.
-        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens, each other) or ``"all"``.
+        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens each other) or ``"all"``.
     """
 
     build: Callable[[], tuple[nn.Module, hf.ProcessorMixin]]
@@ -85,7 +86,7 @@ def built(name: str, seed: int = 0) -> tuple[nn.Module, hf.ProcessorMixin]:
 
 
 def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
-    """Writes a family's small model and processor into one folder, as ``save_pretrained`` does where torchvision is installed."""
+    """Writes a family's small model and processor into one folder, as published: video settings included."""
     model, processor = built(name, seed)
     folder = save(model, processor, folder)
     add_video_part(processor, folder)
@@ -93,7 +94,7 @@ def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
 
 
 def add_video_part(processor: hf.ProcessorMixin, folder: Path):
-    """Writes what a published processor has of videos: settings of a class that cannot be built without torchvision."""
+    """Writes a published processor's settings for videos, of a class that needs torchvision."""
     part = VIDEO_PARTS.get(type(processor).__name__)
     if part:
         file = folder / "processor_config.json"
@@ -102,7 +103,11 @@ def add_video_part(processor: hf.ProcessorMixin, folder: Path):
 
 VIDEO_PARTS = {
     "Qwen2VLProcessor": {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 4, "merge_size": 2},
-    "Qwen2_5_VLProcessor": {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Qwen2_5_VLProcessor": {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
     "Qwen3VLProcessor": {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 4, "merge_size": 2},
     "LlavaOnevisionProcessor": {"video_processor_type": "LlavaOnevisionVideoProcessor"},
     "InternVLProcessor": {"video_processor_type": "InternVLVideoProcessor"},
@@ -115,17 +120,22 @@ VIDEO_PARTS = {
 
 @torch.no_grad()
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill a model in place: tables and single vectors at unit size, biases at 0.3, matrices with variance 1 / fan-in.
+    """Fill a model in place: tables and single vectors at unit size, biases at 0.3, matrices at 1 / √fan-in.
 
     Norms and layer scales stay as they are.
     """
     generator = torch.Generator().manual_seed(seed)
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    # Gemma's tables are scaled where they are read.
+    scale = {
+        id(each.weight): getattr(each, "embed_scale", 1.0)
+        for each in model.modules()
+        if isinstance(each, nn.Embedding)
+    }
     for name, parameter in model.named_parameters():
         kind = name.rpartition(".")[2]
         drawn = torch.randn(parameter.shape, generator=generator)
-        if id(parameter) in tables or kind in LOOSE:
-            parameter.copy_(drawn)
+        if id(parameter) in scale or kind in LOOSE:
+            parameter.copy_(drawn / scale.get(id(parameter), 1.0))
         elif parameter.ndim >= 2:
             parameter.copy_(drawn / parameter[0].numel() ** 0.5)
         elif kind == "bias" and "norm" not in name:
@@ -145,18 +155,27 @@ def prompt(processor: hf.ProcessorMixin, question: str = ODD_QUESTION) -> str:
     return processor.apply_chat_template(conversation, add_generation_prompt=True)
 
 
-def inputs(name: str, processor: hf.ProcessorMixin, pictures: list[Image.Image], question: str = ODD_QUESTION) -> dict:
+def inputs(
+    name: str, processor: hf.ProcessorMixin, pictures: list[Image.Image], question: str = ODD_QUESTION
+) -> dict:
     """What the family's forward takes to see each picture once and whole, a row a picture."""
     text = [prompt(processor, question)] * len(pictures)
-    made = processor(text=text, images=[[picture] for picture in pictures], return_tensors="pt", **FAMILIES[name].options)
+    made = processor(
+        text=text, images=[[picture] for picture in pictures], return_tensors="pt", **FAMILIES[name].options
+    )
     taken = ("input_ids", "attention_mask", "pixel_values", *FAMILIES[name].takes)
     return {key: made[key] for key in taken}
 
 
 def tokenizer(
-    specials: tuple[str, ...], *, begin: str | None = "<s>", end: str = "</s>", writes_begin: bool = True, **named: str
+    specials: tuple[str, ...],
+    *,
+    begin: str | None = "<s>",
+    end: str = "</s>",
+    writes_begin: bool = True,
+    **named: str,
 ) -> hf.PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows both questions, the palette's words in both cases, and a family's special tokens.
+    """A word-level tokenizer that knows both questions, the palette in both cases, and a family's special tokens.
 
     Args:
         specials: tokens that are never split.
@@ -209,7 +228,7 @@ def square(side: int) -> dict:
 
 
 def chat(before: str, picture: str, after: str, end: str, start: str = "") -> str:
-    """A chat template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an answer."""
+    """A template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an answer."""
     return (
         start
         + "{% for message in messages %}"
@@ -453,14 +472,21 @@ def qwen2_vl():
 def qwen2_5_vl():
     """Its tower sees windows of 2 × 2 tokens in all layers but the last."""
     vision = dict(
-        depth=2, hidden_size=16, intermediate_size=32, out_hidden_size=WIDTH, window_size=16, fullatt_block_indexes=[1]
+        depth=2,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        window_size=16,
+        fullatt_block_indexes=[1],
     )
-    return qwen(hf.Qwen2_5_VLProcessor, hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration, vision, TEXT)
+    return qwen(
+        hf.Qwen2_5_VLProcessor, hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration, vision, TEXT
+    )
 
 
 @family(48, 6, takes=QWEN_TAKES)
 def qwen3_vl():
-    """DeepStack: features of two layers of the tower are added behind the first two layers of the language model."""
+    """DeepStack: features of two layers of the tower are added behind the first two language layers."""
     vision = dict(
         depth=3,
         hidden_size=16,
@@ -541,15 +567,23 @@ IDEFICS_MARKS = (
     *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
 )
 IDEFICS_CHAT = chat(
-    "{{ message['role'] | capitalize }}:", "<image>", "<end_of_utterance>\n", "Assistant:", start="{{ bos_token }}"
+    "{{ message['role'] | capitalize }}:",
+    "<image>",
+    "<end_of_utterance>\n",
+    "Assistant:",
+    start="{{ bos_token }}",
 )
-WHOLE = {"do_image_splitting": False, "size": {"longest_edge": 48}}
 
 
-def idefics(config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts):
+def whole(side: int) -> dict:
+    """No splitting, and no enlarging before it would begin."""
+    return {"do_image_splitting": False, "size": {"longest_edge": side}}
+
+
+def idefics(side, config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts):
     """144 patches are shuffled into 36 tokens; larger pictures would be split."""
     processor = without_video(processor_kind)(
-        pictures_kind(size={"longest_edge": 4 * 48}, max_image_size={"longest_edge": 48}),
+        pictures_kind(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}),
         tokens,
         image_seq_len=36,
         chat_template=IDEFICS_CHAT,
@@ -557,7 +591,7 @@ def idefics(config_kind, vision_kind, model_kind, processor_kind, pictures_kind,
     )
     config = config_kind(
         text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)),
-        vision_config=vision_kind(image_size=48, patch_size=4, **VISION),
+        vision_config=vision_kind(image_size=side, patch_size=4, **VISION),
         image_token_id=tokens.convert_tokens_to_ids("<image>"),
         pad_token_id=tokens.pad_token_id,
         scale_factor=2,
@@ -565,9 +599,10 @@ def idefics(config_kind, vision_kind, model_kind, processor_kind, pictures_kind,
     return model_kind(config), processor
 
 
-@family(48, 6, takes=("pixel_attention_mask",), options=WHOLE)
+@family(48, 6, takes=("pixel_attention_mask",), options=whole(48))
 def idefics3():
     return idefics(
+        48,
         hf.Idefics3Config,
         hf.Idefics3VisionConfig,
         hf.Idefics3ForConditionalGeneration,
@@ -577,9 +612,11 @@ def idefics3():
     )
 
 
-@family(48, 6, takes=("pixel_attention_mask",), options=WHOLE, needs="num2words")
+@family(50, 6, takes=("pixel_attention_mask",), options=whole(50), needs="num2words")
 def smolvlm():
+    """With 2 px right and bottom that go to no token, as 6 px of 384 do."""
     return idefics(
+        50,
         hf.SmolVLMConfig,
         hf.SmolVLMVisionConfig,
         hf.SmolVLMForConditionalGeneration,
@@ -595,7 +632,10 @@ def smolvlm():
 def internvl():
     """144 patches are shuffled into 36 tokens; larger pictures would be cut into tiles."""
     named = dict(
-        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
+        start_image_token="<img>",
+        end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>",
+        video_token="<video>",
     )
     tokens = tokenizer(IM, begin=None, end="<|endoftext|>", **named)
     processor = without_video(hf.InternVLProcessor)(
@@ -630,9 +670,17 @@ def mistral3():
 
 @family(48, 6, options={"crop_to_patches": False})
 def aya_vision():
-    """Cohere 2: attention and MLP beside each other, three layers with a window to one without rotary angles."""
+    """Cohere 2: attention beside MLP, three layers with a window to one without rotary angles."""
     turn = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
-    pictured = ("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", "TILE", "TILE_GLOBAL")
+    pictured = (
+        "<image>",
+        "<|START_OF_IMG|>",
+        "<|END_OF_IMG|>",
+        "<|IMG_PATCH|>",
+        "<|IMG_LINE_BREAK|>",
+        "TILE",
+        "TILE_GLOBAL",
+    )
     tokens = tokenizer((*pictured, *turn), begin="<BOS_TOKEN>", end="<EOS_TOKEN>")
     template = chat(
         "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
