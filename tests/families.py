@@ -1,0 +1,714 @@
+"""Small random vision-language models of each family: the published checkpoints' structure, with nothing learned.
+
+Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture, special
+tokens, chat template, masks and position ids, grouped-query attention where the family has it. Weights are Gaussian
+with variance 1 / fan-in and embeddings have unit size, as in `rgb_circuit.models.random`, so that every head moves
+the logits by far more than rounding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers as hf
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import nn
+
+from rgb_circuit.models.small import save
+from rgb_circuit.processor_parts import processor_class, without_video
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
+
+WIDTH, LAYERS, HEADS, KV_HEADS, D_HEAD = 32, 4, 4, 2, 8
+
+# Where a family's text configuration has no head_dim, heads are width / heads wide: the same.
+TEXT = dict(
+    hidden_size=WIDTH,
+    intermediate_size=2 * WIDTH,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=HEADS,
+    num_key_value_heads=KV_HEADS,
+    max_position_embeddings=4096,
+)
+WIDE_HEADS = TEXT | {"head_dim": D_HEAD}
+VISION = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of a small model before it is built.
+
+    Attributes:
+        build: makes (model without random weights yet, processor).
+        side: of a picture that is shown once and whole, in pixels.
+        grid: image tokens per side of one view of it.
+        tokens: how many ids of such a picture are ``image_token_id``.
+        views: how often the picture is shown.
+        takes: what the forward takes beside ids, attention mask and pixels.
+        options: what the processor is given so that it shows the picture once and whole.
+        needs: a package beside those of the package that the processor cannot do without.
+        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens each other) or ``"all"``.
+    """
+
+    build: Callable[[], tuple[nn.Module, hf.ProcessorMixin]]
+    side: int
+    grid: int
+    tokens: int
+    views: int = 1
+    takes: tuple[str, ...] = ()
+    options: dict = field(default_factory=dict)
+    needs: str | None = None
+    attends: str = "none"
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def family(side: int, grid: int, tokens: int | None = None, **facts):
+    """Enters a builder into ``FAMILIES`` under its name."""
+
+    def enter(build):
+        FAMILIES[build.__name__] = Family(build, side, grid, tokens or grid * grid, **facts)
+        return build
+
+    return enter
+
+
+def built(name: str, seed: int = 0) -> tuple[nn.Module, hf.ProcessorMixin]:
+    """A family's small model with random weights, in evaluation mode, and its processor."""
+    # What initialisation draws is replaced or stays at its constant.
+    model, processor = FAMILIES[name].build()
+    return randomised(model, seed), processor
+
+
+def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
+    """Writes a family's small model and processor into one folder, as published: video settings included."""
+    model, processor = built(name, seed)
+    folder = save(model, processor, folder)
+    add_video_part(processor, folder)
+    return folder
+
+
+def add_video_part(processor: hf.ProcessorMixin, folder: Path):
+    """Writes a published processor's settings for videos, of a class that needs torchvision."""
+    part = VIDEO_PARTS.get(type(processor).__name__)
+    if part:
+        file = folder / "processor_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"video_processor": part}, indent=2))
+
+
+VIDEO_PARTS = {
+    "Qwen2VLProcessor": {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Qwen2_5_VLProcessor": {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
+    "Qwen3VLProcessor": {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "LlavaOnevisionProcessor": {"video_processor_type": "LlavaOnevisionVideoProcessor"},
+    "InternVLProcessor": {"video_processor_type": "InternVLVideoProcessor"},
+    "SmolVLMProcessor": {
+        "video_processor_type": "SmolVLMVideoProcessor",
+        "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 48}},
+    },
+}
+
+
+@torch.no_grad()
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Fill a model in place: tables and single vectors at unit size, biases at 0.3, matrices at 1 / √fan-in.
+
+    Norms and layer scales stay as they are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # Gemma's tables are scaled where they are read.
+    scale = {
+        id(each.weight): getattr(each, "embed_scale", 1.0)
+        for each in model.modules()
+        if isinstance(each, nn.Embedding)
+    }
+    for name, parameter in model.named_parameters():
+        kind = name.rpartition(".")[2]
+        drawn = torch.randn(parameter.shape, generator=generator)
+        if id(parameter) in scale or kind in LOOSE:
+            parameter.copy_(drawn / scale.get(id(parameter), 1.0))
+        elif parameter.ndim >= 2:
+            parameter.copy_(drawn / parameter[0].numel() ** 0.5)
+        elif kind == "bias" and "norm" not in name:
+            parameter.copy_(0.3 * drawn)
+    return model.eval()
+
+
+# Parameters that are vectors of the stream itself, not matrices.
+LOOSE = ("class_embedding", "cls_token", "position_embeddings", "image_newline")
+
+
+def prompt(processor: hf.ProcessorMixin, question: str = ODD_QUESTION) -> str:
+    """A question about one picture as the family's own chat template has it (PaliGemma has none)."""
+    if processor.chat_template is None:
+        return f"<image>{question}"
+    conversation = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    return processor.apply_chat_template(conversation, add_generation_prompt=True)
+
+
+def inputs(
+    name: str, processor: hf.ProcessorMixin, pictures: list[Image.Image], question: str = ODD_QUESTION
+) -> dict:
+    """What the family's forward takes to see each picture once and whole, a row a picture."""
+    text = [prompt(processor, question)] * len(pictures)
+    made = processor(
+        text=text, images=[[picture] for picture in pictures], return_tensors="pt", **FAMILIES[name].options
+    )
+    taken = ("input_ids", "attention_mask", "pixel_values", *FAMILIES[name].takes)
+    return {key: made[key] for key in taken}
+
+
+def tokenizer(
+    specials: tuple[str, ...],
+    *,
+    begin: str | None = "<s>",
+    end: str = "</s>",
+    writes_begin: bool = True,
+    **named: str,
+) -> hf.PreTrainedTokenizerFast:
+    """A word-level tokenizer that knows both questions, the palette in both cases, and a family's special tokens.
+
+    Args:
+        specials: tokens that are never split.
+        begin: the token that texts begin with; None for a family without.
+        writes_begin: put it in front of every text, whether or not a template did.
+        named: attributes such as ``image_token``, for processors that ask the tokenizer.
+    """
+    split = pre_tokenizers.Whitespace()
+    colors = [form(word) for word in (*PALETTE, NOTHING_ODD) for form in (str.lower, str.capitalize)]
+    texts = [ODD_QUESTION, BACKGROUND_QUESTION, " ".join(colors), ROLES]
+    words = [word for text in texts for word, _ in split.pre_tokenize_str(text)]
+    marks = [mark for mark in ("<pad>", begin, end, "<unk>") if mark]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*marks, *specials, *words)))}
+    tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokens.pre_tokenizer = split
+    if begin and writes_begin:
+        tokens.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, vocabulary[begin])]
+        )
+    made = hf.PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        pad_token="<pad>",
+        bos_token=begin,
+        eos_token=end,
+        unk_token="<unk>",
+        padding_side="left",
+        extra_special_tokens=named,
+    )
+    made.add_special_tokens({"additional_special_tokens": list(specials)}, replace_extra_special_tokens=False)
+    return made
+
+
+# What templates write around a question, and punctuation.
+ROLES = "USER ASSISTANT Human user assistant system model User Assistant You are a helpful . : , ? ! # ###"
+
+
+def ids(tokens: hf.PreTrainedTokenizerFast, **settings) -> dict:
+    """What a text configuration has of its tokenizer."""
+    return dict(
+        vocab_size=len(tokens),
+        pad_token_id=tokens.pad_token_id,
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        **settings,
+    )
+
+
+def square(side: int) -> dict:
+    return {"height": side, "width": side}
+
+
+def chat(before: str, picture: str, after: str, end: str, start: str = "") -> str:
+    """A template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an answer."""
+    return (
+        start
+        + "{% for message in messages %}"
+        + before
+        + "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        + picture
+        + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        + after
+        + "{% endfor %}{% if add_generation_prompt %}"
+        + end
+        + "{% endif %}"
+    )
+
+
+ROLE = "{{ message['role'] }}"
+LLAVA_CHAT = chat("USER: ", "<image>\n", " ", "ASSISTANT:")
+HUMAN_CHAT = chat("###Human: ", "<image>\n", "", "###Assistant:")
+IM = ("<|im_start|>", "<|im_end|>")
+
+
+def chatml(picture: str) -> str:
+    return chat(f"<|im_start|>{ROLE}\n", picture, "<|im_end|>\n", "<|im_start|>assistant\n")
+
+
+def llava_processor(tokens, tower, template, *, strategy="default", extra=1, patch=4) -> hf.LlavaProcessor:
+    return hf.LlavaProcessor(
+        image_processor=tower,
+        tokenizer=tokens,
+        patch_size=patch,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=extra,
+        chat_template=template,
+    )
+
+
+def clip_pictures(side: int) -> hf.CLIPImageProcessorPil:
+    return hf.CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=square(side))
+
+
+def clip_tower(side: int = 24, **settings) -> hf.CLIPVisionConfig:
+    return hf.CLIPVisionConfig(image_size=side, patch_size=4, **VISION | settings)
+
+
+def clip_llava(text: hf.PreTrainedConfig, tokens, template=LLAVA_CHAT, strategy="default"):
+    """A LLaVA with a CLIP tower of 6 × 6 patches and a class token."""
+    processor = llava_processor(tokens, clip_pictures(24), template, strategy=strategy)
+    config = hf.LlavaConfig(
+        vision_config=clip_tower(),
+        text_config=text,
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        image_seq_length=36,
+        vision_feature_select_strategy=strategy,
+        vision_feature_layer=-2,
+    )
+    return hf.LlavaForConditionalGeneration(config), processor
+
+
+@family(24, 6)
+def llava_llama():
+    tokens = tokenizer(("<image>",))
+    # As in LLaVA-1.5, every head has keys and values of its own.
+    return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS | {"num_key_value_heads": HEADS})), tokens)
+
+
+@family(24, 6)
+def llava_llama3():
+    marks = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    tokens = tokenizer(("<image>", *marks), begin="<|begin_of_text|>", end="<|end_of_text|>")
+    turn = f"<|start_header_id|>{ROLE}<|end_header_id|>\n\n"
+    template = chat(turn, "<image>\n", "<|eot_id|>", turn.replace(ROLE, "assistant"), start="{{ bos_token }}")
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS, rope_parameters=rope)), tokens, template)
+
+
+@family(26, 6)
+def llava_qwen2():
+    """With a SigLIP tower, as llava-interleave: 2 px right and bottom go to no token, as 6 px of 384 do."""
+    tokens = tokenizer(("<image>", *IM), begin=None, end="<|endoftext|>")
+    tower = hf.SiglipImageProcessorPil(size=square(26))
+    processor = llava_processor(tokens, tower, chatml("<image>\n"), strategy="full", extra=0)
+    config = hf.LlavaConfig(
+        vision_config=siglip_tower(26),
+        text_config=hf.Qwen2Config(**ids(tokens, **TEXT)),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+    )
+    return hf.LlavaForConditionalGeneration(config), processor
+
+
+def siglip_tower(side: int, **settings) -> hf.SiglipVisionConfig:
+    return hf.SiglipVisionConfig(image_size=side, patch_size=4, vision_use_head=False, **VISION | settings)
+
+
+@family(24, 6)
+def llava_mistral():
+    """With a window that holds the question and half of the picture."""
+    tokens = tokenizer(("<image>",))
+    return clip_llava(hf.MistralConfig(**ids(tokens, **WIDE_HEADS), sliding_window=32), tokens)
+
+
+@family(24, 6, tokens=37)
+def llava_full():
+    """The class token is shown to the language model too, before the patches."""
+    tokens = tokenizer(("<image>",))
+    return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)), tokens, strategy="full")
+
+
+@family(24, 6, takes=("image_sizes",))
+def llava_pixtral():
+    tokens = tokenizer(PIXTRAL_MARKS)
+    config = hf.LlavaConfig(
+        vision_config=pixtral_tower(),
+        text_config=hf.MistralConfig(**ids(tokens, **WIDE_HEADS), sliding_window=None),
+        image_token_index=tokens.convert_tokens_to_ids("[IMG]"),
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+    )
+    return hf.LlavaForConditionalGeneration(config), pixtral_processor(tokens)
+
+
+PIXTRAL_MARKS = ("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]")
+PIXTRAL_CHAT = chat("[INST]", "[IMG]", "[/INST]", "", start="{{ bos_token }}")
+
+
+def pixtral_tower() -> hf.PixtralVisionConfig:
+    """Takes pictures of any size up to 48 px."""
+    return hf.PixtralVisionConfig(image_size=48, patch_size=4, head_dim=8, **VISION)
+
+
+def pixtral_processor(tokens, merge: int = 1):
+    pictures = hf.PixtralImageProcessorPil(size={"longest_edge": 48}, patch_size=square(4 * merge))
+    return processor_class("PixtralProcessor")(
+        pictures, tokens, patch_size=4, spatial_merge_size=merge, chat_template=PIXTRAL_CHAT
+    )
+
+
+@family(24, 6)
+def vipllava():
+    """Patches are told by five layers of the tower together, the class token by none."""
+    tokens = tokenizer(("<image>",))
+    config = hf.VipLlavaConfig(
+        vision_config=clip_tower(num_hidden_layers=4),
+        text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS | {"num_key_value_heads": HEADS})),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=(-2, -3, -4, -5, 2),
+        image_seq_length=36,
+    )
+    return hf.VipLlavaForConditionalGeneration(config), llava_processor(tokens, clip_pictures(24), HUMAN_CHAT)
+
+
+def anyres(side: int) -> list[list[int]]:
+    """LLaVA-NeXT's sizes that a picture may be tiled at."""
+    return [[side, 2 * side], [2 * side, side], [2 * side, 2 * side], [3 * side, side], [side, 3 * side]]
+
+
+@family(24, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes",))
+def llava_next():
+    """The picture whole, and again in tiles with a newline token behind every row."""
+    tokens = tokenizer(("<image>", "[INST]", "[/INST]"))
+    pictures = hf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 24}, crop_size=square(24), image_grid_pinpoints=anyres(24)
+    )
+    processor = hf.LlavaNextProcessor(
+        pictures,
+        tokens,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat("[INST] ", "<image>\n", " [/INST]", ""),
+    )
+    config = hf.LlavaNextConfig(
+        vision_config=clip_tower(),
+        text_config=hf.MistralConfig(**ids(tokens, **WIDE_HEADS), sliding_window=None),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=anyres(24),
+        image_seq_length=36,
+    )
+    return hf.LlavaNextForConditionalGeneration(config), processor
+
+
+@family(26, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes", "batch_num_images"))
+def llava_onevision():
+    tokens = tokenizer(("<image>", "<video>", *IM), begin=None, end="<|endoftext|>")
+    sizes = [[26 * rows, 26 * columns] for rows in range(1, 4) for columns in range(1, 4)]
+    processor = without_video(hf.LlavaOnevisionProcessor)(
+        hf.LlavaOnevisionImageProcessorPil(size=square(26), image_grid_pinpoints=sizes),
+        tokens,
+        video_processor=None,
+        num_image_tokens=36,
+        vision_feature_select_strategy="full",
+        chat_template=chatml("<image>\n"),
+    )
+    config = hf.LlavaOnevisionConfig(
+        vision_config=siglip_tower(26),
+        text_config=hf.Qwen2Config(**ids(tokens, **TEXT)),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        video_token_index=tokens.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=sizes,
+    )
+    return hf.LlavaOnevisionForConditionalGeneration(config), processor
+
+
+QWEN_MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *IM)
+QWEN_TAKES = ("image_grid_thw", "mm_token_type_ids")
+# Rotary angles of time, row and column share the four pairs of a head.
+MROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+QWEN_VISION = dict(patch_size=4, spatial_merge_size=2, temporal_patch_size=2, num_heads=2)
+
+
+def qwen(processor_kind, config_kind, model_kind, vision, text):
+    tokens = tokenizer(QWEN_MARKS, begin=None, end="<|endoftext|>")
+    # Pictures of 2 × 2 to 12 × 12 tokens keep their size.
+    size = {"shortest_edge": 16 * 16, "longest_edge": 96 * 96}
+    processor = without_video(processor_kind)(
+        hf.Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
+        tokens,
+        video_processor=None,
+        chat_template=chatml("<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    named = ("vision_start", "vision_end", "image_pad", "video_pad")
+    start, end, image, video = tokens.convert_tokens_to_ids([f"<|{mark}|>" for mark in named])
+    config = config_kind(
+        text_config=ids(tokens, **text, rope_parameters=MROPE),
+        vision_config=QWEN_VISION | vision,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+        image_token_id=image,
+        video_token_id=video,
+    )
+    return model_kind(config), processor
+
+
+@family(48, 6, takes=QWEN_TAKES)
+def qwen2_vl():
+    vision = dict(depth=2, embed_dim=16, hidden_size=WIDTH, mlp_ratio=2)
+    return qwen(hf.Qwen2VLProcessor, hf.Qwen2VLConfig, hf.Qwen2VLForConditionalGeneration, vision, TEXT)
+
+
+@family(48, 6, takes=QWEN_TAKES)
+def qwen2_5_vl():
+    """Its tower sees windows of 2 × 2 tokens in all layers but the last."""
+    vision = dict(
+        depth=2,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        window_size=16,
+        fullatt_block_indexes=[1],
+    )
+    return qwen(
+        hf.Qwen2_5_VLProcessor, hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration, vision, TEXT
+    )
+
+
+@family(48, 6, takes=QWEN_TAKES)
+def qwen3_vl():
+    """DeepStack: features of two layers of the tower are added behind the first two language layers."""
+    vision = dict(
+        depth=3,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        num_position_embeddings=144,
+        deepstack_visual_indexes=[0, 1],
+    )
+    return qwen(hf.Qwen3VLProcessor, hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, vision, WIDE_HEADS)
+
+
+GEMMA_TURN = chat(
+    "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n",
+    "<start_of_image>",
+    "<end_of_turn>\n",
+    "<start_of_turn>model\n",
+    start="{{ bos_token }}",
+)
+
+
+@family(32, 4, takes=("token_type_ids",), attends="image")
+def gemma3():
+    """64 patches are pooled into 16 tokens; a window and all positions take turns."""
+    named = dict(boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>")
+    tokens = tokenizer(("<start_of_turn>", "<end_of_turn>"), begin="<bos>", end="<eos>", **named)
+    processor = hf.Gemma3Processor(
+        hf.Gemma3ImageProcessorPil(size=square(32)), tokens, chat_template=GEMMA_TURN, image_seq_length=16
+    )
+    text = hf.Gemma3TextConfig(
+        **ids(tokens, **WIDE_HEADS),
+        sliding_window=24,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        query_pre_attn_scalar=D_HEAD,
+    )
+    config = hf.Gemma3Config(
+        text_config=text,
+        vision_config=siglip_tower(32),
+        mm_tokens_per_image=16,
+        boi_token_index=tokens.boi_token_id,
+        eoi_token_index=tokens.eoi_token_id,
+        image_token_index=tokens.image_token_id,
+    )
+    return hf.Gemma3ForConditionalGeneration(config), processor
+
+
+def gemma_sees(text_kind, **settings):
+    tokens = tokenizer((), begin="<bos>", end="<eos>", image_token="<image>")
+    pictures = hf.SiglipImageProcessorPil(size=square(24))
+    pictures.image_seq_length = 36
+    # It adds tokens of its own to the tokenizer.
+    processor = hf.PaliGemmaProcessor(pictures, tokens)
+    config = hf.PaliGemmaConfig(
+        vision_config=siglip_tower(24, projection_dim=WIDTH),
+        text_config=text_kind(**ids(tokens, **WIDE_HEADS | settings)),
+        image_token_index=tokens.image_token_id,
+        projection_dim=WIDTH,
+        hidden_size=WIDTH,
+    )
+    return hf.PaliGemmaForConditionalGeneration(config), processor
+
+
+@family(24, 6, takes=("token_type_ids",), attends="all")
+def paligemma():
+    return gemma_sees(hf.GemmaConfig, num_key_value_heads=1)
+
+
+@family(24, 6, takes=("token_type_ids",), attends="all")
+def paligemma2():
+    """On Gemma 2: softcapped scores and logits, norms behind the blocks."""
+    return gemma_sees(hf.Gemma2Config, query_pre_attn_scalar=D_HEAD, sliding_window=4096)
+
+
+IDEFICS_MARKS = (
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+)
+IDEFICS_CHAT = chat(
+    "{{ message['role'] | capitalize }}:",
+    "<image>",
+    "<end_of_utterance>\n",
+    "Assistant:",
+    start="{{ bos_token }}",
+)
+
+
+def whole(side: int) -> dict:
+    """No splitting, and no enlarging before it would begin."""
+    return {"do_image_splitting": False, "size": {"longest_edge": side}}
+
+
+def idefics(side, config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts):
+    """144 patches are shuffled into 36 tokens; larger pictures would be split."""
+    processor = without_video(processor_kind)(
+        pictures_kind(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}),
+        tokens,
+        image_seq_len=36,
+        chat_template=IDEFICS_CHAT,
+        **parts,
+    )
+    config = config_kind(
+        text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)),
+        vision_config=vision_kind(image_size=side, patch_size=4, **VISION),
+        image_token_id=tokens.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokens.pad_token_id,
+        scale_factor=2,
+    )
+    return model_kind(config), processor
+
+
+@family(48, 6, takes=("pixel_attention_mask",), options=whole(48))
+def idefics3():
+    return idefics(
+        48,
+        hf.Idefics3Config,
+        hf.Idefics3VisionConfig,
+        hf.Idefics3ForConditionalGeneration,
+        hf.Idefics3Processor,
+        hf.Idefics3ImageProcessorPil,
+        tokenizer(IDEFICS_MARKS, begin="<|begin_of_text|>", end="<|end_of_text|>"),
+    )
+
+
+@family(50, 6, takes=("pixel_attention_mask",), options=whole(50), needs="num2words")
+def smolvlm():
+    """With 2 px right and bottom that go to no token, as 6 px of 384 do."""
+    return idefics(
+        50,
+        hf.SmolVLMConfig,
+        hf.SmolVLMVisionConfig,
+        hf.SmolVLMForConditionalGeneration,
+        hf.SmolVLMProcessor,
+        hf.SmolVLMImageProcessorPil,
+        # Its template writes the first token, its tokenizer does not.
+        tokenizer(IDEFICS_MARKS, begin="<|im_start|>", end="<|endoftext|>", writes_begin=False),
+        video_processor=None,
+    )
+
+
+@family(48, 6, options={"crop_to_patches": False})
+def internvl():
+    """144 patches are shuffled into 36 tokens; larger pictures would be cut into tiles."""
+    named = dict(
+        start_image_token="<img>",
+        end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>",
+        video_token="<video>",
+    )
+    tokens = tokenizer(IM, begin=None, end="<|endoftext|>", **named)
+    processor = without_video(hf.InternVLProcessor)(
+        hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True),
+        tokens,
+        video_processor=None,
+        image_seq_length=36,
+        chat_template=chatml("<IMG_CONTEXT>\n"),
+    )
+    config = hf.InternVLConfig(
+        vision_config=hf.InternVLVisionConfig(image_size=[48, 48], patch_size=[4, 4], **VISION),
+        text_config=hf.Qwen2Config(**ids(tokens, **TEXT)),
+        image_token_id=tokens.context_image_token_id,
+        image_seq_length=36,
+        downsample_ratio=0.5,
+    )
+    return hf.InternVLForConditionalGeneration(config), processor
+
+
+@family(48, 6, takes=("image_sizes",))
+def mistral3():
+    """A Pixtral tower whose patches are merged two by two; every row ends in a token of its own."""
+    tokens = tokenizer(PIXTRAL_MARKS)
+    config = hf.Mistral3Config(
+        vision_config=pixtral_tower(),
+        text_config=hf.MistralConfig(**ids(tokens, **WIDE_HEADS), sliding_window=None),
+        image_token_index=tokens.convert_tokens_to_ids("[IMG]"),
+        spatial_merge_size=2,
+    )
+    return hf.Mistral3ForConditionalGeneration(config), pixtral_processor(tokens, merge=2)
+
+
+@family(48, 6, options={"crop_to_patches": False})
+def aya_vision():
+    """Cohere 2: attention beside MLP, three layers with a window to one without rotary angles."""
+    turn = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
+    pictured = (
+        "<image>",
+        "<|START_OF_IMG|>",
+        "<|END_OF_IMG|>",
+        "<|IMG_PATCH|>",
+        "<|IMG_LINE_BREAK|>",
+        "TILE",
+        "TILE_GLOBAL",
+    )
+    tokens = tokenizer((*pictured, *turn), begin="<BOS_TOKEN>", end="<EOS_TOKEN>")
+    template = chat(
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
+        "<image>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        start="{{ bos_token }}",
+    )
+    processor = hf.AyaVisionProcessor(
+        hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True),
+        tokens,
+        patch_size=4,
+        downsample_factor=2,
+        img_size=48,
+        chat_template=template,
+    )
+    text = hf.Cohere2Config(
+        **ids(tokens, **TEXT),
+        head_dim=D_HEAD,
+        sliding_window=24,
+        layer_types=["sliding_attention"] * 3 + ["full_attention"],
+        logit_scale=1.0,
+    )
+    config = hf.AyaVisionConfig(
+        vision_config=siglip_tower(48),
+        text_config=text,
+        downsample_factor=2,
+        alignment_intermediate_size=2 * WIDTH,
+        image_token_index=tokens.convert_tokens_to_ids("<|IMG_PATCH|>"),
+    )
+    return hf.AyaVisionForConditionalGeneration(config), processor
