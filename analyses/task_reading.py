@@ -293,7 +293,7 @@ def _patched(model, trials, others, line_up):
         each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
         places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], start)
     inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
-    done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers)
+    done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers, model.softcap)
     check_finite(model, done["finite"])
     check_unedited(model, done["drift"], line_up.lengths[0])
 
@@ -307,7 +307,7 @@ def _patched(model, trials, others, line_up):
     return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
 
 
-def _across(wrapped, heads, inputs, others, own_start, other_start, places, answers):
+def _across(wrapped, heads, inputs, others, own_start, other_start, places, answers, softcap):
     """Program: every head restored from the runs ``others`` into ``inputs``, place by place.
 
     Args:
@@ -331,7 +331,7 @@ def _across(wrapped, heads, inputs, others, own_start, other_start, places, answ
         captured, given = (at_end(target), at_end(source)) if place == "end" else (target, source)
         values = {("question", "z"): (given.z, torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
-        swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+        swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)
         done[place] = swept["effects"]
         done["finite"] = done["finite"] and swept["finite"]
         done["drift"] = max(done["drift"], swept["drift"])

@@ -59,10 +59,10 @@ def capture(
         With ``resume``: ``entries``, the residual stream entering each layer, (batch, kept, width); ``angles``, rotary ones as the layer
         was given them; ``added``, what the model adds to the residual stream after the layer, like an entry, or None.
 
-        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head), and ``scaling``, what queries · keys is
-        multiplied by, a number per layer.
+        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head); ``scaling``, what queries · keys is
+        multiplied by, a number per layer; and ``softcaps``, what caps the products, or None.
     """
-    names = ("z", "entries", "angles", "added", "masks", "causal", "keys", "values", "queries", "scaling")
+    names = ("z", "entries", "angles", "added", "masks", "causal", "keys", "values", "queries", "scaling", "softcaps")
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
@@ -87,6 +87,9 @@ def capture(
             if queries:
                 found["queries"].append(arguments[1][:, :, start:])
                 found["scaling"].append(options["scaling"])
+                # Other kernels than the eager one leave it out.
+                eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
+                found["softcaps"].append(options.get("softcap") if eager else None)
             found["z"].append(layer.self_attn.o_proj.input[:, start:].unflatten(-1, heads))
             if resume:
                 left = layer.output[:, start:]
@@ -166,6 +169,11 @@ def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, 
         layer: from 0.
         pattern_of, values_of: indices into the captured batch, (pairs,).
     """
+    if captured.softcaps[layer] is not None:
+        probabilities = pattern(captured, layer)[pattern_of]
+        values = captured.values[layer][values_of].float()
+        z = probabilities @ values.repeat_interleave(probabilities.shape[1] // values.shape[1], dim=1)
+        return z.to(captured.z[layer]).transpose(1, 2)
     z = scaled_dot_product_attention(
         captured.queries[layer][pattern_of],
         captured.keys[layer][pattern_of],
@@ -184,6 +192,8 @@ def pattern(captured: SimpleNamespace, layer: int) -> torch.Tensor:
     # A server may run requests under autocast, which would round the scores to half precision.
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries @ keys.transpose(-1, -2) * captured.scaling[layer]
+    if (cap := captured.softcaps[layer]) is not None:
+        scores = cap * (scores / cap).tanh()
     return (scores + allowed(captured, layer, torch.arange(len(queries))).float()).softmax(-1)
 
 
@@ -221,6 +231,6 @@ def check_attention(model: Vlm, gaps: list[float]) -> None:
         # Half precision rounds the pattern before it meets the values; other kinds of attention miss by far more.
         if gap > 0.02:
             raise InputError(
-                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values (capped scores?), "
+                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values, "
                 "so its pattern and values cannot be patched apart; use component='z'"
             )

@@ -33,7 +33,6 @@ from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
-    AutoProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
@@ -42,6 +41,7 @@ from transformers.utils import logging
 
 from .errors import FOREIGN, InputError, first_line
 from .modules import MERGE, check_config
+from .processor_parts import read_processor as processor_beside
 
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
@@ -157,15 +157,12 @@ def read_processor(found: Checkpoint) -> ProcessorMixin:
     name = found.name
     try:
         with _quiet():
-            return AutoProcessor.from_pretrained(found.source, **found.place)
+            return processor_beside(found.source, **found.place)
+    except InputError:
+        raise
     except FOREIGN as error:
         if found.commit and (sentence := _unreachable(name, found.revision, error)):
             raise InputError(sentence) from error
-        if isinstance(error, ImportError):
-            raise InputError(
-                f"the processor of {name!r} needs a package that is not installed ({first_line(error)}); "
-                "install it"
-            ) from error
         raise InputError(
             f"{name!r} has no processor that can be read ({_said(error)}); save one beside it with "
             "processor.save_pretrained"

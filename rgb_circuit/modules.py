@@ -90,6 +90,11 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
         )
 
 
+def softcap_of(config: PreTrainedConfig) -> float | None:
+    """What caps a model's logits, see `Vlm.softcap`; the name is the same in all families."""
+    return getattr(config.text_config, "final_logit_softcapping", None)
+
+
 def _a(thing):
     name = type(thing).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

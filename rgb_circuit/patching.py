@@ -244,6 +244,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
         ids.repeat_interleave(len(study.conditions), dim=0),
         ids.repeat_interleave(len(study.targets), dim=0),
         batch_size or rows_at_once(model, inputs["input_ids"].shape[1], start),
+        model.softcap,
     )
     check_attention(model, done["gaps"])
     check_finite(model, done["finite"])
@@ -256,7 +257,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
     }
 
 
-def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size):
+def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size, softcap):
     """Program: capture the pictures, then every variant of every target run.
 
     Args:
@@ -292,7 +293,7 @@ def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, mean
             pattern_of, values_of = (of_source, runs_row) if component == "pattern" else (runs_row, of_source)
             made = {layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}
             values[source, component] = made, in_turn
-    done = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size)
+    done = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)
     return {
         "unpatched": captured.logits.gather(-1, asked.to(captured.logits.device)).cpu(),
         "effects": done["effects"],

@@ -17,6 +17,7 @@ from .answers import VOTERS
 from .capture import RESUMED, RESUMED_HALF, capture, language_model, last_seen
 from .errors import FOREIGN, InputError, first_line
 from .layout import Layout
+from .modules import softcap_of
 from .prompts import inputs_of
 from .rgb_game import PALETTE, draw
 from .sweep import sweep
@@ -61,7 +62,7 @@ def probe(
     image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
     differing = inputs_of(processor, layout, [asked] * len(boards), boards)
     _check_untouched(boards[1], inputs, name)
-    arguments = heads, inputs, VOTERS
+    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config)
     views = layout.places(image)
     if server:
         probed = server.run(wrapped, _probed, (*arguments, None))
@@ -149,12 +150,13 @@ def _way_out(error, otherwise):
     return otherwise
 
 
-def _probed(wrapped, heads, inputs, most, bare):
+def _probed(wrapped, heads, inputs, most, softcap, bare):
     """Program: whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
         heads: (number of heads, d_head).
         most: how many of the likeliest tokens to tell.
+        softcap: see `Vlm.softcap`.
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
@@ -178,6 +180,8 @@ def _probed(wrapped, heads, inputs, most, bare):
         kept.save(), widths.save(), gaps.save()
         unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         plain = wrapped.output.logits[0, -1].float().save()
+    if softcap is not None:
+        unembedded = softcap * (unembedded / softcap).tanh()
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
             layer.self_attn.o_proj.input = z
@@ -190,7 +194,7 @@ def _probed(wrapped, heads, inputs, most, bare):
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
     fits = set(widths) == {heads[0] * heads[1]}
-    swept, furthest = _swept(wrapped, heads, inputs, ids) if fits else (0.0, [])
+    swept, furthest = _swept(wrapped, heads, inputs, ids, softcap) if fits else (0.0, [])
     return {
         "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
         "finite": bool(torch.isfinite(plain).all()),
@@ -206,7 +210,7 @@ def _probed(wrapped, heads, inputs, most, bare):
     }
 
 
-def _swept(wrapped, heads, inputs, ids):
+def _swept(wrapped, heads, inputs, ids, softcap):
     """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
 
     Returns:
@@ -236,7 +240,7 @@ def _swept(wrapped, heads, inputs, ids):
         here = captured if start == 0 else capture(wrapped, heads, inputs, start, True, False)
         zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
         spots = [{"end": [length - 1]}]
-        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1)
+        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap)
         gaps += [done["drift"], float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu())]
     return max(gaps), furthest
 

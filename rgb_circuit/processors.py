@@ -33,11 +33,14 @@ def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> Pro
             tower whose features are no square of patches with at most one class token; a strategy that drops
             a patch; an image token that tokenizer and model do not share.
     """
-    if not isinstance(processor, LlavaProcessor):
+    if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer", "image_token")):
         raise InputError(
-            f"{name!r} has a {type(processor).__name__}, not a LlavaProcessor; save one beside it with "
-            "processor.save_pretrained, or give one to wrap"
+            f"{name!r} has a {type(processor).__name__}, which does not prepare pictures and words together; save the "
+            "processor that belongs to this model beside it with processor.save_pretrained, or give it to wrap"
         )
+    if not isinstance(processor, LlavaProcessor) or not hasattr(module.config, "vision_feature_select_strategy"):
+        return copy.deepcopy(processor)
+    check_vision_tower(module.config, name)
     config, vision = module.config, module.config.vision_config
     pixels = _pixels(processor, vision.image_size, name)
     extra = _class_tokens(module, pixels, name)

@@ -59,6 +59,7 @@ def sweep(
     spots: Sequence[Mapping[str | tuple[int, ...], Sequence[int]]],
     answers: torch.Tensor,
     batch_size: int,
+    softcap: float | None = None,
 ) -> dict:
     """What every variant of every target run does to the answers' logits.
 
@@ -71,6 +72,7 @@ def sweep(
         spots: per target run, positions as in an edit → token positions.
         answers: token ids to read at [end], (runs, answers).
         batch_size: the most variants (of all target runs together) in one forward.
+        softcap: where a logit is softcap · tanh(what lm_head gives / softcap), as in Gemma 2.
 
     Returns:
         ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the largest of a copy that edits
@@ -85,7 +87,7 @@ def sweep(
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
             some = [variants[index] for index in chosen]
-            done, unedited, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers)
+            done, unedited, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers, softcap)
             effects[:, chosen] = done
             drift, finite = max(drift, unedited), finite and good
     else:
@@ -100,13 +102,13 @@ def sweep(
             rows = rows[len(chosen) :]
             run, index = zip(*chosen)
             some = [(which, variants[variant]) for which, variant in chosen]
-            done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers)
+            done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap)
             effects[list(run), list(index)] = done
             drift, finite = max(drift, unedited), finite and good
     return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}
 
 
-def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
+def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, softcap):
     """All variants at [end] as copies of the last token, and one that edits nothing as the last copy.
 
     Returns:
@@ -156,12 +158,13 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers):
         picked=picked,
         masks=_by_layer(captured, first, seen),
         copies=copies,
+        softcap=softcap,
     )
     effects = effects.unflatten(0, (n_runs, copies))
     return effects[:, :-1], float(effects[:, -1].abs().max()), finite
 
 
-def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spots, answers):
+def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spots, answers, softcap):
     """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the unedited runs ``new``.
 
     Args:
@@ -215,12 +218,13 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
         picked=picked,
         masks=_by_layer(captured, first, seen),
         copies=None,
+        softcap=softcap,
     )
     baselines.update({(which, first): normed[len(rows) + index] for index, which in enumerate(new)})
     return effects[: len(rows)], float(effects[len(rows) :].abs().max()) if new else 0.0, finite
 
 
-def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, captured, picked, masks, copies):
+def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, captured, picked, masks, copies, softcap):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made.
 
     Args:
@@ -237,7 +241,9 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
         these were finite.
     """
     prefix = captured.start
-    with wrapped.trace(inputs_embeds=entry, use_cache=False, logits_to_keep=1):
+    # Some families keep what they made of the last picture's positions, and would add it to these.
+    positions = torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
+    with wrapped.trace(inputs_embeds=entry, position_ids=positions, use_cache=False, logits_to_keep=1):
         for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
                 layer.skip(entry)
@@ -274,7 +280,11 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
         logits = wrapped.lm_head(change)
         ids = answers.to(logits.device)
         bias = logits[-1:].expand(len(ids), -1).gather(-1, ids).float()
-        effects = ((logits[:-1].gather(-1, ids).float() - bias) * size.to(logits.device)).cpu().save()
+        effects = (logits[:-1].gather(-1, ids).float() - bias) * size.to(logits.device)
+        if softcap is not None:
+            before = wrapped.lm_head(held_against).gather(-1, ids).float()
+            effects = softcap * (((before + effects) / softcap).tanh() - (before / softcap).tanh())
+        effects = effects.cpu().save()
         finite.save()
     return effects, normed, finite
 

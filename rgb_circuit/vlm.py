@@ -12,6 +12,7 @@ from transformers import ProcessorMixin
 from .answers import read
 from .capture import language_model
 from .layout import Layout
+from .modules import softcap_of
 from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Vlm:
     def layers(self):
         """The nnsight envoys of the language model's layers, first to last."""
         return language_model(self.nnsight).layers
+
+    @property
+    def softcap(self) -> float | None:
+        """Where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2; else None."""
+        return softcap_of(self.config)
 
     @property
     def config(self):
