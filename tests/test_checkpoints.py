@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaConfig, LlavaNextConfig, LlavaOnevisionConfig, PixtralVisionConfig
 
 import rgb_circuit as rgb
-from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 
 
