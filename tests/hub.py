@@ -47,7 +47,7 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
             return self._content(owner, repository, folder, rest)
 
         def _content(self, owner, repository, folder, rest):
-            """Of a repository (``[]``), its list (``[tree, revision]``), or a file (``[resolve, revision, …]``)."""
+            """Of a repository (no rest), its list (tree, revision), or a file (resolve, revision, …)."""
             if not rest:
                 content = json.dumps({"id": f"{owner}/{repository}", "sha": COMMIT}).encode()
             elif rest[0] == "tree" and len(rest) == 2:

@@ -154,7 +154,7 @@ def test_writing_again_gives_the_same_bytes(planted):
 
 
 def test_a_model_is_not_needed(copy, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.llava.load", None)
+    monkeypatch.setattr("rgb_circuit.loading.load", None)
     monkeypatch.setattr("rgb_circuit.capture.capture", None)
     (copy / "report.html").unlink()
     assert report.write(copy).is_file()
