@@ -1,8 +1,8 @@
-"""Reading the processor beside a model, with torchvision or without: it often does not fit a CPU build of torch.
+"""Reading the processor beside a model, with torchvision or without: it often does not fit a torch for CPUs.
 
-Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is wanted by two
-things that pictures do not need: a processor's video part, and one helper of PixtralProcessor, which the Pillow
-version of its image processor has as well.
+Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is wanted by
+two things that pictures do not need: a processor's video part, and one helper of PixtralProcessor, which the
+Pillow version of its image processor has as well.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_processor(source: str | os.PathLike, revision: str | None = None, **hub
         hub: ``local_files_only``, ``cache_dir`` or ``token``, as in transformers.
 
     Raises:
-        InputError: the processor needs a package that is missing, or there is only a tokenizer or an image processor.
+        InputError: a package that the processor needs is missing, or only a part of it is there.
         Exception: whatever transformers raises where files are missing or cannot be read.
     """
     place = {"revision": revision, **hub} if revision is not None else hub
@@ -63,7 +63,7 @@ def _read(source, place):
     try:
         return AutoProcessor.from_pretrained(source, trust_remote_code=False, **place)
     except Exception:
-        # A missing video part shows in as many ways as repositories are laid out; whatever else it was comes again.
+        # A missing video part shows in as many ways as there are layouts; whatever else it was comes again.
         kind = _class(source, place)
         if kind is None:
             raise

@@ -1,9 +1,9 @@
-"""Small random vision-language models of each family: the published checkpoints' structure, with nothing learned.
+"""Small random vision-language models of each family: the published checkpoints' structure, nothing learned.
 
-Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture, special
-tokens, chat template, masks and position ids, grouped-query attention where the family has it. Weights are Gaussian
-with variance 1 / fan-in and embeddings have unit size, as in `rgb_circuit.models.random`, so that every head moves
-the logits by far more than rounding.
+Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture,
+special tokens, chat template, masks and position ids, grouped-query attention where the family has it. As in
+`rgb_circuit.models.random`, weights are Gaussian with variance 1 / fan-in and embeddings have unit size, so
+that every head moves the logits by far more than rounding.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Family:
         takes: what the forward takes beside ids, attention mask and pixels.
         options: what the processor is given so that it shows the picture once and whole.
         needs: a package beside those of the package that the processor cannot do without.
-        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens each other) or ``"all"``.
+        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens only) or ``"all"``.
     """
 
     build: Callable[[], tuple[nn.Module, hf.ProcessorMixin]]
@@ -175,7 +175,7 @@ def tokenizer(
     writes_begin: bool = True,
     **named: str,
 ) -> hf.PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows both questions, the palette in both cases, and a family's special tokens.
+    """A word-level tokenizer for both questions, the palette in both cases and a family's special tokens.
 
     Args:
         specials: tokens that are never split.

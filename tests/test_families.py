@@ -69,6 +69,38 @@ def test_one_tile_reaches_the_answer(small):
     assert (logits(model, red) - logits(model, green)).abs().max() > 1e-2
 
 
+@torch.no_grad()
+def moved(model, shown, at):
+    """Which positions' last residuals change when the first residual at one position does, (positions,)."""
+    seen = []
+
+    def disturb(module, arguments):
+        hidden = arguments[0].clone()
+        hidden[:, at] += 1
+        return (hidden, *arguments[1:])
+
+    keep = decoder(model).layers[-1].register_forward_hook(lambda module, given, made: seen.append(made[0]))
+    model(**shown)
+    handle = decoder(model).layers[0].register_forward_pre_hook(disturb)
+    model(**shown)
+    keep.remove(), handle.remove()
+    before, after = seen
+    return (before - after).abs().amax(-1) > 1e-6
+
+
+def test_positions_see_later_ones_as_the_family_says(small):
+    name, model, red, _ = small
+    image = (red["input_ids"][0] == model.config.image_token_id).nonzero().flatten().tolist()
+    length = red["input_ids"].shape[1]
+    first, last = image[0], image[-1]
+    by_end, by_tile = moved(model, red, length - 1), moved(model, red, last)
+    assert by_end[-1] and by_tile[last]
+    sees = FAMILIES[name].attends
+    assert by_end[:-1].any() == (sees == "all")
+    assert by_tile[first:last].any() == (sees in ("image", "all"))
+    assert by_tile[:first].any() == (sees == "all" and first > 0)
+
+
 def test_the_picture_is_as_many_tokens_as_the_family_says(small):
     name, model, red, _ = small
     assert int((red["input_ids"] == model.config.image_token_id).sum()) == FAMILIES[name].tokens

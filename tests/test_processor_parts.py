@@ -123,8 +123,8 @@ def test_a_missing_package_is_named_with_what_brings_it(tmp_path, monkeypatch):
         read_processor(tmp_path)
 
 
-# Model → the family that has its structure; published settings, as far as they bear on sizes, of the image processor
-# and of the processor; side of the picture; px per token; options for one whole picture; image tokens.
+# Model → the family that has its structure; published settings, as far as they bear on sizes, of the image
+# processor and of the processor; side of the picture; px per token; options for one whole picture; tokens.
 # The picture is shown again in tiles, beside black.
 PADDED = ("llava_next",)
 CLIP = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
