@@ -8,6 +8,7 @@ from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
 from rgb_circuit.answers import preferred, written
+from rgb_circuit.layout import layout_of
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode, inputs_of
 from rgb_circuit.rgb_game import prompt, rgb_trial
@@ -24,12 +25,13 @@ def says(vocabulary, question, text, *more):
     """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and so on; and the first such token."""
     module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
     picture = rgb_trial(tile=(1, 1), grid=6, tile_px=4).images["clean"]
+    layout = layout_of("small", module, processor, question)
     states = {}
     hook = module.model.language_model.norm.register_forward_hook(lambda _, __, out: states.update(last=out[0, -1]))
     said = []
     with torch.no_grad():
         for asked, answer in zip((question, *more[::2]), (text, *more[1::2])):
-            module(**inputs_of(processor, [asked], [picture]))
+            module(**inputs_of(processor, layout, [asked], [picture]))
             said.append(written(vocabulary, asked, answer, "as given")[0])
             # A logit of 40 there; states of other prompts are nearly at right angles.
             module.lm_head.weight[said[-1]] = 40 * states["last"] / states["last"].square().sum()
