@@ -10,6 +10,7 @@ import pandas as pd
 
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
+from rgb_circuit.memory import return_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
+    return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         options.run(options)
