@@ -190,9 +190,7 @@ def curve(
     rankings = [ranking, *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets))]
     held = _held(model, target)
     variants = {
-        f"{number} {size}": _isolated(held, chosen[:size], source)
-        for number, chosen in enumerate(rankings)
-        for size in sizes
+        f"{number} {size}": _isolated(held, chosen[:size], source) for number, chosen in enumerate(rankings) for size in sizes
     }
     frame = patch_edits(model, trials, variants, target=source, progress=progress)
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]

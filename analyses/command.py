@@ -304,7 +304,8 @@ def _compare(options):
     print(table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False))
     print("Published values come in steps, so that exact agreement would give a rank correlation (spearman) of about 0.9.")
     print("\nThe published text misreads its figures twice; effects in logits:")
-    print(misread.assign(published=digits.table(misread[["published"]]), run=digits.table(misread[["run"]])).to_string(index=False))
+    effects = {name: digits.table(misread[[name]]) for name in ("published", "run")}
+    print(misread.assign(**effects).to_string(index=False))
     if len(differing):
         print("\nThis run was not made in the published setting, and is not expected to give the same numbers:")
         print(differing.to_string(index=False))

@@ -14,7 +14,6 @@ from analyses import evidence as engine
 from analyses import roles
 from analyses.command import main
 from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep
-from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.statistics import shown_to_fall
@@ -108,14 +107,23 @@ def test_pictures_without_an_expected_answer_get_a_report(saved, own, tmp_path, 
     assert "not scored" in printed and "does not" not in printed and "nothing below says" not in page
 
 
-@pytest.mark.filterwarnings("ignore:.*wrongly on at least one picture")
 def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_path, capsys):
-    model, processor, _ = planted(noise=0.12)
-    folder = str(save(model, processor, tmp_path / "model"))
-    printed, page = run(tmp_path / "all", capsys, "--model", folder, "--trials", "16")
-    says_what_is_missing(tmp_path / "all", printed, page)
-    printed, page = run(tmp_path / "right", capsys, "--model", folder, "--trials", "16", "--only-correct")
-    assert "with a wrong answer" in printed and "nothing below says" not in printed + page
+    rows = ["name,question,clean,image:other,answer:right,answer:wrong,expected:clean"]
+    for number, colors in enumerate([("red", "green"), ("blue", "green"), *[("red", "blue")] * 4]):
+        names = [f"{number}-{color}.png" for color in colors]
+        for color, name in zip(colors, names):
+            Image.new("RGB", (24, 24), color).save(tmp_path / name)
+        # The planted model says "white" to a plain canvas.
+        rows.append(f"t{number},Which color,{','.join(names)},{'white,red' if number < 2 else 'red,white'},right")
+    (tmp_path / "trials.csv").write_text("\n".join(rows))
+    given = ["--model", "planted", "--trials-file", str(tmp_path / "trials.csv")]
+    sentence = "planted does not answer these questions: it answers 2 of 6 pictures right"
+    printed, page = run(tmp_path / "all", capsys, *given)
+    assert sentence in printed.splitlines()[0] and "nothing below says what a head does when the model answers." in printed
+    assert f"{sentence}, so nothing below says what a head does when the model answers." in page
+    printed, page = run(tmp_path / "right", capsys, *given, "--only-correct")
+    assert "Of 6 trials, 4 with a wrong answer are left out" in printed
+    assert sentence in printed.splitlines()[0] and "nothing below says" not in printed + page
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
 
 
