@@ -233,8 +233,9 @@ def _verdict(run, played):
     if cannot := cannot_play(run.model, played, run.own):
         return f"{cannot}, so nothing below says what a head does when the model {'answers' if run.own else 'plays'}.", strongest
     if "roles" not in run.frames:
-        does_most = f"Head {_name(top)} of {run.model} does most" if top["effect"] else f"No head of {run.model} does anything alone"
-        return f"{does_most}; what role {'it has' if top['effect'] else 'a head has'} was not tested.", strongest
+        if not top["effect"]:
+            return f"No head of {run.model} does anything alone; roles were not tested.", strongest
+        return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
     lacking = roles.no_gap(run.frames["evidence"])
     heads = {role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES}
     found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]

@@ -257,9 +257,13 @@ def _finish(folder, model, trials, options):
     frame.attrs["noise_floor"] = floor
     written.append(write_frame(frame, folder, "patch_heads"))
     written.append(write_figure(panel_heatmaps(frame, model.name, which), folder, "panels"))
-    where = f"at positions '{options['positions']}', mean of {len(trials)} trials"
-    print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
-    print(digits.table(strongest(panels(frame, which))).to_string())
+    where = f"at positions '{options['positions']}', mean of {len(trials)} trial{'s' * (len(trials) > 1)}"
+    table = strongest(panels(frame, which))
+    if (table == 0).all(axis=None):
+        print(f"\nRestored alone {where}, no head moves the logit of any answer.")
+    else:
+        print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
+        print(digits.table(table).to_string())
     rounding = f"{mean_floor(floor, len(trials)):.2g}"
     print(f"Of such a mean, up to {rounding} may be rounding in {str(model.dtype).removeprefix('torch.')} alone; what is below counts as 0.")
 
