@@ -62,16 +62,14 @@ def probe(
     image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
     differing = inputs_of(processor, layout, [asked] * len(boards), boards)
     _check_untouched(boards[1], inputs, name)
-    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config)
     views = layout.places(image)
+    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config), differing, views
     if server:
         probed = server.run(wrapped, _probed, (*arguments, None))
-        moved = server.run(wrapped, _moved, (heads, differing, views))
     else:
         bare = _bare(wrapped, inputs, name)
         try:
             probed = _probed(wrapped, *arguments, bare)
-            moved = _moved(wrapped, heads, differing, views)
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
@@ -82,7 +80,7 @@ def probe(
             ) from error
     _check(probed, heads, server, name)
     wanted = [row * columns + column for row, column in dict.fromkeys(places)]
-    if misplaced := [place for place, found in zip(wanted, moved) if found != [place] * len(views)]:
+    if misplaced := [place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)]:
         # A trained tower may put what it finds into other tokens than its own, so this does not refuse.
         warnings.warn(
             f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more than their own, so what is "
@@ -112,9 +110,11 @@ def _ahead(furthest, image):
     return "image" if within else "all"
 
 
-def _moved(wrapped, heads, inputs, views):
+def _moved(wrapped, inputs, views):
     """Program: per changed picture, the place in each view whose token differs most from the first picture's, as layer 0 reads it."""
-    entries = capture(wrapped, heads, inputs, 0, True, False).entries[0].float()
+    with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
+        entries = language_model(wrapped).layers[0].input.float().save()
+        tracer.stop()
     moved = (entries[1:] - entries[:1]).norm(dim=-1)
     return [[int(one[view].argmax()) for view in views] for one in moved]
 
@@ -150,20 +150,21 @@ def _way_out(error, otherwise):
     return otherwise
 
 
-def _probed(wrapped, heads, inputs, most, softcap, bare):
+def _probed(wrapped, heads, inputs, most, softcap, differing, views, bare):
     """Program: whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
         heads: (number of heads, d_head).
         most: how many of the likeliest tokens to tell.
         softcap: see `Vlm.softcap`.
+        differing, views: as `_moved` takes them.
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
         ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
         ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
         trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
-        back, ``zeroed`` with z zeroed; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
+        back, ``zeroed`` with z zeroed; ``moved``, see `_moved`; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
         ``o_proj`` of z is from what the attention block returns, as a fraction of that.
     """
     layers = language_model(wrapped).layers
@@ -204,6 +205,7 @@ def _probed(wrapped, heads, inputs, most, softcap, bare):
         "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
+        "moved": _moved(wrapped, differing, views),
         "swept": swept,
         "furthest": furthest,
         "o_proj": max(float(gap) for gap in gaps),
@@ -221,7 +223,6 @@ def _swept(wrapped, heads, inputs, ids, softcap):
     captured = capture(wrapped, heads, inputs, 0, True, False)
     furthest = last_seen(captured)
     chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
-    zero = {"zero": ({layer: torch.zeros_like(captured.z[layer]) for layer in chosen}, torch.tensor([0]))}
     variants = [[(layer, 0, "zero", "end")] for layer in chosen]
     whole = []
     for zeroed in chosen:
@@ -233,10 +234,10 @@ def _swept(wrapped, heads, inputs, ids, softcap):
                     layer.self_attn.o_proj.input = z.flatten(-2)
             whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
     wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
-    # From the first token on, from the last but one, and from the last, where that is allowed.
+    # From the last token on and from the last but one; from the first, where some attend to later ones.
     looks_ahead = any(far > place for place, far in enumerate(furthest))
     gaps = []
-    for start in (0,) if looks_ahead else (0, length - 2, length - 1):
+    for start in (0,) if looks_ahead else (length - 2, length - 1):
         here = captured if start == 0 else capture(wrapped, heads, inputs, start, True, False)
         zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
         spots = [{"end": [length - 1]}]

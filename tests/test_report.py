@@ -279,7 +279,16 @@ def test_a_verdict_changes_with_the_roles(copy):
 
 def test_a_model_that_answers_wrongly_is_not_judged(copy):
     page = change(copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False))
-    assert "What heads do here says little: planted answers 0 of 80 pictures right." in page.sections[""]
+    sentence = "planted does not play the game: it answers 0 of 80 pictures right, so nothing below says what a head does"
+    assert sentence in page.sections[""]
+
+
+def test_a_model_is_judged_by_the_trials_that_are_not_left_out(copy):
+    effects = pd.read_parquet(copy / "patch_heads.parquet")
+    left = list(effects["trial"].unique()[:4])
+    effects[effects["trial"].isin(left)].to_parquet(copy / "patch_heads.parquet", index=False)
+    page = change(copy, "play", lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False))
+    assert "does not play" not in page.sections[""] and "25\N{NO-BREAK SPACE}%" in page.sections[""]
 
 
 def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
