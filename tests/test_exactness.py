@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import warnings
 from importlib.util import find_spec
@@ -16,9 +17,11 @@ from brute_force import BruteForce
 from families import FAMILIES
 
 import rgb_circuit as rgb
+from analyses import task_reading
 from rgb_circuit import sweep
 from rgb_circuit.layout import Layout
 from rgb_circuit.prompts import answer_tokens, encode
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 
 NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
 # transformers has no other attention for Gemma 2.
@@ -180,6 +183,30 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=subject.close)
     frozen, alone = wanted[1], subject.wanted("z", positions)[1]
     assert np.abs(frozen - alone).max() > 3 * subject.close
+
+
+@pytest.mark.parametrize("question", [BACKGROUND_QUESTION, "Which color is out the odd one in the background? Respond in one word"], ids=["shorter", "longer"])
+def test_patching_across_questions_agrees_with_plain_hooks(subject, question):
+    bare, trial = subject.bare, subject.trials[0]
+    other = dataclasses.replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question), name=question)
+    own_ids, other_ids = (bare.inputs(each, "clean")["input_ids"][0].tolist() for each in (trial, other))
+    frame = task_reading.patch_questions(subject.model(KERNELS[subject.name][0]), [trial], question=question, progress=False)
+    after = next(index for index, (one, two) in enumerate(zip(own_ids[::-1], other_ids[::-1])) if one != two)
+    before = next(index for index, (one, two) in enumerate(zip(own_ids, other_ids)) if one != two)
+    differing = min(len(own_ids), len(other_ids)) - before - after
+    places = {"end": [-1], "after": range(-after, 0), "words": range(-after - differing, -after)}
+    z, length = bare.unpatched(other, "clean")[1], len(own_ids)
+    target = bare.unpatched(trial, "clean")[0]
+    for place in frame["positions"].unique():
+        heads = [(layer, head) for layer in range(families.LAYERS) for head in range(families.HEADS)]
+        writes = [
+            [(layer, head, length + p, z[layer][p, head]) for p in places[place]] for layer, head in heads
+        ]
+        wanted = (bare.patched(trial, "clean", writes) - target)[:, subject.tokens].numpy()
+        found = frame[frame["positions"] == place]["effect"].to_numpy().reshape(wanted.shape)
+        assert np.abs(wanted).max() > 10 * subject.close
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=subject.close)
+    assert "after" in set(frame["positions"])
 
 
 def kernels_apart(half, component, positions):
