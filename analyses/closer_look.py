@@ -67,8 +67,9 @@ def write(
     """
     trials = list(trials)
     first = {"trials": [trial_name(trial) for trial in trials[:TRIALS]]}
+    pictures = kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS]))
     written = [
-        write_frame(kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS])), folder, "stimuli"),
+        write_frame(pictures, folder, "stimuli"),
         write_frame(panel_effects(effects, which), folder, "panels"),
     ]
     left_out, by_role, shown = {}, {}, []
@@ -85,6 +86,8 @@ def write(
         shown = [tuple(map(int, name.split("."))) for name in strongest(panels(effects, which), 3).index]
 
     def looks():
+        if (reasons := pictures["unseen"].dropna()).size:
+            raise rgb.InputError(reasons.iloc[0])
         call = call_name("attention", {**first, "heads": shown})
         return kept(call, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress))
 
@@ -136,6 +139,7 @@ def write(
 
     frames = {}
     measured = {
+        "attention": looks,
         "composition": lambda: through(composition.composition),
         "mediation": lambda: through(composition.mediation),
         "circuit": whole,
@@ -144,8 +148,6 @@ def write(
         "question_attention": question_attention,
     }
     with gathering() as each:
-        with each():
-            written.append(write_frame(looks(), folder, "attention"))
         for name, measure in measured.items():
             try:
                 with each():
@@ -163,14 +165,20 @@ def stimuli(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """The pictures of some trials, as the model sees them.
 
     Returns:
-        A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is right), ``png`` (bytes).
+        A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is right), ``png`` (bytes), and
+        ``unseen``: why it is the picture as it was given, where nobody knows what the model sees of it; else missing.
     """
     rows = []
     for trial in trials:
         for condition, image in trial.images.items():
             role, file = trial.expected.get(condition), io.BytesIO()
-            as_seen(model, image).save(file, "png")
-            shown = dict(trial=trial.name, condition=condition, prompt=trial.prompt)
+            unseen = None
+            try:
+                image = as_seen(model, image)
+            except rgb.InputError as error:
+                unseen = str(error)
+            image.save(file, "png")
+            shown = dict(trial=trial.name, condition=condition, prompt=trial.prompt, unseen=unseen)
             rows.append(shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue()))
     return pd.DataFrame(rows)
 

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game."
+        prog="rgb-circuit", description="Find out which attention heads of a vision-language model do what in the RGB game."
     )
     parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -74,6 +74,9 @@ def _parser():
         "--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)"
     )
     common.add_argument("--revision", help="of a hub repository")
+    common.add_argument(
+        "--tiles", type=int, help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)"
+    )
     common.add_argument(
         "--remote",
         metavar="URL",
@@ -176,7 +179,7 @@ def _run(options):
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
-    chosen = {name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype")}
+    chosen = {name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype", "tiles")}
     if options.trials_file is None:
         chosen |= {"trials": options.trials, "seed": options.seed}
     else:
@@ -237,10 +240,12 @@ def _attention(options):
         len(trials), len(conditions), figsize=(3 * len(conditions), 3.4 * len(trials)), layout="constrained", squeeze=False
     )
     row = {trial.name: axis for trial, axis in zip(trials, axes)}
+    seen = {(trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions}
     for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
-        seen = as_seen(model, trial.images[condition])
-        ax = attention_over_picture(
-            over_picture(model, trial, pattern[layer, head]), seen, ax=row[trial.name][conditions.index(condition)]
+        attention_over_picture(
+            over_picture(model, trial, pattern[layer, head]),
+            seen[trial.name, condition],
+            ax=(ax := row[trial.name][conditions.index(condition)]),
         )
         role = trial.expected.get(condition)
         ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
@@ -319,32 +324,69 @@ def _compare(options):
 def _model_and_trials(options):
     from analyses.study import loaded
     from rgb_circuit.prompts import rgb_trials
-    from rgb_circuit.rgb_game import published_trial
     from rgb_circuit.trials_file import read_trials
 
+    # Once before the model is loaded, for what is wrong with the file, and again in the model's own conversation.
     own = None if options.trials_file is None else read_trials(options.trials_file)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
     model = loaded(
-        options.model, remote=options.remote, device_map=options.device, dtype=options.dtype, revision=options.revision
+        options.model,
+        remote=options.remote,
+        device_map=options.device,
+        dtype=options.dtype,
+        revision=options.revision,
+        tiles=options.tiles,
     )
     if own is not None:
+        own = read_trials(options.trials_file, template=model.template)
         _print_unknown_words(model, own)
-        _print_fit(model, own)
-        _print_alike(model, own)
+        drawable = _print_undrawable(model, own)
+        _print_fit(model, drawable)
+        _print_alike(model, drawable)
         return model, own
-    trials = [published_trial()] if options.trials == "published" else rgb_trials(model, int(options.trials), options.seed)
-    return model, trials
+    return model, _published(model) if options.trials == "published" else rgb_trials(model, int(options.trials), options.seed)
+
+
+def _published(model):
+    from rgb_circuit.prompts import drawn_for
+    from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
+
+    if model.grid != (PUBLISHED_GRID, PUBLISHED_GRID):
+        rows, columns = model.grid
+        raise InputError(
+            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and {model.name} sees {rows} × {columns} image "
+            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does not exist; draw trials for this model "
+            "with --trials 32"
+        )
+    return [published_trial(**drawn_for(model))]
 
 
 def _print_unknown_words(model, trials):
     """Say whether questions hold words that the model cannot read; a large tokenizer spells out what it does not know."""
     tokenizer = model.processor.tokenizer
-    prompts = dict.fromkeys(trial.prompt for trial in trials)
+    prompts = dict.fromkeys(trial.prompt.replace("<image>", model.processor.image_token) for trial in trials)
     unread = [text for text in prompts if tokenizer.unk_token_id in tokenizer(text)["input_ids"]]
     if unread:
         some = f"some words of {len(unread)} of {len(prompts)} questions"
         print(f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in {unread[0]!r}")
+
+
+def _print_undrawable(model, trials):
+    """Say of which pictures nobody knows where the model's tokens lie, and return the other trials."""
+    from rgb_circuit.as_seen import as_seen
+
+    drawable, reason = [], None
+    for trial in trials:
+        try:
+            as_seen(model, trial.images["clean"])
+        except InputError as error:
+            reason = error
+        else:
+            drawable.append(trial)
+    if reason is not None:
+        print(f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: {reason}")
+    return drawable
 
 
 def _print_fit(model, trials):

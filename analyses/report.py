@@ -40,7 +40,6 @@ REQUIRED = {
     "patch_heads": ["trial", "source", "target", "component", "positions", "layer", "head", "role", "effect"],
     "panels": ["panel", "target", "role", "layer", "head", "effect", "ci_low", "ci_high", "n"],
     "stimuli": ["trial", "condition", "prompt", "expected", "png"],
-    "attention": ["trial", "condition", "layer", "head", "row", "column", "attention"],
     "left_out": ["frame", "reason"],
 }
 _INTERVAL = ["ci_low", "ci_high", "n"]
@@ -61,6 +60,7 @@ OPTIONAL = {
         *_INTERVAL,
     ],
     "roles": ["layer", "head", "role", "score"],
+    "attention": ["trial", "condition", "layer", "head", "row", "column", "attention"],
     "composition": ["sender_layer", "sender_head", "receiver_layer", "receiver_head", *_MEDIATED],
     "mediation": ["sender_layer", "sender_head", "receivers", *_MEDIATED],
     "circuit": ["test", *_FAITHFUL],
@@ -265,7 +265,8 @@ def _stimuli(run):
     for picture in (picture for trial in trials for picture in trial["pictures"]):
         image = Image.open(io.BytesIO(picture.pop("png")))
         picture |= dict(uri=data_uri(image), crisp=image.getcolors(256) is not None, expected=_word(picture["expected"]))
-    return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=run.trials)
+    unseen = shown["unseen"].dropna().unique() if "unseen" in shown else []
+    return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=run.trials, unseen=list(unseen))
 
 
 def _play(run):
@@ -348,6 +349,8 @@ def _roles(run):
 
 
 def _attention(run):
+    if "attention" not in run.frames:
+        return dict(why_not=run.why_not("attention"))
     stimuli = run.frames["stimuli"].set_index(["trial", "condition"])
     tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
     role_of = {}

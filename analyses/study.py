@@ -54,7 +54,8 @@ def run(
 
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
-        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, only_correct, device, dtype``.
+        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions, only_correct, device, dtype,
+            tiles``.
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
 
@@ -214,7 +215,8 @@ def _reloaded(recorded):
     """The model of a run, from its manifest."""
     options = recorded["options"]
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
-    return loaded(recorded["model"], remote=recorded["server"] or False, revision=recorded["revision"], **placement)
+    where = {"remote": recorded["server"] or False, "revision": recorded["revision"], **placement}
+    return loaded(recorded["model"], tiles=options.get("tiles"), **where)
 
 
 def _unmeasured(model, trials, options):

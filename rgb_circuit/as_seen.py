@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 
-from .errors import InputError
+from .errors import FOREIGN, InputError
 from .picture import as_rgb
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
 
     The margin that no token covers is left out. Tokens laid over the whole of a picture that the model crops or pads would lie in the
     wrong places.
+
+    Raises:
+        InputError: a picture that this model is not shown as one square of the layout's size, so that nobody knows where its tokens lie.
     """
     rows, columns = model.grid
     right, below = columns * model.tile_px, rows * model.tile_px
@@ -28,14 +32,19 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
     if image.size == (side, side):
         # Shown as it is.
         return image.crop((0, 0, right, below))
-    shown = model.processor.image_processor(image, return_tensors="pt", do_rescale=False, do_normalize=False)
-    pixels = shown["pixel_values"]
-    if pixels.shape != (1, 3, side, side):
-        raise InputError(
-            f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × {image.height} px, so its "
-            f"tokens cannot be laid over it; give pictures of {side} × {side} px"
-        )
-    tiled = pixels[0][:, :below, :right]
+    otherwise = (
+        f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × {image.height} px, so its "
+        f"tokens cannot be laid over it; give pictures of {side} × {side} px"
+    )
+    options = {**model.layout.options, "do_rescale": False, "do_normalize": False}
+    try:
+        pixels = model.processor.image_processor(image, return_tensors="pt", **options)["pixel_values"]
+    except FOREIGN as error:
+        raise InputError(otherwise) from error
+    # Some processors count the pictures of a prompt too.
+    if not isinstance(pixels, torch.Tensor) or pixels.shape[-3:] != (3, side, side) or pixels.numel() != 3 * side * side:
+        raise InputError(otherwise)
+    tiled = pixels.reshape(3, side, side)[:, :below, :right]
     return Image.fromarray(tiled.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .as_seen import as_seen
 from .batches import batches
 from .capture import attention_gaps, capture, check_attention, check_finite, pattern
 from .edits import check_heads
@@ -69,6 +70,14 @@ def _patterns(wrapped, heads, inputs, end, asked):
 
 
 def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:
-    """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens."""
+    """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens.
+
+    Where the picture is shown twice, its first view.
+
+    Raises:
+        InputError: a picture that the model's tokens cannot be laid over.
+    """
+    # As many tokens could lie in another shape.
+    as_seen(model, trial.images["clean"])
     tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
     return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)

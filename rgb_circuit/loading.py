@@ -58,7 +58,7 @@ def load(
             devices are the server's.
         device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
-        attn_implementation: ``"sdpa"`` or ``"eager"``.
+        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as Gemma 2, runs eager.
         revision: of a hub repository.
         tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by default.
 
@@ -89,6 +89,11 @@ def load(
         # Everything but the weights, so that what does not fit is refused before they are read.
         empty = skeleton(name, config)
         check_language_model(empty, name)
+        if attn_implementation == "sdpa" and not all(
+            part._supports_sdpa for part in empty.modules() if isinstance(part, PreTrainedModel)
+        ):
+            _say(f"{name} has no attn_implementation='sdpa' in transformers, so it runs with 'eager'")
+            attn_implementation = "eager"
         processor = fitted(read_processor(found), empty, name)
         layout, template = _shown(name, empty, processor, tiles)
         if remote is not False:

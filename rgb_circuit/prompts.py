@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .answers import check_readable, drawable, ends, once_begun, read, settle
-from .errors import InputError
+from .errors import FOREIGN, InputError, first_line
 from .execute import one_at_a_time
 from .layout import Layout
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
@@ -130,9 +130,20 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
     Returns:
         ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else this model takes of what its
         processor makes.
+
+    Raises:
+        InputError: pictures that the processor refuses.
     """
     prompts = [read(model, trial.prompt, trial.answers).prompt for trial, _ in shown]
-    return inputs_of(model.processor, model.layout, prompts, [trial.images[condition] for trial, condition in shown])
+    images = [trial.images[condition] for trial, condition in shown]
+    try:
+        return inputs_of(model.processor, model.layout, prompts, images)
+    except FOREIGN as error:
+        sizes = ", ".join(f"{width} × {height} px" for width, height in dict.fromkeys(image.size for image in images))
+        raise InputError(
+            f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these pictures ({sizes}: "
+            f"{first_line(error)}); give pictures of {model.picture_px} × {model.picture_px} px"
+        ) from error
 
 
 def inputs_of(

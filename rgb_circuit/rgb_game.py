@@ -38,6 +38,9 @@ EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "
 # LLaVA-1.5's conversation, as the published experiment wrote it.
 TEMPLATE = "USER: <image>\n{question}\nASSISTANT:"
 
+# Where the published experiment has its tile, and in how many per side.
+PUBLISHED_TILE, PUBLISHED_GRID = (10, 9), 24
+
 
 def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
     """The question about one picture, in a conversation."""
@@ -62,8 +65,8 @@ def rgb_trial(
     other: str = "green",
     background: str = "blue",
     other_background: str = "yellow",
-    tile: tuple[int, int] = (10, 9),
-    grid: int = 24,
+    tile: tuple[int, int] = PUBLISHED_TILE,
+    grid: int = PUBLISHED_GRID,
     tile_px: int = 14,
     *,
     margin: int = 0,
