@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     PreTrainedConfig,
@@ -130,7 +131,7 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read config.json of {name!r} ({first_line(error)}); {AGAIN}") from error
     kind = said.get("model_type") if isinstance(said, dict) else None
-    if isinstance(said, dict) and {"mm_vision_tower", "mm_projector_type"} & set(said):
+    if isinstance(said, dict) and {"mm_vision_tower", "mm_projector_type", "mm_hidden_size"} & set(said):
         raise InputError(
             f"{name!r} is in the layout of the original LLaVA repositories, which transformers does not "
             f"read; take the checkpoint converted for transformers (llava-hf/..., such as {EXAMPLE})"
@@ -140,9 +141,14 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
+        if kind in CONFIG_MAPPING:
+            raise InputError(
+                f"config.json of {name!r} describes no model of type {kind!r} ({_said(error)}); {AGAIN}, or give another, such as "
+                f"{EXAMPLE}"
+            ) from error
         raise InputError(
-            f"config.json of {name!r} is of no {kind!r} model that transformers knows by itself ({_said(error)}); give a "
-            f"vision-language model that is part of transformers, such as {EXAMPLE}"
+            f"{name!r} is a model of type {kind!r}, which transformers does not know by itself; give a vision-language model that "
+            f"is part of transformers, such as {EXAMPLE}"
         ) from error
     check_config(config, name)
     return config
@@ -178,10 +184,14 @@ def skeleton(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     try:
         with _quiet(), torch.device("meta"):
             return MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+    except ImportError as error:
+        raise InputError(
+            f"building {name!r} needs a package that is not installed ({_said(error)}); install it"
+        ) from error
     except FOREIGN as error:
         text, vision = config.text_config.model_type, config.vision_config.model_type
         raise InputError(
-            f"transformers cannot build {name!r}, a {config.model_type!r} model on the language model {text!r} and the "
+            f"transformers cannot build {name!r}, a model of type {config.model_type!r} on the language model {text!r} and the "
             f"vision tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
         ) from error
 

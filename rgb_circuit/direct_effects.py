@@ -90,8 +90,8 @@ def _shares(model, shown):
         worst = (gap / allowed).flatten().argmax()
         raise InputError(
             f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, but the logit is "
-            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm or its layers add more than heads and an MLP, so "
-            "direct effects mean nothing there; use patch_heads"
+            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm, its layers norm what heads and MLP give before they "
+            "add it or add something else, or its logits are capped, so direct effects mean nothing there; use patch_heads"
         )
     return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
 

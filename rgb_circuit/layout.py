@@ -102,17 +102,33 @@ def layout_of(
     board = Image.new("RGB", (side, side), "blue")
     encoded = processor(text=[prompt], images=[[board]], return_tensors="pt", **options)
     count = int((encoded["input_ids"] == config.image_token_id).sum())
+    if not count:
+        raise InputError(
+            f"the processor of {name!r} ({type(processor).__name__}) writes no image token of the model's (id {config.image_token_id}) "
+            "for a picture; take the processor that belongs to this checkpoint"
+        )
     for first, views in ((0, 1), (1, 1), (0, 2)):
         rows = isqrt(max(0, count - first) // views)
         widths = (rows, rows + 1)[:views]
         covered = side // patch * patch
         if rows and first + rows * sum(widths) == count and covered % rows == 0:
-            # A forward that is given labels computes a loss.
-            takes = frozenset(signature(type(module).forward).parameters) - {"labels"}
-            return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
+            return Layout((rows, rows), covered // rows, side, first, widths, options, _takes(name, module))
     raise InputError(
-        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, which are no square grid, so no tile could be "
-        "found again; use a model that shows a picture as one grid, or as two"
+        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, neither a square grid nor two, so no "
+        "tile could be found again; use a model that shows a picture as one grid, or as two"
+    )
+
+
+def _takes(name, module):
+    """What the model's forward takes by name, from the class that says so: one around it may pass on whatever it is given."""
+    for kind in type(module).__mro__:
+        named = frozenset(signature(kind.forward).parameters) if hasattr(kind, "forward") else frozenset()
+        if {"input_ids", "pixel_values"} <= named:
+            # A forward that is given labels computes a loss.
+            return named - {"labels"}
+    raise InputError(
+        f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, so nothing can be shown to it; give a "
+        "vision-language model of transformers"
     )
 
 

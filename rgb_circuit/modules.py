@@ -16,8 +16,8 @@ def check_config(config: PreTrainedConfig, name: str) -> None:
     parts = all(getattr(config, part, None) is not None for part in ("text_config", "vision_config", "image_token_id"))
     if not parts or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise InputError(
-            f"{name!r} is a {config.model_type!r} model, which does not look at pictures through image tokens in its prompt; give "
-            "one that does, such as llava-hf/llava-1.5-7b-hf"
+            f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures through image tokens in its "
+            "prompt; give one that does, such as llava-hf/llava-1.5-7b-hf"
         )
 
 
@@ -72,7 +72,8 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
     outputs = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
     lacking = [index for index, output in enumerate(outputs) if not isinstance(output, torch.nn.Module)]
     if lacking or not layers:
-        some = "" if len(lacking) == len(layers) else f" in layer {', '.join(map(str, lacking))}"
+        first = ", ".join(map(str, lacking[:3])) + (", …" if len(lacking) > 3 else "")
+        some = "" if len(lacking) == len(layers) else f" in {len(lacking)} of its {len(layers)} layers ({first})"
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no self_attn.o_proj{some}, whose "
             "input is what heads write (they attend in another way, or it has another name); " + advice

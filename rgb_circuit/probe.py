@@ -129,7 +129,7 @@ def _bare(wrapped, inputs, name):
     try:
         logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
     except FOREIGN as error:
-        advice = _way_out(error, "use a LLaVA that answers about a picture in transformers")
+        advice = _way_out(error, "use a model that answers about a picture in transformers")
         raise InputError(
             f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}"
         ) from error

@@ -3,13 +3,16 @@
 import json
 import shutil
 
+import families
 import pytest
 import torch
+import transformers as hf
 from hub_folder import change, old_name, write_hub_folder
 from safetensors.torch import load_file, save_file
-from transformers import LlavaConfig, LlavaNextConfig, LlavaOnevisionConfig, PixtralVisionConfig
 
 import rgb_circuit as rgb
+from rgb_circuit import checkpoints
+from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 
 
@@ -167,20 +170,123 @@ def test_an_original_repository_is_refused_with_the_converted_one(tmp_path):
         rgb.load(str(tmp_path))
 
 
-def test_pixtral_is_refused_as_not_supported(tmp_path):
-    LlavaConfig(vision_config=PixtralVisionConfig(image_size=24, patch_size=4)).save_pretrained(tmp_path)
-    with pytest.raises(
-        rgb.InputError,
-        match="Pixtral vision tower, which is not supported yet; use a LLaVA with a CLIP or SigLIP",
-    ):
+TEXT = dict(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=64,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+VISION = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+# Families that attend in another way, and what is said of each.
+OTHERS = {
+    "cross attention": (
+        lambda: hf.MllamaConfig(
+            text_config=TEXT | {"cross_attention_layers": [1, 3]},
+            vision_config=dict(
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_global_layers=1,
+                attention_heads=2,
+                image_size=24,
+                patch_size=4,
+                vision_output_dim=32,
+                intermediate_layers_indices=[0],
+            ),
+        ),
+        r"\(MllamaTextModel\) has no self_attn.o_proj in 2 of its 4 layers \(1, 3\).*Llama-style",
+    ),
+    "convolutions": (
+        lambda: hf.Lfm2VlConfig(
+            text_config=TEXT | {"model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2},
+            vision_config=VISION | {"model_type": "siglip2_vision_model"},
+        ),
+        r"\(Lfm2Model\) has no self_attn.o_proj.*Llama-style",
+    ),
+    "linear attention": (
+        lambda: hf.Qwen3_5Config(
+            text_config=TEXT
+            | {
+                "head_dim": 8,
+                "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 2,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+            },
+            vision_config=dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=32),
+        ),
+        r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\).*Llama-style",
+    ),
+    "heads of two sizes": (
+        lambda: hf.Gemma4Config(
+            text_config=TEXT
+            | {
+                "head_dim": 8,
+                "global_head_dim": 16,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+                "vocab_size_per_layer_input": 64,
+                "hidden_size_per_layer_input": 8,
+                "num_kv_shared_layers": 0,
+            },
+            vision_config=VISION,
+        ),
+        "the heads of .* are not of one size: o_proj reads 32 or 64 numbers, by layer",
+    ),
+    "a Q-Former": (
+        lambda: hf.InstructBlipConfig(),
+        "of type 'instructblip', which does not look at pictures through image tokens in its prompt",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_families_that_attend_in_another_way_are_refused_with_the_reason(family, tmp_path):
+    made, reason = OTHERS[family]
+    config = made()
+    config.save_pretrained(tmp_path)
+    small.processor(6, 4).save_pretrained(tmp_path)
+    with pytest.raises(rgb.InputError, match=reason):
         rgb.load(str(tmp_path))
+    with torch.device("meta"):
+        module = hf.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+    with pytest.raises(rgb.InputError, match=reason):
+        rgb.wrap(module, small.processor(6, 4), name="mine")
 
 
-@pytest.mark.parametrize("kind", [LlavaNextConfig, LlavaOnevisionConfig])
-def test_other_families_are_refused_by_their_name(kind, tmp_path):
+@pytest.mark.parametrize("kind", [hf.LlavaNextConfig, hf.LlavaOnevisionConfig, hf.Qwen2_5_VLConfig, hf.Gemma3Config])
+def test_the_processor_of_another_model_is_refused(kind, tmp_path):
     kind().save_pretrained(tmp_path)
-    with pytest.raises(rgb.InputError, match=f"is a '{kind.model_type}' model, not a LLaVA"):
+    small.processor(6, 4).save_pretrained(tmp_path)
+    with pytest.raises(rgb.InputError, match="the (image )?processor of .* (writes no image token of the model's|makes 24 × 24 px)"):
         rgb.load(str(tmp_path))
+
+
+def test_a_package_that_a_vision_tower_lacks_is_named(tmp_path, monkeypatch):
+    def lacks(config):
+        raise ImportError("it requires the timm library")
+
+    hf.VipLlavaConfig().save_pretrained(tmp_path)
+    monkeypatch.setitem(checkpoints.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING._extra_content, hf.VipLlavaConfig, lacks)
+    with pytest.raises(rgb.InputError, match="needs a package that is not installed .*timm library.; install it"):
+        rgb.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["llava_pixtral", "llava_next", "paligemma2"])
+def test_other_families_load_from_a_folder(name, tmp_path, capsys):
+    family = families.FAMILIES[name]
+    model = rgb.load(families.saved(name, tmp_path), tiles=family.tiles)
+    assert model.grid == (family.grid, family.grid) and len(model.layout.views) == family.views
+    kernel = model.config.text_config._attn_implementation
+    assert kernel == ("eager" if name == "paligemma2" else "sdpa")
+    assert ("runs with 'eager'" in capsys.readouterr().err) == (name == "paligemma2")
+    with pytest.raises(rgb.InputError, match="use a whole number per side" if family.any_size else "leave tiles out"):
+        rgb.load(tmp_path, tiles=1)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
@@ -206,7 +312,13 @@ def test_a_configuration_that_is_none_is_refused(folder, content):
 )
 def test_a_configuration_that_no_llava_has_is_refused(folder, part, entry, value):
     change(folder / "config.json", **{entry: value})
-    with pytest.raises(rgb.InputError, match="config.json of .* is no LLaVA's"):
+    with pytest.raises(rgb.InputError, match="config.json of .* describes no model of type 'llava' .*again"):
+        rgb.load(str(folder))
+
+
+def test_a_model_that_transformers_does_not_know_is_refused_by_its_type(folder):
+    change(folder / "config.json", model_type="molmo")
+    with pytest.raises(rgb.InputError, match="is a model of type 'molmo', which transformers does not know by itself"):
         rgb.load(str(folder))
 
 

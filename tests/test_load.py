@@ -52,11 +52,11 @@ def test_half_precision_loads_and_reports_effects_in_float32(random_folder):
     assert frame["effect"].dtype == "float32"
 
 
-def test_what_is_no_llava_is_refused(tmp_path):
+def test_what_shows_no_pictures_is_refused(tmp_path):
     BertModel(
         BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8)
     ).save_pretrained(tmp_path)
-    with pytest.raises(rgb.InputError, match="'bert' model, not a LLaVA"):
+    with pytest.raises(rgb.InputError, match="of type 'bert', which does not look at pictures through image tokens"):
         rgb.load(str(tmp_path))
 
 
@@ -109,7 +109,7 @@ def test_large_models_are_announced_on_standard_error_and_small_ones_are_not(ran
     rgb.load(random_folder["grouped"], dtype="bfloat16")
     loaded, checked = said()
     assert "loading 0.0 GB of weights in bfloat16 …" in loaded
-    assert "checking on one picture that patching its heads means what it should …" in checked
+    assert "checking on some pictures that patching its heads means what it should …" in checked
 
 
 @pytest.mark.parametrize("missing", ["processor_config.json", "tokenizer.json"])

@@ -2,11 +2,12 @@
 
 import copy
 
+import families
 import pytest
 import torch
 import transformers
 from accelerate import cpu_offload
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, PixtralVisionConfig
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from rgb_circuit.models import small
@@ -112,9 +113,9 @@ def test_adapters_are_refused_and_the_merged_model_is_not(made, inside):
 @pytest.mark.parametrize(
     "given", [None, "llava-hf/llava-1.5-7b-hf", torch.nn.Linear(2, 2)], ids=lambda given: type(given).__name__
 )
-def test_what_is_no_llava_is_refused_by_wrap(given):
+def test_what_is_no_model_is_refused_by_wrap(given):
     with pytest.raises(
-        rgb.InputError, match=f"'mine' is an? {type(given).__name__}, not a LlavaForConditionalGeneration"
+        rgb.InputError, match=f"'mine' is an? {type(given).__name__}, not a model of transformers"
     ):
         rgb.wrap(given, small.processor(6, 4), name="mine")
 
@@ -199,12 +200,25 @@ def test_a_configuration_whose_heads_differ_by_layer_is_refused(made, monkeypatc
         rgb.wrap(module, processor, name="mine")
 
 
-def test_a_pixtral_tower_is_refused_as_not_supported():
-    module, processor = random_llava(layers=1)
-    module.config.vision_config = PixtralVisionConfig(
-        image_size=24, patch_size=4, hidden_size=32, num_attention_heads=2
-    )
-    with pytest.raises(rgb.InputError, match="Pixtral vision tower, which is not supported yet"):
+def test_a_model_without_its_head_is_refused_with_how_to_read_it(made):
+    module, processor = made
+    with pytest.raises(rgb.InputError, match="'mine' is a LlavaModel, which gives no logits; give the whole model"):
+        rgb.wrap(module.model, processor, name="mine")
+
+
+def test_a_soft_cap_that_the_configuration_names_is_known_and_another_is_not():
+    module, processor = families.built("paligemma2")
+    model = rgb.wrap(copy.deepcopy(module), processor, name="mine")
+    assert model.softcap == module.config.text_config.final_logit_softcapping == 30
+
+    class Capped(type(module)):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output.logits = 2 * torch.tanh(output.logits / 2)
+            return output
+
+    module.__class__ = Capped
+    with pytest.raises(rgb.InputError, match="its logits are not lm_head of what its final norm returns"):
         rgb.wrap(module, processor, name="mine")
 
 
