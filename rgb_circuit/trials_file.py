@@ -12,8 +12,8 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``expected:CONDITION`` | role of the right answer to that picture; an empty cell is not scored | any number |
 | ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
 
-Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into LLaVA-1.5's
-template; one with ``<image>`` is taken as the whole prompt.
+Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into the
+conversation that the model was made for; one with ``<image>`` is taken as the whole prompt.
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright, transparent places on white, 16-bit
 grey scaled to 8 bits. What says nothing of its range or has several frames is refused; `rgb_circuit.picture.as_rgb` has the

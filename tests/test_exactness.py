@@ -19,6 +19,7 @@ from families import FAMILIES
 import rgb_circuit as rgb
 from analyses import task_reading
 from rgb_circuit import sweep
+from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.layout import Layout
 from rgb_circuit.prompts import answer_tokens, encode
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
@@ -207,6 +208,47 @@ def test_patching_across_questions_agrees_with_plain_hooks(subject, question):
         assert np.abs(wanted).max() > 10 * subject.close
         np.testing.assert_allclose(found, wanted, rtol=0, atol=subject.close)
     assert "after" in set(frame["positions"])
+
+
+def test_attention_over_the_picture_is_the_bare_models(subject):
+    (trial, *_), model = subject.trials, subject.model(KERNELS[subject.name][0])
+    ((_, _, found),) = attention_from_end(model, [trial], progress=False)
+    wanted = np.stack([layer[:, -1].numpy() for layer in subject.bare.unpatched(trial, "clean")[2]])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    over = over_picture(model, trial, found)
+    assert over.shape[-2:] == (subject.family.grid, subject.family.grid)
+    assert np.array_equal(over[..., trial.tile[0], trial.tile[1]], found[..., subject.spots["tile"][0]])
+
+
+# Their layers norm what heads and MLP give, or their final norm takes the mean off.
+NO_SUM = ("gemma3", "paligemma2", "aya_vision")
+
+
+@torch.no_grad()
+def test_direct_effects_are_each_heads_own_or_refused(subject):
+    trial, model = subject.trials[0], subject.model(KERNELS[subject.name][0])
+    if subject.name in NO_SUM:
+        with pytest.raises(rgb.InputError, match="add up to .* direct effects mean nothing there; use patch_heads"):
+            rgb.direct_effects(model, [trial], progress=False)
+        return
+    frame, bare, seen = rgb.direct_effects(model, [trial], progress=False), subject.bare.model, {}
+    inner = bare.model
+    text = inner.text_model if hasattr(inner, "text_model") else inner.language_model
+    hook = text.norm.register_forward_hook(lambda module, given, made: seen.update(gain=made[0, -1] / given[0][0, -1]))
+    logits, z, *_ = subject.bare.run(trial, "clean")
+    hook.remove()
+    unembedded = bare.lm_head.weight[subject.tokens] * seen["gain"]
+    wanted = [
+        unembedded @ layer.self_attn.o_proj.weight[:, head * families.D_HEAD : (head + 1) * families.D_HEAD] @ z[index][-1, head]
+        for index, layer in enumerate(subject.bare.layers)
+        for head in range(families.HEADS)
+    ]
+    by_role = frame.groupby("role", observed=True, sort=False)["direct_effect"]
+    np.testing.assert_allclose(by_role.sum(), logits[subject.tokens], rtol=0, atol=subject.close)
+    found = frame[frame["component"] == "head"].pivot_table(
+        "direct_effect", ["layer", "head"], "role", observed=True, sort=False
+    )
+    np.testing.assert_allclose(found[list(trial.answers)], torch.stack(wanted), rtol=0, atol=subject.close)
 
 
 def kernels_apart(half, component, positions):
