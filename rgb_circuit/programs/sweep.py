@@ -36,7 +36,7 @@ from .capture import allowed, language_model
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-    from .edits import Edit
+    from ..edits import Edit
 
     Kind = tuple[str, str]
     Plain = tuple[int, int, Kind, str | tuple[int, ...]]
