@@ -35,7 +35,7 @@ from rgb_circuit.memory import pictures_at_once, rows_at_once
 from rgb_circuit.programs.across import across
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.programs.sweep import plain
-from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
+from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids, rerun_from
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, shown_to_fall, sign_flip_p
 
@@ -218,7 +218,7 @@ def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
     own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
-    line_ups = {trial.name: _line_up(own[trial.name], other[trial.name], positions) for trial in trials}
+    line_ups = {trial.name: _line_up(model, own[trial.name], other[trial.name], positions) for trial in trials}
 
     def parts(trials):
         by_prompt = {}
@@ -240,17 +240,19 @@ class _LineUp:
 
     Attributes:
         lengths: tokens of the two prompts.
-        starts: first position that any place needs, in each.
+        starts: first position that any place needs, in each: in the own prompt the first that changes.
         places: place → token positions in the own prompt.
+        restarts: place → the first position that changes there.
     """
 
     lengths: tuple[int, int]
     starts: tuple[int, int]
     places: dict[str, tuple[int, ...]]
+    restarts: dict[str, int]
 
 
-def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
-    own, other = own.tolist(), other.tolist()
+def _line_up(model: Vlm, own_ids: torch.Tensor, other_ids: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
+    own, other = own_ids.tolist(), other_ids.tolist()
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
@@ -262,8 +264,9 @@ def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _
         raise InputError(
             f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a word, or restore at 'end'"
         )
-    first = min(min(positions) for positions in places.values())
-    return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)
+    restarts = {place: rerun_from(model, min(positions), own_ids) for place, positions in places.items()}
+    first = min(restarts.values())
+    return _LineUp((len(own), len(other)), (first, max(0, first + len(other) - len(own))), places, restarts)
 
 
 def _asked(model, trials, question):
@@ -291,9 +294,8 @@ def _patched(model, trials, others, line_up):
     own_start, other_start = line_up.starts
     places = {}
     for place, positions in line_up.places.items():
-        start = line_up.lengths[0] - 1 if place == "end" else own_start
         each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
-        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], start)
+        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], line_up.restarts[place])
     inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
     done = execute(model, across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers, model.softcap)
     check_finite(model, done["finite"])

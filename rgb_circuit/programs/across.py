@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 
 from .capture import at_end, capture
 from .sweep import sweep
@@ -34,11 +35,19 @@ def across(wrapped: TransformersModel, heads, inputs, others, own_start, other_s
         "drift": 0.0,
     }
     for place, (variants, positions, batch_size) in places.items():
-        captured, given = (at_end(target), at_end(source)) if place == "end" else (target, source)
-        values = {("question", "z"): (given.z, torch.tensor(runs))}
+        # Unless earlier positions see [end] too.
+        alone = place == "end" and target.start > 0
+        captured, given = (at_end(target), at_end(source)) if alone else (target, source)
+        values = {("question", "z"): ([lined_up(z, captured) for z in given.z], torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
         swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)
         done[place] = swept["effects"]
         done["finite"] = done["finite"] and swept["finite"]
         done["drift"] = max(done["drift"], swept["drift"])
     return done
+
+
+def lined_up(z, captured):
+    """The end of another prompt's z (pictures, kept, head, d_head), as long as what is kept of a captured one."""
+    kept = captured.length - captured.start
+    return pad(z[:, -kept:], (0, 0, 0, 0, max(0, kept - z.shape[1]), 0))
