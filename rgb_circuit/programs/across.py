@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import at_end, capture
+from .capture import capture, kept_from
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def across(wrapped: TransformersModel, heads, inputs, others, own_start, other_s
     for place, (variants, positions, batch_size) in places.items():
         # Unless earlier positions see [end] too.
         alone = place == "end" and target.start > 0
-        captured, given = (at_end(target), at_end(source)) if alone else (target, source)
+        captured, given = (
+            (kept_from(target, target.length - 1), kept_from(source, source.length - 1)) if alone else (target, source)
+        )
         values = {("question", "z"): ([lined_up(z, captured) for z in given.z], torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
         swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)

@@ -102,16 +102,21 @@ def last_seen(captured: SimpleNamespace) -> list[int]:
     return furthest.tolist()
 
 
-def at_end(captured: SimpleNamespace) -> SimpleNamespace:
-    """The same capture without patterns, kept at [end] only: edits there go side by side in one forward."""
-    kept = {name: [last(part) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
-    z = [layer[:, -1:] for layer in captured.z]
-    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": captured.length - 1, "queries": []})
+def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
+    """The same capture without patterns, kept from a later position on."""
+    skipped = start - captured.start
+    kept = {name: [_after(part, skipped) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
+    z = [layer[:, skipped:] for layer in captured.z]
+    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": start, "queries": []})
 
 
-def last(value):
-    """The last position of what `kept_once` keeps, or of an entry."""
-    return value and tuple(map(last, value)) if value is None or isinstance(value, tuple) else value[..., -1:, :]
+def _after(value, skipped):
+    """What `kept_once` keeps, or an entry, without its first positions."""
+    return (
+        value and tuple(_after(part, skipped) for part in value)
+        if value is None or isinstance(value, tuple)
+        else value[..., skipped:, :]
+    )
 
 
 def kept_once(shared, value, start):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def patched_logits(wrapped: TransformersModel, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size, softcap):
+def patched_logits(
+    wrapped: TransformersModel, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size, softcap
+):
     """Capture the pictures, then every variant of every target run.
 
     Args:

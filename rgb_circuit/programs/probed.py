@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .capture import capture, language_model, last_seen
+from .capture import capture, kept_from, language_model, last_seen
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, 
             kept.append(z.clone())
             widths.append(z.shape[-1])
             returned = layer.self_attn.output[0]
-            gaps.append(
-                (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
-            )
+            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
         kept.save(), widths.save(), gaps.save()
         unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         plain = wrapped.output.logits[0, -1].float().save()
@@ -110,7 +108,7 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
     looks_ahead = any(far > place for place, far in enumerate(furthest))
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):
-        here = captured if start == 0 else capture(wrapped, heads, inputs, start, True, False)
+        here = kept_from(captured, start)
         zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
         spots = [{"end": [length - 1]}]
         done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap)

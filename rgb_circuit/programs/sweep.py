@@ -102,7 +102,9 @@ def sweep(
             rows = rows[len(chosen) :]
             run, index = zip(*chosen)
             some = [(which, variants[variant]) for which, variant in chosen]
-            done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap)
+            done, unedited, good = _as_batch(
+                wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap
+            )
             effects[list(run), list(index)] = done
             drift, finite = max(drift, unedited), finite and good
     return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}
