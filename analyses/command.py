@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game."
+        prog="rgb-circuit", description="Find out which attention heads of a vision-language model do what in the RGB game."
     )
     parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
