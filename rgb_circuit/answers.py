@@ -86,6 +86,7 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
     from .execute import execute
     from .memory import pictures_at_once
+    from .programs.likeliest import likeliest_tokens
     from .prompts import chunks, inputs_of
 
     plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
@@ -102,15 +103,6 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
                 bar.update(len(some))
-
-
-def likeliest_tokens(wrapped, inputs, most):
-    """Program: ids and probabilities of the ``most`` likeliest tokens at [end] of each picture, (pictures, ``most`` or fewer)."""
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        probabilities = wrapped.output.logits[:, -1].float().softmax(-1)
-        likeliest = probabilities.topk(min(most, probabilities.shape[-1]))
-        probabilities, ids = likeliest.values.cpu().save(), likeliest.indices.cpu().save()
-    return [ids, probabilities]
 
 
 def preferred(

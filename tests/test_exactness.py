@@ -18,9 +18,9 @@ from families import FAMILIES
 
 import rgb_circuit as rgb
 from analyses import task_reading
-from rgb_circuit import sweep
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.layout import Layout
+from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, encode
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 
