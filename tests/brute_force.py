@@ -18,7 +18,9 @@ class BruteForce:
 
     def __init__(self, given, processor=None, options=None, attention="eager"):
         if processor is None:
-            self.model = LlavaForConditionalGeneration.from_pretrained(given, attn_implementation=attention).eval()
+            self.model = LlavaForConditionalGeneration.from_pretrained(
+                given, attn_implementation=attention
+            ).eval()
             self.processor = AutoProcessor.from_pretrained(given)
         else:
             self.model, self.processor = copy.deepcopy(given), processor
@@ -81,7 +83,9 @@ class BruteForce:
             hooks.append(layer.self_attn.v_proj.register_forward_hook(after_v_proj(index)))
             hooks.append(layer.self_attn.register_forward_hook(after_attention(index)))
         try:
-            seen["output"] = self.model(**self.inputs(trial, condition, len(variants)), output_hidden_states=True)
+            seen["output"] = self.model(
+                **self.inputs(trial, condition, len(variants)), output_hidden_states=True
+            )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -114,4 +118,6 @@ class BruteForce:
 
     def patch(self, trial, source, target, layer, head, component, positions):
         """Logits at [end] of the target run with one head's component restored at the positions."""
-        return self.run(trial, target, self.write(trial, source, target, layer, head, component, positions))[0]
+        return self.run(trial, target, self.write(trial, source, target, layer, head, component, positions))[
+            0
+        ]

@@ -54,7 +54,9 @@ class Subject:
         return self.wrapped(module)
 
     def wrapped(self, module=None):
-        return rgb.wrap(module or copy.deepcopy(self.module), self.processor, name=self.name, tiles=self.family.tiles)
+        return rgb.wrap(
+            module or copy.deepcopy(self.module), self.processor, name=self.name, tiles=self.family.tiles
+        )
 
     @functools.cached_property
     def trials(self):
@@ -67,7 +69,9 @@ class Subject:
         ids = self.bare.inputs(self.trials[0], "clean")["input_ids"][0]
         image = (ids == self.module.config.image_token_id).nonzero().flatten().tolist()
         n, (row, column) = self.family.grid, self.trials[0].tile
-        places = {1: [row * n + column], 2: [row * n + column, n * n + row * (n + 1) + column]}[self.family.views]
+        places = {1: [row * n + column], 2: [row * n + column, n * n + row * (n + 1) + column]}[
+            self.family.views
+        ]
         before = self.family.tokens - n * n if self.family.views == 1 else 0
         every = list(range(len(ids)))
         return {"end": every[-1:], "all": every, "tile": [image[before + place] for place in places]}
@@ -159,7 +163,10 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
         return rgb.Edit(layer, head, source, component, positions)
 
     both = {
-        "two heads": ([edit(0, 1), edit(last, 2, "moved")], restored(0, 1) + restored(last, 2, source="moved")),
+        "two heads": (
+            [edit(0, 1), edit(last, 2, "moved")],
+            restored(0, 1) + restored(last, 2, source="moved"),
+        ),
         "frozen": (
             [edit(0, 1), *(edit(*head, "erased") for head in later)],
             restored(0, 1) + [(layer, head, p, own[layer][p, head]) for layer, head in later for p in places],
@@ -169,7 +176,10 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
             restored(0, 0, "pattern") + restored(2, 1, "value"),
         ),
         "zero": ([edit(1, 0, "zero")], [(1, 0, p, torch.zeros(families.D_HEAD)) for p in places]),
-        "mean": ([edit(1, 2, "mean"), edit(0, 3)], [(1, 2, p, (own[1][p, 2] + others[1][p, 2]) / 2) for p in places] + restored(0, 3)),
+        "mean": (
+            [edit(1, 2, "mean"), edit(0, 3)],
+            [(1, 2, p, (own[1][p, 2] + others[1][p, 2]) / 2) for p in places] + restored(0, 3),
+        ),
     }
     wanted = subject.hooked([writes for _, writes in both.values()])
     for kernel in KERNELS[subject.name]:
@@ -186,12 +196,18 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
     assert np.abs(frozen - alone).max() > 3 * subject.close
 
 
-@pytest.mark.parametrize("question", [BACKGROUND_QUESTION, "Which color is out the odd one in the background? Respond in one word"], ids=["shorter", "longer"])
+@pytest.mark.parametrize(
+    "question",
+    [BACKGROUND_QUESTION, "Which color is out the odd one in the background? Respond in one word"],
+    ids=["shorter", "longer"],
+)
 def test_patching_across_questions_agrees_with_plain_hooks(subject, question):
     bare, trial = subject.bare, subject.trials[0]
     other = dataclasses.replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question), name=question)
     own_ids, other_ids = (bare.inputs(each, "clean")["input_ids"][0].tolist() for each in (trial, other))
-    frame = task_reading.patch_questions(subject.model(KERNELS[subject.name][0]), [trial], question=question, progress=False)
+    frame = task_reading.patch_questions(
+        subject.model(KERNELS[subject.name][0]), [trial], question=question, progress=False
+    )
     after = next(index for index, (one, two) in enumerate(zip(own_ids[::-1], other_ids[::-1])) if one != two)
     before = next(index for index, (one, two) in enumerate(zip(own_ids, other_ids)) if one != two)
     differing = min(len(own_ids), len(other_ids)) - before - after
@@ -228,18 +244,24 @@ NO_SUM = ("gemma3", "paligemma2", "aya_vision")
 def test_direct_effects_are_each_heads_own_or_refused(subject):
     trial, model = subject.trials[0], subject.model(KERNELS[subject.name][0])
     if subject.name in NO_SUM:
-        with pytest.raises(rgb.InputError, match="add up to .* direct effects mean nothing there; use patch_heads"):
+        with pytest.raises(
+            rgb.InputError, match="add up to .* direct effects mean nothing there; use patch_heads"
+        ):
             rgb.direct_effects(model, [trial], progress=False)
         return
     frame, bare, seen = rgb.direct_effects(model, [trial], progress=False), subject.bare.model, {}
     inner = bare.model
     text = inner.text_model if hasattr(inner, "text_model") else inner.language_model
-    hook = text.norm.register_forward_hook(lambda module, given, made: seen.update(gain=made[0, -1] / given[0][0, -1]))
+    hook = text.norm.register_forward_hook(
+        lambda module, given, made: seen.update(gain=made[0, -1] / given[0][0, -1])
+    )
     logits, z, *_ = subject.bare.run(trial, "clean")
     hook.remove()
     unembedded = bare.lm_head.weight[subject.tokens] * seen["gain"]
     wanted = [
-        unembedded @ layer.self_attn.o_proj.weight[:, head * families.D_HEAD : (head + 1) * families.D_HEAD] @ z[index][-1, head]
+        unembedded
+        @ layer.self_attn.o_proj.weight[:, head * families.D_HEAD : (head + 1) * families.D_HEAD]
+        @ z[index][-1, head]
         for index, layer in enumerate(subject.bare.layers)
         for head in range(families.HEADS)
     ]
@@ -323,18 +345,33 @@ def masks_of_the_next_layer(inputs, text):
 
 MUTATIONS = [
     *(("qwen3_vl", without_additions, positions) for positions in ("tile", "all")),
-    *((name, angles_of_text, where) for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl") for where in ("end", "tile")),
+    *(
+        (name, angles_of_text, where)
+        for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+        for where in ("end", "tile")
+    ),
     *((name, no_window, "end") for name in ("llava_mistral", "gemma3", "aya_vision")),
-    *((name, causal_alone, "all") for name in ("llava_mistral", "gemma3", "paligemma", "paligemma2", "aya_vision")),
+    *(
+        (name, causal_alone, "all")
+        for name in ("llava_mistral", "gemma3", "paligemma", "paligemma2", "aya_vision")
+    ),
     *((name, causal_alone, "tile") for name in ("gemma3", "paligemma")),
-    *(("gemma3", mutate, where) for mutate in (masks_of_the_next_layer, angles_of_the_next_layer) for where in ("end", "tile")),
+    *(
+        ("gemma3", mutate, where)
+        for mutate in (masks_of_the_next_layer, angles_of_the_next_layer)
+        for where in ("end", "tile")
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    "name, mutate, positions", MUTATIONS, ids=[f"{name}-{mutate.__name__}-{where}" for name, mutate, where in MUTATIONS]
+    "name, mutate, positions",
+    MUTATIONS,
+    ids=[f"{name}-{mutate.__name__}-{where}" for name, mutate, where in MUTATIONS],
 )
-def test_what_a_layer_is_handed_wrongly_is_refused_by_the_copy_that_edits_nothing(name, mutate, positions, monkeypatch):
+def test_what_a_layer_is_handed_wrongly_is_refused_by_the_copy_that_edits_nothing(
+    name, mutate, positions, monkeypatch
+):
     subject, forward = subject_of(name), sweep._forward
     text = subject.bare.model.model.language_model
 
@@ -350,7 +387,9 @@ def test_what_a_layer_is_handed_wrongly_is_refused_by_the_copy_that_edits_nothin
         subject.swept("z", positions)
 
 
-@pytest.mark.parametrize("name", ["llava_llama", "llava_next", "qwen2_5_vl", "gemma3", "mistral3", "aya_vision"])
+@pytest.mark.parametrize(
+    "name", ["llava_llama", "llava_next", "qwen2_5_vl", "gemma3", "mistral3", "aya_vision"]
+)
 def test_transposed_places_are_told_of_at_load_and_give_other_numbers(name, monkeypatch):
     subject, places = subject_of(name), Layout.places
     wanted = subject.wanted("z", "tile")
@@ -360,7 +399,8 @@ def test_transposed_places_are_told_of_at_load_and_give_other_numbers(name, monk
     def transposed(layout, image):
         rows, columns = layout.grid
         return [
-            [view[column * columns + row] for row in range(rows) for column in range(columns)] for view in places(layout, image)
+            [view[column * columns + row] for row in range(rows) for column in range(columns)]
+            for view in places(layout, image)
         ]
 
     with warnings.catch_warnings():
@@ -368,5 +408,7 @@ def test_transposed_places_are_told_of_at_load_and_give_other_numbers(name, monk
         subject.wrapped()
     monkeypatch.setattr(Layout, "places", transposed)
     assert np.abs(subject.swept("z", "tile") - wanted).max() > 10 * subject.close
-    with pytest.warns(UserWarning, match="changed tiles .* change another image token of .* more than their own"):
+    with pytest.warns(
+        UserWarning, match="changed tiles .* change another image token of .* more than their own"
+    ):
         subject.wrapped()

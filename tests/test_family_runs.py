@@ -23,8 +23,8 @@ from rgb_circuit.models.small import save
 from rgb_circuit.prompts import drawn_for
 from rgb_circuit.rgb_game import published_trial
 
-# A kind each: pictures shown twice; of any size; image tokens that see each other; all that do, with soft caps; layers elsewhere. The
-# others were run by hand.
+# A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with soft
+# caps; layers elsewhere. The others were run by hand.
 KINDS = ("llava_next", "qwen3_vl", "gemma3", "paligemma2", "smolvlm")
 NAMES = [name for name in KINDS if FAMILIES[name].needs is None or find_spec(FAMILIES[name].needs)]
 
@@ -44,7 +44,9 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_model(name, saved, tmp_path, capsys, monkeypatch):
+def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_model(
+    name, saved, tmp_path, capsys, monkeypatch
+):
     assert main(["run", *saved(name), "--trials", "10", "--out", str(tmp_path)]) == 0
     family, manifest = FAMILIES[name], read_manifest(tmp_path)
     assert manifest["grid"] == [family.grid] * 2 and manifest["ahead"] == family.attends
@@ -86,7 +88,9 @@ def own(folder, size):
 
 
 @pytest.mark.parametrize("name, drawn", [("llava_next", False), ("qwen3_vl", False), ("internvl", True)])
-def test_own_pictures_of_any_size_are_patched_and_what_cannot_be_drawn_is_said(name, drawn, saved, tmp_path, capsys):
+def test_own_pictures_of_any_size_are_patched_and_what_cannot_be_drawn_is_said(
+    name, drawn, saved, tmp_path, capsys
+):
     out = tmp_path / "out"
     assert main(["run", *saved(name), *own(tmp_path / "own", (40, 30)), "--out", str(out)]) == 0
     sentence = "so its tokens cannot be laid over it"
@@ -99,11 +103,16 @@ def test_own_pictures_of_any_size_are_patched_and_what_cannot_be_drawn_is_said(n
     # In the model's own conversation, not in LLaVA-1.5's.
     template = json.loads((out / "manifest.json").read_text())["template"]
     assert not template.startswith("USER:")
-    assert set(shown["prompt"]) == {template.replace("{question}", "Which color is the background? Respond in one word")}
+    assert set(shown["prompt"]) == {
+        template.replace("{question}", "Which color is the background? Respond in one word")
+    }
 
 
 def test_a_picture_that_a_processor_refuses_is_refused_in_a_sentence(saved, tmp_path, capsys):
-    assert main(["run", *saved("qwen3_vl"), *own(tmp_path / "own", (600, 2)), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(["run", *saved("qwen3_vl"), *own(tmp_path / "own", (600, 2)), "--out", str(tmp_path / "out")])
+        == 2
+    )
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "cannot show these pictures (600 × 2 px" in error and "give pictures of 48 × 48 px" in error
 
@@ -114,7 +123,7 @@ def test_tokens_are_not_laid_over_as_many_of_another_shape(saved):
     # 4 × 9 tokens, as many as 6 × 6.
     wide = Image.new("RGB", (9 * 8, 4 * 8))
     trial = rgb.Trial("wide", model.prompt(), {"clean": wide}, {"right": "red"})
-    (_, _, pattern), = attention_from_end(model, [trial], progress=False)
+    ((_, _, pattern),) = attention_from_end(model, [trial], progress=False)
     with pytest.raises(rgb.InputError, match="does not make one picture of 48 × 48 px of one of 72 × 32 px"):
         over_picture(model, trial, pattern)
 
@@ -139,4 +148,7 @@ def test_the_published_tile_does_not_exist_on_another_grid(name, saved, tmp_path
     assert main(["run", *saved(name), "--trials", "published", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     places = f"{FAMILIES[name].grid} × {FAMILIES[name].grid} image tokens"
-    assert places in error and "(row 10, column 9) does not exist; draw trials for this model with --trials" in error
+    assert (
+        places in error
+        and "(row 10, column 9) does not exist; draw trials for this model with --trials" in error
+    )
