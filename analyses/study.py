@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from transformers.utils import logging
 
-from rgb_circuit.answers import answer_pieces
+from rgb_circuit.answer_pieces import answer_pieces
 from rgb_circuit.errors import CannotWrite, InputError
 from rgb_circuit.jobs import gathering
 from rgb_circuit.keeping import clean, keeping, take_over

@@ -1,6 +1,6 @@
 """Which attention heads of a vision-language model do what, and how sure we are."""
 
-from .answers import answer_pieces
+from .answer_pieces import answer_pieces
 from .direct_effects import direct_effects
 from .edits import Edit
 from .errors import InputError, ServerError

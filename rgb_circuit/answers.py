@@ -18,17 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import pandas as pd
-from PIL import Image
-from tqdm.auto import tqdm
-
 from .errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .trial import Trial
-    from .vlm import Vlm
 
 FORMS: Mapping[str, Callable[[str], str]] = {
     "space, capital": lambda word: " " + word[:1].upper() + word[1:],
@@ -36,10 +30,6 @@ FORMS: Mapping[str, Callable[[str], str]] = {
     "space, as given": lambda word: " " + word,
     "as given": lambda word: word,
 }
-
-# How many of the likeliest tokens vote on the form.
-VOTERS = 64
-GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -57,52 +47,6 @@ class Reading:
     form: str
     tokens: dict[str, int]
     whole: dict[str, bool]
-
-
-def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
-    """How ``answers`` (role → word) are read after ``prompt``.
-
-    Raises:
-        InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
-    """
-    if prompt not in model.forms:
-        settle(model, [prompt])
-    return _in_likeliest(model, prompt, answers, model.forms[prompt])
-
-
-def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
-    """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
-    for form in model.forms.get(prompt, FORMS):
-        try:
-            _in_likeliest(model, prompt, answers, [form])
-            return
-        except InputError as error:
-            # The last form is the plain word: what is wrong with that is what a user can mend.
-            refused = error
-    raise refused
-
-
-def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
-    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
-    from .execute import execute
-    from .memory import pictures_at_once
-    from .programs.likeliest import likeliest_tokens
-    from .prompts import chunks, inputs_of
-
-    plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
-    new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
-    lengths = {}
-    for prompt in new:
-        ids = inputs_of(model.processor, model.layout, [prompt], [plain])["input_ids"]
-        lengths.setdefault(ids.shape[1], []).append(prompt)
-    with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
-        for length, alike in lengths.items():
-            for some in chunks(alike, pictures_at_once(model, length, length - 1)):
-                inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
-                for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
-                    last = int(inputs["input_ids"][0, -1])
-                    model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
-                bar.update(len(some))
 
 
 def preferred(
@@ -183,55 +127,24 @@ def drawable(
     return whole
 
 
-def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
-    """Which token each answer is read at.
+def in_likeliest(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Mapping[str, str], forms: Sequence[str], name: str
+) -> Reading:
+    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which all can be written.
 
     Args:
-        progress: show a bar when it takes longer than two seconds.
-
-    Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as the tokenizer spells it),
-        ``token`` (its id), ``whole`` (is it the whole word?).
+        name: of the model, for messages.
 
     Raises:
-        InputError: trials that cannot be shown to this model.
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
     """
-    from .keeping import by_trial
-    from .prompts import check_trials
-
-    trials = list(trials)
-
-    def prepare():
-        check_trials(model, trials, ["clean"])
-        return partial(_pieces, model)
-
-    parts = by_trial(model, "answers", {}, trials, prepare, progress=progress, what="how it answers")
-    return pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-
-
-def _pieces(model, trials):
-    """Trial name → its part of the frame."""
-    for trial in trials:
-        reading = read(model, trial.prompt, trial.answers)
-        rows = []
-        for role, token in reading.tokens.items():
-            (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
-            about = {"trial": trial.name, "role": role, "answer": trial.answers[role], "form": reading.form}
-            rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
-        yield {trial.name: pd.DataFrame(rows)}
-
-
-def _in_likeliest(model, prompt, answers, forms):
-    tokenizer = model.processor.tokenizer
     for form in forms:
         ids = {role: written(tokenizer, prompt, word, form) for role, word in answers.items()}
         if all(ids.values()):
             break
     else:
         unknown = next(word for role, word in answers.items() if not ids[role])
-        raise InputError(
-            f"answer {unknown!r} is not in the vocabulary of {model.name} or merges with the prompt; choose another word"
-        )
+        raise InputError(f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose another word")
     start = len(token_ids(tokenizer, prompt))
     if all(_is_space(tokenizer, some) for some in ids.values()) and len({some[0] for some in ids.values()}) == 1:
         if len(token_ids(tokenizer, prompt + " ")) == start + 1:
@@ -243,7 +156,7 @@ def _in_likeliest(model, prompt, answers, forms):
         if other.casefold() != word.casefold():
             (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
             raise InputError(
-                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {model.name}, which is where they are "
+                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, which is where they are "
                 "read; choose words that begin differently"
             )
     return Reading(

@@ -1,13 +1,18 @@
 """How much fits: sizes of batches from the memory that is free now, or a modest share of a server's."""
 
+from __future__ import annotations
+
 import ctypes
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from .keeping import agreed
-from .vlm import Vlm
+
+if TYPE_CHECKING:
+    from .vlm import Vlm
 
 # Of glibc's malloc.h, and the size in bytes from which a tensor is large.
 M_MMAP_THRESHOLD, LARGE = -3, 2**20

@@ -13,14 +13,14 @@ import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import SourceNotAvailable
 
-from .answers import VOTERS
+from .asking import VOTERS
 from .checks import RESUMED, RESUMED_HALF
 from .errors import FOREIGN, InputError, first_line
+from .inputs import inputs_of
 from .layout import Layout
 from .modules import softcap_of
 from .programs.capture import language_model
 from .programs.probed import probed as program
-from .prompts import inputs_of
 from .rgb_game import PALETTE, draw
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase
 
-from .answers import check_readable, drawable, ends, once_begun, read, settle
+from .answers import drawable
+from .asking import check_readable, read, settle
 from .errors import FOREIGN, InputError, first_line
-from .execute import one_at_a_time
-from .layout import Layout
+from .inputs import inputs_of
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
 
@@ -144,22 +143,6 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
             f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these pictures ({sizes}: "
             f"{first_line(error)}); give pictures of {model.picture_px} × {model.picture_px} px"
         ) from error
-
-
-def inputs_of(
-    processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
-) -> dict[str, torch.Tensor]:
-    """What `encode` returns, for prompts as they are: one beginning token at most, and no end token behind them."""
-    tokenizer = processor.tokenizer
-    texts = [once_begun(tokenizer, prompt.replace("<image>", processor.image_token)) for prompt in prompts]
-    # A fast tokenizer cannot be used by two threads at once.
-    with one_at_a_time:
-        made = processor(text=texts, images=[[image] for image in images], return_tensors="pt", **layout.options)
-        length = made["input_ids"].shape[1]
-        kept = length - ends(tokenizer)
-    made = {name: value for name, value in made.items() if name in layout.takes and isinstance(value, torch.Tensor)}
-    # What says something of every token ends with the tokens.
-    return {name: value[:, :kept] if value.ndim == 2 and value.shape == (len(prompts), length) else value for name, value in made.items()}
 
 
 def prompt_ids(model: Vlm, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 from transformers import ProcessorMixin
 
-from .answers import read
 from .layout import Layout
 from .modules import softcap_of
 from .programs.capture import language_model
@@ -103,4 +102,7 @@ class Vlm:
         Raises:
             InputError: the word cannot be written there.
         """
+        # What asks a model stands above it.
+        from .asking import read
+
         return read(self, after, {"word": word}).tokens["word"]

@@ -8,9 +8,10 @@ from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
 from rgb_circuit.answers import preferred, written
+from rgb_circuit.inputs import inputs_of
 from rgb_circuit.layout import layout_of
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.prompts import encode, inputs_of
+from rgb_circuit.prompts import encode
 from rgb_circuit.rgb_game import prompt, rgb_trial
 
 VOCABULARIES = {

@@ -64,7 +64,7 @@ def capture(
                 attention = layer.self_attn.source.attention_interface_1
             if resume:
                 arguments, options = layer.inputs
-                entry = arguments[0][:, start:]
+                entry = later(arguments[0], start)
                 if left is not None:
                     between = entry - left
                     found["added"].append(between if bool((between != 0).any()) else None)
@@ -77,12 +77,12 @@ def capture(
                 found["masks"].append(kept_once(shared, arguments[4], start))
                 found["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
             if queries:
-                found["queries"].append(arguments[1][:, :, start:])
+                found["queries"].append(later(arguments[1].transpose(1, 2), start).transpose(1, 2))
                 found["scaling"].append(options["scaling"])
                 # Other kernels than the eager one leave it out.
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
                 found["softcaps"].append(options.get("softcap") if eager else None)
-            found["z"].append(layer.self_attn.o_proj.input[:, start:].unflatten(-1, heads))
+            found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, heads))
             if resume:
                 left = layer.output[:, start:]
         found["added"].append(None)
@@ -90,6 +90,11 @@ def capture(
         logits = wrapped.output.logits[:, -1].float().save()
         found.save()
     return SimpleNamespace(start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found)
+
+
+def later(tensor, start):
+    """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all of it."""
+    return tensor[:, start:].clone() if start else tensor
 
 
 def last_seen(captured: SimpleNamespace) -> list[int]:

@@ -27,7 +27,7 @@ def split(wrapped: TransformersModel, heads, inputs, answers):
             bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
             parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
             parts.append(bias)
-            parts.append(layer.mlp.output[:, -1:])
+            parts.append(layer.mlp.output[:, -1:].clone())
         whole = text.norm.input[:, -1:].float()
         size = whole.square().mean(-1, keepdim=True).sqrt()
         shares = []

@@ -1,0 +1,67 @@
+"""Asking a model how it answers: which surface form it prefers after each prompt, found once and kept with the model (`Vlm.forms`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .answers import FORMS, Reading, in_likeliest, preferred
+from .errors import InputError
+from .execute import execute
+from .inputs import inputs_of
+from .memory import pictures_at_once
+from .programs.likeliest import likeliest_tokens
+
+if TYPE_CHECKING:
+    from .vlm import Vlm
+
+# How many of the likeliest tokens vote on the form.
+VOTERS = 64
+GREY = (128, 128, 128)
+
+
+def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
+    """How ``answers`` (role → word) are read after ``prompt``.
+
+    Raises:
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
+    """
+    if prompt not in model.forms:
+        settle(model, [prompt])
+    return in_likeliest(model.processor.tokenizer, prompt, answers, model.forms[prompt], model.name)
+
+
+def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
+    """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
+    for form in model.forms.get(prompt, FORMS):
+        try:
+            in_likeliest(model.processor.tokenizer, prompt, answers, [form], model.name)
+            return
+        except InputError as error:
+            # The last form is the plain word: what is wrong with that is what a user can mend.
+            refused = error
+    raise refused
+
+
+def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
+    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
+
+    plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
+    new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
+    lengths = {}
+    for prompt in new:
+        ids = inputs_of(model.processor, model.layout, [prompt], [plain])["input_ids"]
+        lengths.setdefault(ids.shape[1], []).append(prompt)
+    with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
+        for length, alike in lengths.items():
+            fitting = max(1, pictures_at_once(model, length, length - 1))
+            for begin in range(0, len(alike), fitting):
+                some = alike[begin : begin + fitting]
+                inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
+                for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
+                    last = int(inputs["input_ids"][0, -1])
+                    model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
+                bar.update(len(some))
