@@ -155,7 +155,7 @@ def test_writing_again_gives_the_same_bytes(planted):
 
 def test_a_model_is_not_needed(copy, monkeypatch):
     monkeypatch.setattr("rgb_circuit.loading.load", None)
-    monkeypatch.setattr("rgb_circuit.capture.capture", None)
+    monkeypatch.setattr("rgb_circuit.programs.capture.capture", None)
     (copy / "report.html").unlink()
     assert report.write(copy).is_file()
 
@@ -210,7 +210,7 @@ def test_every_number_of_the_role_table_is_in_the_frame(name, request):
 CHANGES = [
     ("play", "condition == 'moved'", "correct", False, "play", "94\N{NO-BREAK SPACE}%"),
     ("panels", "layer == 0 and head == 0", "effect", 77.25, "panels", "+77.25"),
-    ("panels", "layer == 5 and head == 2", "ci_high", 88.25, "panels", "+88.25"),
+    ("panels", "layer == 3 and head == 0", "ci_high", 88.25, "panels", "+88.25"),
     ("evidence", "layer == 4 and head == 1 and prediction == 'P1a'", "ci_low", -66.25, "roles", "−66.25"),
     ("evidence", "layer == 4 and head == 1 and prediction == 'P1b'", "q_value", 0.0123, "roles", "0.012"),
     (
