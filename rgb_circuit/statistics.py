@@ -16,6 +16,8 @@ LATTICE = 8192
 RESAMPLES = 2000
 # Runs that do the same differ by less, as a fraction of their logits.
 ROUNDING = 1e-5
+# The probability with which something is asked to be found.
+POWER = 0.8
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 
@@ -129,7 +131,9 @@ def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray
 
     Source: Schuirmann (1987), the two one-sided tests procedure (TOST).
     """
-    margin = _margin(margin)
+    margin = np.asarray(margin, dtype=float)
+    if not (margin >= 0).all():
+        raise InputError(f"the equivalence margin is {margin.min()}; use a number that is not negative")
     samples = np.asarray(samples, dtype=float)
     return np.maximum(sign_flip_p(samples - margin, "less"), sign_flip_p(samples + margin, "greater"))
 
@@ -155,7 +159,7 @@ def t_interval(samples: np.ndarray, strata: Sequence | None = None, confidence: 
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
-    mean, error, freedom = _within(_checked(samples, least=2), strata)
+    mean, error, freedom = within_strata(_checked(samples, least=2), strata)
     width = error * stats.t.isf((1 - confidence) / 2, freedom)
     return mean - width, mean + width
 
@@ -180,22 +184,20 @@ def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | No
     samples = _checked(samples, least=2)
     if alternative not in ALTERNATIVES[:2]:
         raise InputError(f"alternative is {alternative!r}; use {', '.join(map(repr, ALTERNATIVES[:2]))}")
-    mean, error, freedom = _within(samples, strata)
+    mean, error, freedom = within_strata(samples, strata)
     mean = mean if alternative == "greater" else -mean
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, stats.t.sf(mean / error, freedom), np.where(mean > 0, 0.0, 1.0))
     return np.maximum(p, 0.5 ** len(samples))
 
 
-def t_equivalence_p(samples: np.ndarray, margin: float | np.ndarray, strata: Sequence | None = None) -> np.ndarray:
-    """`equivalence_p` with `t_p` for its two tests."""
-    margin = _margin(margin)
-    samples = np.asarray(samples, dtype=float)
-    return np.maximum(t_p(samples - margin, "less", strata), t_p(samples + margin, "greater", strata))
+def within_strata(samples: np.ndarray, strata: Sequence | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over trials, its standard error from the spread within strata, and that error's degrees of freedom, each (…).
 
-
-def _within(samples, strata):
-    """Mean over trials, its standard error from the spread within strata, and the degrees of freedom of that, each (…)."""
+    Args:
+        samples: (trials, …), two or more.
+        strata: as in `t_interval`.
+    """
     n = len(samples)
     parts = _variance_parts(samples, _stratum_numbers(strata, n))
     variance = sum(part for part, _ in parts)
@@ -205,6 +207,41 @@ def _within(samples, strata):
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(squares > 0, variance**2 / squares - 2, every)
     return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, every)
+
+
+def trials_needed(distance: np.ndarray, error: np.ndarray, n: int, level: float | np.ndarray, power: float = POWER) -> np.ndarray:
+    """With how many trials a one-sided test would reject, if the mean stays where it is.
+
+    Args:
+        distance: of the mean from the tested value.
+        error: the mean's standard error with ``n`` trials.
+        level: that p must reach.
+        power: probability that it does.
+
+    Returns:
+        (…): infinite where there is no distance. Normal quantiles stand in for those of t.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (stats.norm.isf(level) + stats.norm.ppf(power)) * error / np.abs(distance)
+    return np.where(error > 0, np.ceil(n * ratio**2), np.where(np.abs(distance) > 0, 1.0, np.inf))
+
+
+def smallest_mean(n: int, variation: float, least: float, level: float, strata: int = 1, power: float = POWER) -> float:
+    """The smallest mean effect that n trials show to be above ``least``.
+
+    Args:
+        variation: standard deviation over trials within strata, as a fraction of the mean.
+        least: in the unit of the result.
+        level: that p must reach.
+        strata: how many there are; fewer than two trials a stratum count as one.
+        power: probability that it does.
+
+    Returns:
+        Infinite where no mean is large enough, since the spread grows with it.
+    """
+    freedom = n - strata if n >= 2 * strata else n - 1
+    taken = variation * (stats.t.isf(level, freedom) + stats.norm.ppf(power)) / n**0.5
+    return least / (1 - taken) if taken < 1 else np.inf
 
 
 def _variance_parts(samples, numbers):
@@ -253,13 +290,6 @@ def fewest_trials(level: float, tests: int = 1) -> int:
     if not 0 < level < 1:
         raise InputError(f"the level is {level}; use a number between 0 and 1, such as 0.05")
     return max(1, math.ceil(math.log2(tests / level)))
-
-
-def _margin(margin):
-    margin = np.asarray(margin, dtype=float)
-    if not (margin >= 0).all():
-        raise InputError(f"the equivalence margin is {margin.min()}; use a number that is not negative")
-    return margin
 
 
 def _checked(samples, least):

@@ -13,9 +13,10 @@ from rgb_circuit.statistics import (
     equivalence_p,
     fewest_trials,
     sign_flip_p,
-    t_equivalence_p,
+    smallest_mean,
     t_interval,
     t_p,
+    trials_needed,
 )
 
 
@@ -202,13 +203,6 @@ def test_t_within_strata_covers_and_keeps_its_level(n, served):
     assert (t_p(samples - 1, strata=strata) <= 0.05).mean() < 0.075
 
 
-def test_t_equivalence_needs_both_sides():
-    samples = np.array([0.1, 0.2, 0.3, 0.2])
-    assert t_equivalence_p(samples, 1) == 2.0**-4
-    assert t_equivalence_p(samples, 0.2) == pytest.approx(0.5)
-    assert t_equivalence_p(samples - 0.2, 0.05) == pytest.approx(stats.t.sf(0.05 / (samples.std(ddof=1) / 2), 3))
-
-
 # How many trials
 
 
@@ -217,6 +211,21 @@ def test_fewest_trials_is_where_the_smallest_p_reaches_the_level():
     assert fewest_trials(0.05, tests=5120) == 17
     n = fewest_trials(0.05)
     assert sign_flip_p(np.ones(n)) <= 0.05 < sign_flip_p(np.ones(n - 1))
+
+
+def test_with_the_trials_that_are_said_to_be_needed_four_samples_of_five_reject():
+    needed = int(trials_needed(0.3, 1 / 40**0.5, 40, 0.01))
+    samples = np.random.default_rng(0).normal(0.3, 1, (needed, 2000))
+    assert (t_p(samples) <= 0.01).mean() == pytest.approx(0.8, abs=0.03)
+    assert trials_needed(0.0, 1.0, 10, 0.05) == np.inf and trials_needed(1.0, 0.0, 10, 0.05) == 1
+
+
+def test_the_smallest_mean_is_shown_four_times_of_five():
+    least, strata = 0.05, np.arange(32) % 8
+    mean = smallest_mean(32, 1.0, least, 0.01, strata=8)
+    samples = np.random.default_rng(1).normal(mean, mean, (32, 2000))
+    assert (t_p(samples - least, strata=strata) <= 0.01).mean() == pytest.approx(0.8, abs=0.03)
+    assert smallest_mean(8, 1.0, least, 1e-4, strata=8) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -231,7 +240,6 @@ def test_fewest_trials_is_where_the_smallest_p_reaches_the_level():
         (lambda: t_p(np.ones(4), "two-sided"), "alternative is 'two-sided'; use 'greater', 'less'"),
         (lambda: t_interval(np.ones(4), list("abc")), "there are 3 strata for 4 trials; give one label for each trial"),
         (lambda: t_interval(np.ones(4), confidence=95), "confidence is 95; use a number between 0 and 1"),
-        (lambda: t_equivalence_p(np.ones(4), -0.1), "margin is -0.1; use a number that is not negative"),
         (lambda: fewest_trials(5), "the level is 5; use a number between 0 and 1"),
     ],
 )
