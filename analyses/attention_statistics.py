@@ -15,9 +15,10 @@ import torch
 
 from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.batches import batches
-from rgb_circuit.capture import attention_gaps, capture, check_attention, check_finite, pattern
+from rgb_circuit.checks import check_attention, check_finite
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
+from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
 
 MASSES = ("tile", "picture", "question", "first", "before")
@@ -64,7 +65,7 @@ def _summarized(model, conditions, trials):
     for shown, end in batches(model, trials, conditions):
         of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
         masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
-        found = execute(model, _statistics, (model.n_heads, model.d_head), encode(model, shown), end, masks)
+        found = execute(model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks)
         check_finite(model, found["finite"])
         check_attention(model, found["gaps"])
         blocks = {}
@@ -76,29 +77,6 @@ def _summarized(model, conditions, trials):
             block.insert(3, "head", head)
             blocks.setdefault(trial.name, []).append(block)
         yield {name: pd.concat(several, ignore_index=True) for name, several in blocks.items()}
-
-
-def _statistics(wrapped, heads, inputs, end, masks):
-    """Program: ``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
-
-    Args:
-        masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64, (pictures, shares + 1, positions).
-    """
-    captured = capture(wrapped, heads, inputs, end, False, True)
-    layers = []
-    for layer in range(len(captured.z)):
-        # In double precision, which no server's autocast touches.
-        seen = pattern(captured, layer)[:, :, 0].double()
-        masks = masks.to(seen.device)
-        summed = seen @ masks.transpose(1, 2)
-        inside = summed[..., -1:]
-        logs = torch.xlogy(seen, seen) @ masks[:, -1:].transpose(1, 2)
-        layers.append(torch.cat([summed[..., :-1], torch.log(inside) - logs / inside], -1).float().cpu())
-    return {
-        "statistics": torch.stack(layers, 1),
-        "finite": bool(torch.isfinite(captured.logits).all()),
-        "gaps": attention_gaps(captured),
-    }
 
 
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:

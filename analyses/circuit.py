@@ -27,6 +27,7 @@ Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its are
 (arXiv 2211.00593) for minimality and mean ablation; Shi et al. 2024 (arXiv 2410.13032) for random circuits as control.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,14 +93,15 @@ def circuit(
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)}
     restored = {name: _restored(model, chosen, source, target) for name, chosen in sets.items()}
-    working = {f"isolation {name}": _isolated(model, chosen, source, target) for name, chosen in sets.items()}
+    held = _held(model, target)
+    working = {f"isolation {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
     working |= {f"necessity {name}": [Edit(*head, "mean") for head in chosen] for name, chosen in sets.items()}
     for head in heads:
         rest = [other for other in heads if other != head]
         swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
         swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
-        working[f"minimality {head} circuit"] = _isolated(model, rest, source, target)
-        working |= {f"minimality {head} {swap}": _isolated(model, [*rest, swap], source, target) for swap in swaps}
+        working[f"minimality {head} circuit"] = _isolated(held, rest, source)
+        working |= {f"minimality {head} {swap}": _isolated(held, [*rest, swap], source) for swap in swaps}
 
     in_target = patch_edits(model, trials, restored, target=target, progress=progress)
     in_source = patch_edits(model, trials, working, target=source, progress=progress)
@@ -186,10 +188,9 @@ def curve(
     sizes = sorted({*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)})
     rng = np.random.default_rng(seed)
     rankings = [ranking, *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets))]
+    held = _held(model, target)
     variants = {
-        f"{number} {size}": _isolated(model, chosen[:size], source, target)
-        for number, chosen in enumerate(rankings)
-        for size in sizes
+        f"{number} {size}": _isolated(held, chosen[:size], source) for number, chosen in enumerate(rankings) for size in sizes
     }
     frame = patch_edits(model, trials, variants, target=source, progress=progress)
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
@@ -281,11 +282,16 @@ def _restored(model, heads, source, target):
     return [Edit(*head, source if head in heads else target) for head in model.heads()]
 
 
-def _isolated(model, heads, source, target):
-    """Edits of the source run: all but ``heads`` from the target."""
+def _isolated(held, heads, source):
+    """Edits of the source run: all but ``heads`` from the target, whose edits are ``held``."""
     kept = set(heads)
     # With every head kept there is nothing to edit; a head's own z stands for that.
-    return [Edit(*head, target) for head in model.heads() if head not in kept] or [Edit(*heads[0], source)]
+    return [edit for head, edit in held.items() if head not in kept] or [Edit(*heads[0], source)]
+
+
+def _held(model, target):
+    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more memory than the runs."""
+    return {head: Edit(*head, target) for head in model.heads()}
 
 
 def _difference(frame, trials, source, target, column="patched_logit"):
@@ -321,9 +327,12 @@ def _fraction(gained, gap):
 
     gained = gained.to_numpy()
     data = gained, np.broadcast_to(gap[:, None], gained.shape)
-    interval = stats.bootstrap(
-        data, ratio, paired=True, vectorized=True, axis=0, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0
-    ).confidence_interval
+    with warnings.catch_warnings():
+        # It says of an interval that is missing that it is.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            data, ratio, paired=True, vectorized=True, axis=0, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0
+        ).confidence_interval
     return ratio(*data, axis=0), interval.low, interval.high
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
+from rgb_circuit.memory import return_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
+    return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         with warnings.catch_warnings():
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="rgb-circuit", description="Find out which attention heads of a LLaVA do what in the RGB game."
+        prog="rgb-circuit", description="Find out which attention heads of a vision-language model do what in the RGB game."
     )
     parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -304,7 +306,8 @@ def _compare(options):
     print(table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False))
     print("Published values come in steps, so that exact agreement would give a rank correlation (spearman) of about 0.9.")
     print("\nThe published text misreads its figures twice; effects in logits:")
-    print(misread.assign(published=digits.table(misread[["published"]]), run=digits.table(misread[["run"]])).to_string(index=False))
+    effects = {name: digits.table(misread[[name]]) for name in ("published", "run")}
+    print(misread.assign(**effects).to_string(index=False))
     if len(differing):
         print("\nThis run was not made in the published setting, and is not expected to give the same numbers:")
         print(differing.to_string(index=False))

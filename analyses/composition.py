@@ -24,7 +24,7 @@ import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm, patch_edits
 from rgb_circuit.edits import check_heads
-from rgb_circuit.statistics import bootstrap_interval, shown_to_fall
+from rgb_circuit.statistics import bootstrap_interval
 
 from . import color_extractor, poi_localization
 from . import evidence as _evidence
@@ -77,8 +77,8 @@ def composition(
     Returns:
         A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer, receiver_head,
         source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means over trials), ``ci_low, ci_high``
-        (95 % bootstrap interval of the mediated effect over trials), ``share`` (mediated / total of the means; missing where the
-        total effect is not shown to be above or below zero, see `rgb_circuit.statistics.shown_to_fall`), ``n`` (trials).
+        (95 % bootstrap interval of the mediated effect over trials), ``share`` (mediated / total of the means; read it only
+        where the total effect is clearly not zero), ``n`` (trials).
 
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
@@ -149,16 +149,13 @@ def _mediated(model, trials, pairs, source, target, progress):
         variants[name] = variants[totals[sender]] + [Edit(*receiver, target) for receiver in after]
         frozen_names.append(name)
     patched = patch_edits(model, trials, variants, target=target, progress=progress)
-    table = patched.pivot(index="trial", columns=["variant", "role"], values=["effect", "patched_logit", "target_logit"])
+    effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
 
-    def per_pair(names, column="effect"):
+    def per_pair(names):
         columns = pd.MultiIndex.from_product([names, roles])
-        return table[column][columns].to_numpy(dtype=float).reshape(len(trials), len(names), len(roles))
+        return effects[columns].to_numpy(dtype=float).reshape(len(trials), len(names), len(roles))
 
-    alone = [totals[sender] for sender, _ in pairs]
-    total, frozen = per_pair(alone), per_pair(frozen_names)
-    after, before = per_pair(alone, "patched_logit"), per_pair(alone, "target_logit")
-    something = shown_to_fall(after, before) | shown_to_fall(before, after)
+    total, frozen = per_pair([totals[sender] for sender, _ in pairs]), per_pair(frozen_names)
     low, high = bootstrap_interval(total - frozen)
     sender_layer, sender_head = np.array([sender for sender, _ in pairs]).T
     frame = pd.DataFrame(
@@ -176,7 +173,7 @@ def _mediated(model, trials, pairs, source, target, progress):
             "ci_high": high.ravel(),
         }
     )
-    frame["share"] = (frame["mediated_effect"] / frame["total_effect"]).where(something.ravel())
+    frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(frame["total_effect"] != 0)
     frame["n"] = len(trials)
     return frame
 

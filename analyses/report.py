@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 
 from rgb_circuit.errors import InputError
 from rgb_circuit.manifest import read_manifest
+from rgb_circuit.panels import mean_floor
 from rgb_circuit.plots import (
     composition_diagram,
     effect_forest,
@@ -47,6 +48,7 @@ _INTERVAL = ["ci_low", "ci_high", "n"]
 _MEDIATED = ["source", "target", "role", "total_effect", "mediated_effect", "share", *_INTERVAL]
 _FAITHFUL = ["size", "faithfulness", "random_mean", "random_low", "random_high", "layer", "head", *_INTERVAL]
 OPTIONAL = {
+    "answers": ["answer", "piece", "whole"],
     "evidence": [
         "layer",
         "head",
@@ -244,8 +246,9 @@ def _verdict(run, played):
     if cannot := cannot_play(run.model, played, run.own):
         return f"{cannot}, so nothing below says what a head does when the model {'answers' if run.own else 'plays'}.", strongest
     if "roles" not in run.frames:
-        does_most = f"Head {_name(top)} of {run.model} does most" if top["effect"] else f"No head of {run.model} does anything alone"
-        return f"{does_most}; what role {'it has' if top['effect'] else 'a head has'} was not tested.", strongest
+        if not top["effect"]:
+            return f"No head of {run.model} does anything alone; roles were not tested.", strongest
+        return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
     lacking = roles.no_gap(run.frames["evidence"])
     heads = {role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES}
     found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]
@@ -291,11 +294,18 @@ def _play(run):
         rows.append(row)
     wrong = run.frames["play"][~run.frames["play"]["correct"].fillna(True).astype(bool)]
     every = len(run.manifest["trials"])
-    return dict(rows=rows, wrong=wrong.head(3).to_dict("records"), n_wrong=len(wrong), every=every, left_out=every - run.trials)
+    pieces = run.frames.get("answers")
+    split = [] if pieces is None else pieces[~pieces["whole"]].drop_duplicates(["answer", "piece"])[["answer", "piece"]].to_dict("records")
+    return dict(split=split, rows=rows, wrong=wrong.head(3).to_dict("records"), n_wrong=len(wrong), every=every, left_out=every - run.trials)
 
 
 def _panels(run):
     frame = run.frames["panels"]
+    effects = run.frames["patch_heads"]
+    floor = mean_floor(effects.attrs.get("noise_floor", 0.0), run.trials)
+    # What rounding alone may be is shown as no effect.
+    frame = frame.assign(rounding=frame["effect"].abs() <= floor)
+    frame["effect"] = frame["effect"].mask(frame["rounding"], 0.0)
     table = frame.pivot(index=["layer", "head"], columns="panel", values="effect").reset_index()
     figures = []
     for panel, rows in frame.groupby("panel", sort=False):
@@ -312,9 +322,8 @@ def _panels(run):
     ends = frame[frame.set_index(["layer", "head"]).index.isin(heads)]
     places = digits.decimals(ends[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     strongest = [dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads]
-    effects = run.frames["patch_heads"]
     return dict(
-        figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
+        floor=floor, dtype=run.manifest["dtype"], figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
         source=effects["source"].iloc[0], positions=effects["positions"].iloc[0],
     )  # fmt: skip
 

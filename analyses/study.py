@@ -17,13 +17,15 @@ import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
+from rgb_circuit.answers import answer_pieces
 from rgb_circuit.errors import CannotWrite, InputError
 from rgb_circuit.jobs import gathering
 from rgb_circuit.keeping import clean, keeping, take_over
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, described, differences, manifest
-from rgb_circuit.panels import panels, panels_for, strongest
+from rgb_circuit.noise import noise_floor
+from rgb_circuit.panels import mean_floor, panels, panels_for, strongest
 from rgb_circuit.patching import patch_heads
 from rgb_circuit.play import answered_right, play
 from rgb_circuit.plots import effect_forest, panel_heatmaps
@@ -39,6 +41,9 @@ from .evidence import by_prediction, missing
 
 # How the role table shows a state.
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
+
+# How many trials the noise of the number format is measured on.
+NOISE_TRIALS = 4
 
 
 def run(
@@ -76,12 +81,12 @@ def run(
             clean(folder)
             if detached:
                 # All at once, where `_finish` would hand in one call after the other.
-                _measure(model, trials, options)
+                _measure(model, trials, options, trials)
             _finish(folder, model, trials, options)
         else:
             which, of = shard
             own = trials[which - 1 :: of]
-            _measure(model, own, options)
+            _measure(model, own, options, trials)
             print(f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in {folder}/parts/")
             print(f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)")
 
@@ -176,11 +181,17 @@ def print_played(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> N
         print(f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered {first['answer']!r}")
 
 
-def _measure(model, trials, options):
-    """Everything that each trial gives by itself."""
+def _measure(model, trials, options, every):
+    """Everything that each trial gives by itself; some of them, of ``every`` trial of the run."""
+    sampled = {trial.name for trial in every[:NOISE_TRIALS]}
     with gathering() as each:
         with each():
             play(model, trials)
+        with each():
+            answer_pieces(model, trials)
+        if noisy := [trial for trial in trials if trial.name in sampled]:
+            with each():
+                _noise(model, noisy, options)
         with each():
             _patched(model, trials, options)
         try:
@@ -215,34 +226,50 @@ def _unmeasured(model, trials, options):
     missing = []
     for index, trial in enumerate(trials):
         try:
-            _measure(model, [trial], options)
+            _measure(model, [trial], options, trials)
         except ModelNeeded:
             missing.append(index)
     return missing
 
 
 def _patched(model, trials, options):
-    targets = list(dict.fromkeys(target for target, _ in panels_for(trials).values()))
-    return patch_heads(model, trials, target=targets, positions=parse_positions(options["positions"]))
+    return patch_heads(model, trials, target=_targets(trials), positions=parse_positions(options["positions"]))
+
+
+def _noise(model, trials, options):
+    return noise_floor(model, trials, target=_targets(trials), positions=parse_positions(options["positions"]))
+
+
+def _targets(trials):
+    return list(dict.fromkeys(target for target, _ in panels_for(trials).values()))
 
 
 def _finish(folder, model, trials, options):
     """Measure what is not measured yet, and write frames, figures and the report."""
-    trials_file, which = options.get("trials_file"), panels_for(trials)
+    trials_file, which, every = options.get("trials_file"), panels_for(trials), trials
     played = play(model, trials)
     print_played(model, played, trials_file)
-    written = [write_frame(played, folder, "play")]
+    written = [write_frame(played, folder, "play"), write_frame(answer_pieces(model, trials), folder, "answers")]
     if options["only_correct"]:
         trials = _only_correct(trials, played)
     elif _report.cannot_play(model.name, played["correct"], trials_file is not None):
         print(f"So nothing below says what a head does when the model {'plays' if trials_file is None else 'answers'}.")
 
+    # Of the trials as given, whichever are left out.
+    floor = _noise(model, every[:NOISE_TRIALS], options)
     frame = _patched(model, trials, options)
+    frame.attrs["noise_floor"] = floor
     written.append(write_frame(frame, folder, "patch_heads"))
     written.append(write_figure(panel_heatmaps(frame, model.name, which), folder, "panels"))
-    where = f"at positions '{options['positions']}', mean of {len(trials)} trials"
-    print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
-    print(digits.table(strongest(panels(frame, which))).to_string())
+    where = f"at positions '{options['positions']}', mean of {len(trials)} trial{'s' * (len(trials) > 1)}"
+    table = strongest(panels(frame, which))
+    if (table == 0).all(axis=None):
+        print(f"\nRestored alone {where}, no head moves the logit of any answer.")
+    else:
+        print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
+        print(digits.table(table).to_string())
+    rounding = f"{mean_floor(floor, len(trials)):.2g}"
+    print(f"Of such a mean, up to {rounding} may be rounding in {str(model.dtype).removeprefix('torch.')} alone; what is below counts as 0.")
 
     try:
         if trials_file is not None:

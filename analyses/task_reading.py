@@ -28,14 +28,16 @@ import torch
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.capture import at_end, attention_gaps, capture, check_attention, check_finite, check_unedited, pattern
+from rgb_circuit.checks import check_attention, check_finite, check_unedited
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
 from rgb_circuit.memory import pictures_at_once, rows_at_once
-from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids
+from rgb_circuit.programs.across import across
+from rgb_circuit.programs.patterns import summed_patterns
+from rgb_circuit.programs.sweep import plain
+from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids, rerun_from
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, shown_to_fall, sign_flip_p
-from rgb_circuit.sweep import plain, sweep
 
 # Place → prediction of `evidence`.
 PREDICTIONS = {
@@ -186,7 +188,7 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
     with tqdm(total=len(trials), desc="reading", unit="trial", delay=2, disable=not progress) as bar:
         for group in chunks(trials, pictures_at_once(model, len(tokens), start)):
             inputs = encode(model, [(trial, "clean") for trial in group])
-            read = execute(model, _summed_patterns, (model.n_heads, model.d_head), inputs, start)
+            read = execute(model, summed_patterns, (model.n_heads, model.d_head), inputs, start)
             check_finite(model, read["finite"])
             check_attention(model, read["gaps"])
             total = total + read["patterns"]
@@ -216,7 +218,7 @@ def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
     own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
-    line_ups = {trial.name: _line_up(own[trial.name], other[trial.name], positions) for trial in trials}
+    line_ups = {trial.name: _line_up(model, own[trial.name], other[trial.name], positions) for trial in trials}
 
     def parts(trials):
         by_prompt = {}
@@ -238,17 +240,19 @@ class _LineUp:
 
     Attributes:
         lengths: tokens of the two prompts.
-        starts: first position that any place needs, in each.
+        starts: first position that any place needs, in each: in the own prompt the first that changes.
         places: place → token positions in the own prompt.
+        restarts: place → the first position that changes there.
     """
 
     lengths: tuple[int, int]
     starts: tuple[int, int]
     places: dict[str, tuple[int, ...]]
+    restarts: dict[str, int]
 
 
-def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
-    own, other = own.tolist(), other.tolist()
+def _line_up(model: Vlm, own_ids: torch.Tensor, other_ids: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
+    own, other = own_ids.tolist(), other_ids.tolist()
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
@@ -260,8 +264,9 @@ def _line_up(own: torch.Tensor, other: torch.Tensor, wanted: Sequence[str]) -> _
         raise InputError(
             f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a word, or restore at 'end'"
         )
-    first = min(min(positions) for positions in places.values())
-    return _LineUp((len(own), len(other)), (first, first + len(other) - len(own)), places)
+    restarts = {place: rerun_from(model, min(positions), own_ids) for place, positions in places.items()}
+    first = min(restarts.values())
+    return _LineUp((len(own), len(other)), (first, max(0, first + len(other) - len(own))), places, restarts)
 
 
 def _asked(model, trials, question):
@@ -289,11 +294,10 @@ def _patched(model, trials, others, line_up):
     own_start, other_start = line_up.starts
     places = {}
     for place, positions in line_up.places.items():
-        start = line_up.lengths[0] - 1 if place == "end" else own_start
         each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
-        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], start)
+        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], line_up.restarts[place])
     inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
-    done = execute(model, _across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers, model.softcap)
+    done = execute(model, across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers, model.softcap)
     check_finite(model, done["finite"])
     check_unedited(model, done["drift"], line_up.lengths[0])
 
@@ -305,48 +309,6 @@ def _patched(model, trials, others, line_up):
             blocks[trial.name].append(_block(model, trial, place, done[place][index, :, :roles].numpy(), *unpatched))
     aligned = line_up.lengths[0] == line_up.lengths[1]
     return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
-
-
-def _across(wrapped, heads, inputs, others, own_start, other_start, places, answers, softcap):
-    """Program: every head restored from the runs ``others`` into ``inputs``, place by place.
-
-    Args:
-        places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into one forward.
-
-    Returns:
-        Logits of ``source`` and ``target`` (trials, answers), and under each place's name effects (trials, heads, answers); ``drift``
-        and ``finite`` as `sweep` has them.
-    """
-    target = capture(wrapped, heads, inputs, own_start, True, False)
-    source = capture(wrapped, heads, others, other_start, False, False)
-    runs = list(range(len(answers)))
-    ids = answers.to(target.logits.device)
-    done = {
-        "source": source.logits.gather(-1, ids).cpu(),
-        "target": target.logits.gather(-1, ids).cpu(),
-        "finite": bool(torch.isfinite(source.logits).all() and torch.isfinite(target.logits).all()),
-        "drift": 0.0,
-    }
-    for place, (variants, positions, batch_size) in places.items():
-        captured, given = (at_end(target), at_end(source)) if place == "end" else (target, source)
-        values = {("question", "z"): (given.z, torch.tensor(runs))}
-        spots = [{positions: positions}] * len(runs)
-        swept = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)
-        done[place] = swept["effects"]
-        done["finite"] = done["finite"] and swept["finite"]
-        done["drift"] = max(done["drift"], swept["drift"])
-    return done
-
-
-def _summed_patterns(wrapped, heads, inputs, start):
-    """Program: ``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
-    captured = capture(wrapped, heads, inputs, start, False, True)
-    layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(len(captured.z))]
-    return {
-        "patterns": torch.stack(layers),
-        "finite": bool(torch.isfinite(captured.logits).all()),
-        "gaps": attention_gaps(captured),
-    }
 
 
 def _block(model, trial, place, effects, source_logit, target_logit):

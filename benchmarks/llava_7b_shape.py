@@ -1,12 +1,15 @@
-"""The exact shape of LLaVA-1.5-7B with random weights: what the sweeps cost on a GPU, before any weights are downloaded.
+"""The exact shape of LLaVA-1.5-7B with random weights: what the sweeps cost, before any weights are downloaded.
 
-    python benchmarks/llava_7b_shape.py --dtype float16           # 7 billion random weights; needs 24 GiB of GPU memory
-    python benchmarks/llava_7b_shape.py --small                   # the same steps on a small shape, on a CPU too
+    python benchmarks/llava_7b_shape.py --dtype float16                  # 7 billion random weights; needs 24 GiB of GPU memory
+    python benchmarks/llava_7b_shape.py --device cpu --dtype bfloat16    # without a GPU; needs 24 GiB of memory
+    python benchmarks/llava_7b_shape.py --small                          # the same steps on a small shape
 
-All-positions sweeps are timed on whole layers, evenly spread, and scaled to all heads. Published figures come from one run.
+All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and scaled to all heads. Published
+figures come from one run.
 """
 
 import argparse
+import resource
 import time
 
 import pandas as pd
@@ -43,7 +46,7 @@ def build(dtype, device, tiny):
 
 
 def measure(run, device, times):
-    """Seconds of the fastest of ``times`` calls, and peak GiB on the device (NaN on a CPU)."""
+    """Seconds of the fastest of ``times`` calls, and peak GiB on the device; on a CPU that of the whole process so far."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -55,20 +58,26 @@ def measure(run, device, times):
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return min(seconds), torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
+    # Linux counts it in KiB.
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return min(seconds), torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else process
 
 
 @torch.no_grad()
 def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
     """Seconds, plain forwards, and peak memory of every sweep."""
+    start = time.perf_counter()
     model = build(dtype, device, tiny)
+    records = [("weights drawn, and the checks of loading", time.perf_counter() - start, float("nan"))]
+    # Whatever takes minutes is measured once.
+    patient = device == "cpu" and not tiny
     [trial] = rgb.rgb_trials(model, 1)
-    several = rgb.rgb_trials(model, 8)
+    several = rgb.rgb_trials(model, 2 if patient else 8)
     inputs = encode(model, [(trial, "erased")]).items()
     inputs = {name: tensor.to(device) for name, tensor in inputs}
     # Every eighth layer from the middle of the first eight: their mean depth is that of all layers.
     layers = range(model.n_layers)[3::8] or [model.n_layers // 2]
-    rows = [(layer, head) for layer in layers for head in range(model.n_heads)]
+    rows = [(layer, head) for layer in layers for head in range(1 if patient else model.n_heads)]
 
     def plain():
         model.nnsight._module(**inputs, logits_to_keep=1)
@@ -82,12 +91,20 @@ def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
     def every_position():
         rgb.patch_heads(model, [trial], target="erased", positions="all", heads=rows, progress=False)
 
-    plain(), end()
-    forward, forward_peak = measure(plain, device, 5)
-    records = [("plain forward", forward, forward_peak)]
-    records.append(("[end] sweep, two targets", *measure(end, device, 3)))
+    def one_target():
+        rgb.patch_heads(model, [trial], target="erased", progress=False)
+
+    def pattern():
+        rgb.patch_heads(model, [trial], target="erased", component="pattern", progress=False)
+
+    plain()
+    forward, forward_peak = measure(plain, device, 2 if patient else 5)
+    records.append(("plain forward", forward, forward_peak))
+    records.append(("[end] sweep, one target", *measure(one_target, device, 1 if patient else 3)))
+    records.append(("[end] sweep, one target, pattern", *measure(pattern, device, 1 if patient else 3)))
+    records.append(("[end] sweep, two targets", *measure(end, device, 1 if patient else 3)))
     seconds, peak = measure(end_of_several, device, 1)
-    records.append(("[end] sweep, two targets, per trial of 8", seconds / len(several), peak))
+    records.append((f"[end] sweep, two targets, per trial of {len(several)}", seconds / len(several), peak))
     seconds, peak = measure(every_position, device, 1)
     records.append(("all positions, one target", seconds * len(model.heads()) / len(rows), peak))
     frame = pd.DataFrame(records, columns=["what", "seconds", "peak GiB"])
@@ -106,7 +123,7 @@ def main(arguments=None):
     frame = table(dtype, options.device, options.small)
     print(frame.attrs["title"])
     print(frame.to_string(index=False, float_format=lambda value: f"{value:,.3g}"))
-    trials = 60 / frame["seconds"][2]
+    trials = 60 / frame.set_index("what")["seconds"]["[end] sweep, two targets"]
     print(f"[end] sweep of 2 × all heads: {trials:,.1f} trials per minute")
 
 

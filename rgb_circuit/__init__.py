@@ -1,4 +1,4 @@
-"""Which attention heads of a LLaVA do what, and how sure we are."""
+"""Which attention heads of a vision-language model do what, and how sure we are."""
 
 from .answers import answer_pieces
 from .direct_effects import direct_effects

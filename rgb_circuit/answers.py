@@ -86,6 +86,7 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
     from .execute import execute
     from .memory import pictures_at_once
+    from .programs.likeliest import likeliest_tokens
     from .prompts import chunks, inputs_of
 
     plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
@@ -102,15 +103,6 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
                 bar.update(len(some))
-
-
-def likeliest_tokens(wrapped, inputs, most):
-    """Program: ids and probabilities of the ``most`` likeliest tokens at [end] of each picture, (pictures, ``most`` or fewer)."""
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        probabilities = wrapped.output.logits[:, -1].float().softmax(-1)
-        likeliest = probabilities.topk(min(most, probabilities.shape[-1]))
-        probabilities, ids = likeliest.values.cpu().save(), likeliest.indices.cpu().save()
-    return [ids, probabilities]
 
 
 def preferred(
@@ -191,8 +183,11 @@ def drawable(
     return whole
 
 
-def answer_pieces(model: Vlm, trials: Sequence[Trial]) -> pd.DataFrame:
+def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
     """Which token each answer is read at.
+
+    Args:
+        progress: show a bar when it takes longer than two seconds.
 
     Returns:
         A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as the tokenizer spells it),
@@ -201,17 +196,29 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial]) -> pd.DataFrame:
     Raises:
         InputError: trials that cannot be shown to this model.
     """
+    from .keeping import by_trial
     from .prompts import check_trials
 
-    check_trials(model, trials, ["clean"])
-    rows = []
+    trials = list(trials)
+
+    def prepare():
+        check_trials(model, trials, ["clean"])
+        return partial(_pieces, model)
+
+    parts = by_trial(model, "answers", {}, trials, prepare, progress=progress, what="how it answers")
+    return pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
+
+
+def _pieces(model, trials):
+    """Trial name → its part of the frame."""
     for trial in trials:
         reading = read(model, trial.prompt, trial.answers)
+        rows = []
         for role, token in reading.tokens.items():
             (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
-            about = dict(trial=trial.name, role=role, answer=trial.answers[role], form=reading.form)
-            rows.append(about | dict(piece=piece, token=token, whole=reading.whole[role]))
-    return pd.DataFrame(rows)
+            about = {"trial": trial.name, "role": role, "answer": trial.answers[role], "form": reading.form}
+            rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
+        yield {trial.name: pd.DataFrame(rows)}
 
 
 def _in_likeliest(model, prompt, answers, forms):

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from .batches import batches
-from .capture import attention_gaps, capture, check_attention, check_finite, pattern
+from .checks import check_attention, check_finite
 from .edits import check_heads
 from .execute import execute
+from .programs.patterns import patterns
 from .prompts import check_trials, encode, prompt_ids, tile_positions
 from .trial import Trial
 from .vlm import Vlm
@@ -47,7 +47,7 @@ def attention_from_end(
     check_trials(model, trials, conditions)
     with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
         for shown, end in batches(model, trials, conditions):
-            found = execute(model, _patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked)
+            found = execute(model, patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked)
             check_finite(model, found["finite"])
             check_attention(model, found["gaps"])
             for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
@@ -55,17 +55,6 @@ def attention_from_end(
                 every_head[*asked] = probabilities
                 yield trial, condition, every_head
             bar.update(len(shown) // len(conditions))
-
-
-def _patterns(wrapped, heads, inputs, end, asked):
-    """Program: ``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
-    captured = capture(wrapped, heads, inputs, end, False, True)
-    layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
-    return {
-        "patterns": layers[:, asked[0], asked[1]],
-        "finite": bool(torch.isfinite(captured.logits).all()),
-        "gaps": attention_gaps(captured),
-    }
 
 
 def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:

@@ -25,10 +25,11 @@ import pandas as pd
 import torch
 
 from .batches import batches
-from .capture import check_finite, language_model
+from .checks import check_finite
 from .errors import InputError
 from .execute import execute
 from .keeping import by_trial
+from .programs.split import split
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
 from .vlm import Vlm
@@ -79,7 +80,7 @@ def _shares(model, shown):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of `_components`."""
     tokens = [answer_tokens(model, trial) for trial, _ in shown]
     answers = answer_table(tokens)
-    done = execute(model, _split, (model.n_heads, model.d_head), encode(model, shown), answers)
+    done = execute(model, split, (model.n_heads, model.d_head), encode(model, shown), answers)
     shares, logits = done["shares"], done["logits"]
     check_finite(model, done["finite"])
 
@@ -94,42 +95,6 @@ def _shares(model, shown):
             "direct effects mean nothing there; use patch_heads"
         )
     return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
-
-
-def _split(wrapped, heads, inputs, answers):
-    """Program: ``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``; ``finite``."""
-    text, lm_head = language_model(wrapped), wrapped.lm_head
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        parts = []
-        for index, layer in enumerate(text.layers):
-            if index == 0:
-                parts.append(layer.input[:, -1:])
-            z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, heads)
-            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, heads[0], 1)
-            each = torch.arange(heads[0])
-            alone[:, each, each] = z
-            bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
-            parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
-            parts.append(bias)
-            parts.append(layer.mlp.output[:, -1:])
-        whole = text.norm.input[:, -1:].float()
-        size = whole.square().mean(-1, keepdim=True).sqrt()
-        shares = []
-        for part in parts:
-            part = part.to(whole)
-            # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
-            scale = size / part.square().mean(-1, keepdim=True).sqrt()
-            scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-            normed = text.norm((part * scale).to(parts[-1].dtype))
-            read = lm_head(normed).float() / scale
-            places = answers[:, None].expand(-1, part.shape[1], -1).to(read.device)
-            shares.append(read.gather(-1, places))
-        shares = torch.cat(shares, 1).cpu().save()
-        logits = wrapped.output.logits[:, -1].float()
-        finite = bool(torch.isfinite(logits).all())
-        logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
-        finite.save()
-    return {"shares": shares, "logits": logits, "finite": finite}
 
 
 def _block(components, trial, condition, shares):

@@ -1,13 +1,4 @@
-"""Running a program where the weights are: in this process, or on an NDIF server.
-
-A *program* is a function of the nnsight model and plain values, with tracing contexts inside: `capture`, `sweep`, and what
-`play`, `patching`, … make of them. One program is one request, so what it captures never leaves the server.
-
-Programs and what they call travel as source. They are module-level functions without decorators; they use torch, builtin
-containers and each other, no class of this package (a dataclass's methods have no source), no pandas, no progress bar; they
-call modules and never read parameters; they return small tensors and say what is wrong instead of raising it. The modules they stand
-in have ``from __future__ import annotations``, since annotations would travel too and bring their classes along.
-"""
+"""Running a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF server."""
 
 from collections.abc import Callable
 from threading import RLock

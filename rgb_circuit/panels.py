@@ -46,17 +46,25 @@ def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -
     """Mean effect of each head in each panel.
 
     Args:
-        frame: from `patch_heads` with the panels' targets.
+        frame: from `patch_heads` with the panels' targets. Where it says its `noise_floor` (``frame.attrs["noise_floor"]``, logits), a
+            mean that rounding alone could be is no effect.
         which: panel → (target condition, role whose logit is read).
 
     Returns:
-        A row per head: ``layer, head``, and a column per panel with the mean effect over trials (logits).
+        A row per head: ``layer, head``, and a column per panel with the mean effect over trials (logits), 0 where it is none.
     """
     columns = {}
+    rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
     for panel, (target, role) in which.items():
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
-        columns[panel] = rows.groupby(["layer", "head"])["effect"].mean()
+        mean = rows.groupby(["layer", "head"])["effect"].mean()
+        columns[panel] = mean.where(mean.abs() > rounding, 0.0)
     return pd.DataFrame(columns).reset_index()
+
+
+def mean_floor(floor: float, n: int) -> float:
+    """Below what a mean of ``n`` effects may be rounding alone, given the floor of one: it is as likely up as down."""
+    return floor / max(n, 1) ** 0.5
 
 
 def strongest(table: pd.DataFrame, k: int = 8) -> pd.DataFrame:

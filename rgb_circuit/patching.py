@@ -11,15 +11,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .capture import attention_gaps, capture, check_attention, check_finite, check_unedited, nudged, recombined
+from .checks import check_attention, check_finite, check_unedited
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
 from .jobs import gathering
 from .keeping import by_trial
 from .memory import pictures_at_once, rows_at_once
+from .programs.patched import patched_logits, summed_z
+from .programs.sweep import plain
 from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids, rerun_from
-from .sweep import plain, sweep
 from .trial import Trial
 from .vlm import Vlm
 
@@ -213,7 +214,7 @@ def _means(model, study, trials, progress):
             for group in chunks(alike, fitting // len(study.targets)):
                 inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
                 with each():
-                    sums = execute(model, _summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
+                    sums = execute(model, summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
                     total = [whole + part for whole, part in zip(total, sums)]
                 bar.update(len(group))
     return [layer / len(trials) for layer in total]
@@ -232,7 +233,7 @@ def _patch_group(model, study, trials, start, means, batch_size):
     ids = answer_table(tokens)
     done = execute(
         model,
-        _patched_logits,
+        patched_logits,
         (model.n_heads, model.d_head),
         inputs,
         start,
@@ -255,58 +256,6 @@ def _patch_group(model, study, trials, start, means, batch_size):
         trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], effects[index][..., : len(tokens[index])])
         for index, trial in enumerate(trials)
     }
-
-
-def _patched_logits(wrapped, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size, softcap):
-    """Program: capture the pictures, then every variant of every target run.
-
-    Args:
-        heads: (number of heads, d_head).
-        variants: edits as `sweep.plain` makes them.
-        runs: the target runs, as rows of ``inputs``; ``sources``: condition → the row of each run's source picture.
-        means: one tensor per layer, (targets, kept, head, d_head), or None; runs go through the targets in turn.
-        spots: per run, positions as in an edit → token positions.
-        asked, answers: token ids to read per picture and per run, (pictures, answers) and (runs, answers).
-
-    Returns:
-        Logits of ``unpatched`` (pictures, answers); ``effects`` (runs, variants, answers), ``drift`` and ``finite`` as `sweep` has them;
-        ``gaps`` of attention.
-    """
-    kinds = {kind for edits in variants for _, _, kind, _ in edits}
-    apart = any(component != "z" for _, component in kinds)
-    captured = capture(wrapped, heads, inputs, start, True, apart)
-    runs_row = torch.tensor(runs)
-    values = {}
-    for source, component in kinds:
-        edited = sorted({layer for edits in variants for layer, _, kind, _ in edits if kind == (source, component)})
-        in_turn = torch.arange(len(runs))
-        if source == "zero":
-            values[source, component] = {layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, in_turn * 0
-        elif source == "mean":
-            values[source, component] = means, in_turn % len(means[0])
-        elif source == "rounding":
-            values[source, component] = {layer: nudged(captured.z[layer]) for layer in edited}, runs_row
-        elif component == "z":
-            values[source, component] = captured.z, torch.tensor(sources[source])
-        else:
-            of_source = torch.tensor(sources[source])
-            pattern_of, values_of = (of_source, runs_row) if component == "pattern" else (runs_row, of_source)
-            made = {layer: recombined(captured, layer, pattern_of, values_of) for layer in edited}
-            values[source, component] = made, in_turn
-    done = sweep(wrapped, heads, captured, runs, variants, values, spots, answers, batch_size, softcap)
-    return {
-        "unpatched": captured.logits.gather(-1, asked.to(captured.logits.device)).cpu(),
-        "effects": done["effects"],
-        "drift": done["drift"],
-        "finite": done["finite"] and bool(torch.isfinite(captured.logits).all()),
-        "gaps": attention_gaps(captured) if apart else [],
-    }
-
-
-def _summed_z(wrapped, heads, inputs, start, n_targets):
-    """Program: z summed over trials, whose targets come in turn; one tensor per layer, (targets, kept, head, d_head)."""
-    captured = capture(wrapped, heads, inputs, start, False, False)
-    return [z.unflatten(0, (-1, n_targets)).sum(0, dtype=torch.float32).cpu() for z in captured.z]
 
 
 def _block(study, trial, unpatched, effects):

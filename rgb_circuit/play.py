@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
-import torch
 
 from .batches import batches
-from .capture import capture, check_finite
+from .checks import check_finite
 from .execute import execute
 from .keeping import by_trial
+from .programs.answered import answered
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
 from .vlm import Vlm
@@ -64,7 +64,7 @@ def _played(model, conditions, trials):
     """Trial name → its part of the frame, for some trials at a time."""
     for shown, _ in batches(model, trials, conditions):
         tokens = [answer_tokens(model, trial) for trial, _ in shown]
-        end = execute(model, _at_end, (model.n_heads, model.d_head), encode(model, shown), answer_table(tokens))
+        end = execute(model, answered, (model.n_heads, model.d_head), encode(model, shown), answer_table(tokens))
         check_finite(model, end["finite"])
         records = {}
         for (trial, condition), ids, likeliest, logits in zip(shown, tokens, end["likeliest"].tolist(), end["logits"].tolist()):
@@ -72,16 +72,6 @@ def _played(model, conditions, trials):
         # Named types, since a trial without expectations has nothing to tell them from.
         types = {"expected": "str", "answer": "str", "correct": "boolean"}
         yield {name: pd.DataFrame(rows).astype(types) for name, rows in records.items()}
-
-
-def _at_end(wrapped, heads, inputs, answers):
-    """Program: at [end], the ``likeliest`` token of each picture and the ``logits`` of its ``answers``, (pictures, answers)."""
-    logits = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] - 1, False, False).logits
-    return {
-        "likeliest": logits.argmax(-1).cpu(),
-        "logits": logits.gather(-1, answers.to(logits.device)).cpu(),
-        "finite": bool(torch.isfinite(logits).all()),
-    }
 
 
 def _record(model, trial, condition, tokens, likeliest, logits):

@@ -14,13 +14,14 @@ from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import SourceNotAvailable
 
 from .answers import VOTERS
-from .capture import RESUMED, RESUMED_HALF, capture, language_model, last_seen
+from .checks import RESUMED, RESUMED_HALF
 from .errors import FOREIGN, InputError, first_line
 from .layout import Layout
 from .modules import softcap_of
+from .programs.capture import language_model
+from .programs.probed import probed as program
 from .prompts import inputs_of
 from .rgb_game import PALETTE, draw
-from .sweep import sweep
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -41,14 +42,14 @@ def probe(
     server: Server | None,
     name: str,
 ) -> dict:
-    """What `_probed` finds on pictures of the game, wherever the model is; checked.
+    """What `programs.probed` finds on pictures of the game, wherever the model is; checked.
 
     Args:
         heads: (number of heads, d_head).
         asked: the game's prompt, as in a trial.
 
     Returns:
-        ``likeliest, dtype`` of `_probed`, and ``ahead`` of `Vlm`.
+        ``likeliest, dtype`` of `programs.probed`, and ``ahead`` of `Vlm`.
 
     Raises:
         InputError: a model that cannot be analysed, with the reason.
@@ -62,16 +63,14 @@ def probe(
     image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
     differing = inputs_of(processor, layout, [asked] * len(boards), boards)
     _check_untouched(boards[1], inputs, name)
-    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config)
     views = layout.places(image)
+    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config), differing, views
     if server:
-        probed = server.run(wrapped, _probed, (*arguments, None))
-        moved = server.run(wrapped, _moved, (heads, differing, views))
+        probed = server.run(wrapped, program, (*arguments, None))
     else:
         bare = _bare(wrapped, inputs, name)
         try:
-            probed = _probed(wrapped, *arguments, bare)
-            moved = _moved(wrapped, heads, differing, views)
+            probed = program(wrapped, *arguments, bare)
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
@@ -82,7 +81,7 @@ def probe(
             ) from error
     _check(probed, heads, server, name)
     wanted = [row * columns + column for row, column in dict.fromkeys(places)]
-    if misplaced := [place for place, found in zip(wanted, moved) if found != [place] * len(views)]:
+    if misplaced := [place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)]:
         # A trained tower may put what it finds into other tokens than its own, so this does not refuse.
         warnings.warn(
             f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more than their own, so what is "
@@ -110,13 +109,6 @@ def _ahead(furthest, image):
         return "none"
     within = image[0] <= looking[0] and max(furthest[place] for place in looking) <= image[-1]
     return "image" if within else "all"
-
-
-def _moved(wrapped, heads, inputs, views):
-    """Program: per changed picture, the place in each view whose token differs most from the first picture's, as layer 0 reads it."""
-    entries = capture(wrapped, heads, inputs, 0, True, False).entries[0].float()
-    moved = (entries[1:] - entries[:1]).norm(dim=-1)
-    return [[int(one[view].argmax()) for view in views] for one in moved]
 
 
 def _bare(wrapped, inputs, name):
@@ -150,103 +142,8 @@ def _way_out(error, otherwise):
     return otherwise
 
 
-def _probed(wrapped, heads, inputs, most, softcap, bare):
-    """Program: whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
-
-    Args:
-        heads: (number of heads, d_head).
-        most: how many of the likeliest tokens to tell.
-        softcap: see `Vlm.softcap`.
-        bare: logits of the forward outside of any trace, (vocabulary,), or None.
-
-    Returns:
-        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
-        ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
-        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
-        back, ``zeroed`` with z zeroed; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
-        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
-    """
-    layers = language_model(wrapped).layers
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        kept, widths, gaps = [], [], []
-        for layer in layers:
-            z = layer.self_attn.o_proj.input
-            kept.append(z.clone())
-            widths.append(z.shape[-1])
-            returned = layer.self_attn.output[0]
-            gaps.append(
-                (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
-            )
-        kept.save(), widths.save(), gaps.save()
-        unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
-        plain = wrapped.output.logits[0, -1].float().save()
-    if softcap is not None:
-        unembedded = softcap * (unembedded / softcap).tanh()
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        for layer, z in zip(layers, kept):
-            layer.self_attn.o_proj.input = z
-        rewritten = wrapped.output.logits[0, -1].float().save()
-    with wrapped.trace(**inputs, logits_to_keep=1):
-        for layer, z in zip(layers, kept):
-            layer.self_attn.o_proj.input = torch.zeros_like(z)
-        zeroed = wrapped.output.logits[0, -1].float().save()
-    largest = plain.abs().max()
-    likeliest = plain.softmax(-1).topk(min(most, len(plain)))
-    ids = likeliest.indices.tolist()
-    fits = set(widths) == {heads[0] * heads[1]}
-    swept, furthest = _swept(wrapped, heads, inputs, ids, softcap) if fits else (0.0, [])
-    return {
-        "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
-        "finite": bool(torch.isfinite(plain).all()),
-        "dtype": str(kept[0].dtype).removeprefix("torch."),
-        "widths": widths,
-        "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
-        "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
-        "rewritten": float((rewritten - plain).abs().max() / largest),
-        "zeroed": float((zeroed - plain).abs().max() / largest),
-        "swept": swept,
-        "furthest": furthest,
-        "o_proj": max(float(gap) for gap in gaps),
-    }
-
-
-def _swept(wrapped, heads, inputs, ids, softcap):
-    """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
-
-    Returns:
-        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest logit; and the last
-        position that each position attends to.
-    """
-    length = inputs["input_ids"].shape[1]
-    captured = capture(wrapped, heads, inputs, 0, True, False)
-    furthest = last_seen(captured)
-    chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
-    zero = {"zero": ({layer: torch.zeros_like(captured.z[layer]) for layer in chosen}, torch.tensor([0]))}
-    variants = [[(layer, 0, "zero", "end")] for layer in chosen]
-    whole = []
-    for zeroed in chosen:
-        with wrapped.trace(**inputs, logits_to_keep=1):
-            for index, layer in enumerate(language_model(wrapped).layers):
-                if index == zeroed:
-                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
-                    z[:, -1, 0] = 0
-                    layer.self_attn.o_proj.input = z.flatten(-2)
-            whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
-    wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
-    # From the first token on, from the last but one, and from the last, where that is allowed.
-    looks_ahead = any(far > place for place, far in enumerate(furthest))
-    gaps = []
-    for start in (0,) if looks_ahead else (0, length - 2, length - 1):
-        here = captured if start == 0 else capture(wrapped, heads, inputs, start, True, False)
-        zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
-        spots = [{"end": [length - 1]}]
-        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap)
-        gaps += [done["drift"], float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu())]
-    return max(gaps), furthest
-
-
 def _check(probed, heads, server, name):
-    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `_probed` found."""
+    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `programs.probed` found."""
 
     def refuse(reason):
         raise InputError(f"{name!r} cannot be analysed: {reason}; {PLAIN}")

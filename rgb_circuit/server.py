@@ -91,9 +91,8 @@ class Server:
         if not (parts.scheme in ("http", "https") and parts.host):
             raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
         url = url.rstrip("/")
-        # This package is not installed there: its functions have to travel by value.
-        nnsight.register("rgb_circuit")
-        nnsight.register("analyses")
+        # This package is not installed there: its programs have to travel by value.
+        nnsight.register("rgb_circuit.programs")
         if wrapped.repo_id != served or os.path.isdir(served):
             # nnsight asks the hub how a repository is spelled; a folder is no repository.
             huggingface._ID_CACHE[wrapped.repo_id] = served

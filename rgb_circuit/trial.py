@@ -22,7 +22,7 @@ class Trial:
         prompt: the text shown with each picture, holding one ``<image>``.
         images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture will do; it
             is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-        answers: role → word, each word one token for the model.
+        answers: role → word, read at its first token; no two different words may begin with the same one.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.

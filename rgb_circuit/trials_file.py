@@ -8,7 +8,7 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``question`` | the question about the pictures | required |
 | ``clean`` | the clean picture's path | required |
 | ``image:CONDITION`` | path of the picture in another condition, such as ``image:swapped`` | any number |
-| ``answer:ROLE`` | a word that is one token for the model, such as ``answer:right`` | one or more |
+| ``answer:ROLE`` | a word, read at its first token, such as ``answer:right`` | one or more |
 | ``expected:CONDITION`` | role of the right answer to that picture; an empty cell is not scored | any number |
 | ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
 

@@ -10,9 +10,9 @@ from nnsight.modeling.transformers import TransformersModel
 from transformers import ProcessorMixin
 
 from .answers import read
-from .capture import language_model
 from .layout import Layout
 from .modules import softcap_of
+from .programs.capture import language_model
 from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:

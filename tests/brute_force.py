@@ -1,59 +1,107 @@
 """Activation patching with plain PyTorch hooks on the bare Hugging Face model: shares no code with the package."""
 
+import copy
+
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 
 class BruteForce:
-    def __init__(self, folder):
-        self.model = LlavaForConditionalGeneration.from_pretrained(folder, attn_implementation="eager").eval()
-        self.processor = AutoProcessor.from_pretrained(folder)
+    """A model of any family with eager attention, run as often as there are edits.
+
+    Args:
+        given: a folder of a LLaVA, or the model itself, which is copied.
+        processor: of a model that is given itself.
+        options: what its processor is given so that it shows a picture once and whole.
+        attention: of the copy; eager attention returns its pattern.
+    """
+
+    def __init__(self, given, processor=None, options=None, attention="eager"):
+        if processor is None:
+            self.model = LlavaForConditionalGeneration.from_pretrained(given, attn_implementation=attention).eval()
+            self.processor = AutoProcessor.from_pretrained(given)
+        else:
+            self.model, self.processor = copy.deepcopy(given), processor
+            self.model.set_attn_implementation(attention)
+        self.options = options or {}
         text = self.model.config.text_config
-        self.heads, self.d_head, self.kv_heads = text.num_attention_heads, text.head_dim, text.num_key_value_heads
-        self.layers = self.model.model.language_model.layers
+        self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
+        self.d_head = getattr(text, "head_dim", None) or text.hidden_size // self.heads
+        inner = self.model.model
+        self.layers = (inner.text_model if hasattr(inner, "text_model") else inner.language_model).layers
         self.runs = {}
 
+    def inputs(self, trial, condition, rows=1):
+        """What the bare forward takes to see one picture in every row."""
+        text = trial.prompt.replace("<image>", self.processor.image_token)
+        made = self.processor(
+            text=[text] * rows, images=[[trial.images[condition]]] * rows, return_tensors="pt", **self.options
+        )
+        # Labels would make it compute a loss.
+        return {name: value for name, value in made.items() if name not in ("labels", "num_crops")}
+
     @torch.no_grad()
-    def run(self, trial, condition, writes=()):
-        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head, position, vector)."""
-        inputs = self.processor(text=[trial.prompt], images=[trial.images[condition]], return_tensors="pt")
-        z, values, hooks = {}, {}, []
+    def patched(self, trial, condition, variants, seen=None):
+        """Logits at [end], (variants, vocabulary), of one forward with a row for each variant.
+
+        Args:
+            variants: lists of (layer, head, position, vector) that are written into that row's z.
+            seen: filled with each layer's z, values and pattern, (row, …), and the output.
+        """
+        seen = {} if seen is None else seen
+        seen.update(z={}, values={}, patterns={})
+        hooks = []
 
         def before_o_proj(index):
             def hook(module, arguments):
-                heads = arguments[0].clone().view(1, -1, self.heads, self.d_head)
-                for layer, head, position, vector in writes:
-                    if layer == index:
-                        heads[0, position, head] = vector
-                z[index] = heads[0].clone()
+                heads = arguments[0].clone().unflatten(-1, (self.heads, self.d_head))
+                for row, edits in enumerate(variants):
+                    for layer, head, position, vector in edits:
+                        if layer == index:
+                            heads[row, position, head] = vector
+                seen["z"][index] = heads.clone()
                 return (heads.flatten(2),)
 
             return hook
 
         def after_v_proj(index):
             def hook(module, arguments, output):
-                values[index] = output[0].view(-1, self.kv_heads, self.d_head)
+                seen["values"][index] = output.unflatten(-1, (self.kv_heads, self.d_head))
+
+            return hook
+
+        def after_attention(index):
+            def hook(module, arguments, output):
+                seen["patterns"][index] = output[1]
 
             return hook
 
         for index, layer in enumerate(self.layers):
             hooks.append(layer.self_attn.o_proj.register_forward_pre_hook(before_o_proj(index)))
             hooks.append(layer.self_attn.v_proj.register_forward_hook(after_v_proj(index)))
+            hooks.append(layer.self_attn.register_forward_hook(after_attention(index)))
         try:
-            output = self.model(**inputs, output_attentions=True, output_hidden_states=True)
+            seen["output"] = self.model(**self.inputs(trial, condition, len(variants)), output_hidden_states=True)
         finally:
             for hook in hooks:
                 hook.remove()
-        patterns = [attention[0] for attention in output.attentions]
-        return output.logits[0, -1], z, patterns, values, output.hidden_states
+        return seen["output"].logits[:, -1].float()
+
+    def run(self, trial, condition, writes=()):
+        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head, position, vector)."""
+        seen = {}
+        logits = self.patched(trial, condition, [list(writes)], seen)[0]
+        z, values = ({layer: made[0] for layer, made in seen[part].items()} for part in ("z", "values"))
+        patterns = [None if made is None else made[0] for made in seen["patterns"].values()]
+        return logits, z, patterns, values, seen["output"].hidden_states
 
     def unpatched(self, trial, condition):
         if (trial.name, condition) not in self.runs:
             self.runs[trial.name, condition] = self.run(trial, condition)
         return self.runs[trial.name, condition]
 
-    def patch(self, trial, source, target, layer, head, component, positions):
-        """Logits at [end] of the target run with one head's component restored at the positions."""
+    def write(self, trial, source, target, layer, head, component, positions):
+        """(layer, head, position, vector) for one head's component of the source run, restored in the target run."""
         _, z, source_pattern, source_values, _ = self.unpatched(trial, source)
         _, _, target_pattern, target_values, _ = self.unpatched(trial, target)
         group = head * self.kv_heads // self.heads
@@ -62,4 +110,8 @@ class BruteForce:
             "pattern": lambda p: source_pattern[layer][head, p] @ target_values[layer][:, group],
             "value": lambda p: target_pattern[layer][head, p] @ source_values[layer][:, group],
         }[component]
-        return self.run(trial, target, [(layer, head, p, vectors(p)) for p in positions])[0]
+        return [(layer, head, p, vectors(p)) for p in positions]
+
+    def patch(self, trial, source, target, layer, head, component, positions):
+        """Logits at [end] of the target run with one head's component restored at the positions."""
+        return self.run(trial, target, self.write(trial, source, target, layer, head, component, positions))[0]

@@ -52,6 +52,7 @@ class Family:
         options: what the processor is given so that it shows the picture once and whole.
         needs: a package beside those of the package that the processor cannot do without.
         attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens only) or ``"all"``.
+        any_size: it takes pictures of any size, so that ``side`` is what ``load`` is asked for.
     """
 
     build: Callable[[], tuple[nn.Module, hf.ProcessorMixin]]
@@ -63,6 +64,12 @@ class Family:
     options: dict = field(default_factory=dict)
     needs: str | None = None
     attends: str = "none"
+    any_size: bool = False
+
+    @property
+    def tiles(self) -> int | None:
+        """What ``load`` and ``wrap`` are given to see pictures of ``side``."""
+        return self.grid if self.any_size else None
 
 
 FAMILIES: dict[str, Family] = {}
@@ -337,7 +344,7 @@ def llava_full():
     return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)), tokens, strategy="full")
 
 
-@family(24, 6, takes=("image_sizes",))
+@family(24, 6, takes=("image_sizes",), any_size=True)
 def llava_pixtral():
     tokens = tokenizer(PIXTRAL_MARKS)
     config = hf.LlavaConfig(
@@ -462,13 +469,13 @@ def qwen(processor_kind, config_kind, model_kind, vision, text):
     return model_kind(config), processor
 
 
-@family(48, 6, takes=QWEN_TAKES)
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen2_vl():
     vision = dict(depth=2, embed_dim=16, hidden_size=WIDTH, mlp_ratio=2)
     return qwen(hf.Qwen2VLProcessor, hf.Qwen2VLConfig, hf.Qwen2VLForConditionalGeneration, vision, TEXT)
 
 
-@family(48, 6, takes=QWEN_TAKES)
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen2_5_vl():
     """Its tower sees windows of 2 × 2 tokens in all layers but the last."""
     vision = dict(
@@ -484,7 +491,7 @@ def qwen2_5_vl():
     )
 
 
-@family(48, 6, takes=QWEN_TAKES)
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen3_vl():
     """DeepStack: features of two layers of the tower are added behind the first two language layers."""
     vision = dict(
@@ -655,7 +662,7 @@ def internvl():
     return hf.InternVLForConditionalGeneration(config), processor
 
 
-@family(48, 6, takes=("image_sizes",))
+@family(48, 6, takes=("image_sizes",), any_size=True)
 def mistral3():
     """A Pixtral tower whose patches are merged two by two; every row ends in a token of its own."""
     tokens = tokenizer(PIXTRAL_MARKS)

@@ -9,9 +9,10 @@ import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from rgb_circuit import capture, loading, probe
+from rgb_circuit import loading
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
+from rgb_circuit.programs import capture, probed
 from rgb_circuit.prompts import encode, locate
 
 
@@ -186,7 +187,7 @@ def test_a_forward_that_does_not_go_on_from_what_was_captured_is_refused(random_
         captured.values = [torch.zeros_like(values) for values in captured.values]
         return captured
 
-    monkeypatch.setattr(probe, "capture", forgotten)
+    monkeypatch.setattr(probed, "capture", forgotten)
     with pytest.raises(rgb.InputError, match="goes on from the keys and values of another"):
         rgb.load(str(random_folder["grouped"]))
 

@@ -108,7 +108,7 @@ def test_jobs_find_neither_this_package_nor_pandas(ndif_server, monkeypatch, key
         import importlib
 
         lacking = []
-        for name in ("rgb_circuit.llava", "pandas", "torch"):
+        for name in ("rgb_circuit.vlm", "pandas", "torch"):
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError:
@@ -116,7 +116,7 @@ def test_jobs_find_neither_this_package_nor_pandas(ndif_server, monkeypatch, key
         nnsight.save(lacking)
         with model.trace(**clean):
             model.lm_head.output.save()
-    assert lacking == ["rgb_circuit.llava", "pandas"]
+    assert lacking == ["rgb_circuit.vlm", "pandas"]
 
 
 def test_its_versions_are_those_that_a_client_needs(ndif_server, monkeypatch):

@@ -4,6 +4,7 @@ import http.server
 import inspect
 import io
 import pickletools
+import re
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ from proxy import proxy
 from remote_server import Server, missing
 from transformers import PreTrainedModel
 
+import analyses
 import rgb_circuit as rgb
 from analyses import (
     attention_statistics,
@@ -39,7 +41,7 @@ from analyses import (
     task_reading,
 )
 from analyses.command import main
-from rgb_circuit import jobs, keeping, manifest, memory, server
+from rgb_circuit import jobs, keeping, manifest, memory, programs, server
 from rgb_circuit.execute import execute
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, prompt
 
@@ -224,23 +226,15 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch)
         np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
 
 
-PROGRAMS = [
-    function
-    for name in (
-        "rgb_circuit.attention",
-        "rgb_circuit.direct_effects",
-        "rgb_circuit.patching",
-        "rgb_circuit.play",
-        "rgb_circuit.probe",
-        "analyses.attention_statistics",
-        "analyses.task_reading",
-    )
-    for function in vars(import_module(name)).values()
-    if inspect.isfunction(function) and (function.__doc__ or "").startswith("Program:")
-]
+PROGRAMS = {
+    name: function
+    for file in Path(programs.__path__[0]).glob("[!_]*.py")
+    for name, function in vars(import_module(f"rgb_circuit.programs.{file.stem}")).items()
+    if inspect.isfunction(function) and function.__module__ == f"rgb_circuit.programs.{file.stem}"
+}
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_program_travels_as_source_that_any_python_can_read(program, ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch)
     rgb.load("toy", remote=True)
@@ -250,10 +244,12 @@ def test_a_program_travels_as_source_that_any_python_can_read(program, ndif_serv
     assert not {name for name in names if name.split(".")[0] in ("rgb_circuit", "analyses", "pandas", "tqdm")}
 
 
-def test_every_execution_is_of_a_known_program():
-    assert {program.__name__ for program in PROGRAMS} == {
-        "_across", "_statistics", "_at_end", "_patched_logits", "_patterns", "_probed", "_split", "_summed_patterns", "_summed_z",
-    }  # fmt: skip
+def test_what_is_executed_stands_where_programs_stand():
+    executed = set()
+    for package in (rgb, analyses):
+        for file in Path(package.__path__[0]).glob("*.py"):
+            executed |= set(re.findall(r"\bexecute\(\s*model,\s*(\w+)", file.read_text()))
+    assert {"patched_logits", "across", "shares"} <= executed <= set(PROGRAMS)
 
 
 def _failing(wrapped):

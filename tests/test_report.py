@@ -286,6 +286,14 @@ def test_a_model_that_answers_wrongly_is_not_judged(copy):
     assert sentence in page.sections[""]
 
 
+def test_a_model_is_judged_by_the_trials_that_are_not_left_out(copy):
+    effects = pd.read_parquet(copy / "patch_heads.parquet")
+    left = list(effects["trial"].unique()[:4])
+    effects[effects["trial"].isin(left)].to_parquet(copy / "patch_heads.parquet", index=False)
+    page = change(copy, "play", lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False))
+    assert "does not play" not in page.sections[""] and "25\N{NO-BREAK SPACE}%" in page.sections[""]
+
+
 def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]

@@ -12,6 +12,7 @@ from rgb_circuit.statistics import (
     bootstrap_interval,
     equivalence_p,
     fewest_trials,
+    shown_to_fall,
     sign_flip_p,
     smallest_mean,
     t_interval,
@@ -246,3 +247,37 @@ def test_the_smallest_mean_is_shown_four_times_of_five():
 def test_bad_input_says_what_to_do(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+# Is there a gap?
+
+
+def test_a_fall_is_shown_where_the_sign_flip_test_shows_it():
+    before = np.random.default_rng(0).normal(0.5, 1, (8, 300))
+    shown = shown_to_fall(before, np.zeros_like(before))
+    assert (shown == (sign_flip_p(before) <= 0.05)).all() and 0 < shown.sum() < 300
+
+
+def test_where_there_is_no_fall_one_in_twenty_is_shown():
+    noise = np.random.default_rng(1).normal(0, 1, (2, 10, 4000))
+    assert 0.04 < shown_to_fall(*noise).mean() < 0.06
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_of_fewer_trials_than_a_test_needs_all_must_fall(n):
+    before = np.linspace(1, 2, n)
+    assert shown_to_fall(before, np.zeros(n)) and not shown_to_fall(np.append(before, -0.1), np.zeros(n + 1))
+    assert not shown_to_fall(np.zeros(n), before)
+
+
+def test_what_rounding_leaves_is_no_fall_though_it_be_the_same_in_every_trial():
+    before = np.full(16, 12.5)
+    assert not shown_to_fall(before, before) and not shown_to_fall(before, before - 1e-6)
+    assert shown_to_fall(before, before - 1e-3) and shown_to_fall(before * 1e-6, before * 0.9e-6)
+
+
+def test_a_fall_of_no_trials_or_of_no_numbers_is_refused():
+    with pytest.raises(InputError, match="there are 0 trials"):
+        shown_to_fall(np.zeros(0), np.zeros(0))
+    with pytest.raises(InputError, match="not finite"):
+        shown_to_fall(np.array([1.0, np.nan]), np.zeros(2))

@@ -124,7 +124,7 @@ def test_reading_is_the_attention_of_the_bare_model(model, trials):
     [(ODD_QUESTION, "trials' own"), ("Which shape is it?", "not in the vocabulary"), (None, "does not hold")],
 )
 def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, question, message):
-    monkeypatch.setattr("analyses.task_reading.capture", None)
+    monkeypatch.setattr("analyses.task_reading.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
     if question is None:
         trials, question = [asking(trial, BACKGROUND_QUESTION) for trial in trials], BACKGROUND_QUESTION
@@ -134,7 +134,7 @@ def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, questi
 
 
 def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
-    monkeypatch.setattr("analyses.task_reading.capture", None)
+    monkeypatch.setattr("analyses.task_reading.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
     with pytest.raises(rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"):
         evidence(grouped, trials, positions="start", progress=False)

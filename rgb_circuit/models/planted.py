@@ -71,7 +71,7 @@ MODERATE_NOISE = 0.02
 # Channels that only parts of `UNKIND` need.
 FURTHER = ("handed", "white", "cue")
 # A head that looks at some tiles more than at others looks at them little, so that its attention can vary much.
-LOOKS_LITTLE = -2.5
+LOOKS_LITTLE = -6.0
 
 WORDS = small.COLORS
 Place = tuple[int, int]
@@ -494,7 +494,7 @@ def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
         rows, columns = LOOKS_LITTLE / 2 + stretch * drawn[:grid], LOOKS_LITTLE / 2 + stretch * drawn[grid:]
         return torch.sigmoid(rows[:, None] + columns)
 
-    low, high = 0.0, 8.0
+    low, high = 0.0, 4.0
     for _ in range(50):
         middle = (low + high) / 2
         weights = attention(middle)

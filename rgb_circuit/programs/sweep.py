@@ -36,7 +36,7 @@ from .capture import allowed, language_model
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-    from .edits import Edit
+    from ..edits import Edit
 
     Kind = tuple[str, str]
     Plain = tuple[int, int, Kind, str | tuple[int, ...]]
@@ -102,7 +102,9 @@ def sweep(
             rows = rows[len(chosen) :]
             run, index = zip(*chosen)
             some = [(which, variants[variant]) for which, variant in chosen]
-            done, unedited, good = _as_batch(wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap)
+            done, unedited, good = _as_batch(
+                wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap
+            )
             effects[list(run), list(index)] = done
             drift, finite = max(drift, unedited), finite and good
     return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}

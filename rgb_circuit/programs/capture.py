@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from .errors import InputError
-
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
-
-    from .vlm import Vlm
-
-# How far the logits of a forward that goes on from another's keys and values may be from that one's, as fractions of the largest. In
-# half precision the two round otherwise.
-RESUMED, RESUMED_HALF = 1e-3, 5e-2
 
 
 def language_model(wrapped: TransformersModel):
@@ -110,16 +102,21 @@ def last_seen(captured: SimpleNamespace) -> list[int]:
     return furthest.tolist()
 
 
-def at_end(captured: SimpleNamespace) -> SimpleNamespace:
-    """The same capture without patterns, kept at [end] only: edits there go side by side in one forward."""
-    kept = {name: [last(part) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
-    z = [layer[:, -1:] for layer in captured.z]
-    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": captured.length - 1, "queries": []})
+def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
+    """The same capture without patterns, kept from a later position on."""
+    skipped = start - captured.start
+    kept = {name: [_after(part, skipped) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
+    z = [layer[:, skipped:] for layer in captured.z]
+    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": start, "queries": []})
 
 
-def last(value):
-    """The last position of what `kept_once` keeps, or of an entry."""
-    return value and tuple(map(last, value)) if value is None or isinstance(value, tuple) else value[..., -1:, :]
+def _after(value, skipped):
+    """What `kept_once` keeps, or an entry, without its first positions."""
+    return (
+        value and tuple(_after(part, skipped) for part in value)
+        if value is None or isinstance(value, tuple)
+        else value[..., skipped:, :]
+    )
 
 
 def kept_once(shared, value, start):
@@ -162,7 +159,7 @@ def nudged(z: torch.Tensor) -> torch.Tensor:
 
 
 def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor) -> torch.Tensor:
-    """z from one picture's attention pattern and another's values, (pairs, kept, head, d_head).
+    """Z from one picture's attention pattern and another's values, (pairs, kept, head, d_head).
 
     Args:
         captured: with queries.
@@ -205,32 +202,3 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
         again = recombined(captured, layer, everything, everything)
         gaps.append(float((again - z).abs().max() / z.abs().max()))
     return gaps
-
-
-def check_unedited(model: Vlm, drift: float, length: int) -> None:
-    """Raise InputError if a run that edits nothing does not end where the model's own run does; given `sweep`'s ``drift``."""
-    if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
-        return
-    raise InputError(
-        f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest on a prompt of {length} tokens, "
-        "so effects there would mean nothing: it attends in another way than patching goes on from"
-    )
-
-
-def check_finite(model: Vlm, finite: bool) -> None:
-    """Raise InputError if a logit was infinite or not a number."""
-    if not finite:
-        raise InputError(
-            f"{model.name} gives logits that are not finite in {model.dtype}; load it with dtype='float32' or 'bfloat16'"
-        )
-
-
-def check_attention(model: Vlm, gaps: list[float]) -> None:
-    """Raise InputError if attention is something else than softmax(queries · keys) @ values, given `attention_gaps`."""
-    for layer, gap in enumerate(gaps):
-        # Half precision rounds the pattern before it meets the values; other kinds of attention miss by far more.
-        if gap > 0.02:
-            raise InputError(
-                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values, "
-                "so its pattern and values cannot be patched apart; use component='z'"
-            )

@@ -1,0 +1,116 @@
+"""What a model does with pictures of the game; see `rgb_circuit.probe`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from .capture import capture, kept_from, language_model, last_seen
+from .sweep import sweep
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+
+def moved(wrapped: TransformersModel, inputs, views):
+    """Per changed picture, the place in each view whose token differs most from the first picture's, as layer 0 reads it."""
+    with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
+        entries = language_model(wrapped).layers[0].input.float().save()
+        tracer.stop()
+    moved = (entries[1:] - entries[:1]).norm(dim=-1)
+    return [[int(one[view].argmax()) for view in views] for one in moved]
+
+
+def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, views, bare):
+    """Whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
+
+    Args:
+        heads: (number of heads, d_head).
+        most: how many of the likeliest tokens to tell.
+        softcap: see `Vlm.softcap`.
+        differing, views: as `moved` takes them.
+        bare: logits of the forward outside of any trace, (vocabulary,), or None.
+
+    Returns:
+        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
+        ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
+        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
+        back, ``zeroed`` with z zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
+        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
+    """
+    layers = language_model(wrapped).layers
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        kept, widths, gaps = [], [], []
+        for layer in layers:
+            z = layer.self_attn.o_proj.input
+            kept.append(z.clone())
+            widths.append(z.shape[-1])
+            returned = layer.self_attn.output[0]
+            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
+        kept.save(), widths.save(), gaps.save()
+        unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
+        plain = wrapped.output.logits[0, -1].float().save()
+    if softcap is not None:
+        unembedded = softcap * (unembedded / softcap).tanh()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = z
+        rewritten = wrapped.output.logits[0, -1].float().save()
+    with wrapped.trace(**inputs, logits_to_keep=1):
+        for layer, z in zip(layers, kept):
+            layer.self_attn.o_proj.input = torch.zeros_like(z)
+        zeroed = wrapped.output.logits[0, -1].float().save()
+    largest = plain.abs().max()
+    likeliest = plain.softmax(-1).topk(min(most, len(plain)))
+    ids = likeliest.indices.tolist()
+    fits = set(widths) == {heads[0] * heads[1]}
+    swept, furthest = swept_heads(wrapped, heads, inputs, ids, softcap) if fits else (0.0, [])
+    return {
+        "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
+        "finite": bool(torch.isfinite(plain).all()),
+        "dtype": str(kept[0].dtype).removeprefix("torch."),
+        "widths": widths,
+        "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
+        "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
+        "rewritten": float((rewritten - plain).abs().max() / largest),
+        "zeroed": float((zeroed - plain).abs().max() / largest),
+        "moved": moved(wrapped, differing, views),
+        "swept": swept,
+        "furthest": furthest,
+        "o_proj": max(float(gap) for gap in gaps),
+    }
+
+
+def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
+    """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
+
+    Returns:
+        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest logit; and the last
+        position that each position attends to.
+    """
+    length = inputs["input_ids"].shape[1]
+    captured = capture(wrapped, heads, inputs, 0, True, False)
+    furthest = last_seen(captured)
+    chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
+    variants = [[(layer, 0, "zero", "end")] for layer in chosen]
+    whole = []
+    for zeroed in chosen:
+        with wrapped.trace(**inputs, logits_to_keep=1):
+            for index, layer in enumerate(language_model(wrapped).layers):
+                if index == zeroed:
+                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z[:, -1, 0] = 0
+                    layer.self_attn.o_proj.input = z.flatten(-2)
+            whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
+    wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
+    # From the last token on and from the last but one; from the first, where some attend to later ones.
+    looks_ahead = any(far > place for place, far in enumerate(furthest))
+    gaps = []
+    for start in (0,) if looks_ahead else (length - 2, length - 1):
+        here = kept_from(captured, start)
+        zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
+        spots = [{"end": [length - 1]}]
+        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap)
+        gaps += [done["drift"], float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu())]
+    return max(gaps), furthest

@@ -1,0 +1,37 @@
+"""Other families on a real NDIF server: windows, image tokens that see each other and two views go on from the captured run there too."""
+
+import families
+import numpy as np
+import pytest
+import remote_server
+
+import rgb_circuit as rgb
+
+# Not those whose server would need torchvision for a video part.
+SERVED = ("gemma3", "llava_next", "idefics3")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if sentence := remote_server.missing():
+        pytest.skip(sentence)
+    home = tmp_path_factory.mktemp("families")
+    names = {name: str(families.saved(name, home / name)) for name in SERVED}
+    with remote_server.served(names, home) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_server_patches_another_family_as_this_process_does(server, monkeypatch, name):
+    server.connect(monkeypatch)
+    here, there = (rgb.load(server.names[name], remote=remote) for remote in (False, True))
+    assert there.ahead == here.ahead and there.layout == here.layout
+    trials = rgb.rgb_trials(here, 3)
+    for component in ("z", "pattern"):
+        for positions in ("end", "tile"):
+            frames = [
+                rgb.patch_heads(one, trials, component=component, positions=positions, progress=False)
+                for one in (here, there)
+            ]
+            np.testing.assert_allclose(frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4)
+            assert frames[0]["effect"].abs().max() > 1e-3
