@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from analyses import roles
+from analyses import calibrate, roles
 from analyses.command import main
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
@@ -70,7 +70,9 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.HYPOTHESES) * 4
     # Nothing is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
-    assert (tmp_path / "calibration.png").exists()
+    kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
+    assert set(kinds["like"]) == {*calibrate.KINDS, "all"} and set(kinds["trials"]) == {16}
+    assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
 
 
 def test_the_same_command_gives_the_same_frames(tmp_path):
