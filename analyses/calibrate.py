@@ -107,7 +107,8 @@ def _unkind(like, placement, decoys, layers, rng):
         more = list(zip((UNKIND["finder"], UNKIND["relay"], late), places))
         return dict(placement=placement, decoys=[], without=["poi", "extractor"], more=more)
     if like == "backup":
-        return dict(placement=placement, decoys=["late_background_writer"], more=[(UNKIND["backup"], last[0])])
+        # Whatever colour is in the answer silences it, that of a background writer too, so there is none.
+        return dict(placement=placement, decoys=[], more=[(UNKIND["backup"], last[0])])
     if like == "resting":
         return dict(placement=placement, decoys=["late_background_writer"], more=[(UNKIND["resting_extractor"], last[0])])
     more = [(UNKIND["canvas_suppressor"], last[0]), (UNKIND["second_reader"], last[1]), (UNKIND["oddness"], free[0])]
@@ -193,9 +194,7 @@ def reading_of(only_correct: bool) -> str:
     return "roles, only correct trials" if only_correct else "roles"
 
 
-def verdicts(
-    subjects: Sequence[Subject], *, progress: bool = True
-) -> Iterator[pd.DataFrame]:
+def verdicts(subjects: Sequence[Subject], *, progress: bool = True) -> Iterator[pd.DataFrame]:
     """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
@@ -301,7 +300,9 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
     for like, own in [*known.groupby("like", sort=False), ("all", known)]:
         for trials, part in own.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
-            counted = [dict(like=like, trials=trials, role=role, models=models) | _counted(part, role) for role in roles.HYPOTHESES]
+            counted = [
+                dict(like=like, trials=trials, role=role, models=models) | _counted(part, role) for role in roles.HYPOTHESES
+            ]
             rows += [row for row in counted if row["true"] or row["given"]]
     return pd.DataFrame(rows)
 

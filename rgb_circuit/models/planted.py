@@ -71,7 +71,7 @@ MODERATE_NOISE = 0.02
 # Channels that only parts of `UNKIND` need.
 FURTHER = ("handed", "white", "cue")
 # A head that looks at some tiles more than at others looks at them little, so that its attention can vary much.
-LOOKS_LITTLE = -6.0
+LOOKS_LITTLE = -3.0
 
 WORDS = small.COLORS
 Place = tuple[int, int]
@@ -481,25 +481,34 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[bos, channels["constant"]] = 3 * SHARP * scale
             if part.looks_for == "found unless answered":
-                # One logit in the answer is enough to send it back to the first token.
-                query[bos, channels["answer"]] = 2 * SHARP * scale / PER_LOGIT
+                # Five logits in the answer send it back to the first token; one or two, as noise writes, change nothing.
+                query[bos, channels["answer"]] = 0.6 * SHARP * scale / PER_LOGIT
 
 
 def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
     """(2 · grid,): what a row and a column add to the score of the found tile against the first token; and the mean attention."""
     draw = torch.Generator().manual_seed(1000 * seed + sum(map(ord, part.name)))
-    drawn = torch.randn(2 * grid, generator=draw, dtype=torch.float64)
-
-    def attention(stretch):
-        rows, columns = LOOKS_LITTLE / 2 + stretch * drawn[:grid], LOOKS_LITTLE / 2 + stretch * drawn[grid:]
-        return torch.sigmoid(rows[:, None] + columns)
-
-    low, high = 0.0, 4.0
+    # Not every draw can vary so much before its best tiles have all of the attention.
     for _ in range(50):
-        middle = (low + high) / 2
-        weights = attention(middle)
-        low, high = (low, middle) if weights.std() / weights.mean() > part.variation else (middle, high)
-    return (LOOKS_LITTLE / 2 + low * drawn).float(), float(attention(low).mean())
+        drawn = torch.randn(2 * grid, generator=draw, dtype=torch.float64)
+        low, high = 0.0, 4.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (low, middle) if _varies(drawn, middle) > part.variation else (middle, high)
+        if _varies(drawn, low) > 0.99 * part.variation:
+            return (LOOKS_LITTLE / 2 + low * drawn).float(), float(_attention(drawn, low).mean())
+    raise InputError(f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller variation, such as 1")
+
+
+def _attention(drawn, stretch):
+    """(grid, grid): on a found tile, from what its row and its column add."""
+    rows, columns = (LOOKS_LITTLE / 2 + stretch * drawn).reshape(2, -1)
+    return torch.sigmoid(rows[:, None] + columns)
+
+
+def _varies(drawn, stretch):
+    weights = _attention(drawn, stretch)
+    return weights.std() / weights.mean()
 
 
 def _set_mark(mlp, channels):
