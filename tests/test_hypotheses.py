@@ -19,7 +19,7 @@ from analyses import (
     roles,
 )
 from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
-from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
+from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
 
@@ -513,3 +513,80 @@ def test_evidence_of_another_analysis_is_refused(plain):
     frame = color_extractor.evidence(*plain, progress=False)
     with pytest.raises(rgb.InputError, match="the evidence has no prediction P3a, P3b, P4, P5, P6"):
         poi_localization.heads(frame)
+
+
+# The riddle's rivals, planted
+
+
+def rival(made, n=16):
+    model, processor, truth = planted(**made)
+    wrapped = rgb.wrap(model, processor, name="rival")
+    evidence = roles.evidence(wrapped, rgb.rgb_trials(wrapped, n), progress=False)
+    frame = riddle.table(evidence)
+    return frame.drop_duplicates(["layer", "head"]).set_index(["layer", "head"]), evidence, truth
+
+
+RIVALS = {
+    "relay": (dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]), (2, 1), "relays the place"),
+    "canvas suppressor": (dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]), (5, 1), "holds the canvas's colour down"),
+    "oddness": (dict(decoys=(), more=[(UNKIND["oddness"], (5, 1))]), (5, 1), "says that a tile is odd"),
+    "POI with a hidden backup": (dict(decoys=(), more=[(UNKIND["backup"], (4, 0))]), (2, 1), "localizes"),
+    "POI read by two": (dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]), (2, 1), "localizes"),
+    "late POI before a later extractor": (dict(layers=9, decoys=(), placement=Placement(poi=(6, 2), extractor=(8, 1))), (6, 2), "localizes"),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_of_the_riddle_is_called_what_it_is(name):
+    made, head, verdict = RIVALS[name]
+    shown, _, truth = rival(dict(noise=MODERATE_NOISE) | made)
+    assert shown.loc[head, "verdict"] == verdict and shown.loc[head, "decide"] == ""
+    assert shown.loc[head, "left"] == verdict
+    true = truth[truth["role"].isin(riddle.EXPLANATIONS)]
+    assert set(shown.index[shown["verdict"] != "undecided"]) == set(true[["layer", "head"]].itertuples(index=False, name=None))
+
+
+def test_a_fixed_word_is_no_background_writer_even_on_one_background():
+    model, processor, _ = planted(decoys=(), more=[(UNKIND["fixed_word"], (5, 1))])
+    wrapped = rgb.wrap(model, processor, name="fixed")
+    for fixed in ({}, {"background": "blue"}):
+        trials = rgb.rgb_trials(wrapped, 16, **fixed)
+        table = roles.roles(wrapped, trials, progress=False).set_index(["layer", "head"])
+        assert table.loc[(5, 1), "role"] == "none"
+
+
+def test_an_undecided_head_is_told_what_is_left_and_what_would_decide():
+    shown, _, _ = rival(dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]))
+    model, processor, _ = planted(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))])
+    wrapped = rgb.wrap(model, processor, name="undecided")
+    evidence = roles.evidence(wrapped, rgb.rgb_trials(wrapped, 16, background="blue"), progress=False)
+    row = riddle.table(evidence).drop_duplicates(["layer", "head"]).set_index(["layer", "head"]).loc[(5, 1)]
+    assert row["verdict"] == "undecided" and row["left"] == "holds the canvas's colour down"
+    assert row["decide"] == "P8s needs other backgrounds"
+    assert shown.loc[(5, 1), "verdict"] == "holds the canvas's colour down"
+
+
+def test_heads_that_step_in_when_the_extractors_are_silent_are_frozen_with_them():
+    _, evidence, _ = rival(dict(noise=MODERATE_NOISE, decoys=(), more=[(UNKIND["backup"], (4, 0))]))
+    frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
+    assert list(zip(frozen["layer"], frozen["head"])) == [PLACEMENT.extractor, (4, 0)]
+
+
+def test_the_mediated_share_of_a_head_that_two_read_is_what_was_planted():
+    # The extractor takes 10 of 12 logits.
+    _, evidence, _ = rival(dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]))
+    row = evidence[(evidence["layer"] == 2) & (evidence["head"] == 1) & (evidence["prediction"] == "P5")].iloc[0]
+    assert row["share"] == pytest.approx(10 / 12, abs=0.01) and row["holds"]
+    assert row["share_low"] <= row["share"] <= row["share_high"]
+
+
+@pytest.mark.parametrize("many", [2, 4])
+def test_extractors_of_some_colours_are_named_with_these(many):
+    words = [COLORS[index::many] for index in range(many)]
+    read = [Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own)) for i, own in enumerate(words)]
+    made = planted(noise=MODERATE_NOISE, decoys=(), without=("extractor",), more=[(part, (3, i)) for i, part in enumerate(read)])
+    wrapped = rgb.wrap(*made[:2], name="some colours")
+    table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False).set_index(["layer", "head"])
+    assert table.loc[PLACEMENT.poi, "role"] == "POI localization"
+    for number, own in enumerate(words):
+        assert table.loc[(3, number), ["role", "colors"]].tolist() == ["color extractor", ", ".join(sorted(own))]
