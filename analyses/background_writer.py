@@ -7,10 +7,12 @@ They pass the seed's test of a POI localization head (P3) without finding a plac
 | P3a | z from clean | erased | background up, odd not up |
 | P3b | z from clean | recolored | odd, other, background unchanged |
 | P4w | z from clean | swapped | background up: the colour that the head saw, which this picture does not show |
-| P5w | z from clean, color extractors frozen | erased | background up past the extractors, and unchanged through them |
+| P5w | z from clean, color extractors frozen | erased | background up past the extractors, by more than through them |
+| P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
 P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and P5w, and none
-passes either where no color extractor is found.
+passes either where no color extractor is found. P8 tells a writer from a head that holds the canvas's colour down when nothing is
+odd (`canvas_suppressor`). With one background in all trials a head that always says its word would pass for a writer: P4w is void then.
 
 Source: the riddle of head 26.16 in the seed note of the RGB game. How predictions are tested: `analyses.evidence`.
 """
@@ -26,28 +28,28 @@ from . import evidence as _evidence
 from .evidence import Claim, Prediction, Sweep
 from .poi_localization import PASSES_THE_SEED
 
+_PAST = Sweep("erased", part="past")
+
 WRITES = (
-    Prediction("P4w", (Claim("background", "up", Sweep("swapped")),)),
-    Prediction(
-        "P5w",
-        (Claim("background", "up", Sweep("erased", part="past")), Claim("background", "none", Sweep("erased", part="through"))),
-    ),
+    Prediction("P4w", (Claim("background", "up", Sweep("swapped")),), varied="background"),
+    Prediction("P5w", (Claim("background", "up", _PAST), Claim("background", "mostly", _PAST))),
 )
-PREDICTIONS = (*PASSES_THE_SEED, *WRITES)
+RESTS = Prediction("P8", (Claim("background", "none", Sweep("erased", source="zero")),))
+PREDICTIONS = (*PASSES_THE_SEED, *WRITES, RESTS)
 
 
 def evidence(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
 ) -> pd.DataFrame:
-    """P3a, P3b, P4w and P5w for every head.
+    """P3a, P3b, P4w, P5w and P8 for every head.
 
     Args:
         extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the same trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds,
-        restored_fraction, answer, weakest, found, wrong``; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
+        and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -1,8 +1,8 @@
 """Can the analyses be believed? Their verdicts on models whose heads are known.
 
-1. A family of models: planted circuits (`rgb_circuit.models.planted`) over levels of noise, with placements, decoys, grouped-query
-   attention and grids drawn at random; LLaVAs with random weights; and planted ones whose pictures are shuffled among the
-   conditions of a trial. On the last two every role is false.
+1. A family of models: planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and over numbers of trials, and unkind ones
+   over numbers of trials (`KINDS`), with placements, decoys, grouped-query attention and grids drawn at random; LLaVAs with random
+   weights; and planted ones whose pictures are shuffled among the conditions of a trial. On the last two every role is false.
 2. Four readings give each head a role: `analyses.roles` on the trials as they are drawn, and on as many that the model answers
    right on every picture; and beside it two that people use, the largest cells of the seed's three heatmaps, and attention to the odd tile.
 3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 from rgb_circuit.keeping import call_name, kept
-from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, planted, random_placement
+from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, UNKIND, WORDS, Part, gap, planted, random_placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.play import answered_right
@@ -30,6 +30,11 @@ from rgb_circuit.statistics import fewest_trials
 from . import roles
 from .attention_statistics import attention_statistics
 
+# What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile alike.
+KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
+# Share of the gap that a head of CV 1 restores there.
+UNEVEN_SHARE = 0.125
+TRIALS = (16, 32, 64)
 # In units of the gap between clean and corrupted pictures, as margins are.
 NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 2 * MODERATE_NOISE)
 
@@ -42,11 +47,15 @@ class Subject:
         kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's names).
         noise: of a planted model, as a fraction of its gap; NaN for a random one.
         seed: of everything that is drawn for it.
+        trials: that it is judged on.
+        like: of a planted model, one of `KINDS`.
     """
 
     kind: str
     noise: float
     seed: int
+    trials: int = 16
+    like: str = "even"
 
     def build(self):
         """model, processor, truth (``layer, head, role, name``)."""
@@ -60,20 +69,81 @@ class Subject:
         decoys = [decoy for decoy in DECOYS if rng.random() < 0.8]
         placement = random_placement(layers, 4, self.seed)
         shape = dict(grid=grid, layers=layers, heads=4, kv_heads=kv_heads)
-        model, processor, truth = planted(**shape, placement=placement, decoys=decoys, noise=self.noise, seed=self.seed)
+        if self.like == "even":
+            made = dict(placement=placement, decoys=decoys)
+        else:
+            # Two more layers, so that there is room after the circuit.
+            shape |= dict(layers=layers + 2, kv_heads=4)
+            made = _unkind(self.like, placement, decoys, layers, rng)
+        model, processor, truth = planted(**shape, **made, noise=self.noise, seed=self.seed)
         return model, processor, truth if self.kind == "planted" else truth.assign(role="none")
 
 
-def family(seed: int = 0, planted_each: int = 5, random: int = 20, noise: Sequence[float] = NOISE) -> list[Subject]:
-    """``planted_each`` planted models at every level of ``noise``, the same ones at each; ``random`` random, and as many shuffled ones."""
+def _unkind(like, placement, decoys, layers, rng):
+    """Arguments of `planted` for a kind of model. ``layers`` and the next are free of other parts."""
+    mean = placement.mean[0]
+    last = [(layers + int(rng.integers(2)), int(head)) for head in rng.permutation(4)]
+    taken = {place for place in vars(placement).values() if isinstance(place[0], int)} | set(placement.redundant_pair)
+    free = [(layer, head) for layer in range(mean + 1, layers) for head in range(4) if (layer, head) not in taken]
+    free = [free[index] for index in rng.permutation(len(free))]
+    if like == "alike":
+        return dict(placement=placement, decoys=decoys, likeness=0.5)
+    if like in ("2 × 4", "4 × 2"):
+        many = int(like[0])
+        words = rng.permutation(WORDS).reshape(many, -1).tolist()
+        read = [
+            Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own)) for i, own in enumerate(words)
+        ]
+        return dict(placement=placement, decoys=[], without=["extractor"], more=list(zip(read, last)))
+    if like == "uneven":
+        share = UNEVEN_SHARE / (1 - UNEVEN_SHARE)
+        parts = [part for part in decoys if part != "content_extractor"]
+        gain = share * gap(parts)
+        part = Part("uneven extractor", "color extractor", "found", "color", "answer", gain, variation=1.0)
+        return dict(placement=placement, decoys=parts, more=[(part, last[0])])
+    if like == "relay":
+        late = Part("late extractor", "color extractor", "found", "color", "answer", 10.0)
+        places = (mean + 1, 0), (layers, int(rng.integers(4))), (layers + 1, int(rng.integers(4)))
+        more = list(zip((UNKIND["finder"], UNKIND["relay"], late), places))
+        return dict(placement=placement, decoys=[], without=["poi", "extractor"], more=more)
+    if like == "backup":
+        # Whatever colour is in the answer silences it, that of a background writer too, so there is none.
+        return dict(placement=placement, decoys=[], more=[(UNKIND["backup"], last[0])])
+    if like == "resting":
+        return dict(placement=placement, decoys=["late_background_writer"], more=[(UNKIND["resting_extractor"], last[0])])
+    more = [(UNKIND["canvas_suppressor"], last[0]), (UNKIND["second_reader"], last[1]), (UNKIND["oddness"], free[0])]
+    return dict(placement=placement, decoys=["suppressor"], more=[*more, (UNKIND["fixed_word"], free[1])])
+
+
+def family(
+    seed: int = 0,
+    planted_each: int = 1,
+    random: int = 5,
+    noise: Sequence[float] = NOISE,
+    trials: int | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> list[Subject]:
+    """The models to judge.
+
+    Args:
+        planted_each: even models at every level of ``noise`` with 32 trials, and models of every kind at moderate noise with each number of
+            trials; the same ones at each level and number.
+        random: random models with 32 trials, and as many shuffled ones.
+        trials: that all are judged on, instead of these numbers.
+        kinds: of `KINDS`.
+    """
     if planted_each < 1 or random < 1:
         raise rgb.InputError(f"{planted_each} planted and {random} random models were asked for; use at least one of each")
     if seed < 0:
         raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
     first = 1000 * seed
-    known = [Subject("planted", level, first + index) for level in noise for index in range(planted_each)]
-    false = [Subject("random", np.nan, first + index) for index in range(random)]
-    return known + false + [Subject("shuffled", MODERATE_NOISE, first + index) for index in range(random)]
+    numbers = [first + index for index in range(planted_each)]
+    usual, sizes = (32, TRIALS) if trials is None else (trials, (trials,))
+    known = [Subject("planted", level, number, usual) for level in noise for number in numbers]
+    known += [Subject("planted", MODERATE_NOISE, number, size, like) for like in kinds for size in sizes for number in numbers]
+    false = [Subject("random", np.nan, first + index, usual) for index in range(random)]
+    false += [Subject("shuffled", MODERATE_NOISE, first + index, usual) for index in range(random)]
+    return [*dict.fromkeys(known), *false]
 
 
 def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
@@ -115,8 +185,8 @@ READINGS: Mapping[str, Callable] = {
 }
 # How many times as many trials are drawn, to have enough that are answered right.
 DRAWN = 4
-# What `analyses.roles` needs at least, half of them to find heads and half to test them.
-ENOUGH = 2 * fewest_trials(0.05)
+# What `analyses.roles` needs at least.
+ENOUGH = fewest_trials(0.05)
 
 
 def reading_of(only_correct: bool) -> str:
@@ -124,48 +194,63 @@ def reading_of(only_correct: bool) -> str:
     return "roles, only correct trials" if only_correct else "roles"
 
 
-def verdicts(subjects: Sequence[Subject], *, trials: int = 16, progress: bool = True) -> Iterator[pd.DataFrame]:
+def verdicts(subjects: Sequence[Subject], *, progress: bool = True) -> Iterator[pd.DataFrame]:
     """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
-        Per model, a row per reading × head: ``kind, noise`` (fraction of the gap), ``seed, kv_heads, grid, solved`` (share of
+        Per model, a row per reading × head: ``kind, like, noise`` (fraction of the gap), ``trials, seed, kv_heads, grid, solved`` (share of
         pictures answered right), ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows
-        for only correct trials.
+        for only correct trials; models that are not even have rows for ``roles`` only.
     """
-    call = call_name("verdicts", {"trials": trials, "readings": list(READINGS)})
+    call = call_name("verdicts", {"readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
-        unit = f"{subject.kind}-{subject.noise}-{subject.seed}"
-        yield kept(call, unit, partial(_judged, subject, trials))
+        unit = f"{subject.kind}-{subject.like}-{subject.noise}-{subject.trials}-{subject.seed}"
+        yield kept(call, unit, partial(_judged, subject))
 
 
-def _judged(subject, trials):
+def _judged(subject):
     """`verdicts` on one model."""
     model, processor, truth = subject.build()
-    model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
-    drawn = rgb.rgb_trials(model, DRAWN * trials, seed=subject.seed)
+    model, trials = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}"), subject.trials
+    drawn = rgb.rgb_trials(model, trials, seed=subject.seed)
     played = rgb.play(model, drawn, progress=False)
-    solved = float(played["correct"].mean())
-    samples = dict.fromkeys(READINGS, drawn[:trials]) | {reading_of(True): answered_right(drawn, played)[:trials]}
+    samples = dict.fromkeys(READINGS if subject.like == "even" else [reading_of(False)], drawn)
+    if reading_of(True) in samples:
+        samples[reading_of(True)] = _right(model, drawn, played, subject)
     if subject.kind == "random":
-        del samples[reading_of(True)]
+        samples.pop(reading_of(True), None)
     if subject.kind == "shuffled":
         samples = {name: _all_shuffled(sample, subject.seed) for name, sample in samples.items()}
     about = dict(
         kind=subject.kind,
+        like=subject.like,
         noise=subject.noise,
+        trials=trials,
         seed=subject.seed,
         kv_heads=model.n_kv_heads,
         grid=model.grid[0],
-        solved=solved,
+        solved=float(played["correct"].mean()),
     )
     known = truth.rename(columns={"role": "truth"})
     nothing = known[["layer", "head"]].assign(role="none")
-    blocks = []
+    blocks, done = [], {}
     for reading, sample in samples.items():
-        # A model may answer too few right to tell a role from them.
-        found = READINGS[reading](model, sample) if len(sample) >= min(trials, ENOUGH) else nothing
-        blocks.append(known.merge(found, on=["layer", "head"]).assign(reading=reading))
+        # Where every trial is answered right, the readings that ask for that find what they found without asking.
+        key = READINGS[reading], tuple(trial.name for trial in sample)
+        if key not in done:
+            # A model may answer too few right to tell a role from them.
+            done[key] = READINGS[reading](model, sample) if len(sample) >= min(trials, ENOUGH) else nothing
+        blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading))
     return pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
+
+
+def _right(model, drawn, played, subject):
+    """As many trials that are answered right, of those drawn and as many more as it takes, up to `DRAWN` times as many."""
+    right = answered_right(drawn, played)
+    if len(right) < subject.trials and subject.kind != "random":
+        more = rgb.rgb_trials(model, DRAWN * subject.trials, seed=subject.seed)
+        right = answered_right(more, rgb.play(model, more, progress=False))
+    return right[: subject.trials]
 
 
 def _all_shuffled(trials, seed):
@@ -180,7 +265,7 @@ def _all_shuffled(trials, seed):
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of every reading.
+    """Precision and recall of every reading over levels of noise, of even models with one number of trials.
 
     Args:
         frame: `verdicts`, concatenated.
@@ -190,27 +275,48 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         ``given`` (heads that the reading gives it), ``right`` (both), ``precision, precision_low, precision_high, recall,
         recall_low, recall_high``, with exact (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true.
     """
+    known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
+    # The number of trials that was tried at most levels.
+    known = known[known["trials"] == known.groupby("trials")["noise"].nunique().idxmax()]
     rows = []
-    known = frame[frame["kind"] == "planted"]
     for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
-        for role in roles.HYPOTHESES:
-            true, given = part["truth"] == role, part["role"].str.split(" + ", regex=False).map(lambda names: role in names)
-            right = int((true & given).sum())
-            row = dict(
-                reading=reading,
-                role=role,
-                noise=noise,
-                models=part["seed"].nunique(),
-                true=int(true.sum()),
-                given=int(given.sum()),
-                right=right,
-            )
-            for name, of in (("precision", row["given"]), ("recall", row["true"])):
-                row[name] = right / of if of else np.nan
-                interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
-                row[f"{name}_low"], row[f"{name}_high"] = interval
-            rows.append(row)
+        about = dict(reading=reading, noise=noise, models=part["seed"].nunique())
+        rows += [about | dict(role=role) | _counted(part, role) for role in roles.HYPOTHESES]
     return pd.DataFrame(rows)
+
+
+def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
+    """Precision and recall of one reading over numbers of trials, for each kind of planted model at moderate noise, and for all together.
+
+    Args:
+        frame: `verdicts`, concatenated.
+
+    Returns:
+        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`, or "all"), ``trials, role``, then
+        from ``models`` on as `summary`.
+    """
+    known = frame[(frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)]
+    rows = []
+    for like, own in [*known.groupby("like", sort=False), ("all", known)]:
+        for trials, part in own.groupby("trials"):
+            models = len(part[["like", "seed"]].drop_duplicates())
+            counted = [
+                dict(like=like, trials=trials, role=role, models=models) | _counted(part, role) for role in roles.HYPOTHESES
+            ]
+            rows += [row for row in counted if row["true"] or row["given"]]
+    return pd.DataFrame(rows)
+
+
+def _counted(part, role):
+    """Heads that have a role, that are given it, and both; precision and recall with their intervals."""
+    true, given = part["truth"] == role, part["role"].str.split(" + ", regex=False).map(lambda names: role in names)
+    right = int((true & given).sum())
+    row = dict(true=int(true.sum()), given=int(given.sum()), right=right)
+    for name, of in (("precision", row["given"]), ("recall", row["true"])):
+        row[name] = right / of if of else np.nan
+        interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
+        row[f"{name}_low"], row[f"{name}_high"] = interval
+    return row
 
 
 def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:

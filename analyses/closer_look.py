@@ -6,7 +6,7 @@
 4. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 5. Which heads carry the question, and which of its words they look at (`task_reading`).
 
-Roles are found on the first half of the trials. Heads are ranked there too, and 3 and 4 are measured on the second half. What
+Roles are told from all trials. For the curve heads are ranked on the first half of them, and 3 and 4 are measured on the second half. What
 cannot be measured is left out, and the reason is kept.
 """
 
@@ -94,7 +94,7 @@ def write(
     finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
     ends = dict(target=_corrupted(trials[0]), progress=progress)
     extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])
-    senders = sorted({*localizers, *by_role.get("background writer", [])})
+    senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
 
     def through(analysis):
         if not (senders and extractors):

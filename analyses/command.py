@@ -131,14 +131,21 @@ def _parser():
     calibrate = commands.add_parser(
         "calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__
     )
-    calibrate.add_argument("--models", type=int, default=5, help="planted models per level of noise (default: %(default)s)")
+    calibrate.add_argument(
+        "--models",
+        type=int,
+        default=1,
+        help="planted models per level of noise, and of each kind per number of trials (default: %(default)s)",
+    )
     calibrate.add_argument(
         "--random",
         type=int,
-        default=20,
+        default=5,
         help="models with random weights, and as many with shuffled pictures (default: %(default)s)",
     )
-    calibrate.add_argument("--trials", type=int, default=16, help="per model (default: %(default)s)")
+    calibrate.add_argument(
+        "--trials", type=int, help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)"
+    )
     calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
     calibrate.add_argument("--out", default="results", help="folder for frames and figure (default: %(default)s)")
     calibrate.set_defaults(run=_calibrate, keeps=True)
@@ -263,12 +270,12 @@ def _calibrate(options):
     from rgb_circuit.keeping import clean, keeping
     from rgb_circuit.locking import locked
     from rgb_circuit.manifest import versions
-    from rgb_circuit.plots import precision_recall_panels
+    from rgb_circuit.plots import precision_recall_panels, recall_over_trials
     from rgb_circuit.results import open_folder, write_figure, write_frame
 
     logging.disable_progress_bar()
     folder = open_folder(options.out)
-    subjects = calibrate.family(options.seed, options.models, options.random)
+    subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
     parts = open_folder(folder / "calibration")
     # Here numpy draws the models, and scipy tests them.
     drawn_with = {name: version(name) for name in ("numpy", "scipy")}
@@ -277,21 +284,31 @@ def _calibrate(options):
         clean(parts)
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
         warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
-        frame = pd.concat(list(calibrate.verdicts(subjects, trials=options.trials)), ignore_index=True)
+        frame = pd.concat(list(calibrate.verdicts(subjects)), ignore_index=True)
     write_frame(frame, folder, "calibration")
     table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
     write_frame(table, folder, "calibration_summary")
     write_frame(false, folder, "calibration_false")
+    kinds = calibrate.by_trials(frame)
+    write_frame(kinds, folder, "calibration_trials")
     write_figure(precision_recall_panels(table), folder, "calibration")
+    write_figure(recall_over_trials(kinds), folder, "calibration_trials")
 
-    shown = table[["reading", "role", "noise", "true", "given", "right"]].copy()
+    print(_shares(table[(table["true"] > 0) | (table["given"] > 0)], ["reading", "role", "noise"]))
+    print("\nReading 'roles' by kind of model and number of trials, at 2 % noise:")
+    print(_shares(kinds, ["like", "trials", "role"]))
+    print("\nWhere every role is false: random weights, and pictures shuffled among the conditions of a trial:")
+    print(false.to_string(index=False))
+    print(f"\nWrote calibration.parquet (every verdict), calibration_summary, calibration_trials, calibration_false, and two figures to {folder}/")
+
+
+def _shares(table, names):
+    """Precision and recall with their intervals, as text."""
+    shown = table[[*names, "true", "given", "right"]].copy()
     for measure in ("precision", "recall"):
         interval = zip(table[measure], table[f"{measure}_low"], table[f"{measure}_high"])
         shown[measure] = ["-" if value != value else f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in interval]
-    print(shown.to_string(index=False))
-    print("\nWhere every role is false: random weights, and pictures shuffled among the conditions of a trial:")
-    print(false.to_string(index=False))
-    print(f"\nWrote calibration.parquet (every verdict), calibration_summary, calibration_false and calibration.png to {folder}/")
+    return shown.to_string(index=False)
 
 
 def _compare(options):

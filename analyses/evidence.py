@@ -8,37 +8,51 @@
 shows. What moves all colour words alike is therefore no effect on any of them. In the game as `rgb_trials` draws it these are all such
 words of the palette, since a mean of six words wanders less than one word does; in other trials they are among the answers.
 
-**The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the target picture. Margins
+**The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the other picture. Margins
 are fractions of its size, and the restored fraction is effect / gap.
 
 **A gap that is not there.** A model that does not answer by the odd tile has no gap, and a fraction of what chance leaves can be
-anything. So the gap must first be shown to be positive on the very trials that test the heads: a one-sided sign-flip test at ``level``
-(`rgb_circuit.statistics.shown_to_fall`). Where it is not, what a prediction asks for means nothing: it is void (p = 1, does not
-hold), and the restored fraction is missing. The effect and its interval are measured all the same, and shown.
+anything. So the gap must first be shown to be positive on the very trials that test the heads (`rgb_circuit.statistics.shown_to_fall`), and
+be `LEAST_GAP` logits or more: of many models without one, some show a small gap by chance. Where it is not, what a prediction asks
+for means nothing: it is void (p = 1, does not hold), and the restored fraction is missing. The effect and its interval are measured
+all the same, and shown.
 
 | claim | shown by rejecting that the mean effect is |
 |---|---|
 | up, down | at most ``least`` · gap in that direction |
 | not up, not down | at least ``margin`` · gap in that direction |
 | none | ``margin`` · gap or more away from zero, either way (equivalence) |
+| mostly (of a part) | no larger in this part than in the other |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its threshold is half the
 margin of "none": of the order of what "none" excludes, yet within reach of a single head in a large model.
 
-p values are sign-flip p values. A prediction holds only if all its claims do, so its p is the largest of theirs (the
-intersection–union test, Berger 1982). q values are Benjamini–Hochberg over all heads and predictions of a hypothesis, those that
-claim an effect apart from those that claim none at all (P2a, P3b): nearly every head shows an absence, and among so many true ones a
-false effect would pass nearly uncorrected.
+**Tests** are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those of the same t. The strata of a claim
+are the words that it is about: odd colours for "odd up", backgrounds for "background up". These are not drawn at random but all used
+equally often, so that what a head does for one of them and not for another is no noise.
+
+**Word similarity.** Who writes "blue" raises "purple" too, if a model's words are alike. Averaged over trials that is no effect on the odd word, but
+in each trial it is one, up or down, and an absence cannot be shown. So what the background's word brings along is taken out of
+"not" and "none" on the odd word in ``erased``: see `Measured.without_similarity`.
+
+**Three states.** A prediction's p is the largest of its claims' (the intersection–union test, Berger 1982). It *holds* where q ≤ level, with q
+Benjamini–Hochberg over heads, prediction by prediction. It is *refuted* where the opposite of one of its claims is shown, with the smallest p of
+these times the number of claims, corrected over heads as well; and *undecided* else: then ``trials_to_decide`` says how many trials
+would do, if effects go on as on these. ``holds`` is False for both.
+
+**A role** is shown where all its predictions are. Its p is the largest of theirs, its q Benjamini–Hochberg over heads: where every prediction
+of a role holds, the weakest has the role's q, if that is larger, so that `heads` keeps the false discovery rate of roles. A prediction that may stand
+in for another (``instead_of``) is another way of meeting it: the smaller p of the two counts, twice.
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
-p and q are the second half's, and the correction is over the rows that were found. Only claims of "up" and "down" have to be found:
+p and q are the second half's, and the correction is over the rows that were found. Only claims of effects have to be found:
 finding is choosing among many heads the few that do something, and an absence, which nearly every head shows, chooses none. It is
-tested on the second half like any other claim. Put trials of your own into random order first. Samples of `rgb_trials` are balanced
-in each half when that holds a multiple of the number of colours. The color extractors that are frozen where none are named are those
-whose predictions hold, so P5 and P5w freeze heads that were confirmed on the same second half.
+tested on the second half like any other claim. Put trials of your own into random order first.
 
-Sign flips take effects to be spread evenly around their mean. One trial of eight that breaks ranks can undo "none"; it cannot
-make a role. Such a trial is often one that the model answers wrongly, where the circuit was not at work; ``only_correct`` leaves it out.
+**Frozen heads.** Predictions about a route freeze the heads that read the odd colour: those that raise it (``finders``' claims of "up" hold) and of which
+nothing that makes a color extractor is refuted; and the heads that do so only when these are silent, which are looked for (`_stand_ins`).
+
+A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct`` leaves it out.
 """
 
 import warnings
@@ -47,26 +61,37 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import rgb_circuit as rgb
-from rgb_circuit.edits import check_heads
+from rgb_circuit.edits import ARTIFICIAL, check_heads
 from rgb_circuit.jobs import gathering
 from rgb_circuit.play import answered_right
 from rgb_circuit.statistics import (
     benjamini_hochberg,
-    bootstrap_interval,
-    equivalence_p,
     fewest_trials,
     shown_to_fall,
-    sign_flip_p,
+    t_interval,
+    t_p,
+    trials_needed,
+    within_strata,
 )
 
-ROLES = ("odd", "other", "background", "other_background")
+COLORS = ("odd", "other", "background", "other_background")
+ROLES = (*COLORS, "none")
 # Target picture → roles of the colours that neither it nor a picture with the odd tile on the background shows.
-UNSHOWN = {"recolored": ("other_background",), "erased": ("other", "other_background"), "swapped": ("other",)}
+UNSHOWN = {
+    "recolored": ("other_background",),
+    "erased": ("other", "other_background"),
+    "swapped": ("other",),
+    "clean": ("other", "other_background"),
+}
+# Logits. A smaller gap leaves the odd word less than 1.7 times as likely.
+LEAST_GAP = 0.5
+STATES = ("holds", "refuted", "undecided")
 
 # What a claim may expect that is an effect; the rest is the absence of one.
-EFFECTS = ("up", "down")
+EFFECTS = ("up", "down", "mostly")
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,8 @@ class Sweep:
     """Every head alone, restored at [end] from ``source`` in the ``target`` run.
 
     Attributes:
-        component: ``"z"`` or ``"pattern"``.
+        component: ``"z"``, ``"pattern"`` or ``"value"``.
+        source: a condition, or ``"zero"``.
         part: of the effect. ``"past"`` is what is left with the color extractors frozen at their target run, ``"through"`` what that
             takes away.
     """
@@ -92,7 +118,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down" or "none"."""
+    """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down", "none" or "mostly"."""
 
     role: str
     expected: str
@@ -105,10 +131,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Claims that must all hold; the effect that the evidence shows is that of the first."""
+    """Claims that must all hold; the effect that the evidence shows is that of the first.
+
+    Attributes:
+        instead_of: the prediction of the same role that this one may stand in for.
+        varied: the role of an answer that must not be the same word in all trials, or a head that always says that word would pass.
+    """
 
     name: str
     claims: tuple[Claim, ...]
+    instead_of: str | None = None
+    varied: str | None = None
 
 
 def examine(
@@ -130,20 +163,25 @@ def examine(
     Args:
         hypotheses: each a family of predictions that is corrected for together.
         finders: the predictions that find the heads to freeze where ``extractors`` is None.
-        extractors: (layer, head) pairs to freeze in the sweeps that ask for it. Without any, predictions about what goes through
-            or past them are void: their effect is NaN and their p is 1.
+        extractors: (layer, head) pairs to freeze in the sweeps that ask for it, and no others. Without any, predictions about what goes
+            through or past them are void: their effect is NaN and their p is 1.
         margin: fraction of the gap up to which an effect counts as none.
         least: fraction of the gap that an effect must exceed to count as up or down; at most ``margin``.
-        level: false discovery rate.
+        level: false discovery rate, of a prediction's heads and of a role's.
         split: find on the first half of the trials, test on the second.
         only_correct: leave out trials with any picture that the model answers wrongly; they are counted either way.
         progress: show bars.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits; mean over trials and its
-        95 % bootstrap interval), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``restored_fraction`` (missing where no
-        gap is shown, and p is 1), ``answer`` (role that the effect is on), ``weakest`` (the claim with the largest p), ``found`` ("up"
-        and "down" have p ≤ level on the trials that find; without a split that is all of them), ``wrong`` (trials given that the model
+        95 % t interval within strata), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``state`` ("holds", "refuted",
+        "undecided"), ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect lies on the threshold,
+        missing where there is an answer or nothing to answer), ``void`` (why nothing can be tested, else empty: "no gap", "no
+        extractor" to freeze, "one word" in all trials, "no word" to read), ``restored_fraction`` (missing without a gap),
+        ``share, share_low, share_high`` (of the head's effect that goes the way that is asked for; missing where none is),
+        ``answer`` (role that the effect is on), ``words`` (for which of its words the effect is shown by itself, where not for all),
+        ``weakest`` (the claim with the largest p), ``found`` (the claimed effects have p ≤ level on the trials that find; without a split
+        that is all of them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the model
         answered wrongly).
 
     Raises:
@@ -176,10 +214,14 @@ def examine(
 
     trials = _with_palette(model, trials)
     measured = _measure(model, trials, needed, progress)
+    frozen = list(extractors or [])
     if freezing:
-        frozen = heads(_judge(measured, finders, rules), finders) if extractors is None else extractors
+        if extractors is None:
+            frozen = _readers(_judge(measured, [finders], rules), finders)
+            frozen += _stand_ins(model, trials, measured, frozen, rules, progress)
         measured.effects.update(_past_and_through(model, trials, measured, tested, frozen, progress))
-    frame = pd.concat([_judge(measured, predictions, rules) for predictions in hypotheses], ignore_index=True)
+    frame = _judge(measured, hypotheses, rules)
+    frame["frozen"] = [head in set(frozen) for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
     return frame
 
@@ -215,8 +257,9 @@ def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[s
     """The pictures and the answers that a prediction needs and a trial lacks."""
     pictures, answers = {}, {}
     for claim in prediction.claims:
-        pictures |= dict.fromkeys(("clean", claim.sweep.source, claim.sweep.target))
-        answers |= dict.fromkeys(("odd", claim.role))
+        pictures |= dict.fromkeys(("clean", *_pictures(claim.sweep)))
+        # Without a word for "nothing is odd" a prediction about it is void.
+        answers |= dict.fromkeys(("odd", *({claim.role} - {"none"})))
         unshown = UNSHOWN[claim.sweep.target]
         if not any(role in trial.answers for role in unshown):
             answers |= dict.fromkeys(unshown[-1:])
@@ -224,15 +267,30 @@ def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[s
 
 
 def heads(evidence: pd.DataFrame, predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
-    """The (layer, head) pairs for which every one of ``predictions`` holds."""
+    """The (layer, head) pairs for which every one of ``predictions`` holds, or one that may stand in for it."""
     names = [prediction.name for prediction in predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
             f"the evidence has no prediction {', '.join(missing)}; give the frame that evidence() of the same analysis returned"
         )
-    rows = evidence[evidence["prediction"].isin(names)]
-    every = rows.groupby(["layer", "head"])["holds"].all()
-    return [(int(layer), int(head)) for layer, head in every.index[every]]
+    holds = by_prediction(evidence, "holds")
+    met = [holds[slot].any(axis=1) for slot in slots(predictions)]
+    every = np.logical_and.reduce(met) if met else np.zeros(len(holds), dtype=bool)
+    return [(int(layer), int(head)) for layer, head in holds.index[every]]
+
+
+def slots(predictions: Sequence[Prediction]) -> list[list[str]]:
+    """The names of what a role asks for: each with those that may stand in for it."""
+    own = {prediction.name: [prediction.name] for prediction in predictions if prediction.instead_of is None}
+    for prediction in predictions:
+        if prediction.instead_of is not None:
+            own[prediction.instead_of].append(prediction.name)
+    return list(own.values())
+
+
+def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row per (layer, head), a column per prediction."""
+    return evidence.pivot(index=["layer", "head"], columns="prediction", values=column)
 
 
 @dataclass(frozen=True)
@@ -259,40 +317,101 @@ class Measured:
         heads: (layer, head) pairs.
         effects: sweep → (trials, heads, words), words in the order of `_words`; NaN for one that a trial lacks.
         logits: condition → (trials, words), of the unpatched runs.
+        words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not known.
     """
 
     heads: list[tuple[int, int]]
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
+    words: np.ndarray | None = None
 
     def effect(self, claim: Claim) -> np.ndarray:
         """Effects on the claim's word relative to the control's, (trials, heads)."""
         return _relative(self.effects[claim.sweep], claim.role, claim.sweep.target)
 
+    def tested(self, claim: Claim) -> np.ndarray:
+        """What a claim's tests are about, (trials, heads)."""
+        if claim.expected == "mostly":
+            other = {"past": "through", "through": "past"}[claim.sweep.part]
+            return self.effect(claim) - self.effect(replace(claim, sweep=replace(claim.sweep, part=other)))
+        absence = claim.expected not in EFFECTS
+        return self.without_similarity(claim) if absence and claim.role == "odd" else self.effect(claim)
+
+    def without_similarity(self, claim: Claim) -> np.ndarray:
+        """`effect` on the odd word, without what it shares with the background's word that the head writes, (trials, heads).
+
+        How much a word w rises per logit of background b, S[w, b], is a property of the model's words: it is fitted by least squares over
+        all trials whose pictures do not show w, and over all heads, in trials where they move the background's word at least twice as
+        much as the odd one. In a trial with odd word o and background b of which a head writes g, (S[o, b] − mean over the
+        control's words of S[·, b]) · g is taken out; where o is never unshown on b, nothing is.
+        """
+        effect = self.effect(claim)
+        if self.words is None or claim.sweep.target != "erased":
+            return effect
+        columns = _control_columns("erased", self.words.shape[1])
+        relative = self.effects[claim.sweep] - _control(self.effects[claim.sweep], "erased")[..., None]
+        writes = relative[..., ROLES.index("background")]
+        writes = np.where(np.abs(writes) >= 2 * np.abs(effect), writes, 0)
+        odd, background = (self.words[:, ROLES.index(role)] for role in ("odd", "background"))
+        together, alone = {}, {}
+        for trial, ground in enumerate(background):
+            for column in columns:
+                pair = self.words[trial, column], ground
+                if all(pair):
+                    together[pair] = together.get(pair, 0) + (relative[trial, :, column] * writes[trial]).sum()
+                    alone[pair] = alone.get(pair, 0) + (writes[trial] ** 2).sum()
+        similarity = {pair: together[pair] / alone[pair] for pair in together if alone[pair] > 0}
+        taken = effect.copy()
+        for trial, ground in enumerate(background):
+            control = [similarity.get((self.words[trial, column], ground)) for column in columns if self.words[trial, column]]
+            if (odd[trial], ground) in similarity and None not in control:
+                lift = similarity[odd[trial], ground] - np.mean(control)
+                taken[trial] -= lift * relative[trial, :, ROLES.index("background")]
+        return taken
+
+    def strata(self, claim: Claim) -> np.ndarray | None:
+        """The claim's word in every trial, (trials,)."""
+        return None if self.words is None else self.words[:, ROLES.index(claim.role)]
+
     def odd(self, condition: str, claim: Claim) -> np.ndarray:
         """The odd word's logit in an unpatched run relative to the claim's control, (trials,)."""
         return _relative(self.logits[condition], "odd", claim.sweep.target)
 
+    def changed(self, claim: Claim) -> str:
+        """The picture that is not the clean one: a claim's gap is from there."""
+        return claim.sweep.source if claim.sweep.target == "clean" else claim.sweep.target
+
     def gap(self, claim: Claim) -> np.ndarray:
-        """By how much the odd word's logit falls from the clean to the target picture, (trials,)."""
-        target = claim.sweep.target
-        return _relative(self.logits["clean"] - self.logits[target], "odd", target)
+        """By how much the odd word's logit falls from the clean to the other picture, (trials,)."""
+        return self.odd("clean", claim) - self.odd(self.changed(claim), claim)
 
 
 def _relative(values, role, target):
     """A role's values relative to the control's; ``values`` (…, words)."""
-    control = values[..., [*map(ROLES.index, UNSHOWN[target]), *range(len(ROLES), values.shape[-1])]]
+    return values[..., ROLES.index(role)] - _control(values, target)
+
+
+def _control(values, target):
+    """The mean over the control's words, of those that the trial has."""
+    control = values[..., _control_columns(target, values.shape[-1])]
     with np.errstate(invalid="ignore"):
-        # Of those words that the trial has.
-        mean = np.nansum(control, axis=-1) / (~np.isnan(control)).sum(axis=-1)
-    return values[..., ROLES.index(role)] - mean
+        return np.nansum(control, axis=-1) / (~np.isnan(control)).sum(axis=-1)
+
+
+def _control_columns(target, columns):
+    return [*map(ROLES.index, UNSHOWN[target]), *range(len(ROLES), columns)]
+
+
+def _pictures(sweep):
+    """The conditions that a sweep shows."""
+    return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
 
 
 def _with_palette(model, trials):
     """The trials, those of the game with the palette's other words as further answers, called "unshown 0", …"""
     extended = []
     for trial in trials:
-        own = [trial.answers.get(role) for role in ROLES]
+        own = [trial.answers.get(role) for role in COLORS]
         if trial.prompt == model.prompt() and set(own) <= set(model.words):
             others = [word for word in model.words if word not in own]
             trial = replace(trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}})
@@ -304,6 +423,11 @@ def _words(trials):
     """The roles whose logits are kept: ``ROLES``, then what `_with_palette` added."""
     added = dict.fromkeys(role for trial in trials for role in trial.answers if role.startswith("unshown "))
     return [*ROLES, *added]
+
+
+def _said(trials):
+    """(trials, words): the words in the order of `_words`, empty for one that a trial lacks."""
+    return np.array([[trial.answers.get(role, "") for role in _words(trials)] for trial in trials], dtype=str)
 
 
 def _needed(hypotheses, finders):
@@ -341,7 +465,7 @@ def _check_number(n, rules, left_out=0):
 def _play(model, trials, predictions, progress):
     """What the model answers to the pictures that the predictions use."""
     sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
-    conditions = dict.fromkeys(["clean", *(condition for sweep in sweeps for condition in (sweep.source, sweep.target))])
+    conditions = dict.fromkeys(["clean", *(condition for sweep in sweeps for condition in _pictures(sweep))])
     return rgb.play(model, trials, list(conditions), progress=progress)
 
 
@@ -353,7 +477,7 @@ def _measure(model, trials, predictions, progress):
     grouped = {}
     for sweep in wanted:
         grouped.setdefault((sweep.source, sweep.component), []).append(sweep)
-    measured = Measured(every, {}, {})
+    measured = Measured(every, {}, {}, _said(trials))
     with gathering() as each:
         for (source, component), sweeps in grouped.items():
             targets = [sweep.target for sweep in sweeps]
@@ -361,33 +485,74 @@ def _measure(model, trials, predictions, progress):
                 frame = rgb.patch_heads(model, trials, source=source, target=targets, component=component, progress=progress)
                 for sweep, effects, before, after in _arrays(frame, trials, sweeps, len(every)):
                     measured.effects[sweep] = effects
-                    measured.logits.setdefault(source, before)
+                    if source not in ARTIFICIAL:
+                        measured.logits.setdefault(source, before)
                     measured.logits.setdefault(sweep.target, after)
     return measured
 
 
+def _readers(evidence, finders):
+    """The heads that read the odd colour: z raises it, and no way of being a color extractor is left unrefuted."""
+    holds, state = by_prediction(evidence, "holds"), by_prediction(evidence, "state")
+    restoring = [prediction.name for prediction in finders if prediction.claims[0].sweep.component == "z"]
+    kept = holds[restoring].all(axis=1)
+    for slot in slots(finders):
+        kept &= (state[slot] != "refuted").any(axis=1)
+    return [(int(layer), int(head)) for layer, head in kept.index[kept]]
+
+
+def _stand_ins(model, trials, measured, readers, rules, progress):
+    """The heads that read the odd colour only when all ``readers`` are silent (self-repair).
+
+    In the clean run, the readers are set to what they do in the erased picture, then each later head as well. The odd word must fall
+    further by that, by more than ``least`` of the gap, and by more than it falls for that head alone.
+    """
+    later = [head for head in measured.heads if readers and head not in readers and head[0] > min(readers)[0]]
+    if not later:
+        return []
+    silent = [rgb.Edit(*head, source="erased") for head in readers]
+    variants = {"silent": silent}
+    variants |= {f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later}
+    variants |= {f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later}
+    sweep = Sweep("clean", source="erased")
+    frame = rgb.patch_edits(model, trials, variants, target="clean", progress=progress)
+    [(_, effects, _, _)] = _arrays(frame, trials, [sweep], len(variants))
+    claim = Claim("odd", "down", sweep)
+    odd = _relative(effects, "odd", "clean")
+    too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
+    some = rules.least * abs((measured.odd("clean", claim) - measured.odd("erased", claim)).mean())
+    p = np.maximum(t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim)))
+    return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
+
+
 def _past_and_through(model, trials, measured, predictions, frozen, progress):
     """Sweep → effects, for the parts of a sweep that go past and through the ``frozen`` heads; NaN without any."""
-    effects = {}
     parts = [claim.sweep for prediction in predictions for claim in prediction.claims if claim.sweep.part != "whole"]
-    for whole in dict.fromkeys(sweep.whole for sweep in parts):
-        past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
-        # A head acts on later layers only, so that freezing others would show rounding and nothing else.
-        later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
+    wholes = list(dict.fromkeys(sweep.whole for sweep in parts))
+    # A head acts on later layers only, so that freezing others would show rounding and nothing else.
+    later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
+    effects = {}
+    for target in dict.fromkeys(whole.target for whole in wholes):
+        here = [whole for whole in wholes if whole.target == target]
         variants = {
-            f"{layer}.{head}": [
+            f"{whole.source} {whole.component} {layer}.{head}": [
                 rgb.Edit(layer, head, whole.source, whole.component),
-                *(rgb.Edit(*other, source=whole.target) for other in later[layer, head]),
+                *(rgb.Edit(*other, source=target) for other in later[layer, head]),
             ]
+            for whole in here
             for layer, head in measured.heads
             if later[layer, head]
         }
         if variants:
-            frame = rgb.patch_edits(model, trials, variants, target=whole.target, progress=progress)
-            [(_, held, _, _)] = _arrays(frame, trials, [whole], len(variants))
-            past[:, [bool(later[head]) for head in measured.heads]] = held
-        effects[Sweep(whole.target, whole.source, whole.component, "past")] = past
-        effects[Sweep(whole.target, whole.source, whole.component, "through")] = measured.effects[whole] - past
+            frame = rgb.patch_edits(model, trials, variants, target=target, progress=progress)
+            [(_, held, _, _)] = _arrays(frame, trials, here[:1], len(variants))
+        for number, whole in enumerate(here):
+            past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
+            if variants:
+                each = held.shape[1] // len(here)
+                past[:, [bool(later[head]) for head in measured.heads]] = held[:, number * each : (number + 1) * each]
+            effects[replace(whole, part="past")] = past
+            effects[replace(whole, part="through")] = measured.effects[whole] - past
     return effects
 
 
@@ -411,75 +576,189 @@ def _arrays(frame, trials, sweeps, n_heads):
         yield sweep, effects, before[:, 0], after[:, 0]
 
 
-def _judge(measured, predictions, rules):
-    """The evidence frame of one family of predictions."""
+def _judge(measured, hypotheses, rules):
+    """The evidence frame."""
+    predictions = _needed(hypotheses, ())
     n = len(next(iter(measured.effects.values())))
     finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
-    found = np.stack([_found(measured, prediction, rules, finding) for prediction in predictions])
-    claims_p = [_claim_p(measured, prediction, rules, testing) for prediction in predictions]
-    p = np.stack([values.max(0) for values in claims_p])
-    shown = [_gap_is_shown(measured, prediction, rules, testing) for prediction in predictions]
-    p[~np.array(shown)] = 1
-    q = np.ones_like(p)
-    corrected = found if rules.split else np.ones_like(found)
-    effects = np.array([_claims_an_effect(prediction) for prediction in predictions])
-    for family in (effects, ~effects):
-        together = corrected & family[:, None]
-        q[together] = benjamini_hochberg(p[together])
-
-    lead = np.stack([measured.effect(prediction.claims[0])[testing] for prediction in predictions], axis=1)
-    effect = lead.mean(0)
-    low, high = (np.where(np.isnan(effect), np.nan, end) for end in bootstrap_interval(np.nan_to_num(lead)))
+    judged = {prediction.name: _judge_one(measured, prediction, rules, finding, testing) for prediction in predictions}
+    for hypothesis in hypotheses:
+        _hold_to_the_role(hypothesis, judged, rules)
     layer, head = np.array(measured.heads).T
     blocks = []
-    for number, prediction in enumerate(predictions):
-        gap = measured.gap(prediction.claims[0])[testing].mean()
-        names = np.array([str(claim) for claim in prediction.claims])
-        columns = dict(layer=layer, head=head, prediction=prediction.name, expected=", ".join(names))
-        columns |= dict(effect=effect[number], ci_low=low[number], ci_high=high[number], p_value=p[number], q_value=q[number])
-        columns |= dict(n=testing.stop - testing.start, holds=q[number] <= rules.level)
-        restored = effect[number] / gap if shown[number] else np.nan
-        columns |= dict(restored_fraction=restored, answer=prediction.claims[0].role)
-        columns |= dict(weakest=names[claims_p[number].argmax(0)], found=found[number])
-        blocks.append(pd.DataFrame(columns))
-    return pd.concat(blocks, ignore_index=True)
+    for prediction in predictions:
+        columns = dict(layer=layer, head=head, prediction=prediction.name)
+        columns |= dict(expected=", ".join(map(str, prediction.claims))) | judged[prediction.name]
+        blocks.append(pd.DataFrame(columns).drop(columns=["cutoff", "together"]))
+    frame = pd.concat(blocks, ignore_index=True)
+    frame["state"] = np.where(frame["holds"], "holds", np.where(frame.pop("refuted"), "refuted", "undecided"))
+    undecided = (frame["state"] == "undecided") & (frame["void"] == "")
+    frame["trials_to_decide"] = frame["trials_to_decide"].where(undecided)
+    front = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state trials_to_decide".split()
+    return frame[[*front, *(name for name in frame if name not in front)]]
+
+
+def _judge_one(measured, prediction, rules, finding, testing):
+    """Column → (heads,) or one value, of one prediction."""
+    lead, tests = prediction.claims[0], [_Tests(measured, claim, rules, testing) for claim in prediction.claims]
+    void = _void(measured, prediction, rules, testing)
+    p = np.ones(len(measured.heads)) if void else np.stack([test.shown for test in tests]).max(0)
+    against = np.stack([test.refuted for test in tests])
+    refuted_p = np.ones(len(p)) if void else np.minimum(1, len(tests) * against.min(0))
+    found = np.array(_found(measured, prediction, rules, finding))
+    together = found if rules.split else np.ones_like(found)
+    q, refuted_q = np.ones_like(p), benjamini_hochberg(refuted_p)
+    q[together] = benjamini_hochberg(p[together])
+
+    effects, strata = measured.effect(lead)[testing], _some(measured.strata(lead), testing)
+    low, high = t_interval(np.nan_to_num(effects), strata)
+    unknown = np.isnan(effects).any(0)
+    gap = measured.gap(lead)[testing].mean()
+    names = np.array([str(claim) for claim in prediction.claims])
+    size = testing.stop - testing.start
+    cutoffs = _cutoff(p[together], q[together], rules.level), _cutoff(refuted_p, refuted_q, rules.level) / len(tests)
+    return dict(
+        effect=effects.mean(0),
+        ci_low=np.where(unknown, np.nan, low),
+        ci_high=np.where(unknown, np.nan, high),
+        p_value=p,
+        q_value=q,
+        n=size,
+        holds=q <= rules.level,
+        refuted=(refuted_q <= rules.level) & (q > rules.level),
+        trials_to_decide=_to_decide(tests, cutoffs, size) * (2 if rules.split else 1),
+        void=void,
+        restored_fraction=np.nan if void == "no gap" else effects.mean(0) / gap,
+        **_share(measured, prediction, testing),
+        answer=lead.role,
+        words=_shown_words(effects, strata, rules.least * abs(gap), rules.level) if lead.expected == "up" and not void else "",
+        weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
+        found=found,
+        cutoff=cutoffs[0],
+        together=together,
+    )
+
+
+class _Tests:
+    """The one-sided tests of a claim on some of the trials.
+
+    Attributes:
+        shown, refuted: p values of the claim and of its opposite, (heads,).
+        margins: by how much the mean is on the claim's side in each test, (tests, heads); ``error``: the mean's standard error.
+    """
+
+    def __init__(self, measured, claim, rules, used):
+        effects, strata = measured.tested(claim)[used], _some(measured.strata(claim), used)
+        gap = abs(measured.gap(claim)[used].mean())
+        some, none = rules.least * gap, rules.margin * gap
+        sides = {
+            "up": [(some, 1)],
+            "down": [(-some, -1)],
+            "not up": [(none, -1)],
+            "not down": [(-none, 1)],
+            "none": [(none, -1), (-none, 1)],
+            "mostly": [(0, 1)],
+        }[claim.expected]
+        if np.isnan(effects).any():
+            # Nothing could be frozen or read, so nothing is shown.
+            effects = np.zeros_like(effects)
+        mean, self.error, _ = within_strata(effects, strata)
+        self.margins = np.stack([side * (mean - value) for value, side in sides])
+        toward = [t_p(side * (effects - value), "greater", strata) for value, side in sides]
+        away = [t_p(side * (effects - value), "less", strata) for value, side in sides]
+        self.shown = np.max(toward, axis=0)
+        self.refuted = np.minimum(1, len(sides) * np.min(away, axis=0))
+
+
+def _hold_to_the_role(hypothesis, judged, rules):
+    """Where all predictions of a role hold, let the weakest have the role's q."""
+    asked = slots(hypothesis)
+    p = np.stack([np.minimum(1, len(slot) * np.min([judged[name]["p_value"] for name in slot], axis=0)) for slot in asked])
+    together = np.logical_and.reduce([np.logical_or.reduce([judged[name]["together"] for name in slot]) for slot in asked])
+    q = np.ones(p.shape[1])
+    q[together] = benjamini_hochberg(p.max(0)[together])
+    every = np.logical_and.reduce([np.logical_or.reduce([judged[name]["holds"] for name in slot]) for slot in asked])
+    for number, slot in enumerate(asked):
+        weakest = every & (p.argmax(0) == number)
+        for name in slot:
+            own = judged[name]
+            own["q_value"] = np.where(weakest, np.maximum(own["q_value"], q), own["q_value"])
+            own["holds"] = own["q_value"] <= rules.level
+
+
+def _cutoff(p, q, level):
+    """The p that holds at present, or that one head alone would need."""
+    return max(level / max(1, len(p)), p[q <= level].max(initial=0))
+
+
+def _to_decide(tests, cutoffs, n):
+    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
+    held, refuted = cutoffs
+    margins, errors = (
+        np.concatenate([test.margins for test in tests]),
+        np.concatenate([np.broadcast_to(test.error, test.margins.shape) for test in tests]),
+    )
+    toward = trials_needed(margins, errors, n, held).max(0)
+    away = np.where(margins < 0, trials_needed(margins, errors, n, refuted), np.inf).min(0)
+    return np.maximum(np.where((margins > 0).all(0), toward, away), n + 1)
+
+
+def _share(measured, prediction, used):
+    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio of means."""
+    claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
+    if not claims:
+        return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
+    part, whole = measured.effect(claims[0])[used], measured.effect(replace(claims[0], sweep=claims[0].sweep.whole))[used]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = part.mean(0) / whole.mean(0)
+        # To first order, a ratio of means varies like the mean of this.
+        spread = (part - share * whole) / whole.mean(0)
+    known = np.isfinite(spread).all(0)
+    low, high = t_interval(np.where(known, spread, 0), _some(measured.strata(claims[0]), used))
+    ends = (share, share + low, share + high)
+    return {name: np.where(known, end, np.nan) for name, end in zip(("share", "share_low", "share_high"), ends)}
+
+
+def _shown_words(effects, strata, some, level):
+    """(heads,): the words for which more than ``some`` is shown, where not for all."""
+    if strata is None:
+        return ""
+    words, counts = np.unique(strata, return_counts=True)
+    if len(words) < 2 or counts.min() < 2:
+        return ""
+    spread = sum(((effects[strata == word] - effects[strata == word].mean(0)) ** 2).sum(0) for word in words)
+    freedom = len(effects) - len(words)
+    q = []
+    for word, count in zip(words, counts):
+        above, error = effects[strata == word].mean(0) - some, np.sqrt(spread / freedom / count)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            q.append(np.where(error > 0, stats.t.sf(above / error, freedom), (above <= 0).astype(float)))
+    q = np.stack([stats.false_discovery_control(column) for column in np.array(q).T])
+    shown = [words[row <= level] for row in q]
+    return np.array(["" if len(own) == len(words) else ", ".join(own) for own in shown], dtype=object)
+
+
+def _some(strata, used):
+    return None if strata is None else strata[used]
 
 
 def _found(measured, prediction, rules, used):
     """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
-    claimed = [claim.expected in EFFECTS for claim in prediction.claims]
-    return (_claim_p(measured, prediction, rules, used)[claimed] <= rules.level).all(0)
+    claimed = [claim for claim in prediction.claims if claim.expected in EFFECTS]
+    shown = [_Tests(measured, claim, rules, used).shown <= rules.level for claim in claimed]
+    return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])
 
 
-def _gap_is_shown(measured, prediction, rules, used):
-    """Whether there is something to restore in each picture that a prediction is about, on some of the trials."""
-    runs = [(measured.odd("clean", claim), measured.odd(claim.sweep.target, claim)) for claim in prediction.claims]
-    return all(shown_to_fall(clean[used], target[used], rules.level) for clean, target in runs)
-
-
-def _claims_an_effect(prediction):
-    return any(claim.expected in EFFECTS for claim in prediction.claims)
-
-
-def _claim_p(measured, prediction, rules, used):
-    """p values of a prediction's claims on some of the trials, (claims, heads)."""
-    claims = prediction.claims
-    return np.stack(
-        [_p(measured.effect(claim)[used], claim.expected, measured.gap(claim)[used].mean(), rules) for claim in claims]
-    )
-
-
-def _p(effects, expected, gap, rules):
-    if np.isnan(effects).all():
-        # Nothing could be frozen, so nothing is shown.
-        return np.ones(effects.shape[1])
-    none, some = rules.margin * abs(gap), rules.least * abs(gap)
-    if expected == "up":
-        return sign_flip_p(effects - some, "greater")
-    if expected == "down":
-        return sign_flip_p(effects + some, "less")
-    if expected == "not up":
-        return sign_flip_p(effects - none, "less")
-    if expected == "not down":
-        return sign_flip_p(effects + none, "greater")
-    return equivalence_p(effects, none)
+def _void(measured, prediction, rules, used):
+    """Why a prediction cannot be tested on some of the trials; empty where it can."""
+    runs = [
+        (measured.odd("clean", claim)[used], measured.odd(measured.changed(claim), claim)[used]) for claim in prediction.claims
+    ]
+    if not all(shown_to_fall(*run, rules.level) and (run[0] - run[1]).mean() >= LEAST_GAP for run in runs):
+        return "no gap"
+    for claim in prediction.claims:
+        if np.isnan(measured.effect(claim)).any():
+            return "no word" if claim.sweep.part == "whole" else "no extractor"
+    if prediction.varied and measured.words is not None and len(set(measured.words[used, ROLES.index(prediction.varied)])) < 2:
+        return "one word"
+    return ""

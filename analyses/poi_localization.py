@@ -8,13 +8,17 @@ than it, read the colour at that place. Restored at [end]:
 | P3a | z from clean | erased | background up, odd not up: the extractors read the colour now at that place |
 | P3b | z from clean | recolored | odd, other, background unchanged: the place was right already |
 | P4 | z from clean | swapped | other_background up: not the colour it once saw, but the one now at that place |
-| P5 | z from clean, color extractors frozen | erased | background up through the extractors, and unchanged past them |
+| P5 | z from clean, color extractors frozen | erased | background up through the extractors, by more than past them |
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
+| P7 | pattern only, with and without frozen extractors | erased | background up through the extractors: looking at the place is enough |
+
+P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of a localizer the values at that place,
+whatever is there, are what the extractors need.
 
 P3 alone does not tell a POI head from a background writer, since the colour at that place and the background are one word in
 ``erased`` and ``recolored``. Where no color extractor is found P5 cannot be tested, and no head passes it.
 
-Source: the seed note of the RGB game, result 3 (P3); P4 to P6 are the controls that its head 26.16 calls for. Freezing as in
+Source: the seed note of the RGB game, result 3 (P3); P4 to P7 are the controls that its head 26.16 calls for. Freezing as in
 path patching: Goldowsky-Dill et al. (2023). How predictions are tested: `analyses.evidence`.
 """
 
@@ -29,6 +33,7 @@ from . import evidence as _evidence
 from .evidence import Claim, Prediction, Sweep
 
 _ERASED, _RECOLORED, _MOVED = Sweep("erased"), Sweep("recolored"), Sweep("recolored", source="moved")
+_THROUGH = Sweep("erased", part="through")
 
 PASSES_THE_SEED = (
     Prediction("P3a", (Claim("background", "up", _ERASED), Claim("odd", "not up", _ERASED))),
@@ -36,27 +41,25 @@ PASSES_THE_SEED = (
 )
 LOCALIZES = (
     Prediction("P4", (Claim("other_background", "up", Sweep("swapped")),)),
-    Prediction(
-        "P5",
-        (Claim("background", "up", Sweep("erased", part="through")), Claim("background", "none", Sweep("erased", part="past"))),
-    ),
+    Prediction("P5", (Claim("background", "up", _THROUGH), Claim("background", "mostly", _THROUGH))),
     Prediction("P6", (Claim("background", "up", _MOVED), Claim("other", "down", _MOVED))),
 )
-PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES)
+LOOKS = Prediction("P7", (Claim("background", "up", Sweep("erased", component="pattern", part="through")),))
+PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES, LOOKS)
 
 
 def evidence(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
 ) -> pd.DataFrame:
-    """P3a, P3b, P4, P5 and P6 for every head.
+    """P3a, P3b, P4, P5, P6 and P7 for every head.
 
     Args:
-        extractors: (layer, head) pairs that P5 freezes; by default those that `color_extractor` finds on the same trials.
+        extractors: (layer, head) pairs that P5 and P7 freeze; by default those that `color_extractor` finds on the same trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds,
-        restored_fraction, answer, weakest, found, wrong``; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
+        and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -33,6 +33,7 @@ from rgb_circuit.results import read_frame, write_bytes
 
 from . import calibrate, circuit, compare, digits, riddle, roles
 from .embedded import SETTINGS, data_uri, svg
+from .evidence import STATES
 
 # Frame → columns that it must have; those of `OPTIONAL` may be missing as a whole.
 REQUIRED = {
@@ -56,10 +57,15 @@ OPTIONAL = {
         "restored_fraction",
         "q_value",
         "holds",
+        "state",
+        "trials_to_decide",
+        "void",
+        "words",
+        "frozen",
         "weakest",
         *_INTERVAL,
     ],
-    "roles": ["layer", "head", "role", "score"],
+    "roles": ["layer", "head", "role", "score", "colors"],
     "attention": ["trial", "condition", "layer", "head", "row", "column", "attention"],
     "composition": ["sender_layer", "sender_head", "receiver_layer", "receiver_head", *_MEDIATED],
     "mediation": ["sender_layer", "sender_head", "receivers", *_MEDIATED],
@@ -86,7 +92,14 @@ OPTIONAL = {
 }
 # Frames that say nothing without each other.
 TOGETHER = (("evidence", "roles"), ("composition", "mediation"), ("calibration_summary", "calibration_false"))
-ROLE_NAMES = {"color extractor": "color extractors", "POI localization": "POI heads", "background writer": "background writers"}
+ROLE_NAMES = {
+    "color extractor": "color extractors",
+    "POI localization": "POI heads",
+    "place relay": "place relays",
+    "background writer": "background writers",
+    "canvas suppressor": "canvas suppressors",
+    "oddness": "oddness heads",
+}
 # Share of right answers below which nothing is said about the heads' part in the game: one word for all pictures gets two of five.
 PLAYS = 0.5
 # What a circuit restores that is called enough.
@@ -335,7 +348,8 @@ def _roles(run):
         drawn.append(rows.assign(role=head["role"] if found else f"closest to {head['role']}"))
         lines = [row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")]
         held = f"{rows['holds'].sum()} of {len(rows)}"
-        heads.append(dict(name=_name(head), role=head["role"], rows=lines, held=held))
+        colors = _carried(table, head)
+        heads.append(dict(name=_name(head), role=head["role"], colors=colors, rows=lines, held=held))
     drawn = pd.concat(drawn)
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST)
     forest = svg(ax.figure, "Effect and interval of each prediction for the heads in the table")
@@ -344,8 +358,20 @@ def _roles(run):
     counts = table["role"].replace("none", "no role").value_counts().to_dict()
     return dict(
         found=found, heads=heads, forest=forest, places=places, n=first["n"], wrong=first.get("wrong", 0), counts=counts,
-        every=len(table), no_gap=roles.no_gap(evidence),
+        every=len(table), no_gap=roles.no_gap(evidence), refused=roles.refused(evidence), states=_states(heads),
+        power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
     )  # fmt: skip
+
+
+def _carried(table, head):
+    """The colours that a head of the role table carries, where not all."""
+    return table.set_index(["layer", "head"])["colors"][int(head["layer"]), int(head["head"])]
+
+
+def _states(heads):
+    """How many predictions of the shown heads are in each state."""
+    states = [row["state"] for head in heads for row in head["rows"]]
+    return {state: states.count(state) for state in STATES}
 
 
 def _attention(run):

@@ -1,11 +1,18 @@
 """The riddle of head 26.16: why does a head after the extractor shift the answer to the background?
 
 The seed's test of a POI localization head (P3) cannot tell a head that finds the odd tile's place from one that carries the
-background's colour: on its pictures both make the answer "blue". For every head that passes P3, this puts side by side what decides:
+background's colour, nor from several others: on its pictures all make the answer "blue". For every head that passes P3, this puts side by
+side what decides:
 
 1. what it *writes*: on a canvas of another colour (P4, P4w) the colour there, or the one that it saw;
 2. by which *route*: through the color extractors (P5) or past them (P5w);
 3. whether it carries a *place*: taken from a picture with the tile elsewhere, does it move the reading there (P6)?
+4. whether it *looks* at the place itself, or hands on what another head found (P7, P7r);
+5. whether it is at *rest* on the plain canvas, or holds the canvas's colour down there (P8, P8s);
+6. whether the clean answer *needs* it (P10), and whether it lowers the word for "nothing is odd" instead (P9a, P9b).
+
+An explanation is a role (`analyses.roles`). It is the head's where all its predictions hold; it is out where one is refuted; and it is left
+else, with what would decide it.
 
 Source: the last paragraph of the seed note of the RGB game.
 """
@@ -16,11 +23,10 @@ import pandas as pd
 
 import rgb_circuit as rgb
 
-from . import color_extractor, poi_localization
+from . import color_extractor
 from . import evidence as _evidence
 from . import roles as _roles
-from .background_writer import WRITES
-from .poi_localization import LOCALIZES, PASSES_THE_SEED
+from .poi_localization import PASSES_THE_SEED
 
 ASKS = {
     "P4": "the other canvas's colour",
@@ -28,11 +34,31 @@ ASKS = {
     "P5": "background, through the extractors",
     "P5w": "background, past the extractors",
     "P6": "background, tile moved",
+    "P7": "background, by looking there",
+    "P7r": "background, by looking there",
+    "P8": "background, zeroed",
+    "P8s": "background, zeroed",
+    "P9a": "the word for nothing",
+    "P10": "the clean answer, without it",
+}
+# Role → what it says of a head.
+EXPLANATIONS = {
+    "POI localization": "localizes",
+    "place relay": "relays the place",
+    "background writer": "writes the background",
+    "canvas suppressor": "holds the canvas's colour down",
+    "oddness": "says that a tile is odd",
+}
+WHY_VOID = {
+    "no gap": "a model that answers by the odd tile",
+    "no extractor": "color extractors to freeze",
+    "one word": "other backgrounds",
+    "no word": "answers['none']",
 }
 
 
 def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
-    """Whether each head that passes P3 localizes or writes the background, and by which route.
+    """What each head that passes P3 does: localize, hand on a place, write the background, or hold it down; and by which route.
 
     Args:
         options: those of `analyses.roles.evidence`.
@@ -50,23 +76,55 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
     Returns:
-        A row per head that passes P3a and P3b × prediction (P4, P4w, P5, P5w, P6): ``layer, head, verdict, route, late,
-        prediction, expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds``.
-        ``verdict``: "localizes" (P4, P5, P6 hold), "writes the background" (P4w, P5w hold), or "undecided".
+        A row per head of which P3a holds and P3b is not refuted, or that has the role oddness × prediction (`ASKS`): ``layer, head, verdict,
+        left, decide, route, late, prediction, expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds,
+        state``.
+        ``verdict``: one of `EXPLANATIONS`, or "undecided".
+        ``left``: the explanations of which nothing is refuted, such as "localizes or relays the place"; "none of these" where all are out.
+        ``decide``: which undecided predictions of these would decide, with how many trials, or what they lack; empty with a verdict.
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
         ``late``: color extractors were found, and none in a later layer, so that nothing can go through one.
     """
     layers = [layer for layer, _ in color_extractor.heads(evidence)]
-    localizes, writes = _evidence.heads(evidence, LOCALIZES), _evidence.heads(evidence, WRITES)
-    through = _evidence.heads(evidence, [prediction for prediction in poi_localization.PREDICTIONS if prediction.name == "P5"])
-    past = _evidence.heads(evidence, [prediction for prediction in WRITES if prediction.name == "P5w"])
-    columns = "layer head verdict route late prediction expected raises effect ci_low ci_high restored_fraction n holds".split()
+    holds, state = _evidence.by_prediction(evidence, "holds"), _evidence.by_prediction(evidence, "state")
+    met = {role: _evidence.heads(evidence, _roles.HYPOTHESES[role][0]) for role in EXPLANATIONS}
+    first, second = (prediction.name for prediction in PASSES_THE_SEED)
+    asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
+    asked += [head for head in met["oddness"] if head not in asked]
+    columns = "layer head verdict left decide route late prediction expected raises effect ci_low ci_high restored_fraction n holds state"
     blocks = []
-    for head in _evidence.heads(evidence, PASSES_THE_SEED):
-        rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1]) & evidence["prediction"].isin(ASKS)]
-        verdict = "localizes" if head in localizes else "writes the background" if head in writes else "undecided"
-        route = "through the extractors" if head in through else "past the extractors" if head in past else "undecided"
+    for head in sorted(asked):
+        rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction", drop=False)
+        own = [words for role, words in EXPLANATIONS.items() if head in met[role]]
+        open_ = {role: words for role, words in EXPLANATIONS.items() if _open(rows, role)}
+        route = "through the extractors" if holds.loc[head, "P5"] else "past the extractors" if holds.loc[head, "P5w"] else "undecided"
         late = bool(layers) and all(layer <= head[0] for layer in layers)
-        rows = rows.assign(verdict=verdict, route=route, late=late, raises=rows["prediction"].map(ASKS))
-        blocks.append(rows.set_index("prediction", drop=False).loc[list(ASKS), columns])
-    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns)
+        shown = rows.loc[list(ASKS)].assign(
+            verdict=" and ".join(own) or "undecided",
+            left=" or ".join(own or open_.values()) or "none of these",
+            decide="" if own else _deciding(rows, open_),
+            route=route,
+            late=late,
+            raises=list(ASKS.values()),
+        )
+        blocks.append(shown[columns.split()])
+    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns.split())
+
+
+def _open(rows, role):
+    """Whether nothing that a role asks for is refuted for a head."""
+    return all((rows.loc[slot, "state"] != "refuted").any() for slot in _evidence.slots(_roles.HYPOTHESES[role][0]))
+
+
+def _deciding(rows, roles):
+    """The undecided predictions of some roles, and what would decide them, in words."""
+    names = [prediction.name for role in roles for prediction in _roles.HYPOTHESES[role][0]]
+    said = []
+    for name in dict.fromkeys(names):
+        row = rows.loc[name]
+        if row["void"]:
+            said.append(f"{name} needs {WHY_VOID[row['void']]}")
+        elif row["state"] == "undecided":
+            trials = row["trials_to_decide"]
+            said.append(f"{name} lies on its threshold" if trials == float("inf") else f"{name}: {trials:,.0f} trials")
+    return ", ".join(said)

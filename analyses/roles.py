@@ -1,4 +1,4 @@
-"""What every head is: the three hypotheses side by side, from one set of sweeps."""
+"""What every head is: the hypotheses side by side, from one set of sweeps."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,15 +7,23 @@ import pandas as pd
 
 import rgb_circuit as rgb
 
-from . import background_writer, color_extractor, poi_localization
+from rgb_circuit.statistics import smallest_mean
+
+from . import background_writer, canvas_suppressor, color_extractor, oddness, place_relay, poi_localization
 from . import evidence as _evidence
+from .evidence import Claim, Prediction, Sweep
 
 # Role → the predictions that all must hold, and those of them whose restored fractions make its score.
 HYPOTHESES = {
     "color extractor": (color_extractor.PREDICTIONS, ("P1a", "P1b")),
     "POI localization": (poi_localization.PREDICTIONS, ("P3a", "P4", "P6")),
+    "place relay": (place_relay.PREDICTIONS, ("P3a", "P4", "P6")),
     "background writer": (background_writer.PREDICTIONS, ("P3a", "P4w")),
+    "canvas suppressor": (canvas_suppressor.PREDICTIONS, ("P3a", "P8s")),
+    "oddness": (oddness.PREDICTIONS, ("P9a",)),
 }
+# No role asks for it, since another head may step in: what the clean answer loses without the head.
+NEEDED = Prediction("P10", (Claim("odd", "down", Sweep("clean", source="erased")),))
 
 
 def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
@@ -25,8 +33,9 @@ def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFram
         options: those of `evidence`.
 
     Returns:
-        ``layer, head, role, score``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b`` (`color_extractor`), ``P3a, P3b, P4,
-        P5, P6`` (`poi_localization`), ``P4w, P5w`` (`background_writer`); see `table`.
+        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b, P2c`` (`color_extractor`), ``P3a, P3b,
+        P4, P5, P6, P7`` (`poi_localization`), ``P7r`` (`place_relay`), ``P4w, P5w, P8`` (`background_writer`), ``P8s``
+        (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and ``P10``: the clean answer needs the head; see `table`.
 
     Raises:
         InputError: as `evidence`.
@@ -39,17 +48,17 @@ def evidence(
     trials: Sequence[rgb.Trial],
     *,
     extractors: Iterable[tuple[int, int]] | None = None,
-    split: bool = True,
+    split: bool = False,
     **options,
 ) -> pd.DataFrame:
     """All predictions for every head; every sweep is run once.
 
-    The false discovery rate is controlled within the color extractors' predictions, and within all others. Heads are frozen
-    for P5 and P5w only after they were found to be color extractors.
+    The false discovery rate is controlled for each role, over heads.
 
     Args:
-        extractors: (layer, head) pairs that P5 and P5w freeze; by default the color extractors that are found.
-        split: find on the first half of the trials and test on the second.
+        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are found to read the odd colour.
+        split: find on the first half of the trials and test on the second, so that the effects of the heads that are found are not
+            larger than they are because they were chosen. It takes twice the trials.
         options: ``margin, least, level, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
@@ -71,11 +80,14 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """One row per head from the frame of `evidence`.
 
     Returns:
-        ``layer, head, role, score`` and a Boolean per prediction.
-        ``role`` is "color extractor", "POI localization", "background writer", or "none"; a head that meets all predictions of
-        several hypotheses is called by all, such as "color extractor + background writer".
+        ``layer, head, role, score, colors`` and a Boolean per prediction.
+        ``role`` is "color extractor", "POI localization", "place relay", "background writer", "canvas suppressor", "oddness", or
+        "none"; a head that meets all predictions of several hypotheses is called by all, such as "color extractor + background writer".
+        ``colors``: of a color extractor, the colours for which it alone is shown to restore the odd word in both pictures, such as
+        "green, red"; empty where these are all, or too few trials have a colour to tell.
         ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color extractor, of P3a, P4
-        and P6 for POI localization, of P3a and P4w for a background writer. Of several roles, and for "none" of all three, it
+        and P6 for POI localization and place relay, of P3a and P4w for a background writer, of P3a and P8s for a canvas suppressor, of
+        P9a for oddness. Of several roles, and for "none" of all, it
         is the one furthest from zero: how much the head does of anything, for better or worse. It is missing where a gap that it
         is a fraction of is not shown (`no_gap`).
     """
@@ -83,22 +95,69 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
     scores = _scores(evidence)
     met = {role: _evidence.heads(evidence, predictions) for role, (predictions, _) in HYPOTHESES.items()}
-    names, best = [], []
+    reads = set(met["color extractor"])
+    names, best, colors = [], [], []
     for head in frame.index:
+        colors.append(_colors(evidence, head) if head in reads else "")
         own = [role for role in HYPOTHESES if head in met[role]]
         names.append(" + ".join(own) or "none")
         best.append(max(scores.loc[head, own or list(HYPOTHESES)].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
+    frame.insert(2, "colors", colors)
     return frame.rename_axis(columns=None).reset_index()
 
 
+def _colors(evidence, head):
+    """The colours that an extractor is shown to serve in both pictures, where not all."""
+    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1]) & evidence["prediction"].isin(["P1a", "P1b"])]
+    shown = [set(words.split(", ")) for words in rows["words"] if words]
+    return ", ".join(sorted(set.intersection(*shown))) if shown else ""
+
+
 def _families():
-    """The predictions that are corrected for together."""
-    others = dict.fromkeys(
-        prediction for role, (those, _) in HYPOTHESES.items() if role != "color extractor" for prediction in those
-    )
-    return [color_extractor.PREDICTIONS, tuple(others)]
+    return [*(predictions for predictions, _ in HYPOTHESES.values()), (NEEDED,)]
+
+
+def power(evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level: float = 0.05, least: float = 0.05) -> float:
+    """The smallest share of the gap that one head among all must restore to be confirmed four times of five, on as many trials.
+
+    Args:
+        evidence: from `evidence`.
+        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9 to 1.4 on a trained model.
+        colors: how many are drawn.
+        level, least: as `evidence` was called.
+
+    Returns:
+        Infinite where no head could be.
+    """
+    every = len(evidence[["layer", "head"]].drop_duplicates())
+    return smallest_mean(int(evidence["n"].iloc[0]), variation, least, level / every, colors)
+
+
+def refused(evidence: pd.DataFrame) -> str:
+    """The roles that these trials cannot show, and why, in words without a full stop; empty where there are none.
+
+    Args:
+        evidence: from `evidence`.
+    """
+    void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
+    one, unread = ([role for role in HYPOTHESES if reason in _voids(role, void)] for reason in ("one word", "no word"))
+    said = []
+    if one:
+        said.append(
+            f"{' and '.join(one)} cannot be shown where all trials have one background, since a head that always says that word would "
+            "pass; vary the background"
+        )
+    if unread:
+        said.append(
+            f"{' and '.join(unread)} cannot be shown where trials have no answer 'none', the word for nothing odd; add answers['none']"
+        )
+    return "; ".join(said)
+
+
+def _voids(role, void):
+    return {void.get(prediction.name, "") for prediction in HYPOTHESES[role][0]}
 
 
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
@@ -131,24 +190,24 @@ def no_gap(evidence: pd.DataFrame) -> str:
     Args:
         evidence: from `evidence`.
     """
-    names = _void(evidence)
+    names = list(dict.fromkeys(evidence.loc[evidence["void"] == "no gap", "prediction"]))
     if not names:
         return ""
-    every = [prediction for those, _ in HYPOTHESES.values() for prediction in those]
-    targets = list(dict.fromkeys(prediction.claims[0].sweep.target for prediction in every if prediction.name in names))
-    all_of_them = len(targets) == len({prediction.claims[0].sweep.target for prediction in every})
+    every = [prediction for those in _families() for prediction in those]
+    pictures = {prediction.name: _changed(prediction) for prediction in every}
+    targets = list(dict.fromkeys(pictures[name] for name in names))
+    all_of_them = set(targets) == set(pictures.values())
     which = "" if all_of_them else " and ".join(targets) + " "
-    pictures = f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
+    which_do = f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
     void = "no role can be tested" if all_of_them else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
     shown = f"as far as {evidence['n'].iloc[0]} trials show"
-    return f"no gap: {pictures} not change what the model says about the odd word, {shown}, so {void}"
+    return f"no gap: {which_do} not change what the model says about the odd word, {shown}, so {void}"
 
 
-def _void(evidence):
-    """The predictions that lack a gap."""
-    # An effect is missing too where there is no extractor to freeze.
-    without = evidence["restored_fraction"].isna() & evidence["effect"].notna()
-    return list(dict.fromkeys(evidence.loc[without, "prediction"]))
+def _changed(prediction):
+    """The picture that a prediction's gap is from."""
+    sweep = prediction.claims[0].sweep
+    return sweep.source if sweep.target == "clean" else sweep.target
 
 
 def _scores(evidence):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
@@ -36,7 +37,10 @@ from rgb_circuit.vlm import Vlm
 
 from . import closer_look, digits, riddle, roles
 from . import report as _report
-from .evidence import missing
+from .evidence import by_prediction, missing
+
+# How the role table shows a state.
+MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
 
 # How many trials the noise of the number format is measured on.
 NOISE_TRIALS = 4
@@ -330,18 +334,38 @@ def _print_roles(table, evidence):
     if lacking := roles.no_gap(evidence):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
-        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials that did not find it"
+        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
         print(f"\nRoles from effects at [end], {tested} (all heads in roles.parquet):")
     elif len(scored):
-        print("\nNo head meets every prediction of a role. The strongest, and which predictions hold:")
+        print("\nNo head is shown to meet every prediction of a role. The strongest:")
         found = scored
     else:
         return
     shown = found.sort_values("score", key=abs, ascending=False)
-    marks = shown[predictions].map(lambda holds: "yes" if holds else "-")
+    states = by_prediction(evidence, "state").where(by_prediction(evidence, "void") == "", "void")
+    marks = states.loc[list(zip(shown["layer"], shown["head"])), predictions].replace(MARKS).set_axis(shown.index)
     label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
     score = digits.table(shown[["score"]])
-    print(pd.concat([label.rename("head"), shown["role"], score, marks], axis=1).to_string(index=False))
+    role = shown["role"] + shown["colors"].map(lambda colors: f" ({colors})" if colors else "")
+    print(pd.concat([label.rename("head"), role.rename("role"), score, marks], axis=1).to_string(index=False))
+    print("yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: how many would); -: cannot be tested.")
+    if refused := roles.refused(evidence):
+        print(f"{refused[:1].upper()}{refused[1:]}.")
+    if not lacking:
+        print(_power(evidence))
+    frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
+    unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in roles.heads(table, "color extractor")]
+    if unnamed:
+        names = ", ".join(f"{layer}.{head}" for layer, head in unnamed)
+        print(f"Frozen with the color extractors, as heads that read the odd colour too or when these are silent: {names}.")
+
+
+def _power(evidence):
+    """The smallest effect that these trials can confirm, in words."""
+    n, even, uneven = evidence["n"].iloc[0], roles.power(evidence, 0.25), roles.power(evidence, 1.0)
+    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
+    varying = f"{100 * uneven:.0f} % if its effect varies as much as it is large" if uneven < 10 else "none that varies as much as it is large"
+    return f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all heads)."
 
 
 def _print_missing(name, trials, missing, shards):

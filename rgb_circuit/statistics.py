@@ -4,6 +4,7 @@ Every function takes an array of shape (trials, …) and treats each column by i
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
@@ -15,6 +16,8 @@ LATTICE = 8192
 RESAMPLES = 2000
 # Runs that do the same differ by less, as a fraction of their logits.
 ROUNDING = 1e-5
+# The probability with which something is asked to be found.
+POWER = 0.8
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 
@@ -133,6 +136,131 @@ def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray
         raise InputError(f"the equivalence margin is {margin.min()}; use a number that is not negative")
     samples = np.asarray(samples, dtype=float)
     return np.maximum(sign_flip_p(samples - margin, "less"), sign_flip_p(samples + margin, "greater"))
+
+
+def t_interval(samples: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t interval of the mean over trials, with trials of one stratum compared among themselves.
+
+    A stratum is what was sampled on purpose, such as the odd colour: by how much strata differ is then no chance. How often it covers
+    is simulated in ``benchmarks/verdicts.py`` and listed in docs/verdicts.md.
+
+    Args:
+        samples: (trials, …).
+        strata: a label per trial; all trials are one stratum by default. Trials that are alone in theirs are taken together.
+        confidence: probability that the interval is meant to cover, between 0 and 1.
+
+    Returns:
+        ``(low, high)``, each of shape (…).
+
+    Raises:
+        InputError: fewer than 2 trials, numbers that are not finite, or a confidence outside 0 to 1.
+
+    Source: Cochran, Sampling Techniques (1977), sections 5.3 and 5.4; degrees of freedom after Satterthwaite (1946).
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
+    mean, error, freedom = within_strata(_checked(samples, least=2), strata)
+    width = error * stats.t.isf((1 - confidence) / 2, freedom)
+    return mean - width, mean + width
+
+
+def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | None = None) -> np.ndarray:
+    """One-sided p value of a mean of zero: Student's t, with the spread that trials have within their strata (`t_interval`).
+
+    It is never below 1/2^n for n trials, the least that flipping their signs could give: trials that agree to the last digit are still
+    no more than n trials.
+
+    Args:
+        samples: (trials, …), finite.
+        alternative: ``"greater"`` (the mean is above zero) or ``"less"``.
+        strata: as in `t_interval`.
+
+    Returns:
+        p values, (…).
+
+    Raises:
+        InputError: fewer than 2 trials, numbers that are not finite, or an unknown alternative.
+    """
+    samples = _checked(samples, least=2)
+    if alternative not in ALTERNATIVES[:2]:
+        raise InputError(f"alternative is {alternative!r}; use {', '.join(map(repr, ALTERNATIVES[:2]))}")
+    mean, error, freedom = within_strata(samples, strata)
+    mean = mean if alternative == "greater" else -mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error > 0, stats.t.sf(mean / error, freedom), np.where(mean > 0, 0.0, 1.0))
+    return np.maximum(p, 0.5 ** len(samples))
+
+
+def within_strata(samples: np.ndarray, strata: Sequence | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over trials, its standard error from the spread within strata, and that error's degrees of freedom, each (…).
+
+    Args:
+        samples: (trials, …), two or more.
+        strata: as in `t_interval`.
+    """
+    n = len(samples)
+    parts = _variance_parts(samples, _stratum_numbers(strata, n))
+    variance = sum(part for part, _ in parts)
+    # Satterthwaite's, without the bias that squares of estimated variances bring: E[s⁴] = σ⁴ (ν + 2) / ν.
+    squares = sum(part**2 / (freedom + 2) for part, freedom in parts)
+    every, fewest = sum(freedom for _, freedom in parts), min(freedom for _, freedom in parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(squares > 0, variance**2 / squares - 2, every)
+    return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, every)
+
+
+def trials_needed(distance: np.ndarray, error: np.ndarray, n: int, level: float | np.ndarray, power: float = POWER) -> np.ndarray:
+    """With how many trials a one-sided test would reject, if the mean stays where it is.
+
+    Args:
+        distance: of the mean from the tested value.
+        error: the mean's standard error with ``n`` trials.
+        level: that p must reach.
+        power: probability that it does.
+
+    Returns:
+        (…): infinite where there is no distance. Normal quantiles stand in for those of t.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (stats.norm.isf(level) + stats.norm.ppf(power)) * error / np.abs(distance)
+    return np.where(error > 0, np.ceil(n * ratio**2), np.where(np.abs(distance) > 0, 1.0, np.inf))
+
+
+def smallest_mean(n: int, variation: float, least: float, level: float, strata: int = 1, power: float = POWER) -> float:
+    """The smallest mean effect that n trials show to be above ``least``.
+
+    Args:
+        variation: standard deviation over trials within strata, as a fraction of the mean.
+        least: in the unit of the result.
+        level: that p must reach.
+        strata: how many there are; fewer than two trials a stratum count as one.
+        power: probability that it does.
+
+    Returns:
+        Infinite where no mean is large enough, since the spread grows with it.
+    """
+    freedom = n - strata if n >= 2 * strata else n - 1
+    taken = variation * (stats.t.isf(level, freedom) + stats.norm.ppf(power)) / n**0.5
+    return least / (1 - taken) if taken < 1 else np.inf
+
+
+def _variance_parts(samples, numbers):
+    """Per stratum, its part of the variance of the mean over all trials, (…), and its degrees of freedom."""
+    own = [samples[numbers == number] for number in np.unique(numbers)]
+    return [(len(part) * part.var(0, ddof=1) / len(samples) ** 2, len(part) - 1) for part in own]
+
+
+def _stratum_numbers(strata, n):
+    """(trials,): a number per stratum, where no trial is alone in one."""
+    if strata is None:
+        return np.zeros(n, dtype=int)
+    if len(strata) != n:
+        raise InputError(f"there are {len(strata)} strata for {n} trials; give one label for each trial")
+    _, numbers, sizes = np.unique(np.asarray(strata, dtype=str), return_inverse=True, return_counts=True)
+    alone = sizes[numbers] == 1
+    if alone.sum() == 1 and n > 1:
+        alone |= numbers == np.where(sizes > 1, sizes, n + 1).argmin()
+    return np.where(alone, -1, numbers)
 
 
 def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:

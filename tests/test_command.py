@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from analyses import calibrate, roles
 from analyses.command import main
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
@@ -45,7 +46,7 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
     assert len(right) == 16 and right.sum() == 12
     assert set(pd.read_parquet(out / "patch_heads.parquet")["trial"]) == set(right.index[right])
     evidence = pd.read_parquet(out / "evidence.parquet")
-    assert (evidence["n"] == 6).all() and (evidence["wrong"] == 0).all()
+    assert (evidence["n"] == 12).all() and (evidence["wrong"] == 0).all()
     text = (out / "report.html").read_text()
     assert "Of the 16 trials, 4 with a wrong answer are left out of all that follows." in text
     assert "--only-correct --trials 16 --seed 0" in text and "--only-correct True" not in text
@@ -66,10 +67,12 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     assert "attention to the odd tile" in printed and "1.00 [" in printed and "shuffled" in printed
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
     assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 4
-    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * 3 * 4
+    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.HYPOTHESES) * 4
     # Nothing is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
-    assert (tmp_path / "calibration.png").exists()
+    kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
+    assert set(kinds["like"]) == {*calibrate.KINDS, "all"} and set(kinds["trials"]) == {16}
+    assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
 
 
 def test_the_same_command_gives_the_same_frames(tmp_path):

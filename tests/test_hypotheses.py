@@ -8,9 +8,18 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import background_writer, color_extractor, poi_localization, riddle, roles
-from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge
-from rgb_circuit.models.planted import MODERATE_NOISE, Placement, planted
+from analyses import (
+    background_writer,
+    canvas_suppressor,
+    color_extractor,
+    oddness,
+    place_relay,
+    poi_localization,
+    riddle,
+    roles,
+)
+from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
+from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
 
@@ -21,7 +30,7 @@ UP = ["P1a", "P1b", "P2b", "P3a", "P4", "P5", "P6", "P4w", "P5w"]
 WORDS = [("red", "green", "blue", "yellow"), ("green", "blue", "yellow", "red"), ("blue", "cyan", "black", "red")]
 WORDS += [("orange", "purple", "cyan", "green"), ("purple", "red", "orange", "black"), ("cyan", "black", "red", "blue")]
 WORDS += [("yellow", "orange", "purple", "cyan"), ("black", "yellow", "green", "orange")]
-COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds".split()
+COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state".split()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +120,7 @@ def test_nothing_goes_through_extractors_that_come_before(found):
 def test_frozen_heads_are_those_of_a_joint_patch(plain, found):
     model, trials = plain
     edits = [rgb.Edit(*PLACEMENT.poi), *(rgb.Edit(*head, source="erased") for head in EXTRACTORS)]
-    frame = rgb.patch_edits(model, trials[8:], {"frozen": edits}, target="erased", progress=False)
+    frame = rgb.patch_edits(model, trials, {"frozen": edits}, target="erased", progress=False)
     by_role = frame.groupby("role", observed=True)["effect"].mean()
     assert effect(found, PLACEMENT.poi, "P5w") == pytest.approx(by_role["background"] - by_role["other_background"], abs=1e-5)
 
@@ -137,7 +146,7 @@ def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
     head = PLACEMENT.extractor
     also = (found["layer"] == head[0]) & (found["head"] == head[1])
     table = roles.table(found.assign(holds=found["holds"] | also)).set_index(["layer", "head"])
-    assert table.loc[head, "role"] == "color extractor + POI localization + background writer"
+    assert table.loc[head, "role"] == " + ".join(roles.HYPOTHESES)
 
 
 # Each analysis by itself
@@ -146,9 +155,12 @@ def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
 @pytest.mark.parametrize(
     "analysis, names, heads",
     [
-        (color_extractor, ["P1a", "P1b", "P2a", "P2b"], sorted(EXTRACTORS)),
-        (poi_localization, ["P3a", "P3b", "P4", "P5", "P6"], [PLACEMENT.poi]),
-        (background_writer, ["P3a", "P3b", "P4w", "P5w"], WRITERS),
+        (color_extractor, ["P1a", "P1b", "P2a", "P2b", "P2c"], sorted(EXTRACTORS)),
+        (poi_localization, ["P3a", "P3b", "P4", "P5", "P6", "P7"], [PLACEMENT.poi]),
+        (background_writer, ["P3a", "P3b", "P4w", "P5w", "P8"], WRITERS),
+        (place_relay, ["P3a", "P3b", "P4", "P5", "P6", "P7r"], []),
+        (canvas_suppressor, ["P3a", "P3b", "P4", "P5w", "P8s"], []),
+        (oddness, ["P9a", "P9b"], []),
     ],
 )
 def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(plain, found, analysis, names, heads):
@@ -200,7 +212,8 @@ def test_trials_of_other_words_are_related_to_their_own_colours(plain):
     np.testing.assert_allclose(frame[frame["prediction"] == "P1b"]["effect"], wanted, atol=1e-5)
 
 
-def test_split_tests_on_the_second_half_only_what_the_first_half_found(found):
+def test_split_tests_on_the_second_half_only_what_the_first_half_found(plain):
+    found = roles.evidence(*plain, split=True, progress=False)
     assert (found["n"] == 8).all()
     assert not found[~found["found"]]["holds"].any()
     assert (found[~found["found"]]["q_value"] == 1).all()
@@ -221,8 +234,122 @@ def test_roles_run_every_sweep_once(plain, monkeypatch):
         monkeypatch.setattr(rgb, name, counted)
     roles.roles(*plain, progress=False)
     runs = [(run["source"], target, run["component"]) for run in swept["patch_heads"] for target in run["target"]]
-    assert len(runs) == len(set(runs)) == 6
-    assert len(swept["patch_edits"]) == 1
+    assert len(runs) == len(set(runs)) == 9
+    # Whether other heads stand in for the extractors, and what goes past these.
+    assert [run["target"] for run in swept["patch_edits"]] == ["clean", "erased"]
+
+
+# Simulated effects: the gap is 10 logits, an effect counts from 0.5, none is up to 1
+
+GAP = 10.0
+HERE, THERE = Sweep("erased"), Sweep("recolored")
+UP_HERE, NONE_THERE = Prediction("up", (Claim("odd", "up", HERE),)), Prediction("none", (Claim("odd", "none", THERE),))
+RULES = Rules(0.1, 0.05, 0.05, split=False)
+
+
+def simulated(here, there=None, words=None):
+    """Effects on the odd word (trials, heads) in the erased and the recolored picture, as if measured."""
+    there = np.zeros_like(here) if there is None else there
+    effects = {}
+    for sweep, values in ((HERE, here), (THERE, there)):
+        effects[sweep] = np.zeros((*values.shape, len(ROLES)))
+        effects[sweep][..., ROLES.index("odd")] = values
+    logits = {name: np.zeros((len(here), len(ROLES))) for name in ("clean", "erased", "recolored")}
+    logits["clean"][:, ROLES.index("odd")] = GAP
+    said = None
+    if words is not None:
+        said = np.full((len(here), len(ROLES)), "", dtype="U9")
+        said[:, ROLES.index("odd")] = words
+    return Measured([(0, head) for head in range(here.shape[1])], effects, logits, said)
+
+
+def test_a_prediction_holds_is_refuted_or_stays_undecided():
+    noise = np.random.default_rng(0).normal(0, 1, 16)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    # Means above, below, and near the threshold of 0.5; the same as absences with a margin of 1.
+    here = np.stack([2 + noise, -0.5 + 0.2 * noise, 0.6 + noise], axis=1)
+    there = np.stack([3 + noise, 0.2 * noise, 0.9 + noise], axis=1)
+    frame = _judge(simulated(here, there), [[UP_HERE], [NONE_THERE]], RULES)
+    states = frame.set_index(["prediction", "head"])["state"]
+    assert states["up"].tolist() == ["holds", "refuted", "undecided"]
+    assert states["none"].tolist() == ["refuted", "holds", "undecided"]
+    assert frame["holds"].tolist() == (frame["state"] == "holds").tolist()
+    assert frame["trials_to_decide"].notna().tolist() == (frame["state"] == "undecided").tolist()
+
+
+def test_with_the_trials_that_it_asks_for_an_undecided_prediction_is_decided_four_times_of_five():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 16)
+    few = 0.9 + (noise - noise.mean()) / noise.std(ddof=1)
+    frame = _judge(simulated(few[:, None]), [[UP_HERE]], RULES)
+    assert frame["state"].tolist() == ["undecided"]
+    needed = int(frame["trials_to_decide"].iloc[0])
+    decided = [
+        _judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds" for _ in range(300)
+    ]
+    assert np.mean(decided) == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_head_that_serves_two_of_eight_colours_is_found_and_its_colours_are_named():
+    words = np.tile(list("abcdefgh"), 4)
+    serves = np.isin(words, ["b", "g"])
+    noise = np.random.default_rng(0).normal(0, 0.2, len(words))
+    frame = _judge(simulated((serves * 6 + noise)[:, None], words=words), [[UP_HERE]], RULES)
+    assert frame[["state", "words"]].to_numpy().tolist() == [["holds", "b, g"]]
+    # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a thousand times the p.
+    unknown = _judge(simulated((serves * 6 + noise)[:, None]), [[UP_HERE]], RULES)
+    assert frame["p_value"].iloc[0] < unknown["p_value"].iloc[0] / 1000
+
+
+def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
+    # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone most heads are true.
+    rng = np.random.default_rng(0)
+    shares, found = [], 0
+    for _ in range(60):
+        here = np.zeros((16, 200))
+        here[:, :42] = rng.normal(3, 0.5, (16, 42))
+        there = rng.normal(0, 0.3, (16, 200))
+        there[:, 2:42] += 1
+        named = heads(_judge(simulated(here, there), [[UP_HERE, NONE_THERE]], RULES), [UP_HERE, NONE_THERE])
+        wrong = [head for _, head in named if head >= 2]
+        found += len(named) - len(wrong)
+        shares.append(len(wrong) / max(1, len(named)))
+    assert np.mean(shares) <= 0.05
+    assert found > 0.9 * 60 * 2
+
+
+def test_a_prediction_may_stand_in_for_another():
+    either = [UP_HERE, replace(NONE_THERE, instead_of="up")]
+    noise = np.random.default_rng(0).normal(0, 0.1, (16, 3))
+    here, there = noise + [3, 0, 0], noise + [5, 0, 5]
+    assert heads(_judge(simulated(here, there), [either], RULES), either) == [(0, 0), (0, 1)]
+
+
+def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
+    # Heads write the background with 1 to 4 logits; each word brings its likeness to others along, up to a half.
+    rng = np.random.default_rng(0)
+    words = list("abcdefgh")
+    likeness = rng.uniform(-0.5, 0.5, (8, 8))
+    likeness = (likeness + likeness.T) / 2
+    np.fill_diagonal(likeness, 1)
+    drawn = np.array([rng.permutation(8) for _ in range(32)])
+    said = np.array([[*(words[number] for number in order[:4]), "", *(words[number] for number in order[4:])] for order in drawn])
+    numbers = np.array([[*order[:4], -1, *order[4:]] for order in drawn])
+    written = rng.uniform(1, 4, (32, 3)) * [1, 1, 0.01]
+    effects = np.stack([written[t, :, None] * likeness[numbers[t, 2], numbers[t]] for t in range(32)])
+    effects[..., ROLES.index("none")] = 0
+    truly = effects.copy()
+    truly[:, 1, 0] += 2
+    logits = {name: np.zeros((32, 9)) for name in ("clean", "erased")}
+    logits["clean"][:, 0] = GAP
+    claim = Claim("odd", "not up", HERE)
+    measured = Measured([(0, head) for head in range(3)], {HERE: truly}, logits, said)
+    raw, without = measured.effect(claim), measured.without_similarity(claim)
+    assert without[:, 0].std() < raw[:, 0].std() / 5
+    # A true rise stays.
+    assert without[:, 1].mean() == pytest.approx(2, abs=0.2)
+    frame = _judge(measured, [[Prediction("not", (claim,))]], RULES)
+    assert frame["state"].tolist() == ["holds", "refuted", "holds"]
 
 
 # Nothing to find
@@ -243,17 +370,10 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
 
 
 def test_true_absences_do_not_let_false_effects_through():
-    heads, trials = 200, 16
-    here, there = Sweep("erased"), Sweep("recolored")
-    predictions = [Prediction("effect", (Claim("odd", "up", here),)), Prediction("absence", (Claim("odd", "none", there),))]
-    logits = {name: np.zeros((trials, len(ROLES))) for name in ("clean", "erased", "recolored")}
-    logits["clean"][:, ROLES.index("odd")] = 10
     # At the edge of what counts as an effect: none is one.
-    noise = np.zeros((trials, heads, len(ROLES)))
-    noise[..., ROLES.index("odd")] = 0.05 * 10 + np.random.default_rng(0).standard_normal((trials, heads))
-    measured = Measured([(0, head) for head in range(heads)], {here: noise, there: np.zeros_like(noise)}, logits)
-    holds = _judge(measured, predictions, Rules(0.1, 0.05, 0.05, split=False)).groupby("prediction")["holds"].sum()
-    assert holds["absence"] == heads and holds["effect"] == 0
+    edge = 0.05 * GAP + np.random.default_rng(0).standard_normal((16, 200))
+    holds = _judge(simulated(edge), [[UP_HERE, NONE_THERE]], RULES).groupby("prediction")["holds"].sum()
+    assert holds["none"] == 200 and holds["up"] == 0
 
 
 def test_shuffled_labels_take_the_planted_roles_away(plain):
@@ -269,9 +389,9 @@ def test_shuffled_labels_take_the_planted_roles_away(plain):
 def test_roles_of_the_toy_are_complete():
     model = rgb.load("toy")
     table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
-    assert list(table.columns) == "layer head role score P1a P1b P2a P2b P3a P3b P4 P5 P6 P4w P5w".split()
+    assert list(table.columns) == "layer head role score colors P1a P1b P2a P2b P2c P3a P3b P4 P5 P6 P7 P7r P4w P5w P8 P8s P9a P9b P10".split()
     assert list(zip(table["layer"], table["head"])) == model.heads()
-    assert (table.dtypes.iloc[4:] == bool).all()
+    assert (table.dtypes.iloc[5:] == bool).all()
 
 
 # The riddle
@@ -294,6 +414,35 @@ def test_the_closest_heads_are_those_that_restore_most_of_what_a_role_asks(found
     assert nearest["role"].tolist() == ["POI localization", "color extractor", "color extractor"]
     whole = roles.table(found).set_index(["layer", "head"])["score"]
     assert nearest["score"].tolist() == whole[list(zip(nearest["layer"], nearest["head"]))].tolist()
+
+
+# What trials cannot show
+
+
+def test_a_role_of_one_word_is_refused_in_a_sentence():
+    model = rgb.load("planted")
+    frame = roles.evidence(model, rgb.rgb_trials(model, 16, background="blue"), progress=False)
+    assert set(frame.loc[frame["void"] == "one word", "prediction"]) == {"P4w", "P8s"}
+    assert roles.refused(frame) == (
+        "background writer and canvas suppressor cannot be shown where all trials have one background, since a head that always says "
+        "that word would pass; vary the background"
+    )
+    named = roles.table(frame).set_index(["layer", "head"])["role"]
+    assert (named[WRITERS] == "none").all() and named[PLACEMENT.poi] == "POI localization"
+
+
+def test_without_a_word_for_nothing_oddness_alone_cannot_be_shown(plain):
+    model, trials = plain
+    frame = roles.evidence(model, [without(trial, role="none", name=trial.name) for trial in trials], progress=False)
+    assert set(frame.loc[frame["void"] != "", "prediction"]) == {"P9a", "P9b"}
+    assert roles.refused(frame).startswith("oddness cannot be shown where trials have no answer 'none'")
+    assert (roles.table(frame)["role"] == "color extractor").sum() == 4
+
+
+def test_power_is_the_smallest_share_that_these_trials_confirm(found):
+    steady, uneven = roles.power(found, 0.25), roles.power(found, 1.0)
+    assert 0.05 < steady < 0.1 < uneven
+    assert roles.power(found.assign(n=128), 1.0) < 0.1
 
 
 # Bad input
@@ -328,7 +477,7 @@ def test_too_few_trials_says_how_many_are_needed(plain, monkeypatch):
     with pytest.raises(rgb.InputError, match="there are 4, and no test can reach 0.05 with fewer than 5; make more"):
         color_extractor.evidence(model, trials[:4])
     with pytest.raises(rgb.InputError, match="there are 9, and no test can reach 0.05 with fewer than 10, half of them to find"):
-        roles.roles(model, trials[:9])
+        roles.roles(model, trials[:9], split=True)
     with pytest.raises(rgb.InputError, match="fewer than 7"):
         color_extractor.evidence(model, trials[:5], level=0.01)
 
@@ -364,3 +513,80 @@ def test_evidence_of_another_analysis_is_refused(plain):
     frame = color_extractor.evidence(*plain, progress=False)
     with pytest.raises(rgb.InputError, match="the evidence has no prediction P3a, P3b, P4, P5, P6"):
         poi_localization.heads(frame)
+
+
+# The riddle's rivals, planted
+
+
+def rival(made, n=16):
+    model, processor, truth = planted(**made)
+    wrapped = rgb.wrap(model, processor, name="rival")
+    evidence = roles.evidence(wrapped, rgb.rgb_trials(wrapped, n), progress=False)
+    frame = riddle.table(evidence)
+    return frame.drop_duplicates(["layer", "head"]).set_index(["layer", "head"]), evidence, truth
+
+
+RIVALS = {
+    "relay": (dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]), (2, 1), "relays the place"),
+    "canvas suppressor": (dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]), (5, 1), "holds the canvas's colour down"),
+    "oddness": (dict(decoys=(), more=[(UNKIND["oddness"], (5, 1))]), (5, 1), "says that a tile is odd"),
+    "POI with a hidden backup": (dict(decoys=(), more=[(UNKIND["backup"], (4, 0))]), (2, 1), "localizes"),
+    "POI read by two": (dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]), (2, 1), "localizes"),
+    "late POI before a later extractor": (dict(layers=9, decoys=(), placement=Placement(poi=(6, 2), extractor=(8, 1))), (6, 2), "localizes"),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_of_the_riddle_is_called_what_it_is(name):
+    made, head, verdict = RIVALS[name]
+    shown, _, truth = rival(dict(noise=MODERATE_NOISE) | made)
+    assert shown.loc[head, "verdict"] == verdict and shown.loc[head, "decide"] == ""
+    assert shown.loc[head, "left"] == verdict
+    true = truth[truth["role"].isin(riddle.EXPLANATIONS)]
+    assert set(shown.index[shown["verdict"] != "undecided"]) == set(true[["layer", "head"]].itertuples(index=False, name=None))
+
+
+def test_a_fixed_word_is_no_background_writer_even_on_one_background():
+    model, processor, _ = planted(decoys=(), more=[(UNKIND["fixed_word"], (5, 1))])
+    wrapped = rgb.wrap(model, processor, name="fixed")
+    for fixed in ({}, {"background": "blue"}):
+        trials = rgb.rgb_trials(wrapped, 16, **fixed)
+        table = roles.roles(wrapped, trials, progress=False).set_index(["layer", "head"])
+        assert table.loc[(5, 1), "role"] == "none"
+
+
+def test_an_undecided_head_is_told_what_is_left_and_what_would_decide():
+    shown, _, _ = rival(dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]))
+    model, processor, _ = planted(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))])
+    wrapped = rgb.wrap(model, processor, name="undecided")
+    evidence = roles.evidence(wrapped, rgb.rgb_trials(wrapped, 16, background="blue"), progress=False)
+    row = riddle.table(evidence).drop_duplicates(["layer", "head"]).set_index(["layer", "head"]).loc[(5, 1)]
+    assert row["verdict"] == "undecided" and row["left"] == "holds the canvas's colour down"
+    assert row["decide"] == "P8s needs other backgrounds"
+    assert shown.loc[(5, 1), "verdict"] == "holds the canvas's colour down"
+
+
+def test_heads_that_step_in_when_the_extractors_are_silent_are_frozen_with_them():
+    _, evidence, _ = rival(dict(noise=MODERATE_NOISE, decoys=(), more=[(UNKIND["backup"], (4, 0))]))
+    frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
+    assert list(zip(frozen["layer"], frozen["head"])) == [PLACEMENT.extractor, (4, 0)]
+
+
+def test_the_mediated_share_of_a_head_that_two_read_is_what_was_planted():
+    # The extractor takes 10 of 12 logits.
+    _, evidence, _ = rival(dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]))
+    row = evidence[(evidence["layer"] == 2) & (evidence["head"] == 1) & (evidence["prediction"] == "P5")].iloc[0]
+    assert row["share"] == pytest.approx(10 / 12, abs=0.01) and row["holds"]
+    assert row["share_low"] <= row["share"] <= row["share_high"]
+
+
+@pytest.mark.parametrize("many", [2, 4])
+def test_extractors_of_some_colours_are_named_with_these(many):
+    words = [COLORS[index::many] for index in range(many)]
+    read = [Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own)) for i, own in enumerate(words)]
+    made = planted(noise=MODERATE_NOISE, decoys=(), without=("extractor",), more=[(part, (3, i)) for i, part in enumerate(read)])
+    wrapped = rgb.wrap(*made[:2], name="some colours")
+    table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False).set_index(["layer", "head"])
+    assert table.loc[PLACEMENT.poi, "role"] == "POI localization"
+    for number, own in enumerate(words):
+        assert table.loc[(3, number), ["role", "colors"]].tolist() == ["color extractor", ", ".join(sorted(own))]

@@ -417,17 +417,18 @@ def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch
     command = ["calibrate", "--models", "1", "--random", "1", "--trials", "10", "--out", str(tmp_path)]
     judged, judge = [], calibrate._judged
 
-    def counting(subject, trials):
+    def counting(subject):
         judged.append(subject)
         if len(judged) == 4:
             raise KeyboardInterrupt
-        return judge(subject, trials)
+        return judge(subject)
 
     monkeypatch.setattr(calibrate, "_judged", counting)
     assert main(command) == 130
     assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
     assert main(command) == 0
-    assert len(judged) == 7 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 6
+    # Four levels of noise, eight further kinds, a random model and a shuffled one.
+    assert len(judged) == 15 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 14
     again = (tmp_path / "calibration.parquet").read_bytes()
     assert main(command) == 0
-    assert len(judged) == 7 and (tmp_path / "calibration.parquet").read_bytes() == again
+    assert len(judged) == 15 and (tmp_path / "calibration.parquet").read_bytes() == again

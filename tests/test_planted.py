@@ -42,7 +42,7 @@ class Game:
         self.model.set_attn_implementation("eager")
         vision = self.model.config.vision_config
         self.grid = vision.image_size // vision.patch_size
-        self.trials = sample_trials(WORDS, n, 0, self.grid, vision.patch_size, fixed={})
+        self.trials = sample_trials(WORDS, n, 0, self.grid, fixed={}, tile_px=vision.patch_size)
         self.layers = self.model.model.language_model.layers
         self.d_head = self.layers[0].self_attn.head_dim
         self.runs = {condition: self.run(condition) for condition in self.trials[0].images}

@@ -289,3 +289,17 @@ def test_the_veil_is_lifted_where_the_head_looks():
 def test_attention_says_how_much_is_on_the_picture_and_where():
     ax = plots.attention_over_picture(np.diag([0.1, 0.3, 0, 0, 0, 0]), PICTURE)
     assert ax.get_xlabel() == "40% on the picture,\nmost at 1,1 (30%)"
+
+
+def test_recall_over_trials_has_a_line_per_kind_that_has_the_role():
+    ends = dict(precision_low=0.5, precision_high=1.0, recall_low=0.25, recall_high=0.9, models=3)
+    rows = [
+        dict(like=like, trials=trials, role=role, precision=1.0, recall=np.nan if like == "odd" and role == "oddness" else 0.5) | ends
+        for like in ("even", "odd", "all")
+        for trials in (16, 64)
+        for role in ("color extractor", "oddness")
+    ]
+    figure = plots.recall_over_trials(pd.DataFrame(rows))
+    assert [ax.get_title() for ax in figure.axes] == ["color extractor", "oddness"]
+    assert [ax.get_legend_handles_labels()[1] for ax in figure.axes] == [["even", "odd"], ["even"]]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["16", "64"]

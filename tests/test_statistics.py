@@ -14,6 +14,10 @@ from rgb_circuit.statistics import (
     fewest_trials,
     shown_to_fall,
     sign_flip_p,
+    smallest_mean,
+    t_interval,
+    t_p,
+    trials_needed,
 )
 
 
@@ -153,6 +157,53 @@ def test_bootstrap_interval_is_drawn_from_the_seed():
     assert (wide[0] < narrow[0]).all() and (narrow[1] < wide[1]).all()
 
 
+# Within strata
+
+
+def test_t_without_strata_is_students():
+    samples = np.random.default_rng(0).normal(0.4, 1, (12, 30))
+    for alternative in ("greater", "less"):
+        wanted = np.maximum(stats.ttest_1samp(samples, 0, alternative=alternative).pvalue, 2.0**-12)
+        np.testing.assert_allclose(t_p(samples, alternative), wanted)
+    wanted = stats.ttest_1samp(samples, 0).confidence_interval()
+    np.testing.assert_allclose(t_interval(samples), (wanted.low, wanted.high))
+
+
+def test_what_differs_between_strata_is_not_counted_as_chance():
+    # A head that serves the first of two colours, alike in each of its trials.
+    samples = np.array([2.0, 2, 2, 2, 0, 0, 0, 0])
+    low, high = t_interval(samples, list("aaaabbbb"))
+    assert low == high == 1
+    assert t_p(samples - 0.5, strata=list("aaaabbbb")) == 2.0**-8 < t_p(samples - 0.5)
+
+
+def test_one_stratum_that_varies_brings_its_own_degrees_of_freedom_only():
+    # Of two strata one varies: 3 degrees of freedom, not 6. Mean 0.5 · (1.5 + 0), variance 4 · (5 / 3) / 64.
+    samples = np.array([0.0, 1, 2, 3, 0, 0, 0, 0])
+    wanted = stats.t.sf(0.75 / (4 * (5 / 3) / 64) ** 0.5, 3)
+    assert t_p(samples, strata=list("aaaabbbb")) == pytest.approx(wanted)
+
+
+def test_trials_alone_in_their_stratum_are_taken_together():
+    samples = np.random.default_rng(1).normal(size=(6, 4))
+    np.testing.assert_allclose(t_interval(samples, list("abcdef")), t_interval(samples))
+    np.testing.assert_allclose(t_interval(samples, list("aabbcd")), t_interval(samples, list("aabbcc")))
+    np.testing.assert_allclose(t_interval(samples, list("aaabbc")), t_interval(samples, list("aaabbb")))
+
+
+@pytest.mark.parametrize("n", [16, 32])
+@pytest.mark.parametrize("served", [8, 2])
+def test_t_within_strata_covers_and_keeps_its_level(n, served):
+    rng = np.random.default_rng([n, served])
+    strata = np.arange(n) % 8
+    size = np.where(strata < served, 8 / served, 0.0)[:, None]
+    samples = size * rng.normal(1, 0.5, (n, 4000))
+    low, high = t_interval(samples, strata)
+    # As simulated in benchmarks/verdicts.py.
+    assert ((low <= 1) & (1 <= high)).mean() > 0.925
+    assert (t_p(samples - 1, strata=strata) <= 0.05).mean() < 0.075
+
+
 # How many trials
 
 
@@ -163,6 +214,21 @@ def test_fewest_trials_is_where_the_smallest_p_reaches_the_level():
     assert sign_flip_p(np.ones(n)) <= 0.05 < sign_flip_p(np.ones(n - 1))
 
 
+def test_with_the_trials_that_are_said_to_be_needed_four_samples_of_five_reject():
+    needed = int(trials_needed(0.3, 1 / 40**0.5, 40, 0.01))
+    samples = np.random.default_rng(0).normal(0.3, 1, (needed, 2000))
+    assert (t_p(samples) <= 0.01).mean() == pytest.approx(0.8, abs=0.03)
+    assert trials_needed(0.0, 1.0, 10, 0.05) == np.inf and trials_needed(1.0, 0.0, 10, 0.05) == 1
+
+
+def test_the_smallest_mean_is_shown_four_times_of_five():
+    least, strata = 0.05, np.arange(32) % 8
+    mean = smallest_mean(32, 1.0, least, 0.01, strata=8)
+    samples = np.random.default_rng(1).normal(mean, mean, (32, 2000))
+    assert (t_p(samples - least, strata=strata) <= 0.01).mean() == pytest.approx(0.8, abs=0.03)
+    assert smallest_mean(8, 1.0, least, 1e-4, strata=8) == np.inf
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -171,6 +237,10 @@ def test_fewest_trials_is_where_the_smallest_p_reaches_the_level():
         (lambda: sign_flip_p(np.array([1.0, np.nan])), "1 of the 2 effects are not finite"),
         (lambda: sign_flip_p(np.ones(4), "up"), "alternative is 'up'; use 'greater', 'less', 'two-sided'"),
         (lambda: equivalence_p(np.ones(4), -0.1), "margin is -0.1; use a number that is not negative"),
+        (lambda: t_p(np.ones(1)), "there are 1 trials; at least 2 are needed"),
+        (lambda: t_p(np.ones(4), "two-sided"), "alternative is 'two-sided'; use 'greater', 'less'"),
+        (lambda: t_interval(np.ones(4), list("abc")), "there are 3 strata for 4 trials; give one label for each trial"),
+        (lambda: t_interval(np.ones(4), confidence=95), "confidence is 95; use a number between 0 and 1"),
         (lambda: fewest_trials(5), "the level is 5; use a number between 0 and 1"),
     ],
 )

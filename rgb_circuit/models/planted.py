@@ -50,7 +50,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 
 from ..answers import FORMS, form_of, written
 from ..errors import InputError
-from ..rgb_game import NOTHING_ODD, PALETTE, RGB, prompt
+from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE, RGB, prompt
 from . import small
 
 CONSTANT = 1024.0
@@ -68,6 +68,11 @@ NOISE_LOOK, NOISE_READ = 1.0, 0.5
 # About the most at which the game is nearly always won.
 MODERATE_NOISE = 0.02
 
+# Channels that only parts of `UNKIND` need.
+FURTHER = ("handed", "white", "cue")
+# A head that looks at some tiles more than at others looks at them little, so that its attention can vary much.
+LOOKS_LITTLE = -3.0
+
 WORDS = small.COLORS
 Place = tuple[int, int]
 
@@ -78,9 +83,13 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame; roles are those of `analyses.roles`.
-        looks_for: "other tiles" (from a tile), "mark" (the odd tile) or "found" (the place that the POI head wrote).
-        carries, writes_to: channels of `layout`.
-        gain: how often the carried vector is added; for "answer", in logits.
+        looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head wrote); "found unless answered"
+            (only while no colour is in the answer), "found or canvas" (all tiles, where no place was written), "canvas unless found"
+            (all tiles, as long as no place was written) or "cue" (the question's first word).
+        carries, writes_to: channels of `layout`; a word of ``WORDS`` is that word's channel of "answer".
+        gain: how often the carried vector is added; for "answer" and "white", in logits.
+        colors: the colours that it carries; all where empty.
+        variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean over tiles has the gain.
     """
 
     name: str
@@ -89,6 +98,8 @@ class Part:
     carries: str
     writes_to: str
     gain: float
+    colors: tuple[str, ...] = ()
+    variation: float = 0.0
 
 
 PARTS: Mapping[str, Part] = {
@@ -101,6 +112,17 @@ PARTS: Mapping[str, Part] = {
     "late_background_writer": Part("late background writer", "background writer", "mark", "mean", "answer", 3.0),
     "suppressor": Part("suppressor", "none", "mark", "color", "answer", -2.0),
     "idle_watcher": Part("idle watcher", "none", "mark", "color", "idle", 1.0),
+}
+# What models of life have and the kind ones lack; placed with ``more``.
+UNKIND: Mapping[str, Part] = {
+    "backup": Part("backup", "none", "found unless answered", "color", "answer", 8.0),
+    "resting_extractor": Part("resting extractor", "color extractor", "found or canvas", "color", "answer", 4.0),
+    "finder": Part("finder", "none", "mark", "place", "handed", 1.0),
+    "relay": Part("place relay", "place relay", "cue", "handed", "found", 1.0),
+    "canvas_suppressor": Part("canvas suppressor", "canvas suppressor", "canvas unless found", "color", "answer", -3.0),
+    "oddness": Part("oddness", "oddness", "mark", "mark", "white", -4.0),
+    "fixed_word": Part("fixed word", "none", "mark", "mark", "blue", 3.0),
+    "second_reader": Part("second reader", "background writer", "found", "mean", "answer", 2.0),
 }
 CIRCUIT = ("mean", "poi", "extractor")
 DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
@@ -146,6 +168,9 @@ def planted(
     decoys: Sequence[str] = DECOYS,
     noise: float = 0.0,
     seed: int = 0,
+    without: Sequence[str] = (),
+    more: Sequence[tuple[Part, Place]] = (),
+    likeness: float = 0.0,
     vocabulary: PreTrainedTokenizerBase | None = None,
     palette: Mapping[str, RGB] = PALETTE,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
@@ -161,23 +186,29 @@ def planted(
         decoys: which of `DECOYS` are in.
         noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in units of the `gap`:
             what is much for a circuit of one reader is little for one of four.
-        seed: of the noise.
+        seed: of the noise, and of where a head with ``variation`` looks more and less.
+        without: "poi" or "extractor", of the circuit, where parts of ``more`` do their work.
+        more: further parts, each with its place as (layer, head); see `UNKIND`.
+        likeness: how much of a colour word's logit goes to the words like it (and, if they are opposite, is taken from them): the word's gets
+            all, another's ``likeness`` · the cosine of their red, green, blue, each from −1 to 1.
         vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with after the game's prompt.
         palette: what the colour words look like.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of "color extractor",
-        "POI localization", "background writer", "none"; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
+        "POI localization", "background writer", "none", or of a part of ``more``; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
 
     Raises:
         InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model, double, or out of order.
     """
     kv_heads = heads if kv_heads is None else kv_heads
-    placed = _placed(placement, decoys, layers, heads, kv_heads, grid)
+    placed = _placed(placement, decoys, layers, heads, kv_heads, grid, without, more)
     if vocabulary is not None and vocabulary.bos_token_id is None:
         raise InputError("the heads rest on the first token, and this vocabulary puts none in front; give one that does")
-    channels, width = layout(grid, heads)
-    d_head = 2 * grid + 2 * len(WORDS)
+    further = tuple(name for name in FURTHER if any(name in (part.carries, part.writes_to, part.looks_for) for part, _ in more))
+    channels, width = layout(grid, heads, further)
+    # A cue takes a slow plane of its own.
+    d_head = 2 * grid + 2 * len(WORDS) + 2 * ("cue" in channels)
 
     tools = small.processor(grid, tile_px, vocabulary)
     vision_width = 2 * (1 + 3 + 2 * grid)
@@ -206,20 +237,27 @@ def planted(
         _set_norms(model.model.language_model, channels)
         _set_vision(model.model.vision_tower, grid, tools.image_processor)
         _set_projector(model.model.multi_modal_projector, channels, grid, palette)
-        _set_words(model, channels, tools.tokenizer)
+        _set_words(model, channels, tools.tokenizer, likeness, palette)
         for index, layer in enumerate(model.model.language_model.layers):
-            parts = {head: PARTS[part] for part, (at, head) in placed if at == index}
-            _set_noise(layer, channels, noise * gap(decoys), generator)
-            _set_heads(layer.self_attn, parts, channels, grid, kv_heads)
+            parts = {head: part for part, (at, head) in placed if at == index}
+            _set_noise(layer, channels, noise * gap(decoys, without, more), generator)
+            _set_heads(layer.self_attn, parts, channels, grid, kv_heads, seed)
             if any(part.name == "mean" for part in parts.values()):
                 _set_mark(layer.mlp, channels)
     return model, tools, _truth(placed, layers, heads)
 
 
-def gap(decoys: Sequence[str] = DECOYS) -> float:
-    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its colour add, without noise."""
-    readers = [part for part in (*CIRCUIT, *decoys) if PARTS[part].carries == "color" and PARTS[part].writes_to == "answer"]
-    return sum(PARTS[part].gain * (2 if part == "redundant_pair" else 1) for part in readers)
+def gap(decoys: Sequence[str] = DECOYS, without: Sequence[str] = (), more: Sequence[tuple[Part, Place]] = ()) -> float:
+    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its colour add, without noise.
+
+    A backup adds nothing while others do; of a reader of some colours it is the mean over all.
+    """
+    names = [part for part in (*CIRCUIT, *decoys) if part not in without]
+    parts = [PARTS[name] for name in names for _ in range(2 if name == "redundant_pair" else 1)]
+    parts += [part for part, _ in more if part.looks_for != "found unless answered"]
+    readers = [part for part in parts if part.carries == "color" and part.writes_to == "answer"]
+    readers = [part for part in readers if part.looks_for != "canvas unless found"]
+    return sum(part.gain * (len(part.colors) or len(WORDS)) / len(WORDS) for part in readers)
 
 
 def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
@@ -243,17 +281,19 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
     return Placement(**places)
 
 
-def layout(grid: int, multiple: int = 1) -> tuple[dict[str, slice], int]:
+def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left over stay unread).
 
     ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``, ``mean`` (of
     other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer`` (a channel per colour word) and
-    ``idle`` (read by nothing) at text tokens.
+    ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER` come after these: ``handed`` (a place), ``white`` (the answer
+    for nothing) and ``cue`` (1 at the question's first word) at text tokens.
     """
     colors = len(WORDS)
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
     sizes |= dict(found=2 * grid, answer=colors, idle=colors)
+    sizes |= {name: {"handed": 2 * grid}.get(name, 1) for name in further}
     channels, start = {}, 0
     for name, size in sizes.items():
         channels[name] = slice(start, start + size)
@@ -317,13 +357,16 @@ def _color_lines() -> torch.Tensor:
     return lines[len(lines) // 2 + 1 :]
 
 
-def _set_words(model, channels, tokenizer):
+def _set_words(model, channels, tokenizer, likeness, palette):
     """Word vectors say only "text" or "first token"; the unembedding reads the answer."""
     words = model.model.language_model.embed_tokens.weight
     words[:, channels["constant"]] = CONSTANT
     words[:, channels["text"]] = 1
     words[tokenizer.bos_token_id, channels["text"]] = 0
     words[tokenizer.bos_token_id, channels["bos"]] = 1
+    if "cue" in channels:
+        first = tokenizer(ODD_QUESTION, add_special_tokens=False)["input_ids"][0]
+        words[first, channels["cue"]] = 1
 
     head = model.lm_head.weight
     head[:, channels["constant"]] = OTHER_TOKENS
@@ -333,7 +376,18 @@ def _set_words(model, channels, tokenizer):
         row = head[answer]
         row[channels["constant"]] = 0
         row[channels["answer"].start + index] = 1 / PER_LOGIT
+        if likeness:
+            row[channels["answer"]] += likeness * _likeness(palette)[index] / PER_LOGIT
     head[answers[-1], channels["constant"]] = WHITE
+    if "white" in channels:
+        head[answers[-1], channels["white"]] = 1 / PER_LOGIT
+
+
+def _likeness(palette) -> torch.Tensor:
+    """(word, word): the cosine of their colours around grey, 0 for a word with itself."""
+    colors = torch.tensor([palette[word] for word in WORDS]) / 127.5 - 1
+    colors = torch.nn.functional.normalize(colors, dim=1)
+    return (colors @ colors.T).fill_diagonal_(0)
 
 
 def _set_noise(layer, channels, noise, generator):
@@ -355,14 +409,16 @@ def _set_noise(layer, channels, noise, generator):
         projection.weight[channels["constant"]] = 0
 
 
-def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
+def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed):
     """Write the planted heads of one layer; heads that share keys and values get all that any of them needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
     place, mark, bos = slow[: 2 * grid], slow[2 * grid], slow[2 * grid + 1]
     colors = 2 * grid + len(WORDS)
-    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, colors), "mean": slice(colors, d_head)}
+    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, colors), "mean": slice(colors, colors + len(WORDS))}
+    # No head that shares keys and values with these carries a place (`_placed`).
+    carried |= {"handed": carried["place"], "mark": slice(0, 1)}
     queries, keys, values = (
         projection.weight.view(-1, d_head, projection.weight.shape[1])
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -377,13 +433,20 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
         keys[group, place, channels["place"]] = torch.eye(2 * grid)
         keys[group, mark, channels["mark"]] = 1
         keys[group, bos, channels["bos"]] = 1
+        if "cue" in channels:
+            keys[group, slow[2 * grid + 2], channels["cue"]] = 1
     for head, part in parts.items():
         value = carried[part.carries]
         features = value.stop - value.start
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
-        unit = PER_LOGIT if part.writes_to == "answer" else 1
-        outputs[channels[part.writes_to], head, value] = part.gain * unit * torch.eye(features)
+        unit = PER_LOGIT if part.writes_to in ("answer", "white", *WORDS) else 1
+        to = channels["answer"].start + WORDS.index(part.writes_to) if part.writes_to in WORDS else channels[part.writes_to]
+        written = part.gain * unit * torch.eye(features)
+        if part.colors:
+            written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in WORDS]))
+        weights, mean = _uneven(part, grid, seed) if part.variation else (None, 1.0)
+        outputs[to, head, value] = written[0] / mean if part.writes_to in WORDS else written / mean
         query = queries[head]
         query.zero_()
         if part.looks_for == "other tiles":
@@ -397,10 +460,55 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads):
             # Odd tile 2 · SHARP, first token SHARP, others 0; an image token finds nothing.
             query[mark, channels["text"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for == "cue":
+            # The question's first word 2 · SHARP, first token SHARP, others 0.
+            query[slow[2 * grid + 2], channels["constant"]] = 2 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for == "canvas unless found":
+            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to 1); for text only.
+            query[place[:grid], channels["text"]] = SHARP * scale
+            query[bos, slice(channels["found"].start, channels["found"].start + grid)] = 4 * SHARP * scale
+        elif part.looks_for == "found or canvas":
+            # The found tile 5.5 · SHARP, in its row or column 3.5 · SHARP, any other tile 1.5 · SHARP, first token 0.
+            query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
+            query[place[:grid], channels["text"]] = 1.5 * SHARP * scale
+        elif part.variation:
+            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or column half of that.
+            query[place, channels["found"]] = torch.diag(1.5 * SHARP + weights) * scale
+            query[bos, channels["constant"]] = 3 * SHARP * scale
         else:
             # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 · SHARP, others 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[bos, channels["constant"]] = 3 * SHARP * scale
+            if part.looks_for == "found unless answered":
+                # Five logits in the answer send it back to the first token; one or two, as noise writes, change nothing.
+                query[bos, channels["answer"]] = 0.6 * SHARP * scale / PER_LOGIT
+
+
+def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
+    """(2 · grid,): what a row and a column add to the score of the found tile against the first token; and the mean attention."""
+    draw = torch.Generator().manual_seed(1000 * seed + sum(map(ord, part.name)))
+    # Not every draw can vary so much before its best tiles have all of the attention.
+    for _ in range(50):
+        drawn = torch.randn(2 * grid, generator=draw, dtype=torch.float64)
+        low, high = 0.0, 4.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (low, middle) if _varies(drawn, middle) > part.variation else (middle, high)
+        if _varies(drawn, low) > 0.99 * part.variation:
+            return (LOOKS_LITTLE / 2 + low * drawn).float(), float(_attention(drawn, low).mean())
+    raise InputError(f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller variation, such as 1")
+
+
+def _attention(drawn, stretch):
+    """(grid, grid): on a found tile, from what its row and its column add."""
+    rows, columns = (LOOKS_LITTLE / 2 + stretch * drawn).reshape(2, -1)
+    return torch.sigmoid(rows[:, None] + columns)
+
+
+def _varies(drawn, stretch):
+    weights = _attention(drawn, stretch)
+    return weights.std() / weights.mean()
 
 
 def _set_mark(mlp, channels):
@@ -417,7 +525,7 @@ def _set_mark(mlp, channels):
         mlp.down_proj.weight[channels["mark"], units] = sign / (ODD_FULL - ODD_FROM)
 
 
-def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str, Place]]:
+def _placed(placement, decoys, layers, heads, kv_heads, grid, without=(), more=()) -> list[tuple[Part, Place]]:
     """The parts that are in, with their places; checked."""
     if grid < 3:
         raise InputError(f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or more")
@@ -427,12 +535,19 @@ def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str,
         raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
     places = {}
     for field in fields(placement):
-        if field.name in CIRCUIT or field.name in decoys:
+        if field.name not in without and (field.name in CIRCUIT or field.name in decoys):
             value = getattr(placement, field.name)
             places[field.name] = list(value) if field.name == "redundant_pair" else [value]
     placed = [(part, tuple(place)) for part in places for place in places[part]]
+    placed += [(part, tuple(place)) for part, place in more]
+    if unknown := sorted(set(without) - {"poi", "extractor"}):
+        raise InputError(f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither")
+    if kv_heads < heads and any(part.carries in ("handed", "mark") for part, _ in more):
+        raise InputError(
+            "heads that carry a mark or a place that was handed on need keys and values of their own; use kv_heads=heads"
+        )
 
-    off = sorted({part for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
+    off = sorted({_name(part) for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
     if off:
         needed = [max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))]
         raise InputError(
@@ -442,18 +557,22 @@ def _placed(placement, decoys, layers, heads, kv_heads, grid) -> list[tuple[str,
     taken = {}
     for part, (layer, head) in placed:
         if (layer, head) in taken:
-            raise InputError(f"{part} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
-        taken[layer, head] = part
+            raise InputError(f"{_name(part)} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
+        taken[layer, head] = _name(part)
     for earlier, later in ORDER:
         if earlier in places and later in places:
             before, after = max(places[earlier])[0], min(places[later])[0]
             if before >= after:
                 raise InputError(f"{later} is in layer {after} but must come after {earlier} in layer {before}; move one")
-    return placed
+    return [(PARTS[part] if isinstance(part, str) else part, place) for part, place in placed]
+
+
+def _name(part):
+    return part if isinstance(part, str) else part.name
 
 
 def _truth(placed, layers, heads) -> pd.DataFrame:
-    parts = {place: PARTS[part] for part, place in placed}
+    parts = {place: part for part, place in placed}
     rows = []
     for layer in range(layers):
         for head in range(heads):

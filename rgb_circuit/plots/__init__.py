@@ -9,7 +9,7 @@ from .composition import composition_diagram, composition_map
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
-from .precision_recall import precision_recall, precision_recall_panels
+from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 
 __all__ = [
     "attention_over_picture",
@@ -21,5 +21,6 @@ __all__ = [
     "panel_heatmaps",
     "precision_recall",
     "precision_recall_panels",
+    "recall_over_trials",
     "veiled",
 ]

@@ -1,4 +1,4 @@
-"""How often verdicts are right, against noise."""
+"""How often verdicts are right, against noise and against the number of trials."""
 
 from itertools import cycle
 
@@ -37,7 +37,8 @@ def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes |
 
 def precision_recall_panels(table: pd.DataFrame) -> Figure:
     """`precision_recall` of every role, precision above recall."""
-    names = table["role"].unique()
+    # Roles that no head has in these models have no recall.
+    names = table.loc[table["recall"].notna(), "role"].unique()
     figure = Figure(figsize=(4 * len(names), 6), layout="constrained")
     axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
     for column, role in enumerate(names):
@@ -48,4 +49,35 @@ def precision_recall_panels(table: pd.DataFrame) -> Figure:
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[1]), frameon=False)
     figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")
+    return figure
+
+
+def recall_over_trials(table: pd.DataFrame) -> Figure:
+    """Recall of every role against the number of trials, a line per kind of model, with 95 % intervals.
+
+    Args:
+        table: from `analyses.calibrate.by_trials`.
+    """
+    names = table.loc[table["recall"].notna(), "role"].unique()
+    figure = Figure(figsize=(4 * len(names), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
+    sizes = sorted(table["trials"].unique())
+    kinds = [kind for kind in table["like"].unique() if kind != "all"]
+    looks = {kind: (color, marker) for kind, (color, _), marker in zip(kinds, cycle(LOOKS), "oDs^vP*X<>")}
+    for ax, role in zip(axes, names):
+        for number, kind in enumerate(kinds):
+            part = table[(table["role"] == role) & (table["like"] == kind) & table["recall"].notna()]
+            if part.empty:
+                continue
+            color, marker = looks[kind]
+            errors = [part["recall"] - part["recall_low"], part["recall_high"] - part["recall"]]
+            place = part["trials"].map(sizes.index) + 0.06 * (number - (len(kinds) - 1) / 2)
+            ax.errorbar(place, part["recall"], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=kind)
+        ax.set(ylim=(-0.05, 1.05), xlabel="trials", title=role)
+        ax.set_xticks(range(len(sizes)), sizes)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("recall")
+    shown = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False)
+    figure.suptitle(f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each kind, 95 % intervals over heads")
     return figure

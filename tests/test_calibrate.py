@@ -1,0 +1,67 @@
+"""The models that verdicts are calibrated on are what they are called, and counts are counts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import calibrate, roles
+from rgb_circuit import InputError
+
+WANTED = {
+    "alike": {"color extractor", "POI localization"},
+    "2 × 4": {"color extractor", "POI localization"},
+    "4 × 2": {"color extractor", "POI localization"},
+    "uneven": {"color extractor", "POI localization"},
+    "backup": {"color extractor", "POI localization"},
+    "relay": {"color extractor", "place relay"},
+    "resting": {"color extractor", "POI localization"},
+    "odds": {"color extractor", "POI localization", "canvas suppressor", "oddness", "background writer"},
+}
+
+
+@pytest.mark.parametrize("like", WANTED)
+def test_every_kind_can_be_made_from_many_seeds_and_has_its_roles(like):
+    for seed in range(25):
+        _, _, truth = calibrate.Subject("planted", 0.02, seed, 16, like).build()
+        assert WANTED[like] <= set(truth["role"])
+
+
+def test_a_family_has_every_kind_at_every_number_of_trials():
+    subjects = calibrate.family()
+    known = [subject for subject in subjects if subject.kind == "planted"]
+    assert len(known) == len(set(known)) == 4 + 9 * 3 - 1
+    assert {subject.trials for subject in known if subject.like == "relay"} == {16, 32, 64}
+    assert {subject.trials for subject in calibrate.family(trials=16)} == {16}
+    with pytest.raises(InputError, match="0 planted and 5 random models were asked for"):
+        calibrate.family(planted_each=0)
+
+
+def verdict(**of):
+    row = dict(kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none")
+    return row | of
+
+
+def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
+    rows = [
+        verdict(truth="color extractor", role="color extractor"),
+        verdict(truth="color extractor"),
+        verdict(like="relay", truth="none", role="color extractor + oddness"),
+        verdict(like="relay", trials=64, truth="color extractor", role="color extractor"),
+        verdict(noise=0.04, truth="color extractor"),
+    ]
+    table = calibrate.by_trials(pd.DataFrame(rows)).set_index(["like", "trials", "role"])
+    counts = table[["true", "given", "right"]]
+    assert counts.loc[("even", 32, "color extractor")].tolist() == [2, 1, 1]
+    assert counts.loc[("relay", 32, "color extractor")].tolist() == [0, 1, 0]
+    assert counts.loc[("relay", 32, "oddness")].tolist() == [0, 1, 0]
+    assert counts.loc[("all", 32, "color extractor")].tolist() == [2, 2, 1]
+    assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
+    assert np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index
+
+
+def test_the_summary_over_noise_leaves_other_kinds_out():
+    rows = [verdict(noise=noise, truth="color extractor", role="color extractor") for noise in (0.0, 0.02)]
+    rows += [verdict(like="relay", truth="color extractor"), verdict(trials=64, truth="color extractor")]
+    table = calibrate.summary(pd.DataFrame(rows))
+    assert len(table) == 2 * len(roles.HYPOTHESES)
+    assert (table.loc[table["role"] == "color extractor", "recall"] == 1).all()
