@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-
 from rgb_circuit.statistics import smallest_mean
 
 from . import background_writer, canvas_suppressor, color_extractor, oddness, place_relay, poi_localization

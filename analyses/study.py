@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
