@@ -139,6 +139,11 @@ class Run:
         """How many trials everything but the game is measured on."""
         return self.frames["patch_heads"]["trial"].nunique()
 
+    @property
+    def floor(self) -> float:
+        """Below what a mean effect may be rounding alone, in logits."""
+        return mean_floor(self.frames["patch_heads"].attrs.get("noise_floor", 0.0), self.trials)
+
     def why_not(self, name: str) -> str:
         """Why a frame is missing."""
         return self.reasons.get(name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out")
@@ -186,7 +191,11 @@ def _read(folder):
     halves = {name for names in TOGETHER if not set(names) <= set(there) for name in names}
     there = {name: columns for name, columns in there.items() if name not in halves}
     frames |= {name: read_frame(folder, name, columns) for name, columns in there.items()}
-    return Run(folder, manifest, frames, dict(frames.pop("left_out").itertuples(index=False, name=None)))
+    run = Run(folder, manifest, frames, dict(frames.pop("left_out").itertuples(index=False, name=None)))
+    # What rounding alone may be is shown as no effect.
+    effect = frames["panels"]["effect"]
+    frames["panels"] = frames["panels"].assign(effect=effect.mask(effect.abs() <= run.floor, 0.0), rounding=effect.abs() <= run.floor)
+    return run
 
 
 def _environment():
@@ -303,10 +312,6 @@ def _play(run):
 def _panels(run):
     frame = run.frames["panels"]
     effects = run.frames["patch_heads"]
-    floor = mean_floor(effects.attrs.get("noise_floor", 0.0), run.trials)
-    # What rounding alone may be is shown as no effect.
-    frame = frame.assign(rounding=frame["effect"].abs() <= floor)
-    frame["effect"] = frame["effect"].mask(frame["rounding"], 0.0)
     table = frame.pivot(index=["layer", "head"], columns="panel", values="effect").reset_index()
     figures = []
     for panel, rows in frame.groupby("panel", sort=False):
@@ -324,7 +329,7 @@ def _panels(run):
     places = digits.decimals(ends[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     strongest = [dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads]
     return dict(
-        floor=floor, dtype=run.manifest["dtype"], figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
+        floor=run.floor, dtype=run.manifest["dtype"], figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
         source=effects["source"].iloc[0], positions=effects["positions"].iloc[0],
     )  # fmt: skip
 

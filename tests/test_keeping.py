@@ -160,13 +160,13 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
     sizes = []
 
     def sweep(*arguments):
-        sizes.append(arguments[-1])
+        sizes.append(arguments[8])
         return plain(*arguments)
 
-    from rgb_circuit import patching
+    from rgb_circuit.programs import patched
 
-    plain = patching.sweep
-    monkeypatch.setattr(patching, "sweep", sweep)
+    plain = patched.sweep
+    monkeypatch.setattr(patched, "sweep", sweep)
     for free, some in ((3, trials[:1]), (200, trials)):
         monkeypatch.setattr(memory, "_fit", lambda model, needed, most, share, free=free: free)
         with keeping(tmp_path, manifest(grouped, trials, {})):

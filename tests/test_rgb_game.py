@@ -83,7 +83,7 @@ def test_the_palette_has_the_words_of_real_tokenizers_and_the_small_models_lack_
 
 
 def test_what_is_fixed_stays_fixed():
-    trials = sample_trials(WORDS, 9, 0, 6, 4, dict(odd="red", tile=(2, 3)))
+    trials = sample_trials(WORDS, 9, 0, 6, dict(odd="red", tile=(2, 3)), tile_px=4)
     assert {trial.answers["odd"] for trial in trials} == {"red"} and {trial.tile for trial in trials} == {(2, 3)}
     assert all("red" not in (trial.answers["other"], trial.answers["background"]) for trial in trials)
 
