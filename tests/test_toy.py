@@ -76,7 +76,7 @@ def test_held_out_triples_are_answered_with_the_odd_colour(toy):
 
 @pytest.mark.parametrize("condition", EXPECTED)
 def test_every_condition_of_sampled_trials_is_answered(toy, condition):
-    trials = sample_trials(COLORS, 64, 0, RECIPE.grid, RECIPE.tile_px, {})
+    trials = sample_trials(COLORS, 64, 0, RECIPE.grid, {}, tile_px=RECIPE.tile_px)
     given = answers(toy, [trial.images[condition] for trial in trials])
     assert share_right(given, [trial.answers[EXPECTED[condition]] for trial in trials]) >= 0.98
 
