@@ -31,11 +31,11 @@ from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.checks import check_attention, check_finite, check_unedited
 from rgb_circuit.execute import execute
 from rgb_circuit.keeping import by_trial
-from rgb_circuit.memory import pictures_at_once, rows_at_once
+from rgb_circuit.memory import chunks, pictures_at_once, rows_at_once
 from rgb_circuit.programs.across import across
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.programs.sweep import plain
-from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, chunks, encode, locate, prompt_ids, rerun_from
+from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, shown_to_fall, sign_flip_p
 

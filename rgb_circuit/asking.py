@@ -12,7 +12,7 @@ from .answers import FORMS, Reading, in_likeliest, preferred
 from .errors import InputError
 from .execute import execute
 from .inputs import inputs_of
-from .memory import pictures_at_once
+from .memory import chunks, pictures_at_once
 from .programs.likeliest import likeliest_tokens
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
 
 def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
-
     plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     lengths = {}
@@ -57,9 +56,7 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
         lengths.setdefault(ids.shape[1], []).append(prompt)
     with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
         for length, alike in lengths.items():
-            fitting = max(1, pictures_at_once(model, length, length - 1))
-            for begin in range(0, len(alike), fitting):
-                some = alike[begin : begin + fitting]
+            for some in chunks(alike, pictures_at_once(model, length, length - 1)):
                 inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
                 for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
                     last = int(inputs["input_ids"][0, -1])

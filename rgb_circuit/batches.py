@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from .memory import pictures_at_once
-from .prompts import by_length, chunks, prompt_ids
+from .memory import chunks, pictures_at_once
+from .prompts import by_length, prompt_ids
 from .trial import Trial
 from .vlm import Vlm
 

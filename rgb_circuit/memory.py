@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,13 @@ def rows_at_once(model: Vlm, length: int, start: int) -> int:
     # Captured pictures may fill half of what is free now, and patched runs half of the rest.
     fitting = _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
     return agreed(f"rows, {length} positions from {start}", fitting)
+
+
+def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Consecutive parts of at most ``size`` items, and of one at least."""
+    size = max(1, size)
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
 
 
 def _most_tokens(model):

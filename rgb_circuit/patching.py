@@ -17,10 +17,10 @@ from .errors import InputError
 from .execute import execute
 from .jobs import gathering
 from .keeping import by_trial
-from .memory import pictures_at_once, rows_at_once
+from .memory import chunks, pictures_at_once, rows_at_once
 from .programs.patched import patched_logits, summed_z
 from .programs.sweep import plain
-from .prompts import answer_table, answer_tokens, by_length, check_trials, chunks, encode, locate, prompt_ids, rerun_from
+from .prompts import answer_table, answer_tokens, by_length, check_trials, encode, locate, prompt_ids, rerun_from
 from .trial import Trial
 from .vlm import Vlm
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -164,13 +164,6 @@ def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[lis
     for trial in trials:
         groups.setdefault(len(ids[trial.name]), []).append(trial)
     return list(groups.values())
-
-
-def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
-    """Consecutive parts of at most ``size`` items, and of one at least."""
-    size = max(1, size)
-    for begin in range(0, len(items), size):
-        yield items[begin : begin + size]
 
 
 def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: torch.Tensor) -> list[int]:
