@@ -1,7 +1,7 @@
 """Where each head looks from [end], in numbers, and whether that says what it does.
 
-Attention alone misleads: a head may look at the odd tile and write nothing that matters, and another may matter without looking
-there. `attention_vs_effect` says how far one can be read off the other on this model.
+Attention alone misleads: a head may look at the odd tile and write nothing that matters, and another may
+matter without looking there. `attention_vs_effect` says how far one can be read off the other on this model.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def attention_statistics(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add up to 1: ``tile`` (the image
-        token of ``trial.tile``, whatever that picture shows there), ``picture`` (the rest of it), ``question`` (the text after
-        the picture, [end] included), ``first`` (the first token, on which idle heads rest), ``before`` (other text before the
-        picture); and ``entropy`` (nats) of the attention over the image tokens, normalised to 1 there: 0 on one tile, log(tiles)
-        when even.
+        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add up to 1:
+        ``tile`` (the image token of ``trial.tile``, whatever that picture shows there), ``picture`` (the rest
+        of it), ``question`` (the text after the picture, [end] included), ``first`` (the first token, on
+        which idle heads rest), ``before`` (other text before the picture); and ``entropy`` (nats) of the
+        attention over the image tokens, normalised to 1 there: 0 on one tile, log(tiles) when even.
 
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
@@ -49,12 +49,16 @@ def attention_statistics(
     def prepare():
         for trial in trials:
             if trial.tile is None:
-                raise InputError(f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid")
+                raise InputError(
+                    f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid"
+                )
         check_trials(model, trials, conditions)
         return partial(_summarized, model, conditions)
 
     arguments = {"conditions": conditions}
-    parts = by_trial(model, "attention_statistics", arguments, trials, prepare, progress=progress, what="attention")
+    parts = by_trial(
+        model, "attention_statistics", arguments, trials, prepare, progress=progress, what="attention"
+    )
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     return frame.astype({"trial": "category", "condition": "category"})
 
@@ -82,15 +86,16 @@ def _summarized(model, conditions, trials):
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Correlation, over heads, of where a head looks with how much it matters.
 
-    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a logit matters too.
+    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a logit matters
+    too.
 
     Args:
         attention: from `attention_statistics`.
         effects: from `rgb_circuit.patch_heads`, of the same model.
 
     Returns:
-        A row per attention statistic × condition × target × role: ``statistic, condition, target, role, spearman, pearson``
-        (missing where one side is constant), ``heads`` (how many).
+        A row per attention statistic × condition × target × role: ``statistic, condition, target, role,
+        spearman, pearson`` (missing where one side is constant), ``heads`` (how many).
 
     Raises:
         InputError: fewer than three heads in both frames.
@@ -102,7 +107,10 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
         for (target, role), size in matters.groupby(level=["target", "role"], observed=True):
             both = look.droplevel("condition").join(size.droplevel(["target", "role"]), how="inner")
             if len(both) < 3:
-                raise InputError(f"{len(both)} heads are in both frames; a correlation needs 3 or more, so patch more heads")
+                raise InputError(
+                    f"{len(both)} heads are in both frames; a correlation needs 3 or more, so patch more "
+                    "heads"
+                )
             for statistic in STATISTICS:
                 rows.append(
                     {
@@ -119,7 +127,8 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
 
 
 def _masks(model, trial):
-    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64, (shares + 1, positions)."""
+    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64,
+    (shares + 1, positions)."""
     ids = prompt_ids(model, [trial])[trial.name]
     image = locate(model, trial, "image", ids)
     parts = np.full(len(ids), "before", dtype=object)

@@ -1,6 +1,7 @@
 """Background writers: heads that carry the background's colour into the answer when there is an odd tile.
 
-They pass the seed's test of a POI localization head (P3) without finding a place for anyone. Restored at [end]:
+They pass the seed's test of a POI localization head (P3) without finding a place for anyone. Restored at
+[end]:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -11,10 +12,12 @@ They pass the seed's test of a POI localization head (P3) without finding a plac
 | P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
 P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and P5w, and none
-passes either where no color extractor is found. P8 tells a writer from a head that holds the canvas's colour down when nothing is
-odd (`canvas_suppressor`). With one background in all trials a head that always says its word would pass for a writer: P4w is void then.
+passes either where no color extractor is found. P8 tells a writer from a head that holds the canvas's colour
+down when nothing is odd (`canvas_suppressor`). With one background in all trials a head that always says its
+word would pass for a writer: P4w is void then.
 
-Source: the riddle of head 26.16 in the seed note of the RGB game. How predictions are tested: `analyses.evidence`.
+Source: the riddle of head 26.16 in the seed note of the RGB game. How predictions are tested:
+    `analyses.evidence`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,22 +42,29 @@ PREDICTIONS = (*PASSES_THE_SEED, *WRITES, RESTS)
 
 
 def evidence(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    *,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """P3a, P3b, P4w, P5w and P8 for every head.
 
     Args:
-        extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the same trials.
+        extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the
+            same trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
-        and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+    return _evidence.examine(
+        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+    )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:

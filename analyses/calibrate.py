@@ -1,10 +1,12 @@
 """Can the analyses be believed? Their verdicts on models whose heads are known.
 
-1. A family of models: planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and over numbers of trials, and unkind ones
-   over numbers of trials (`KINDS`), with placements, decoys, grouped-query attention and grids drawn at random; LLaVAs with random
-   weights; and planted ones whose pictures are shuffled among the conditions of a trial. On the last two every role is false.
-2. Four readings give each head a role: `analyses.roles` on the trials as they are drawn, and on as many that the model answers
-   right on every picture; and beside it two that people use, the largest cells of the seed's three heatmaps, and attention to the odd tile.
+1. A family of models: planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and
+   over numbers of trials, and unkind ones over numbers of trials (`KINDS`), with placements, decoys,
+   grouped-query attention and grids drawn at random; LLaVAs with random weights; and planted ones whose
+   pictures are shuffled among the conditions of a trial. On the last two every role is false.
+2. Four readings give each head a role: `analyses.roles` on the trials as they are drawn, and on as many that
+   the model answers right on every picture; and beside it two that people use, the largest cells of the
+   seed's three heatmaps, and attention to the odd tile.
 3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
 
 An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here without a change.
@@ -21,7 +23,16 @@ from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 from rgb_circuit.keeping import call_name, kept
-from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, UNKIND, WORDS, Part, gap, planted, random_placement
+from rgb_circuit.models.planted import (
+    DECOYS,
+    MODERATE_NOISE,
+    UNKIND,
+    WORDS,
+    Part,
+    gap,
+    planted,
+    random_placement,
+)
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.play import answered_right
@@ -30,7 +41,8 @@ from rgb_circuit.statistics import fewest_trials
 from . import roles
 from .attention_statistics import attention_statistics
 
-# What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile alike.
+# What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile
+# alike.
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
 # Share of the gap that a head of CV 1 restores there.
 UNEVEN_SHARE = 0.125
@@ -44,7 +56,8 @@ class Subject:
     """One model to judge.
 
     Attributes:
-        kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's names).
+        kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's
+            names).
         noise: of a planted model, as a fraction of its gap; NaN for a random one.
         seed: of everything that is drawn for it.
         trials: that it is judged on.
@@ -64,7 +77,11 @@ class Subject:
         if self.kind == "random":
             model, processor = random_llava(self.seed, layers=4, heads=4, kv_heads=kv_heads)
             places = [(layer, head) for layer in range(4) for head in range(4)]
-            return model, processor, pd.DataFrame(places, columns=["layer", "head"]).assign(role="none", name="none")
+            return (
+                model,
+                processor,
+                pd.DataFrame(places, columns=["layer", "head"]).assign(role="none", name="none"),
+            )
         layers, grid = int(rng.integers(5, 8)), int(rng.integers(6, 9))
         decoys = [decoy for decoy in DECOYS if rng.random() < 0.8]
         placement = random_placement(layers, 4, self.seed)
@@ -83,8 +100,12 @@ def _unkind(like, placement, decoys, layers, rng):
     """Arguments of `planted` for a kind of model. ``layers`` and the next are free of other parts."""
     mean = placement.mean[0]
     last = [(layers + int(rng.integers(2)), int(head)) for head in rng.permutation(4)]
-    taken = {place for place in vars(placement).values() if isinstance(place[0], int)} | set(placement.redundant_pair)
-    free = [(layer, head) for layer in range(mean + 1, layers) for head in range(4) if (layer, head) not in taken]
+    taken = {place for place in vars(placement).values() if isinstance(place[0], int)} | set(
+        placement.redundant_pair
+    )
+    free = [
+        (layer, head) for layer in range(mean + 1, layers) for head in range(4) if (layer, head) not in taken
+    ]
     free = [free[index] for index in rng.permutation(len(free))]
     if like == "alike":
         return dict(placement=placement, decoys=decoys, likeness=0.5)
@@ -92,7 +113,8 @@ def _unkind(like, placement, decoys, layers, rng):
         many = int(like[0])
         words = rng.permutation(WORDS).reshape(many, -1).tolist()
         read = [
-            Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own)) for i, own in enumerate(words)
+            Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own))
+            for i, own in enumerate(words)
         ]
         return dict(placement=placement, decoys=[], without=["extractor"], more=list(zip(read, last)))
     if like == "uneven":
@@ -110,8 +132,16 @@ def _unkind(like, placement, decoys, layers, rng):
         # Whatever colour is in the answer silences it, that of a background writer too, so there is none.
         return dict(placement=placement, decoys=[], more=[(UNKIND["backup"], last[0])])
     if like == "resting":
-        return dict(placement=placement, decoys=["late_background_writer"], more=[(UNKIND["resting_extractor"], last[0])])
-    more = [(UNKIND["canvas_suppressor"], last[0]), (UNKIND["second_reader"], last[1]), (UNKIND["oddness"], free[0])]
+        return dict(
+            placement=placement,
+            decoys=["late_background_writer"],
+            more=[(UNKIND["resting_extractor"], last[0])],
+        )
+    more = [
+        (UNKIND["canvas_suppressor"], last[0]),
+        (UNKIND["second_reader"], last[1]),
+        (UNKIND["oddness"], free[0]),
+    ]
     return dict(placement=placement, decoys=["suppressor"], more=[*more, (UNKIND["fixed_word"], free[1])])
 
 
@@ -126,21 +156,28 @@ def family(
     """The models to judge.
 
     Args:
-        planted_each: even models at every level of ``noise`` with 32 trials, and models of every kind at moderate noise with each number of
-            trials; the same ones at each level and number.
+        planted_each: even models at every level of ``noise`` with 32 trials, and models of every kind at
+            moderate noise with each number of trials; the same ones at each level and number.
         random: random models with 32 trials, and as many shuffled ones.
         trials: that all are judged on, instead of these numbers.
         kinds: of `KINDS`.
     """
     if planted_each < 1 or random < 1:
-        raise rgb.InputError(f"{planted_each} planted and {random} random models were asked for; use at least one of each")
+        raise rgb.InputError(
+            f"{planted_each} planted and {random} random models were asked for; use at least one of each"
+        )
     if seed < 0:
         raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
     first = 1000 * seed
     numbers = [first + index for index in range(planted_each)]
     usual, sizes = (32, TRIALS) if trials is None else (trials, (trials,))
     known = [Subject("planted", level, number, usual) for level in noise for number in numbers]
-    known += [Subject("planted", MODERATE_NOISE, number, size, like) for like in kinds for size in sizes for number in numbers]
+    known += [
+        Subject("planted", MODERATE_NOISE, number, size, like)
+        for like in kinds
+        for size in sizes
+        for number in numbers
+    ]
     false = [Subject("random", np.nan, first + index, usual) for index in range(random)]
     false += [Subject("shuffled", MODERATE_NOISE, first + index, usual) for index in range(random)]
     return [*dict.fromkeys(known), *false]
@@ -154,9 +191,9 @@ def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
 def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """``layer, head, role`` as the seed read its heatmaps.
 
-    The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the three largest
-    of the third (background, when erased), as far as they are above zero and do not raise the odd word (by more than a tenth
-    of the extractor's cell) in the other two.
+    The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the
+    three largest of the third (background, when erased), as far as they are above zero and do not raise the
+    odd word (by more than a tenth of the extractor's cell) in the other two.
     """
     table = panels(rgb.patch_heads(model, trials, progress=False))
     recolored, erased, background = (table[panel] for panel in PANELS)
@@ -169,12 +206,20 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFram
 
 
 def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
-    """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd tile localizes it.
+    """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd
+    tile localizes it.
 
     Attention cannot tell reading a place from reading its colour, so such a head is called by both roles.
     """
-    mass = attention_statistics(model, trials, progress=False).groupby(["layer", "head"])["tile"].mean().reset_index()
-    return mass[["layer", "head"]].assign(role=np.where(mass["tile"] > 0.5, "color extractor + POI localization", "none"))
+    mass = (
+        attention_statistics(model, trials, progress=False)
+        .groupby(["layer", "head"])["tile"]
+        .mean()
+        .reset_index()
+    )
+    return mass[["layer", "head"]].assign(
+        role=np.where(mass["tile"] > 0.5, "color extractor + POI localization", "none")
+    )
 
 
 READINGS: Mapping[str, Callable] = {
@@ -198,9 +243,10 @@ def verdicts(subjects: Sequence[Subject], *, progress: bool = True) -> Iterator[
     """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
 
     Yields:
-        Per model, a row per reading × head: ``kind, like, noise`` (fraction of the gap), ``trials, seed, kv_heads, grid, solved`` (share of
-        pictures answered right), ``layer, head, truth, name, reading, role``. Random models answer nothing right, and have no rows
-        for only correct trials; models that are not even have rows for ``roles`` only.
+        Per model, a row per reading × head: ``kind, like, noise`` (fraction of the gap), ``trials, seed,
+        kv_heads, grid, solved`` (share of pictures answered right), ``layer, head, truth, name, reading,
+        role``. Random models answer nothing right, and have no rows for only correct trials; models that are
+        not even have rows for ``roles`` only.
     """
     call = call_name("verdicts", {"readings": list(READINGS)})
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
@@ -235,17 +281,21 @@ def _judged(subject):
     nothing = known[["layer", "head"]].assign(role="none")
     blocks, done = [], {}
     for reading, sample in samples.items():
-        # Where every trial is answered right, the readings that ask for that find what they found without asking.
+        # Where every trial is answered right, the readings that ask for that find what they found without
+        # asking.
         key = READINGS[reading], tuple(trial.name for trial in sample)
         if key not in done:
             # A model may answer too few right to tell a role from them.
             done[key] = READINGS[reading](model, sample) if len(sample) >= min(trials, ENOUGH) else nothing
         blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading))
-    return pd.concat(blocks, ignore_index=True).assign(**about)[[*about, "layer", "head", "truth", "name", "reading", "role"]]
+    return pd.concat(blocks, ignore_index=True).assign(**about)[
+        [*about, "layer", "head", "truth", "name", "reading", "role"]
+    ]
 
 
 def _right(model, drawn, played, subject):
-    """As many trials that are answered right, of those drawn and as many more as it takes, up to `DRAWN` times as many."""
+    """As many trials that are answered right, of those drawn and as many more as it takes, up to `DRAWN`
+    times as many."""
     right = answered_right(drawn, played)
     if len(right) < subject.trials and subject.kind != "random":
         more = rgb.rgb_trials(model, DRAWN * subject.trials, seed=subject.seed)
@@ -271,9 +321,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per reading × role × noise (planted models): ``reading, role, noise, models, true`` (heads that have the role),
-        ``given`` (heads that the reading gives it), ``right`` (both), ``precision, precision_low, precision_high, recall,
-        recall_low, recall_high``, with exact (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true.
+        A row per reading × role × noise (planted models): ``reading, role, noise, models, true`` (heads that
+        have the role), ``given`` (heads that the reading gives it), ``right`` (both), ``precision,
+        precision_low, precision_high, recall, recall_low, recall_high``, with exact (Clopper–Pearson) 95 %
+        intervals over heads; NaN where nothing was given or true.
     """
     known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
     # The number of trials that was tried at most levels.
@@ -286,22 +337,26 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
-    """Precision and recall of one reading over numbers of trials, for each kind of planted model at moderate noise, and for all together.
+    """Precision and recall of one reading over numbers of trials, for each kind of planted model at moderate
+    noise, and for all together.
 
     Args:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`, or "all"), ``trials, role``, then
-        from ``models`` on as `summary`.
+        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`, or
+        "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
-    known = frame[(frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)]
+    known = frame[
+        (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
+    ]
     rows = []
     for like, own in [*known.groupby("like", sort=False), ("all", known)]:
         for trials, part in own.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [
-                dict(like=like, trials=trials, role=role, models=models) | _counted(part, role) for role in roles.HYPOTHESES
+                dict(like=like, trials=trials, role=role, models=models) | _counted(part, role)
+                for role in roles.HYPOTHESES
             ]
             rows += [row for row in counted if row["true"] or row["given"]]
     return pd.DataFrame(rows)
@@ -309,7 +364,10 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
 
 def _counted(part, role):
     """Heads that have a role, that are given it, and both; precision and recall with their intervals."""
-    true, given = part["truth"] == role, part["role"].str.split(" + ", regex=False).map(lambda names: role in names)
+    true, given = (
+        part["truth"] == role,
+        part["role"].str.split(" + ", regex=False).map(lambda names: role in names),
+    )
     right = int((true & given).sum())
     row = dict(true=int(true.sum()), given=int(given.sum()), right=right)
     for name, of in (("precision", row["given"]), ("recall", row["true"])):
@@ -329,5 +387,7 @@ def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
     for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(["kind", "reading"], sort=False):
         named = part["role"] != "none"
         models = dict(models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique())
-        rows.append(dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum())))
+        rows.append(
+            dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum()))
+        )
     return pd.DataFrame(rows)

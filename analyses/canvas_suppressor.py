@@ -1,7 +1,8 @@
 """Canvas suppressors: heads that hold the canvas's colour down while nothing is odd.
 
-Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on a plain canvas: the background rises as it
-would for a POI localization head, on any canvas, and without an extractor. Restored at [end]:
+Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on a plain
+canvas: the background rises as it would for a POI localization head, on any canvas, and without an extractor.
+Restored at [end]:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -9,8 +10,9 @@ would for a POI localization head, on any canvas, and without an extractor. Rest
 | P5w | z from clean, color extractors frozen | erased | background up past the extractors, by more than through them |
 | P8s | z zeroed | erased | background up: the head was holding it down |
 
-With one background in all trials it could be one that holds that word down, whatever it sees: P8s is void then.
-It is the most natural reading of LLaVA-1.5's head 26.16. How predictions are tested: `analyses.evidence`.
+With one background in all trials it could be one that holds that word down, whatever it sees: P8s is void
+then. It is the most natural reading of LLaVA-1.5's head 26.16. How predictions are tested:
+`analyses.evidence`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,28 +27,37 @@ from .background_writer import WRITES
 from .evidence import Claim, Prediction, Sweep
 from .poi_localization import LOCALIZES, PASSES_THE_SEED
 
-HOLDS_DOWN = Prediction("P8s", (Claim("background", "up", Sweep("erased", source="zero")),), varied="background")
+HOLDS_DOWN = Prediction(
+    "P8s", (Claim("background", "up", Sweep("erased", source="zero")),), varied="background"
+)
 _BORROWED = tuple(prediction for prediction in (*LOCALIZES, *WRITES) if prediction.name in ("P4", "P5w"))
 PREDICTIONS = (*PASSES_THE_SEED, *_BORROWED, HOLDS_DOWN)
 
 
 def evidence(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    *,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """P3a, P3b, P4, P5w and P8s for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same trials.
+        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
+            trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
-        and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+    return _evidence.examine(
+        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+    )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:

@@ -1,30 +1,31 @@
 """Is a set of heads enough to play the game, and is each of them needed?
 
-A circuit is a set C of heads at [end]. Everything is measured on the logit difference m = right answer of the source picture
-(odd) − right answer of the target picture, as the restored fraction, called faithfulness:
-f = (m(run) − m(target)) / (m(source) − m(target)), means over trials: 0 is the target run, 1 the source run.
+A circuit is a set C of heads at [end]. Everything is measured on the logit difference m = right answer of the
+source picture (odd) − right answer of the target picture, as the restored fraction, called faithfulness: f =
+(m(run) − m(target)) / (m(source) − m(target)), means over trials: 0 is the target run, 1 the source run.
 
-- **sufficiency**: in the target run, C's z are restored from the source run and every other head is held at the target's.
-  Is what C *writes* enough?
-- **isolation**: in the source run, every head outside C is given its target z, and C works by itself. Is what C *computes*
-  enough? A sender whose receivers are in C counts here only: sufficiency hands the receivers their finished output. This is
-  the faithfulness of the MIB benchmark, with heads at [end] as the units.
+- **sufficiency**: in the target run, C's z are restored from the source run and every other head is held at
+  the target's. Is what C *writes* enough?
+- **isolation**: in the source run, every head outside C is given its target z, and C works by itself. Is what
+  C *computes* enough? A sender whose receivers are in C counts here only: sufficiency hands the receivers
+  their finished output. This is the faithfulness of the MIB benchmark, with heads at [end] as the units.
 - **necessity**: in the source run, C is mean-ablated, everything else is free. 0 if nothing replaces C.
 - **minimality**: isolation with one head left out of C; a head that is needed makes it fall.
 
-Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on these trials
-(`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where resampled trials can lack it, an interval
-is missing, for it would have no end.
+Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
+these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where
+resampled trials can lack it, an interval is missing, for it would have no end.
 
-The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away which colour and
-which place this trial shows and keeps what all trials share, so that the ablated run is still one with an odd tile;
-the mean over target runs would also turn "there is an odd tile" into "there is none". Of n trials, 1/n of a head's own output
-remains in the mean.
+The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away
+which colour and which place this trial shows and keeps what all trials share, so that the ablated run is
+still one with an odd tile; the mean over target runs would also turn "there is an odd tile" into "there is
+none". Of n trials, 1/n of a head's own output remains in the mean.
 
 Earlier positions are never touched: what heads do there belongs to all of these runs alike.
 
-Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its areas CPR and CMD; Wang et al. 2022
-(arXiv 2211.00593) for minimality and mean ablation; Shi et al. 2024 (arXiv 2410.13032) for random circuits as control.
+Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its areas CPR and CMD; Wang et al.
+2022 (arXiv 2211.00593) for minimality and mean ablation; Shi et al. 2024 (arXiv 2410.13032) for random
+circuits as control.
 """
 
 import warnings
@@ -58,8 +59,9 @@ def circuit(
 ) -> pd.DataFrame:
     """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
 
-    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has enough. For
-    minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its layer from outside the circuit.
+    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has
+    enough. For minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its
+    layer from outside the circuit.
 
     Args:
         heads: the circuit's (layer, head) pairs.
@@ -70,32 +72,38 @@ def circuit(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per test, for minimality per head: ``test, layer, head`` (the head left out, else missing), ``size`` (heads in the
-        tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % bootstrap interval over
-        trials), ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness; missing where
-        there is none to draw), ``n`` (trials).
+        A row per test, for minimality per head: ``test, layer, head`` (the head left out, else missing),
+        ``size`` (heads in the tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low,
+        ci_high`` (95 % bootstrap interval over trials), ``random_mean, random_low, random_high`` (mean and
+        central 95 % over the random sets' faithfulness; missing where there is none to draw), ``n`` (trials).
 
     Raises:
-        InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials that do not say
-            which answer they expect, or that all expect the same word, so that a mean keeps it; after it, a model whose logit
-            difference is not shown to be larger in the source run than in the target run.
+        InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
+            that do not say which answer they expect, or that all expect the same word, so that a mean keeps
+            it; after it, a model whose logit difference is not shown to be larger in the source run than in
+            the target run.
     """
     trials = _checked(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
-            f"every trial's answer to {source!r} is {words.pop()!r}, so mean ablation would leave it in place; "
+            f"every trial's answer to {source!r} is {words.pop()!r}, so mean ablation would leave it in "
+            "place; "
             "use trials whose odd colours differ"
         )
     heads = _heads(model, heads)
     _check_random(random_sets)
 
     rng = np.random.default_rng(seed)
-    sets = {"circuit": heads} | {f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)}
+    sets = {"circuit": heads} | {
+        f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)
+    }
     restored = {name: _restored(model, chosen, source, target) for name, chosen in sets.items()}
     held = _held(model, target)
     working = {f"isolation {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
-    working |= {f"necessity {name}": [Edit(*head, "mean") for head in chosen] for name, chosen in sets.items()}
+    working |= {
+        f"necessity {name}": [Edit(*head, "mean") for head in chosen] for name, chosen in sets.items()
+    }
     for head in heads:
         rest = [other for other in heads if other != head]
         swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
@@ -118,24 +126,31 @@ def circuit(
         prefix = f"{test} " if head is None else f"{test} {head} "
         chosen = gains["working"].loc[:, gains["working"].columns.str.startswith(prefix)]
         rows.append((test, head, chosen.rename(columns=lambda name: name.removeprefix(prefix))))
-    return pd.DataFrame([_row(test, head, len(heads), gained, gap, source, target) for test, head, gained in rows]).astype(
-        {"layer": "Int64", "head": "Int64"}
-    )
+    return pd.DataFrame(
+        [_row(test, head, len(heads), gained, gap, source, target) for test, head, gained in rows]
+    ).astype({"layer": "Int64", "head": "Int64"})
 
 
 def ranked(
-    model: Vlm, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased", progress: bool = True
+    model: Vlm,
+    trials: Sequence[Trial],
+    *,
+    source: str = "clean",
+    target: str = "erased",
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """All heads, the most important first: how much of the logit difference goes when one head alone gets its target z.
+    """All heads, the most important first: how much of the logit difference goes when one head alone gets its
+    target z.
 
-    Corrupting one head of a working run also finds senders: restoring a sender alone has no effect on the right answer
-    while its receivers see a corrupted picture.
+    Corrupting one head of a working run also finds senders: restoring a sender alone has no effect on the
+    right answer while its receivers see a corrupted picture.
 
     Args:
         source, target, progress: as in `circuit`.
 
     Returns:
-        A row per head, sorted: ``layer, head, score`` (fall of the logit difference, mean over trials, logits), ``n``.
+        A row per head, sorted: ``layer, head, score`` (fall of the logit difference, mean over trials,
+        logits), ``n``.
 
     Raises:
         InputError: as `circuit`, before any forward.
@@ -162,17 +177,19 @@ def curve(
 ) -> pd.DataFrame:
     """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside random sets.
 
-    Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking made from the
-    same trials flatters the curve; rank on others. Random sets are the first heads of random rankings of all heads.
+    Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking
+    made from the same trials flatters the curve; rank on others. Random sets are the first heads of random
+    rankings of all heads.
 
     Args:
-        ranking: every (layer, head) of the model once, the most important first: ``ranked(...)[["layer", "head"]].values``.
+        ranking: every (layer, head) of the model once, the most important first: ``ranked(...)[["layer",
+            "head"]].values``.
         source, target, random_sets, seed, progress: as in `circuit`.
 
     Returns:
-        A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit), ``source, target,
-        faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials), ``random_mean, random_low, random_high`` (mean and
-        central 95 % over the random sets), ``n``.
+        A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit),
+        ``source, target, faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials),
+        ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets), ``n``.
 
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
@@ -182,15 +199,23 @@ def curve(
     ranking = [(int(layer), int(head)) for layer, head in ranking]
     if sorted(ranking) != model.heads():
         raise InputError(
-            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but {model.name} has "
+            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but {model.name} "
+            "has "
             f"{len(model.heads())}; rank each head of the model once, as ranked(model, trials) does"
         )
-    sizes = sorted({*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)})
+    sizes = sorted(
+        {*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)}
+    )
     rng = np.random.default_rng(seed)
-    rankings = [ranking, *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets))]
+    rankings = [
+        ranking,
+        *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets)),
+    ]
     held = _held(model, target)
     variants = {
-        f"{number} {size}": _isolated(held, chosen[:size], source) for number, chosen in enumerate(rankings) for size in sizes
+        f"{number} {size}": _isolated(held, chosen[:size], source)
+        for number, chosen in enumerate(rankings)
+        for size in sizes
     }
     frame = patch_edits(model, trials, variants, target=source, progress=progress)
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
@@ -226,8 +251,9 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
     """Circuit performance ratio and circuit–model distance of a `curve`.
 
     Returns:
-        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high where few heads do much), ``cmd``
-        (area between faithfulness and 1; 0 where every circuit behaves as the model does), ``n``.
+        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high where few
+        heads do much), ``cmd`` (area between faithfulness and 1; 0 where every circuit behaves as the model
+        does), ``n``.
     """
     share, faithfulness = frame["share"], frame["faithfulness"]
     cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)
@@ -237,9 +263,13 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
 def _checked(trials, source, target):
     trials = list(trials)
     if len(trials) < 2:
-        raise InputError(f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)")
+        raise InputError(
+            f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
+        )
     if source == target:
-        raise InputError(f"source and target are both {source!r}, so there is nothing to restore; use two conditions")
+        raise InputError(
+            f"source and target are both {source!r}, so there is nothing to restore; use two conditions"
+        )
     for trial in trials:
         for condition in (source, target):
             if condition not in trial.expected:
@@ -249,7 +279,8 @@ def _checked(trials, source, target):
                 )
         if trial.expected[source] == trial.expected[target]:
             raise InputError(
-                f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two whose answers differ"
+                f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two "
+                "whose answers differ"
             )
     return trials
 
@@ -290,12 +321,14 @@ def _isolated(held, heads, source):
 
 
 def _held(model, target):
-    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more memory than the runs."""
+    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more
+    memory than the runs."""
     return {head: Edit(*head, target) for head in model.heads()}
 
 
 def _difference(frame, trials, source, target, column="patched_logit"):
-    """Logit difference, right answer of the source picture − of the target picture: a row per trial, a column per variant."""
+    """Logit difference, right answer of the source picture − of the target picture: a row per trial, a column
+    per variant."""
     right = {trial.name: trial.expected[source] for trial in trials}
     wrong = {trial.name: trial.expected[target] for trial in trials}
     name, role = frame["trial"].astype(str), frame["role"].astype(str)
@@ -311,15 +344,18 @@ def _gap(model, m_source, m_target, source, target):
     gap = (m_source - m_target).to_numpy()
     if not shown_to_fall(m_source, m_target):
         raise InputError(
-            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and {m_target.mean():.3g} for "
-            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is nothing to restore; "
+            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and "
+            f"{m_target.mean():.3g} for "
+            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is nothing to "
+            "restore; "
             "see with play(model, trials) whether it answers right"
         )
     return gap
 
 
 def _fraction(gained, gap):
-    """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap`` (trials,)."""
+    """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap``
+    (trials,)."""
 
     def ratio(gained, gap, axis):
         size = gap.mean(axis)
@@ -331,7 +367,15 @@ def _fraction(gained, gap):
         # It says of an interval that is missing that it is.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         interval = stats.bootstrap(
-            data, ratio, paired=True, vectorized=True, axis=0, n_resamples=RESAMPLES, batch=100, method="percentile", rng=0
+            data,
+            ratio,
+            paired=True,
+            vectorized=True,
+            axis=0,
+            n_resamples=RESAMPLES,
+            batch=100,
+            method="percentile",
+            rng=0,
         ).confidence_interval
     return ratio(*data, axis=0), interval.low, interval.high
 

@@ -2,12 +2,13 @@
 
 1. The first pictures, as the model sees them, and where the found heads look on them.
 2. Each panel's effects with intervals.
-3. Composition: what the heads that localize or write the background do through the color extractors (`composition`).
+3. Composition: what the heads that localize or write the background do through the color extractors
+   (`composition`).
 4. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 5. Which heads carry the question, and which of its words they look at (`task_reading`).
 
-Roles are told from all trials. For the curve heads are ranked on the first half of them, and 3 and 4 are measured on the second half. What
-cannot be measured is left out, and the reason is kept.
+Roles are told from all trials. For the curve heads are ranked on the first half of them, and 3 and 4 are
+measured on the second half. What cannot be measured is left out, and the reason is kept.
 """
 
 import io
@@ -33,7 +34,8 @@ Head = tuple[int, int]
 
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
-# With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with 1,024, where a sweep takes 4.
+# With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with 1,024,
+# where a sweep takes 4.
 QUESTION_HEADS = 256
 
 
@@ -47,7 +49,8 @@ def write(
     *,
     progress: bool = True,
 ) -> list[Path]:
-    """Measure and write, each as NAME.parquet, what is listed below; of what cannot be measured ``left_out`` says why.
+    """Measure and write, each as NAME.parquet, what is listed below; of what cannot be measured ``left_out``
+    says why.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
@@ -57,10 +60,11 @@ def write(
         progress: show bars when something takes longer than two seconds.
 
     Writes:
-        ``stimuli`` (`stimuli`), ``panels`` (`panel_effects`), ``attention`` (`attention`), ``composition`` and ``mediation`` (as
-        `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`),
-        ``question_attention`` (as its ``reading``, from [end], of the heads that carry the question), and ``left_out``:
-        ``frame, reason``, with a row for ``roles`` where there is no evidence.
+        ``stimuli`` (`stimuli`), ``panels`` (`panel_effects`), ``attention`` (`attention`), ``composition``
+        and ``mediation`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`),
+        ``task_reading`` (as `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end],
+        of the heads that carry the question), and ``left_out``: ``frame, reason``, with a row for ``roles``
+        where there is no evidence.
 
     Returns:
         The paths of what was written.
@@ -78,7 +82,9 @@ def write(
     else:
         table = roles.table(evidence)
         named = table[table["role"] != "none"]
-        chosen = roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
+        chosen = (
+            roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
+        )
         shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
         by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
 
@@ -99,7 +105,8 @@ def write(
     def through(analysis):
         if not (senders and extractors):
             raise rgb.InputError(
-                "composition needs a color extractor and a head that localizes or writes the background, and no such pair is known"
+                "composition needs a color extractor and a head that localizes or writes the background, "
+                "and no such pair is known"
             )
         return analysis(model, testing, senders, extractors, **ends)
 
@@ -111,7 +118,8 @@ def write(
     def curve():
         if len(trials) < 4:
             raise rgb.InputError(
-                f"ranking heads on one half of the trials and measuring on the other needs 4 trials, and there are {len(trials)}"
+                "ranking heads on one half of the trials and measuring on the other needs 4 trials, and "
+                f"there are {len(trials)}"
             )
         ranking = circuit.ranked(model, finding, **ends)[["layer", "head"]].to_numpy()
         return circuit.curve(model, testing, ranking, **ends)
@@ -127,12 +135,21 @@ def write(
         if not found["holds"].any():
             raise rgb.InputError("no head is known to carry the question")
         strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
-        carriers = list(strongest_first[["layer", "head"]].drop_duplicates().head(HEADS).itertuples(index=False, name=None))
-        call = call_name("question_attention", {"trials": [trial_name(trial) for trial in trials], "heads": carriers})
+        carriers = list(
+            strongest_first[["layer", "head"]]
+            .drop_duplicates()
+            .head(HEADS)
+            .itertuples(index=False, name=None)
+        )
+        call = call_name(
+            "question_attention", {"trials": [trial_name(trial) for trial in trials], "heads": carriers}
+        )
 
         def from_end():
             read = task_reading.reading(model, trials, progress=progress)
-            last = read[read["from_position"] == read["from_position"].max()].set_index(["layer", "head"], drop=False)
+            last = read[read["from_position"] == read["from_position"].max()].set_index(
+                ["layer", "head"], drop=False
+            )
             return last.loc[carriers].reset_index(drop=True)
 
         return kept(call, "all", from_end)
@@ -165,8 +182,10 @@ def stimuli(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
     """The pictures of some trials, as the model sees them.
 
     Returns:
-        A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is right), ``png`` (bytes), and
-        ``unseen``: why it is the picture as it was given, where nobody knows what the model sees of it; else missing.
+        A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is
+        right), ``png`` (bytes), and
+        ``unseen``: why it is the picture as it was given, where nobody knows what the model sees of it; else
+            missing.
     """
     rows = []
     for trial in trials:
@@ -191,33 +210,46 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
         which: panel → (target condition, role whose logit is read).
 
     Returns:
-        A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean over trials and its 95 %
-        bootstrap interval, missing where there is one trial only), ``n`` (trials).
+        A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean
+        over trials and its 95 % bootstrap interval, missing where there is one trial only), ``n`` (trials).
     """
     blocks = []
     for panel, (target, role) in which.items():
         rows = effects[(effects["target"] == target) & (effects["role"] == role)]
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect")
         block = cells.mean().rename("effect").reset_index()
-        block["ci_low"], block["ci_high"] = bootstrap_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
+        block["ci_low"], block["ci_high"] = (
+            bootstrap_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
+        )
         block["n"] = len(cells)
-        blocks.append(pd.concat([pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index), block], axis=1))
+        blocks.append(
+            pd.concat(
+                [pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index), block], axis=1
+            )
+        )
     return pd.concat(blocks, ignore_index=True)
 
 
-def attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True) -> pd.DataFrame:
+def attention(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True
+) -> pd.DataFrame:
     """Where some heads look from [end] on the first three pictures of each trial.
 
     Returns:
-        A row per trial × condition × head × image token: ``trial, condition, layer, head, row, column, attention`` (probability).
+        A row per trial × condition × head × image token: ``trial, condition, layer, head, row, column,
+        attention`` (probability).
     """
     conditions = list(trials[0].images)[:PICTURES]
     blocks = []
-    for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=heads, progress=progress):
+    for trial, condition, pattern in attention_from_end(
+        model, trials, conditions, heads=heads, progress=progress
+    ):
         for layer, head in heads:
             cells = pd.DataFrame(over_picture(model, trial, pattern[layer, head])).stack()
             cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
-            about = pd.DataFrame(dict(trial=trial.name, condition=condition, layer=layer, head=head), index=cells.index)
+            about = pd.DataFrame(
+                dict(trial=trial.name, condition=condition, layer=layer, head=head), index=cells.index
+            )
             blocks.append(pd.concat([about, cells], axis=1))
     return pd.concat(blocks, ignore_index=True)
 

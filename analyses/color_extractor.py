@@ -10,12 +10,12 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | P2b | pattern only | erased | background up, odd not up: the head reads what is now at that place |
 | P2c | value only | recolored | odd up: the head looks at the tile, and what it finds there makes the answer |
 
-P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the background there already, so that looking at
-the tile's place changes nothing: LLaVA-1.5's 19.6 looks like that (it *lowers* blue on the blue canvas). What both say is that
-the head carries the colour of what it looks at.
+P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the background there
+already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6 looks like that (it *lowers*
+blue on the blue canvas). What both say is that the head carries the colour of what it looks at.
 
-Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers of Wang et al. (2022),
-Interpretability in the Wild. How predictions are tested: `analyses.evidence`.
+Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers of Wang
+et al. (2022), Interpretability in the Wild. How predictions are tested: `analyses.evidence`.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,18 @@ import rgb_circuit as rgb
 from . import evidence as _evidence
 from .evidence import Claim, Prediction, Sweep
 
-_PATTERN_RECOLORED, _PATTERN_ERASED = Sweep("recolored", component="pattern"), Sweep("erased", component="pattern")
+_PATTERN_RECOLORED, _PATTERN_ERASED = (
+    Sweep("recolored", component="pattern"),
+    Sweep("erased", component="pattern"),
+)
 _VALUE_RECOLORED = Sweep("recolored", component="value")
 
 PREDICTIONS = (
     Prediction("P1a", (Claim("odd", "up", Sweep("recolored")),)),
     Prediction("P1b", (Claim("odd", "up", Sweep("erased")),)),
-    Prediction("P2a", (Claim("odd", "not up", _PATTERN_RECOLORED), Claim("other", "not down", _PATTERN_RECOLORED))),
+    Prediction(
+        "P2a", (Claim("odd", "not up", _PATTERN_RECOLORED), Claim("other", "not down", _PATTERN_RECOLORED))
+    ),
     Prediction("P2b", (Claim("background", "up", _PATTERN_ERASED), Claim("odd", "not up", _PATTERN_ERASED))),
     Prediction("P2c", (Claim("odd", "up", _VALUE_RECOLORED),), instead_of="P2b"),
 )
@@ -46,8 +51,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
-        and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -18,8 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet, 130
-        for a command that was stopped with Ctrl-C.
+        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that
+        are not done yet, 130 for a command that was stopped with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     # Figures go to files: no screen is needed.
@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     except Pending as pending:
         print(
-            f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect {getattr(options, 'out', None) or options.folder}"
+            f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect "
+            f"{getattr(options, 'out', None) or options.folder}"
         )
         return 4
     except KeyboardInterrupt:
@@ -50,32 +51,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="rgb-circuit", description="Find out which attention heads of a vision-language model do what in the RGB game."
+        prog="rgb-circuit",
+        description="Find out which attention heads of a vision-language model do what in the RGB game.",
     )
     parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)")
+    common.add_argument(
+        "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+    )
     shown = common.add_mutually_exclusive_group()
     shown.add_argument(
-        "--trials", default="32", help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)"
+        "--trials",
+        default="32",
+        help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)",
     )
     shown.add_argument(
         "--trials-file",
         metavar="CSV",
-        help="your own pictures, question and answers: a file, or a folder with one; columns: see rgb_circuit/trials_file.py",
+        help="your own pictures, question and answers: a file, or a folder with one; columns: see "
+        "rgb_circuit/trials_file.py",
     )
     common.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
     common.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)"
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)",
     )
     common.add_argument(
-        "--dtype", default="auto", help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)"
+        "--dtype",
+        default="auto",
+        help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)",
     )
     common.add_argument("--revision", help="of a hub repository")
     common.add_argument(
-        "--tiles", type=int, help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)"
+        "--tiles",
+        type=int,
+        help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)",
     )
     common.add_argument(
         "--remote",
@@ -83,7 +96,8 @@ def _parser():
         nargs="?",
         const=True,
         default=False,
-        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from NDIF_API_KEY",
+        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
+        "NDIF_API_KEY",
     )
 
     run = commands.add_parser(
@@ -92,11 +106,14 @@ def _parser():
         help="play, patch every head, draw the three panels, give each head its role",
         description=_run.__doc__,
     )
-    run.add_argument("--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)")
+    run.add_argument(
+        "--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)"
+    )
     run.add_argument(
         "--positions",
         default="end",
-        help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the first is negative (default: %(default)s)",
+        help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the "
+        "first is negative (default: %(default)s)",
     )
     run.add_argument(
         "--only-correct",
@@ -106,15 +123,20 @@ def _parser():
     run.add_argument(
         "--shard",
         metavar="I/N",
-        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them together",
+        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them "
+        "together",
     )
     run.add_argument(
-        "--detach", action="store_true", help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on"
+        "--detach",
+        action="store_true",
+        help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on",
     )
     run.set_defaults(run=_run, keeps=True)
 
     collect = commands.add_parser(
-        "collect", help="take what a server has done for a detached run, and go on with it", description=_collect.__doc__
+        "collect",
+        help="take what a server has done for a detached run, and go on with it",
+        description=_collect.__doc__,
     )
     collect.add_argument("folder", nargs="?", default="results", help="of the run (default: %(default)s)")
     collect.set_defaults(run=_collect, keeps=True)
@@ -124,18 +146,25 @@ def _parser():
         help="finish a run from its parts, such as shards of it; write frames, figures and report",
         description=_report.__doc__,
     )
-    report.add_argument("folders", nargs="*", metavar="folder", help="of one run, or of its shards (default: results)")
-    report.add_argument("--out", help="folder for all parts and what is made of them (default: the first folder)")
+    report.add_argument(
+        "folders", nargs="*", metavar="folder", help="of one run, or of its shards (default: results)"
+    )
+    report.add_argument(
+        "--out", help="folder for all parts and what is made of them (default: the first folder)"
+    )
     report.set_defaults(run=_report, keeps=True)
 
     calibrate = commands.add_parser(
-        "calibrate", help="can the verdicts be believed? try them on models whose heads are known", description=_calibrate.__doc__
+        "calibrate",
+        help="can the verdicts be believed? try them on models whose heads are known",
+        description=_calibrate.__doc__,
     )
     calibrate.add_argument(
         "--models",
         type=int,
         default=1,
-        help="planted models per level of noise, and of each kind per number of trials (default: %(default)s)",
+        help="planted models per level of noise, and of each kind per number of trials (default: "
+        "%(default)s)",
     )
     calibrate.add_argument(
         "--random",
@@ -144,23 +173,34 @@ def _parser():
         help="models with random weights, and as many with shuffled pictures (default: %(default)s)",
     )
     calibrate.add_argument(
-        "--trials", type=int, help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)"
+        "--trials",
+        type=int,
+        help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
     )
     calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
-    calibrate.add_argument("--out", default="results", help="folder for frames and figure (default: %(default)s)")
+    calibrate.add_argument(
+        "--out", default="results", help="folder for frames and figure (default: %(default)s)"
+    )
     calibrate.set_defaults(run=_calibrate, keeps=True)
 
     compare = commands.add_parser(
-        "compare", help="does a run agree with the published heatmaps of LLaVA-1.5-7B?", description=_compare.__doc__
+        "compare",
+        help="does a run agree with the published heatmaps of LLaVA-1.5-7B?",
+        description=_compare.__doc__,
     )
     compare.add_argument("folder", nargs="?", default="results", help="of a run (default: %(default)s)")
     compare.add_argument(
-        "--top", type=int, default=10, help="how many of the strongest heads to look for in both (default: %(default)s)"
+        "--top",
+        type=int,
+        default=10,
+        help="how many of the strongest heads to look for in both (default: %(default)s)",
     )
     compare.add_argument("--out", help="folder for the table and the figure (default: the run's)")
     compare.set_defaults(run=_compare)
 
-    play = commands.add_parser("play", parents=[common], help="does the model play the game at all?", description=_play.__doc__)
+    play = commands.add_parser(
+        "play", parents=[common], help="does the model play the game at all?", description=_play.__doc__
+    )
     play.set_defaults(run=_play)
 
     attention = commands.add_parser(
@@ -176,8 +216,8 @@ def _parser():
 
 
 def _run(options):
-    """Play the game, patch every head, test what each head is, and write frames, figures, report and a manifest. A run that was
-    killed goes on where it stopped when the same command is given again."""
+    """Play the game, patch every head, test what each head is, and write frames, figures, report and a
+    manifest. A run that was killed goes on where it stopped when the same command is given again."""
     from analyses import study
     from rgb_circuit.locking import locked
     from rgb_circuit.results import open_folder
@@ -186,7 +226,9 @@ def _run(options):
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
-    chosen = {name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype", "tiles")}
+    chosen = {
+        name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype", "tiles")
+    }
     if options.trials_file is None:
         chosen |= {"trials": options.trials, "seed": options.seed}
     else:
@@ -198,7 +240,8 @@ def _run(options):
 
 
 def _collect(options):
-    """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and report when nothing is."""
+    """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and
+    report when nothing is."""
     from analyses import study
     from rgb_circuit.locking import locked
     from rgb_circuit.manifest import read_manifest
@@ -211,7 +254,8 @@ def _collect(options):
 
 
 def _report(options):
-    """Bring the parts of a run together and write frames, figures and report; what is missing is computed first."""
+    """Bring the parts of a run together and write frames, figures and report; what is missing is computed
+    first."""
     from analyses import study
 
     study.report(options.folders or ["results"], options.out)
@@ -242,9 +286,15 @@ def _attention(options):
     check_head(model, layer, head)
     trials = trials[:4]
     # Of your own pictures, no more than can be told apart side by side.
-    conditions = ("clean", "recolored", "erased") if options.trials_file is None else tuple(trials[0].images)[:5]
+    conditions = (
+        ("clean", "recolored", "erased") if options.trials_file is None else tuple(trials[0].images)[:5]
+    )
     figure, axes = plt.subplots(
-        len(trials), len(conditions), figsize=(3 * len(conditions), 3.4 * len(trials)), layout="constrained", squeeze=False
+        len(trials),
+        len(conditions),
+        figsize=(3 * len(conditions), 3.4 * len(trials)),
+        layout="constrained",
+        squeeze=False,
     )
     row = {trial.name: axis for trial, axis in zip(trials, axes)}
     seen = {(trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions}
@@ -256,14 +306,18 @@ def _attention(options):
         )
         role = trial.expected.get(condition)
         ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
-    figure.suptitle(f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = {len(trials)} trials")
+    figure.suptitle(
+        f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = {len(trials)} "
+        "trials"
+    )
     path = write_figure(figure, folder, f"attention_{layer}.{head}")
     print(f"Wrote {path}")
 
 
 def _calibrate(options):
-    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive readings. One that was
-    killed goes on where it stopped when the same command is given again, and one for more models takes up those that were judged."""
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
+    readings. One that was killed goes on where it stopped when the same command is given again, and one for
+    more models takes up those that were judged."""
     from transformers.utils import logging
 
     from analyses import calibrate
@@ -279,7 +333,12 @@ def _calibrate(options):
     parts = open_folder(folder / "calibration")
     # Here numpy draws the models, and scipy tests them.
     drawn_with = {name: version(name) for name in ("numpy", "scipy")}
-    about = {"model": "those of rgb-circuit calibrate", "dtype": "float32", "versions": versions(), "drawn_with": drawn_with}
+    about = {
+        "model": "those of rgb-circuit calibrate",
+        "dtype": "float32",
+        "versions": versions(),
+        "drawn_with": drawn_with,
+    }
     with locked(parts), keeping(parts, about), warnings.catch_warnings():
         clean(parts)
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
@@ -297,9 +356,14 @@ def _calibrate(options):
     print(_shares(table[(table["true"] > 0) | (table["given"] > 0)], ["reading", "role", "noise"]))
     print("\nReading 'roles' by kind of model and number of trials, at 2 % noise:")
     print(_shares(kinds, ["like", "trials", "role"]))
-    print("\nWhere every role is false: random weights, and pictures shuffled among the conditions of a trial:")
+    print(
+        "\nWhere every role is false: random weights, and pictures shuffled among the conditions of a trial:"
+    )
     print(false.to_string(index=False))
-    print(f"\nWrote calibration.parquet (every verdict), calibration_summary, calibration_trials, calibration_false, and two figures to {folder}/")
+    print(
+        "\nWrote calibration.parquet (every verdict), calibration_summary, calibration_trials, "
+        f"calibration_false, and two figures to {folder}/"
+    )
 
 
 def _shares(table, names):
@@ -307,12 +371,15 @@ def _shares(table, names):
     shown = table[[*names, "true", "given", "right"]].copy()
     for measure in ("precision", "recall"):
         interval = zip(table[measure], table[f"{measure}_low"], table[f"{measure}_high"])
-        shown[measure] = ["-" if value != value else f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in interval]
+        shown[measure] = [
+            "-" if value != value else f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in interval
+        ]
     return shown.to_string(index=False)
 
 
 def _compare(options):
-    """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a table and a figure."""
+    """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a table and a
+    figure."""
     from analyses import compare, digits
     from rgb_circuit.manifest import read_manifest
     from rgb_circuit.results import open_folder, read_frame, write_figure, write_frame
@@ -323,15 +390,25 @@ def _compare(options):
     misread, differing = compare.misreadings(frame), compare.differences(frame, manifest)
     folder = open_folder(options.out or options.folder)
 
-    print(f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over {table['heads'].iloc[0]} heads:")
+    print(
+        f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over {table['heads'].iloc[0]} "
+        "heads:"
+    )
     agreement = digits.table(table[["pearson", "spearman"]])
-    print(table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False))
-    print("Published values come in steps, so that exact agreement would give a rank correlation (spearman) of about 0.9.")
+    print(
+        table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False)
+    )
+    print(
+        "Published values come in steps, so that exact agreement would give a rank correlation (spearman) "
+        "of about 0.9."
+    )
     print("\nThe published text misreads its figures twice; effects in logits:")
     effects = {name: digits.table(misread[[name]]) for name in ("published", "run")}
     print(misread.assign(**effects).to_string(index=False))
     if len(differing):
-        print("\nThis run was not made in the published setting, and is not expected to give the same numbers:")
+        print(
+            "\nThis run was not made in the published setting, and is not expected to give the same numbers:"
+        )
         print(differing.to_string(index=False))
     write_frame(table, folder, "compare")
     write_figure(compare.scatters(frame, manifest["model"], k=options.top), folder, "compare")
@@ -343,7 +420,8 @@ def _model_and_trials(options):
     from rgb_circuit.prompts import rgb_trials
     from rgb_circuit.trials_file import read_trials
 
-    # Once before the model is loaded, for what is wrong with the file, and again in the model's own conversation.
+    # Once before the model is loaded, for what is wrong with the file, and again in the model's own
+    # conversation.
     own = None if options.trials_file is None else read_trials(options.trials_file)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
@@ -362,7 +440,9 @@ def _model_and_trials(options):
         _print_fit(model, drawable)
         _print_alike(model, drawable)
         return model, own
-    return model, _published(model) if options.trials == "published" else rgb_trials(model, int(options.trials), options.seed)
+    return model, _published(model) if options.trials == "published" else rgb_trials(
+        model, int(options.trials), options.seed
+    )
 
 
 def _published(model):
@@ -372,21 +452,27 @@ def _published(model):
     if model.grid != (PUBLISHED_GRID, PUBLISHED_GRID):
         rows, columns = model.grid
         raise InputError(
-            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and {model.name} sees {rows} × {columns} image "
-            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does not exist; draw trials for this model "
+            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and {model.name} sees "
+            f"{rows} × {columns} image "
+            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does not exist; "
+            "draw trials for this model "
             "with --trials 32"
         )
     return [published_trial(**drawn_for(model))]
 
 
 def _print_unknown_words(model, trials):
-    """Say whether questions hold words that the model cannot read; a large tokenizer spells out what it does not know."""
+    """Say whether questions hold words that the model cannot read; a large tokenizer spells out what it does
+    not know."""
     tokenizer = model.processor.tokenizer
     prompts = dict.fromkeys(trial.prompt.replace("<image>", model.processor.image_token) for trial in trials)
     unread = [text for text in prompts if tokenizer.unk_token_id in tokenizer(text)["input_ids"]]
     if unread:
         some = f"some words of {len(unread)} of {len(prompts)} questions"
-        print(f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in {unread[0]!r}")
+        print(
+            f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in "
+            f"{unread[0]!r}"
+        )
 
 
 def _print_undrawable(model, trials):
@@ -402,7 +488,10 @@ def _print_undrawable(model, trials):
         else:
             drawable.append(trial)
     if reason is not None:
-        print(f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: {reason}")
+        print(
+            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: "
+            f"{reason}"
+        )
     return drawable
 
 
@@ -416,7 +505,8 @@ def _print_fit(model, trials):
         if changed:
             name, (width, height) = next(iter(changed.items()))
             print(
-                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of {name!r} "
+                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of "
+                f"{name!r} "
                 f"({width} × {height} px: {how(fits[width, height])})"
             )
 
@@ -430,7 +520,9 @@ def _padding(fit):
 
 
 def _proportion(fit):
-    return f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+    return (
+        f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+    )
 
 
 def _print_alike(model, trials):
@@ -442,14 +534,19 @@ def _print_alike(model, trials):
     alike = {}
     for trial in trials:
         same = identical(trial.images)
-        for pair in identical({condition: as_seen(model, image) for condition, image in trial.images.items()}):
+        for pair in identical(
+            {condition: as_seen(model, image) for condition, image in trial.images.items()}
+        ):
             alike.setdefault((pair, pair in same), []).append(trial.name)
     for ((one, other), same), names in alike.items():
         pictures = f"the pictures {one!r} and {other!r} of {len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
         if same:
             print(f"No difference between {pictures}: they are the same picture")
         else:
-            print(f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what the model is shown")
+            print(
+                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what "
+                "the model is shown"
+            )
 
 
 def _shard(text):

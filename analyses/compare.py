@@ -1,14 +1,17 @@
 """Does a run agree with the published heatmaps of LLaVA-1.5-7B?
 
 1. The published table has the seed's three panels, as numbers (`rgb_circuit/data`).
-2. Head by head, a run's mean effects are held against it: correlation, rank correlation, and the heads that both put on top.
+2. Head by head, a run's mean effects are held against it: correlation, rank correlation, and the heads that
+   both put on top.
 
-The published setting is one picture, z restored from clean at **all** positions, float16. A run at [end] measures less of what
-a head does: only what it writes where the answer is read. `differences` says where a run's setting departs.
+The published setting is one picture, z restored from clean at **all** positions, float16. A run at [end]
+measures less of what a head does: only what it writes where the answer is read. `differences` says where a
+run's setting departs.
 
-Nearly all of the 1,024 heads do nothing, and the published values come in steps of 0.006 to 0.010 logits. Rank correlation is
-mostly about those heads: even a run that agreed exactly would reach only about 0.9 (0.91, 0.93 and 0.95 in the three panels, when
-the steps are filled in evenly). Read it beside Pearson's, which is mostly about the few heads that do something.
+Nearly all of the 1,024 heads do nothing, and the published values come in steps of 0.006 to 0.010 logits.
+Rank correlation is mostly about those heads: even a run that agreed exactly would reach only about 0.9 (0.91,
+0.93 and 0.95 in the three panels, when the steps are filled in evenly). Read it beside Pearson's, which is
+mostly about the few heads that do something.
 """
 
 from collections.abc import Mapping
@@ -45,9 +48,20 @@ MISREADINGS: tuple[tuple[Head, Head, tuple[str, ...]], ...] = (
     ((14, 8), (15, 8), ("background, when erased",)),
 )
 # Heads that stand out in the published figures.
-NAMED: tuple[Head, ...] = ((19, 6), (24, 17), (20, 0), (22, 8), (28, 7), (26, 14), (18, 30), (15, 8), (18, 9), (26, 16))
-# Where a label may be, in points from its head: beside the line of equal effects, on either side, or further off. Those of heads
-# that do nothing must get out of the crowd.
+NAMED: tuple[Head, ...] = (
+    (19, 6),
+    (24, 17),
+    (20, 0),
+    (22, 8),
+    (28, 7),
+    (26, 14),
+    (18, 30),
+    (15, 8),
+    (18, 9),
+    (26, 16),
+)
+# Where a label may be, in points from its head: beside the line of equal effects, on either side, or further
+# off. Those of heads that do nothing must get out of the crowd.
 LABELS = (
     (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14), (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
 )  # fmt: skip
@@ -58,7 +72,8 @@ def published() -> pd.DataFrame:
     """The published effects, in the form of `rgb_circuit.panels.panels`.
 
     Returns:
-        A row per head (32 layers × 32 heads): ``layer, head``, and a column per panel with the effect (logits).
+        A row per head (32 layers × 32 heads): ``layer, head``, and a column per panel with the effect
+        (logits).
     """
     with (files("rgb_circuit") / "data" / "llava_1_5_7b_published.csv").open() as file:
         rows = pd.read_csv(file)
@@ -75,12 +90,14 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
         k: how many heads count as the top: those that raise the word's logit most.
 
     Returns:
-        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN where all effects are equal),
-        ``k, shared`` (how many of the run's top k are in the reference's; heads tied with its k-th are in), ``overlap``
-        (shared / k), ``shared_heads`` (their names, strongest in the run first).
+        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN where all
+        effects are equal), ``k, shared`` (how many of the run's top k are in the reference's; heads tied with
+        its k-th are in), ``overlap`` (shared / k), ``shared_heads`` (their names, strongest in the run
+        first).
 
     Raises:
-        InputError: heads that are not the reference's, a panel without effects, columns that are missing, or a k out of range.
+        InputError: heads that are not the reference's, a panel without effects, columns that are missing, or
+            a k out of range.
     """
     both = _side_by_side(frame, reference)
     if not 1 <= k <= len(both):
@@ -92,11 +109,18 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
         # The reference's steps make ties at its k-th head; which of those it would list first means nothing.
         shared = [head for head in top if known[head] >= known.nlargest(k).iloc[-1]]
         varied = run.nunique() > 1 and known.nunique() > 1
-        found = [measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)]
+        found = [
+            measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)
+        ]
         # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
         pearson, spearman = (round(statistic, 12) for statistic in found)
-        row = dict(panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k)
-        rows.append(row | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared))))
+        row = dict(
+            panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k
+        )
+        rows.append(
+            row
+            | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared)))
+        )
     return pd.DataFrame(rows)
 
 
@@ -107,8 +131,8 @@ def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> p
         frame, reference: as in `compare`.
 
     Returns:
-        A row per place × panel × head: ``panel, head`` (``layer.head``), ``named_by`` ("text" or "figure"), ``published`` and
-        ``run`` (effects, logits).
+        A row per place × panel × head: ``panel, head`` (``layer.head``), ``named_by`` ("text" or "figure"),
+        ``published`` and ``run`` (effects, logits).
 
     Raises:
         InputError: as `compare`.
@@ -118,7 +142,9 @@ def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> p
     for text, figure, where in MISREADINGS:
         for panel in where:
             for named_by, head in (("text", text), ("figure", figure)):
-                effects = dict(published=both.loc[head, (panel, "reference")], run=both.loc[head, (panel, "run")])
+                effects = dict(
+                    published=both.loc[head, (panel, "reference")], run=both.loc[head, (panel, "run")]
+                )
                 rows.append(dict(panel=panel, head=_label(head), named_by=named_by, **effects))
     return pd.DataFrame(rows)
 
@@ -131,23 +157,34 @@ def differences(frame: pd.DataFrame, manifest: Mapping[str, object]) -> pd.DataF
         manifest: the run's, with ``model`` and ``dtype``.
 
     Returns:
-        A row per setting that differs: ``setting, published, run``. Empty where the run repeats the published one.
+        A row per setting that differs: ``setting, published, run``. Empty where the run repeats the published
+        one.
     """
     names = frame["trial"].unique()
     run = {name: ", ".join(map(str, frame[name].unique())) for name in ("source", "component", "positions")}
     run |= {name: str(manifest[name]) for name in ("model", "dtype")}
     same = list(names) == [rgb.published_trial().name]
     run["trials"] = PUBLISHED_SETTING["trials"] if same else f"{len(names)} other{'s' * (len(names) > 1)}"
-    rows = [dict(setting=name, published=value, run=run[name]) for name, value in PUBLISHED_SETTING.items() if run[name] != value]
+    rows = [
+        dict(setting=name, published=value, run=run[name])
+        for name, value in PUBLISHED_SETTING.items()
+        if run[name] != value
+    ]
     return pd.DataFrame(rows, columns=["setting", "published", "run"])
 
 
 def scatter(
-    frame: pd.DataFrame, panel: str, *, reference: pd.DataFrame | None = None, label: float = 0.25, ax: Axes | None = None
+    frame: pd.DataFrame,
+    panel: str,
+    *,
+    reference: pd.DataFrame | None = None,
+    label: float = 0.25,
+    ax: Axes | None = None,
 ) -> Axes:
     """One panel's heads, the run's effect against the published one, with the line of equal effects.
 
-    Labelled are the heads that stand out in the published figures, where they do, and those that its text names instead.
+    Labelled are the heads that stand out in the published figures, where they do, and those that its text
+    names instead.
 
     Args:
         frame, reference: as in `compare`.
@@ -165,23 +202,41 @@ def scatter(
     standing_out = [head for head in NAMED if abs(cells.loc[head, "reference"]) >= label]
     by_text = [text for text, _, where in MISREADINGS if panel in where]
     for heads, color, marker in ((standing_out, BLUE, "o"), (by_text, VERMILION, "s")):
-        ax.scatter(*cells.loc[heads, ["reference", "run"]].to_numpy().T, s=26, color=color, marker=marker, linewidths=0)
+        ax.scatter(
+            *cells.loc[heads, ["reference", "run"]].to_numpy().T,
+            s=26,
+            color=color,
+            marker=marker,
+            linewidths=0,
+        )
     target, role = PANELS[panel]
-    ax.set(xlabel="published effect (logits)", ylabel="effect in this run (logits)", title=f"{role} logit, {target} picture")
+    ax.set(
+        xlabel="published effect (logits)",
+        ylabel="effect in this run (logits)",
+        title=f"{role} logit, {target} picture",
+    )
     ax.margins(x=0.2, y=0.1)
     ax.grid(alpha=0.3)
     ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
     # To the left of zero, on the left: the crowd is at zero.
     mirrored = [(-dx, dy) for dx, dy in LABELS]
-    names = [(_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored) for head in ordered]
+    names = [
+        (_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored)
+        for head in ordered
+    ]
     names += [(f"{_label(head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
     places = cells[["reference", "run"]]
-    write_names(ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True)
+    write_names(
+        ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True
+    )
     return ax
 
 
-def scatters(frame: pd.DataFrame, model: str, *, reference: pd.DataFrame | None = None, k: int = 10) -> Figure:
-    """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads` frame."""
+def scatters(
+    frame: pd.DataFrame, model: str, *, reference: pd.DataFrame | None = None, k: int = 10
+) -> Figure:
+    """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads`
+    frame."""
     agreement = compare(frame, reference, k=k).set_index("panel")
     figure = Figure(figsize=(15, 5), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
@@ -202,7 +257,8 @@ def _side_by_side(frame, reference):
     run, known = (table.set_index(["layer", "head"])[list(PANELS)].sort_index() for table in tables)
     if not run.index.equals(known.index):
         raise rgb.InputError(
-            f"the run has {_geometry(run)}, the reference {_geometry(known)}; heads of different models are not the same heads, "
+            f"the run has {_geometry(run)}, the reference {_geometry(known)}; heads of different models are "
+            "not the same heads, "
             f"so compare a run of all heads of {PUBLISHED_SETTING['model']}"
         )
     return pd.concat({"run": run, "reference": known}, axis=1).swaplevel(axis=1).sort_index(axis=1)

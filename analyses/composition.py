@@ -4,17 +4,18 @@
 2. Patch S and freeze the receiver R at what it gives in the target run: the effect that does not need R.
 3. What disappears is mediated by R: mediated = total − frozen.
 
-S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of the picture then
-changes through its query alone: for that reading, this is Q-composition. No weights are read.
+S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of the
+picture then changes through its query alone: for that reading, this is Q-composition. No weights are read.
 
-An effect need not be split fairly: two receivers that stand in for each other each mediate little while the other is free,
-and much when both are frozen (`mediation`). Mediated effects of several receivers do not add up.
+An effect need not be split fairly: two receivers that stand in for each other each mediate little while the
+other is free, and much when both are frozen (`mediation`). Mediated effects of several receivers do not add
+up.
 
-A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run: freezing it changes
-nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
+A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run: freezing it
+changes nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
 
-Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for Q-composition Elhage et al.
-2021, "A Mathematical Framework for Transformer Circuits".
+Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for
+Q-composition Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
 """
 
 from collections.abc import Sequence
@@ -35,11 +36,15 @@ Head = tuple[int, int]
 PREDICTIONS = tuple(prediction for prediction in poi_localization.LOCALIZES if prediction.name == "P5")
 
 
-def evidence(model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options) -> pd.DataFrame:
-    """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors and nothing past them.
+def evidence(
+    model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options
+) -> pd.DataFrame:
+    """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors
+    and nothing past them.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor` finds on the same trials.
+        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor` finds on the
+            same trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
@@ -48,7 +53,9 @@ def evidence(model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] 
     Raises:
         InputError: too few trials, or a picture or word that the prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+    return _evidence.examine(
+        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+    )
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
@@ -75,10 +82,11 @@ def composition(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer, receiver_head,
-        source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means over trials), ``ci_low, ci_high``
-        (95 % bootstrap interval of the mediated effect over trials), ``share`` (mediated / total of the means; read it only
-        where the total effect is clearly not zero), ``n`` (trials).
+        A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer,
+        receiver_head, source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means
+        over trials), ``ci_low, ci_high`` (95 % bootstrap interval of the mediated effect over trials),
+        ``share`` (mediated / total of the means; read it only where the total effect is clearly not zero),
+        ``n`` (trials).
 
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
@@ -86,7 +94,9 @@ def composition(
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender in senders for receiver in receivers if sender != receiver]
     if not pairs:
-        raise InputError(f"head {_label(senders)} is the only sender and the only receiver; name another receiver")
+        raise InputError(
+            f"head {_label(senders)} is the only sender and the only receiver; name another receiver"
+        )
     frame = _mediated(model, trials, pairs, source, target, progress)
     layer, head = np.array([receiver for _, (receiver,) in pairs])[frame["pair"]].T
     frame.insert(frame.columns.get_loc("source"), "receiver_layer", layer)
@@ -112,8 +122,8 @@ def mediation(
         target, source, progress: as in `composition`.
 
     Returns:
-        A row per sender × role, as `composition`, with ``receivers`` (the heads frozen together, ``"3.0 4.1"``) for
-        ``receiver_layer, receiver_head``.
+        A row per sender × role, as `composition`, with ``receivers`` (the heads frozen together, ``"3.0
+        4.1"``) for ``receiver_layer, receiver_head``.
 
     Raises:
         InputError: as `composition`.
@@ -133,9 +143,13 @@ def _mediated(model, trials, pairs, source, target, progress):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
     trials = list(trials)
     if len(trials) < 2:
-        raise InputError(f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)")
+        raise InputError(
+            f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
+        )
     if source == target:
-        raise InputError(f"source and target are both {source!r}, so there is no effect to mediate; use two conditions")
+        raise InputError(
+            f"source and target are both {source!r}, so there is no effect to mediate; use two conditions"
+        )
     roles = [role for role in trials[0].answers if all(role in trial.answers for trial in trials)]
     if not roles:
         raise InputError("no answer role is common to all trials; give their answers the same roles")

@@ -10,14 +10,14 @@ from PIL import Image
 
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
 
-# For the time in which figures are made and written: text that stays text, and the same bytes for the same figure.
-# Names come from users, and a dollar sign in one means a dollar.
+# For the time in which figures are made and written: text that stays text, and the same bytes for the same
+# figure. Names come from users, and a dollar sign in one means a dollar.
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
 
 
 def svg(figure: Figure, says: str) -> Markup:
-    """The figure as an SVG element without a background, in the page's own colours: its text's for black, ``--page`` for paper,
-    ``--blue`` and ``--vermilion``.
+    """The figure as an SVG element without a background, in the page's own colours: its text's for black,
+    ``--page`` for paper, ``--blue`` and ``--vermilion``.
 
     Call it under ``matplotlib.rc_context(SETTINGS)``, where the figure should be made too.
 
@@ -26,17 +26,25 @@ def svg(figure: Figure, says: str) -> Markup:
     """
     file = io.StringIO()
     undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(file, format="svg", transparent=True, metadata=undated, bbox_inches="tight", pad_inches=0.04)
+    figure.savefig(
+        file, format="svg", transparent=True, metadata=undated, bbox_inches="tight", pad_inches=0.04
+    )
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     # Cells end at whole pixels, or a dark page shines through between them.
     text = re.sub(r'<g id="QuadMesh_\d+"', '<g shape-rendering="crispEdges"', text)
     # Names of groups would be the same in every figure of the page.
-    text = re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text).replace("#000000", "currentColor").replace(PAPER, "var(--page)")
+    text = (
+        re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text)
+        .replace("#000000", "currentColor")
+        .replace(PAPER, "var(--page)")
+    )
     text = text.replace(BLUE.lower(), "var(--blue)").replace(VERMILION.lower(), "var(--vermilion)")
     width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)
-    text = re.sub(r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text)
+    text = re.sub(
+        r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text
+    )
     label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '
     return Markup(text.replace("<svg ", label, 1))
 

@@ -4,18 +4,20 @@
 2. Each sweep that they need is run once, for every head, however many predictions share it.
 3. Every claim is tested with the trials as replicates; a prediction's p is its weakest claim's.
 
-**A word's logit** is read relative to a *control*: the mean over the colour words that neither the source nor the target picture
-shows. What moves all colour words alike is therefore no effect on any of them. In the game as `rgb_trials` draws it these are all such
-words of the palette, since a mean of six words wanders less than one word does; in other trials they are among the answers.
+**A word's logit** is read relative to a *control*: the mean over the colour words that neither the source nor
+the target picture shows. What moves all colour words alike is therefore no effect on any of them. In the game
+as `rgb_trials` draws it these are all such words of the palette, since a mean of six words wanders less than
+one word does; in other trials they are among the answers.
 
-**The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the other picture. Margins
-are fractions of its size, and the restored fraction is effect / gap.
+**The gap** is what there is to restore: by how much the odd word's logit falls from the clean to the other
+picture. Margins are fractions of its size, and the restored fraction is effect / gap.
 
-**A gap that is not there.** A model that does not answer by the odd tile has no gap, and a fraction of what chance leaves can be
-anything. So the gap must first be shown to be positive on the very trials that test the heads (`rgb_circuit.statistics.shown_to_fall`), and
-be `LEAST_GAP` logits or more: of many models without one, some show a small gap by chance. Where it is not, what a prediction asks
-for means nothing: it is void (p = 1, does not hold), and the restored fraction is missing. The effect and its interval are measured
-all the same, and shown.
+**A gap that is not there.** A model that does not answer by the odd tile has no gap, and a fraction of what
+chance leaves can be anything. So the gap must first be shown to be positive on the very trials that test the
+heads (`rgb_circuit.statistics.shown_to_fall`), and be `LEAST_GAP` logits or more: of many models without one,
+some show a small gap by chance. Where it is not, what a prediction asks for means nothing: it is void (p = 1,
+does not hold), and the restored fraction is missing. The effect and its interval are measured all the same,
+and shown.
 
 | claim | shown by rejecting that the mean effect is |
 |---|---|
@@ -24,35 +26,43 @@ all the same, and shown.
 | none | ``margin`` · gap or more away from zero, either way (equivalence) |
 | mostly (of a part) | no larger in this part than in the other |
 
-"Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its threshold is half the
-margin of "none": of the order of what "none" excludes, yet within reach of a single head in a large model.
+"Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
+threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
+head in a large model.
 
-**Tests** are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those of the same t. The strata of a claim
-are the words that it is about: odd colours for "odd up", backgrounds for "background up". These are not drawn at random but all used
-equally often, so that what a head does for one of them and not for another is no noise.
+**Tests** are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those of the
+same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
+"background up". These are not drawn at random but all used equally often, so that what a head does for one of
+them and not for another is no noise.
 
-**Word similarity.** Who writes "blue" raises "purple" too, if a model's words are alike. Averaged over trials that is no effect on the odd word, but
-in each trial it is one, up or down, and an absence cannot be shown. So what the background's word brings along is taken out of
-"not" and "none" on the odd word in ``erased``: see `Measured.without_similarity`.
+**Word similarity.** Who writes "blue" raises "purple" too, if a model's words are alike. Averaged over trials
+that is no effect on the odd word, but in each trial it is one, up or down, and an absence cannot be shown. So
+what the background's word brings along is taken out of "not" and "none" on the odd word in ``erased``: see
+`Measured.without_similarity`.
 
-**Three states.** A prediction's p is the largest of its claims' (the intersection–union test, Berger 1982). It *holds* where q ≤ level, with q
-Benjamini–Hochberg over heads, prediction by prediction. It is *refuted* where the opposite of one of its claims is shown, with the smallest p of
-these times the number of claims, corrected over heads as well; and *undecided* else: then ``trials_to_decide`` says how many trials
-would do, if effects go on as on these. ``holds`` is False for both.
+**Three states.** A prediction's p is the largest of its claims' (the intersection–union test, Berger 1982).
+It *holds* where q ≤ level, with q Benjamini–Hochberg over heads, prediction by prediction. It is *refuted*
+where the opposite of one of its claims is shown, with the smallest p of these times the number of claims,
+corrected over heads as well; and *undecided* else: then ``trials_to_decide`` says how many trials would do,
+if effects go on as on these. ``holds`` is False for both.
 
-**A role** is shown where all its predictions are. Its p is the largest of theirs, its q Benjamini–Hochberg over heads: where every prediction
-of a role holds, the weakest has the role's q, if that is larger, so that `heads` keeps the false discovery rate of roles. A prediction that may stand
-in for another (``instead_of``) is another way of meeting it: the smaller p of the two counts, twice.
+**A role** is shown where all its predictions are. Its p is the largest of theirs, its q Benjamini–Hochberg
+over heads: where every prediction of a role holds, the weakest has the role's q, if that is larger, so that
+`heads` keeps the false discovery rate of roles. A prediction that may stand in for another (``instead_of``)
+is another way of meeting it: the smaller p of the two counts, twice.
 
-With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests* those: effect, interval,
-p and q are the second half's, and the correction is over the rows that were found. Only claims of effects have to be found:
-finding is choosing among many heads the few that do something, and an absence, which nearly every head shows, chooses none. It is
-tested on the second half like any other claim. Put trials of your own into random order first.
+With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests*
+those: effect, interval, p and q are the second half's, and the correction is over the rows that were found.
+Only claims of effects have to be found: finding is choosing among many heads the few that do something, and
+an absence, which nearly every head shows, chooses none. It is tested on the second half like any other claim.
+Put trials of your own into random order first.
 
-**Frozen heads.** Predictions about a route freeze the heads that read the odd colour: those that raise it (``finders``' claims of "up" hold) and of which
-nothing that makes a color extractor is refuted; and the heads that do so only when these are silent, which are looked for (`_stand_ins`).
+**Frozen heads.** Predictions about a route freeze the heads that read the odd colour: those that raise it
+(``finders``' claims of "up" hold) and of which nothing that makes a color extractor is refuted; and the heads
+that do so only when these are silent, which are looked for (`_stand_ins`).
 
-A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct`` leaves it out.
+A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct`` leaves it
+out.
 """
 
 import warnings
@@ -79,7 +89,8 @@ from rgb_circuit.statistics import (
 
 COLORS = ("odd", "other", "background", "other_background")
 ROLES = (*COLORS, "none")
-# Target picture → roles of the colours that neither it nor a picture with the odd tile on the background shows.
+# Target picture → roles of the colours that neither it nor a picture with the odd tile on the background
+# shows.
 UNSHOWN = {
     "recolored": ("other_background",),
     "erased": ("other", "other_background"),
@@ -101,8 +112,8 @@ class Sweep:
     Attributes:
         component: ``"z"``, ``"pattern"`` or ``"value"``.
         source: a condition, or ``"zero"``.
-        part: of the effect. ``"past"`` is what is left with the color extractors frozen at their target run, ``"through"`` what that
-            takes away.
+        part: of the effect. ``"past"`` is what is left with the color extractors frozen at their target run,
+            ``"through"`` what that takes away.
     """
 
     target: str
@@ -118,14 +129,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down", "none" or "mostly"."""
+    """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down",
+    "none" or "mostly"."""
 
     role: str
     expected: str
     sweep: Sweep
 
     def __str__(self):
-        part = {"whole": "", "past": " past the extractors", "through": " through the extractors"}[self.sweep.part]
+        part = {"whole": "", "past": " past the extractors", "through": " through the extractors"}[
+            self.sweep.part
+        ]
         return f"{self.role} {self.expected}{part}"
 
 
@@ -135,7 +149,8 @@ class Prediction:
 
     Attributes:
         instead_of: the prediction of the same role that this one may stand in for.
-        varied: the role of an answer that must not be the same word in all trials, or a head that always says that word would pass.
+        varied: the role of an answer that must not be the same word in all trials, or a head that always says
+            that word would pass.
     """
 
     name: str
@@ -163,29 +178,33 @@ def examine(
     Args:
         hypotheses: each a family of predictions that is corrected for together.
         finders: the predictions that find the heads to freeze where ``extractors`` is None.
-        extractors: (layer, head) pairs to freeze in the sweeps that ask for it, and no others. Without any, predictions about what goes
-            through or past them are void: their effect is NaN and their p is 1.
+        extractors: (layer, head) pairs to freeze in the sweeps that ask for it, and no others. Without any,
+            predictions about what goes through or past them are void: their effect is NaN and their p is 1.
         margin: fraction of the gap up to which an effect counts as none.
         least: fraction of the gap that an effect must exceed to count as up or down; at most ``margin``.
         level: false discovery rate, of a prediction's heads and of a role's.
         split: find on the first half of the trials, test on the second.
-        only_correct: leave out trials with any picture that the model answers wrongly; they are counted either way.
+        only_correct: leave out trials with any picture that the model answers wrongly; they are counted
+            either way.
         progress: show bars.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits; mean over trials and its
-        95 % t interval within strata), ``p_value, q_value, n`` (trials tested on), ``holds``; then ``state`` ("holds", "refuted",
-        "undecided"), ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect lies on the threshold,
-        missing where there is an answer or nothing to answer), ``void`` (why nothing can be tested, else empty: "no gap", "no
-        extractor" to freeze, "one word" in all trials, "no word" to read), ``restored_fraction`` (missing without a gap),
-        ``share, share_low, share_high`` (of the head's effect that goes the way that is asked for; missing where none is),
-        ``answer`` (role that the effect is on), ``words`` (for which of its words the effect is shown by itself, where not for all),
-        ``weakest`` (the claim with the largest p), ``found`` (the claimed effects have p ≤ level on the trials that find; without a split
-        that is all of them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the model
-        answered wrongly).
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits;
+        mean over trials and its 95 % t interval within strata), ``p_value, q_value, n`` (trials tested on),
+        ``holds``; then ``state`` ("holds", "refuted", "undecided"), ``trials_to_decide`` (trials to give for
+        an answer, 4 times of 5; infinite where the effect lies on the threshold, missing where there is an
+        answer or nothing to answer), ``void`` (why nothing can be tested, else empty: "no gap", "no
+        extractor" to freeze, "one word" in all trials, "no word" to read), ``restored_fraction`` (missing
+        without a gap), ``share, share_low, share_high`` (of the head's effect that goes the way that is asked
+        for; missing where none is), ``answer`` (role that the effect is on), ``words`` (for which of its
+        words the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest p),
+        ``found`` (the claimed effects have p ≤ level on the trials that find; without a split that is all of
+        them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the
+        model answered wrongly).
 
     Raises:
-        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks, before any forward.
+        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks, before any
+            forward.
     """
     rules = Rules(margin, least, level, split)
     trials = list(trials)
@@ -234,7 +253,8 @@ def measure(
     finders: Sequence[Prediction] = (),
     progress: bool = True,
 ) -> None:
-    """Run what `examine` needs of each trial by itself: all but the sweeps with frozen heads, which all trials choose.
+    """Run what `examine` needs of each trial by itself: all but the sweeps with frozen heads, which all
+    trials choose.
 
     For processes that share the trials of a run; `rgb_circuit.keeping` keeps what they find.
 
@@ -263,15 +283,19 @@ def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[s
         unshown = UNSHOWN[claim.sweep.target]
         if not any(role in trial.answers for role in unshown):
             answers |= dict.fromkeys(unshown[-1:])
-    return [name for name in pictures if name not in trial.images], [role for role in answers if role not in trial.answers]
+    return [name for name in pictures if name not in trial.images], [
+        role for role in answers if role not in trial.answers
+    ]
 
 
 def heads(evidence: pd.DataFrame, predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
-    """The (layer, head) pairs for which every one of ``predictions`` holds, or one that may stand in for it."""
+    """The (layer, head) pairs for which every one of ``predictions`` holds, or one that may stand in for
+    it."""
     names = [prediction.name for prediction in predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
-            f"the evidence has no prediction {', '.join(missing)}; give the frame that evidence() of the same analysis returned"
+            f"the evidence has no prediction {', '.join(missing)}; give the frame that evidence() of the "
+            "same analysis returned"
         )
     holds = by_prediction(evidence, "holds")
     met = [holds[slot].any(axis=1) for slot in slots(predictions)]
@@ -306,7 +330,9 @@ class Rules:
         if not self.margin > 0:
             raise rgb.InputError(f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1")
         if not 0 <= self.least <= self.margin:
-            raise rgb.InputError(f"least is {self.least}; use a fraction of the gap from 0 to the margin, {self.margin}")
+            raise rgb.InputError(
+                f"least is {self.least}; use a fraction of the gap from 0 to the margin, {self.margin}"
+            )
 
 
 @dataclass(frozen=True)
@@ -315,9 +341,11 @@ class Measured:
 
     Attributes:
         heads: (layer, head) pairs.
-        effects: sweep → (trials, heads, words), words in the order of `_words`; NaN for one that a trial lacks.
+        effects: sweep → (trials, heads, words), words in the order of `_words`; NaN for one that a trial
+            lacks.
         logits: condition → (trials, words), of the unpatched runs.
-        words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not known.
+        words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not
+            known.
     """
 
     heads: list[tuple[int, int]]
@@ -338,12 +366,14 @@ class Measured:
         return self.without_similarity(claim) if absence and claim.role == "odd" else self.effect(claim)
 
     def without_similarity(self, claim: Claim) -> np.ndarray:
-        """`effect` on the odd word, without what it shares with the background's word that the head writes, (trials, heads).
+        """`effect` on the odd word, without what it shares with the background's word that the head writes,
+        (trials, heads).
 
-        How much a word w rises per logit of background b, S[w, b], is a property of the model's words: it is fitted by least squares over
-        all trials whose pictures do not show w, and over all heads, in trials where they move the background's word at least twice as
-        much as the odd one. In a trial with odd word o and background b of which a head writes g, (S[o, b] − mean over the
-        control's words of S[·, b]) · g is taken out; where o is never unshown on b, nothing is.
+        How much a word w rises per logit of background b, S[w, b], is a property of the model's words: it is
+        fitted by least squares over all trials whose pictures do not show w, and over all heads, in trials
+        where they move the background's word at least twice as much as the odd one. In a trial with odd word
+        o and background b of which a head writes g, (S[o, b] − mean over the control's words of S[·, b]) · g
+        is taken out; where o is never unshown on b, nothing is.
         """
         effect = self.effect(claim)
         if self.words is None or claim.sweep.target != "erased":
@@ -358,12 +388,18 @@ class Measured:
             for column in columns:
                 pair = self.words[trial, column], ground
                 if all(pair):
-                    together[pair] = together.get(pair, 0) + (relative[trial, :, column] * writes[trial]).sum()
+                    together[pair] = (
+                        together.get(pair, 0) + (relative[trial, :, column] * writes[trial]).sum()
+                    )
                     alone[pair] = alone.get(pair, 0) + (writes[trial] ** 2).sum()
         similarity = {pair: together[pair] / alone[pair] for pair in together if alone[pair] > 0}
         taken = effect.copy()
         for trial, ground in enumerate(background):
-            control = [similarity.get((self.words[trial, column], ground)) for column in columns if self.words[trial, column]]
+            control = [
+                similarity.get((self.words[trial, column], ground))
+                for column in columns
+                if self.words[trial, column]
+            ]
             if (odd[trial], ground) in similarity and None not in control:
                 lift = similarity[odd[trial], ground] - np.mean(control)
                 taken[trial] -= lift * relative[trial, :, ROLES.index("background")]
@@ -408,13 +444,16 @@ def _pictures(sweep):
 
 
 def _with_palette(model, trials):
-    """The trials, those of the game with the palette's other words as further answers, called "unshown 0", …"""
+    """The trials, those of the game with the palette's other words as further answers, called "unshown 0",
+    …"""
     extended = []
     for trial in trials:
         own = [trial.answers.get(role) for role in COLORS]
         if trial.prompt == model.prompt() and set(own) <= set(model.words):
             others = [word for word in model.words if word not in own]
-            trial = replace(trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}})
+            trial = replace(
+                trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}}
+            )
         extended.append(trial)
     return extended
 
@@ -431,7 +470,9 @@ def _said(trials):
 
 
 def _needed(hypotheses, finders):
-    return list(dict.fromkeys([*(prediction for predictions in hypotheses for prediction in predictions), *finders]))
+    return list(
+        dict.fromkeys([*(prediction for predictions in hypotheses for prediction in predictions), *finders])
+    )
 
 
 def _check(trials, predictions):
@@ -441,12 +482,14 @@ def _check(trials, predictions):
             pictures, answers = missing(trial, prediction)
             if pictures:
                 raise rgb.InputError(
-                    f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} cannot be tested; "
+                    f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} cannot be "
+                    "tested; "
                     f"add images[{pictures[0]!r}] (it has {', '.join(trial.images)})"
                 )
             if answers:
                 raise rgb.InputError(
-                    f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} cannot be tested; "
+                    f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} cannot be "
+                    "tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
                 )
 
@@ -482,7 +525,9 @@ def _measure(model, trials, predictions, progress):
         for (source, component), sweeps in grouped.items():
             targets = [sweep.target for sweep in sweeps]
             with each():
-                frame = rgb.patch_heads(model, trials, source=source, target=targets, component=component, progress=progress)
+                frame = rgb.patch_heads(
+                    model, trials, source=source, target=targets, component=component, progress=progress
+                )
                 for sweep, effects, before, after in _arrays(frame, trials, sweeps, len(every)):
                     measured.effects[sweep] = effects
                     if source not in ARTIFICIAL:
@@ -492,7 +537,8 @@ def _measure(model, trials, predictions, progress):
 
 
 def _readers(evidence, finders):
-    """The heads that read the odd colour: z raises it, and no way of being a color extractor is left unrefuted."""
+    """The heads that read the odd colour: z raises it, and no way of being a color extractor is left
+    unrefuted."""
     holds, state = by_prediction(evidence, "holds"), by_prediction(evidence, "state")
     restoring = [prediction.name for prediction in finders if prediction.claims[0].sweep.component == "z"]
     kept = holds[restoring].all(axis=1)
@@ -504,15 +550,18 @@ def _readers(evidence, finders):
 def _stand_ins(model, trials, measured, readers, rules, progress):
     """The heads that read the odd colour only when all ``readers`` are silent (self-repair).
 
-    In the clean run, the readers are set to what they do in the erased picture, then each later head as well. The odd word must fall
-    further by that, by more than ``least`` of the gap, and by more than it falls for that head alone.
+    In the clean run, the readers are set to what they do in the erased picture, then each later head as well.
+    The odd word must fall further by that, by more than ``least`` of the gap, and by more than it falls for
+    that head alone.
     """
     later = [head for head in measured.heads if readers and head not in readers and head[0] > min(readers)[0]]
     if not later:
         return []
     silent = [rgb.Edit(*head, source="erased") for head in readers]
     variants = {"silent": silent}
-    variants |= {f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later}
+    variants |= {
+        f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later
+    }
     variants |= {f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later}
     sweep = Sweep("clean", source="erased")
     frame = rgb.patch_edits(model, trials, variants, target="clean", progress=progress)
@@ -521,13 +570,21 @@ def _stand_ins(model, trials, measured, readers, rules, progress):
     odd = _relative(effects, "odd", "clean")
     too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
     some = rules.least * abs((measured.odd("clean", claim) - measured.odd("erased", claim)).mean())
-    p = np.maximum(t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim)))
+    p = np.maximum(
+        t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))
+    )
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 
 def _past_and_through(model, trials, measured, predictions, frozen, progress):
-    """Sweep → effects, for the parts of a sweep that go past and through the ``frozen`` heads; NaN without any."""
-    parts = [claim.sweep for prediction in predictions for claim in prediction.claims if claim.sweep.part != "whole"]
+    """Sweep → effects, for the parts of a sweep that go past and through the ``frozen`` heads; NaN without
+    any."""
+    parts = [
+        claim.sweep
+        for prediction in predictions
+        for claim in prediction.claims
+        if claim.sweep.part != "whole"
+    ]
     wholes = list(dict.fromkeys(sweep.whole for sweep in parts))
     # A head acts on later layers only, so that freezing others would show rounding and nothing else.
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
@@ -550,7 +607,9 @@ def _past_and_through(model, trials, measured, predictions, frozen, progress):
             past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
             if variants:
                 each = held.shape[1] // len(here)
-                past[:, [bool(later[head]) for head in measured.heads]] = held[:, number * each : (number + 1) * each]
+                past[:, [bool(later[head]) for head in measured.heads]] = held[
+                    :, number * each : (number + 1) * each
+                ]
             effects[replace(whole, part="past")] = past
             effects[replace(whole, part="through")] = measured.effects[whole] - past
     return effects
@@ -561,7 +620,9 @@ def _arrays(frame, trials, sweeps, n_heads):
     words = _words(trials)
     index = {role: number for number, role in enumerate(words)}
     frame = frame[frame["role"].isin(words)]
-    trial = frame["trial"].astype(str).map({trial.name: number for number, trial in enumerate(trials)}).to_numpy()
+    trial = (
+        frame["trial"].astype(str).map({trial.name: number for number, trial in enumerate(trials)}).to_numpy()
+    )
     role = frame["role"].astype(str).map(index).to_numpy()
     for sweep in sweeps:
         here = (frame["target"] == sweep.target).to_numpy()
@@ -571,7 +632,9 @@ def _arrays(frame, trials, sweeps, n_heads):
             order = np.lexsort((np.arange(here.sum()), role[here], trial[here]))
             rows = frame[column].to_numpy()[here][order]
             present = np.unique(trial[here] * len(words) + role[here])
-            filled[number, present // len(words), :, present % len(words)] = rows.reshape(len(present), n_heads)
+            filled[number, present // len(words), :, present % len(words)] = rows.reshape(
+                len(present), n_heads
+            )
         effects, before, after = filled
         yield sweep, effects, before[:, 0], after[:, 0]
 
@@ -581,7 +644,10 @@ def _judge(measured, hypotheses, rules):
     predictions = _needed(hypotheses, ())
     n = len(next(iter(measured.effects.values())))
     finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
-    judged = {prediction.name: _judge_one(measured, prediction, rules, finding, testing) for prediction in predictions}
+    judged = {
+        prediction.name: _judge_one(measured, prediction, rules, finding, testing)
+        for prediction in predictions
+    }
     for hypothesis in hypotheses:
         _hold_to_the_role(hypothesis, judged, rules)
     layer, head = np.array(measured.heads).T
@@ -600,7 +666,10 @@ def _judge(measured, hypotheses, rules):
 
 def _judge_one(measured, prediction, rules, finding, testing):
     """Column → (heads,) or one value, of one prediction."""
-    lead, tests = prediction.claims[0], [_Tests(measured, claim, rules, testing) for claim in prediction.claims]
+    lead, tests = (
+        prediction.claims[0],
+        [_Tests(measured, claim, rules, testing) for claim in prediction.claims],
+    )
     void = _void(measured, prediction, rules, testing)
     p = np.ones(len(measured.heads)) if void else np.stack([test.shown for test in tests]).max(0)
     against = np.stack([test.refuted for test in tests])
@@ -616,7 +685,10 @@ def _judge_one(measured, prediction, rules, finding, testing):
     gap = measured.gap(lead)[testing].mean()
     names = np.array([str(claim) for claim in prediction.claims])
     size = testing.stop - testing.start
-    cutoffs = _cutoff(p[together], q[together], rules.level), _cutoff(refuted_p, refuted_q, rules.level) / len(tests)
+    cutoffs = (
+        _cutoff(p[together], q[together], rules.level),
+        _cutoff(refuted_p, refuted_q, rules.level) / len(tests),
+    )
     return dict(
         effect=effects.mean(0),
         ci_low=np.where(unknown, np.nan, low),
@@ -631,7 +703,9 @@ def _judge_one(measured, prediction, rules, finding, testing):
         restored_fraction=np.nan if void == "no gap" else effects.mean(0) / gap,
         **_share(measured, prediction, testing),
         answer=lead.role,
-        words=_shown_words(effects, strata, rules.least * abs(gap), rules.level) if lead.expected == "up" and not void else "",
+        words=_shown_words(effects, strata, rules.least * abs(gap), rules.level)
+        if lead.expected == "up" and not void
+        else "",
         weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
         found=found,
         cutoff=cutoffs[0],
@@ -644,7 +718,8 @@ class _Tests:
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        margins: by how much the mean is on the claim's side in each test, (tests, heads); ``error``: the mean's standard error.
+        margins: by how much the mean is on the claim's side in each test, (tests, heads); ``error``: the
+            mean's standard error.
     """
 
     def __init__(self, measured, claim, rules, used):
@@ -673,11 +748,20 @@ class _Tests:
 def _hold_to_the_role(hypothesis, judged, rules):
     """Where all predictions of a role hold, let the weakest have the role's q."""
     asked = slots(hypothesis)
-    p = np.stack([np.minimum(1, len(slot) * np.min([judged[name]["p_value"] for name in slot], axis=0)) for slot in asked])
-    together = np.logical_and.reduce([np.logical_or.reduce([judged[name]["together"] for name in slot]) for slot in asked])
+    p = np.stack(
+        [
+            np.minimum(1, len(slot) * np.min([judged[name]["p_value"] for name in slot], axis=0))
+            for slot in asked
+        ]
+    )
+    together = np.logical_and.reduce(
+        [np.logical_or.reduce([judged[name]["together"] for name in slot]) for slot in asked]
+    )
     q = np.ones(p.shape[1])
     q[together] = benjamini_hochberg(p.max(0)[together])
-    every = np.logical_and.reduce([np.logical_or.reduce([judged[name]["holds"] for name in slot]) for slot in asked])
+    every = np.logical_and.reduce(
+        [np.logical_or.reduce([judged[name]["holds"] for name in slot]) for slot in asked]
+    )
     for number, slot in enumerate(asked):
         weakest = every & (p.argmax(0) == number)
         for name in slot:
@@ -704,11 +788,15 @@ def _to_decide(tests, cutoffs, n):
 
 
 def _share(measured, prediction, used):
-    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio of means."""
+    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio
+    of means."""
     claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
-    part, whole = measured.effect(claims[0])[used], measured.effect(replace(claims[0], sweep=claims[0].sweep.whole))[used]
+    part, whole = (
+        measured.effect(claims[0])[used],
+        measured.effect(replace(claims[0], sweep=claims[0].sweep.whole))[used],
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
         # To first order, a ratio of means varies like the mean of this.
@@ -716,7 +804,9 @@ def _share(measured, prediction, used):
     known = np.isfinite(spread).all(0)
     low, high = t_interval(np.where(known, spread, 0), _some(measured.strata(claims[0]), used))
     ends = (share, share + low, share + high)
-    return {name: np.where(known, end, np.nan) for name, end in zip(("share", "share_low", "share_high"), ends)}
+    return {
+        name: np.where(known, end, np.nan) for name, end in zip(("share", "share_low", "share_high"), ends)
+    }
 
 
 def _shown_words(effects, strata, some, level):
@@ -752,13 +842,18 @@ def _found(measured, prediction, rules, used):
 def _void(measured, prediction, rules, used):
     """Why a prediction cannot be tested on some of the trials; empty where it can."""
     runs = [
-        (measured.odd("clean", claim)[used], measured.odd(measured.changed(claim), claim)[used]) for claim in prediction.claims
+        (measured.odd("clean", claim)[used], measured.odd(measured.changed(claim), claim)[used])
+        for claim in prediction.claims
     ]
     if not all(shown_to_fall(*run, rules.level) and (run[0] - run[1]).mean() >= LEAST_GAP for run in runs):
         return "no gap"
     for claim in prediction.claims:
         if np.isnan(measured.effect(claim)).any():
             return "no word" if claim.sweep.part == "whole" else "no extractor"
-    if prediction.varied and measured.words is not None and len(set(measured.words[used, ROLES.index(prediction.varied)])) < 2:
+    if (
+        prediction.varied
+        and measured.words is not None
+        and len(set(measured.words[used, ROLES.index(prediction.varied)])) < 2
+    ):
         return "one word"
     return ""

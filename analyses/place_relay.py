@@ -1,7 +1,7 @@
 """Place relays: heads that hand on to the color extractors a place that another head found.
 
-A head at earlier text positions can find the odd tile, and another carry its place to [end]. The carrier passes every test of a POI localization
-head but one. Restored at [end]:
+A head at earlier text positions can find the odd tile, and another carry its place to [end]. The carrier
+passes every test of a POI localization head but one. Restored at [end]:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -28,22 +28,29 @@ PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES, RELAYS)
 
 
 def evidence(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    *,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """P3a, P3b, P4, P5, P6 and P7r for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same trials.
+        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
+            trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
-        and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+    return _evidence.examine(
+        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+    )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:

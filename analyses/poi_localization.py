@@ -1,7 +1,7 @@
 """POI localization heads: they find the odd tile and tell the color extractors where to look.
 
-"POI" is the seed's "foreign medium point of interest". Such a head writes a place at [end], not a colour; the extractors, later
-than it, read the colour at that place. Restored at [end]:
+"POI" is the seed's "foreign medium point of interest". Such a head writes a place at [end], not a colour; the
+extractors, later than it, read the colour at that place. Restored at [end]:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -12,14 +12,15 @@ than it, read the colour at that place. Restored at [end]:
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
 | P7 | pattern only, with and without frozen extractors | erased | background up through the extractors: looking at the place is enough |
 
-P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of a localizer the values at that place,
-whatever is there, are what the extractors need.
+P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of a
+localizer the values at that place, whatever is there, are what the extractors need.
 
-P3 alone does not tell a POI head from a background writer, since the colour at that place and the background are one word in
-``erased`` and ``recolored``. Where no color extractor is found P5 cannot be tested, and no head passes it.
+P3 alone does not tell a POI head from a background writer, since the colour at that place and the background
+are one word in ``erased`` and ``recolored``. Where no color extractor is found P5 cannot be tested, and no
+head passes it.
 
-Source: the seed note of the RGB game, result 3 (P3); P4 to P7 are the controls that its head 26.16 calls for. Freezing as in
-path patching: Goldowsky-Dill et al. (2023). How predictions are tested: `analyses.evidence`.
+Source: the seed note of the RGB game, result 3 (P3); P4 to P7 are the controls that its head 26.16 calls for.
+Freezing as in path patching: Goldowsky-Dill et al. (2023). How predictions are tested: `analyses.evidence`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,22 +50,29 @@ PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES, LOOKS)
 
 
 def evidence(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, extractors: Iterable[tuple[int, int]] | None = None, **options
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    *,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    **options,
 ) -> pd.DataFrame:
     """P3a, P3b, P4, P5, P6 and P7 for every head.
 
     Args:
-        extractors: (layer, head) pairs that P5 and P7 freeze; by default those that `color_extractor` finds on the same trials.
+        extractors: (layer, head) pairs that P5 and P7 freeze; by default those that `color_extractor` finds
+            on the same trials.
         options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value, q_value, n, holds, state``
-        and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options)
+    return _evidence.examine(
+        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+    )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """report.html: what a run found, in one file to send to somebody.
 
-Everything in it comes from the files of the run's folder: the manifest, the frames, and the pictures in one of them. No model is
-loaded. A frame that is not there leaves a sentence that says why.
+Everything in it comes from the files of the run's folder: the manifest, the frames, and the pictures in one
+of them. No model is loaded. A frame that is not there leaves a sentence that says why.
 """
 
 import io
@@ -71,7 +71,16 @@ OPTIONAL = {
     "mediation": ["sender_layer", "sender_head", "receivers", *_MEDIATED],
     "circuit": ["test", *_FAITHFUL],
     "curve": ["share", "source", "target", *_FAITHFUL],
-    "task_reading": ["layer", "head", "prediction", "effect", "restored_fraction", "q_value", "holds", *_INTERVAL],
+    "task_reading": [
+        "layer",
+        "head",
+        "prediction",
+        "effect",
+        "restored_fraction",
+        "q_value",
+        "holds",
+        *_INTERVAL,
+    ],
     "question_attention": ["layer", "head", "to_word", "attention"],
     "calibration_summary": [
         "reading",
@@ -100,7 +109,8 @@ ROLE_NAMES = {
     "canvas suppressor": "canvas suppressors",
     "oddness": "oddness heads",
 }
-# Share of right answers below which nothing is said about the heads' part in the game: one word for all pictures gets two of five.
+# Share of right answers below which nothing is said about the heads' part in the game: one word for all
+# pictures gets two of five.
 PLAYS = 0.5
 # What a circuit restores that is called enough.
 ENOUGH = 0.9
@@ -146,7 +156,9 @@ class Run:
 
     def why_not(self, name: str) -> str:
         """Why a frame is missing."""
-        return self.reasons.get(name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out")
+        return self.reasons.get(
+            name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out"
+        )
 
 
 def write(folder: str | Path) -> Path:
@@ -184,8 +196,12 @@ def write(folder: str | Path) -> Path:
 
 def _read(folder):
     manifest = read_manifest(folder)
-    if missing := [name for name in ("options", "trials", "versions", "layers", "heads") if name not in manifest]:
-        raise InputError(f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with this --out")
+    if missing := [
+        name for name in ("options", "trials", "versions", "layers", "heads") if name not in manifest
+    ]:
+        raise InputError(
+            f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with this --out"
+        )
     frames = {name: read_frame(folder, name, columns) for name, columns in REQUIRED.items()}
     there = {name: columns for name, columns in OPTIONAL.items() if (folder / f"{name}.parquet").is_file()}
     halves = {name for names in TOGETHER if not set(names) <= set(there) for name in names}
@@ -194,7 +210,9 @@ def _read(folder):
     run = Run(folder, manifest, frames, dict(frames.pop("left_out").itertuples(index=False, name=None)))
     # What rounding alone may be is shown as no effect.
     effect = frames["panels"]["effect"]
-    frames["panels"] = frames["panels"].assign(effect=effect.mask(effect.abs() <= run.floor, 0.0), rounding=effect.abs() <= run.floor)
+    frames["panels"] = frames["panels"].assign(
+        effect=effect.mask(effect.abs() <= run.floor, 0.0), rounding=effect.abs() <= run.floor
+    )
     return run
 
 
@@ -203,7 +221,9 @@ def _environment():
         loader=jinja2.PackageLoader("analyses", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.undefined = jinja2.StrictUndefined
-    environment.filters |= dict(signed=_signed, percent=_percent, small=_small, area=_area, sentence=_sentence)
+    environment.filters |= dict(
+        signed=_signed, percent=_percent, small=_small, area=_area, sentence=_sentence
+    )
     return environment
 
 
@@ -249,44 +269,68 @@ def _verdict(run, played):
     top = panels.loc[panels["effect"].abs().idxmax()]
     places = digits.decimals(top[["effect", "ci_low", "ci_high"]])
     logit = f"the logit of the answer “{top['role']}” by {_signed(top['effect'], places)} logits{_interval(top, places)}"
-    strongest = f"Restored in the “{top['target']}” picture, head {_name(top)} moves {logit}, the most of any."
+    strongest = (
+        f"Restored in the “{top['target']}” picture, head {_name(top)} moves {logit}, the most of any."
+    )
     if not top["effect"]:
         strongest = "Restored alone, no head moves the logit of any answer."
     if cannot := cannot_play(run.model, played, run.own):
-        return f"{cannot}, so nothing below says what a head does when the model {'answers' if run.own else 'plays'}.", strongest
+        return (
+            f"{cannot}, so nothing below says what a head does when the model "
+            f"{'answers' if run.own else 'plays'}.",
+            strongest,
+        )
     if "roles" not in run.frames:
         if not top["effect"]:
             return f"No head of {run.model} does anything alone; roles were not tested.", strongest
         return f"Head {_name(top)} of {run.model} does most; what role it has was not tested.", strongest
     lacking = roles.no_gap(run.frames["evidence"])
-    heads = {role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES}
-    found = [f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})" for role, names in heads.items() if names]
+    heads = {
+        role: [_label(*head) for head in roles.heads(run.frames["roles"], role)] for role in roles.HYPOTHESES
+    }
+    found = [
+        f"{len(names)} {_plural(role, len(names))} ({', '.join(names)})"
+        for role, names in heads.items()
+        if names
+    ]
     if not found:
         nearest = roles.closest(run.frames["evidence"])
         if nearest.empty:
             return f"No head of {run.model} can be given a role.", _sentence(lacking)
         close = [
-            f"{_list([_name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} a {_plural(role, 1)}"
+            f"{_list([_name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} "
+            f"a {_plural(role, 1)}"
             for number, (role, rows) in enumerate(nearest.groupby("role", sort=False))
         ]
         return (
-            f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a role.",
+            f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a "
+            "role.",
             f"Heads {', '.join(close)}." + (f" {_sentence(lacking)}" if lacking else ""),
         )
-    rest = f"{_list(found)} meet every prediction of their role." + (f" {_sentence(lacking)}" if lacking else "")
+    rest = f"{_list(found)} meet every prediction of their role." + (
+        f" {_sentence(lacking)}" if lacking else ""
+    )
     absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
     if absent:
         named = " and no ".join(_plural(role, 1) for role in absent)
         return f"The hypothesised circuit is not complete in {run.model}: there is no {named}.", rest
-    return f"The hypothesised circuit is there in {run.model}: a head that finds the tile, and one that reads its colour.", rest
+    return (
+        f"The hypothesised circuit is there in {run.model}: a head that finds the tile, and one that reads "
+        "its colour.",
+        rest,
+    )
 
 
 def _stimuli(run):
     shown = run.frames["stimuli"]
-    trials = [dict(name=name, pictures=rows.to_dict("records")) for name, rows in shown.groupby("trial", sort=False)]
+    trials = [
+        dict(name=name, pictures=rows.to_dict("records")) for name, rows in shown.groupby("trial", sort=False)
+    ]
     for picture in (picture for trial in trials for picture in trial["pictures"]):
         image = Image.open(io.BytesIO(picture.pop("png")))
-        picture |= dict(uri=data_uri(image), crisp=image.getcolors(256) is not None, expected=_word(picture["expected"]))
+        picture |= dict(
+            uri=data_uri(image), crisp=image.getcolors(256) is not None, expected=_word(picture["expected"])
+        )
     unseen = shown["unseen"].dropna().unique() if "unseen" in shown else []
     return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=run.trials, unseen=list(unseen))
 
@@ -297,7 +341,9 @@ def _play(run):
         scored = played["correct"].dropna()
         # Where answers are scored, only the wrong ones are news.
         told = played.loc[scored.index[~scored.astype(bool)]] if len(scored) else played
-        row = dict(condition=condition, right=int(scored.sum()), n=len(scored), often=_most_often(told["answer"]))
+        row = dict(
+            condition=condition, right=int(scored.sum()), n=len(scored), often=_most_often(told["answer"])
+        )
         if len(scored):
             interval = binomtest(row["right"], row["n"]).proportion_ci(method="wilson")
             row |= dict(share=row["right"] / row["n"], low=interval.low, high=interval.high)
@@ -305,8 +351,21 @@ def _play(run):
     wrong = run.frames["play"][~run.frames["play"]["correct"].fillna(True).astype(bool)]
     every = len(run.manifest["trials"])
     pieces = run.frames.get("answers")
-    split = [] if pieces is None else pieces[~pieces["whole"]].drop_duplicates(["answer", "piece"])[["answer", "piece"]].to_dict("records")
-    return dict(split=split, rows=rows, wrong=wrong.head(3).to_dict("records"), n_wrong=len(wrong), every=every, left_out=every - run.trials)
+    split = (
+        []
+        if pieces is None
+        else pieces[~pieces["whole"]]
+        .drop_duplicates(["answer", "piece"])[["answer", "piece"]]
+        .to_dict("records")
+    )
+    return dict(
+        split=split,
+        rows=rows,
+        wrong=wrong.head(3).to_dict("records"),
+        n_wrong=len(wrong),
+        every=every,
+        left_out=every - run.trials,
+    )
 
 
 def _panels(run):
@@ -319,7 +378,11 @@ def _panels(run):
         first = rows.iloc[0]
         ax.set_title(f"{first['role']} logit, {first['target']} picture", fontsize=10)
         figures.append(
-            svg(ax.figure, f"Effect of restoring each head on the {first['role']} logit in the {first['target']} picture")
+            svg(
+                ax.figure,
+                f"Effect of restoring each head on the {first['role']} logit in the {first['target']} "
+                "picture",
+            )
         )
     size = frame["effect"].abs().groupby([frame["layer"], frame["head"]]).max()
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
@@ -327,7 +390,10 @@ def _panels(run):
     names = list(frame["panel"].unique())
     ends = frame[frame.set_index(["layer", "head"]).index.isin(heads)]
     places = digits.decimals(ends[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
-    strongest = [dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names]) for head in heads]
+    strongest = [
+        dict(head=_label(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names])
+        for head in heads
+    ]
     return dict(
         floor=run.floor, dtype=run.manifest["dtype"], figures=figures, names=names, strongest=strongest, places=places, n=frame["n"].iloc[0], every=len(size),
         source=effects["source"].iloc[0], positions=effects["positions"].iloc[0],
@@ -343,7 +409,10 @@ def _roles(run):
     if not found:
         named = roles.closest(evidence)
     if named.empty:
-        return dict(why_not=f"{roles.no_gap(evidence)}. What restoring each head does all the same is in evidence.parquet")
+        return dict(
+            why_not=f"{roles.no_gap(evidence)}. What restoring each head does all the same is in "
+            "evidence.parquet"
+        )
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     heads, drawn = [], []
     for _, head in named.iterrows():
@@ -393,11 +462,18 @@ def _attention(run):
     ):
         pattern = cells.pivot(index="row", columns="column", values="attention").to_numpy()
         image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
-        picture = dict(condition=condition, uri=data_uri(veiled(pattern, image)), on_picture=float(pattern.sum()), at_tile=None)
+        picture = dict(
+            condition=condition,
+            uri=data_uri(veiled(pattern, image)),
+            on_picture=float(pattern.sum()),
+            at_tile=None,
+        )
         if tiles.get(trial) and not run.own:
             picture["at_tile"] = float(pattern[tuple(tiles[trial])])
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
-    shown = [dict(name=_label(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()]
+    shown = [
+        dict(name=_label(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()
+    ]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
     return dict(heads=shown, crisp=crisp)
 
@@ -408,8 +484,13 @@ def _riddle(run):
     frame = riddle.table(run.frames["evidence"])
     if frame.empty:
         lacking = roles.no_gap(run.frames["evidence"])
-        return dict(why_not=f"no head passes P3a and P3b here, so there is no such head to explain{lacking and f' ({lacking})'}")
-    heads = [head | dict(name=_name(head)) for head in frame.drop_duplicates(["layer", "head"]).to_dict("records")]
+        return dict(
+            why_not="no head passes P3a and P3b here, so there is no such head to "
+            f"explain{lacking and f' ({lacking})'}"
+        )
+    heads = [
+        head | dict(name=_name(head)) for head in frame.drop_duplicates(["layer", "head"]).to_dict("records")
+    ]
     ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
     figure = svg(ax.figure, "What the heads that pass P3 write, and by which route")
     return dict(heads=heads, figure=figure)
@@ -420,16 +501,26 @@ def _composition(run):
         return dict(why_not=run.why_not("composition"))
     pairs, together = run.frames["composition"], run.frames["mediation"]
     figure = svg(
-        composition_diagram(pairs, together, run.model).figure, "Which share of each head's effect runs through which extractor"
+        composition_diagram(pairs, together, run.model).figure,
+        "Which share of each head's effect runs through which extractor",
     )
     rows = []
     for sender, alone in together[together["role"] == "background"].groupby(["sender_layer", "sender_head"]):
-        own = pairs[(pairs["role"] == "background") & (pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
+        own = pairs[
+            (pairs["role"] == "background")
+            & (pairs["sender_layer"] == sender[0])
+            & (pairs["sender_head"] == sender[1])
+        ]
         own = own[own["share"].abs() >= LEAST_SHARE]
-        lines = [row | dict(receiver=_label(row["receiver_layer"], row["receiver_head"])) for row in own.to_dict("records")]
+        lines = [
+            row | dict(receiver=_label(row["receiver_layer"], row["receiver_head"]))
+            for row in own.to_dict("records")
+        ]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=_label(*sender), total=alone["total_effect"].iloc[0], lines=lines))
-    shown = together.loc[together["role"] == "background", ["total_effect", "mediated_effect", "ci_low", "ci_high"]]
+    shown = together.loc[
+        together["role"] == "background", ["total_effect", "mediated_effect", "ci_low", "ci_high"]
+    ]
     places = digits.decimals(shown.to_numpy().ravel())
     return dict(figure=figure, rows=rows, places=places, n=together["n"].iloc[0], least=LEAST_SHARE)
 
@@ -439,7 +530,9 @@ def _circuit(run):
     if "circuit" in run.frames:
         frame = run.frames["circuit"]
         whole = frame["layer"].isna()
-        names = frame["test"].where(whole, "without " + frame["layer"].astype(str) + "." + frame["head"].astype(str))
+        names = frame["test"].where(
+            whole, "without " + frame["layer"].astype(str) + "." + frame["head"].astype(str)
+        )
         shown["tests"] = frame.assign(name=names).to_dict("records")
     else:
         shown["why_no_tests"] = run.why_not("circuit")
@@ -450,7 +543,8 @@ def _circuit(run):
         within = frame[(frame["size"] > 0) & (frame["size"] <= (0 if enough is None else enough["size"]))]
         names = [_label(*head) for head in within[["layer", "head"]].itertuples(index=False)]
         shown |= dict(
-            curve=svg(faithfulness_curve(frame, run.model).figure, "Faithfulness over the number of heads in the circuit"),
+            curve=svg(faithfulness_curve(frame, run.model).figure, "Faithfulness over the number of heads "
+                                                                   "in the circuit"),
             areas=circuit.areas(frame).iloc[0], enough=enough, names=names, whole=frame.iloc[-1], every=int(frame["size"].max()),
             source=frame["source"].iloc[0], target=frame["target"].iloc[0],
         )  # fmt: skip
@@ -477,7 +571,8 @@ def _questions(run):
 
 
 def _most_looked_at(run, layer, head):
-    """The two words after the picture that a head attends to most from [end], as far as it does; None where that is not known."""
+    """The two words after the picture that a head attends to most from [end], as far as it does; None where
+    that is not known."""
     if "question_attention" not in run.frames:
         return None
     frame = run.frames["question_attention"]
@@ -490,10 +585,17 @@ def _calibration(run):
     if "calibration_summary" not in run.frames:
         return dict(why_not="this folder holds no calibration")
     table, false = run.frames["calibration_summary"], run.frames["calibration_false"]
-    figure = svg(precision_recall_panels(table), "Precision and recall of each reading and role against noise")
+    figure = svg(
+        precision_recall_panels(table), "Precision and recall of each reading and role against noise"
+    )
     # The reading that this report uses; the others stand beside it in the figures.
     rows = table[table["reading"] == calibrate.reading_of(run.manifest["options"].get("only_correct", False))]
-    return dict(figure=figure, rows=rows.to_dict("records"), false=false.to_dict("records"), models=int(table["models"].max()))
+    return dict(
+        figure=figure,
+        rows=rows.to_dict("records"),
+        false=false.to_dict("records"),
+        models=int(table["models"].max()),
+    )
 
 
 def _published(run):
@@ -510,12 +612,18 @@ def _published(run):
     places = digits.decimals(misread["run"])
     settings = compare.differences(frame, run.manifest).to_dict("records")
     return dict(
-        rows=table.to_dict("records"), figures=figures, misread=misread.to_dict("records"), places=places, settings=settings
+        rows=table.to_dict("records"),
+        figures=figures,
+        misread=misread.to_dict("records"),
+        places=places,
+        settings=settings,
     )
 
 
 def _reproduce(run):
-    options = run.manifest["options"] | dict(revision=run.manifest.get("revision"), remote=run.manifest.get("server"))
+    options = run.manifest["options"] | dict(
+        revision=run.manifest.get("revision"), remote=run.manifest.get("server")
+    )
     given = {"--model": run.model} | {
         f"--{name.replace('_', '-')}": value
         for name, value in options.items()
@@ -523,14 +631,23 @@ def _reproduce(run):
     }
     # argparse takes a value that begins with a dash for an option; a flag has none.
     parts = ((name, "" if value is True else shlex.quote(str(value))) for name, value in given.items())
-    command = " ".join(f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip() for name, value in parts)
-    facts = {name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")}
+    command = " ".join(
+        f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip() for name, value in parts
+    )
+    facts = {
+        name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")
+    }
     between = {"grid": " × "}
     facts = {
-        name: between.get(name, ", ").join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()
+        name: between.get(name, ", ").join(map(str, value)) if isinstance(value, list) else value
+        for name, value in facts.items()
     }
     trials = len(run.manifest["trials"])
-    return dict(command=f"rgb-circuit run {command}", facts=facts | dict(trials=trials), versions=run.manifest["versions"])
+    return dict(
+        command=f"rgb-circuit run {command}",
+        facts=facts | dict(trials=trials),
+        versions=run.manifest["versions"],
+    )
 
 
 # Words and numbers.
@@ -566,7 +683,11 @@ def _sentence(text):
 
 
 def _interval(row, places):
-    return "" if pd.isna(row["ci_low"]) else f" [{_signed(row['ci_low'], places)}, {_signed(row['ci_high'], places)}]"
+    return (
+        ""
+        if pd.isna(row["ci_low"])
+        else f" [{_signed(row['ci_low'], places)}, {_signed(row['ci_high'], places)}]"
+    )
 
 
 def _label(layer, head):

@@ -1,18 +1,20 @@
 """The riddle of head 26.16: why does a head after the extractor shift the answer to the background?
 
-The seed's test of a POI localization head (P3) cannot tell a head that finds the odd tile's place from one that carries the
-background's colour, nor from several others: on its pictures all make the answer "blue". For every head that passes P3, this puts side by
-side what decides:
+The seed's test of a POI localization head (P3) cannot tell a head that finds the odd tile's place from one
+that carries the background's colour, nor from several others: on its pictures all make the answer "blue". For
+every head that passes P3, this puts side by side what decides:
 
 1. what it *writes*: on a canvas of another colour (P4, P4w) the colour there, or the one that it saw;
 2. by which *route*: through the color extractors (P5) or past them (P5w);
-3. whether it carries a *place*: taken from a picture with the tile elsewhere, does it move the reading there (P6)?
+3. whether it carries a *place*: taken from a picture with the tile elsewhere, does it move the reading there
+   (P6)?
 4. whether it *looks* at the place itself, or hands on what another head found (P7, P7r);
 5. whether it is at *rest* on the plain canvas, or holds the canvas's colour down there (P8, P8s);
-6. whether the clean answer *needs* it (P10), and whether it lowers the word for "nothing is odd" instead (P9a, P9b).
+6. whether the clean answer *needs* it (P10), and whether it lowers the word for "nothing is odd" instead
+   (P9a, P9b).
 
-An explanation is a role (`analyses.roles`). It is the head's where all its predictions hold; it is out where one is refuted; and it is left
-else, with what would decide it.
+An explanation is a role (`analyses.roles`). It is the head's where all its predictions hold; it is out where
+one is refuted; and it is left else, with what would decide it.
 
 Source: the last paragraph of the seed note of the RGB game.
 """
@@ -58,7 +60,8 @@ WHY_VOID = {
 
 
 def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
-    """What each head that passes P3 does: localize, hand on a place, write the background, or hold it down; and by which route.
+    """What each head that passes P3 does: localize, hand on a place, write the background, or hold it down;
+    and by which route.
 
     Args:
         options: those of `analyses.roles.evidence`.
@@ -76,12 +79,14 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
     Returns:
-        A row per head of which P3a holds and P3b is not refuted, or that has the role oddness × prediction (`ASKS`): ``layer, head, verdict,
-        left, decide, route, late, prediction, expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds,
-        state``.
+        A row per head of which P3a holds and P3b is not refuted, or that has the role oddness × prediction
+        (`ASKS`): ``layer, head, verdict, left, decide, route, late, prediction, expected, raises`` (in
+        words), ``effect, ci_low, ci_high, restored_fraction, n, holds, state``.
         ``verdict``: one of `EXPLANATIONS`, or "undecided".
-        ``left``: the explanations of which nothing is refuted, such as "localizes or relays the place"; "none of these" where all are out.
-        ``decide``: which undecided predictions of these would decide, with how many trials, or what they lack; empty with a verdict.
+        ``left``: the explanations of which nothing is refuted, such as "localizes or relays the place"; "none
+            of these" where all are out.
+        ``decide``: which undecided predictions of these would decide, with how many trials, or what they
+            lack; empty with a verdict.
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
         ``late``: color extractors were found, and none in a later layer, so that nothing can go through one.
     """
@@ -94,10 +99,18 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     columns = "layer head verdict left decide route late prediction expected raises effect ci_low ci_high restored_fraction n holds state"
     blocks = []
     for head in sorted(asked):
-        rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction", drop=False)
+        rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index(
+            "prediction", drop=False
+        )
         own = [words for role, words in EXPLANATIONS.items() if head in met[role]]
         open_ = {role: words for role, words in EXPLANATIONS.items() if _open(rows, role)}
-        route = "through the extractors" if holds.loc[head, "P5"] else "past the extractors" if holds.loc[head, "P5w"] else "undecided"
+        route = (
+            "through the extractors"
+            if holds.loc[head, "P5"]
+            else "past the extractors"
+            if holds.loc[head, "P5w"]
+            else "undecided"
+        )
         late = bool(layers) and all(layer <= head[0] for layer in layers)
         shown = rows.loc[list(ASKS)].assign(
             verdict=" and ".join(own) or "undecided",
@@ -113,7 +126,9 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
 def _open(rows, role):
     """Whether nothing that a role asks for is refuted for a head."""
-    return all((rows.loc[slot, "state"] != "refuted").any() for slot in _evidence.slots(_roles.HYPOTHESES[role][0]))
+    return all(
+        (rows.loc[slot, "state"] != "refuted").any() for slot in _evidence.slots(_roles.HYPOTHESES[role][0])
+    )
 
 
 def _deciding(rows, roles):
@@ -126,5 +141,7 @@ def _deciding(rows, roles):
             said.append(f"{name} needs {WHY_VOID[row['void']]}")
         elif row["state"] == "undecided":
             trials = row["trials_to_decide"]
-            said.append(f"{name} lies on its threshold" if trials == float("inf") else f"{name}: {trials:,.0f} trials")
+            said.append(
+                f"{name} lies on its threshold" if trials == float("inf") else f"{name}: {trials:,.0f} trials"
+            )
     return ", ".join(said)

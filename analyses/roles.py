@@ -32,9 +32,10 @@ def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFram
         options: those of `evidence`.
 
     Returns:
-        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b, P2c`` (`color_extractor`), ``P3a, P3b,
-        P4, P5, P6, P7`` (`poi_localization`), ``P7r`` (`place_relay`), ``P4w, P5w, P8`` (`background_writer`), ``P8s``
-        (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and ``P10``: the clean answer needs the head; see `table`.
+        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b, P2c``
+        (`color_extractor`), ``P3a, P3b, P4, P5, P6, P7`` (`poi_localization`), ``P7r`` (`place_relay`),
+        ``P4w, P5w, P8`` (`background_writer`), ``P8s`` (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and
+        ``P10``: the clean answer needs the head; see `table`.
 
     Raises:
         InputError: as `evidence`.
@@ -55,9 +56,10 @@ def evidence(
     The false discovery rate is controlled for each role, over heads.
 
     Args:
-        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are found to read the odd colour.
-        split: find on the first half of the trials and test on the second, so that the effects of the heads that are found are not
-            larger than they are because they were chosen. It takes twice the trials.
+        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are found to
+            read the odd colour.
+        split: find on the first half of the trials and test on the second, so that the effects of the heads
+            that are found are not larger than they are because they were chosen. It takes twice the trials.
         options: ``margin, least, level, only_correct, progress`` of `analyses.evidence.examine`.
 
     Returns:
@@ -67,7 +69,9 @@ def evidence(
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
     finders = color_extractor.PREDICTIONS
-    return _evidence.examine(model, trials, _families(), finders=finders, extractors=extractors, split=split, **options)
+    return _evidence.examine(
+        model, trials, _families(), finders=finders, extractors=extractors, split=split, **options
+    )
 
 
 def measure(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, progress: bool = True) -> None:
@@ -80,15 +84,16 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``layer, head, role, score, colors`` and a Boolean per prediction.
-        ``role`` is "color extractor", "POI localization", "place relay", "background writer", "canvas suppressor", "oddness", or
-        "none"; a head that meets all predictions of several hypotheses is called by all, such as "color extractor + background writer".
-        ``colors``: of a color extractor, the colours for which it alone is shown to restore the odd word in both pictures, such as
-        "green, red"; empty where these are all, or too few trials have a colour to tell.
-        ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color extractor, of P3a, P4
-        and P6 for POI localization and place relay, of P3a and P4w for a background writer, of P3a and P8s for a canvas suppressor, of
-        P9a for oddness. Of several roles, and for "none" of all, it
-        is the one furthest from zero: how much the head does of anything, for better or worse. It is missing where a gap that it
-        is a fraction of is not shown (`no_gap`).
+        ``role`` is "color extractor", "POI localization", "place relay", "background writer", "canvas
+        suppressor", "oddness", or "none"; a head that meets all predictions of several hypotheses is called
+        by all, such as "color extractor + background writer".
+        ``colors``: of a color extractor, the colours for which it alone is shown to restore the odd word in
+        both pictures, such as "green, red"; empty where these are all, or too few trials have a colour to
+        tell. ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color
+        extractor, of P3a, P4 and P6 for POI localization and place relay, of P3a and P4w for a background
+        writer, of P3a and P8s for a canvas suppressor, of P9a for oddness. Of several roles, and for "none"
+        of all, it is the one furthest from zero: how much the head does of anything, for better or worse. It
+        is missing where a gap that it is a fraction of is not shown (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
@@ -109,7 +114,11 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
 def _colors(evidence, head):
     """The colours that an extractor is shown to serve in both pictures, where not all."""
-    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1]) & evidence["prediction"].isin(["P1a", "P1b"])]
+    rows = evidence[
+        (evidence["layer"] == head[0])
+        & (evidence["head"] == head[1])
+        & evidence["prediction"].isin(["P1a", "P1b"])
+    ]
     shown = [set(words.split(", ")) for words in rows["words"] if words]
     return ", ".join(sorted(set.intersection(*shown))) if shown else ""
 
@@ -118,12 +127,16 @@ def _families():
     return [*(predictions for predictions, _ in HYPOTHESES.values()), (NEEDED,)]
 
 
-def power(evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level: float = 0.05, least: float = 0.05) -> float:
-    """The smallest share of the gap that one head among all must restore to be confirmed four times of five, on as many trials.
+def power(
+    evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level: float = 0.05, least: float = 0.05
+) -> float:
+    """The smallest share of the gap that one head among all must restore to be confirmed four times of five,
+    on as many trials.
 
     Args:
         evidence: from `evidence`.
-        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9 to 1.4 on a trained model.
+        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9 to 1.4 on
+            a trained model.
         colors: how many are drawn.
         level, least: as `evidence` was called.
 
@@ -135,22 +148,27 @@ def power(evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level
 
 
 def refused(evidence: pd.DataFrame) -> str:
-    """The roles that these trials cannot show, and why, in words without a full stop; empty where there are none.
+    """The roles that these trials cannot show, and why, in words without a full stop; empty where there are
+    none.
 
     Args:
         evidence: from `evidence`.
     """
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
-    one, unread = ([role for role in HYPOTHESES if reason in _voids(role, void)] for reason in ("one word", "no word"))
+    one, unread = (
+        [role for role in HYPOTHESES if reason in _voids(role, void)] for reason in ("one word", "no word")
+    )
     said = []
     if one:
         said.append(
-            f"{' and '.join(one)} cannot be shown where all trials have one background, since a head that always says that word would "
+            f"{' and '.join(one)} cannot be shown where all trials have one background, since a head that "
+            "always says that word would "
             "pass; vary the background"
         )
     if unread:
         said.append(
-            f"{' and '.join(unread)} cannot be shown where trials have no answer 'none', the word for nothing odd; add answers['none']"
+            f"{' and '.join(unread)} cannot be shown where trials have no answer 'none', the word for "
+            "nothing odd; add answers['none']"
         )
     return "; ".join(said)
 
@@ -162,7 +180,9 @@ def _voids(role, void):
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
     """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among others."""
     own = [role in names.split(" + ") for names in table["role"]]
-    return [(int(layer), int(head)) for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)]
+    return [
+        (int(layer), int(head)) for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
+    ]
 
 
 def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
@@ -173,8 +193,9 @@ def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
         k: how many.
 
     Returns:
-        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest to), ``score`` (for that role, as in
-        `table`). No row where no head has a score, for want of a gap (`no_gap`).
+        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest to),
+        ``score`` (for that role, as in `table`). No row where no head has a score, for want of a gap
+        (`no_gap`).
     """
     scores = _scores(evidence).dropna(how="all")
     if scores.empty:
@@ -184,7 +205,8 @@ def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
 
 
 def no_gap(evidence: pd.DataFrame) -> str:
-    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in words; empty where all can be.
+    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in words; empty
+    where all can be.
 
     Args:
         evidence: from `evidence`.
@@ -198,7 +220,11 @@ def no_gap(evidence: pd.DataFrame) -> str:
     all_of_them = set(targets) == set(pictures.values())
     which = "" if all_of_them else " and ".join(targets) + " "
     which_do = f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
-    void = "no role can be tested" if all_of_them else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
+    void = (
+        "no role can be tested"
+        if all_of_them
+        else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
+    )
     shown = f"as far as {evidence['n'].iloc[0]} trials show"
     return f"no gap: {which_do} not change what the model says about the odd word, {shown}, so {void}"
 
@@ -210,8 +236,11 @@ def _changed(prediction):
 
 
 def _scores(evidence):
-    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for it."""
+    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for
+    it."""
     fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
     # Of what a score is the mean of, nothing may be missing.
-    means = {role: fractions[list(scored)].mean(axis=1, skipna=False) for role, (_, scored) in HYPOTHESES.items()}
+    means = {
+        role: fractions[list(scored)].mean(axis=1, skipna=False) for role, (_, scored) in HYPOTHESES.items()
+    }
     return pd.DataFrame(means)

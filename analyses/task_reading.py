@@ -1,19 +1,20 @@
 """Which heads read the question? The picture stays, the question changes.
 
-The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head carries what is asked, its z
-taken from a run with another question about the same picture switches the answer: odd colour → background.
+The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head carries
+what is asked, its z taken from a run with another question about the same picture switches the answer: odd
+colour → background.
 
 1. Show the clean picture with the trial's own question (target run) and with the other one (source run).
 2. Restore one head's z from the source run into the target run, where the two prompts line up:
 
    - ``"end"``: the last token.
    - ``"after"``: every token after the words that differ, [end] among them, lined up from the end.
-   - ``"words"``: the words that differ, lined up from their end. Of questions of different length (not ``aligned``) as many as the
-     shorter one has: of the game's two, ``out`` is given what ``background`` has.
+   - ``"words"``: the words that differ, lined up from their end. Of questions of different length (not
+     ``aligned``) as many as the shorter one has: of the game's two, ``out`` is given what ``background`` has.
 3. Effects are read on the logit difference (other question's answer − own question's answer).
 
-What is restored at [end] may be the picture read in another way, so a colour extractor that is asked to look elsewhere
-shows up here too. A head that reads the *question* attends to its words as well (`reading`).
+What is restored at [end] may be the picture read in another way, so a colour extractor that is asked to look
+elsewhere shows up here too. A head that reads the *question* attends to its words as well (`reading`).
 """
 
 from __future__ import annotations
@@ -35,9 +36,23 @@ from rgb_circuit.memory import chunks, pictures_at_once, rows_at_once
 from rgb_circuit.programs.across import across
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.programs.sweep import plain
-from rgb_circuit.prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
+from rgb_circuit.prompts import (
+    answer_table,
+    answer_tokens,
+    check_trials,
+    encode,
+    locate,
+    prompt_ids,
+    rerun_from,
+)
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
-from rgb_circuit.statistics import benjamini_hochberg, bootstrap_interval, fewest_trials, shown_to_fall, sign_flip_p
+from rgb_circuit.statistics import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    fewest_trials,
+    shown_to_fall,
+    sign_flip_p,
+)
 
 # Place → prediction of `evidence`.
 PREDICTIONS = {
@@ -59,29 +74,42 @@ def patch_questions(
     """The effect of restoring each head alone from a run with another question about the clean picture.
 
     Args:
-        question: asked instead of "Which color is the odd color out? Respond in one word" in each trial's prompt.
-        positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at ``"end"`` go through one forward a trial;
-            the other two take about a tenth of a forward for every head.
+        question: asked instead of "Which color is the odd color out? Respond in one word" in each trial's
+            prompt.
+        positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at ``"end"`` go
+            through one forward a trial; the other two take about a tenth of a forward for every head.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally many tokens?), ``positions``
-        (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer, source_logit`` (other question), ``target_logit`` (own
-        question), ``patched_logit, effect`` (patched − target logit). Logits are read at [end].
+        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally
+        many tokens?), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer,
+        source_logit`` (other question), ``target_logit`` (own question), ``patched_logit, effect`` (patched −
+        target logit). Logits are read at [end].
 
     Raises:
-        InputError: a trial that does not ask the odd question, the same question again, or places that do not exist, before any
-            forward.
+        InputError: a trial that does not ask the odd question, the same question again, or places that do not
+            exist, before any forward.
     """
     trials, positions = list(trials), [positions] if isinstance(positions, str) else list(positions)
     if not positions or not set(positions) <= set(PLACES):
         raise InputError(f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}")
     arguments = {"question": question, "positions": positions}
     prepare = partial(_prepared, model, trials, question, positions)
-    parts = by_trial(model, "patch_questions", arguments, trials, prepare, progress=progress, what="patching across questions")
+    parts = by_trial(
+        model,
+        "patch_questions",
+        arguments,
+        trials,
+        prepare,
+        progress=progress,
+        what="patching across questions",
+    )
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
-    return frame["trial question aligned positions layer head role answer source_logit target_logit patched_logit effect".split()]
+    return frame[
+        "trial question aligned positions layer head role answer source_logit target_logit patched_logit "
+        "effect".split()
+    ]
 
 
 def evidence(
@@ -104,24 +132,29 @@ def evidence(
         least: fraction of the gap between the two questions that an effect must exceed to count.
 
     Returns:
-        A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected`` (``"up"``), ``effect`` (on the
-        logit difference, ``role`` − own answer, mean over trials), ``ci_low, ci_high`` (95 % bootstrap interval), ``p_value``
-        (sign flips), ``q_value, n, holds, restored_fraction`` (effect / gap).
+        A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected`` (``"up"``),
+        ``effect`` (on the logit difference, ``role`` − own answer, mean over trials), ``ci_low, ci_high`` (95
+        % bootstrap interval), ``p_value`` (sign flips), ``q_value, n, holds, restored_fraction`` (effect /
+        gap).
 
     Raises:
-        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a model that is not shown to
-            change its answer with the question.
+        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
+            model that is not shown to change its answer with the question.
     """
     trials = list(trials)
     needed = fewest_trials(level)
     if len(trials) < needed:
-        raise InputError(f"there are {len(trials)} trials; a test at {level} needs {needed} or more; use rgb_trials(model, n=32)")
+        raise InputError(
+            f"there are {len(trials)} trials; a test at {level} needs {needed} or more; use "
+            "rgb_trials(model, n=32)"
+        )
     if not 0 <= least < 1:
         raise InputError(f"least is {least}; use a fraction of the gap from 0 to 1, such as 0.05")
     for trial in trials:
         if role not in trial.answers or trial.expected.get("clean", role) == role:
             raise InputError(
-                f"trial {trial.name!r} needs two answers, {role!r} to the other question and another one, expected['clean'], "
+                f"trial {trial.name!r} needs two answers, {role!r} to the other question and another one, "
+                "expected['clean'], "
                 "to its own; set both"
             )
     frame = patch_questions(model, trials, question=question, positions=positions, progress=progress)
@@ -129,7 +162,8 @@ def evidence(
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
         raise InputError(
-            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} trials show (the logit difference "
+            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} trials show "
+            "(the logit difference "
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
         )
     low, high = bootstrap_interval(effects)
@@ -154,8 +188,11 @@ def evidence(
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
-    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one place only."""
-    found = evidence.loc[evidence["holds"], ["layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
+    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one place
+    only."""
+    found = (
+        evidence.loc[evidence["holds"], ["layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
+    )
     return list(found.itertuples(index=False, name=None))
 
 
@@ -166,23 +203,29 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
         trials: all with the same prompt.
 
     Returns:
-        A row per head × pair of tokens after the picture, ``to`` not after ``from``: ``layer, head, from_position, from_word,
-        to_position, to_word`` (positions from 0 in the prompt), ``attention`` (probability, mean over trials), ``n``.
+        A row per head × pair of tokens after the picture, ``to`` not after ``from``: ``layer, head,
+        from_position, from_word, to_position, to_word`` (positions from 0 in the prompt), ``attention``
+        (probability, mean over trials), ``n``.
 
     Raises:
-        InputError: trials with different prompts, or a prompt without words after the picture, before any forward.
+        InputError: trials with different prompts, or a prompt without words after the picture, before any
+            forward.
     """
     trials = list(trials)
     check_trials(model, trials, ["clean"])
     every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, trials).values()}
     if len(every) > 1:
         raise InputError(
-            f"the trials have {len(every)} different prompts, whose words do not line up; give those of one at a time"
+            f"the trials have {len(every)} different prompts, whose words do not line up; give those of one "
+            "at a time"
         )
     (tokens,) = every.values()
     start = locate(model, trials[0], "image", tokens)[-1] + 1
     if start == len(tokens):
-        raise InputError("the prompt ends with the picture, so no word can be read after it; put the question after '<image>'")
+        raise InputError(
+            "the prompt ends with the picture, so no word can be read after it; put the question after "
+            "'<image>'"
+        )
 
     total = 0
     with tqdm(total=len(trials), desc="reading", unit="trial", delay=2, disable=not progress) as bar:
@@ -195,7 +238,12 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
             bar.update(len(group))
     attention = (total / len(trials)).numpy()
 
-    words = np.array([token.lstrip("▁") for token in model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())])
+    words = np.array(
+        [
+            token.lstrip("▁")
+            for token in model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())
+        ]
+    )
     reader, read = np.tril_indices(len(words))
     attention = attention[..., reader, read]
     layer, head, pair = np.indices(attention.shape).reshape(3, -1)
@@ -218,7 +266,9 @@ def _prepared(model, trials, question, positions):
     """What `patch_questions` computes its parts with, once the trials are checked."""
     others = _asked(model, trials, question)
     own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
-    line_ups = {trial.name: _line_up(model, own[trial.name], other[trial.name], positions) for trial in trials}
+    line_ups = {
+        trial.name: _line_up(model, own[trial.name], other[trial.name], positions) for trial in trials
+    }
 
     def parts(trials):
         by_prompt = {}
@@ -255,14 +305,18 @@ def _line_up(model: Vlm, own_ids: torch.Tensor, other_ids: torch.Tensor, wanted:
     own, other = own_ids.tolist(), other_ids.tolist()
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
-    after = next((index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]), shortest - before)
+    after = next(
+        (index for index in range(shortest - before) if own[-1 - index] != other[-1 - index]),
+        shortest - before,
+    )
     places = {"end": (len(own) - 1,), "after": tuple(range(len(own) - after, len(own)))}
     differing = shortest - before - after
     places["words"] = tuple(range(len(own) - after - differing, len(own) - after))
     places = {place: positions for place, positions in places.items() if positions and place in wanted}
     if not places:
         raise InputError(
-            f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a word, or restore at 'end'"
+            f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a "
+            "word, or restore at 'end'"
         )
     restarts = {place: rerun_from(model, min(positions), own_ids) for place, positions in places.items()}
     first = min(restarts.values())
@@ -274,16 +328,21 @@ def _asked(model, trials, question):
     for trial in trials:
         if ODD_QUESTION not in trial.prompt:
             raise InputError(
-                f"the prompt of trial {trial.name!r} does not hold {ODD_QUESTION!r}, which is what is replaced; ask that question"
+                f"the prompt of trial {trial.name!r} does not hold {ODD_QUESTION!r}, which is what is "
+                "replaced; ask that question"
             )
     if question == ODD_QUESTION:
         raise InputError("the other question is the trials' own; give another one")
-    others = {trial.name: replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question)) for trial in trials}
+    others = {
+        trial.name: replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question)) for trial in trials
+    }
     check_trials(model, trials, ["clean"])
     check_trials(model, list(others.values()), ["clean"])
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
-        raise InputError(f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other words")
+        raise InputError(
+            f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other words"
+        )
     return others
 
 
@@ -295,9 +354,26 @@ def _patched(model, trials, others, line_up):
     places = {}
     for place, positions in line_up.places.items():
         each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
-        places[place] = plain(each), positions, rows_at_once(model, line_up.lengths[0], line_up.restarts[place])
-    inputs, others_inputs = (encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others))
-    done = execute(model, across, (model.n_heads, model.d_head), inputs, others_inputs, own_start, other_start, places, answers, model.softcap)
+        places[place] = (
+            plain(each),
+            positions,
+            rows_at_once(model, line_up.lengths[0], line_up.restarts[place]),
+        )
+    inputs, others_inputs = (
+        encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others)
+    )
+    done = execute(
+        model,
+        across,
+        (model.n_heads, model.d_head),
+        inputs,
+        others_inputs,
+        own_start,
+        other_start,
+        places,
+        answers,
+        model.softcap,
+    )
     check_finite(model, done["finite"])
     check_unedited(model, done["drift"], line_up.lengths[0])
 
@@ -306,7 +382,9 @@ def _patched(model, trials, others, line_up):
         for index, trial in enumerate(trials):
             roles = len(trial.answers)
             unpatched = [done[asked][index, :roles].numpy() for asked in ("source", "target")]
-            blocks[trial.name].append(_block(model, trial, place, done[place][index, :, :roles].numpy(), *unpatched))
+            blocks[trial.name].append(
+                _block(model, trial, place, done[place][index, :, :roles].numpy(), *unpatched)
+            )
     aligned = line_up.lengths[0] == line_up.lengths[1]
     return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
 
@@ -332,8 +410,8 @@ def _block(model, trial, place, effects, source_logit, target_logit):
 
 
 def _switch(frame, trials, role):
-    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the difference itself with the
-    other and with the own question, (trials,) each."""
+    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the
+    difference itself with the other and with the own question, (trials,) each."""
     own = {trial.name: trial.expected["clean"] for trial in trials}
     name, answer = frame["trial"].astype(str), frame["role"].astype(str)
 
@@ -342,5 +420,8 @@ def _switch(frame, trials, role):
         return rows.pivot(index="trial", columns=["positions", "layer", "head"], values=column).astype(float)
 
     towards, away = frame[answer == role], frame[answer == name.map(own)]
-    asked = [(of(towards, column) - of(away, column)).iloc[:, 0].to_numpy() for column in ("source_logit", "target_logit")]
+    asked = [
+        (of(towards, column) - of(away, column)).iloc[:, 0].to_numpy()
+        for column in ("source_logit", "target_logit")
+    ]
     return of(towards, "effect") - of(away, "effect"), *asked

@@ -1,7 +1,7 @@
 """How the cost of an [end] sweep grows: with heads, with tokens, with trials, with the size of joint patches.
 
-Random models, float32, one target, both captures included; every time beside a plain forward of the same model, best of
-three. Prints a table and draws figures/growth.png.
+Random models, float32, one target, both captures included; every time beside a plain forward of the same
+model, best of three. Prints a table and draws figures/growth.png.
 """
 
 from pathlib import Path
@@ -17,7 +17,9 @@ def cost(model, trials, size=1):
     """Plain forwards per trial of patching every head, or as many joint patches of ``size`` heads."""
     heads = model.heads()
     variants = {
-        str(start): [rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)]) for step in range(size)]
+        str(start): [
+            rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)]) for step in range(size)
+        ]
         for start in range(len(heads))
     }
     plain_forward(model, trials[0])
@@ -50,7 +52,9 @@ def main():
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     kinds = table["grows"].unique()
-    figure, axes = plt.subplots(1, len(kinds), figsize=(3.2 * len(kinds), 3), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(kinds), figsize=(3.2 * len(kinds), 3), sharey=True, layout="constrained"
+    )
     for kind, ax in zip(kinds, axes):
         part = table[table["grows"] == kind]
         ax.plot(part["value"], part["forwards_per_trial"], marker="o", color="#0072B2")

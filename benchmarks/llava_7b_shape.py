@@ -1,11 +1,13 @@
-"""The exact shape of LLaVA-1.5-7B with random weights: what the sweeps cost, before any weights are downloaded.
+"""The exact shape of LLaVA-1.5-7B with random weights: what the sweeps cost, before any weights are
+downloaded.
 
-    python benchmarks/llava_7b_shape.py --dtype float16                  # 7 billion random weights; needs 24 GiB of GPU memory
-    python benchmarks/llava_7b_shape.py --device cpu --dtype bfloat16    # without a GPU; needs 24 GiB of memory
-    python benchmarks/llava_7b_shape.py --small                          # the same steps on a small shape
+    python benchmarks/llava_7b_shape.py --dtype float16                  # 7 billion random weights; needs 24
+    GiB of GPU memory python benchmarks/llava_7b_shape.py --device cpu --dtype bfloat16    # without a GPU;
+    needs 24 GiB of memory python benchmarks/llava_7b_shape.py --small                          # the same
+    steps on a small shape
 
-All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and scaled to all heads. Published
-figures come from one run.
+All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and scaled to
+all heads. Published figures come from one run.
 """
 
 import argparse
@@ -42,11 +44,14 @@ def build(dtype, device, tiny):
             model = LlavaForConditionalGeneration(configuration).eval()
     finally:
         torch.set_default_dtype(torch.float32)
-    return rgb.wrap(model, tools, name="random weights in the shape of " + ("a small LLaVA" if tiny else "LLaVA-1.5-7B"))
+    return rgb.wrap(
+        model, tools, name="random weights in the shape of " + ("a small LLaVA" if tiny else "LLaVA-1.5-7B")
+    )
 
 
 def measure(run, device, times):
-    """Seconds of the fastest of ``times`` calls, and peak GiB on the device; on a CPU that of the whole process so far."""
+    """Seconds of the fastest of ``times`` calls, and peak GiB on the device; on a CPU that of the whole
+    process so far."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []

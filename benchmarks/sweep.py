@@ -1,7 +1,7 @@
 """Cost of patching every head of an LLaVA-1.5-shaped model, in plain forwards, against one trace per head.
 
-32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU. All times come from one process, each
-the best of several; what counts is their ratios.
+32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU. All times come from one
+process, each the best of several; what counts is their ratios.
 """
 
 import resource
@@ -31,7 +31,8 @@ def random_model(layers, heads, grid, d_head=8):
     """A loaded random LLaVA with so many layers, heads and tiles."""
     shape = dict(layers=layers, heads=heads, kv_heads=heads, d_head=d_head, width=heads * d_head)
     return rgb.wrap(
-        *random_llava(grid=grid, tile_px=14, **shape), name=f"random, {layers} × {heads} heads, {grid} × {grid} tiles"
+        *random_llava(grid=grid, tile_px=14, **shape),
+        name=f"random, {layers} × {heads} heads, {grid} × {grid} tiles",
     )
 
 
@@ -58,7 +59,14 @@ def main():
     trial = rgb.rgb_trial()
     heads = model.heads()
     length = encode(model, [(trial, "erased")])["input_ids"].shape[1]
-    z = capture(model.nnsight, (model.n_heads, model.d_head), encode(model, [(trial, "clean")]), 0, resume=False, queries=False).z
+    z = capture(
+        model.nnsight,
+        (model.n_heads, model.d_head),
+        encode(model, [(trial, "clean")]),
+        0,
+        resume=False,
+        queries=False,
+    ).z
     # Whole layers, evenly spread, as a full sweep has them; the loop on two heads of each.
     rows = [(layer, head) for layer in (3, 11, 19, 27) for head in range(32)]
     few = [(layer, head) for layer in (3, 11, 19, 27) for head in (0, 16)]
@@ -88,7 +96,13 @@ def main():
                 end_seconds / (loop_end * len(heads)),
                 end_peak,
             ),
-            ("one trace per head, all positions", loop_all * len(heads), loop_all * len(heads) / plain, 1.0, end_peak),
+            (
+                "one trace per head, all positions",
+                loop_all * len(heads),
+                loop_all * len(heads) / plain,
+                1.0,
+                end_peak,
+            ),
             (
                 "patch_heads, all positions",
                 all_seconds * len(heads),
@@ -100,7 +114,8 @@ def main():
         columns=["1,024 heads, one target", "seconds", "plain forwards", "of the loop", "peak GiB"],
     )
     print(
-        f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed on {len(few)} heads, all positions on {len(rows)}"
+        f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed on "
+        f"{len(few)} heads, all positions on {len(rows)}"
     )
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
     print(f"[end] sweep against the loop: {loop_end * len(heads) / end_seconds:.0f} times faster")

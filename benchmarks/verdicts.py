@@ -1,9 +1,10 @@
-"""Which interval covers, and which test keeps its level, on simulated effects: the tables of docs/verdicts.md.
+"""Which interval covers, and which test keeps its level, on simulated effects: the tables of
+docs/verdicts.md.
 
     python benchmarks/verdicts.py
 
-Effects of a head in units of the gap, over n trials whose odd colours are balanced (8 colours, as `rgb_trials` draws them). Nothing
-here looks at a model. Seeded; two minutes on one core.
+Effects of a head in units of the gap, over n trials whose odd colours are balanced (8 colours, as
+`rgb_trials` draws them). Nothing here looks at a model. Seeded; two minutes on one core.
 """
 
 import numpy as np
@@ -52,7 +53,8 @@ DRAWS = {
 
 
 def bootstrap_t(samples, confidence=0.95, resamples=999, seed=0):
-    """Bootstrap-t interval of the mean (Efron & Tibshirani 1993, section 12.5); one column after the other in memory."""
+    """Bootstrap-t interval of the mean (Efron & Tibshirani 1993, section 12.5); one column after the other in
+    memory."""
     rng = np.random.default_rng(seed)
     n = len(samples)
     mean, error = samples.mean(0), samples.std(0, ddof=1) / n**0.5
@@ -93,19 +95,36 @@ def main():
             samples = draw(np.random.default_rng([number, n]), n, REPEATS)
             for method, interval in INTERVALS.items():
                 low, high = interval(samples)
-                coverage.append({"effects": name, "method": method, "n": n, "share": ((low <= MEAN) & (MEAN <= high)).mean()})
+                coverage.append(
+                    {
+                        "effects": name,
+                        "method": method,
+                        "n": n,
+                        "share": ((low <= MEAN) & (MEAN <= high)).mean(),
+                    }
+                )
             for method, test in TESTS.items():
                 few = samples[:, : REPEATS // 2]
                 for side, asked in (("greater", "up"), ("less", "not up")):
                     rejected = (test(few - MEAN, side) <= 0.05).mean()
                     level.append({"effects": name, "method": method, "n": f"{asked}, {n}", "share": rejected})
-                # A head that restores 12.5 % of the gap, against the 5 % that "up" asks for, at a level that leaves room for many heads.
+                # A head that restores 12.5 % of the gap, against the 5 % that "up" asks for, at a level that
+                # leaves room for many heads.
                 power.append(
-                    {"effects": name, "method": method, "n": n, "share": (test(0.125 * few - LEAST, "greater") <= 0.005).mean()}
+                    {
+                        "effects": name,
+                        "method": method,
+                        "n": n,
+                        "share": (test(0.125 * few - LEAST, "greater") <= 0.005).mean(),
+                    }
                 )
     order = [f"{asked}, {n}" for asked in ("up", "not up") for n in SIZES]
     print("Coverage of 95 % intervals", table(coverage, "n").to_string(), sep="\n")
-    print("\nLevel of one-sided tests at 0.05, true mean on the boundary", table(level, "n")[order].to_string(), sep="\n")
+    print(
+        "\nLevel of one-sided tests at 0.05, true mean on the boundary",
+        table(level, "n")[order].to_string(),
+        sep="\n",
+    )
     print("\nPower at 0.005 for 12.5 % of the gap against 5 %", table(power, "n").to_string(), sep="\n")
 
 

@@ -21,8 +21,8 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True)
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as the tokenizer spells it),
-        ``token`` (its id), ``whole`` (is it the whole word?).
+        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as
+        the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
 
     Raises:
         InputError: trials that cannot be shown to this model.

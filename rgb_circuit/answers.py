@@ -1,14 +1,16 @@
 """Which token an answer is read at.
 
-A word is read at its first token after the prompt. Which token that is depends on how the model writes there: LLaVA-1.5 answers
-"ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the surface form is settled per prompt, by the model itself:
+A word is read at its first token after the prompt. Which token that is depends on how the model writes there:
+LLaVA-1.5 answers "ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the surface form is settled
+per prompt, by the model itself:
 
 1. Show it a plain grey picture with the prompt and take its likeliest tokens.
-2. Each form (space or none in front; capital or as given) gets the probability of the tokens that are written so.
+2. Each form (space or none in front; capital or as given) gets the probability of the tokens that are written
+   so.
 3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of them.
 
-Llama-style tokenizers write " 3" as a space and a "3". Where all answers of a trial begin with such a space it says nothing about
-which one is given: it is put behind the prompt, and what follows it is read.
+Llama-style tokenizers write " 3" as a space and a "3". Where all answers of a trial begin with such a space
+it says nothing about which one is given: it is put behind the prompt, and what follows it is read.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Reading:
     """How the answers of one trial are read.
 
     Attributes:
-        prompt: as it is shown: the trial's own, with a space behind it where all answers begin with one of its own.
+        prompt: as it is shown: the trial's own, with a space behind it where all answers begin with one of
+            its own.
         form: how answers are written, a key of ``FORMS``.
         tokens: role → the token id whose logit is read.
         whole: role → whether that token is the whole word.
@@ -89,7 +92,8 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a chat template."""
+    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a chat
+    template."""
     begin = tokenizer.bos_token
     if begin and text.startswith(begin) and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:
         return text.removeprefix(begin)
@@ -102,9 +106,13 @@ def ends(tokenizer: PreTrainedTokenizerBase) -> bool:
     return end is not None and tokenizer("a")["input_ids"][-1:] == [end]
 
 
-def form_of(tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], forms: Sequence[str]) -> str | None:
+def form_of(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], forms: Sequence[str]
+) -> str | None:
     """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt."""
-    return next((form for form in forms if any(written(tokenizer, prompt, word, form) for word in words)), None)
+    return next(
+        (form for form in forms if any(written(tokenizer, prompt, word, form) for word in words)), None
+    )
 
 
 def drawable(
@@ -128,9 +136,14 @@ def drawable(
 
 
 def in_likeliest(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Mapping[str, str], forms: Sequence[str], name: str
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    answers: Mapping[str, str],
+    forms: Sequence[str],
+    name: str,
 ) -> Reading:
-    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which all can be written.
+    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which all can be
+    written.
 
     Args:
         name: of the model, for messages.
@@ -144,9 +157,15 @@ def in_likeliest(
             break
     else:
         unknown = next(word for role, word in answers.items() if not ids[role])
-        raise InputError(f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose another word")
+        raise InputError(
+            f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose "
+            "another word"
+        )
     start = len(token_ids(tokenizer, prompt))
-    if all(_is_space(tokenizer, some) for some in ids.values()) and len({some[0] for some in ids.values()}) == 1:
+    if (
+        all(_is_space(tokenizer, some) for some in ids.values())
+        and len({some[0] for some in ids.values()}) == 1
+    ):
         if len(token_ids(tokenizer, prompt + " ")) == start + 1:
             prompt, ids = prompt + " ", {role: some[1:] for role, some in ids.items()}
     first = {}
@@ -156,11 +175,15 @@ def in_likeliest(
         if other.casefold() != word.casefold():
             (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
             raise InputError(
-                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, which is where they are "
+                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, which is "
+                "where they are "
                 "read; choose words that begin differently"
             )
     return Reading(
-        prompt, form, {role: some[0] for role, some in ids.items()}, {role: len(some) == 1 for role, some in ids.items()}
+        prompt,
+        form,
+        {role: some[0] for role, some in ids.items()},
+        {role: len(some) == 1 for role, some in ids.items()},
     )
 
 

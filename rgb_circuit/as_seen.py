@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
     """What the model's image tokens tile: the picture after the model's own resizing, cropping or padding.
 
-    The margin that no token covers is left out. Tokens laid over the whole of a picture that the model crops or pads would lie in the
-    wrong places.
+    The margin that no token covers is left out. Tokens laid over the whole of a picture that the model crops
+    or pads would lie in the wrong places.
 
     Raises:
-        InputError: a picture that this model is not shown as one square of the layout's size, so that nobody knows where its tokens lie.
+        InputError: a picture that this model is not shown as one square of the layout's size, so that nobody
+            knows where its tokens lie.
     """
     rows, columns = model.grid
     right, below = columns * model.tile_px, rows * model.tile_px
@@ -33,7 +34,8 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
         # Shown as it is.
         return image.crop((0, 0, right, below))
     otherwise = (
-        f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × {image.height} px, so its "
+        f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × "
+        f"{image.height} px, so its "
         f"tokens cannot be laid over it; give pictures of {side} × {side} px"
     )
     options = {**model.layout.options, "do_rescale": False, "do_normalize": False}
@@ -42,7 +44,11 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
     except FOREIGN as error:
         raise InputError(otherwise) from error
     # Some processors count the pictures of a prompt too.
-    if not isinstance(pixels, torch.Tensor) or pixels.shape[-3:] != (3, side, side) or pixels.numel() != 3 * side * side:
+    if (
+        not isinstance(pixels, torch.Tensor)
+        or pixels.shape[-3:] != (3, side, side)
+        or pixels.numel() != 3 * side * side
+    ):
         raise InputError(otherwise)
     tiled = pixels.reshape(3, side, side)[:, :below, :right]
     return Image.fromarray(tiled.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8))
@@ -53,10 +59,11 @@ class Fit:
     """How pictures of one size are made to fit a model.
 
     Attributes:
-        lost: side ("left", "right", "top", "bottom") → share of the picture's width or height that is cut off there;
-            only sides that lose about a pixel or more.
+        lost: side ("left", "right", "top", "bottom") → share of the picture's width or height that is cut off
+            there; only sides that lose about a pixel or more.
         padding: share of what the model sees that is none of the picture.
-        proportion: how wide a square in the picture becomes, over how high; 1 unless that makes a pixel's difference.
+        proportion: how wide a square in the picture becomes, over how high; 1 unless that makes a pixel's
+            difference.
     """
 
     lost: Mapping[str, float]
@@ -71,11 +78,11 @@ MEASURABLE = 8
 def fit(model: Vlm, size: tuple[int, int]) -> Fit:
     """How the model's processor makes a picture of (width, height) fit, measured on pictures of that size.
 
-    1. Show it a picture whose red grows with the column, whose green grows with the row, and whose blue is full; and
-       the negative of that picture.
+    1. Show it a picture whose red grows with the column, whose green grows with the row, and whose blue is
+       full; and the negative of that picture.
     2. Pixels that are the same in both are padding.
-    3. In the middle of the rest, red and green tell the column and row that each pixel shows. Followed to the edges,
-       they tell what was cut off, and how much each direction was scaled.
+    3. In the middle of the rest, red and green tell the column and row that each pixel shows. Followed to the
+       edges, they tell what was cut off, and how much each direction was scaled.
     """
     (across, down), (by_column, by_row) = map(_ramp, size), map(_dither, size)
     picture = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
@@ -107,7 +114,8 @@ def _ramp(length):
 
 
 def _dither(length):
-    """Fractions that spread evenly over any stretch of ``length``: added before rounding down, they undo it on average."""
+    """Fractions that spread evenly over any stretch of ``length``: added before rounding down, they undo it
+    on average."""
     return np.arange(length) * 0.618034 % 1
 
 

@@ -1,4 +1,5 @@
-"""Asking a model how it answers: which surface form it prefers after each prompt, found once and kept with the model (`Vlm.forms`)."""
+"""Asking a model how it answers: which surface form it prefers after each prompt, found once and kept with
+the model (`Vlm.forms`)."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
 
 
 def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
-    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward each."""
+    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward
+    each."""
     plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     lengths = {}
@@ -60,5 +62,7 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
                 inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
                 for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
                     last = int(inputs["input_ids"][0, -1])
-                    model.forms[prompt] = preferred(model.processor.tokenizer, last, *(one.tolist() for one in likeliest))
+                    model.forms[prompt] = preferred(
+                        model.processor.tokenizer, last, *(one.tolist() for one in likeliest)
+                    )
                 bar.update(len(some))

@@ -1,6 +1,7 @@
 """Where heads look from [end].
 
-Attention alone misleads: a head may look at the odd tile and write nothing that matters. Hold it against `patch_heads`.
+Attention alone misleads: a head may look at the odd tile and write nothing that matters. Hold it against
+`patch_heads`.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ def attention_from_end(
     """Heads' attention probabilities at [end], picture by picture.
 
     Args:
-        heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model are 4 MB a picture.
+        heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model are 4 MB a
+            picture.
 
     Yields:
-        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that sums to one over positions, and NaN
-        for a head that was not asked for.
+        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that sums to one
+        over positions, and NaN for a head that was not asked for.
 
     Raises:
-        InputError: a head that does not exist, a condition that a trial lacks, or trials that cannot be shown to this model, before
-            any forward.
+        InputError: a head that does not exist, a condition that a trial lacks, or trials that cannot be shown
+            to this model, before any forward.
     """
     trials = list(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)

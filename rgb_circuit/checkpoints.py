@@ -137,17 +137,21 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
             f"read; take the checkpoint converted for transformers (llava-hf/..., such as {EXAMPLE})"
         )
     if not kind:
-        raise InputError(f"{name!r} names no model_type in its config.json; {AGAIN}, or give another, such as {EXAMPLE}")
+        raise InputError(
+            f"{name!r} names no model_type in its config.json; {AGAIN}, or give another, such as {EXAMPLE}"
+        )
     try:
         config = AutoConfig.from_pretrained(found.source, **found.place)
     except FOREIGN as error:
         if kind in CONFIG_MAPPING:
             raise InputError(
-                f"config.json of {name!r} describes no model of type {kind!r} ({_said(error)}); {AGAIN}, or give another, such as "
+                f"config.json of {name!r} describes no model of type {kind!r} ({_said(error)}); {AGAIN}, or "
+                "give another, such as "
                 f"{EXAMPLE}"
             ) from error
         raise InputError(
-            f"{name!r} is a model of type {kind!r}, which transformers does not know by itself; give a vision-language model that "
+            f"{name!r} is a model of type {kind!r}, which transformers does not know by itself; give a "
+            "vision-language model that "
             f"is part of transformers, such as {EXAMPLE}"
         ) from error
     check_config(config, name)
@@ -191,8 +195,10 @@ def skeleton(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     except FOREIGN as error:
         text, vision = config.text_config.model_type, config.vision_config.model_type
         raise InputError(
-            f"transformers cannot build {name!r}, a model of type {config.model_type!r} on the language model {text!r} and the "
-            f"vision tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as {EXAMPLE}"
+            f"transformers cannot build {name!r}, a model of type {config.model_type!r} on the language "
+            f"model {text!r} and the "
+            f"vision tower {vision!r} ({_said(error)}); use one on a Llama-style language model, such as "
+            f"{EXAMPLE}"
         ) from error
 
 

@@ -10,10 +10,11 @@ PALIGEMMA = "<image>answer en {question}\n"
 
 
 def template_of(config: PreTrainedConfig, processor: ProcessorMixin) -> str:
-    """The model's own conversation, with ``<image>`` where the picture goes and ``{question}`` where the question does.
+    """The model's own conversation, with ``<image>`` where the picture goes and ``{question}`` where the
+    question does.
 
-    It is the processor's chat template. Without one, or where that is LLaVA-1.5's but for line breaks, it is the literal prompt
-    of the seed note, so that the published experiment is asked as it was published.
+    It is the processor's chat template. Without one, or where that is LLaVA-1.5's but for line breaks, it is
+    the literal prompt of the seed note, so that the published experiment is asked as it was published.
     """
     if not getattr(processor, "chat_template", None):
         return PALIGEMMA if config.model_type == "paligemma" else TEMPLATE

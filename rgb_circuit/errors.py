@@ -3,8 +3,8 @@
 from huggingface_hub.errors import HTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
-# What transformers, torch and the hub's client raise about what they were given. To be caught around a single call of theirs: around
-# code of ours it would pass our own faults off as the caller's.
+# What transformers, torch and the hub's client raise about what they were given. To be caught around a single
+# call of theirs: around code of ours it would pass our own faults off as the caller's.
 FOREIGN = (
     OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, AssertionError, MemoryError,
     SafetensorError, StrictDataclassError, HTTPError,
@@ -12,7 +12,8 @@ FOREIGN = (
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, for a sentence of ours: its first line, or the beginning of that."""
+    """What an error of somebody else's says, for a sentence of ours: its first line, or the beginning of
+    that."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if len(line) <= 240 else line[:239] + "…"
 

@@ -20,7 +20,8 @@ def execute(model: "Vlm", program: Callable, *arguments):
     """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
 
     Raises:
-        ServerError: of a remote model: the server cannot be reached, refuses the key, does not serve the model, or failed.
+        ServerError: of a remote model: the server cannot be reached, refuses the key, does not serve the
+            model, or failed.
         Pending: in a detached run (`rgb_circuit.jobs`): the job is handed in, or not done yet.
     """
     with one_at_a_time:

@@ -16,19 +16,27 @@ from .layout import Layout
 def inputs_of(
     processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
 ) -> dict[str, torch.Tensor]:
-    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one beginning token at most, no end token.
+    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one beginning
+    token at most, no end token.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever else ``layout.takes``.
+        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever else
+        ``layout.takes``.
     """
     tokenizer = processor.tokenizer
     texts = [once_begun(tokenizer, prompt.replace("<image>", processor.image_token)) for prompt in prompts]
     # A fast tokenizer cannot be used by two threads at once.
     with one_at_a_time:
-        made = processor(text=texts, images=[[image] for image in images], return_tensors="pt", **layout.options)
+        made = processor(
+            text=texts, images=[[image] for image in images], return_tensors="pt", **layout.options
+        )
         length = made["input_ids"].shape[1]
         kept = length - ends(tokenizer)
-    made = {name: value for name, value in made.items() if name in layout.takes and isinstance(value, torch.Tensor)}
+    made = {
+        name: value
+        for name, value in made.items()
+        if name in layout.takes and isinstance(value, torch.Tensor)
+    }
     # What says something of every token ends with the tokens.
     return {
         name: value[:, :kept] if value.ndim == 2 and value.shape == (len(prompts), length) else value

@@ -2,15 +2,18 @@
 
 Inside `keeping`:
 
-1. A call is named by its function and the arguments that shape its result; a trial by its content, pictures included.
+1. A call is named by its function and the arguments that shape its result; a trial by its content, pictures
+   included.
 2. The part of a call's frame that belongs to one trial is computed from that trial alone, and written to
    ``parts/CALL/TRIAL.parquet``, whole or not at all.
 3. A part that is there is read instead. One that cannot be read is computed again, with a warning.
-4. How much goes into one forward follows from the memory that is free, and decides how numbers are rounded. It is written
-   down when first used (``sizes.json``; delete it where there is less memory now), and used again.
+4. How much goes into one forward follows from the memory that is free, and decides how numbers are rounded.
+   It is written down when first used (``sizes.json``; delete it where there is less memory now), and used
+   again.
 
-So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one that was not. Outside `keeping` the
-same calls take many trials at once, write nothing, and give the same frames up to rounding.
+So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one that was
+not. Outside `keeping` the same calls take many trials at once, write nothing, and give the same frames up to
+rounding.
 """
 
 import hashlib
@@ -46,8 +49,8 @@ PARTS, SIZES = "parts", "sizes.json"
 
 @dataclass(frozen=True)
 class _Here:
-    """What `keeping` was entered with. While a part is computed ``parts`` is False, since its inner calls are no parts themselves, and
-    ``jobs`` are what a server does for it."""
+    """What `keeping` was entered with. While a part is computed ``parts`` is False, since its inner calls are
+    no parts themselves, and ``jobs`` are what a server does for it."""
 
     folder: Path
     model: str
@@ -64,15 +67,17 @@ _here: ContextVar[_Here | None] = ContextVar("keeping", default=None)
 def keeping(folder: str | Path, manifest: Mapping[str, object], detached: bool = False) -> Iterator[None]:
     """Keep what is computed inside, and compute nothing that ``folder`` has already.
 
-    Kept are `play`, `patch_heads`, `patch_edits`, `direct_effects`, what is built on them, and the analyses that say so. Hold the
-    folder (`rgb_circuit.locking.locked`) where other processes may use it too.
+    Kept are `play`, `patch_heads`, `patch_edits`, `direct_effects`, what is built on them, and the analyses
+    that say so. Hold the folder (`rgb_circuit.locking.locked`) where other processes may use it too.
 
     Args:
         manifest: what shapes the numbers, as `rgb_circuit.manifest.manifest` has it; written to a new folder.
-        detached: do not wait for a server: hand in what is missing, take what is done, and raise `Pending` for the rest.
+        detached: do not wait for a server: hand in what is missing, take what is done, and raise `Pending`
+            for the rest.
 
     Raises:
-        InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or CannotWrite.
+        InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or
+            CannotWrite.
     """
     folder = open_folder(folder)
     with moment(folder):
@@ -104,8 +109,8 @@ def by_trial(
         model: inside `keeping`, the one that its manifest names.
         function: what is computed, a name for files.
         arguments: all that shapes a trial's part but for rounding, besides model and trial.
-        prepare: called once, and only if a part is missing: checks what was asked for, all trials included, and returns what computes
-            parts, from some trials, a few at a time.
+        prepare: called once, and only if a part is missing: checks what was asked for, all trials included,
+            and returns what computes parts, from some trials, a few at a time.
         together: a trial's part depends on all of ``trials``, not on its own alone.
         progress: show a bar when it takes longer than two seconds.
         what: what the bar says is being done.
@@ -167,7 +172,8 @@ def _inside(jobs):
 
 
 def kept(call: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The part ``unit`` of a call, named by `call_name`: read where it was kept, else computed and, inside `keeping`, kept."""
+    """The part ``unit`` of a call, named by `call_name`: read where it was kept, else computed and, inside
+    `keeping`, kept."""
     here = _here.get()
     if here is None or not here.parts:
         return compute()
@@ -230,7 +236,8 @@ def take_over(folder: Path, into: Path) -> None:
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left half written, and jobs that nobody waits for; for one who holds the whole folder."""
+    """Remove what killed processes left half written, and jobs that nobody waits for; for one who holds the
+    whole folder."""
     here = _here.get()
     for pattern in (".*.part",) if here and here.detached else (".*.part", "*.jobs"):
         for file in folder.rglob(pattern):
@@ -255,7 +262,9 @@ def _packed(frame):
 
 
 def _unpacked(data):
-    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False).to_pandas(use_threads=False)
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False).to_pandas(
+        use_threads=False
+    )
 
 
 def _read(path):

@@ -1,6 +1,8 @@
-"""The model's own grid: which image tokens stand for which place of a picture, and how large a picture is shown without resampling.
+"""The model's own grid: which image tokens stand for which place of a picture, and how large a picture is
+shown without resampling.
 
-No family is known by name. The processor is shown one square picture, and the image tokens that it writes are counted:
+No family is known by name. The processor is shown one square picture, and the image tokens that it writes are
+counted:
 
 | tokens | means |
 |---|---|
@@ -37,10 +39,11 @@ class Layout:
     Attributes:
         grid: (rows, columns) of places.
         tile_px: side of a place in pixels.
-        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs to no token.
+        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs to no
+            token.
         first: image tokens before the first place (a class token).
-        views: for each time that the picture is shown, how many tokens a row has: columns, or one more where a row ends in a token
-            of its own.
+        views: for each time that the picture is shown, how many tokens a row has: columns, or one more where
+            a row ends in a token of its own.
         options: what the processor is told, so that it shows the picture whole.
         takes: what the model takes of all that the processor makes.
     """
@@ -67,7 +70,9 @@ class Layout:
         rows, columns = self.grid
         found, begin = [], self.first
         for width in self.views:
-            found.append([image[begin + row * width + column] for row in range(rows) for column in range(columns)])
+            found.append(
+                [image[begin + row * width + column] for row in range(rows) for column in range(columns)]
+            )
             begin += rows * width
         return found
 
@@ -83,7 +88,8 @@ def layout_of(
         tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
 
     Raises:
-        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no square grid.
+        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no square
+            grid.
     """
     config = module.config
     vision = config.vision_config
@@ -104,7 +110,8 @@ def layout_of(
     count = int((encoded["input_ids"] == config.image_token_id).sum())
     if not count:
         raise InputError(
-            f"the processor of {name!r} ({type(processor).__name__}) writes no image token of the model's (id {config.image_token_id}) "
+            f"the processor of {name!r} ({type(processor).__name__}) writes no image token of the model's "
+            f"(id {config.image_token_id}) "
             "for a picture; take the processor that belongs to this checkpoint"
         )
     for first, views in ((0, 1), (1, 1), (0, 2)):
@@ -114,20 +121,23 @@ def layout_of(
         if rows and first + rows * sum(widths) == count and covered % rows == 0:
             return Layout((rows, rows), covered // rows, side, first, widths, options, _takes(name, module))
     raise InputError(
-        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, neither a square grid nor two, so no "
+        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, neither a square grid nor "
+        "two, so no "
         "tile could be found again; use a model that shows a picture as one grid, or as two"
     )
 
 
 def _takes(name, module):
-    """What the model's forward takes by name, from the class that says so: one around it may pass on whatever it is given."""
+    """What the model's forward takes by name, from the class that says so: one around it may pass on whatever
+    it is given."""
     for kind in type(module).__mro__:
         named = frozenset(signature(kind.forward).parameters) if hasattr(kind, "forward") else frozenset()
         if {"input_ids", "pixel_values"} <= named:
             # A forward that is given labels computes a loss.
             return named - {"labels"}
     raise InputError(
-        f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, so nothing can be shown to it; give a "
+        f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, so nothing "
+        "can be shown to it; give a "
         "vision-language model of transformers"
     )
 

@@ -1,4 +1,5 @@
-"""Loading a vision-language model, from a name or from memory, with the checks that it means what we assume."""
+"""Loading a vision-language model, from a name or from memory, with the checks that it means what we
+assume."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def load(
             devices are the server's.
         device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
-        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as Gemma 2, runs eager.
+        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as Gemma 2,
+            runs eager.
         revision: of a hub repository.
         tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by default.
 
@@ -128,11 +130,13 @@ def load(
 def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None) -> Vlm:
     """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
 
-    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit. ``tiles`` is as in `load`.
+    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
+    ``tiles`` is as in `load`.
 
     Raises:
-        InputError: a model of another kind, one that has adapters, is in training mode or offloaded; a processor that
-            cannot be made to fit; or a model whose internals do not behave as the analyses need.
+        InputError: a model of another kind, one that has adapters, is in training mode or offloaded; a
+            processor that cannot be made to fit; or a model whose internals do not behave as the analyses
+            need.
     """
     check_vlm(module, name)
     check_language_model(module, name)
@@ -152,7 +156,8 @@ def _shown(name, module, processor, tiles):
         raise
     except FOREIGN as error:
         raise InputError(
-            f"the processor of {name!r} ({type(processor).__name__}) cannot show a square picture with the game's question "
+            f"the processor of {name!r} ({type(processor).__name__}) cannot show a square picture with the "
+            "game's question "
             f"({first_line(error)}); take the processor that belongs to this checkpoint"
         ) from error
 
@@ -172,7 +177,10 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     forms = preferred(processor.tokenizer, *probed["likeliest"])
     form = form_of(processor.tokenizer, asked, PALETTE, forms)
     if form is None:
-        raise InputError(f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another tokenizer")
+        raise InputError(
+            f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another "
+            "tokenizer"
+        )
     return Vlm(
         name=name,
         revision=revision,
@@ -204,7 +212,8 @@ def _heads(config, name):
         )
     except FOREIGN as error:
         raise InputError(
-            f"the configuration of {name!r} gives no number of heads and their width that hold for every layer of its language model "
+            f"the configuration of {name!r} gives no number of heads and their width that hold for every "
+            "layer of its language model "
             f"({text.model_type}: {first_line(error)}); {PLAIN}"
         ) from error
 

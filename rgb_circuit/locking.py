@@ -30,11 +30,16 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     what = f"{folder}" if shard is None else f"shard {shard[0]}/{shard[1]} of {folder}"
     _take(own, f"another process works on {what}; wait until it is done, or choose another folder with --out")
     try:
-        # Each side takes its own lock first and looks at the other's then, so that of two at once at least one sees the other.
+        # Each side takes its own lock first and looks at the other's then, so that of two at once at least
+        # one sees the other.
         others = [folder / WHOLE] if shard else sorted(folder.glob(SHARD.format("*", "*")))
         for path in others:
             other = FileLock(path)
-            _take(other, f"another process works on {folder} ({path.name}); wait until it is done, or choose another folder")
+            _take(
+                other,
+                f"another process works on {folder} ({path.name}); wait until it is done, or choose another "
+                "folder",
+            )
             other.release()
         yield
     finally:
@@ -58,7 +63,11 @@ def moment(folder: Path) -> Iterator[None]:
 
 def shards_of(folders: Sequence[str | Path]) -> set[int]:
     """Into how many shards processes cut the runs in these folders."""
-    return {int(path.stem.rsplit("-", 1)[1]) for folder in folders for path in Path(folder).glob(SHARD.format("*", "*"))}
+    return {
+        int(path.stem.rsplit("-", 1)[1])
+        for folder in folders
+        for path in Path(folder).glob(SHARD.format("*", "*"))
+    }
 
 
 def _take(lock, refusal, timeout=GLANCE):
@@ -67,4 +76,6 @@ def _take(lock, refusal, timeout=GLANCE):
     except Timeout:
         raise InputError(refusal) from None
     except OSError as error:
-        raise CannotWrite(f"cannot lock {lock.lock_file} ({error.strerror}); choose another folder with --out") from error
+        raise CannotWrite(
+            f"cannot lock {lock.lock_file} ({error.strerror}); choose another folder with --out"
+        ) from error

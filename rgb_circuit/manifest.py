@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
-# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are compared), what was asked
-# for where the manifest has what it led to, and packages that shape no part of a run.
+# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are
+# compared), what was asked for where the manifest has what it led to, and packages that shape no part of a
+# run.
 NOT_COMPARED = (
     "options.trials_file", "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
@@ -28,11 +29,13 @@ NOT_COMPARED = (
 
 
 def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
-    """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures' hashes, options.
+    """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures'
+    hashes, options.
 
     Returns:
-        Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a hub model, whose
-        ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or None.
+        Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a
+        hub model, whose ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or
+        None.
     """
     return {
         "model": model.name,
@@ -88,19 +91,23 @@ def read_manifest(folder: str | Path) -> dict:
     try:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again") from error
+        raise InputError(
+            f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again"
+        ) from error
     if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
         raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
     return manifest
 
 
 def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
-    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one ``here``."""
+    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one
+    ``here``."""
     found = differences(there, here)
     if found:
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         raise InputError(
-            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, choose another folder "
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, "
+            "choose another folder "
             f"with --out, or delete {folder}"
         )
 
@@ -110,19 +117,25 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
     there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
     trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
     there, here = _flat(there), _flat(here)
-    names = [name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)]
+    names = [
+        name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)
+    ]
     found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
     if list(trials[0]) != list(trials[1]):
         return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
     for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
         one, other = _flat(one), _flat(other)
-        found += [f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)]
+        found += [
+            f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)
+        ]
     return found
 
 
 def _picture_hash(image):
     # Bytes of a palette picture say nothing without the palette.
-    return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()).hexdigest()
+    return hashlib.sha256(
+        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
+    ).hexdigest()
 
 
 def _weights_hash(model):
@@ -141,7 +154,11 @@ def _flat(value, name=""):
     """Dotted name → value, for whatever JSON holds."""
     if not isinstance(value, dict):
         return {name: value}
-    return {key: leaf for part, inside in value.items() for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()}
+    return {
+        key: leaf
+        for part, inside in value.items()
+        for key, leaf in _flat(inside, f"{name}.{part}".strip(".")).items()
+    }
 
 
 def _short(value):

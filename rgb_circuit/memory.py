@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 # Of glibc's malloc.h, and the size in bytes from which a tensor is large.
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
 
-# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A server's free memory is not known
-# here; this many tokens of a 13B model need less than 2 GB.
+# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A server's
+# free memory is not known here; this many tokens of a 13B model need less than 2 GB.
 MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 
-# Bytes that captured pictures may fill where that is the weights' own memory: a laptop has little beside those of a large model, and
-# gains nothing from a second picture of 600 tokens. One trial's pictures are captured together all the same.
+# Bytes that captured pictures may fill where that is the weights' own memory: a laptop has little beside
+# those of a large model, and gains nothing from a second picture of 600 tokens. One trial's pictures are
+# captured together all the same.
 MOST_BYTES = {"cpu": 2 * 2**30}
 
 # Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
@@ -31,21 +32,23 @@ MOST_SIDE_BY_SIDE = 256
 
 
 def return_freed_memory() -> None:
-    """For the whole process: what a large tensor took goes back to the system when it is freed, where the C library is glibc's.
+    """For the whole process: what a large tensor took goes back to the system when it is freed, where the C
+    library is glibc's.
 
-    By itself glibc keeps what was freed in its heap, in pieces up to 32 MB, since it takes them for what is asked for again; between
-    what stays of one sweep and comes with the next they are holes. On a model of LLaVA-1.5-7B's shape they were half of all that a
-    run took beside the weights.
+    By itself glibc keeps what was freed in its heap, in pieces up to 32 MB, since it takes them for what is
+    asked for again; between what stays of one sweep and comes with the next they are holes. On a model of
+    LLaVA-1.5-7B's shape they were half of all that a run took beside the weights.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def pictures_at_once(model: Vlm, length: int, start: int) -> int:
-    """How many pictures of ``length`` positions can be captured together, keeping positions from ``start`` on.
+    """How many pictures of ``length`` positions can be captured together, keeping positions from ``start``
+    on.
 
-    Of a picture are held, at every layer: keys and values of all its positions, twice, since a patched run goes on from a copy; and
-    residual stream, z and queries from ``start`` on.
+    Of a picture are held, at every layer: keys and values of all its positions, twice, since a patched run
+    goes on from a copy; and residual stream, z and queries from ``start`` on.
     """
     text, number = model.config.text_config, model.dtype.itemsize
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
@@ -60,12 +63,16 @@ def rows_at_once(model: Vlm, length: int, start: int) -> int:
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start
     needed = (
-        kept * _position_bytes(model) + text.vocab_size * (number + 4) + 8 * model.n_heads * kept * (length + MOST_SIDE_BY_SIDE)
+        kept * _position_bytes(model)
+        + text.vocab_size * (number + 4)
+        + 8 * model.n_heads * kept * (length + MOST_SIDE_BY_SIDE)
     )
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     # Captured pictures may fill half of what is free now, and patched runs half of the rest.
-    fitting = _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
+    fitting = _fit(
+        model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4
+    )
     return agreed(f"rows, {length} positions from {start}", fitting)
 
 
@@ -84,17 +91,20 @@ def _most_tokens(model):
 def _position_bytes(model):
     """Working memory of one position inside one layer."""
     text = model.config.text_config
-    return model.dtype.itemsize * (8 * text.hidden_size + 4 * text.intermediate_size + 4 * model.n_heads * model.d_head)
+    return model.dtype.itemsize * (
+        8 * text.hidden_size + 4 * text.intermediate_size + 4 * model.n_heads * model.d_head
+    )
 
 
 def _fit(model, needed, most, share):
-    """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, and into ``MOST_BYTES``, from 1
-    to ``most``."""
+    """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, and
+    into ``MOST_BYTES``, from 1 to ``most``."""
     if model.server:
         return max(1, most)
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
     free = min(
-        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available for device in devices
+        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+        for device in devices
     )
     given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
     return int(max(1, min(most, given // needed)))

@@ -1,4 +1,5 @@
-"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its weights."""
+"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its
+weights."""
 
 from __future__ import annotations
 
@@ -13,10 +14,13 @@ MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload(
 
 def check_config(config: PreTrainedConfig, name: str) -> None:
     """Raise InputError unless this is a model of transformers that looks at pictures through image tokens."""
-    parts = all(getattr(config, part, None) is not None for part in ("text_config", "vision_config", "image_token_id"))
+    parts = all(
+        getattr(config, part, None) is not None for part in ("text_config", "vision_config", "image_token_id")
+    )
     if not parts or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise InputError(
-            f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures through image tokens in its "
+            f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures through "
+            "image tokens in its "
             "prompt; give one that does, such as llava-hf/llava-1.5-7b-hf"
         )
 
@@ -62,18 +66,23 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
 
 
 def check_language_model(module: PreTrainedModel, name: str) -> None:
-    """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and a final ``norm``."""
+    """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and a final
+    ``norm``."""
     inner = getattr(module, "model", None)
     text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
     advice = "use a model on a Llama-style language model, such as Llama, Vicuna, Mistral, Qwen2 or Gemma"
     if text is None:
-        raise InputError(f"{name!r} ({type(module).__name__}) keeps its language model in a place of its own; {advice}")
+        raise InputError(
+            f"{name!r} ({type(module).__name__}) keeps its language model in a place of its own; {advice}"
+        )
     layers = list(getattr(text, "layers", ()))
     outputs = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
     lacking = [index for index, output in enumerate(outputs) if not isinstance(output, torch.nn.Module)]
     if lacking or not layers:
         first = ", ".join(map(str, lacking[:3])) + (", …" if len(lacking) > 3 else "")
-        some = "" if len(lacking) == len(layers) else f" in {len(lacking)} of its {len(layers)} layers ({first})"
+        some = (
+            "" if len(lacking) == len(layers) else f" in {len(lacking)} of its {len(layers)} layers ({first})"
+        )
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no self_attn.o_proj{some}, whose "
             "input is what heads write (they attend in another way, or it has another name); " + advice
@@ -81,7 +90,8 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
     widths = {output.in_features for output in outputs if hasattr(output, "in_features")}
     if len(widths) > 1:
         raise InputError(
-            f"the heads of {name!r} are not of one size: o_proj reads {' or '.join(map(str, sorted(widths)))} numbers, by "
+            f"the heads of {name!r} are not of one size: o_proj reads "
+            f"{' or '.join(map(str, sorted(widths)))} numbers, by "
             f"layer; {advice}"
         )
     if not isinstance(getattr(text, "norm", None), torch.nn.Module):

@@ -1,8 +1,9 @@
 """How much of an effect is rounding: the noise floor of a model in its number format.
 
-An edit sets off other rounding in every layer after it, and what that does to a logit has nothing to do with the head. To measure
-it, every number that the heads of a layer put out is moved to its neighbour in the number format, which is no edit at all but for
-rounding. Where an effect is not larger than what that does, rounding may be all of it.
+An edit sets off other rounding in every layer after it, and what that does to a logit has nothing to do with
+the head. To measure it, every number that the heads of a layer put out is moved to its neighbour in the
+number format, which is no edit at all but for rounding. Where an effect is not larger than what that does,
+rounding may be all of it.
 """
 
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ def noise_floor(
 ) -> float:
     """The effect of rounding alone, in logits: 95 % of such effects are smaller.
 
-    A run per trial × target × layer; each moves the z of all heads of one layer by rounding. A mean over n trials has a floor of
-    about this over √n, since rounding is as likely up as down.
+    A run per trial × target × layer; each moves the z of all heads of one layer by rounding. A mean over n
+    trials has a floor of about this over √n, since rounding is as likely up as down.
 
     Args:
         target, positions, progress: as in `patch_heads`.
@@ -35,7 +36,9 @@ def noise_floor(
         InputError: as `patch_heads`.
     """
     variants = {
-        f"layer {layer}": [Edit(layer, head, "rounding", positions=positions) for head in range(model.n_heads)]
+        f"layer {layer}": [
+            Edit(layer, head, "rounding", positions=positions) for head in range(model.n_heads)
+        ]
         for layer in range(model.n_layers)
     }
     frame = patch_edits(model, trials, variants, target=target, progress=progress)

@@ -20,7 +20,16 @@ from .keeping import by_trial
 from .memory import chunks, pictures_at_once, rows_at_once
 from .programs.patched import patched_logits, summed_z
 from .programs.sweep import plain
-from .prompts import answer_table, answer_tokens, by_length, check_trials, encode, locate, prompt_ids, rerun_from
+from .prompts import (
+    answer_table,
+    answer_tokens,
+    by_length,
+    check_trials,
+    encode,
+    locate,
+    prompt_ids,
+    rerun_from,
+)
 from .trial import Trial
 from .vlm import Vlm
 
@@ -42,16 +51,19 @@ def patch_heads(
     Args:
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
-        component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values; ``"value"``, the other way round.
+        component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
+            ``"value"``, the other way round.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
         heads: (layer, head) pairs; all by default.
-        batch_size: the most patched runs in one forward; by default what fits into a quarter of the free memory.
+        batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
+            memory.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head, role, answer,
-        source_logit, target_logit, patched_logit, effect``. Logits are read at [end], each word's at its first token; effect = patched −
-        target logit, kept to the number format's precision of a difference, not of a logit.
+        A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head,
+        role, answer, source_logit, target_logit, patched_logit, effect``. Logits are read at [end], each
+        word's at its first token; effect = patched − target logit, kept to the number format's precision of a
+        difference, not of a logit.
 
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
@@ -82,8 +94,9 @@ def patch_edits(
         target, batch_size, progress: as in `patch_heads`.
 
     Returns:
-        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ in source, component
-        or positions, the column says ``"mixed"``; ``source_logit`` is NaN without a single source picture.
+        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ in source,
+        component or positions, the column says ``"mixed"``; ``source_logit`` is NaN without a single source
+        picture.
 
     Raises:
         InputError: as `patch_heads`.
@@ -143,7 +156,9 @@ def _patch(model, trials, variants, target, batch_size, progress):
 
     arguments = {"edits": edits, "targets": targets}
     averaged = any(edit.source == "mean" for group in edits for edit in group)
-    parts = by_trial(model, "patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching")
+    parts = by_trial(
+        model, "patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching"
+    )
     frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
     labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
     return frame.astype(dict.fromkeys(labels, "category"))
@@ -152,7 +167,9 @@ def _patch(model, trials, variants, target, batch_size, progress):
 def _patched(model, study, every_trial, means, batch_size, trials):
     """Trial name → its part of the frame, for as many trials at a time as fit."""
     # Means were taken from the first position on that any trial needs.
-    starts = {len(study.ids[alike[0].name]): study.start(alike) for alike in by_length(every_trial, study.ids)}
+    starts = {
+        len(study.ids[alike[0].name]): study.start(alike) for alike in by_length(every_trial, study.ids)
+    }
     for alike in by_length(trials, study.ids):
         start = study.start(alike) if means is None else starts[len(study.ids[alike[0].name])]
         fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
@@ -170,7 +187,8 @@ def _study(model, trials, variants, targets):
     for trial in trials:
         if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
             raise InputError(
-                f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; rename it"
+                f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; "
+                "rename it"
             )
 
     ids = prompt_ids(model, trials)
@@ -182,15 +200,21 @@ def _study(model, trials, variants, targets):
     }
     for name, group in variants.items():
         _check_overlap(name, group, trials, spots)
-    if ("mean", "z") in kinds and specifications != {"end"} and len({len(tokens) for tokens in ids.values()}) > 1:
+    if (
+        ("mean", "z") in kinds
+        and specifications != {"end"}
+        and len({len(tokens) for tokens in ids.values()}) > 1
+    ):
         raise InputError(
-            "the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt at a time"
+            "the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt "
+            "at a time"
         )
     return _Study(model, conditions, targets, edits, kinds, ids, spots)
 
 
 def _check_overlap(name, edits, trials, spots):
-    """Raise InputError if two edits of a variant write the same z vector: which one counts would be left to chance."""
+    """Raise InputError if two edits of a variant write the same z vector: which one counts would be left to
+    chance."""
     by_head = {}
     for edit in edits:
         by_head.setdefault((edit.layer, edit.head), []).append(edit.positions)
@@ -200,21 +224,27 @@ def _check_overlap(name, edits, trials, spots):
             if len(set(places)) < len(places):
                 twice = next(place for place in places if places.count(place) > 1)
                 raise InputError(
-                    f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial {trial.name!r}; keep one edit"
+                    f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial "
+                    f"{trial.name!r}; keep one edit"
                 )
 
 
 def _means(model, study, trials, progress):
     """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
     total = [0.0] * model.n_layers
-    with tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar, gathering() as each:
+    with (
+        tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar,
+        gathering() as each,
+    ):
         for alike in by_length(trials, study.ids):
             start = study.start(alike)
             fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
             for group in chunks(alike, fitting // len(study.targets)):
                 inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
                 with each():
-                    sums = execute(model, summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets))
+                    sums = execute(
+                        model, summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets)
+                    )
                     total = [whole + part for whole, part in zip(total, sums)]
                 bar.update(len(group))
     return [layer / len(trials) for layer in total]
@@ -228,7 +258,11 @@ def _patch_group(model, study, trials, start, means, batch_size):
     run_of = [(trial, target) for trial in trials for target in study.targets]
     positions = {edit.positions for edits in study.variants for edit in edits}
     spots = [{words: study.spots[trial.name, words] for words in positions} for trial, _ in run_of]
-    sources = {source: [row[trial.name, source] for trial, _ in run_of] for source, _ in study.kinds if source not in ARTIFICIAL}
+    sources = {
+        source: [row[trial.name, source] for trial, _ in run_of]
+        for source, _ in study.kinds
+        if source not in ARTIFICIAL
+    }
     tokens = [answer_tokens(model, trial) for trial in trials]
     ids = answer_table(tokens)
     done = execute(
@@ -253,20 +287,25 @@ def _patch_group(model, study, trials, start, means, batch_size):
     effects = done["effects"].unflatten(0, (len(trials), -1)).numpy()
     unpatched = done["unpatched"].unflatten(0, (len(trials), -1)).numpy()
     return {
-        trial.name: _block(study, trial, unpatched[index][:, : len(tokens[index])], effects[index][..., : len(tokens[index])])
+        trial.name: _block(
+            study, trial, unpatched[index][:, : len(tokens[index])], effects[index][..., : len(tokens[index])]
+        )
         for index, trial in enumerate(trials)
     }
 
 
 def _block(study, trial, unpatched, effects):
-    """One trial's part of the frame, from logits (conditions, roles) and effects (targets, variants, roles)."""
+    """One trial's part of the frame, from logits (conditions, roles) and effects (targets, variants,
+    roles)."""
     n_targets, n_variants, n_roles = effects.shape
     roles = list(trial.answers)
     described = [_described(edits) for edits in study.variants]
     by_condition = dict(zip(study.conditions, unpatched))
     unknown = np.full(n_roles, np.nan, dtype=np.float32)
     source_logit = np.stack([by_condition.get(source, unknown) for source, _, _ in described])
-    target_logit = np.stack([by_condition[target] for target in study.targets])[:, None].repeat(n_variants, axis=1)
+    target_logit = np.stack([by_condition[target] for target in study.targets])[:, None].repeat(
+        n_variants, axis=1
+    )
 
     def per_variant(values):
         return np.tile(np.repeat(np.asarray(values), n_roles), n_targets)
@@ -297,5 +336,7 @@ def _described(edits):
         values = set(values)
         return values.pop() if len(values) == 1 else "mixed"
 
-    positions = (edit.positions if isinstance(edit.positions, str) else str(list(edit.positions)) for edit in edits)
+    positions = (
+        edit.positions if isinstance(edit.positions, str) else str(list(edit.positions)) for edit in edits
+    )
     return common(edit.source for edit in edits), common(edit.component for edit in edits), common(positions)

@@ -27,7 +27,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if not isinstance(image, Image.Image):
         raise InputError(
-            f"a picture is a {type(image).__name__}, not a Pillow picture; make one of a file with PIL.Image.open, "
+            f"a picture is a {type(image).__name__}, not a Pillow picture; make one of a file with "
+            "PIL.Image.open, "
             "or of an array of 0 to 255 (uint8) with PIL.Image.fromarray"
         )
     # What Pillow raises for broken files depends on the format.
@@ -86,7 +87,8 @@ def _from_numbers(image):
     # Not a number is in no range.
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 (white) can be "
+            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 (white) "
+            "can be "
             "shown; scale them to that, or save it with 8 or 16 bits"
         )
     return Image.fromarray((255 * numbers).round().astype(np.uint8)).convert("RGB")
@@ -99,5 +101,6 @@ def _from_inks(image):
         return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (OSError, ImageCms.PyCMSError) as error:
         raise InputError(
-            f"cannot read the colour profile of this CMYK picture ({first_line(error)}); save it as an RGB picture"
+            f"cannot read the colour profile of this CMYK picture ({first_line(error)}); save it as an RGB "
+            "picture"
         ) from error

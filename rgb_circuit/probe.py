@@ -56,7 +56,13 @@ def probe(
         ServerError: as `execute.execute`.
     """
     rows, columns = layout.grid
-    places = [(rows // 2, columns // 2), (rows // 3, columns - 1), (rows - 1, columns // 3), (1, columns // 2), (rows - 1, columns - 1)]
+    places = [
+        (rows // 2, columns // 2),
+        (rows // 3, columns - 1),
+        (rows - 1, columns // 3),
+        (1, columns // 2),
+        (rows - 1, columns - 1),
+    ]
     tiles = [{}, *({place: PALETTE["red"]} for place in dict.fromkeys(places))]
     boards = [draw(PALETTE["blue"], some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
     inputs = inputs_of(processor, layout, [asked], boards[1:2])
@@ -84,11 +90,16 @@ def probe(
     if misplaced := [place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)]:
         # A trained tower may put what it finds into other tokens than its own, so this does not refuse.
         warnings.warn(
-            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more than their own, so what is "
+            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more "
+            "than their own, so what is "
             "said of single tiles may be about their neighbours",
             stacklevel=4,
         )
-    return {"likeliest": probed["likeliest"], "dtype": probed["dtype"], "ahead": _ahead(probed["furthest"], image)}
+    return {
+        "likeliest": probed["likeliest"],
+        "dtype": probed["dtype"],
+        "ahead": _ahead(probed["furthest"], image),
+    }
 
 
 def _check_untouched(board, inputs, name):
@@ -97,7 +108,8 @@ def _check_untouched(board, inputs, name):
     # Two colours in three channels, and the value of padding.
     if len(shown) > 7:
         raise InputError(
-            f"the processor of {name!r} changes a picture of {board.width} × {board.height} px, which its model takes as it is, so no tile "
+            f"the processor of {name!r} changes a picture of {board.width} × {board.height} px, which its "
+            "model takes as it is, so no tile "
             "would be one token; take the processor that belongs to this checkpoint"
         )
 
@@ -169,7 +181,9 @@ def _check(probed, heads, server, name):
     if not probed["o_proj"] <= 1e-2:
         refuse("o_proj of the heads' outputs is not what its attention block returns")
     if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
-        refuse("a forward that goes on from the keys and values of another does not give what a whole one gives")
+        refuse(
+            "a forward that goes on from the keys and values of another does not give what a whole one gives"
+        )
 
 
 def _not_finite(dtype, server, name):

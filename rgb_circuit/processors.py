@@ -23,22 +23,27 @@ IMAGE = "<image>"
 
 
 def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> ProcessorMixin:
-    """A copy of a processor that fits a model. Those of other families than LLaVA know by themselves what is filled in here.
+    """A copy of a processor that fits a model. Those of other families than LLaVA know by themselves what is
+    filled in here.
 
     Args:
         module: with weights, or on the meta device.
 
     Raises:
-        InputError: what is no processor of pictures and words; of a LLaVA, pictures of another size than the vision tower takes; a vision
-            tower whose features are no square of patches with at most one class token; a strategy that drops
-            a patch; an image token that tokenizer and model do not share.
+        InputError: what is no processor of pictures and words; of a LLaVA, pictures of another size than the
+            vision tower takes; a vision tower whose features are no square of patches with at most one class
+            token; a strategy that drops a patch; an image token that tokenizer and model do not share.
     """
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer", "image_token")):
         raise InputError(
-            f"{name!r} has a {type(processor).__name__}, which does not prepare pictures and words together; save the "
-            "processor that belongs to this model beside it with processor.save_pretrained, or give it to wrap"
+            f"{name!r} has a {type(processor).__name__}, which does not prepare pictures and words "
+            "together; save the "
+            "processor that belongs to this model beside it with processor.save_pretrained, or give it to "
+            "wrap"
         )
-    if not isinstance(processor, LlavaProcessor) or not hasattr(module.config, "vision_feature_select_strategy"):
+    if not isinstance(processor, LlavaProcessor) or not hasattr(
+        module.config, "vision_feature_select_strategy"
+    ):
         return copy.deepcopy(processor)
     check_vision_tower(module.config, name)
     config, vision = module.config, module.config.vision_config

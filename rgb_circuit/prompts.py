@@ -1,4 +1,5 @@
-"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made before any forward."""
+"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made before any
+forward."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ POSITIONS = ("end", "all", "image", "text", "tile")
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
     """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
 
-    Colours are drawn from the palette's words that are one token for the model, or where these are too few, that begin with
-    different tokens; each is used equally often in each role, and no tile is used twice before all were used. The first tile
-    is left out: a causal model has nothing to compare it with.
+    Colours are drawn from the palette's words that are one token for the model, or where these are too few,
+    that begin with different tokens; each is used equally often in each role, and no tile is used twice
+    before all were used. The first tile is left out: a causal model has nothing to compare it with.
 
     Args:
         n: number of trials.
@@ -37,7 +38,9 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
     Raises:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
     """
-    words = colors(model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form)
+    words = colors(
+        model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form
+    )
     return sample_trials(words, n, seed, model.grid[0], fixed, **drawn_for(model))
 
 
@@ -55,9 +58,9 @@ def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
-    Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that covers exactly
-    one image token: the model's own processor must pass the picture through without resampling or cropping it. How the model
-    answers a question that is new to it is found out once the rest is in order.
+    Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that
+    covers exactly one image token: the model's own processor must pass the picture through without resampling
+    or cropping it. How the model answers a question that is new to it is found out once the rest is in order.
     """
     if not trials:
         raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
@@ -71,7 +74,8 @@ def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str])
         for condition in conditions:
             if condition not in trial.images:
                 raise InputError(
-                    f"trial {trial.name!r} has no condition {condition!r}; it has {', '.join(trial.images)}, so use one of these or add the picture"
+                    f"trial {trial.name!r} has no condition {condition!r}; it has "
+                    f"{', '.join(trial.images)}, so use one of these or add the picture"
                 )
         with _about(trial):
             check_readable(model, trial.prompt, trial.answers)
@@ -97,28 +101,32 @@ def answer_tokens(model: Vlm, trial: Trial) -> dict[str, int]:
 
 
 def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
-    """The ids of several trials' answers as one table, (trials, answers); a trial with fewer repeats its last one."""
+    """The ids of several trials' answers as one table, (trials, answers); a trial with fewer repeats its last
+    one."""
     most = max(map(len, tokens))
     rows = [list(answers.values()) for answers in tokens]
     return torch.tensor([row + row[-1:] * (most - len(row)) for row in rows])
 
 
 def _check_tile_is_one_token(model, trial):
-    """Raise InputError unless the picture is of the size that is shown without resampling (`loading` checked that it is)."""
+    """Raise InputError unless the picture is of the size that is shown without resampling (`loading` checked
+    that it is)."""
     rows, columns = model.grid
     left_over = model.layout.margin
     sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
     advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
     if trial.grid != rows or rows != columns:
         raise InputError(
-            f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × {columns} image tokens; {advice}"
+            f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × "
+            f"{columns} image tokens; {advice}"
         )
     image, side = trial.images["clean"], model.picture_px
     if image.size == (side, side):
         return
     beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
-        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one image token of {model.name} "
+        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one "
+        f"image token of {model.name} "
         f"({model.tile_px} px of a {side} × {side} px picture{beyond}); {advice}"
     )
 
@@ -127,8 +135,8 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
     """Model inputs for some (trial, condition) pairs whose prompts have equally many tokens.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else this model takes of what its
-        processor makes.
+        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else this
+        model takes of what its processor makes.
 
     Raises:
         InputError: pictures that the processor refuses.
@@ -138,9 +146,12 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
     try:
         return inputs_of(model.processor, model.layout, prompts, images)
     except FOREIGN as error:
-        sizes = ", ".join(f"{width} × {height} px" for width, height in dict.fromkeys(image.size for image in images))
+        sizes = ", ".join(
+            f"{width} × {height} px" for width, height in dict.fromkeys(image.size for image in images)
+        )
         raise InputError(
-            f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these pictures ({sizes}: "
+            f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these pictures "
+            f"({sizes}: "
             f"{first_line(error)}); give pictures of {model.picture_px} × {model.picture_px} px"
         ) from error
 
@@ -148,7 +159,10 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
 def prompt_ids(model: Vlm, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
     """Trial name → token ids of its prompt as it is shown, with the image tokens, (positions,)."""
     # Some models make more tokens of a larger picture.
-    shown = {trial.name: (read(model, trial.prompt, trial.answers).prompt, trial.images["clean"].size) for trial in trials}
+    shown = {
+        trial.name: (read(model, trial.prompt, trial.answers).prompt, trial.images["clean"].size)
+        for trial in trials
+    }
     one_each = {shown[trial.name]: trial for trial in trials}
     ids = {key: encode(model, [(trial, "clean")])["input_ids"][0] for key, trial in one_each.items()}
     return {name: ids[key] for name, key in shown.items()}
@@ -170,8 +184,9 @@ def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: 
     """The token positions that ``positions`` stands for in one prompt, in order, from 0.
 
     Args:
-        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image), ``"tile"``
-            (the image token of ``trial.tile``, in every view of the picture), or a list of ints, where negative ones count from the end.
+        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image),
+            ``"tile"`` (the image token of ``trial.tile``, in every view of the picture), or a list of ints,
+            where negative ones count from the end.
         input_ids: (positions,), as `encode` returned them.
 
     Raises:
@@ -183,7 +198,8 @@ def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: 
         beyond = [index for index in positions if not -length <= index < length]
         if beyond or not len(positions):
             raise InputError(
-                f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from {-length} to {length - 1}"
+                f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from "
+                f"{-length} to {length - 1}"
             )
         return sorted({index % length for index in positions})
     if positions == "end":
@@ -196,14 +212,18 @@ def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: 
         return sorted(set(range(length)) - set(image))
     if positions == "tile":
         if trial.tile is None:
-            raise InputError(f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' or 'end'")
+            raise InputError(
+                f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' "
+                "or 'end'"
+            )
         place = trial.tile[0] * model.grid[1] + trial.tile[1]
         return sorted(view[place] for view in model.layout.places(image))
     raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
 
 
 def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
-    """The token positions of the picture's places in one prompt, row by row: rows × columns of ``model.grid``.
+    """The token positions of the picture's places in one prompt, row by row: rows × columns of
+    ``model.grid``.
 
     Where the picture is shown twice, those of the first time, when it is shown whole.
 
@@ -213,14 +233,17 @@ def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
     image = _image_positions(model, input_ids)
     if len(image) != model.layout.tokens():
         raise InputError(
-            f"{model.name} makes {len(image)} tokens of this picture, not the {model.layout.tokens()} of a picture of "
-            f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give pictures of that size"
+            f"{model.name} makes {len(image)} tokens of this picture, not the {model.layout.tokens()} of a "
+            "picture of "
+            f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give pictures of "
+            "that size"
         )
     return model.layout.places(image)[0]
 
 
 def rerun_from(model: Vlm, first: int, input_ids: torch.Tensor) -> int:
-    """The first position that may change where position ``first`` is edited: earlier ones may attend to it (`Vlm.ahead`)."""
+    """The first position that may change where position ``first`` is edited: earlier ones may attend to it
+    (`Vlm.ahead`)."""
     if model.ahead == "all":
         return 0
     image = _image_positions(model, input_ids)

@@ -14,7 +14,9 @@ from .vlm import Vlm
 
 
 @torch.no_grad()
-def patched_logits(model: Vlm, trial: Trial, target: str, edits: Sequence[Edit], trials: Sequence[Trial] = ()) -> torch.Tensor:
+def patched_logits(
+    model: Vlm, trial: Trial, target: str, edits: Sequence[Edit], trials: Sequence[Trial] = ()
+) -> torch.Tensor:
     """Logits at [end] of the ``target`` run of ``trial`` with ``edits`` made, (vocabulary,).
 
     Args:
@@ -24,13 +26,17 @@ def patched_logits(model: Vlm, trial: Trial, target: str, edits: Sequence[Edit],
     writes = {}
     for edit in edits:
         places = locate(model, trial, edit.positions, inputs["input_ids"][0])
-        writes.setdefault(edit.layer, []).append((edit.head, places, _restored(model, trial, target, edit, trials)[places]))
+        writes.setdefault(edit.layer, []).append(
+            (edit.head, places, _restored(model, trial, target, edit, trials)[places])
+        )
     return patched_forward(model, inputs, writes)
 
 
 @torch.no_grad()
 def patched_forward(
-    model: Vlm, inputs: Mapping[str, torch.Tensor], writes: Mapping[int, Sequence[tuple[int, list[int], torch.Tensor]]]
+    model: Vlm,
+    inputs: Mapping[str, torch.Tensor],
+    writes: Mapping[int, Sequence[tuple[int, list[int], torch.Tensor]]],
 ) -> torch.Tensor:
     """Logits at [end] of one full forward, (vocabulary,).
 
@@ -61,11 +67,14 @@ def _restored(model, trial, target, edit, trials):
         shortest = min(map(len, every))
         return torch.cat([z[:-shortest], torch.stack([one[-shortest:] for one in every]).mean(0)])
     source_z, source_pattern, source_values = _head(model, trial, edit.source, edit)
-    return {"z": source_z, "pattern": source_pattern @ values, "value": pattern @ source_values}[edit.component]
+    return {"z": source_z, "pattern": source_pattern @ values, "value": pattern @ source_values}[
+        edit.component
+    ]
 
 
 def _head(model, trial, condition, edit):
-    """One head of one unpatched run: z (positions, d_head), pattern (positions, positions), values (positions, d_head)."""
+    """One head of one unpatched run: z (positions, d_head), pattern (positions, positions), values
+    (positions, d_head)."""
     layer = model.layers[edit.layer]
     with model.nnsight.trace(**encode(model, [(trial, condition)])):
         attention = layer.self_attn.source.attention_interface_1

@@ -26,7 +26,9 @@ def open_folder(path: str | Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CannotWrite(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
+        raise CannotWrite(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
+        ) from error
     return folder
 
 
@@ -60,7 +62,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise CannotWrite(
-            f"cannot write {path} ({error.strerror}); what was finished is kept: make that folder writable, with room on its disk, "
+            f"cannot write {path} ({error.strerror}); what was finished is kept: make that folder writable, "
+            "with room on its disk, "
             "and run the same command again"
         ) from error
     return path
@@ -80,7 +83,9 @@ def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.Data
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         reason = first_line(error)
-        raise InputError(f"cannot read {path} ({reason}); run rgb-circuit run again with this --out") from error
+        raise InputError(
+            f"cannot read {path} ({reason}); run rgb-circuit run again with this --out"
+        ) from error
     if missing := [column for column in columns if column not in frame]:
         lacking = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
         raise InputError(f"{path} lacks the {lacking}; give the folder of a run of rgb-circuit run")

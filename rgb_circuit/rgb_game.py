@@ -47,8 +47,11 @@ def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
     return template.replace("{question}", question)
 
 
-def draw(background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0) -> Image.Image:
-    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row, column).
+def draw(
+    background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0
+) -> Image.Image:
+    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row,
+    column).
 
     The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
     """
@@ -77,19 +80,20 @@ def rgb_trial(
     """One trial of the game in its five conditions.
 
     ``clean`` has the odd tile, ``recolored`` shows it in the other colour, ``erased`` not at all, ``swapped``
-    is a plain canvas in the other background, and ``moved`` has the odd tile half a grid away in both directions.
+    is a plain canvas in the other background, and ``moved`` has the odd tile half a grid away in both
+    directions.
 
     Args:
         odd, other, background, other_background: four different words of ``palette``.
         tile: (row, column) from 0.
         grid: tiles per side.
         tile_px: side of a tile in pixels; 14 makes a tile one image token of LLaVA-1.5.
-        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of 384 px, of which 27 × 27
-            tiles of 14 px cover 378.
+        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of 384 px,
+            of which 27 × 27 tiles of 14 px cover 378.
         palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
         name: defaults to one that says the colours and the place.
-        template: of the conversation that the question is asked in, with ``<image>`` and ``{question}``; a model's own is
-            ``model.template``.
+        template: of the conversation that the question is asked in, with ``<image>`` and ``{question}``; a
+            model's own is ``model.template``.
 
     Raises:
         InputError: an unknown or repeated colour, or a tile off the grid.
@@ -98,16 +102,24 @@ def rgb_trial(
     for role, word in words.items():
         if word not in palette:
             raise InputError(
-                f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= with its RGB triple"
+                f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= "
+                "with its RGB triple"
             )
-        if len(palette[word]) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in palette[word]):
+        if len(palette[word]) != 3 or not all(
+            isinstance(value, int) and 0 <= value <= 255 for value in palette[word]
+        ):
             raise InputError(
-                f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers from 0 to 255"
+                f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers "
+                "from 0 to 255"
             )
     if len(set(words.values())) < len(words):
-        raise InputError(f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one")
+        raise InputError(
+            f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one"
+        )
     if grid < 2 or tile_px < 1:
-        raise InputError(f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or more")
+        raise InputError(
+            f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or more"
+        )
     if not isinstance(margin, int) or margin < 0:
         raise InputError(f"margin is {margin!r}; give a whole number of pixels, 0 or more")
     tile = tuple(tile)
@@ -137,7 +149,8 @@ def rgb_trial(
 
 
 def published_trial(**drawn_for) -> Trial:
-    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column 9.
+    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column
+    9.
 
     The colours were measured from the published picture.
 
@@ -162,12 +175,14 @@ def sample_trials(
 ) -> list[Trial]:
     """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
 
-    ``drawn_for`` are ``tile_px, margin, template`` of `rgb_trial`. Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
+    ``drawn_for`` are ``tile_px, margin, template`` of `rgb_trial`. Every run of ``len(words)`` trials uses
+    each word once per role, and no tile repeats before all were used.
     """
     unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
     if unknown:
         raise InputError(
-            f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, other_background, tile, palette"
+            f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, "
+            "other_background, tile, palette"
         )
     if not isinstance(n, int) or n < 1:
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
@@ -177,7 +192,8 @@ def sample_trials(
     free = [word for word in words if word not in fixed.values()]
     if len(free) < len(roles):
         raise InputError(
-            f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, or pass palette="
+            f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, "
+            "or pass palette="
         )
 
     rng = np.random.default_rng(seed)

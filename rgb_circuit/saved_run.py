@@ -25,7 +25,8 @@ class ModelNeeded(Exception):
 
 
 def read_run(folder: str | Path) -> dict:
-    """The manifest of ``rgb-circuit run``, as `rgb_circuit.manifest.manifest` has it, with all that it takes to go on.
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.manifest.manifest` has it, with all that it takes
+    to go on.
 
     Raises:
         InputError: as `read_manifest`; or a manifest of something else, or of another version.
@@ -34,9 +35,16 @@ def read_run(folder: str | Path) -> dict:
     missing = sorted(NEEDED - set(manifest))
     trials = manifest.get("trials")
     whole = isinstance(trials, list) and all(isinstance(trial, dict) and "name" in trial for trial in trials)
-    if missing or not whole or not {"positions", "only_correct", "device", "dtype"} <= set(manifest["options"]):
+    if (
+        missing
+        or not whole
+        or not {"positions", "only_correct", "device", "dtype"} <= set(manifest["options"])
+    ):
         what = f"nothing about {', '.join(missing)}" if missing else "too little about its options or trials"
-        raise InputError(f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, of this version")
+        raise InputError(
+            f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, of this "
+            "version"
+        )
     return manifest
 
 
@@ -55,7 +63,10 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     if options.get("trials") == "published":
         return [published_trial(**_drawn_for(manifest))]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
-        raise InputError("the manifest says nothing about how its trials were drawn; give the folder of a run of rgb-circuit run")
+        raise InputError(
+            "the manifest says nothing about how its trials were drawn; give the folder of a run of "
+            "rgb-circuit run"
+        )
     drawn = int(options["trials"]), options["seed"], manifest["grid"][0]
     return sample_trials(manifest["words"], *drawn, {}, **_drawn_for(manifest))
 
@@ -71,7 +82,8 @@ def _layout(manifest):
 
 
 def recorded_model(manifest: Mapping) -> Vlm:
-    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more meets `ModelNeeded`."""
+    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more meets
+    `ModelNeeded`."""
     return Vlm(
         name=manifest["model"],
         revision=manifest["revision"],

@@ -1,10 +1,12 @@
 """An NDIF server, as a place where programs run: one request each.
 
-What travels to it is the source of a program, its arguments, and a key that names the model; what travels back is what the program
-returns. A job is handed in, then asked after until it is done: the connection may break in between, and what failed for the network's
-sake is tried again, a few times. What goes wrong at the server or on the way is a `ServerError` in one sentence.
+What travels to it is the source of a program, its arguments, and a key that names the model; what travels
+back is what the program returns. A job is handed in, then asked after until it is done: the connection may
+break in between, and what failed for the network's sake is tried again, a few times. What goes wrong at the
+server or on the way is a `ServerError` in one sentence.
 
-Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what a program may hold.
+Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what a program
+may hold.
 """
 
 import io
@@ -87,7 +89,9 @@ class Server:
             parts = httpx.URL()
         # A run's manifest and report name the URL, and so do messages.
         if "@" in url:
-            raise InputError(f"{said} holds a user or a password; give the URL without, and a key in NDIF_API_KEY")
+            raise InputError(
+                f"{said} holds a user or a password; give the URL without, and a key in NDIF_API_KEY"
+            )
         if not (parts.scheme in ("http", "https") and parts.host):
             raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
         url = url.rstrip("/")
@@ -121,14 +125,18 @@ class Server:
 
 
 class _Backend(RemoteBackend):
-    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no objects."""
+    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no
+    objects."""
 
     def __init__(self, server: Server, jobs: Jobs | None = None) -> None:
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
         # httpx would refuse such a header only when it is sent, and say it aloud.
-        if not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key == self.api_key.strip()):
+        if not (
+            self.api_key.isascii() and self.api_key.isprintable() and self.api_key == self.api_key.strip()
+        ):
             raise InputError(
-                "the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the key alone"
+                "the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the "
+                "key alone"
             )
         self.server = server
         self.jobs = jobs
@@ -163,7 +171,8 @@ class _Backend(RemoteBackend):
         return found
 
     def fetched(self, tracer):
-        """The values that a job saved which was handed in before; else it is handed in, and Pending raised."""
+        """The values that a job saved which was handed in before; else it is handed in, and Pending
+        raised."""
         if known := self.jobs.handed_in(self.number):
             self.job_id, since = known
             # Until the server says something about it, as old as it is.
@@ -181,7 +190,8 @@ class _Backend(RemoteBackend):
             except _Gone as gone:
                 if time.time() - since < LOST:
                     raise ServerError(
-                        f"the NDIF server at {self.server.url} says that a job is done and does not hand out its result "
+                        f"the NDIF server at {self.server.url} says that a job is done and does not hand "
+                        "out its result "
                         f"({first_line(gone.__cause__)}); ask whoever runs it about its object store"
                     ) from gone
         self.submit(tracer)
@@ -229,12 +239,14 @@ class _Backend(RemoteBackend):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise ServerError(
-                f"the NDIF server at {self.server.url} sent something else than tensors ({first_line(error)}); check the URL"
+                f"the NDIF server at {self.server.url} sent something else than tensors "
+                f"({first_line(error)}); check the URL"
             ) from error
 
 
 class _Failed(Exception):
-    """The end of a job that did not succeed, which asking again does not change; ``error`` is what nnsight made of it."""
+    """The end of a job that did not succeed, which asking again does not change; ``error`` is what nnsight
+    made of it."""
 
     def __init__(self, error: RemoteError) -> None:
         super().__init__(str(error))
@@ -246,7 +258,8 @@ class _Gone(Exception):
 
 
 class _StatusLine:
-    """The state of a job, below the progress bars where it takes longer than two seconds; what nnsight calls a display."""
+    """The state of a job, below the progress bars where it takes longer than two seconds; what nnsight calls
+    a display."""
 
     # nnsight's own bar for downloads stays away.
     enabled = False
@@ -299,7 +312,9 @@ def _status(error):
 def _words(error):
     """What an error says, in a line."""
     answer = _answer(error)
-    if answer is not None and (isinstance(error, httpx.HTTPStatusError) or "json" not in answer.headers.get("content-type", "")):
+    if answer is not None and (
+        isinstance(error, httpx.HTTPStatusError) or "json" not in answer.headers.get("content-type", "")
+    ):
         # A page for browsers, or httpx's words, which name the link of a result.
         return f"HTTP {answer.status_code} {answer.reason_phrase}"
     if isinstance(error, pydantic.ValidationError):
@@ -308,20 +323,27 @@ def _words(error):
 
 
 def _explained(error, server):
-    """The `ServerError` that says what went wrong and what to do; without the server's own words where they may hold the key."""
+    """The `ServerError` that says what went wrong and what to do; without the server's own words where they
+    may hold the key."""
     where = f"the NDIF server at {server.url}"
     text, words, status = str(error).strip(), _words(error), _status(error)
     if _is_refusal(error):
         return ServerError(f"{where} refused the key; set NDIF_API_KEY to one that it knows")
     if status == 400 and "version" in words:
-        return ServerError(f"{where} does not work with the versions here ({words}); install what it asks for")
+        return ServerError(
+            f"{where} does not work with the versions here ({words}); install what it asks for"
+        )
     if _is_interruption(error):
-        return ServerError(f"cannot reach {where} ({words}), after {TRIES} tries; check NDIF_HOST and the network and run again")
+        return ServerError(
+            f"cannot reach {where} ({words}), after {TRIES} tries; check NDIF_HOST and the network and run "
+            "again"
+        )
     if status:
         return ServerError(f"{where} does not take jobs ({words}); check the URL")
     if "Could not deploy" in text:
         return ServerError(
-            f"{where} does not serve {_asked_for(server)} ({words}); nnsight.status() lists what the server in NDIF_HOST serves"
+            f"{where} does not serve {_asked_for(server)} ({words}); nnsight.status() lists what the server "
+            "in NDIF_HOST serves"
         )
     if "architecture" in text or "payload could not be read" in text:
         return ServerError(
@@ -329,8 +351,12 @@ def _explained(error, server):
             "nnsight.ndif.compare() marks as critical"
         )
     if "OutOfMemory" in text:
-        return ServerError(f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller batch_size")
-    return ServerError(f"the job failed on {where}: {words}; if it fails again, show this to whoever runs the server")
+        return ServerError(
+            f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller batch_size"
+        )
+    return ServerError(
+        f"the job failed on {where}: {words}; if it fails again, show this to whoever runs the server"
+    )
 
 
 def _asked_for(server):

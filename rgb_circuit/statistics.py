@@ -1,6 +1,7 @@
 """Tests on per-trial effects: intervals, sign-flip p values, equivalence, false discovery rate.
 
-Every function takes an array of shape (trials, …) and treats each column by itself; the trials are the replicates.
+Every function takes an array of shape (trials, …) and treats each column by itself; the trials are the
+replicates.
 """
 
 import math
@@ -11,7 +12,8 @@ from scipy import stats
 
 from .errors import InputError
 
-# Steps into which a column's absolute sum is divided for the sign-flip distribution, and resamples of the bootstrap.
+# Steps into which a column's absolute sum is divided for the sign-flip distribution, and resamples of the
+# bootstrap.
 LATTICE = 8192
 RESAMPLES = 2000
 # Runs that do the same differ by less, as a fraction of their logits.
@@ -21,11 +23,14 @@ POWER = 0.8
 ALTERNATIVES = ("greater", "less", "two-sided")
 
 
-def bootstrap_interval(samples: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_interval(
+    samples: np.ndarray, confidence: float = 0.95, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of the mean over trials.
 
-    Constant columns get an interval of no width (the BCa interval would be NaN there). With few trials the interval is
-    somewhat narrow: of normal samples, a nominal 95 % covers about 88 % at 8 trials and 92 % at 16.
+    Constant columns get an interval of no width (the BCa interval would be NaN there). With few trials the
+    interval is somewhat narrow: of normal samples, a nominal 95 % covers about 88 % at 8 trials and 92 % at
+    16.
 
     Args:
         samples: (trials, …).
@@ -61,13 +66,13 @@ def bootstrap_interval(samples: np.ndarray, confidence: float = 0.95, seed: int 
 def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
     """p value of a mean of zero, from all 2^n ways of flipping the signs of the n trials.
 
-    Exact for effects that are distributed symmetrically around zero, without any other assumption. No flip is drawn at random:
-    the sum of the trials that keep a positive sign is a random subset sum of the absolute values, whose whole distribution
-    is built up trial by trial on a lattice of ``LATTICE`` steps. The effects are first rounded to it, which leaves the
-    test valid, since it treats an effect and its negative alike.
+    Exact for effects that are distributed symmetrically around zero, without any other assumption. No flip is
+    drawn at random: the sum of the trials that keep a positive sign is a random subset sum of the absolute
+    values, whose whole distribution is built up trial by trial on a lattice of ``LATTICE`` steps. The effects
+    are first rounded to it, which leaves the test valid, since it treats an effect and its negative alike.
 
-    The smallest possible p is 1/2^n for n trials (two-sided 2/2^n), reached when all trials that are not zero agree
-    in sign and none is so small that it rounds to zero.
+    The smallest possible p is 1/2^n for n trials (two-sided 2/2^n), reached when all trials that are not zero
+    agree in sign and none is so small that it rounds to zero.
 
     Args:
         samples: (trials, …), finite.
@@ -99,9 +104,9 @@ def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray
 def shown_to_fall(before: np.ndarray, after: np.ndarray, level: float = 0.05) -> np.ndarray:
     """Whether something is shown to be smaller after than before, so that there is a gap to divide by.
 
-    It is where `sign_flip_p` of the differences is at most ``level``, or with fewer trials than that takes (`fewest_trials`), all of
-    them are above zero; and their mean is more than ``ROUNDING`` of the largest number, since runs that do the same can differ by
-    rounding, and in the same direction in every trial.
+    It is where `sign_flip_p` of the differences is at most ``level``, or with fewer trials than that takes
+    (`fewest_trials`), all of them are above zero; and their mean is more than ``ROUNDING`` of the largest
+    number, since runs that do the same can differ by rounding, and in the same direction in every trial.
 
     Args:
         before, after: (trials, …), finite.
@@ -138,15 +143,18 @@ def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray
     return np.maximum(sign_flip_p(samples - margin, "less"), sign_flip_p(samples + margin, "greater"))
 
 
-def t_interval(samples: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def t_interval(
+    samples: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Student's t interval of the mean over trials, with trials of one stratum compared among themselves.
 
-    A stratum is what was sampled on purpose, such as the odd colour: by how much strata differ is then no chance. How often it covers
-    is simulated in ``benchmarks/verdicts.py`` and listed in docs/verdicts.md.
+    A stratum is what was sampled on purpose, such as the odd colour: by how much strata differ is then no
+    chance. How often it covers is simulated in ``benchmarks/verdicts.py`` and listed in docs/verdicts.md.
 
     Args:
         samples: (trials, …).
-        strata: a label per trial; all trials are one stratum by default. Trials that are alone in theirs are taken together.
+        strata: a label per trial; all trials are one stratum by default. Trials that are alone in theirs are
+            taken together.
         confidence: probability that the interval is meant to cover, between 0 and 1.
 
     Returns:
@@ -155,7 +163,8 @@ def t_interval(samples: np.ndarray, strata: Sequence | None = None, confidence: 
     Raises:
         InputError: fewer than 2 trials, numbers that are not finite, or a confidence outside 0 to 1.
 
-    Source: Cochran, Sampling Techniques (1977), sections 5.3 and 5.4; degrees of freedom after Satterthwaite (1946).
+    Source: Cochran, Sampling Techniques (1977), sections 5.3 and 5.4; degrees of freedom after Satterthwaite
+        (1946).
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
@@ -165,10 +174,11 @@ def t_interval(samples: np.ndarray, strata: Sequence | None = None, confidence: 
 
 
 def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | None = None) -> np.ndarray:
-    """One-sided p value of a mean of zero: Student's t, with the spread that trials have within their strata (`t_interval`).
+    """One-sided p value of a mean of zero: Student's t, with the spread that trials have within their strata
+    (`t_interval`).
 
-    It is never below 1/2^n for n trials, the least that flipping their signs could give: trials that agree to the last digit are still
-    no more than n trials.
+    It is never below 1/2^n for n trials, the least that flipping their signs could give: trials that agree to
+    the last digit are still no more than n trials.
 
     Args:
         samples: (trials, …), finite.
@@ -192,7 +202,8 @@ def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | No
 
 
 def within_strata(samples: np.ndarray, strata: Sequence | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over trials, its standard error from the spread within strata, and that error's degrees of freedom, each (…).
+    """Mean over trials, its standard error from the spread within strata, and that error's degrees of
+    freedom, each (…).
 
     Args:
         samples: (trials, …), two or more.
@@ -209,7 +220,9 @@ def within_strata(samples: np.ndarray, strata: Sequence | None) -> tuple[np.ndar
     return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, every)
 
 
-def trials_needed(distance: np.ndarray, error: np.ndarray, n: int, level: float | np.ndarray, power: float = POWER) -> np.ndarray:
+def trials_needed(
+    distance: np.ndarray, error: np.ndarray, n: int, level: float | np.ndarray, power: float = POWER
+) -> np.ndarray:
     """With how many trials a one-sided test would reject, if the mean stays where it is.
 
     Args:
@@ -226,7 +239,9 @@ def trials_needed(distance: np.ndarray, error: np.ndarray, n: int, level: float 
     return np.where(error > 0, np.ceil(n * ratio**2), np.where(np.abs(distance) > 0, 1.0, np.inf))
 
 
-def smallest_mean(n: int, variation: float, least: float, level: float, strata: int = 1, power: float = POWER) -> float:
+def smallest_mean(
+    n: int, variation: float, least: float, level: float, strata: int = 1, power: float = POWER
+) -> float:
     """The smallest mean effect that n trials show to be above ``least``.
 
     Args:
@@ -281,8 +296,8 @@ def fewest_trials(level: float, tests: int = 1) -> int:
 
     Args:
         level: of the test, or false discovery rate.
-        tests: how many tests are corrected for together. 1 is the least that Benjamini–Hochberg can need (when all tests
-            reject together); the number of tests is what a single rejection among them needs.
+        tests: how many tests are corrected for together. 1 is the least that Benjamini–Hochberg can need
+            (when all tests reject together); the number of tests is what a single rejection among them needs.
 
     Returns:
         The smallest n with 1/2^n ≤ level / tests.
@@ -299,7 +314,8 @@ def _checked(samples, least):
         raise InputError(f"there are {trials} trials; at least {least} are needed")
     if not np.isfinite(samples).all():
         raise InputError(
-            f"{int((~np.isfinite(samples)).sum())} of the {samples.size} effects are not finite; leave those trials out"
+            f"{int((~np.isfinite(samples)).sum())} of the {samples.size} effects are not finite; leave "
+            "those trials out"
         )
     return samples
 

@@ -20,16 +20,16 @@ class Trial:
     Attributes:
         name: identifies the trial in every frame.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture will do; it
-            is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
+        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
+            will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
         answers: role → word, read at its first token; no two different words may begin with the same one.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an expectation that
-            names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an
+            expectation that names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel.
@@ -46,14 +46,18 @@ class Trial:
     def __post_init__(self):
         if "clean" not in self.images:
             raise InputError(
-                f"trial {self.name!r} has the conditions {sorted(self.images)} but no 'clean' picture; add images['clean']"
+                f"trial {self.name!r} has the conditions {sorted(self.images)} but no 'clean' picture; add "
+                "images['clean']"
             )
-        object.__setattr__(self, "images", {name: self._shown(name, image) for name, image in self.images.items()})
+        object.__setattr__(
+            self, "images", {name: self._shown(name, image) for name, image in self.images.items()}
+        )
         clean = self.images["clean"].size
         for condition, image in self.images.items():
             if image.size != clean:
                 raise InputError(
-                    f"trial {self.name!r}: picture {condition!r} is {_pixels(image.size)} but 'clean' is {_pixels(clean)}; "
+                    f"trial {self.name!r}: picture {condition!r} is {_pixels(image.size)} but 'clean' is "
+                    f"{_pixels(clean)}; "
                     "make all conditions the same size"
                 )
         if not self.answers:
@@ -61,19 +65,22 @@ class Trial:
         for condition, role in self.expected.items():
             if condition not in self.images or role not in self.answers:
                 raise InputError(
-                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions {sorted(self.images)} "
+                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions "
+                    f"{sorted(self.images)} "
                     f"and the roles {sorted(self.answers)}; use one of these"
                 )
         if self.prompt.count("<image>") != 1:
             raise InputError(
-                f"the prompt of trial {self.name!r} holds {self.prompt.count('<image>')} '<image>'; put exactly one where the picture goes"
+                f"the prompt of trial {self.name!r} holds {self.prompt.count('<image>')} '<image>'; put "
+                "exactly one where the picture goes"
             )
         if self.tile is not None:
             check_tile(self.tile, self.grid)
         for one, other in identical(self.images):
             # At this line, so that Python tells it once, however often the trial is made again.
             warnings.warn(
-                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be restored "
+                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be "
+                "restored "
                 "from one in the other; check which pictures these are"
             )
 
@@ -104,7 +111,9 @@ def check_tile(tile, grid):
     if grid is None:
         raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
     if len(tile) != 2 or not all(index == int(index) and 0 <= index < grid for index in tile):
-        raise InputError(f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}")
+        raise InputError(
+            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}"
+        )
 
 
 def _pixels(size):

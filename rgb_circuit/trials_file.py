@@ -12,17 +12,18 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``expected:CONDITION`` | role of the right answer to that picture; an empty cell is not scored | any number |
 | ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
 
-Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into the
-conversation that the model was made for; one with ``<image>`` is taken as the whole prompt.
+Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into
+the conversation that the model was made for; one with ``<image>`` is taken as the whole prompt.
 
-Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright, transparent places on white, 16-bit
-grey scaled to 8 bits. What says nothing of its range or has several frames is refused; `rgb_circuit.picture.as_rgb` has the
-rules. What is left of a picture that is not of the model's own shape is up to the model's processor: most LLaVA-1.5 cut out the
-central square, others lay the picture between bars or stretch it. The command says which, and `rgb_circuit.as_seen.as_seen`
-shows it.
+Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright, transparent places
+on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has several frames is refused;
+`rgb_circuit.picture.as_rgb` has the rules. What is left of a picture that is not of the model's own shape is
+up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture between bars or
+stretch it. The command says which, and `rgb_circuit.as_seen.as_seen` shows it.
 
 A role says what a word is *for*, not which word it is: effects are
-averaged over trials role by role, so the right answer to the clean pictures should have the same role in every row.
+averaged over trials role by role, so the right answer to the clean pictures should have the same role in
+every row.
 """
 
 import csv
@@ -47,7 +48,8 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE) -> list[Trial]:
     Rows are counted in messages as a spreadsheet does: the header is row 1.
 
     Raises:
-        InputError: a file, column, cell or picture that cannot be used; the message names file, row and column.
+        InputError: a file, column, cell or picture that cannot be used; the message names file, row and
+            column.
 
     Warns:
         UserWarning: two conditions of a trial have the same picture.
@@ -65,7 +67,9 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE) -> list[Trial]:
         trial = _trial(where, row, path.parent, template)
         if trial.name in row_of:
             twin = f"row {row_of[trial.name]}"
-            raise InputError(f"{where}, column 'name': {twin} is named {trial.name!r} too; give each trial its own name")
+            raise InputError(
+                f"{where}, column 'name': {twin} is named {trial.name!r} too; give each trial its own name"
+            )
         row_of[trial.name] = number
         trials.append(trial)
     if not trials:
@@ -80,7 +84,9 @@ def _file(path):
     found = sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".csv")
     if len(found) != 1:
         holds = ", ".join(found) if found else "no CSV"
-        raise InputError(f"the folder {path} holds {holds}; put one CSV with a row per trial there, or name the file")
+        raise InputError(
+            f"the folder {path} holds {holds}; put one CSV with a row per trial there, or name the file"
+        )
     return path / found[0]
 
 
@@ -95,7 +101,10 @@ def _table(path):
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one") from error
     if not rows:
-        raise InputError(f"{path} is empty; its first row names columns: {', '.join(REQUIRED)}, image:…, answer:…, expected:…")
+        raise InputError(
+            f"{path} is empty; its first row names columns: {', '.join(REQUIRED)}, image:…, answer:…, "
+            "expected:…"
+        )
     header, *rest = rows
     filled = [(number, cells) for number, cells in enumerate(rest, start=2) if any(map(str.strip, cells))]
     return [name.strip() for name in header], filled
@@ -111,17 +120,23 @@ def _check_header(path, header):
         prefixed = name.startswith(PREFIXES) and not name.endswith(":") and name != "image:clean"
         if not prefixed and name not in (*REQUIRED, *PLACE):
             raise InputError(
-                f"{path.name}: column {name!r} means nothing here; use {', '.join([*REQUIRED, *PLACE])}, image:CONDITION, "
+                f"{path.name}: column {name!r} means nothing here; use {', '.join([*REQUIRED, *PLACE])}, "
+                "image:CONDITION, "
                 "answer:ROLE or expected:CONDITION, and remove other columns"
             )
         if header.count(name) > 1:
             raise InputError(f"{path.name} has {header.count(name)} columns {name!r}; keep one")
     roles, conditions = _named("answer:", header), ["clean", *_named("image:", header)]
     if not roles:
-        raise InputError(f"{path.name} has no answers; add a column such as 'answer:right' with a word in every row")
+        raise InputError(
+            f"{path.name} has no answers; add a column such as 'answer:right' with a word in every row"
+        )
     for condition in _named("expected:", header):
         if condition not in conditions:
-            raise InputError(f"{path.name}: 'expected:{condition}' is about no picture; the pictures are {', '.join(conditions)}")
+            raise InputError(
+                f"{path.name}: 'expected:{condition}' is about no picture; the pictures are "
+                f"{', '.join(conditions)}"
+            )
     given = [name for name in PLACE if name in header]
     if given and len(given) < len(PLACE):
         raise InputError(f"{path.name} has {', '.join(given)} alone; a place needs all of {', '.join(PLACE)}")
@@ -134,17 +149,34 @@ def _trial(where, row, folder, template):
             free = f"expected:… and {', '.join(PLACE)}"
             raise InputError(f"{where}, column {column!r} is empty; every row fills every column but {free}")
     roles = _named("answer:", row)
-    expected = {condition: row[f"expected:{condition}"] for condition in _named("expected:", row) if row[f"expected:{condition}"]}
+    expected = {
+        condition: row[f"expected:{condition}"]
+        for condition in _named("expected:", row)
+        if row[f"expected:{condition}"]
+    }
     for condition, role in expected.items():
         if role not in roles:
-            raise InputError(f"{where}, column 'expected:{condition}': {role!r} is no role; the roles are {', '.join(roles)}")
+            raise InputError(
+                f"{where}, column 'expected:{condition}': {role!r} is no role; the roles are "
+                f"{', '.join(roles)}"
+            )
     columns = {"clean": "clean", **{condition: f"image:{condition}" for condition in _named("image:", row)}}
-    images = {condition: _picture(where, column, folder / row[column]) for condition, column in columns.items()}
+    images = {
+        condition: _picture(where, column, folder / row[column]) for condition, column in columns.items()
+    }
     answers = {role: row[f"answer:{role}"] for role in roles}
     tile, grid = _place(where, row)
     question = row["question"]
     try:
-        return Trial(row["name"], question if "<image>" in question else prompt(question, template), images, answers, tile, grid, expected)
+        return Trial(
+            row["name"],
+            question if "<image>" in question else prompt(question, template),
+            images,
+            answers,
+            tile,
+            grid,
+            expected,
+        )
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -154,7 +186,9 @@ def _picture(where, column, path):
         with Image.open(path) as image:
             return as_rgb(image)
     except FileNotFoundError as error:
-        raise InputError(f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV") from error
+        raise InputError(
+            f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV"
+        ) from error
     except InputError as error:
         raise InputError(f"{where}, column {column!r}, {path}: {error}") from error
     # What Pillow raises for broken files depends on the format.

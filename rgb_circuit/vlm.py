@@ -1,4 +1,5 @@
-"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses ask of it; `loading` makes one."""
+"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses ask of it;
+`loading` makes one."""
 
 from __future__ import annotations
 
@@ -24,19 +25,24 @@ class Vlm:
 
     Attributes:
         name: what `load` was called with.
-        revision: of a hub repository: the commit that was loaded, or what a server was asked for; None for a folder.
+        revision: of a hub repository: the commit that was loaded, or what a server was asked for; None for a
+            folder.
         nnsight: the nnsight model around the unmodified Hugging Face one.
-        processor: its Hugging Face processor, a copy that writes as many image tokens as the model makes of a picture.
+        processor: its Hugging Face processor, a copy that writes as many image tokens as the model makes of a
+            picture.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
         layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
-        answer_form: how it writes a colour word after the game's prompt, a key of `rgb_circuit.answers.FORMS`.
+        answer_form: how it writes a colour word after the game's prompt, a key of
+            `rgb_circuit.answers.FORMS`.
         words: the palette's colour words that the game is drawn with.
         template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
-        ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one another), or ``"all"``.
+        ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one
+            another), or ``"all"``.
         server: the NDIF server that holds the weights, or None where this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
-        forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was asked.
+        forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was
+            asked.
     """
 
     name: str
@@ -69,8 +75,8 @@ class Vlm:
 
     @property
     def picture_px(self) -> int:
-        """Side of the square picture that is shown without resampling; what the grid leaves over of it, right and bottom,
-        belongs to no token."""
+        """Side of the square picture that is shown without resampling; what the grid leaves over of it, right
+        and bottom, belongs to no token."""
         return self.layout.picture_px
 
     @property
@@ -89,7 +95,8 @@ class Vlm:
         return self.nnsight._module.config
 
     def prompt(self, question: str = ODD_QUESTION) -> str:
-        """A question about one picture in this model's own conversation, with ``<image>`` where the picture goes."""
+        """A question about one picture in this model's own conversation, with ``<image>`` where the picture
+        goes."""
         return prompt(question, self.template)
 
     def heads(self) -> list[tuple[int, int]]:
@@ -97,7 +104,8 @@ class Vlm:
         return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
 
     def token(self, word: str, after: str) -> int:
-        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as this model writes it there.
+        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as this model
+        writes it there.
 
         Raises:
             InputError: the word cannot be written there.

@@ -1,4 +1,5 @@
-"""Activation patching with plain PyTorch hooks on the bare Hugging Face model: shares no code with the package."""
+"""Activation patching with plain PyTorch hooks on the bare Hugging Face model: shares no code with the
+package."""
 
 import copy
 
@@ -92,7 +93,8 @@ class BruteForce:
         return seen["output"].logits[:, -1].float()
 
     def run(self, trial, condition, writes=()):
-        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head, position, vector)."""
+        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head, position,
+        vector)."""
         seen = {}
         logits = self.patched(trial, condition, [list(writes)], seen)[0]
         z, values = ({layer: made[0] for layer, made in seen[part].items()} for part in ("z", "values"))
@@ -105,7 +107,8 @@ class BruteForce:
         return self.runs[trial.name, condition]
 
     def write(self, trial, source, target, layer, head, component, positions):
-        """(layer, head, position, vector) for one head's component of the source run, restored in the target run."""
+        """(layer, head, position, vector) for one head's component of the source run, restored in the target
+        run."""
         _, z, source_pattern, source_values, _ = self.unpatched(trial, source)
         _, _, target_pattern, target_values, _ = self.unpatched(trial, target)
         group = head * self.kv_heads // self.heads

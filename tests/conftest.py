@@ -50,14 +50,19 @@ def _ndif_server(random_folder, tmp_path_factory):
     (home / "rgb_circuit").mkdir()
     (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
     save(*planted()[:2], home / "rgb_circuit" / "planted")
-    names = {"toy": "rgb_circuit/toy", "planted": "rgb_circuit/planted", "grouped": str(random_folder["grouped"])}
+    names = {
+        "toy": "rgb_circuit/toy",
+        "planted": "rgb_circuit/planted",
+        "grouped": str(random_folder["grouped"]),
+    }
     with remote_server.served(names, home) as server:
         yield server
 
 
 @pytest.fixture
 def ndif_server(_ndif_server):
-    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and the grouped random LLaVA.
+    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and the
+    grouped random LLaVA.
 
     One for the whole session; a test that ends it may leave it so.
     """

@@ -1,8 +1,10 @@
-"""Runs that are killed again and again until they are done. A script, since it forks: python killing.py FOLDER KILLS SEED
+"""Runs that are killed again and again until they are done. A script, since it forks: python killing.py
+FOLDER KILLS SEED
 
-Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed`` is a run that nobody
-killed, ``FOLDER/forked`` another; the others were killed, and then finished. Prints as JSON: ``runs``, ``progress`` (share of all parts that were written, at each
-kill), ``repeated`` (finished parts that were written again).
+Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed`` is a run
+that nobody killed, ``FOLDER/forked`` another; the others were killed, and then finished. Prints as JSON:
+``runs``, ``progress`` (share of all parts that were written, at each kill), ``repeated`` (finished parts that
+were written again).
 """
 
 import json

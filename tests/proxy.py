@@ -45,7 +45,8 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self, after: int = 0, times: int = 1) -> None:
-        """Reset a connection that has brought back ``after`` bytes and has more; so for the next ``times`` such connections."""
+        """Reset a connection that has brought back ``after`` bytes and has more; so for the next ``times``
+        such connections."""
         self._limits = [after] * times
 
     def stall(self) -> None:
@@ -87,7 +88,9 @@ class Proxy:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
             ends.append(server_writer)
             self._writers.add(server_writer)
-            await asyncio.gather(self._forward_up(reader, server_writer), self._forward_down(server_reader, writer))
+            await asyncio.gather(
+                self._forward_up(reader, server_writer), self._forward_down(server_reader, writer)
+            )
         except OSError:
             pass
         finally:

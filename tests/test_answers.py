@@ -1,4 +1,5 @@
-"""An answer is read at the token with which the model gives it, whatever its vocabulary and the prompt's end."""
+"""An answer is read at the token with which the model gives it, whatever its vocabulary and the prompt's
+end."""
 
 import dataclasses
 
@@ -23,12 +24,15 @@ VOCABULARIES = {
 
 
 def says(vocabulary, question, text, *more):
-    """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and so on; and the first such token."""
+    """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and so on; and
+    the first such token."""
     module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
     picture = rgb_trial(tile=(1, 1), grid=6, tile_px=4).images["clean"]
     layout = layout_of("small", module, processor, question)
     states = {}
-    hook = module.model.language_model.norm.register_forward_hook(lambda _, __, out: states.update(last=out[0, -1]))
+    hook = module.model.language_model.norm.register_forward_hook(
+        lambda _, __, out: states.update(last=out[0, -1])
+    )
     said = []
     with torch.no_grad():
         for asked, answer in zip((question, *more[::2]), (text, *more[1::2])):
@@ -42,15 +46,21 @@ def says(vocabulary, question, text, *more):
 
 def about(question, answers, **options):
     drawn = rgb_trial(tile=(1, 1), grid=6, tile_px=4)
-    return rgb.Trial("t", question, {"clean": drawn.images["clean"], "erased": drawn.images["erased"]}, answers, **options)
+    return rgb.Trial(
+        "t", question, {"clean": drawn.images["clean"], "erased": drawn.images["erased"]}, answers, **options
+    )
 
 
 @pytest.mark.parametrize(
-    "word, pieces", [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")]
+    "word, pieces",
+    [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")],
 )
 def test_the_llama_like_vocabulary_splits_as_llamas_does(word, pieces):
     tokenizer = llama_like()
-    assert " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, prompt(), word, "space, as given"))) == pieces
+    assert (
+        " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, prompt(), word, "space, as given")))
+        == pieces
+    )
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
@@ -107,7 +117,8 @@ def test_one_digit_counts_are_read_behind_the_space_that_all_of_them_begin_with(
         plain = model.processor(text=[question + " "], images=[picture], return_tensors="pt")
         keep = len(tokens)
         bare = model.nnsight._module(
-            **{key: plain[key][:, :keep] for key in ("input_ids", "attention_mask")}, pixel_values=plain["pixel_values"]
+            **{key: plain[key][:, :keep] for key in ("input_ids", "attention_mask")},
+            pixel_values=plain["pixel_values"],
         ).logits[0, -1]
     played = rgb.play(model, [trial], ["clean"], progress=False).iloc[0]
     assert played["logit_right"] == pytest.approx(float(bare[pieces["token"][0]]), abs=1e-4)
@@ -148,14 +159,18 @@ def test_the_game_is_drawn_with_words_that_are_one_token():
 def test_the_published_trial_has_a_two_token_word_and_runs():
     module, processor = random_llava(0, layers=2, grid=24, tile_px=14, vocabulary=llama_like())
     model = rgb.wrap(module, processor, name="llama")
-    frame = rgb.patch_heads(model, [rgb.published_trial()], target="recolored", heads=[(1, 0)], progress=False)
+    frame = rgb.patch_heads(
+        model, [rgb.published_trial()], target="recolored", heads=[(1, 0)], progress=False
+    )
     assert list(frame["answer"]) == ["red", "green", "blue", "yellow", "white"]
 
 
 def test_the_likeliest_tokens_vote_on_the_form():
     vocabulary = llama_like()
     last = vocabulary(prompt())["input_ids"][-1]
-    red, green, yellow = (written(vocabulary, prompt(), word, "space, capital")[0] for word in ("red", "green", "yellow"))
+    red, green, yellow = (
+        written(vocabulary, prompt(), word, "space, capital")[0] for word in ("red", "green", "yellow")
+    )
     small = written(vocabulary, prompt(), "red", "space, as given")[0]
     forms = preferred(vocabulary, last, [small, red, green, yellow], [0.4, 0.3, 0.2, 0.1])
     assert forms[:2] == ("space, capital", "space, as given")

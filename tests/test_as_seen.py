@@ -1,4 +1,5 @@
-"""What image tokens cover: cropped, padded and stretched pictures, and towers whose pictures have a margin."""
+"""What image tokens cover: cropped, padded and stretched pictures, and towers whose pictures have a
+margin."""
 
 import io
 import json
@@ -38,7 +39,8 @@ GRID, PATCH, SIDE = 6, 6, 40
 
 @pytest.fixture(scope="module")
 def siglip():
-    """A random LLaVA with a SigLIP tower: pictures of 40 px hold 6 × 6 patches of 6 px, and 4 px that belong to none."""
+    """A random LLaVA with a SigLIP tower: pictures of 40 px hold 6 × 6 patches of 6 px, and 4 px that belong
+    to none."""
     like, tools = random_llava(3, layers=3)
     vision = SiglipVisionConfig(
         image_size=SIDE,

@@ -52,7 +52,9 @@ def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
         for head in model.heads():
             np.testing.assert_array_equal(part[head], whole[head] if head in asked else np.nan)
     sent.clear()
-    assert len(closer_look.attention(model, trials, asked, progress=False).groupby(["layer", "head"])) == len(asked)
+    assert len(closer_look.attention(model, trials, asked, progress=False).groupby(["layer", "head"])) == len(
+        asked
+    )
     assert {shape[1] for shape in sent} == {len(asked)}
     with pytest.raises(rgb.InputError, match="head 9.0 does not exist"):
         next(attention_from_end(model, trials, heads=[(9, 0)]))
@@ -71,7 +73,9 @@ def test_over_picture_puts_each_image_token_at_its_tile(model, trials):
 
 def test_the_planted_localizer_looks_at_the_odd_tile_wherever_it_is(planted):
     layer, head = Placement().poi
-    for trial, condition, pattern in attention_from_end(planted, rgb.rgb_trials(planted, 3), ("clean", "moved"), progress=False):
+    for trial, condition, pattern in attention_from_end(
+        planted, rgb.rgb_trials(planted, 3), ("clean", "moved"), progress=False
+    ):
         where = trial.tile if condition == "clean" else moved_tile(trial.tile, trial.grid)
         assert over_picture(planted, trial, pattern)[layer, head][where] > 0.99
 
@@ -94,7 +98,11 @@ def test_shares_add_up_to_one_and_entropy_is_that_of_the_picture(model, trials):
 
 def test_entropy_runs_from_zero_on_one_tile_to_log_of_the_tiles(planted):
     trials = rgb.rgb_trials(planted, 2)
-    mean = attention_statistics(planted, trials, progress=False).groupby(["layer", "head"])[["tile", "entropy"]].mean()
+    mean = (
+        attention_statistics(planted, trials, progress=False)
+        .groupby(["layer", "head"])[["tile", "entropy"]]
+        .mean()
+    )
     assert mean.loc[Placement().poi, "entropy"] == pytest.approx(0, abs=0.01)
     # A head without a part looks at everything alike.
     assert mean.loc[(0, 0), "entropy"] == pytest.approx(np.log(planted.grid[0] * planted.grid[1]), abs=1e-4)
@@ -103,7 +111,11 @@ def test_entropy_runs_from_zero_on_one_tile_to_log_of_the_tiles(planted):
 def test_a_head_may_look_at_the_odd_tile_and_do_nothing(planted):
     trials = rgb.rgb_trials(planted, 3)
     looks = attention_statistics(planted, trials, progress=False).groupby(["layer", "head"])["tile"].mean()
-    does = rgb.patch_heads(planted, trials, progress=False).groupby(["layer", "head"])["effect"].agg(["min", "max"])
+    does = (
+        rgb.patch_heads(planted, trials, progress=False)
+        .groupby(["layer", "head"])["effect"]
+        .agg(["min", "max"])
+    )
     assert looks[Placement().idle_watcher] > 0.99
     assert does.loc[Placement().idle_watcher].tolist() == pytest.approx([0, 0], abs=1e-3)
 
@@ -111,7 +123,9 @@ def test_a_head_may_look_at_the_odd_tile_and_do_nothing(planted):
 def frames(attention, effect):
     """Frames of one trial with a number per head."""
     heads = pd.DataFrame({"layer": 0, "head": range(len(effect))})
-    looks = heads.assign(trial="t", condition="clean", **dict.fromkeys((*MASSES, "entropy"), 0.5)).assign(tile=attention)
+    looks = heads.assign(trial="t", condition="clean", **dict.fromkeys((*MASSES, "entropy"), 0.5)).assign(
+        tile=attention
+    )
     return looks, heads.assign(trial="t", target="erased", role="odd", effect=effect)
 
 
@@ -132,7 +146,9 @@ def test_no_correlation_is_given_where_attention_is_constant():
 def test_bad_input_is_refused(grouped):
     (trial,) = rgb.rgb_trials(grouped, 1)
     with pytest.raises(rgb.InputError, match="has no tile"):
-        attention_statistics(grouped, [rgb.Trial("no tile", trial.prompt, trial.images, trial.answers)], progress=False)
+        attention_statistics(
+            grouped, [rgb.Trial("no tile", trial.prompt, trial.images, trial.answers)], progress=False
+        )
     with pytest.raises(rgb.InputError, match="no condition 'gone'"):
         attention_statistics(grouped, [trial], ["gone"], progress=False)
     with pytest.raises(rgb.InputError, match="2 heads are in both frames"):

@@ -22,7 +22,12 @@ def trials(grouped):
 
 def changed(trial, **changes):
     fields = dict(
-        name=trial.name, prompt=trial.prompt, images=trial.images, answers=trial.answers, tile=trial.tile, grid=trial.grid
+        name=trial.name,
+        prompt=trial.prompt,
+        images=trial.images,
+        answers=trial.answers,
+        tile=trial.tile,
+        grid=trial.grid,
     )
     return rgb.Trial(**{**fields, **changes})
 

@@ -37,7 +37,9 @@ def test_a_family_has_every_kind_at_every_number_of_trials():
 
 
 def verdict(**of):
-    row = dict(kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none")
+    row = dict(
+        kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none"
+    )
     return row | of
 
 
@@ -56,7 +58,9 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
     assert counts.loc[("relay", 32, "oddness")].tolist() == [0, 1, 0]
     assert counts.loc[("all", 32, "color extractor")].tolist() == [2, 2, 1]
     assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
-    assert np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index
+    assert (
+        np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index
+    )
 
 
 def test_the_summary_over_noise_leaves_other_kinds_out():

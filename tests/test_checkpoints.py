@@ -219,7 +219,9 @@ OTHERS = {
                 "linear_key_head_dim": 8,
                 "linear_value_head_dim": 8,
             },
-            vision_config=dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=32),
+            vision_config=dict(
+                depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=32
+            ),
         ),
         r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\).*Llama-style",
     ),
@@ -259,11 +261,16 @@ def test_families_that_attend_in_another_way_are_refused_with_the_reason(family,
         rgb.wrap(module, small.processor(6, 4), name="mine")
 
 
-@pytest.mark.parametrize("kind", [hf.LlavaNextConfig, hf.LlavaOnevisionConfig, hf.Qwen2_5_VLConfig, hf.Gemma3Config])
+@pytest.mark.parametrize(
+    "kind", [hf.LlavaNextConfig, hf.LlavaOnevisionConfig, hf.Qwen2_5_VLConfig, hf.Gemma3Config]
+)
 def test_the_processor_of_another_model_is_refused(kind, tmp_path):
     kind().save_pretrained(tmp_path)
     small.processor(6, 4).save_pretrained(tmp_path)
-    with pytest.raises(rgb.InputError, match="the (image )?processor of .* (writes no image token of the model's|makes 24 × 24 px)"):
+    with pytest.raises(
+        rgb.InputError,
+        match="the (image )?processor of .* (writes no image token of the model's|makes 24 × 24 px)",
+    ):
         rgb.load(str(tmp_path))
 
 
@@ -272,8 +279,12 @@ def test_a_package_that_a_vision_tower_lacks_is_named(tmp_path, monkeypatch):
         raise ImportError("it requires the timm library")
 
     hf.VipLlavaConfig().save_pretrained(tmp_path)
-    monkeypatch.setitem(checkpoints.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING._extra_content, hf.VipLlavaConfig, lacks)
-    with pytest.raises(rgb.InputError, match="needs a package that is not installed .*timm library.; install it"):
+    monkeypatch.setitem(
+        checkpoints.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING._extra_content, hf.VipLlavaConfig, lacks
+    )
+    with pytest.raises(
+        rgb.InputError, match="needs a package that is not installed .*timm library.; install it"
+    ):
         rgb.load(str(tmp_path))
 
 
@@ -285,7 +296,9 @@ def test_other_families_load_from_a_folder(name, tmp_path, capsys):
     kernel = model.config.text_config._attn_implementation
     assert kernel == ("eager" if name == "paligemma2" else "sdpa")
     assert ("runs with 'eager'" in capsys.readouterr().err) == (name == "paligemma2")
-    with pytest.raises(rgb.InputError, match="use a whole number per side" if family.any_size else "leave tiles out"):
+    with pytest.raises(
+        rgb.InputError, match="use a whole number per side" if family.any_size else "leave tiles out"
+    ):
         rgb.load(tmp_path, tiles=1)
 
 
@@ -318,7 +331,9 @@ def test_a_configuration_that_no_llava_has_is_refused(folder, part, entry, value
 
 def test_a_model_that_transformers_does_not_know_is_refused_by_its_type(folder):
     change(folder / "config.json", model_type="molmo")
-    with pytest.raises(rgb.InputError, match="is a model of type 'molmo', which transformers does not know by itself"):
+    with pytest.raises(
+        rgb.InputError, match="is a model of type 'molmo', which transformers does not know by itself"
+    ):
         rgb.load(str(folder))
 
 

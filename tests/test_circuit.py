@@ -14,7 +14,12 @@ from rgb_circuit.prompts import answer_tokens
 
 PLACE = Placement()
 # What each planted head adds to odd − white in the clean run; together, the gap.
-GAINS = {PLACE.extractor: 10, PLACE.content_extractor: 6, **dict.fromkeys(PLACE.redundant_pair, 5), PLACE.suppressor: -2}
+GAINS = {
+    PLACE.extractor: 10,
+    PLACE.content_extractor: 6,
+    **dict.fromkeys(PLACE.redundant_pair, 5),
+    PLACE.suppressor: -2,
+}
 GAP = sum(GAINS.values())
 CIRCUIT = [PLACE.poi, PLACE.extractor, PLACE.content_extractor, *PLACE.redundant_pair]
 
@@ -35,7 +40,8 @@ def planted_trials(planted):
 
 
 def playable(model):
-    """Trials with something to restore: the three of a random model whose logit difference happens to fall most."""
+    """Trials with something to restore: the three of a random model whose logit difference happens to fall
+    most."""
     many = rgb.rgb_trials(model, 24, seed=5)
     played = rgb.play(model, many, progress=False).set_index(["trial", "condition"])
     difference = (played["logit_odd"] - played["logit_none"]).unstack()
@@ -45,14 +51,19 @@ def playable(model):
 
 def faithfulness(frame):
     """Test, or head left out → faithfulness."""
-    keys = [row.test if row.test != "minimality" else (int(row.layer), int(row.head)) for row in frame.itertuples()]
+    keys = [
+        row.test if row.test != "minimality" else (int(row.layer), int(row.head))
+        for row in frame.itertuples()
+    ]
     return dict(zip(keys, frame["faithfulness"]))
 
 
 def test_the_whole_model_is_faithful_and_needed(model, trials):
     found = circuit(model, trials, model.heads(), random_sets=2, progress=False).set_index("test")
     for test in ("sufficiency", "isolation"):
-        assert found.loc[test, ["faithfulness", "ci_low", "ci_high"]].astype(float).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+        assert found.loc[test, ["faithfulness", "ci_low", "ci_high"]].astype(float).tolist() == pytest.approx(
+            [1, 1, 1], abs=1e-4
+        )
     assert found.loc["minimality", "random_mean"].isna().all()
 
 
@@ -65,9 +76,14 @@ def test_the_curve_runs_from_zero_to_one(model, trials):
 
 def test_every_test_agrees_with_plain_hooks(model, trials):
     bare, heads = BruteForce(model.name), [(0, 1), (1, 0), (1, 2)]
-    clean, erased = ({trial.name: bare.unpatched(trial, condition) for trial in trials} for condition in ("clean", "erased"))
+    clean, erased = (
+        {trial.name: bare.unpatched(trial, condition) for trial in trials}
+        for condition in ("clean", "erased")
+    )
     end = len(clean[trials[0].name][1][0]) - 1
-    mean = {head: sum(run[1][head[0]][end, head[1]] for run in clean.values()) / len(trials) for head in heads}
+    mean = {
+        head: sum(run[1][head[0]][end, head[1]] for run in clean.values()) / len(trials) for head in heads
+    }
 
     def difference(logits, trial):
         tokens = answer_tokens(model, trial)
@@ -77,7 +93,9 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
         """Fraction restored in the ``condition`` run; ``vector``: trial, head → z to write, or None."""
         gained = gap = 0
         for trial in trials:
-            writes = [(*head, end, vector(trial, head)) for head in model.heads() if vector(trial, head) is not None]
+            writes = [
+                (*head, end, vector(trial, head)) for head in model.heads() if vector(trial, head) is not None
+            ]
             low = difference(erased[trial.name][0], trial)
             gained += difference(bare.run(trial, condition, writes)[0], trial) - low
             gap += difference(clean[trial.name][0], trial) - low
@@ -90,10 +108,15 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
         return lambda trial, head: None if head in kept else of(erased)(trial, head)
 
     wanted = {
-        "sufficiency": restored("erased", lambda trial, head: of(clean if head in heads else erased)(trial, head)),
+        "sufficiency": restored(
+            "erased", lambda trial, head: of(clean if head in heads else erased)(trial, head)
+        ),
         "isolation": restored("clean", outside(heads)),
         "necessity": restored("clean", lambda trial, head: mean.get(head)),
-        **{left_out: restored("clean", outside([head for head in heads if head != left_out])) for left_out in heads},
+        **{
+            left_out: restored("clean", outside([head for head in heads if head != left_out]))
+            for left_out in heads
+        },
     }
     frame = circuit(model, trials, heads, random_sets=2, progress=False)
     assert faithfulness(frame) == pytest.approx(wanted, abs=1e-4)
@@ -106,8 +129,11 @@ def test_the_planted_circuit_gives_what_its_gains_say(planted, planted_trials):
     whole = (GAP + 2) / GAP
     assert found["sufficiency"] == pytest.approx(whole, abs=1e-3)
     assert found["isolation"] == pytest.approx(whole, abs=1e-3)
-    # Eight trials show each of eight colours once as the odd one: the mean keeps an eighth of what the extractors write.
-    assert found["necessity"] == pytest.approx((sum(GAINS[head] for head in CIRCUIT[1:]) / 8 - 2) / GAP, abs=1e-3)
+    # Eight trials show each of eight colours once as the odd one: the mean keeps an eighth of what the
+    # extractors write.
+    assert found["necessity"] == pytest.approx(
+        (sum(GAINS[head] for head in CIRCUIT[1:]) / 8 - 2) / GAP, abs=1e-3
+    )
     for head in CIRCUIT[1:]:
         assert found[head] == pytest.approx(whole - GAINS[head] / GAP, abs=1e-3)
     # Without the localizer only the content extractor is left, which needs none.
@@ -135,7 +161,9 @@ def test_ranking_finds_the_planted_heads_in_the_order_of_what_falls_without_them
 def test_the_areas_of_the_planted_curve(planted, planted_trials):
     ranking = ranked(planted, planted_trials, progress=False)[["layer", "head"]].to_numpy()
     frame = curve(planted, planted_trials, ranking, progress=False)
-    assert frame["faithfulness"].head(6).tolist() == pytest.approx([0, 0, 10 / 24, 16 / 24, 21 / 24, 26 / 24], abs=1e-3)
+    assert frame["faithfulness"].head(6).tolist() == pytest.approx(
+        [0, 0, 10 / 24, 16 / 24, 21 / 24, 26 / 24], abs=1e-3
+    )
     backwards = curve(planted, planted_trials, ranking[::-1], progress=False)
     assert areas(frame)["cpr"].item() > areas(backwards)["cpr"].item()
     assert areas(frame)["cmd"].item() < areas(backwards)["cmd"].item()
@@ -153,19 +181,25 @@ def test_areas_are_those_of_straight_lines():
 def test_the_seed_decides_the_random_sets(grouped):
     trials = playable(grouped)
     heads = [(0, 1), (1, 1)]
-    one, again, other = (circuit(grouped, trials, heads, random_sets=5, seed=seed, progress=False) for seed in (0, 0, 1))
+    one, again, other = (
+        circuit(grouped, trials, heads, random_sets=5, seed=seed, progress=False) for seed in (0, 0, 1)
+    )
     pd.testing.assert_frame_equal(one, again)
     assert not np.allclose(one["random_mean"], other["random_mean"])
     np.testing.assert_allclose(one["faithfulness"], other["faithfulness"], atol=1e-5)
 
 
-def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranked_heads(planted, planted_trials):
+def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranked_heads(
+    planted, planted_trials
+):
     ranking = ranked(planted, planted_trials, progress=False)[["layer", "head"]].to_numpy()
     frame = curve(planted, planted_trials, ranking, progress=False)
     random = frame[["random_low", "random_mean", "random_high"]]
     assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-3)
     assert (random["random_mean"].iloc[2:6] < frame["faithfulness"].iloc[2:6] - 0.3).all()
-    assert (random["random_low"] <= random["random_mean"]).all() and (random["random_mean"] <= random["random_high"]).all()
+    assert (random["random_low"] <= random["random_mean"]).all() and (
+        random["random_mean"] <= random["random_high"]
+    ).all()
     again, other = (curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1))
     pd.testing.assert_frame_equal(frame, again)
     assert not np.allclose(other["random_mean"], frame["random_mean"])
@@ -205,7 +239,11 @@ def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):
 def test_a_model_that_has_nothing_to_restore_is_refused(planted):
     # Both pictures are the same one.
     trials = [
-        replace(trial, images={**trial.images, "same": trial.images["clean"]}, expected={"clean": "odd", "same": "none"})
+        replace(
+            trial,
+            images={**trial.images, "same": trial.images["clean"]},
+            expected={"clean": "odd", "same": "none"},
+        )
         for trial in rgb.rgb_trials(planted, 2)
     ]
     with pytest.raises(rgb.InputError, match="nothing to restore"):

@@ -57,12 +57,17 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
 
 def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):
     made = str(save(*random_llava()[:2], tmp_path / "model"))
-    assert main(["run", "--model", made, "--trials", "2", "--only-correct", "--out", str(tmp_path / "results")]) == 2
+    assert (
+        main(["run", "--model", made, "--trials", "2", "--only-correct", "--out", str(tmp_path / "results")])
+        == 2
+    )
     assert "run without --only-correct" in capsys.readouterr().err
 
 
 def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
-    assert main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
+    )
     printed = capsys.readouterr().out
     assert "attention to the odd tile" in printed and "1.00 [" in printed and "shuffled" in printed
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
@@ -85,7 +90,9 @@ def test_the_same_command_gives_the_same_frames(tmp_path):
 
 def test_all_positions_and_chosen_positions(tmp_path):
     for positions in ("all", "5,-1"):
-        assert main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path / positions)]) == 0
+        assert (
+            main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path / positions)]) == 0
+        )
 
 
 def test_play_counts_right_answers(capsys):

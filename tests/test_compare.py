@@ -22,13 +22,21 @@ def as_run(table, scale=1.0, trials=("published",), positions="all"):
     """A `patch_heads` frame, as far as `compare` reads it, whose panels are ``scale`` × the table's."""
     blocks = [
         table[["layer", "head"]].assign(
-            trial=trial, source="clean", target=target, component="z", positions=positions, role=role, effect=scale * table[panel]
+            trial=trial,
+            source="clean",
+            target=target,
+            component="z",
+            positions=positions,
+            role=role,
+            effect=scale * table[panel],
         )
         for trial in trials
         for panel, (target, role) in PANELS.items()
     ]
     frame = pd.concat(blocks, ignore_index=True)
-    return frame.astype(dict.fromkeys(["trial", "source", "target", "component", "positions", "role"], "category"))
+    return frame.astype(
+        dict.fromkeys(["trial", "source", "target", "component", "positions", "role"], "category")
+    )
 
 
 def write_run(folder, frame, model="llava-hf/llava-1.5-7b-hf", dtype="float16"):
@@ -41,7 +49,10 @@ def write_run(folder, frame, model="llava-hf/llava-1.5-7b-hf", dtype="float16"):
 def test_the_published_table_has_the_numbers_its_figures_show(table):
     assert len(table) == 32 * 32 and table.notna().all(axis=None)
     effect = table.set_index(["layer", "head"])
-    assert effect["odd, when recolored"].idxmax() == (19, 6) and effect["odd, when erased"].idxmax() == (19, 6)
+    assert effect["odd, when recolored"].idxmax() == (19, 6) and effect["odd, when erased"].idxmax() == (
+        19,
+        6,
+    )
     assert effect.loc[(19, 6), "odd, when recolored"] == pytest.approx(2.20, abs=0.01)
     assert list(effect["background, when erased"].nlargest(3).index) == [(15, 8), (18, 9), (26, 16)]
 
@@ -54,7 +65,9 @@ def test_the_table_agrees_exactly_with_itself(table):
 
 
 def test_correlations_and_overlap_do_not_depend_on_scale(table):
-    np.testing.assert_allclose(compare.compare(as_run(table, 0.3))[["pearson", "spearman", "overlap"]], 1, rtol=1e-12)
+    np.testing.assert_allclose(
+        compare.compare(as_run(table, 0.3))[["pearson", "spearman", "overlap"]], 1, rtol=1e-12
+    )
 
 
 def test_reversed_effects_agree_negatively_and_share_no_top_head(table):
@@ -78,7 +91,12 @@ def test_shuffled_heads_agree_about_as_much_as_chance(table):
 def test_steps_of_the_published_values_bound_the_rank_correlation_as_the_note_says(table):
     rng = np.random.default_rng(0)
     steps = dict(zip(PANELS, (0.010, 0.006, 0.006)))
-    filled = table.assign(**{panel: table[panel] + rng.uniform(-step / 2, step / 2, len(table)) for panel, step in steps.items()})
+    filled = table.assign(
+        **{
+            panel: table[panel] + rng.uniform(-step / 2, step / 2, len(table))
+            for panel, step in steps.items()
+        }
+    )
     agreement = compare.compare(filled)
     assert agreement["spearman"].between(0.88, 0.97).all() and (agreement["pearson"] > 0.999).all()
 
@@ -108,14 +126,22 @@ def test_misreadings_hold_the_head_of_the_text_against_that_of_the_figure(table)
 def test_differences_from_the_published_setting(table):
     manifest = {"model": "llava-hf/llava-1.5-7b-hf", "dtype": "float16"}
     assert compare.differences(as_run(table), manifest).empty
-    other = compare.differences(as_run(table, trials=("a", "b"), positions="end"), {**manifest, "dtype": "bfloat16"})
-    assert dict(zip(other["setting"], other["run"])) == {"dtype": "bfloat16", "positions": "end", "trials": "2 others"}
+    other = compare.differences(
+        as_run(table, trials=("a", "b"), positions="end"), {**manifest, "dtype": "bfloat16"}
+    )
+    assert dict(zip(other["setting"], other["run"])) == {
+        "dtype": "bfloat16",
+        "positions": "end",
+        "trials": "2 others",
+    }
 
 
 def test_another_geometry_is_refused(grouped):
     frame = rgb.patch_heads(grouped, rgb.rgb_trials(grouped, 2), progress=False)
     for given in (frame, panels(frame)):
-        with pytest.raises(rgb.InputError, match="the run has 12 heads in 3 layers, the reference 1024 heads in 32 layers"):
+        with pytest.raises(
+            rgb.InputError, match="the run has 12 heads in 3 layers, the reference 1024 heads in 32 layers"
+        ):
             compare.compare(given)
 
 
@@ -157,7 +183,9 @@ def test_command_compares_a_run(table, tmp_path, capsys):
     folder = write_run(tmp_path / "run", as_run(table, trials=("a", "b"), positions="end"))
     assert main(["compare", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "19.6" in printed and "18.6" in printed and "2 others" in printed and "published setting" in printed
+    assert (
+        "19.6" in printed and "18.6" in printed and "2 others" in printed and "published setting" in printed
+    )
     assert len(pd.read_parquet(folder / "compare.parquet")) == 3
     assert (folder / "compare.png").stat().st_size > 10_000
 
@@ -186,7 +214,10 @@ def overwrite(name, text):
         (overwrite("patch_heads.parquet", ""), "cannot read"),
         (overwrite("manifest.json", "{"), "cannot read"),
         (overwrite("manifest.json", "[]"), "names no model"),
-        (lambda folder: pd.DataFrame({"layer": [0]}).to_parquet(folder / "patch_heads.parquet"), "lacks the columns trial,"),
+        (
+            lambda folder: pd.DataFrame({"layer": [0]}).to_parquet(folder / "patch_heads.parquet"),
+            "lacks the columns trial,",
+        ),
         (lambda folder: [file.unlink() for file in folder.iterdir()] + [folder.rmdir()], "no folder"),
     ],
 )

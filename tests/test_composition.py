@@ -24,7 +24,9 @@ def planted():
 
 
 def cell(frame, sender, receiver=None, role="background"):
-    rows = frame[(frame["sender_layer"] == sender[0]) & (frame["sender_head"] == sender[1]) & (frame["role"] == role)]
+    rows = frame[
+        (frame["sender_layer"] == sender[0]) & (frame["sender_head"] == sender[1]) & (frame["role"] == role)
+    ]
     if receiver is not None:
         rows = rows[(rows["receiver_layer"] == receiver[0]) & (rows["receiver_head"] == receiver[1])]
     (row,) = rows.to_dict("records")
@@ -44,7 +46,9 @@ def test_mediated_effects_agree_with_plain_hooks(model, trials):
         writes = [(*sender, end, source_z[sender[0]][end, sender[1]])]
         writes += [(*head, end, z[head[0]][end, head[1]]) for head in frozen]
         patched = bare.run(trial, "erased", writes)[0]
-        return {role: float(patched[token] - target[token]) for role, token in answer_tokens(model, trial).items()}
+        return {
+            role: float(patched[token] - target[token]) for role, token in answer_tokens(model, trial).items()
+        }
 
     for sender in senders:
         totals = [effects(trial, sender, []) for trial in trials]
@@ -72,7 +76,9 @@ def test_freezing_an_earlier_head_really_changes_nothing(model, trials):
     # `composition` does not run these rows; here they are run.
     sender, last = (model.n_layers - 1, 0), model.n_layers - 1
     variants = {"free": [rgb.Edit(*sender)]}
-    variants |= {f"{head}": [rgb.Edit(*sender), rgb.Edit(*head, "erased")] for head in [(0, 0), (0, 3), (last, 1)]}
+    variants |= {
+        f"{head}": [rgb.Edit(*sender), rgb.Edit(*head, "erased")] for head in [(0, 0), (0, 3), (last, 1)]
+    }
     frame = rgb.patch_edits(model, trials, variants, target="erased", progress=False)
     effects = frame.pivot(index=["trial", "role"], columns="variant", values="effect")
     np.testing.assert_allclose(effects.sub(effects["free"], axis=0), 0, atol=1e-5)
@@ -95,7 +101,13 @@ def test_the_planted_localizer_acts_through_its_extractors_and_nothing_else(plan
 
 
 def test_all_of_the_planted_localizers_effect_runs_through_the_readers_together(planted):
-    frame = mediation(planted, rgb.rgb_trials(planted, 4), [PLACE.poi, PLACE.late_background_writer], READERS, progress=False)
+    frame = mediation(
+        planted,
+        rgb.rgb_trials(planted, 4),
+        [PLACE.poi, PLACE.late_background_writer],
+        READERS,
+        progress=False,
+    )
     assert cell(frame, PLACE.poi)["share"] == pytest.approx(1, abs=1e-3)
     assert cell(frame, PLACE.late_background_writer)["mediated_effect"] == 0
     assert cell(frame, PLACE.poi)["receivers"] == "3.0 4.1 4.3"
@@ -113,7 +125,10 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     trials = rgb.rgb_trials(grouped, 2)
     frame = composition(grouped, trials, [(0, 1), (1, 0)], [(1, 0), (2, 2)], progress=False)
     pair = "sender_layer sender_head receiver_layer receiver_head source target role".split()
-    assert list(frame.columns) == pair + "total_effect frozen_effect mediated_effect ci_low ci_high share n".split()
+    assert (
+        list(frame.columns)
+        == pair + "total_effect frozen_effect mediated_effect ci_low ci_high share n".split()
+    )
     assert len(frame) == 3 * 5
     assert set(frame["n"]) == {2}
 

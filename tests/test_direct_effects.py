@@ -23,10 +23,14 @@ def trials(model):
 
 
 def add_up(frame, played):
-    """Largest distance of a run's sum of direct effects from its logit in ``played``, from `rgb_circuit.play`."""
+    """Largest distance of a run's sum of direct effects from its logit in ``played``, from
+    `rgb_circuit.play`."""
     logits = played.set_index(["trial", "condition"])
     sums = frame.groupby(["trial", "condition", "role"], observed=True)["direct_effect"].sum()
-    return max(abs(total - logits.loc[(trial, condition), f"logit_{role}"]) for (trial, condition, role), total in sums.items())
+    return max(
+        abs(total - logits.loc[(trial, condition), f"logit_{role}"])
+        for (trial, condition, role), total in sums.items()
+    )
 
 
 def test_direct_effects_add_up_to_the_logit(model, trials):
@@ -47,7 +51,11 @@ def test_direct_effects_agree_with_the_parameters(model, trials):
         written = block.self_attn.o_proj.weight.split(d_head, dim=1)
         heads = [slice_of_o_proj @ z[layer][-1, head] for head, slice_of_o_proj in enumerate(written)]
         before = sum(parts.values()) + sum(heads)
-        normed = before / (before.square().mean() + text.norm.variance_epsilon).sqrt() * block.post_attention_layernorm.weight
+        normed = (
+            before
+            / (before.square().mean() + text.norm.variance_epsilon).sqrt()
+            * block.post_attention_layernorm.weight
+        )
         parts |= {("head", layer, head): added for head, added in enumerate(heads)}
         parts["mlp", layer, None] = block.mlp(normed)
     divisor = (sum(parts.values()).square().mean() + text.norm.variance_epsilon).sqrt()
@@ -81,7 +89,9 @@ def test_a_bias_of_o_proj_is_a_component_of_its_own(tmp_path):
 
 def test_planted_heads_write_what_was_planted():
     model, place = rgb.load("planted"), Placement()
-    frame = direct_effects(model, rgb.rgb_trials(model, 4), progress=False).query("component == 'head' and role == 'odd'")
+    frame = direct_effects(model, rgb.rgb_trials(model, 4), progress=False).query(
+        "component == 'head' and role == 'odd'"
+    )
     mean = frame.groupby(["layer", "head"])["direct_effect"].mean()
     gains = {
         place.extractor: PARTS["extractor"].gain,
@@ -105,17 +115,30 @@ def test_half_precision_adds_up_within_its_rounding(random_folder):
 
 def test_prompts_of_different_length_keep_their_order_and_values(grouped):
     first, second = rgb.rgb_trials(grouped, 2, seed=2)
-    words = "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+    words = (
+        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+    )
     long = rgb.Trial("long", words, second.images, {"yes": "red", "no": "one"})
     together = direct_effects(grouped, [first, long], progress=False)
     assert together["trial"].unique().tolist() == [first.name, "long"]
     alone = direct_effects(grouped, [long], progress=False)
-    np.testing.assert_allclose(together.query("trial == 'long'")["direct_effect"], alone["direct_effect"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        together.query("trial == 'long'")["direct_effect"], alone["direct_effect"], rtol=0, atol=1e-5
+    )
 
 
 def test_the_frame_has_a_row_per_trial_condition_component_role(grouped):
     frame = direct_effects(grouped, rgb.rgb_trials(grouped, 2), CONDITIONS, progress=False)
-    assert list(frame.columns) == ["trial", "condition", "component", "layer", "head", "role", "answer", "direct_effect"]
+    assert list(frame.columns) == [
+        "trial",
+        "condition",
+        "component",
+        "layer",
+        "head",
+        "role",
+        "answer",
+        "direct_effect",
+    ]
     assert len(frame) == 2 * 2 * (1 + grouped.n_layers * (grouped.n_heads + 1)) * 5
     assert frame["head"].isna().sum() == 2 * 2 * (1 + grouped.n_layers) * 5
 

@@ -1,4 +1,5 @@
-"""Patching equals plain PyTorch hooks on the bare model, whatever the family; and what is broken is noticed."""
+"""Patching equals plain PyTorch hooks on the bare model, whatever the family; and what is broken is
+noticed."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ PATCHES = [
     ("z", "end"), ("pattern", "end"), ("value", "end"), ("z", "all"), ("z", "tile"), ("pattern", "tile"), ("value", "all"),
 ]  # fmt: skip
 
-# As a fraction of the largest logit; a tenth of what rounding may do to an effect that is as large as a logit.
+# As a fraction of the largest logit; a tenth of what rounding may do to an effect that is as large as a
+# logit.
 CLOSE = 4e-6
 
 
@@ -65,7 +67,8 @@ class Subject:
 
     @functools.cached_property
     def spots(self):
-        """Positions as in an edit → token positions of the first trial, counted from what the family is known to be."""
+        """Positions as in an edit → token positions of the first trial, counted from what the family is known
+        to be."""
         ids = self.bare.inputs(self.trials[0], "clean")["input_ids"][0]
         image = (ids == self.module.config.image_token_id).nonzero().flatten().tolist()
         n, (row, column) = self.family.grid, self.trials[0].tile
@@ -274,7 +277,8 @@ def test_direct_effects_are_each_heads_own_or_refused(subject):
 
 
 def kernels_apart(half, component, positions):
-    """How far the effects of all heads by the hooks are apart between two attention kernels in half precision."""
+    """How far the effects of all heads by the hooks are apart between two attention kernels in half
+    precision."""
     found = []
     for kernel in ("sdpa", "eager"):
         bare = BruteForce(half.module, half.processor, half.family.options, attention=kernel)

@@ -23,8 +23,8 @@ from rgb_circuit.models.small import save
 from rgb_circuit.prompts import drawn_for
 from rgb_circuit.rgb_game import published_trial
 
-# A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with soft
-# caps; layers elsewhere. The others were run by hand.
+# A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with
+# soft caps; layers elsewhere. The others were run by hand.
 KINDS = ("llava_next", "qwen3_vl", "gemma3", "paligemma2", "smolvlm")
 NAMES = [name for name in KINDS if FAMILIES[name].needs is None or find_spec(FAMILIES[name].needs)]
 

@@ -27,8 +27,16 @@ PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
 WRITERS = [PLACEMENT.early_background_writer, PLACEMENT.late_background_writer]
 UP = ["P1a", "P1b", "P2b", "P3a", "P4", "P5", "P6", "P4w", "P5w"]
-WORDS = [("red", "green", "blue", "yellow"), ("green", "blue", "yellow", "red"), ("blue", "cyan", "black", "red")]
-WORDS += [("orange", "purple", "cyan", "green"), ("purple", "red", "orange", "black"), ("cyan", "black", "red", "blue")]
+WORDS = [
+    ("red", "green", "blue", "yellow"),
+    ("green", "blue", "yellow", "red"),
+    ("blue", "cyan", "black", "red"),
+]
+WORDS += [
+    ("orange", "purple", "cyan", "green"),
+    ("purple", "red", "orange", "black"),
+    ("cyan", "black", "red", "blue"),
+]
 WORDS += [("yellow", "orange", "purple", "cyan"), ("black", "yellow", "green", "orange")]
 COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state".split()
 
@@ -73,7 +81,9 @@ def shuffled(trials, seed):
 
 
 def effect(frame, head, prediction):
-    rows = frame[(frame["layer"] == head[0]) & (frame["head"] == head[1]) & (frame["prediction"] == prediction)]
+    rows = frame[
+        (frame["layer"] == head[0]) & (frame["head"] == head[1]) & (frame["prediction"] == prediction)
+    ]
     return float(rows["effect"].iloc[0])
 
 
@@ -122,7 +132,9 @@ def test_frozen_heads_are_those_of_a_joint_patch(plain, found):
     edits = [rgb.Edit(*PLACEMENT.poi), *(rgb.Edit(*head, source="erased") for head in EXTRACTORS)]
     frame = rgb.patch_edits(model, trials, {"frozen": edits}, target="erased", progress=False)
     by_role = frame.groupby("role", observed=True)["effect"].mean()
-    assert effect(found, PLACEMENT.poi, "P5w") == pytest.approx(by_role["background"] - by_role["other_background"], abs=1e-5)
+    assert effect(found, PLACEMENT.poi, "P5w") == pytest.approx(
+        by_role["background"] - by_role["other_background"], abs=1e-5
+    )
 
 
 def test_freezing_no_or_the_wrong_heads_is_no_evidence_of_mediation(plain):
@@ -131,14 +143,19 @@ def test_freezing_no_or_the_wrong_heads_is_no_evidence_of_mediation(plain):
     rows = void[void["prediction"] == "P5"]
     assert rows["effect"].isna().all() and (rows["p_value"] == 1).all() and not rows["holds"].any()
     assert poi_localization.heads(void) == []
-    wrong = poi_localization.evidence(model, trials, extractors=[PLACEMENT.late_background_writer], progress=False)
+    wrong = poi_localization.evidence(
+        model, trials, extractors=[PLACEMENT.late_background_writer], progress=False
+    )
     assert poi_localization.heads(wrong) == []
 
 
 def test_the_suppressor_ranks_last_and_has_no_role(found):
     table = roles.table(found).set_index(["layer", "head"])
     assert table["score"].idxmin() == PLACEMENT.suppressor
-    assert table.loc[PLACEMENT.suppressor, ["role", "score"]].tolist() == ["none", pytest.approx(-2 / 24, abs=1e-3)]
+    assert table.loc[PLACEMENT.suppressor, ["role", "score"]].tolist() == [
+        "none",
+        pytest.approx(-2 / 24, abs=1e-3),
+    ]
     assert table["score"].idxmax() == PLACEMENT.poi
 
 
@@ -163,7 +180,9 @@ def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
         (oddness, ["P9a", "P9b"], []),
     ],
 )
-def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(plain, found, analysis, names, heads):
+def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(
+    plain, found, analysis, names, heads
+):
     model, trials = plain
     frame = analysis.evidence(model, trials, progress=False)
     assert list(frame.columns[: len(COLUMNS)]) == COLUMNS
@@ -185,7 +204,9 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(pla
         ("P6", "moved", "recolored", "background", ("odd", "other", "background")),
     ],
 )
-def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(grouped, name, source, target, role, shown):
+def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(
+    grouped, name, source, target, role, shown
+):
     trials = rgb.rgb_trials(grouped, 6)
     with warnings.catch_warnings(action="ignore"):
         frame = roles.evidence(grouped, trials, split=False, progress=False)
@@ -193,7 +214,9 @@ def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(group
     for trial in trials:
         unshown = [word for word in COLORS if word not in [trial.answers[one] for one in shown]]
         assert len(unshown) == len(COLORS) - len(shown)
-        every = replace(trial, answers={role: trial.answers[role], **{word: word for word in unshown}}, expected={})
+        every = replace(
+            trial, answers={role: trial.answers[role], **{word: word for word in unshown}}, expected={}
+        )
         swept = rgb.patch_heads(grouped, [every], source=source, target=target, progress=False)
         words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
         wanted = wanted + (words[role] - words[unshown].mean(axis=1)) / len(trials)
@@ -233,7 +256,9 @@ def test_roles_run_every_sweep_once(plain, monkeypatch):
 
         monkeypatch.setattr(rgb, name, counted)
     roles.roles(*plain, progress=False)
-    runs = [(run["source"], target, run["component"]) for run in swept["patch_heads"] for target in run["target"]]
+    runs = [
+        (run["source"], target, run["component"]) for run in swept["patch_heads"] for target in run["target"]
+    ]
     assert len(runs) == len(set(runs)) == 9
     # Whether other heads stand in for the extractors, and what goes past these.
     assert [run["target"] for run in swept["patch_edits"]] == ["clean", "erased"]
@@ -243,7 +268,10 @@ def test_roles_run_every_sweep_once(plain, monkeypatch):
 
 GAP = 10.0
 HERE, THERE = Sweep("erased"), Sweep("recolored")
-UP_HERE, NONE_THERE = Prediction("up", (Claim("odd", "up", HERE),)), Prediction("none", (Claim("odd", "none", THERE),))
+UP_HERE, NONE_THERE = (
+    Prediction("up", (Claim("odd", "up", HERE),)),
+    Prediction("none", (Claim("odd", "none", THERE),)),
+)
 RULES = Rules(0.1, 0.05, 0.05, split=False)
 
 
@@ -285,7 +313,8 @@ def test_with_the_trials_that_it_asks_for_an_undecided_prediction_is_decided_fou
     assert frame["state"].tolist() == ["undecided"]
     needed = int(frame["trials_to_decide"].iloc[0])
     decided = [
-        _judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds" for _ in range(300)
+        _judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds"
+        for _ in range(300)
     ]
     assert np.mean(decided) == pytest.approx(0.8, abs=0.07)
 
@@ -296,13 +325,15 @@ def test_a_head_that_serves_two_of_eight_colours_is_found_and_its_colours_are_na
     noise = np.random.default_rng(0).normal(0, 0.2, len(words))
     frame = _judge(simulated((serves * 6 + noise)[:, None], words=words), [[UP_HERE]], RULES)
     assert frame[["state", "words"]].to_numpy().tolist() == [["holds", "b, g"]]
-    # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a thousand times the p.
+    # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a thousand times
+    # the p.
     unknown = _judge(simulated((serves * 6 + noise)[:, None]), [[UP_HERE]], RULES)
     assert frame["p_value"].iloc[0] < unknown["p_value"].iloc[0] / 1000
 
 
 def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
-    # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone most heads are true.
+    # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone most heads
+    # are true.
     rng = np.random.default_rng(0)
     shares, found = [], 0
     for _ in range(60):
@@ -326,14 +357,20 @@ def test_a_prediction_may_stand_in_for_another():
 
 
 def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
-    # Heads write the background with 1 to 4 logits; each word brings its likeness to others along, up to a half.
+    # Heads write the background with 1 to 4 logits; each word brings its likeness to others along, up to a
+    # half.
     rng = np.random.default_rng(0)
     words = list("abcdefgh")
     likeness = rng.uniform(-0.5, 0.5, (8, 8))
     likeness = (likeness + likeness.T) / 2
     np.fill_diagonal(likeness, 1)
     drawn = np.array([rng.permutation(8) for _ in range(32)])
-    said = np.array([[*(words[number] for number in order[:4]), "", *(words[number] for number in order[4:])] for order in drawn])
+    said = np.array(
+        [
+            [*(words[number] for number in order[:4]), "", *(words[number] for number in order[4:])]
+            for order in drawn
+        ]
+    )
     numbers = np.array([[*order[:4], -1, *order[4:]] for order in drawn])
     written = rng.uniform(1, 4, (32, 3)) * [1, 1, 0.01]
     effects = np.stack([written[t, :, None] * likeness[numbers[t, 2], numbers[t]] for t in range(32)])
@@ -361,7 +398,9 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
     tables = []
     for seed, model in enumerate(random_models):
         trials = rgb.rgb_trials(model, 16, seed=seed)
-        frame = roles.evidence(model, shuffled(trials, seed) if mix else trials, progress=False, split=seed % 2 == 0)
+        frame = roles.evidence(
+            model, shuffled(trials, seed) if mix else trials, progress=False, split=seed % 2 == 0
+        )
         tables.append(roles.table(frame))
     table = pd.concat(tables)
     assert len(table) == 20 * 16
@@ -389,7 +428,11 @@ def test_shuffled_labels_take_the_planted_roles_away(plain):
 def test_roles_of_the_toy_are_complete():
     model = rgb.load("toy")
     table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
-    assert list(table.columns) == "layer head role score colors P1a P1b P2a P2b P2c P3a P3b P4 P5 P6 P7 P7r P4w P5w P8 P8s P9a P9b P10".split()
+    assert (
+        list(table.columns)
+        == "layer head role score colors P1a P1b P2a P2b P2c P3a P3b P4 P5 P6 P7 P7r P4w P5w P8 P8s P9a P9b "
+        "P10".split()
+    )
     assert list(zip(table["layer"], table["head"])) == model.heads()
     assert (table.dtypes.iloc[5:] == bool).all()
 
@@ -399,18 +442,28 @@ def test_roles_of_the_toy_are_complete():
 
 def test_riddle_tells_the_late_writer_from_the_head_that_localizes(found):
     frame = riddle.table(found)
-    verdicts = frame.drop_duplicates(["layer", "head"]).set_index(["layer", "head"])[["verdict", "route", "late"]]
+    verdicts = frame.drop_duplicates(["layer", "head"]).set_index(["layer", "head"])[
+        ["verdict", "route", "late"]
+    ]
     assert verdicts.to_dict("index") == {
-        PLACEMENT.early_background_writer: dict(verdict="writes the background", route="past the extractors", late=False),
+        PLACEMENT.early_background_writer: dict(
+            verdict="writes the background", route="past the extractors", late=False
+        ),
         PLACEMENT.poi: dict(verdict="localizes", route="through the extractors", late=False),
-        PLACEMENT.late_background_writer: dict(verdict="writes the background", route="past the extractors", late=True),
+        PLACEMENT.late_background_writer: dict(
+            verdict="writes the background", route="past the extractors", late=True
+        ),
     }
     assert frame["prediction"].tolist() == list(riddle.ASKS) * 3
 
 
 def test_the_closest_heads_are_those_that_restore_most_of_what_a_role_asks(found):
     nearest = roles.closest(found, 3)
-    assert list(zip(nearest["layer"], nearest["head"])) == [PLACEMENT.poi, PLACEMENT.extractor, PLACEMENT.content_extractor]
+    assert list(zip(nearest["layer"], nearest["head"])) == [
+        PLACEMENT.poi,
+        PLACEMENT.extractor,
+        PLACEMENT.content_extractor,
+    ]
     assert nearest["role"].tolist() == ["POI localization", "color extractor", "color extractor"]
     whole = roles.table(found).set_index(["layer", "head"])["score"]
     assert nearest["score"].tolist() == whole[list(zip(nearest["layer"], nearest["head"]))].tolist()
@@ -424,7 +477,8 @@ def test_a_role_of_one_word_is_refused_in_a_sentence():
     frame = roles.evidence(model, rgb.rgb_trials(model, 16, background="blue"), progress=False)
     assert set(frame.loc[frame["void"] == "one word", "prediction"]) == {"P4w", "P8s"}
     assert roles.refused(frame) == (
-        "background writer and canvas suppressor cannot be shown where all trials have one background, since a head that always says "
+        "background writer and canvas suppressor cannot be shown where all trials have one background, "
+        "since a head that always says "
         "that word would pass; vary the background"
     )
     named = roles.table(frame).set_index(["layer", "head"])["role"]
@@ -433,7 +487,9 @@ def test_a_role_of_one_word_is_refused_in_a_sentence():
 
 def test_without_a_word_for_nothing_oddness_alone_cannot_be_shown(plain):
     model, trials = plain
-    frame = roles.evidence(model, [without(trial, role="none", name=trial.name) for trial in trials], progress=False)
+    frame = roles.evidence(
+        model, [without(trial, role="none", name=trial.name) for trial in trials], progress=False
+    )
     assert set(frame.loc[frame["void"] != "", "prediction"]) == {"P9a", "P9b"}
     assert roles.refused(frame).startswith("oddness cannot be shown where trials have no answer 'none'")
     assert (roles.table(frame)["role"] == "color extractor").sum() == 4
@@ -454,16 +510,22 @@ def without(trial, *, picture=None, role=None, name="mine"):
     return rgb.Trial(name, trial.prompt, images, answers, trial.tile, trial.grid)
 
 
-@pytest.mark.parametrize("wanted, picture", [("P1a", "recolored"), ("P1b", "erased"), ("P4", "swapped"), ("P6", "moved")])
+@pytest.mark.parametrize(
+    "wanted, picture", [("P1a", "recolored"), ("P1b", "erased"), ("P4", "swapped"), ("P6", "moved")]
+)
 def test_a_missing_picture_names_the_prediction(plain, wanted, picture):
     model, trials = plain
-    with pytest.raises(rgb.InputError, match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images"):
+    with pytest.raises(
+        rgb.InputError, match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images"
+    ):
         roles.roles(model, [*trials[:15], without(trials[15], picture=picture)])
 
 
 def test_a_missing_answer_names_the_prediction(plain):
     model, trials = plain
-    with pytest.raises(rgb.InputError, match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers"):
+    with pytest.raises(
+        rgb.InputError, match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers"
+    ):
         color_extractor.evidence(model, [*trials[:15], without(trials[15], role="other_background")])
     # P1 and P2 do not need what only P4 and P6 show.
     mine = [rgb.rgb_trial(*words, (2, 3), 6, 4) for words in WORDS]
@@ -474,9 +536,14 @@ def test_a_missing_answer_names_the_prediction(plain):
 def test_too_few_trials_says_how_many_are_needed(plain, monkeypatch):
     model, trials = plain
     monkeypatch.setattr(rgb, "play", None)
-    with pytest.raises(rgb.InputError, match="there are 4, and no test can reach 0.05 with fewer than 5; make more"):
+    with pytest.raises(
+        rgb.InputError, match="there are 4, and no test can reach 0.05 with fewer than 5; make more"
+    ):
         color_extractor.evidence(model, trials[:4])
-    with pytest.raises(rgb.InputError, match="there are 9, and no test can reach 0.05 with fewer than 10, half of them to find"):
+    with pytest.raises(
+        rgb.InputError,
+        match="there are 9, and no test can reach 0.05 with fewer than 10, half of them to find",
+    ):
         roles.roles(model, trials[:9], split=True)
     with pytest.raises(rgb.InputError, match="fewer than 7"):
         color_extractor.evidence(model, trials[:5], level=0.01)
@@ -527,12 +594,24 @@ def rival(made, n=16):
 
 
 RIVALS = {
-    "relay": (dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]), (2, 1), "relays the place"),
-    "canvas suppressor": (dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]), (5, 1), "holds the canvas's colour down"),
+    "relay": (
+        dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]),
+        (2, 1),
+        "relays the place",
+    ),
+    "canvas suppressor": (
+        dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]),
+        (5, 1),
+        "holds the canvas's colour down",
+    ),
     "oddness": (dict(decoys=(), more=[(UNKIND["oddness"], (5, 1))]), (5, 1), "says that a tile is odd"),
     "POI with a hidden backup": (dict(decoys=(), more=[(UNKIND["backup"], (4, 0))]), (2, 1), "localizes"),
     "POI read by two": (dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]), (2, 1), "localizes"),
-    "late POI before a later extractor": (dict(layers=9, decoys=(), placement=Placement(poi=(6, 2), extractor=(8, 1))), (6, 2), "localizes"),
+    "late POI before a later extractor": (
+        dict(layers=9, decoys=(), placement=Placement(poi=(6, 2), extractor=(8, 1))),
+        (6, 2),
+        "localizes",
+    ),
 }
 
 
@@ -543,7 +622,9 @@ def test_every_rival_of_the_riddle_is_called_what_it_is(name):
     assert shown.loc[head, "verdict"] == verdict and shown.loc[head, "decide"] == ""
     assert shown.loc[head, "left"] == verdict
     true = truth[truth["role"].isin(riddle.EXPLANATIONS)]
-    assert set(shown.index[shown["verdict"] != "undecided"]) == set(true[["layer", "head"]].itertuples(index=False, name=None))
+    assert set(shown.index[shown["verdict"] != "undecided"]) == set(
+        true[["layer", "head"]].itertuples(index=False, name=None)
+    )
 
 
 def test_a_fixed_word_is_no_background_writer_even_on_one_background():
@@ -575,7 +656,9 @@ def test_heads_that_step_in_when_the_extractors_are_silent_are_frozen_with_them(
 def test_the_mediated_share_of_a_head_that_two_read_is_what_was_planted():
     # The extractor takes 10 of 12 logits.
     _, evidence, _ = rival(dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]))
-    row = evidence[(evidence["layer"] == 2) & (evidence["head"] == 1) & (evidence["prediction"] == "P5")].iloc[0]
+    row = evidence[
+        (evidence["layer"] == 2) & (evidence["head"] == 1) & (evidence["prediction"] == "P5")
+    ].iloc[0]
     assert row["share"] == pytest.approx(10 / 12, abs=0.01) and row["holds"]
     assert row["share_low"] <= row["share"] <= row["share_high"]
 
@@ -583,10 +666,21 @@ def test_the_mediated_share_of_a_head_that_two_read_is_what_was_planted():
 @pytest.mark.parametrize("many", [2, 4])
 def test_extractors_of_some_colours_are_named_with_these(many):
     words = [COLORS[index::many] for index in range(many)]
-    read = [Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own)) for i, own in enumerate(words)]
-    made = planted(noise=MODERATE_NOISE, decoys=(), without=("extractor",), more=[(part, (3, i)) for i, part in enumerate(read)])
+    read = [
+        Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own))
+        for i, own in enumerate(words)
+    ]
+    made = planted(
+        noise=MODERATE_NOISE,
+        decoys=(),
+        without=("extractor",),
+        more=[(part, (3, i)) for i, part in enumerate(read)],
+    )
     wrapped = rgb.wrap(*made[:2], name="some colours")
     table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False).set_index(["layer", "head"])
     assert table.loc[PLACEMENT.poi, "role"] == "POI localization"
     for number, own in enumerate(words):
-        assert table.loc[(3, number), ["role", "colors"]].tolist() == ["color extractor", ", ".join(sorted(own))]
+        assert table.loc[(3, number), ["role", "colors"]].tolist() == [
+            "color extractor",
+            ", ".join(sorted(own)),
+        ]

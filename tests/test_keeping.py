@@ -46,7 +46,9 @@ def planted_folder(tmp_path_factory):
 def small_figures(monkeypatch):
     """Figures take as long as the rest of a run, and are written like any other file."""
     monkeypatch.setattr(study, "panel_heatmaps", lambda *given: plt.figure(figsize=(1, 1)))
-    monkeypatch.setattr(study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot())
+    monkeypatch.setattr(
+        study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
+    )
 
 
 @pytest.fixture
@@ -81,16 +83,24 @@ def refused(capsys):
 CALLS = {
     "play": lambda model, trials: rgb.play(model, trials, progress=False),
     "every head": lambda model, trials: rgb.patch_heads(model, trials, component="pattern", progress=False),
-    "at the tile": lambda model, trials: rgb.patch_heads(model, trials, positions="tile", heads=[(0, 1), (1, 2)], progress=False),
+    "at the tile": lambda model, trials: rgb.patch_heads(
+        model, trials, positions="tile", heads=[(0, 1), (1, 2)], progress=False
+    ),
     "mean over trials": lambda model, trials: rgb.patch_heads(model, trials, source="mean", progress=False),
     "mean at the tile": lambda model, trials: rgb.patch_heads(
         model, trials, source="mean", positions="tile", heads=[(0, 1), (1, 2)], progress=False
     ),
     "joint": lambda model, trials: rgb.patch_edits(
-        model, trials, {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}, target="erased", progress=False
+        model,
+        trials,
+        {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]},
+        target="erased",
+        progress=False,
     ),
     "direct": lambda model, trials: rgb.direct_effects(model, trials, ("clean", "erased"), progress=False),
-    "attention": lambda model, trials: attention_statistics(model, trials, ("clean", "moved"), progress=False),
+    "attention": lambda model, trials: attention_statistics(
+        model, trials, ("clean", "moved"), progress=False
+    ),
     "questions": lambda model, trials: patch_questions(model, trials, progress=False),
 }
 
@@ -113,10 +123,15 @@ def test_a_kept_frame_is_the_frame_and_is_not_computed_twice(call, grouped, tria
 def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, trials, tmp_path):
     first = trials[0]
     swapped = {**first.images, "clean": first.images["swapped"]}
-    other = rgb.Trial(first.name, first.prompt, swapped, first.answers, first.tile, first.grid, first.expected)
+    other = rgb.Trial(
+        first.name, first.prompt, swapped, first.answers, first.tile, first.grid, first.expected
+    )
     with keeping(tmp_path, manifest(grouped, trials, {})):
         one, two = (rgb.play(grouped, [trial], ["clean"])["logit_odd"].item() for trial in (first, other))
-        several = [rgb.patch_heads(grouped, trials[:n], source="mean", progress=False)["effect"].to_numpy() for n in (2, 3)]
+        several = [
+            rgb.patch_heads(grouped, trials[:n], source="mean", progress=False)["effect"].to_numpy()
+            for n in (2, 3)
+        ]
         with pytest.raises(rgb.InputError, match="two trials are named"):
             rgb.play(grouped, [first, first], ["clean"])
     assert one != two
@@ -144,19 +159,26 @@ def test_a_folder_keeps_what_one_model_does(grouped, trials, tmp_path):
 def test_pictures_that_differ_in_their_palette_alone_are_different(trials):
     red, green = (Image.new("P", (8, 8)) for _ in range(2))
     red.putpalette([255, 0, 0] * 256), green.putpalette([0, 255, 0] * 256)
-    one, other = (described(replace(trials[0], images={"clean": picture}, expected={}))["pictures"] for picture in (red, green))
+    one, other = (
+        described(replace(trials[0], images={"clean": picture}, expected={}))["pictures"]
+        for picture in (red, green)
+    )
     assert one != other
 
 
 @pytest.mark.parametrize("lost", ["server", "d_head", "trials", "options", "words"])
 def test_a_manifest_of_another_version_is_refused_in_a_sentence(grouped, trials, tmp_path, lost):
-    left = {key: value for key, value in manifest(grouped, trials, {"positions": "end"}).items() if key != lost}
+    left = {
+        key: value for key, value in manifest(grouped, trials, {"positions": "end"}).items() if key != lost
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(left))
     with pytest.raises(rgb.InputError, match="of this version"):
         study.report([tmp_path])
 
 
-def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free(grouped, trials, tmp_path, monkeypatch):
+def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free(
+    grouped, trials, tmp_path, monkeypatch
+):
     sizes = []
 
     def sweep(*arguments):
@@ -210,7 +232,9 @@ def test_a_finished_run_is_repaired_without_a_forward(planted_folder, tmp_path, 
     assert content(tmp_path) == before and len(forwards) == 2 * loading
 
 
-def test_shards_are_merged_into_what_one_run_gives(planted_folder, tmp_path, small_figures, capsys, monkeypatch):
+def test_shards_are_merged_into_what_one_run_gives(
+    planted_folder, tmp_path, small_figures, capsys, monkeypatch
+):
     """Two shards share a folder, the third has its own."""
     common = ["run", "--model", planted_folder, "--trials", "10"]
     assert main([*common, "--out", str(tmp_path / "whole")]) == 0
@@ -224,7 +248,9 @@ def test_shards_are_merged_into_what_one_run_gives(planted_folder, tmp_path, sma
     # Without the third shard its trials are computed first.
     assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "POI localization" in printed
+    assert (
+        printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "POI localization" in printed
+    )
     # With all three, the sweeps with frozen heads remain.
     when = parts(tmp_path / "ab")
     assert main(["report", str(tmp_path / "ab"), str(tmp_path / "c"), "--out", str(tmp_path / "all")]) == 0
@@ -257,20 +283,32 @@ def two_trials(tmp_path_factory):
         (["--trials", "3"], ["options.trials (2 there, 3 here)", "trials (2 there, 3 here"]),
         (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights ("]),
         (["--positions", "all"], ["options.positions (end there, all here)"]),
-        (["--model", "planted", "--seed", "1"], ["model (toy there, planted here)", "layers (4 there, 6 here)", " more; repeat"]),
+        (
+            ["--model", "planted", "--seed", "1"],
+            ["model (toy there, planted here)", "layers (4 there, 6 here)", " more; repeat"],
+        ),
     ],
 )
 def test_another_run_is_refused_with_the_difference(options, parts_of_message, two_trials, capsys):
     before = content(two_trials)
     assert main(["run", "--trials", "2", *options, "--out", str(two_trials)]) == 2
     sentence = refused(capsys)
-    assert all(part in sentence for part in [*parts_of_message, "choose another folder with --out, or delete"]), sentence
+    assert all(
+        part in sentence for part in [*parts_of_message, "choose another folder with --out, or delete"]
+    ), sentence
     assert content(two_trials) == before
 
 
 @pytest.mark.parametrize(
     "name, accepted",
-    [("torch", False), ("transformers", False), ("nnsight", False), ("rgb_circuit", False), ("python", True), ("pandas", True)],
+    [
+        ("torch", False),
+        ("transformers", False),
+        ("nnsight", False),
+        ("rgb_circuit", False),
+        ("python", True),
+        ("pandas", True),
+    ],
 )
 def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, capsys):
     path = two_trials / "manifest.json"
@@ -295,7 +333,11 @@ def test_other_weights_under_the_same_name_are_refused(grouped, trials, tmp_path
     after = manifest(grouped, trials, {})
     with no_grad():
         weight[3, 3] = kept
-    with keeping(tmp_path, before), pytest.raises(rgb.InputError, match=r"differs in weights \("), keeping(tmp_path, after):
+    with (
+        keeping(tmp_path, before),
+        pytest.raises(rgb.InputError, match=r"differs in weights \("),
+        keeping(tmp_path, after),
+    ):
         pass
     assert manifest(grouped, trials, {}) == before
 
@@ -304,11 +346,16 @@ def test_other_weights_under_the_same_name_are_refused(grouped, trials, tmp_path
 def test_a_changed_picture_is_named(grouped, trials, tmp_path):
     first, *rest = trials
     images = {**first.images, "moved": first.images["erased"]}
-    changed = rgb.Trial(first.name, first.prompt, images, first.answers, first.tile, first.grid, first.expected)
+    changed = rgb.Trial(
+        first.name, first.prompt, images, first.answers, first.tile, first.grid, first.expected
+    )
     with keeping(tmp_path, manifest(grouped, trials, {})):
         pass
     named = re.escape(f"differs in pictures.moved of trial {first.name!r};")
-    with pytest.raises(rgb.InputError, match=named), keeping(tmp_path, manifest(grouped, [changed, *rest], {})):
+    with (
+        pytest.raises(rgb.InputError, match=named),
+        keeping(tmp_path, manifest(grouped, [changed, *rest], {})),
+    ):
         pass
 
 
@@ -325,7 +372,9 @@ def test_parts_without_a_manifest_are_nobodys(grouped, trials, tmp_path):
 
 
 def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trials, tmp_path, capsys):
-    assert main(["run", "--trials", "2", "--seed", "4", "--shard", "1/2", "--out", str(tmp_path / "other")]) == 0
+    assert (
+        main(["run", "--trials", "2", "--seed", "4", "--shard", "1/2", "--out", str(tmp_path / "other")]) == 0
+    )
     assert main(["report", str(two_trials), str(tmp_path / "other")]) == 2
     assert "options.seed (4 there, 0 here)" in refused(capsys)
     path = tmp_path / "other" / "manifest.json"
@@ -353,7 +402,9 @@ def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)), None])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)), None]
+)
 def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, tmp_path):
     def flipped(data):
         return data[:40] + bytes([data[40] ^ 1]) + data[41:]
@@ -372,7 +423,9 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(reason, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(
+    reason, tmp_path, monkeypatch, capsys
+):
     command = ["run", "--trials", "4", "--out", str(tmp_path)]
     replace, left = os.replace, [7]
 
@@ -385,7 +438,9 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished
     monkeypatch.setattr("rgb_circuit.results.os.replace", failing)
     assert main(command) == 2
     sentence = refused(capsys)
-    assert f"({os.strerror(reason)}); what was finished is kept" in sentence and "No role table" not in sentence
+    assert (
+        f"({os.strerror(reason)}); what was finished is kept" in sentence and "No role table" not in sentence
+    )
     assert not list(tmp_path.rglob("*.part"))
     finished = parts(tmp_path)
     assert 0 < len(finished) < 7

@@ -35,7 +35,9 @@ def test_the_model_is_hugging_faces_own(grouped):
     with torch.no_grad():
         bare = LlavaForConditionalGeneration.from_pretrained(grouped.name)(**inputs).logits[0, -1]
     played = rgb.play(grouped, [trial], ["clean"], progress=False)
-    assert played["logit_odd"][0] == pytest.approx(float(bare[grouped.token(trial.answers["odd"], trial.prompt)]), abs=1e-5)
+    assert played["logit_odd"][0] == pytest.approx(
+        float(bare[grouped.token(trial.answers["odd"], trial.prompt)]), abs=1e-5
+    )
 
 
 def test_answers_are_read_in_the_models_own_form(grouped):
@@ -55,9 +57,13 @@ def test_half_precision_loads_and_reports_effects_in_float32(random_folder):
 
 def test_what_shows_no_pictures_is_refused(tmp_path):
     BertModel(
-        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8)
+        BertConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8
+        )
     ).save_pretrained(tmp_path)
-    with pytest.raises(rgb.InputError, match="of type 'bert', which does not look at pictures through image tokens"):
+    with pytest.raises(
+        rgb.InputError, match="of type 'bert', which does not look at pictures through image tokens"
+    ):
         rgb.load(str(tmp_path))
 
 
@@ -67,7 +73,8 @@ def test_a_missing_model_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, meant", [("toyy", "'toy'"), ("Planted", "'planted'"), ("llava-1.5-7b", "'llava-hf/llava-1.5-7b-hf'")]
+    "name, meant",
+    [("toyy", "'toy'"), ("Planted", "'planted'"), ("llava-1.5-7b", "'llava-hf/llava-1.5-7b-hf'")],
 )
 def test_a_misspelt_name_is_refused_with_the_nearest_one_without_asking_the_network(name, meant, monkeypatch):
     monkeypatch.setattr(loading, "find", None)
@@ -98,7 +105,9 @@ def test_a_folder_may_be_given_as_a_path(random_folder):
     assert rgb.load(random_folder["grouped"]).name == str(random_folder["grouped"])
 
 
-def test_large_models_are_announced_on_standard_error_and_small_ones_are_not(random_folder, monkeypatch, capsys):
+def test_large_models_are_announced_on_standard_error_and_small_ones_are_not(
+    random_folder, monkeypatch, capsys
+):
     def said():
         bare = [line for line in capsys.readouterr().err.splitlines() if "…" in line]
         return [line.rstrip() for line in bare]
@@ -126,7 +135,9 @@ def test_the_published_stimulus_is_shown_tile_by_token_at_llavas_size():
     model = rgb.wrap(*random_llava(grid=24, tile_px=14, **shape), name="24 × 24")
     trial = rgb.published_trial()
     inputs = encode(model, [(trial, "clean")])
-    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 576 and inputs["pixel_values"].shape[-2:] == (336, 336)
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 576 and inputs["pixel_values"].shape[
+        -2:
+    ] == (336, 336)
     frame = rgb.patch_heads(model, [trial], progress=False)
     assert len(frame) == 2 * 4 * 5 and (frame["effect"] != 0).any()
     resampled = rgb.rgb_trial(tile_px=15)
@@ -197,14 +208,17 @@ def test_nothing_that_transformers_means_to_remove_is_used(random_folder):
         warnings.simplefilter("error", FutureWarning)
         model = rgb.load(str(random_folder["grouped"]))
         for positions in ("end", "tile", "all"):
-            rgb.patch_heads(model, rgb.rgb_trials(model, 1), positions=positions, component="pattern", progress=False)
+            rgb.patch_heads(
+                model, rgb.rgb_trials(model, 1), positions=positions, component="pattern", progress=False
+            )
 
 
 def test_pickled_weights_are_refused(random_folder, tmp_path):
     shutil.copytree(random_folder["grouped"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
     torch.save(
-        LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"]).state_dict(), tmp_path / "pytorch_model.bin"
+        LlavaForConditionalGeneration.from_pretrained(random_folder["grouped"]).state_dict(),
+        tmp_path / "pytorch_model.bin",
     )
     with pytest.raises(rgb.InputError, match="safetensors"):
         rgb.load(str(tmp_path))

@@ -202,7 +202,9 @@ def test_a_configuration_whose_heads_differ_by_layer_is_refused(made, monkeypatc
 
 def test_a_model_without_its_head_is_refused_with_how_to_read_it(made):
     module, processor = made
-    with pytest.raises(rgb.InputError, match="'mine' is a LlavaModel, which gives no logits; give the whole model"):
+    with pytest.raises(
+        rgb.InputError, match="'mine' is a LlavaModel, which gives no logits; give the whole model"
+    ):
         rgb.wrap(module.model, processor, name="mine")
 
 

@@ -1,4 +1,5 @@
-"""The NDIF server of the remote tests is a real one, in an environment that lacks ours; what spoils its connections does so."""
+"""The NDIF server of the remote tests is a real one, in an environment that lacks ours; what spoils its
+connections does so."""
 
 import subprocess
 import sys
@@ -21,16 +22,20 @@ from transformers import AutoProcessor
 
 import rgb_circuit as rgb
 
-# What nnsight raises where the server goes away: the last one if it says goodbye, which nnsight takes for an empty answer.
+# What nnsight raises where the server goes away: the last one if it says goodbye, which nnsight takes for an
+# empty answer.
 LOST = (websocket.WebSocketConnectionClosedException, ConnectionError, pydantic.ValidationError)
 
 
 def load(server, name, **options):
-    """One of the server's models as a client has it: lazily, without weights, unless ``options`` say otherwise."""
+    """One of the server's models as a client has it: lazily, without weights, unless ``options`` say
+    otherwise."""
     folder = str(server.cwd / server.names[name])
     # nnsight asks the Hub how a repository is spelled, and these are on no hub.
     huggingface._ID_CACHE[folder] = server.names[name]
-    return TransformersModel(folder, task="image-text-to-text", processor=AutoProcessor.from_pretrained(folder), **options)
+    return TransformersModel(
+        folder, task="image-text-to-text", processor=AutoProcessor.from_pretrained(folder), **options
+    )
 
 
 def inputs(model, condition="clean"):
@@ -49,7 +54,8 @@ def logits(model, remote=True):
 
 
 def patched(model, remote=True):
-    """Logits of the recolored picture, and of it with every head's z from the clean picture: one session, three traces."""
+    """Logits of the recolored picture, and of it with every head's z from the clean picture: one session,
+    three traces."""
     clean, recolored = inputs(model), inputs(model, "recolored")
     with model.session(remote=remote):
         layers = model.model.language_model.layers
@@ -81,7 +87,9 @@ def assert_same(there, here):
 
 
 @pytest.mark.parametrize("name", ["toy", "planted", "grouped"])
-def test_a_model_without_weights_computes_there_what_the_one_with_weights_computes_here(ndif_server, monkeypatch, name):
+def test_a_model_without_weights_computes_there_what_the_one_with_weights_computes_here(
+    ndif_server, monkeypatch, name
+):
     ndif_server.connect(monkeypatch)
     here, there = load(ndif_server, name, device_map="cpu", dispatch=True), load(ndif_server, name)
     assert {parameter.device.type for parameter in there._module.parameters()} == {"meta"}
@@ -123,7 +131,9 @@ def test_its_versions_are_those_that_a_client_needs(ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch)
     there = nnsight.ndif.get_remote_env(force_refresh=True)["packages"]
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    wanted = {requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])}
+    wanted = {
+        requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])
+    }
     assert all(wanted[name].contains(there[name]) for name in ("nnsight", "torch", "transformers"))
     assert "pandas" not in there and "rgb_circuit" not in there
 
@@ -141,14 +151,19 @@ def test_a_job_that_fails_says_where(ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch)
     model = load(ndif_server, "toy")
     clean = inputs(model)
-    with pytest.raises(RemoteError, match=f"(?s){Path(__file__).name}.*IndexError: index 100000 is out of bounds"):
+    with pytest.raises(
+        RemoteError, match=f"(?s){Path(__file__).name}.*IndexError: index 100000 is out of bounds"
+    ):
         with model.trace(**clean, remote=True):
             model.lm_head.output[:, 100_000].save()
 
 
 def test_only_its_two_keys_and_its_models_are_served(ndif_server, monkeypatch):
     model = load(ndif_server, "toy")
-    for key, complaint in (("00000000-0000-0000-0000-000000000000", "Invalid API key"), ("secret", "Invalid API key format")):
+    for key, complaint in (
+        ("00000000-0000-0000-0000-000000000000", "Invalid API key"),
+        ("secret", "Invalid API key format"),
+    ):
         ndif_server.connect(monkeypatch, key=key)
         with pytest.raises(RemoteError, match=complaint):
             logits(model)
@@ -160,8 +175,14 @@ def test_only_its_two_keys_and_its_models_are_served(ndif_server, monkeypatch):
 
 def test_it_listens_on_this_machine_only(ndif_server):
     process = psutil.Process(ndif_server.pid)
-    sockets = [connection for one in (process, *process.children(recursive=True)) for connection in one.net_connections("inet")]
-    assert {connection.laddr for connection in sockets if connection.status == "LISTEN"} == {("127.0.0.1", ndif_server.port)}
+    sockets = [
+        connection
+        for one in (process, *process.children(recursive=True))
+        for connection in one.net_connections("inet")
+    ]
+    assert {connection.laddr for connection in sockets if connection.status == "LISTEN"} == {
+        ("127.0.0.1", ndif_server.port)
+    }
 
 
 def test_cut_connections_are_errors_and_the_next_try_works(ndif_server, monkeypatch):
@@ -200,7 +221,9 @@ def test_a_stalled_connection_is_silent(ndif_server, monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(ndif_server, monkeypatch, how):
+def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
+    ndif_server, monkeypatch, how
+):
     ndif_server.connect(monkeypatch)
     model = load(ndif_server, "toy")
     wanted, tree = logits(model), processes_of(ndif_server.pid)
@@ -221,11 +244,16 @@ def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
 def test_it_ends_with_its_parent_and_may_ask_for_newer_clients(ndif_server, monkeypatch):
     script = (
         "import sys, remote_server; from pathlib import Path\n"
-        "server = remote_server.Server({'toy': 'rgb_circuit/toy'}, Path(sys.argv[1]), {'NDIF_MIN_NNSIGHT_VERSION': '99'})\n"
+        "server = remote_server.Server({'toy': 'rgb_circuit/toy'}, Path(sys.argv[1]), "
+        "{'NDIF_MIN_NNSIGHT_VERSION': '99'})\n"
         "server.start(); print(server.url, server.key, server.pid, flush=True); input()\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, ndif_server.cwd], cwd=Path(__file__).parent, stdin=-1, stdout=-1, text=True
+        [sys.executable, "-c", script, ndif_server.cwd],
+        cwd=Path(__file__).parent,
+        stdin=-1,
+        stdout=-1,
+        text=True,
     )
     url, key, pid = parent.stdout.readline().split()
     tree = processes_of(int(pid))

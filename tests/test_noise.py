@@ -1,4 +1,5 @@
-"""What of an effect is rounding, and what is left of it: effects in half precision against the same weights in float32."""
+"""What of an effect is rounding, and what is left of it: effects in half precision against the same weights
+in float32."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,9 @@ def test_effects_in_bfloat16_are_no_multiples_of_a_logits_rounding_step(precise)
 
 
 def test_rounding_is_no_edit_in_float32_and_changes_something(precise):
-    frame = rgb.patch_heads(precise, rgb.rgb_trials(precise, 1), source="rounding", target="erased", progress=False)
+    frame = rgb.patch_heads(
+        precise, rgb.rgb_trials(precise, 1), source="rounding", target="erased", progress=False
+    )
     assert 0 < frame["effect"].abs().max() < 1e-5
     assert frame["source_logit"].isna().all()
 
@@ -64,7 +67,9 @@ def test_threads_wait_for_one_another(precise):
     trials = rgb.rgb_trials(precise, 4)
 
     def effects(trial):
-        return rgb.patch_heads(precise, [trial], target="erased", heads=[(1, 2), (7, 0)], progress=False)["effect"].to_numpy()
+        return rgb.patch_heads(precise, [trial], target="erased", heads=[(1, 2), (7, 0)], progress=False)[
+            "effect"
+        ].to_numpy()
 
     wanted = [effects(trial) for trial in trials]
     with ThreadPoolExecutor(4) as pool:

@@ -29,7 +29,9 @@ def test_patch_heads_agrees_with_plain_hooks(model, trials, component, positions
         for target in ("recolored", "erased"):
             for layer, head in model.heads():
                 logits = bare.patch(trial, "clean", target, layer, head, component, places)
-                rows = frame.query("trial == @trial.name and target == @target and layer == @layer and head == @head")
+                rows = frame.query(
+                    "trial == @trial.name and target == @target and layer == @layer and head == @head"
+                )
                 wanted = {role: float(logits[token]) for role, token in answer_tokens(model, trial).items()}
                 assert dict(zip(rows["role"], rows["patched_logit"])) == pytest.approx(wanted, abs=1e-5)
     assert frame["effect"].abs().max() > 1e-3
@@ -39,9 +41,13 @@ def test_patch_heads_agrees_with_plain_hooks(model, trials, component, positions
 @pytest.mark.parametrize("positions", ["end", "all", "image", "text", "tile", (0, 5, -1), (-2,)])
 def test_every_position_kind_agrees_with_the_loop(model, trials, component, positions):
     trial, target = trials[0], "erased"
-    frame = rgb.patch_heads(model, [trial], target=target, component=component, positions=positions, progress=False)
+    frame = rgb.patch_heads(
+        model, [trial], target=target, component=component, positions=positions, progress=False
+    )
     for layer, head in model.heads():
-        logits = reference.patched_logits(model, trial, target, [rgb.Edit(layer, head, "clean", component, positions)])
+        logits = reference.patched_logits(
+            model, trial, target, [rgb.Edit(layer, head, "clean", component, positions)]
+        )
         rows = frame.query("layer == @layer and head == @head")
         wanted = [float(logits[token]) for token in answer_tokens(model, trial).values()]
         np.testing.assert_allclose(rows["patched_logit"], wanted, **CLOSE)
@@ -74,16 +80,25 @@ def test_joint_patches_agree_with_the_loop(model, trials, positions):
 @pytest.mark.parametrize("positions", ["end", "all"])
 def test_own_component_changes_nothing(model, trials, component, positions):
     frame = rgb.patch_heads(
-        model, trials, source="erased", target="erased", component=component, positions=positions, progress=False
+        model,
+        trials,
+        source="erased",
+        target="erased",
+        component=component,
+        positions=positions,
+        progress=False,
     )
     np.testing.assert_allclose(frame["effect"], 0, atol=1e-5)
 
 
 def test_patching_every_head_and_the_embedding_gives_the_clean_run(model, trials):
-    # Pictures enter at image tokens only, so with every z restored everywhere what is left of the target is its own embedding.
+    # Pictures enter at image tokens only, so with every z restored everywhere what is left of the target is
+    # its own embedding.
     everything = [rgb.Edit(layer, head, positions="all") for layer, head in model.heads()]
     at_end = [rgb.Edit(layer, head) for layer, head in model.heads()]
-    frame = rgb.patch_edits(model, trials, {"all": everything, "end": at_end}, target="erased", progress=False)
+    frame = rgb.patch_edits(
+        model, trials, {"all": everything, "end": at_end}, target="erased", progress=False
+    )
     # The last token is text: its embedding is the same in both runs, so its z alone decide the answer.
     np.testing.assert_allclose(frame["patched_logit"], frame["source_logit"], **CLOSE)
     assert (frame["source_logit"] - frame["target_logit"]).abs().max() > 1e-2
@@ -112,27 +127,40 @@ def test_batch_size_changes_nothing(grouped, positions):
 
 def test_prompts_of_different_length_keep_their_order_and_values(grouped):
     short, long, again = rgb.rgb_trials(grouped, 3, seed=2)
-    words = "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+    words = (
+        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+    )
     long = rgb.Trial("long", words, long.images, long.answers, long.tile, long.grid)
     together = rgb.patch_heads(grouped, [short, long, again], progress=False)
     assert list(together["trial"].unique()) == [short.name, "long", again.name]
     for trial in (short, long, again):
         alone = rgb.patch_heads(grouped, [trial], progress=False)
-        np.testing.assert_allclose(together.query("trial == @trial.name")["effect"], alone["effect"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            together.query("trial == @trial.name")["effect"], alone["effect"], rtol=0, atol=1e-5
+        )
 
 
 def test_the_mean_is_over_all_trials_whatever_their_length(grouped):
     short, other = rgb.rgb_trials(grouped, 2, seed=2)
     long = rgb.Trial(
-        "long", other.prompt.replace("one word", "one one word"), other.images, other.answers, other.tile, other.grid
+        "long",
+        other.prompt.replace("one word", "one one word"),
+        other.images,
+        other.answers,
+        other.tile,
+        other.grid,
     )
     frame = rgb.patch_heads(grouped, [short, long], source="mean", target="erased", progress=False)
     for trial in (short, long):
         for layer, head in grouped.heads():
-            logits = reference.patched_logits(grouped, trial, "erased", [rgb.Edit(layer, head, "mean")], [short, long])
+            logits = reference.patched_logits(
+                grouped, trial, "erased", [rgb.Edit(layer, head, "mean")], [short, long]
+            )
             rows = frame.query("trial == @trial.name and layer == @layer and head == @head")
             np.testing.assert_allclose(
-                rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE
+                rows["patched_logit"],
+                [float(logits[t]) for t in answer_tokens(grouped, trial).values()],
+                **CLOSE,
             )
 
 
@@ -156,7 +184,10 @@ def test_trials_may_have_different_answers(grouped):
     first, second = rgb.rgb_trials(grouped, 2, seed=4)
     second = rgb.Trial("two answers", second.prompt, second.images, {"yes": "red", "no": "one"})
     frame = rgb.patch_heads(grouped, [first, second], progress=False)
-    assert frame.groupby("trial", observed=True)["role"].nunique().to_dict() == {first.name: 5, "two answers": 2}
+    assert frame.groupby("trial", observed=True)["role"].nunique().to_dict() == {
+        first.name: 5,
+        "two answers": 2,
+    }
     assert frame["patched_logit"].notna().all()
 
 
@@ -168,7 +199,9 @@ def test_the_frame_has_the_contract_columns_and_a_row_per_trial_target_head_role
     assert len(frame) == 2 * 2 * grouped.n_layers * grouped.n_heads * 5
     joint = rgb.patch_edits(grouped, trials, {"a": [rgb.Edit(0, 0)]}, target="erased", progress=False)
     assert list(joint.columns) == columns.replace("layer head", "variant").split()
-    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6
+    )
     few = rgb.patch_heads(grouped, trials, heads=[(2, 1), (0, 3)], progress=False)
     assert few[["layer", "head"]].drop_duplicates().values.tolist() == [[2, 1], [0, 3]]
 
@@ -178,5 +211,9 @@ def test_source_and_target_logits_are_those_of_play(grouped):
     frame = rgb.patch_heads(grouped, trials, heads=[(0, 0)], progress=False)
     played = rgb.play(grouped, trials, progress=False).set_index(["trial", "condition"])
     for row in frame.itertuples():
-        assert row.source_logit == pytest.approx(played.loc[(row.trial, "clean"), f"logit_{row.role}"], abs=1e-5)
-        assert row.target_logit == pytest.approx(played.loc[(row.trial, row.target), f"logit_{row.role}"], abs=1e-5)
+        assert row.source_logit == pytest.approx(
+            played.loc[(row.trial, "clean"), f"logit_{row.role}"], abs=1e-5
+        )
+        assert row.target_logit == pytest.approx(
+            played.loc[(row.trial, row.target), f"logit_{row.role}"], abs=1e-5
+        )

@@ -53,7 +53,8 @@ def written(folder, image, extension, **options):
 
 RED, GREY = (255, 0, 0), (64, 64, 64)
 
-# Picture, the file format that holds it, and the colour that a viewer shows, within 2 of 255 (JPEG and Lab round).
+# Picture, the file format that holds it, and the colour that a viewer shows, within 2 of 255 (JPEG and Lab
+# round).
 SHOWN = {
     "8-bit grey": (plain("L", 64), "png", GREY),
     "black and white": (plain("1", 1), "png", (255, 255, 255)),
@@ -138,7 +139,8 @@ def test_a_picture_is_upright_in_a_trial_made_by_hand_too(tmp_path):
 
 
 def ink_profile(lab):
-    """An ICC profile for CMYK; ``lab`` gives, for each of the 16 full or missing inks, the colour as three bytes of Lab."""
+    """An ICC profile for CMYK; ``lab`` gives, for each of the 16 full or missing inks, the colour as three
+    bytes of Lab."""
     identity = struct.pack(">9i", *(65536 * value for value in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
     corners = bytes(
         byte for inks in range(16) for byte in lab(*(inks >> shift & 1 for shift in (3, 2, 1, 0)))

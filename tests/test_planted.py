@@ -1,7 +1,7 @@
 """The planted circuits do what their truth frame says: checked by patching with plain PyTorch hooks.
 
-Expected numbers are worked out from the gains of the parts, which are in logits: color extractor 10, content extractor 6,
-each of the redundant pair 5, each background writer 3, suppressor −2; "white" always has 5.
+Expected numbers are worked out from the gains of the parts, which are in logits: color extractor 10, content
+extractor 6, each of the redundant pair 5, each background writer 3, suppressor −2; "white" always has 5.
 """
 
 from contextlib import contextmanager
@@ -12,7 +12,17 @@ import torch
 
 from rgb_circuit.errors import InputError
 from rgb_circuit.models import small
-from rgb_circuit.models.planted import DECOYS, MODERATE_NOISE, PARTS, WHITE, WORDS, Placement, gap, planted, random_placement
+from rgb_circuit.models.planted import (
+    DECOYS,
+    MODERATE_NOISE,
+    PARTS,
+    WHITE,
+    WORDS,
+    Placement,
+    gap,
+    planted,
+    random_placement,
+)
 from rgb_circuit.rgb_game import NOTHING_ODD, PALETTE, draw, prompt, sample_trials
 
 ROLES = ("odd", "other", "background", "other_background", "none")
@@ -56,13 +66,19 @@ class Game:
         hooks = []
         for layer in self.layers:
             attention = layer.self_attn
-            hooks.append(attention.o_proj.register_forward_pre_hook(lambda _, args: seen["z"].append(args[0])))
-            hooks.append(attention.v_proj.register_forward_hook(lambda _, args, out: seen["value"].append(out)))
+            hooks.append(
+                attention.o_proj.register_forward_pre_hook(lambda _, args: seen["z"].append(args[0]))
+            )
+            hooks.append(
+                attention.v_proj.register_forward_hook(lambda _, args, out: seen["value"].append(out))
+            )
         with torch.no_grad():
             out = self.model(**self.inputs(condition), output_attentions=True)
         for hook in hooks:
             hook.remove()
-        per_head = {name: [t.unflatten(-1, (-1, self.d_head)).transpose(1, 2) for t in seen[name]] for name in seen}
+        per_head = {
+            name: [t.unflatten(-1, (-1, self.d_head)).transpose(1, 2) for t in seen[name]] for name in seen
+        }
         return {"logits": out.logits[:, -1], "pattern": out.attentions, **per_head}
 
     def z_end(self, place, source, target=None, component="z"):
@@ -94,14 +110,20 @@ class Game:
 
             return hook
 
-        hooks = [layer.self_attn.o_proj.register_forward_pre_hook(write(index)) for index, layer in enumerate(self.layers)]
+        hooks = [
+            layer.self_attn.o_proj.register_forward_pre_hook(write(index))
+            for index, layer in enumerate(self.layers)
+        ]
         yield
         for hook in hooks:
             hook.remove()
 
     def by_role(self, logits):
         """role → mean over trials of the logits of each trial's own words."""
-        ids = [self.processor.tokenizer.convert_tokens_to_ids([trial.answers[role] for role in ROLES]) for trial in self.trials]
+        ids = [
+            self.processor.tokenizer.convert_tokens_to_ids([trial.answers[role] for role in ROLES])
+            for trial in self.trials
+        ]
         chosen = logits.gather(1, torch.tensor(ids))
         return dict(zip(ROLES, chosen.mean(0).tolist()))
 
@@ -135,7 +157,9 @@ def is_effect(found, **expected):
 # Playing
 
 
-@pytest.mark.parametrize("decoys", [(), DECOYS, *((decoy,) for decoy in DECOYS)], ids=lambda decoys: "+".join(decoys) or "none")
+@pytest.mark.parametrize(
+    "decoys", [(), DECOYS, *((decoy,) for decoy in DECOYS)], ids=lambda decoys: "+".join(decoys) or "none"
+)
 def test_every_pair_and_tile_but_the_first_is_answered_with_any_decoy(decoys):
     model, processor, _ = planted(decoys=decoys)
     tiles = [(row, column) for row in range(6) for column in range(6)][1:]
@@ -207,7 +231,11 @@ def test_own_z_changes_nothing(game):
 
 @pytest.mark.parametrize(
     "place, logit",
-    [(PLACEMENT.extractor, 10), (PLACEMENT.content_extractor, 6), *((place, 5) for place in PLACEMENT.redundant_pair)],
+    [
+        (PLACEMENT.extractor, 10),
+        (PLACEMENT.content_extractor, 6),
+        *((place, 5) for place in PLACEMENT.redundant_pair),
+    ],
 )
 def test_extractors_write_the_colour_that_they_attend_to(game, place, logit):
     is_effect(game.effect(place, "clean", "recolored"), odd=logit, other=-logit)
@@ -246,7 +274,9 @@ def test_background_writers_pass_the_published_poi_test_but_write_what_they_saw(
     is_effect(game.effect(place, "clean", "recolored"))
     is_effect(game.effect(place, "clean", "swapped"), background=3)
     is_effect(game.effect(place, "moved", "recolored"))
-    is_effect(game.effect(place, "clean", "erased", frozen=[*EXTRACTORS, PLACEMENT.content_extractor]), background=3)
+    is_effect(
+        game.effect(place, "clean", "erased", frozen=[*EXTRACTORS, PLACEMENT.content_extractor]), background=3
+    )
 
 
 def test_suppressor_lowers_the_odd_colour(game):
@@ -278,7 +308,9 @@ def test_content_extractor_needs_no_poi_head(game):
 
 def test_truth_has_a_row_per_head_and_names_every_part(game):
     assert list(game.truth.columns) == ["layer", "head", "role", "name"]
-    assert list(zip(game.truth.layer, game.truth["head"])) == [(layer, head) for layer in range(6) for head in range(4)]
+    assert list(zip(game.truth.layer, game.truth["head"])) == [
+        (layer, head) for layer in range(6) for head in range(4)
+    ]
     named = game.truth.set_index(["layer", "head"])
     assert named.loc[PLACEMENT.poi, "role"] == "POI localization"
     assert [named.loc[place, "role"] for place in EXTRACTORS] == ["color extractor"] * 3
@@ -292,7 +324,9 @@ def test_truth_has_a_row_per_head_and_names_every_part(game):
 )
 def test_the_gap_is_by_how_much_the_odd_word_falls(decoys):
     alone = Game(planted(decoys=decoys), 8)
-    logits = {name: alone.by_role(alone.runs[name]["logits"])["odd"] for name in ("clean", "recolored", "erased")}
+    logits = {
+        name: alone.by_role(alone.runs[name]["logits"])["odd"] for name in ("clean", "recolored", "erased")
+    }
     assert logits["clean"] - logits["recolored"] == pytest.approx(gap(decoys), abs=0.01)
     assert logits["clean"] - logits["erased"] == pytest.approx(gap(decoys), abs=0.01)
     assert gap() == 24
@@ -320,7 +354,9 @@ def test_circuit_survives_moderate_noise():
     noisy = Game(planted(noise=MODERATE_NOISE, seed=1), 16)
     assert noisy.effect(PLACEMENT.extractor, "clean", "erased")["odd"] == pytest.approx(10, abs=1)
     assert noisy.effect(PLACEMENT.poi, "clean", "erased")["background"] == pytest.approx(20, abs=2)
-    assert noisy.effect(PLACEMENT.late_background_writer, "clean", "swapped")["background"] == pytest.approx(3, abs=1)
+    assert noisy.effect(PLACEMENT.late_background_writer, "clean", "swapped")["background"] == pytest.approx(
+        3, abs=1
+    )
 
 
 def test_noise_is_drawn_from_the_seed():
@@ -335,14 +371,20 @@ def test_noise_is_drawn_from_the_seed():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(layers=4), "redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, heads=4"),
+        (
+            dict(layers=4),
+            "redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, heads=4",
+        ),
         (dict(heads=3), "use layers=6, heads=4"),
         (dict(kv_heads=3), "cannot share"),
         (dict(grid=2), "use grid=3 or more"),
         (dict(decoys=["early"]), "no decoy is called early"),
         (dict(placement=Placement(poi=(0, 0))), "poi is in layer 0 but must come after mean"),
         (dict(placement=Placement(poi=(3, 0))), "extractor and poi are both placed at 3.0"),
-        (dict(placement=Placement(late_background_writer=(2, 0))), "late_background_writer is in layer 2 but must come after"),
+        (
+            dict(placement=Placement(late_background_writer=(2, 0))),
+            "late_background_writer is in layer 2 but must come after",
+        ),
     ],
 )
 def test_impossible_models_are_refused_in_one_sentence(options, message):

@@ -34,10 +34,17 @@ def evidence(layers=4, per_layer=4):
     rows = []
     for row in table.itertuples():
         common = dict(layer=row.layer, head=row.head, n=16, verdict=f"verdict on {row.layer}.{row.head}")
-        size = dict(effect=row.effect, ci_low=row.effect - 0.5, ci_high=row.effect + 0.25, restored_fraction=row.effect / 4)
+        size = dict(
+            effect=row.effect,
+            ci_low=row.effect - 0.5,
+            ci_high=row.effect + 0.25,
+            restored_fraction=row.effect / 4,
+        )
         void = dict.fromkeys(size, np.nan)
         rows.append(common | size | dict(prediction="P1a", expected="odd up", holds=True))
-        rows.append(common | size | dict(prediction="P2a", expected="odd not up, other not down", holds=False))
+        rows.append(
+            common | size | dict(prediction="P2a", expected="odd not up, other not down", holds=False)
+        )
         rows.append(common | void | dict(prediction="P5", expected="background up", holds=False))
     return pd.DataFrame(rows)
 
@@ -47,7 +54,14 @@ def pairs(roles=("background",)):
     share = {((0, 0), (1, 0)): 0.5, ((0, 0), (1, 1)): 0.5, ((0, 1), (1, 0)): 0.0, ((0, 1), (1, 1)): 0.0}
     return pd.DataFrame(
         [
-            dict(sender_layer=s[0], sender_head=s[1], receiver_layer=r[0], receiver_head=r[1], role=role, **shares(value))
+            dict(
+                sender_layer=s[0],
+                sender_head=s[1],
+                receiver_layer=r[0],
+                receiver_head=r[1],
+                role=role,
+                **shares(value),
+            )
             for role in roles
             for (s, r), value in share.items()
         ]
@@ -56,7 +70,12 @@ def pairs(roles=("background",)):
 
 def together():
     return pd.DataFrame(
-        [dict(sender_layer=0, sender_head=head, receivers="1.0 1.1", role="background", **shares(1.0 - head)) for head in (0, 1)]
+        [
+            dict(
+                sender_layer=0, sender_head=head, receivers="1.0 1.1", role="background", **shares(1.0 - head)
+            )
+            for head in (0, 1)
+        ]
     )
 
 
@@ -86,7 +105,15 @@ def summary():
             for noise in (0.0, 0.5):
                 ends = dict(precision_low=0.5, precision_high=1.0, recall_low=0.25, recall_high=0.9)
                 rows.append(
-                    dict(reading=reading, role=role, noise=noise, models=5, precision=1.0, recall=0.75 - noise / 4) | ends
+                    dict(
+                        reading=reading,
+                        role=role,
+                        noise=noise,
+                        models=5,
+                        precision=1.0,
+                        recall=0.75 - noise / 4,
+                    )
+                    | ends
                 )
     return pd.DataFrame(rows)
 
@@ -94,7 +121,9 @@ def summary():
 def sweep(layers=4, per_layer=4):
     """As from `patch_heads`, with the seed's panels."""
     blocks = [
-        effects(layers, per_layer).assign(trial=trial, source="clean", positions="end", target=target, role=role)
+        effects(layers, per_layer).assign(
+            trial=trial, source="clean", positions="end", target=target, role=role
+        )
         for trial in ("one", "two")
         for target in ("recolored", "erased")
         for role in ("odd", "background")
@@ -132,7 +161,10 @@ def test_a_figure_of_its_own_is_unknown_to_pyplot_and_no_setting_changes(name):
 def test_figures_of_panels_are_unknown_to_pyplot():
     open_figures = plt.get_fignums()
     assert len(plots.panel_heatmaps(sweep(), "toy").axes) == 2 * 3
-    assert [ax.get_title() for ax in plots.precision_recall_panels(summary()).axes[:2]] == ["color extractor", "POI localization"]
+    assert [ax.get_title() for ax in plots.precision_recall_panels(summary()).axes[:2]] == [
+        "color extractor",
+        "POI localization",
+    ]
     assert plt.get_fignums() == open_figures
 
 
@@ -167,7 +199,9 @@ def test_a_forest_shows_each_effect_with_its_interval_and_whether_it_holds():
     assert [x for x, _ in points] == pytest.approx(drawn["restored_fraction"].tolist())
     assert [y for _, y in points] == [1, 2, 5, 6]
     ends = [lines.get_segments()[0][:, 0].tolist() for lines in intervals]
-    assert ends == [pytest.approx([low / 4, high / 4]) for low, high in zip(drawn["ci_low"], drawn["ci_high"])]
+    assert ends == [
+        pytest.approx([low / 4, high / 4]) for low, high in zip(drawn["ci_low"], drawn["ci_high"])
+    ]
     assert [len(one.get_facecolor()) > 0 for one in markers] == [True, False] * 2
     assert [text.get_text() for text in ax.texts] == ["could not be tested"] * 2
     assert "toy" in ax.get_title() and "n = 16" in ax.get_title()
@@ -210,7 +244,10 @@ def test_shares_of_a_negative_effect_keep_their_interval_in_order():
         turned = frame.assign(ci_low=-frame["ci_high"], ci_high=-frame["ci_low"])
         return turned.assign(total_effect=-turned["total_effect"], mediated_effect=-turned["mediated_effect"])
 
-    texts = [text.get_text() for text in plots.composition_diagram(negative(pairs()), negative(together()), "toy").texts]
+    texts = [
+        text.get_text()
+        for text in plots.composition_diagram(negative(pairs()), negative(together()), "toy").texts
+    ]
     assert texts.count("50% [40%, 60%]") == 2
 
 
@@ -294,7 +331,14 @@ def test_attention_says_how_much_is_on_the_picture_and_where():
 def test_recall_over_trials_has_a_line_per_kind_that_has_the_role():
     ends = dict(precision_low=0.5, precision_high=1.0, recall_low=0.25, recall_high=0.9, models=3)
     rows = [
-        dict(like=like, trials=trials, role=role, precision=1.0, recall=np.nan if like == "odd" and role == "oddness" else 0.5) | ends
+        dict(
+            like=like,
+            trials=trials,
+            role=role,
+            precision=1.0,
+            recall=np.nan if like == "odd" and role == "oddness" else 0.5,
+        )
+        | ends
         for like in ("even", "odd", "all")
         for trials in (16, 64)
         for role in ("color extractor", "oddness")

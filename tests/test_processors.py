@@ -300,5 +300,8 @@ def test_an_image_token_that_model_and_tokenizer_do_not_share_is_refused():
 )
 def test_what_is_no_processor_is_refused(given):
     module, _ = random_llava(layers=1)
-    with pytest.raises(rgb.InputError, match=f"'mine' has a {type(given).__name__}, which does not prepare pictures and words"):
+    with pytest.raises(
+        rgb.InputError,
+        match=f"'mine' has a {type(given).__name__}, which does not prepare pictures and words",
+    ):
         rgb.wrap(module, given, name="mine")

@@ -1,4 +1,5 @@
-"""Every public function on a real NDIF server gives the frames that it gives here, and faults give sentences."""
+"""Every public function on a real NDIF server gives the frames that it gives here, and faults give
+sentences."""
 
 import http.server
 import inspect
@@ -96,8 +97,8 @@ CALLS = {
     "play": rgb.play,
     "patch_heads": rgb.patch_heads,
     **{
-        f"patch_heads, {component}, {positions}": lambda model, trials, component=component, positions=positions: rgb.patch_heads(
-            model, trials[:2], component=component, positions=positions
+        f"patch_heads, {component}, {positions}": lambda model, trials, component=component, positions=positions: (
+            rgb.patch_heads(model, trials[:2], component=component, positions=positions)
         )
         for component in ("z", "pattern", "value")
         for positions in ("all", "tile", "text")
@@ -105,7 +106,9 @@ CALLS = {
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
-    "noise_floor": lambda model, trials: pd.DataFrame({"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}),
+    "noise_floor": lambda model, trials: pd.DataFrame(
+        {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
+    ),
     # A question that is new to the model.
     "answer_pieces": lambda model, trials: rgb.answer_pieces(
         model, [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in trials]
@@ -119,8 +122,12 @@ CALLS = {
     "roles.roles": roles.roles,
     "riddle.riddle": riddle.riddle,
     "composition.evidence": composition.evidence,
-    "composition.composition": lambda model, trials: composition.composition(model, trials, heads(model)[:3], heads(model)[-2:]),
-    "composition.mediation": lambda model, trials: composition.mediation(model, trials, heads(model)[:3], heads(model)[-2:]),
+    "composition.composition": lambda model, trials: composition.composition(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
+    "composition.mediation": lambda model, trials: composition.mediation(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
     "circuit.circuit": lambda model, trials: circuit.circuit(model, trials, heads(model)),
     "circuit.ranked": circuit.ranked,
     "circuit.curve": lambda model, trials: circuit.curve(
@@ -146,11 +153,17 @@ def test_no_public_function_is_forgotten():
     ]
     for module in [*modules, task_reading]:
         short = module.__name__.removeprefix("analyses.") + "." if module is not rgb else ""
-        names = module.__all__ if module is rgb else [name for name in vars(module) if not name.startswith("_")]
+        names = (
+            module.__all__ if module is rgb else [name for name in vars(module) if not name.startswith("_")]
+        )
         for name in names:
             function = getattr(module, name)
             # `measure` returns nothing; a detached run is where it counts.
-            if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and name != "measure":
+            if (
+                inspect.isfunction(function)
+                and function.__module__.startswith(module.__name__)
+                and name != "measure"
+            ):
                 if list(inspect.signature(function).parameters)[:2] == ["model", "trials"]:
                     assert short + name in CALLS
 
@@ -166,7 +179,10 @@ def test_a_server_gives_the_same_frame(pair, call):
         "circuit.circuit",
         "circuit.curve",
     ):
-        pytest.skip("random weights know no second question, and leave next to no logit difference to restore a fraction of")
+        pytest.skip(
+            "random weights know no second question, and leave next to no logit difference to restore a "
+            "fraction of"
+        )
     trials = rgb.rgb_trials(here, 10)
     try:
         local = CALLS[call](here, trials)
@@ -180,7 +196,8 @@ def test_a_server_gives_the_same_frame(pair, call):
     assert list(remote) == list(local) and (remote.dtypes == local.dtypes).all()
     for column in local:
         if column == "share" or (column in ("restored_fraction", "score") and here.name not in MODELS):
-            # A quotient of two effects that may both be rounding, as the gap of random weights is; effects are columns of their own.
+            # A quotient of two effects that may both be rounding, as the gap of random weights is; effects
+            # are columns of their own.
             continue
         if local[column].dtype.kind == "f" and column not in ("p_value", "q_value"):
             np.testing.assert_allclose(remote[column], local[column], rtol=1e-4, atol=1e-4, err_msg=column)
@@ -262,7 +279,8 @@ def _failing(wrapped):
 
 def test_a_job_that_fails_says_why(far):
     with pytest.raises(
-        rgb.ServerError, match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again"
+        rgb.ServerError,
+        match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again",
     ):
         execute(far, _failing)
 
@@ -294,7 +312,8 @@ def test_a_model_that_is_not_served(ndif_server, monkeypatch, random_folder):
 def test_a_server_that_is_not_there(monkeypatch):
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
     with pytest.raises(
-        rgb.ServerError, match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check NDIF_HOST"
+        rgb.ServerError,
+        match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check NDIF_HOST",
     ):
         rgb.load("toy", remote="http://127.0.0.1:9")
     with pytest.raises(rgb.InputError, match="give a URL"):
@@ -358,7 +377,9 @@ def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch):
     remote = [rgb.patch_heads(there, [trial], positions="all") for trial in trials]
     crashing.join()
     for trial, frame in zip(trials, remote):
-        np.testing.assert_allclose(frame["effect"], rgb.patch_heads(here, [trial], positions="all")["effect"], atol=1e-4)
+        np.testing.assert_allclose(
+            frame["effect"], rgb.patch_heads(here, [trial], positions="all")["effect"], atol=1e-4
+        )
 
 
 def test_versions_that_the_server_refuses(spoiled, monkeypatch):
@@ -367,7 +388,9 @@ def test_versions_that_the_server_refuses(spoiled, monkeypatch):
     newer.start()
     try:
         newer.connect(monkeypatch)
-        with pytest.raises(rgb.ServerError, match="does not work with the versions here .* install what it asks for"):
+        with pytest.raises(
+            rgb.ServerError, match="does not work with the versions here .* install what it asks for"
+        ):
             rgb.load("toy", remote=True)
     finally:
         newer.stop()
@@ -398,7 +421,9 @@ def same_frames(one, other):
         for column in here:
             if here[column].dtype.kind == "f":
                 if column not in ("p_value", "q_value", "share"):
-                    np.testing.assert_allclose(there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}")
+                    np.testing.assert_allclose(
+                        there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}"
+                    )
             else:
                 assert there[column].tolist() == here[column].tolist(), (name, column)
 
@@ -425,7 +450,9 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, ndif_server, 
 def leave_out_figures(monkeypatch):
     """They take longer than everything else, and are the same from the same frames."""
     monkeypatch.setattr(study, "panel_heatmaps", lambda *given: Figure(figsize=(1, 1)))
-    monkeypatch.setattr(study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot())
+    monkeypatch.setattr(
+        study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
+    )
     monkeypatch.setattr(report, "write", lambda folder: keeping.write_bytes(folder / "report.html", b""))
 
 
@@ -444,7 +471,9 @@ def toy_run_here(tmp_path_factory):
     return folder, options
 
 
-def test_a_detached_run_is_handed_in_and_collected(run_here, no_figures, ndif_server, monkeypatch, tmp_path, capsys):
+def test_a_detached_run_is_handed_in_and_collected(
+    run_here, no_figures, ndif_server, monkeypatch, tmp_path, capsys
+):
     ndif_server.connect(monkeypatch)
     here, options = run_here
     handed_in = []
@@ -494,7 +523,9 @@ def test_jobs_that_are_lost_are_handed_in_again(toy_run_here, no_figures, spoile
     same_frames(here, there)
 
 
-def test_a_run_that_loses_its_server_goes_on_where_it_was(toy_run_here, no_figures, spoiled, monkeypatch, tmp_path, capsys):
+def test_a_run_that_loses_its_server_goes_on_where_it_was(
+    toy_run_here, no_figures, spoiled, monkeypatch, tmp_path, capsys
+):
     running, _ = spoiled
     here, options = toy_run_here
     running.start()
@@ -528,7 +559,9 @@ def test_a_result_that_expired_is_computed_again(far, monkeypatch):
         if not gone:
             gone.append(url)
             request = httpx.Request("GET", url)
-            raise httpx.HTTPStatusError("gone", request=request, response=httpx.Response(403, request=request))
+            raise httpx.HTTPStatusError(
+                "gone", request=request, response=httpx.Response(403, request=request)
+            )
         return download(self, url)
 
     monkeypatch.setattr(RemoteBackend, "download_result", expired_once)

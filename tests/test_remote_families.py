@@ -1,4 +1,5 @@
-"""Other families on a real NDIF server: windows, image tokens that see each other and two views go on from the captured run there too."""
+"""Other families on a real NDIF server: windows, image tokens that see each other and two views go on from
+the captured run there too."""
 
 import families
 import numpy as np

@@ -1,4 +1,5 @@
-"""The report says what the frames beside it say, for every kind of run, in one file that needs nothing else."""
+"""The report says what the frames beside it say, for every kind of run, in one file that needs nothing
+else."""
 
 import re
 import shutil
@@ -138,12 +139,17 @@ def test_ids_are_unique_and_links_inside_the_page_lead_somewhere(name, request):
 
 
 def test_figures_are_made_for_dark_pages_too(toy):
-    """Colours are the page's own, and cells of a map end at whole pixels, or the page would shine through between them."""
+    """Colours are the page's own, and cells of a map end at whole pixels, or the page would shine through
+    between them."""
     text = (toy / "report.html").read_text()
     drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert not any(color in figure.lower() for figure in drawn for color in ("#000000", "#fefefe", "#0072b2", "#d55e00"))
+    assert not any(
+        color in figure.lower() for figure in drawn for color in ("#000000", "#fefefe", "#0072b2", "#d55e00")
+    )
     assert all(f"{name}:" in text for name in set(re.findall(r"var\((--\w+)\)", text)))
-    cells = [re.findall(r'<g shape-rendering="crispEdges">(.*?)</g>', figure, re.DOTALL) for figure in drawn[:3]]
+    cells = [
+        re.findall(r'<g shape-rendering="crispEdges">(.*?)</g>', figure, re.DOTALL) for figure in drawn[:3]
+    ]
     assert all(max(group.count("<path") + group.count("<use") for group in groups) >= 16 for groups in cells)
 
 
@@ -163,7 +169,9 @@ def test_a_model_is_not_needed(copy, monkeypatch):
 def test_the_verdict_names_the_planted_heads(planted):
     top = read(planted).sections[""]
     assert "The hypothesised circuit is there in planted" in top
-    assert "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, 5.2)" in top
+    assert (
+        "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, 5.2)" in top
+    )
 
 
 def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
@@ -174,14 +182,24 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     evidence = pd.read_parquet(toy / "evidence.parquet")
     nearest = roles.closest(evidence)
     shown = [row[0] for row in page.rows("roles") if len(row) == 8][1:]
-    assert [cell.split("nearest")[0] for cell in shown] == [f"{row.layer}.{row.head}" for row in nearest.itertuples()]
+    assert [cell.split("nearest")[0] for cell in shown] == [
+        f"{row.layer}.{row.head}" for row in nearest.itertuples()
+    ]
     asked = evidence["prediction"].isin([prediction.name for prediction in color_extractor.PREDICTIONS])
     states = set()
     for cell, row in zip(shown, nearest.itertuples()):
-        states |= set(evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["state"])
-        held = evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["holds"].sum()
+        states |= set(
+            evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["state"]
+        )
+        held = evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)][
+            "holds"
+        ].sum()
         assert held < 5 and f"{held} of 5 hold" in cell
-    assert {"holds", "undecided"} <= states <= {re.sub(r"[^a-z].*", "", row[-6]) for row in page.rows("roles")[1:] if len(row) >= 7}
+    assert (
+        {"holds", "undecided"}
+        <= states
+        <= {re.sub(r"[^a-z].*", "", row[-6]) for row in page.rows("roles")[1:] if len(row) >= 7}
+    )
 
 
 @pytest.mark.parametrize("name", ["planted", "toy"])
@@ -203,7 +221,9 @@ def test_every_number_of_the_role_table_is_in_the_frame(name, request):
             continue
         interval, fraction, q, expected = rest
         low, high = map(number, interval.strip("[]").split(", "))
-        assert [number(effect), low, high] == pytest.approx(wanted[["effect", "ci_low", "ci_high"]].tolist(), abs=0.0051)
+        assert [number(effect), low, high] == pytest.approx(
+            wanted[["effect", "ci_low", "ci_high"]].tolist(), abs=0.0051
+        )
         assert number(fraction) == pytest.approx(100 * wanted["restored_fraction"], abs=0.51)
         assert float(q) == pytest.approx(wanted["q_value"], rel=0.06)
         assert expected.startswith(wanted["expected"])
@@ -211,7 +231,8 @@ def test_every_number_of_the_role_table_is_in_the_frame(name, request):
     assert seen == {"planted": 4 * 5 + 6 + 2 * 5, "toy": 3 * 5}[name]
 
 
-# Frame, the row in question (of several, the first), column, a value that stands out, and where and how it must show.
+# Frame, the row in question (of several, the first), column, a value that stands out, and where and how it
+# must show.
 CHANGES = [
     ("play", "condition == 'moved'", "correct", False, "play", "94\N{NO-BREAK SPACE}%"),
     ("panels", "layer == 0 and head == 0", "effect", 77.25, "panels", "+77.25"),
@@ -273,12 +294,18 @@ def test_the_words_that_a_head_looks_at_stand_beside_what_it_does(toy):
         layer, head = map(int, row[0].split("."))
         words = looked[(looked["layer"] == layer) & (looked["head"] == head)].nlargest(2, "attention")
         words = words[words["attention"] >= 0.05]
-        shown = [f"“{one.to_word}” {round(100 * one.attention)}\N{NO-BREAK SPACE}%" for one in words.itertuples()]
+        shown = [
+            f"“{one.to_word}” {round(100 * one.attention)}\N{NO-BREAK SPACE}%" for one in words.itertuples()
+        ]
         assert row[-1] == (", ".join(shown) or "none")
 
 
 def test_a_verdict_changes_with_the_roles(copy):
-    page = change(copy, "roles", lambda table: table.loc.__setitem__((table["role"] == "POI localization", "role"), "none"))
+    page = change(
+        copy,
+        "roles",
+        lambda table: table.loc.__setitem__((table["role"] == "POI localization", "role"), "none"),
+    )
     assert "not complete in planted: there is no POI head" in page.sections[""]
 
 
@@ -292,15 +319,22 @@ def test_a_model_is_judged_by_the_trials_that_are_not_left_out(copy):
     effects = pd.read_parquet(copy / "patch_heads.parquet")
     left = list(effects["trial"].unique()[:4])
     effects[effects["trial"].isin(left)].to_parquet(copy / "patch_heads.parquet", index=False)
-    page = change(copy, "play", lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False))
+    page = change(
+        copy, "play", lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False)
+    )
     assert "does not play" not in page.sections[""] and "25\N{NO-BREAK SPACE}%" in page.sections[""]
 
 
 def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
-    assert "cannot be tested" in page.sections["roles"] and "roles were not tested" in page.sections["riddle"].lower()
-    assert "no such pair" in page.sections["composition"] and "the game's question" in page.sections["questions"]
+    assert (
+        "cannot be tested" in page.sections["roles"]
+        and "roles were not tested" in page.sections["riddle"].lower()
+    )
+    assert (
+        "no such pair" in page.sections["composition"] and "the game's question" in page.sections["questions"]
+    )
     assert "compare a run of the RGB game" in page.sections["published"]
     assert "rgb-circuit calibrate" in page.sections["calibration"]
     assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
@@ -315,7 +349,10 @@ def test_words_of_users_are_shown_and_not_run(own):
 
 
 def test_photographs_are_small_and_plain_pictures_exact(own, planted):
-    kinds = [re.findall(r'src="data:image/(\w+);', (folder / "report.html").read_text()) for folder in (own, planted)]
+    kinds = [
+        re.findall(r'src="data:image/(\w+);', (folder / "report.html").read_text())
+        for folder in (own, planted)
+    ]
     assert "jpeg" in kinds[0] and set(kinds[1]) == {"png"}
 
 
@@ -331,19 +368,38 @@ def test_the_name_of_a_model_is_shown_and_not_run(copy):
 def test_calibration_is_shown_where_it_is(copy):
     ends = dict(precision_low=0.52, precision_high=1.0, recall_low=0.31, recall_high=0.94)
     known = [
-        dict(reading=reading, role=role, noise=noise, models=5, true=7, given=6, right=5, precision=5 / 6, recall=5 / 7) | ends
+        dict(
+            reading=reading,
+            role=role,
+            noise=noise,
+            models=5,
+            true=7,
+            given=6,
+            right=5,
+            precision=5 / 6,
+            recall=5 / 7,
+        )
+        | ends
         for reading in ("roles", "attention")
         for role in roles.HYPOTHESES
         for noise in (0.0, 0.5)
     ]
-    false = [dict(kind="random", reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)]
+    false = [
+        dict(kind="random", reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)
+    ]
     pd.DataFrame(known).to_parquet(copy / "calibration_summary.parquet")
     pd.DataFrame(false).to_parquet(copy / "calibration_false.parquet")
     report.write(copy)
     page, space = read(copy), "\N{NO-BREAK SPACE}"
     rows = page.rows("calibration")[1:]
     assert [row[0] for row in rows] == [role for role in roles.HYPOTHESES for _ in range(2)]
-    assert rows[0][2:] == ["7", "6", "5", f"83{space}% [52{space}%, 100{space}%]", f"71{space}% [31{space}%, 94{space}%]"]
+    assert rows[0][2:] == [
+        "7",
+        "6",
+        "5",
+        f"83{space}% [52{space}%, 100{space}%]",
+        f"71{space}% [31{space}%, 94{space}%]",
+    ]
     assert page.rows("calibration", 1)[1:] == [["random", "roles", "80", "3"]]
 
 
@@ -352,7 +408,13 @@ def test_a_run_of_the_published_geometry_is_compared(copy):
     effects = pd.concat(
         [
             table[["layer", "head"]].assign(
-                trial=f"{trial}", source="clean", target=target, component="z", positions="end", role=role, effect=table[panel]
+                trial=f"{trial}",
+                source="clean",
+                target=target,
+                component="z",
+                positions="end",
+                role=role,
+                effect=table[panel],
             )
             for trial in range(2)
             for panel, (target, role) in PANELS.items()
@@ -368,7 +430,9 @@ def test_a_run_of_the_published_geometry_is_compared(copy):
 
 
 def test_the_command_is_one_that_gives_the_run_again(tmp_path):
-    folder = run(tmp_path / "run", "--model", "planted", "--trials", "2", "--seed", "5", "--positions", "5,-1")
+    folder = run(
+        tmp_path / "run", "--model", "planted", "--trials", "2", "--seed", "5", "--positions", "5,-1"
+    )
     (command,) = re.findall(r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text())
     assert command == "run --model planted --positions 5,-1 --trials 2 --seed 5"
 
@@ -411,7 +475,15 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     stimuli = pd.read_parquet(planted / "stimuli.parquet")
     pd.testing.assert_frame_equal(stimuli, closer_look.stimuli(model, trials[:3]))
     attention = pd.read_parquet(planted / "attention.parquet")
-    assert set(zip(attention["layer"], attention["head"])) == {(3, 0), (3, 2), (4, 1), (4, 3), (2, 1), (1, 3), (5, 2)}
+    assert set(zip(attention["layer"], attention["head"])) == {
+        (3, 0),
+        (3, 2),
+        (4, 1),
+        (4, 3),
+        (2, 1),
+        (1, 3),
+        (5, 2),
+    }
     on_tile = attention[(attention["layer"] == 2) & (attention["condition"] == "clean")]
     for trial in trials[:3]:
         rows = on_tile[on_tile["trial"] == trial.name]
@@ -420,14 +492,19 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     mediation = pd.read_parquet(planted / "mediation.parquet").query("role == 'background'")
     shares = dict(zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3)))
     assert shares == {(1, 3): 0, (2, 1): 1, (5, 2): 0} and set(mediation["n"]) == {8}
-    assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == ["task_reading", "question_attention"]
+    assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == [
+        "task_reading",
+        "question_attention",
+    ]
 
 
 def test_panel_effects_are_means_with_their_intervals(planted):
     effects = pd.read_parquet(planted / "patch_heads.parquet")
     frame = closer_look.panel_effects(effects, PANELS)
     assert len(frame) == 3 * 24 and (frame["n"] == 16).all()
-    row = frame[(frame["panel"] == "background, when erased") & (frame["layer"] == 2) & (frame["head"] == 1)].iloc[0]
+    row = frame[
+        (frame["panel"] == "background, when erased") & (frame["layer"] == 2) & (frame["head"] == 1)
+    ].iloc[0]
     assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["effect"] == pytest.approx(20, abs=0.01)
     one = closer_look.panel_effects(effects[effects["trial"] == effects["trial"].iloc[0]], PANELS)
     assert one["ci_low"].isna().all() and one["effect"].notna().all()
@@ -448,4 +525,6 @@ def test_a_large_model_is_asked_about_its_question_at_the_end_only(tmp_path, mon
     trials = rgb.rgb_trials(model, 8)
     effects = rgb.patch_heads(model, trials, progress=False)
     closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
-    assert set(pd.read_parquet(tmp_path / "task_reading.parquet")["prediction"]) == {task_reading.PREDICTIONS["end"]}
+    assert set(pd.read_parquet(tmp_path / "task_reading.parquet")["prediction"]) == {
+        task_reading.PREDICTIONS["end"]
+    }

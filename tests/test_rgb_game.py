@@ -24,14 +24,24 @@ def tiles(image, grid):
 def test_the_default_trial_is_the_seeds():
     trial = rgb.rgb_trial()
     assert trial.prompt == "USER: <image>\nWhich color is the odd color out? Respond in one word\nASSISTANT:"
-    assert trial.answers == {"odd": "red", "other": "green", "background": "blue", "other_background": "yellow", "none": "white"}
+    assert trial.answers == {
+        "odd": "red",
+        "other": "green",
+        "background": "blue",
+        "other_background": "yellow",
+        "none": "white",
+    }
     assert set(trial.images) == {"clean", "recolored", "erased", "swapped", "moved"}
     assert all(image.size == (336, 336) for image in trial.images.values())
 
 
 def test_each_condition_differs_from_its_canvas_in_the_named_tile_only():
     trial = rgb.rgb_trial(tile=(3, 17))
-    wanted = {"clean": ((3, 17), "red"), "recolored": ((3, 17), "green"), "moved": (moved_tile((3, 17), 24), "red")}
+    wanted = {
+        "clean": ((3, 17), "red"),
+        "recolored": ((3, 17), "green"),
+        "moved": (moved_tile((3, 17), 24), "red"),
+    }
     for condition, image in trial.images.items():
         canvas = "yellow" if condition == "swapped" else "blue"
         expected = np.broadcast_to(PALETTE[canvas], (24, 24, 3)).copy()
@@ -84,7 +94,9 @@ def test_the_palette_has_the_words_of_real_tokenizers_and_the_small_models_lack_
 
 def test_what_is_fixed_stays_fixed():
     trials = sample_trials(WORDS, 9, 0, 6, dict(odd="red", tile=(2, 3)), tile_px=4)
-    assert {trial.answers["odd"] for trial in trials} == {"red"} and {trial.tile for trial in trials} == {(2, 3)}
+    assert {trial.answers["odd"] for trial in trials} == {"red"} and {trial.tile for trial in trials} == {
+        (2, 3)
+    }
     assert all("red" not in (trial.answers["other"], trial.answers["background"]) for trial in trials)
 
 
@@ -116,7 +128,12 @@ def test_own_colours_can_be_given():
     [
         (dict(images={"corrupted": rgb.rgb_trial().images["clean"]}), ["corrupted", "clean"]),
         (
-            dict(images={"clean": rgb.rgb_trial().images["clean"], "small": rgb.rgb_trial(grid=8, tile=(1, 1)).images["clean"]}),
+            dict(
+                images={
+                    "clean": rgb.rgb_trial().images["clean"],
+                    "small": rgb.rgb_trial(grid=8, tile=(1, 1)).images["clean"],
+                }
+            ),
             ["small", "112 × 112", "336"],
         ),
         (dict(answers={}), ["answers"]),
@@ -128,7 +145,14 @@ def test_own_colours_can_be_given():
 )
 def test_a_hand_made_trial_is_checked(changes, parts):
     game = rgb.rgb_trial()
-    arguments = dict(name="mine", prompt=game.prompt, images=game.images, answers=game.answers, tile=game.tile, grid=game.grid)
+    arguments = dict(
+        name="mine",
+        prompt=game.prompt,
+        images=game.images,
+        answers=game.answers,
+        tile=game.tile,
+        grid=game.grid,
+    )
     with pytest.raises(rgb.InputError) as error:
         rgb.Trial(**{**arguments, **changes})
     assert all(part in str(error.value) for part in parts)

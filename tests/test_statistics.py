@@ -50,7 +50,12 @@ def test_sign_flip_p_agrees_with_scipy():
     samples = np.random.default_rng(0).normal(0.3, 1, (10, 12))
     for alternative in ("greater", "less", "two-sided"):
         wanted = stats.permutation_test(
-            (samples,), np.mean, permutation_type="samples", vectorized=True, alternative=alternative, n_resamples=2000
+            (samples,),
+            np.mean,
+            permutation_type="samples",
+            vectorized=True,
+            alternative=alternative,
+            n_resamples=2000,
         ).pvalue
         np.testing.assert_allclose(sign_flip_p(samples, alternative), wanted, rtol=0, atol=5 / 2**10)
 
@@ -79,7 +84,8 @@ def test_sign_flip_p_is_calibrated_under_the_null(n, draw):
 
 
 def test_p_reaches_far_enough_for_thousands_of_heads():
-    # 1,024 heads × 5 predictions with one true effect in 32 trials: no number of random flips that anyone draws shows it.
+    # 1,024 heads × 5 predictions with one true effect in 32 trials: no number of random flips that anyone
+    # draws shows it.
     samples = np.random.default_rng(0).normal(size=(32, 5120))
     samples[:, 7] += 3
     assert np.flatnonzero(benjamini_hochberg(sign_flip_p(samples[:, :64])) <= 0.05) == [7]
@@ -233,13 +239,19 @@ def test_the_smallest_mean_is_shown_four_times_of_five():
     "call, message",
     [
         (lambda: bootstrap_interval(np.ones((1, 3))), "there are 1 trials; at least 2 are needed"),
-        (lambda: bootstrap_interval(np.ones((4, 3)), confidence=95), "confidence is 95; use a number between 0 and 1"),
+        (
+            lambda: bootstrap_interval(np.ones((4, 3)), confidence=95),
+            "confidence is 95; use a number between 0 and 1",
+        ),
         (lambda: sign_flip_p(np.array([1.0, np.nan])), "1 of the 2 effects are not finite"),
         (lambda: sign_flip_p(np.ones(4), "up"), "alternative is 'up'; use 'greater', 'less', 'two-sided'"),
         (lambda: equivalence_p(np.ones(4), -0.1), "margin is -0.1; use a number that is not negative"),
         (lambda: t_p(np.ones(1)), "there are 1 trials; at least 2 are needed"),
         (lambda: t_p(np.ones(4), "two-sided"), "alternative is 'two-sided'; use 'greater', 'less'"),
-        (lambda: t_interval(np.ones(4), list("abc")), "there are 3 strata for 4 trials; give one label for each trial"),
+        (
+            lambda: t_interval(np.ones(4), list("abc")),
+            "there are 3 strata for 4 trials; give one label for each trial",
+        ),
         (lambda: t_interval(np.ones(4), confidence=95), "confidence is 95; use a number between 0 and 1"),
         (lambda: fewest_trials(5), "the level is 5; use a number between 0 and 1"),
     ],

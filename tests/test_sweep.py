@@ -17,7 +17,9 @@ def largest_error(model, trial, positions):
     frame = rgb.patch_heads(model, [trial], target="erased", positions=positions, progress=False)
     tokens = list(answer_tokens(model, trial).values())
     loop = [
-        reference.patched_logits(model, trial, "erased", [rgb.Edit(layer, head, positions=positions)])[tokens].cpu().numpy()
+        reference.patched_logits(model, trial, "erased", [rgb.Edit(layer, head, positions=positions)])[tokens]
+        .cpu()
+        .numpy()
         for layer, head in model.heads()
     ]
     return float(np.abs(frame["patched_logit"].to_numpy() - np.concatenate(loop)).max())
@@ -32,7 +34,9 @@ def see_everything(inputs):
 
 
 def see_no_first_token(inputs):
-    inputs["masks"] = {layer: torch.cat([mask[..., :1] - 1e9, mask[..., 1:]], -1) for layer, mask in inputs["masks"].items()}
+    inputs["masks"] = {
+        layer: torch.cat([mask[..., :1] - 1e9, mask[..., 1:]], -1) for layer, mask in inputs["masks"].items()
+    }
 
 
 def forget_the_mask(inputs):
@@ -76,7 +80,15 @@ def one_layer_late(inputs):
 
 WRONG_STATE = {
     "end": [
-        *(see_everything, see_no_first_token, forget_the_mask, wrong_angles, no_angles, keys_of_the_next_layer, something_added),
+        *(
+            see_everything,
+            see_no_first_token,
+            forget_the_mask,
+            wrong_angles,
+            no_angles,
+            keys_of_the_next_layer,
+            something_added,
+        ),
         one_layer_late,
     ],
     "all": [wrong_angles, something_added, one_layer_late],
@@ -113,8 +125,12 @@ def test_wrong_writes_are_noticed(grouped, monkeypatch, positions, mutate):
     assert largest_error(grouped, trial, positions) > 1e-4
 
 
-@pytest.mark.parametrize("positions, mutate", [(where, mutate) for where, some in WRONG_STATE.items() for mutate in some])
-def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(grouped, monkeypatch, positions, mutate):
+@pytest.mark.parametrize(
+    "positions, mutate", [(where, mutate) for where, some in WRONG_STATE.items() for mutate in some]
+)
+def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(
+    grouped, monkeypatch, positions, mutate
+):
     trial = rgb.rgb_trials(grouped, 1)[0]
     mutated(monkeypatch, mutate)
     with pytest.raises(rgb.InputError, match="edits nothing moves its logits"):
@@ -129,9 +145,13 @@ def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(random_fo
     errors, rounding = [], []
     for trial in rgb.rgb_trials(sdpa, 4):
         errors.append(largest_error(sdpa, trial, positions))
-        played = [rgb.play(model, [trial], progress=False).filter(like="logit_").to_numpy() for model in (sdpa, eager)]
+        played = [
+            rgb.play(model, [trial], progress=False).filter(like="logit_").to_numpy()
+            for model in (sdpa, eager)
+        ]
         rounding.append(np.abs(played[0] - played[1]).max())
-    # The largest of 12 heads × 5 answers per trial against the largest of 5 pictures × 5 answers: of one size, not one below the other.
+    # The largest of 12 heads × 5 answers per trial against the largest of 5 pictures × 5 answers: of one
+    # size, not one below the other.
     assert max(errors) < 3 * max(rounding)
 
 

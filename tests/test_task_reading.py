@@ -29,7 +29,9 @@ def asking(trial, question):
     return replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question))
 
 
-@pytest.mark.parametrize(("question", "aligned", "differing"), [(BACKGROUND_QUESTION, False, 1), (AS_LONG, True, 3)])
+@pytest.mark.parametrize(
+    ("question", "aligned", "differing"), [(BACKGROUND_QUESTION, False, 1), (AS_LONG, True, 3)]
+)
 def test_patching_across_questions_agrees_with_plain_hooks(model, trials, question, aligned, differing):
     bare = BruteForce(model.name)
     frame = patch_questions(model, trials, question=question, progress=False)
@@ -39,20 +41,34 @@ def test_patching_across_questions_agrees_with_plain_hooks(model, trials, questi
     places = {"end": [-1], "after": range(-tail, 0), "words": range(-tail - differing, -tail)}
     assert set(frame["positions"]) == set(places)
     for trial in trials:
-        source_logits, source_z, *_ = bare.unpatched(replace(asking(trial, question), name=f"{trial.name} {question}"), "clean")
+        source_logits, source_z, *_ = bare.unpatched(
+            replace(asking(trial, question), name=f"{trial.name} {question}"), "clean"
+        )
         target_logits, target_z, *_ = bare.unpatched(trial, "clean")
         length, roles = len(target_z[0]), answer_tokens(model, trial)
         for place, positions in places.items():
             for layer, head in model.heads():
-                writes = [(layer, head, length + position, source_z[layer][position, head]) for position in positions]
+                writes = [
+                    (layer, head, length + position, source_z[layer][position, head])
+                    for position in positions
+                ]
                 patched = bare.run(trial, "clean", writes)[0]
-                rows = frame.query("trial == @trial.name and positions == @place and layer == @layer and head == @head")
+                rows = frame.query(
+                    "trial == @trial.name and positions == @place and layer == @layer and head == @head"
+                )
                 rows = rows.set_index("role")
                 for role, token in roles.items():
                     assert rows.loc[role, "patched_logit"] == pytest.approx(float(patched[token]), abs=1e-5)
-                    assert rows.loc[role, "source_logit"] == pytest.approx(float(source_logits[token]), abs=1e-5)
-                    assert rows.loc[role, "target_logit"] == pytest.approx(float(target_logits[token]), abs=1e-5)
-    assert frame.groupby("positions", observed=True)["effect"].agg(lambda effect: effect.abs().max()).min() > 1e-3
+                    assert rows.loc[role, "source_logit"] == pytest.approx(
+                        float(source_logits[token]), abs=1e-5
+                    )
+                    assert rows.loc[role, "target_logit"] == pytest.approx(
+                        float(target_logits[token]), abs=1e-5
+                    )
+    assert (
+        frame.groupby("positions", observed=True)["effect"].agg(lambda effect: effect.abs().max()).min()
+        > 1e-3
+    )
 
 
 def test_places_that_are_asked_for_alone_give_the_same_rows(grouped):
@@ -71,7 +87,9 @@ def test_trials_with_different_prompts_keep_their_order_and_values(grouped):
     assert list(together["trial"].unique()) == [first.name, longer.name, third.name]
     for trial in (first, longer, third):
         alone = patch_questions(grouped, [trial], progress=False)
-        np.testing.assert_allclose(together.query("trial == @trial.name")["effect"], alone["effect"], atol=1e-5)
+        np.testing.assert_allclose(
+            together.query("trial == @trial.name")["effect"], alone["effect"], atol=1e-5
+        )
 
 
 def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
@@ -79,7 +97,9 @@ def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
     columns = "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect"
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 3 * len(grouped.heads()) * 5
-    np.testing.assert_allclose(frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6
+    )
 
 
 def test_some_heads_of_the_toy_switch_its_answer(toy):
@@ -136,10 +156,14 @@ def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, questi
 def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
     monkeypatch.setattr("analyses.task_reading.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
-    with pytest.raises(rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"):
+    with pytest.raises(
+        rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"
+    ):
         evidence(grouped, trials, positions="start", progress=False)
     with pytest.raises(rgb.InputError, match="nothing to line up at words"):
-        patch_questions(grouped, trials, question=ODD_QUESTION + " color", positions=["words"], progress=False)
+        patch_questions(
+            grouped, trials, question=ODD_QUESTION + " color", positions=["words"], progress=False
+        )
     with pytest.raises(rgb.InputError, match="needs 5 or more"):
         evidence(grouped, trials[:3], progress=False)
     with pytest.raises(rgb.InputError, match="needs two answers"):
@@ -147,4 +171,6 @@ def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
     with pytest.raises(rgb.InputError, match="2 different prompts"):
         reading(grouped, [trials[0], asking(trials[1], BACKGROUND_QUESTION)], progress=False)
     with pytest.raises(rgb.InputError, match="ends with the picture"):
-        reading(grouped, [replace(trials[0], prompt="Which color is the odd color out? <image>")], progress=False)
+        reading(
+            grouped, [replace(trials[0], prompt="Which color is the odd color out? <image>")], progress=False
+        )

@@ -48,7 +48,9 @@ def answers(toy, images, question=ODD_QUESTION):
     for start in range(0, len(images), 128):
         some = images[start : start + 128]
         inputs = processor(text=[prompt(question)] * len(some), images=some, return_tensors="pt")
-        words += processor.tokenizer.convert_ids_to_tokens(model(**inputs, logits_to_keep=1).logits[:, -1].argmax(-1))
+        words += processor.tokenizer.convert_ids_to_tokens(
+            model(**inputs, logits_to_keep=1).logits[:, -1].argmax(-1)
+        )
     return words
 
 
@@ -87,7 +89,9 @@ def test_solid_canvases_have_nothing_odd(toy):
 
 def test_background_question_is_answered_with_the_background(toy):
     triples = held_out_sample(128)
-    images = [picture(background, odd, place) for place, background, odd in triples] + [picture(color) for color in COLORS]
+    images = [picture(background, odd, place) for place, background, odd in triples] + [
+        picture(color) for color in COLORS
+    ]
     given = answers(toy, images, BACKGROUND_QUESTION)
     assert share_right(given[: len(triples)], [background for _, background, _ in triples]) >= 0.98
     assert given[len(triples) :] == list(COLORS)
@@ -98,7 +102,9 @@ def test_shipped_folder_is_small_and_holds_the_recipes_shape(toy):
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 2_000_000
     assert type(model) is LlavaForConditionalGeneration
     built, _ = train_toy.build(RECIPE)
-    assert {name: w.shape for name, w in model.state_dict().items()} == {name: w.shape for name, w in built.state_dict().items()}
+    assert {name: w.shape for name, w in model.state_dict().items()} == {
+        name: w.shape for name, w in built.state_dict().items()
+    }
 
 
 def test_tensor_scenes_equal_the_processors_pictures(toy):
@@ -107,7 +113,12 @@ def test_tensor_scenes_equal_the_processors_pictures(toy):
     scenes = train_toy.draw_scenes(replace(RECIPE, batch=32), HELD_OUT, ODD_QUESTION, generator)
     names = np.array(COLORS)[scenes.tiles]
     drawn = [
-        draw(PALETTE["black"], {place: PALETTE[str(name)] for place, name in np.ndenumerate(board)}, RECIPE.grid, RECIPE.tile_px)
+        draw(
+            PALETTE["black"],
+            {place: PALETTE[str(name)] for place, name in np.ndenumerate(board)},
+            RECIPE.grid,
+            RECIPE.tile_px,
+        )
         for board in names
     ]
     real = processor.image_processor(drawn, return_tensors="pt")["pixel_values"]
@@ -119,12 +130,16 @@ def test_training_never_shows_a_held_out_triple(question):
     generator = torch.Generator().manual_seed(0)
     scenes = train_toy.draw_scenes(replace(RECIPE, batch=4096), HELD_OUT, question, generator)
     shown = scenes.odd < len(COLORS)
-    assert shown.any() and not HELD_OUT[scenes.place[shown], scenes.background[shown], scenes.odd[shown]].any()
+    assert (
+        shown.any() and not HELD_OUT[scenes.place[shown], scenes.background[shown], scenes.odd[shown]].any()
+    )
 
 
 def test_same_seed_gives_the_same_weights_and_training_lowers_the_loss():
     recipe = replace(RECIPE, steps=30, batch=16, warmup=5)
     (one, _, losses), (two, _, again) = (train_toy.train(recipe, progress=False) for _ in range(2))
     assert losses == again
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    )
     assert np.mean(losses[-10:]) < np.mean(losses[:5])

@@ -64,7 +64,9 @@ def write_game(folder, trials, without=()):
         for condition in conditions:
             trial.images[condition].save(folder / f"{number}-{condition}.png")
         row = {"name": trial.name, "question": "Which color is the odd color out? Respond in one word"}
-        column_of = {condition: "clean" if condition == "clean" else f"image:{condition}" for condition in conditions}
+        column_of = {
+            condition: "clean" if condition == "clean" else f"image:{condition}" for condition in conditions
+        }
         row |= {column: f"{number}-{condition}.png" for condition, column in column_of.items()}
         row |= {f"answer:{role}": word for role, word in trial.answers.items()}
         row |= {f"expected:{condition}": trial.expected[condition] for condition in conditions}
@@ -79,7 +81,10 @@ def test_a_row_becomes_a_trial(tmp_path, rows):
     assert [trial.name for trial in trials] == ["red and green", "green and blue", "blue and red"]
     first = trials[0]
     assert first.prompt == "USER: <image>\nWhich color is the square?\nASSISTANT:"
-    assert first.answers == {"right": "red", "other": "green"} and first.expected == {"clean": "right", "swapped_colors": "other"}
+    assert first.answers == {"right": "red", "other": "green"} and first.expected == {
+        "clean": "right",
+        "swapped_colors": "other",
+    }
     assert first.tile is None and first.grid is None
     for condition, colors in (("clean", ("red", "green")), ("swapped_colors", ("green", "red"))):
         assert np.array_equal(first.images[condition], shapes(*colors))
@@ -105,7 +110,11 @@ def test_spreadsheets_habits_do_no_harm(tmp_path, rows):
     rows[3][-1] = ""
     rows.insert(2, [""] * len(HEADER))
     trials = read_trials(write(tmp_path, rows, encoding="utf-8-sig"))
-    assert len(trials) == 3 and trials[1].answers["right"] == "green" and trials[2].expected == {"clean": "right"}
+    assert (
+        len(trials) == 3
+        and trials[1].answers["right"] == "green"
+        and trials[2].expected == {"clean": "right"}
+    )
 
 
 def test_pictures_are_turned_upright_and_become_rgb(tmp_path, rows):
@@ -158,7 +167,13 @@ def cut_short(path):
     [
         (without("clean"), ["no column 'clean'"]),
         (without("question"), ["no column 'question'"]),
-        (lambda rows, folder: [without("answer:right")(rows, folder), without("answer:other")(rows, folder)], ["no answers"]),
+        (
+            lambda rows, folder: [
+                without("answer:right")(rows, folder),
+                without("answer:other")(rows, folder),
+            ],
+            ["no answers"],
+        ),
         (column("image:clean", "red-green.png"), ["'image:clean'", "means nothing"]),
         (column("colour", "x"), ["'colour'", "means nothing"]),
         (column("answer:", "x"), ["'answer:'", "means nothing"]),
@@ -173,9 +188,15 @@ def cut_short(path):
         (cell(3, "name", "red and green"), ["row 4", "'name'", "row 2"]),
         (cell(1, "question", "<image> <image>"), ["row 2", "exactly one"]),
         (cell(1, "question", "odd, isn't it"), ["row 2", "9 cells", "quotes"]),
-        (picture("green-red.png", lambda path: path.write_text("none")), ["row 2", "'image:swapped_colors'", "cannot read"]),
+        (
+            picture("green-red.png", lambda path: path.write_text("none")),
+            ["row 2", "'image:swapped_colors'", "cannot read"],
+        ),
         (picture("green-red.png", cut_short), ["row 2", "'image:swapped_colors'", "cannot read"]),
-        (picture("green-red.png", shapes("green", "red", (96, 90)).save), ["row 2", "'swapped_colors' is 96 × 90 px"]),
+        (
+            picture("green-red.png", shapes("green", "red", (96, 90)).save),
+            ["row 2", "'swapped_colors' is 96 × 90 px"],
+        ),
         (lambda rows, folder: rows.__delitem__(slice(1, None)), ["no trials"]),
     ],
 )
@@ -190,7 +211,12 @@ def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path, rows, change, 
 
 
 @pytest.mark.parametrize(
-    "place, part", [(("1", "", "6"), "'tile_column' is ''"), (("1", "x", "6"), "'x'"), (("1", "6", "6"), "off the 6 × 6 grid")]
+    "place, part",
+    [
+        (("1", "", "6"), "'tile_column' is ''"),
+        (("1", "x", "6"), "'x'"),
+        (("1", "6", "6"), "off the 6 × 6 grid"),
+    ],
 )
 def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
     for name, value in zip(("tile_row", "tile_column", "grid"), place):
@@ -219,7 +245,9 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, part):
 
 
 def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path, rows):
-    assert panels_for(read_trials(write(tmp_path, rows))) == {"right, when swapped_colors": ("swapped_colors", "right")}
+    assert panels_for(read_trials(write(tmp_path, rows))) == {
+        "right, when swapped_colors": ("swapped_colors", "right")
+    }
     for row in rows[1:]:
         row[HEADER.index("expected:clean")] = ""
     unscored = panels_for(read_trials(write(tmp_path, rows)))
@@ -248,7 +276,11 @@ def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, c
     assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "reads them as <unk>" in printed and "swapped_colors not scored" in printed
-    assert "No role table: P1a, P1b" in printed and "recolored, erased, swapped, moved" in printed and "odd, " in printed
+    assert (
+        "No role table: P1a, P1b" in printed
+        and "recolored, erased, swapped, moved" in printed
+        and "odd, " in printed
+    )
     frame = pd.read_parquet(out / "patch_heads.parquet")
     assert set(frame["target"]) == {"swapped_colors"} and set(frame["role"]) == {"right", "other"}
     assert frame["trial"].nunique() == 3

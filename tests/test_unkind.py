@@ -16,7 +16,9 @@ def only(name, *place, **others):
 
 def test_without_further_parts_nothing_changes_in_the_weights():
     plain, with_none = planted(noise=0.02)[0], planted(noise=0.02, without=(), more=(), likeness=0.0)[0]
-    assert all(torch.equal(one, other) for one, other in zip(plain.parameters(), with_none.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(plain.parameters(), with_none.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,9 @@ def z_effect(made, place, source, target, role):
 
 
 def test_a_reader_of_some_colours_serves_these_only():
-    made = dict(decoys=(), **only("resting_extractor", 4, 0, looks_for="found", gain=6.0, colors=("red", "blue")))
+    made = dict(
+        decoys=(), **only("resting_extractor", 4, 0, looks_for="found", gain=6.0, colors=("red", "blue"))
+    )
     effect = z_effect(made, (4, 0), "clean", "erased", "odd")
     assert set(np.round(effect, 2)) == {0, 6} and (effect > 5).sum() == 4
 
@@ -107,7 +111,9 @@ def test_words_that_are_alike_rise_together():
     frame = rgb.patch_heads(wrapped, [trial], target="erased", heads=[(3, 0)], progress=False)
     effect = frame.set_index("role")["effect"]
     # Blue is (−1, −1, 1) around grey and purple (0.25, −0.75, 0.88), so their cosine is 0.68.
-    assert effect["odd"] == pytest.approx(10, abs=0.02) and effect["other_background"] == pytest.approx(3.4, abs=0.1)
+    assert effect["odd"] == pytest.approx(10, abs=0.02) and effect["other_background"] == pytest.approx(
+        3.4, abs=0.1
+    )
 
 
 @pytest.mark.parametrize(

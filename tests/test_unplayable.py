@@ -35,7 +35,9 @@ def saved(tmp_path_factory):
             model, processor = random_llava(**(SHAPE | shape))
             with torch.no_grad():
                 model.lm_head.weight.mul_(factor)
-            made[key] = str(save(model.to(getattr(torch, dtype)), processor, tmp_path_factory.mktemp("model")))
+            made[key] = str(
+                save(model.to(getattr(torch, dtype)), processor, tmp_path_factory.mktemp("model"))
+            )
         return made[key]
 
     return folder
@@ -68,7 +70,10 @@ def says_what_is_missing(folder, printed, page):
     sentence = f"does not play the game: it answers {played.sum()} of {len(played)} pictures right"
     assert sentence in printed.splitlines()[0]
     assert "nothing below says what a head does when the model plays" in printed.split("Strongest heads")[0]
-    assert f"{sentence}, so nothing below says what a head does when the model plays." in page.split("What the model is shown")[0]
+    assert (
+        f"{sentence}, so nothing below says what a head does when the model plays."
+        in page.split("What the model is shown")[0]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -94,7 +99,10 @@ def test_a_random_model_of_a_large_shape_gets_a_report(saved, tmp_path, capsys):
     folder = saved("bfloat16", layers=32, heads=32, kv_heads=32, d_head=4, width=32)
     printed, page = run(tmp_path, capsys, "--model", folder, "--trials", "2")
     says_what_is_missing(tmp_path, printed, page)
-    assert "Against the published heatmaps" in page and "Two heads that the published text names differently" in page
+    assert (
+        "Against the published heatmaps" in page
+        and "Two heads that the published text names differently" in page
+    )
     assert main(["compare", str(tmp_path)]) == 0
     assert not NO_NUMBER.search(capsys.readouterr().out)
 
@@ -114,12 +122,17 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
         for color, name in zip(colors, names):
             Image.new("RGB", (24, 24), color).save(tmp_path / name)
         # The planted model says "white" to a plain canvas.
-        rows.append(f"t{number},Which color,{','.join(names)},{'white,red' if number < 2 else 'red,white'},right")
+        rows.append(
+            f"t{number},Which color,{','.join(names)},{'white,red' if number < 2 else 'red,white'},right"
+        )
     (tmp_path / "trials.csv").write_text("\n".join(rows))
     given = ["--model", "planted", "--trials-file", str(tmp_path / "trials.csv")]
     sentence = "planted does not answer these questions: it answers 2 of 6 pictures right"
     printed, page = run(tmp_path / "all", capsys, *given)
-    assert sentence in printed.splitlines()[0] and "nothing below says what a head does when the model answers." in printed
+    assert (
+        sentence in printed.splitlines()[0]
+        and "nothing below says what a head does when the model answers." in printed
+    )
     assert f"{sentence}, so nothing below says what a head does when the model answers." in page
     printed, page = run(tmp_path / "right", capsys, *given, "--only-correct")
     assert "Of 6 trials, 4 with a wrong answer are left out" in printed
@@ -128,7 +141,9 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
 
 
 @pytest.mark.parametrize("factor", [1e-2, 1e-1, 1e3, 1e5])
-def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(saved, tmp_path, capsys, factor):
+def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
+    saved, tmp_path, capsys, factor
+):
     printed, page = run(tmp_path, capsys, "--model", saved(factor=factor), "--trials", "2")
     says_what_is_missing(tmp_path, printed, page)
     largest = pd.read_parquet(tmp_path / "panels.parquet")["effect"].abs().max()
@@ -162,18 +177,25 @@ def test_a_fraction_of_a_gap_that_is_not_shown_is_missing_and_the_effect_is_not(
     through = {one.name for one in every if any(claim.sweep.part != "whole" for claim in one.claims)}
     frozen = frame["prediction"].isin(through)
     assert frame.loc[~frozen, ["effect", "ci_low", "ci_high"]].notna().all(axis=None)
-    assert frame["restored_fraction"].isna().all() and (frame["p_value"] == 1).all() and not frame["holds"].any()
+    assert (
+        frame["restored_fraction"].isna().all() and (frame["p_value"] == 1).all() and not frame["holds"].any()
+    )
     table = roles.table(frame)
     assert table["score"].isna().all() and (table["role"] == "none").all()
     assert roles.closest(frame).empty
     assert roles.no_gap(frame) == f"{NO_GAP}, as far as 10 trials show, so no role can be tested"
     # That is so because the odd word does not fall on these trials.
-    played = rgb.play(model, trials, progress=False).set_index(["condition", "trial"])["logit_odd"].unstack("condition")
+    played = (
+        rgb.play(model, trials, progress=False)
+        .set_index(["condition", "trial"])["logit_odd"]
+        .unstack("condition")
+    )
     assert not shown_to_fall(played["clean"], played["erased"])
 
 
 def measured(falls, heads=50, seed=0):
-    """Effects on some heads, where the odd word's logit falls from clean to each target by what ``falls`` draws for a trial."""
+    """Effects on some heads, where the odd word's logit falls from clean to each target by what ``falls``
+    draws for a trial."""
     rng, trials = np.random.default_rng(seed), 16
     sweeps = {target: Sweep(target) for target in falls}
     logits = {name: np.zeros((trials, len(ROLES))) for name in ("clean", *falls)}
@@ -181,7 +203,9 @@ def measured(falls, heads=50, seed=0):
     for target, fall in falls.items():
         logits[target][:, ROLES.index("odd")] = 10 - fall(np.random.default_rng(seed), trials)
     gains = np.linspace(0, 3, heads)[:, None] * (np.arange(len(ROLES)) == ROLES.index("odd"))
-    effects = {sweep: gains + 0.3 * rng.standard_normal((trials, heads, len(ROLES))) for sweep in sweeps.values()}
+    effects = {
+        sweep: gains + 0.3 * rng.standard_normal((trials, heads, len(ROLES))) for sweep in sweeps.values()
+    }
     predictions = [Prediction(target, (Claim("odd", "up", sweep),)) for target, sweep in sweeps.items()]
     predictions.append(Prediction("nothing", (Claim("odd", "none", sweeps["erased"]),)))
     return Measured([(0, head) for head in range(heads)], effects, logits), predictions
@@ -205,15 +229,26 @@ def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_ga
 def test_what_is_void_is_named():
     def frame(*void):
         names = [prediction.name for those, _ in roles.HYPOTHESES.values() for prediction in those]
-        rows = [dict(layer=0, head=0, prediction=name, effect=1.0, restored_fraction=0.1, void="", n=8) for name in dict.fromkeys(names)]
-        return pd.DataFrame([row | dict(restored_fraction=np.nan, void="no gap") if row["prediction"] in void else row for row in rows])
+        rows = [
+            dict(layer=0, head=0, prediction=name, effect=1.0, restored_fraction=0.1, void="", n=8)
+            for name in dict.fromkeys(names)
+        ]
+        return pd.DataFrame(
+            [
+                row | dict(restored_fraction=np.nan, void="no gap") if row["prediction"] in void else row
+                for row in rows
+            ]
+        )
 
     assert roles.no_gap(frame()) == ""
     assert roles.no_gap(frame("P4", "P4w")) == (
-        "no gap: the swapped picture does not change what the model says about the odd word, as far as 8 trials show, "
+        "no gap: the swapped picture does not change what the model says about the odd word, as far as 8 "
+        "trials show, "
         "so P4, P4w are void"
     )
-    assert "the recolored and swapped pictures do not change" in roles.no_gap(frame("P1a", "P2a", "P3b", "P6", "P4", "P4w"))
+    assert "the recolored and swapped pictures do not change" in roles.no_gap(
+        frame("P1a", "P2a", "P3b", "P6", "P4", "P4w")
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*wrongly on at least one picture")
@@ -238,5 +273,8 @@ def test_a_report_is_made_of_a_curve_that_never_gets_far(tmp_path, n):
         curve[["ci_low", "ci_high"]] = np.nan
     curve.to_parquet(tmp_path / "curve.parquet")
     page = html.unescape(report.write(tmp_path).read_text())
-    assert "No circuit measured restores 90 %." in page and "All 24 heads together restore 80\N{NO-BREAK SPACE}%" in page
+    assert (
+        "No circuit measured restores 90 %." in page
+        and "All 24 heads together restore 80\N{NO-BREAK SPACE}%" in page
+    )
     assert "The smallest circuit measured" not in page

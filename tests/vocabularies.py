@@ -1,4 +1,5 @@
-"""Tokenizers of the kinds that real checkpoints bring, built here: what a word is split into is what matters."""
+"""Tokenizers of the kinds that real checkpoints bring, built here: what a word is split into is what
+matters."""
 
 from itertools import pairwise
 
@@ -7,11 +8,16 @@ from transformers import PreTrainedTokenizerFast
 
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 
-# As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are two.
-LLAMA_WHOLE = (
-    "Red Green Blue Orange Black White Brown Gray Yes No red green blue yellow orange black white brown gray yes no".split()
-)
-LLAMA_SPLIT = {"Yellow": "Y ellow", "Purple": "Pur ple", "Cyan": "Cy an", "purple": "pur ple", "cyan": "cy an"}
+# As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are
+# two.
+LLAMA_WHOLE = "Red Green Blue Orange Black White Brown Gray Yes No red green blue yellow orange black white brown gray yes no".split()
+LLAMA_SPLIT = {
+    "Yellow": "Y ellow",
+    "Purple": "Pur ple",
+    "Cyan": "Cy an",
+    "purple": "pur ple",
+    "cyan": "cy an",
+}
 # Byte-level vocabularies have most words twice, with and without a space in front.
 BYTE_WHOLE = [*LLAMA_WHOLE, "Yellow", "Purple", "Cyan", "purple", "cyan"]
 
@@ -24,13 +30,18 @@ LLAMA3_TEMPLATE = "{{ bos_token }}" + QWEN_TEMPLATE
 
 
 def llama_like() -> PreTrainedTokenizerFast:
-    """Sentencepiece-style BPE: "▁" for a space, digits by themselves, line breaks as bytes, a beginning token in front."""
+    """Sentencepiece-style BPE: "▁" for a space, digits by themselves, line breaks as bytes, a beginning token
+    in front."""
     # The split words come first: what is merged early goes before what would join it.
-    wanted = [f"▁{split}" for split in LLAMA_SPLIT.values()] + [f"▁{word}" for word in LLAMA_WHOLE] + LLAMA_WHOLE
+    wanted = (
+        [f"▁{split}" for split in LLAMA_SPLIT.values()] + [f"▁{word}" for word in LLAMA_WHOLE] + LLAMA_WHOLE
+    )
     wanted += [f"▁{word}" for word in f"{ODD_QUESTION} {BACKGROUND_QUESTION}".split()] + ["ASS IST ANT"]
     # Bytes for what has no piece of its own, the line break among them; the last piece is "▁" alone.
     letters = [*(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "▁"]
-    tokenizer = Tokenizer(_bpe(["<unk>", "<s>", "</s>"], letters, wanted, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer = Tokenizer(
+        _bpe(["<unk>", "<s>", "</s>"], letters, wanted, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -48,7 +59,8 @@ def llama_like() -> PreTrainedTokenizerFast:
 
 
 def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with a chat template, as Qwen's (``begin=False``) or Llama 3's (``begin=True``), which begins with its own token.
+    """Byte-level BPE with a chat template, as Qwen's (``begin=False``) or Llama 3's (``begin=True``), which
+    begins with its own token.
 
     Args:
         end: put an end token behind every text.
@@ -60,12 +72,17 @@ def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizer
     # A digit is by itself, a word takes the space before it.
     words = Regex(r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     if begin or end:
         single = "<|begin|> " * begin + "$A" + " <|end|>" * end
-        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=single, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
+        )
     made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|begin|>" if begin else None,

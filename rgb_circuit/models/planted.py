@@ -1,42 +1,55 @@
 """Planted circuits: LLaVAs whose weights are set by hand, so that the role of every head is known.
 
-The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's hypothesis describes, next to
-decoys that pass a naive test and are something else. An analysis that misjudges these will misjudge a real model.
+The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's hypothesis
+describes, next to decoys that pass a naive test and are something else. An analysis that misjudges these will
+misjudge a real model.
 
 The construction, in the order of the functions below:
 
-1. **Residual stream.** Every feature has its own channels (`layout`). One channel holds ``CONSTANT``, which dominates the norm:
-   RMSNorm divides by nearly the same number everywhere, and its weight multiplies that number back. So each sublayer
-   reads the features as they are, and the constant as 1, to a few parts in a million.
-2. **Vision tower.** The patch convolution averages a tile's red, green and blue; the position table holds its place as one-hot
-   row and column. Each feature has a twin of opposite sign, so that LayerNorm's mean is zero, and two constants of opposite
-   sign fix its variance. The features are read before the only encoder layer (``vision_feature_layer`` is −2).
-3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) + gelu(−z) bends,
-   which lets least squares turn the colours of ``WORDS`` into one-hot codes. Other colours get a mixed code.
-4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the unembedding; "white"
-   has the constant logit ``WHITE``. The question is not read: the odd colour is named whatever is asked.
-5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write to all but the constant.
-6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that (output). Keys
-   are the same for all: the place, the oddness mark, and the first token, on which a head rests when it finds nothing. Scores
-   differ by ``SHARP`` or more, so a pattern is one-hot or uniform up to about e^-SHARP. Keys sit in RoPE's slow planes, which
-   turn by less than 1e-4 over a prompt; the ``FAST`` first planes are left to the noise heads.
+1. **Residual stream.** Every feature has its own channels (`layout`). One channel holds ``CONSTANT``, which
+   dominates the norm: RMSNorm divides by nearly the same number everywhere, and its weight multiplies that
+   number back. So each sublayer reads the features as they are, and the constant as 1, to a few parts in a
+   million.
+2. **Vision tower.** The patch convolution averages a tile's red, green and blue; the position table holds its
+   place as one-hot row and column. Each feature has a twin of opposite sign, so that LayerNorm's mean is
+   zero, and two constants of opposite sign fix its variance. The features are read before the only encoder
+   layer (``vision_feature_layer`` is −2).
+3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) +
+   gelu(−z) bends, which lets least squares turn the colours of ``WORDS`` into one-hot codes. Other colours
+   get a mixed code.
+4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the
+   unembedding; "white" has the constant logit ``WHITE``. The question is not read: the odd colour is named
+   whatever is asked.
+5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write to all but
+   the constant.
+6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that
+   (output). Keys are the same for all: the place, the oddness mark, and the first token, on which a head
+   rests when it finds nothing. Scores differ by ``SHARP`` or more, so a pattern is one-hot or uniform up to
+   about e^-SHARP. Keys sit in RoPE's slow planes, which turn by less than 1e-4 over a prompt; the ``FAST``
+   first planes are left to the noise heads.
 
-   - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or column (in the first
+   - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or column (in
+     the first
      row: of all earlier tiles). Its own tile is never among them.
    - The POI localization head finds the mark and writes its place at every text token, [end] among them.
-   - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to the answer.
+   - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to the
+     answer.
    - The redundant pair does the same at half strength each.
    - The content extractor finds the mark itself and adds the colour there: it needs no POI head.
-   - The background writers find the mark and add the mean that was noted there. With the clean picture's output restored on a
-     plain canvas they raise the background, as a POI head does, and take no part in localization.
-   - The suppressor finds the mark and lowers the colour there, so that its output too moves "odd − background".
+   - The background writers find the mark and add the mean that was noted there. With the clean picture's
+     output restored on a plain canvas they raise the background, as a POI head does, and take no part in
+     localization.
+   - The suppressor finds the mark and lowers the colour there, so that its output too moves "odd −
+     background".
    - The idle watcher finds the mark and writes where nothing reads.
-7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the mean and the tile has
-   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip from two steep
-   silu units.
+7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the mean and
+   the tile has
+   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip
+   from two steep silu units.
 
-A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is the background. Every other
-tile is answered right, for all pairs of ``WORDS`` and all five conditions of `rgb_trial`.
+A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is the
+background. Every other tile is answered right, for all pairs of ``WORDS`` and all five conditions of
+`rgb_trial`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,10 +69,12 @@ from . import small
 CONSTANT = 1024.0
 SHARP = 15.0
 FAST = 7
-# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is the background.
+# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is the
+# background.
 ODD_FROM, ODD_FULL = 0.6, 0.9
 STEEP = 200.0
-# The answer is small beside the other features, so that noise shows in the logits before it breaks the circuit.
+# The answer is small beside the other features, so that noise shows in the logits before it breaks the
+# circuit.
 PER_LOGIT = 0.03
 WHITE = 5.0
 OTHER_TOKENS = -20.0
@@ -70,7 +85,8 @@ MODERATE_NOISE = 0.02
 
 # Channels that only parts of `UNKIND` need.
 FURTHER = ("handed", "white", "cue")
-# A head that looks at some tiles more than at others looks at them little, so that its attention can vary much.
+# A head that looks at some tiles more than at others looks at them little, so that its attention can vary
+# much.
 LOOKS_LITTLE = -3.0
 
 WORDS = small.COLORS
@@ -83,13 +99,15 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame; roles are those of `analyses.roles`.
-        looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head wrote); "found unless answered"
-            (only while no colour is in the answer), "found or canvas" (all tiles, where no place was written), "canvas unless found"
-            (all tiles, as long as no place was written) or "cue" (the question's first word).
+        looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head
+            wrote); "found unless answered" (only while no colour is in the answer), "found or canvas" (all
+            tiles, where no place was written), "canvas unless found" (all tiles, as long as no place was
+            written) or "cue" (the question's first word).
         carries, writes_to: channels of `layout`; a word of ``WORDS`` is that word's channel of "answer".
         gain: how often the carried vector is added; for "answer" and "white", in logits.
         colors: the colours that it carries; all where empty.
-        variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean over tiles has the gain.
+        variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean
+            over tiles has the gain.
     """
 
     name: str
@@ -108,18 +126,26 @@ PARTS: Mapping[str, Part] = {
     "extractor": Part("color extractor", "color extractor", "found", "color", "answer", 10.0),
     "content_extractor": Part("content extractor", "color extractor", "mark", "color", "answer", 6.0),
     "redundant_pair": Part("redundant pair", "color extractor", "found", "color", "answer", 5.0),
-    "early_background_writer": Part("early background writer", "background writer", "mark", "mean", "answer", 3.0),
-    "late_background_writer": Part("late background writer", "background writer", "mark", "mean", "answer", 3.0),
+    "early_background_writer": Part(
+        "early background writer", "background writer", "mark", "mean", "answer", 3.0
+    ),
+    "late_background_writer": Part(
+        "late background writer", "background writer", "mark", "mean", "answer", 3.0
+    ),
     "suppressor": Part("suppressor", "none", "mark", "color", "answer", -2.0),
     "idle_watcher": Part("idle watcher", "none", "mark", "color", "idle", 1.0),
 }
 # What models of life have and the kind ones lack; placed with ``more``.
 UNKIND: Mapping[str, Part] = {
     "backup": Part("backup", "none", "found unless answered", "color", "answer", 8.0),
-    "resting_extractor": Part("resting extractor", "color extractor", "found or canvas", "color", "answer", 4.0),
+    "resting_extractor": Part(
+        "resting extractor", "color extractor", "found or canvas", "color", "answer", 4.0
+    ),
     "finder": Part("finder", "none", "mark", "place", "handed", 1.0),
     "relay": Part("place relay", "place relay", "cue", "handed", "found", 1.0),
-    "canvas_suppressor": Part("canvas suppressor", "canvas suppressor", "canvas unless found", "color", "answer", -3.0),
+    "canvas_suppressor": Part(
+        "canvas suppressor", "canvas suppressor", "canvas unless found", "color", "answer", -3.0
+    ),
     "oddness": Part("oddness", "oddness", "mark", "mark", "white", -4.0),
     "fixed_word": Part("fixed word", "none", "mark", "mark", "blue", 3.0),
     "second_reader": Part("second reader", "background writer", "found", "mean", "answer", 2.0),
@@ -132,8 +158,9 @@ DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
 class Placement:
     """Where each part sits, as (layer, head) from 0; ``redundant_pair`` holds two places.
 
-    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors that read its place.
-    The early background writer sits in a layer before the color extractor, the late one in a layer after it.
+    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors
+    that read its place. The early background writer sits in a layer before the color extractor, the late one
+    in a layer after it.
     """
 
     mean: Place = (0, 2)
@@ -176,36 +203,48 @@ def planted(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
-    It plays the RGB game without error for every pair of ``WORDS`` and every tile but (0, 0), whichever decoys are in.
+    It plays the RGB game without error for every pair of ``WORDS`` and every tile but (0, 0), whichever
+    decoys are in.
 
     Args:
         grid: tiles per side, one image token each; tried from 3 to 24.
         tile_px: side of a tile in pixels.
-        layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is 2 · ``grid`` + 16.
+        layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is
+            2 · ``grid`` + 16.
         placement: where each part sits; see also `random_placement`.
         decoys: which of `DECOYS` are in.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in units of the `gap`:
-            what is much for a circuit of one reader is little for one of four.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in
+            units of the `gap`: what is much for a circuit of one reader is little for one of four.
         seed: of the noise, and of where a head with ``variation`` looks more and less.
         without: "poi" or "extractor", of the circuit, where parts of ``more`` do their work.
         more: further parts, each with its place as (layer, head); see `UNKIND`.
-        likeness: how much of a colour word's logit goes to the words like it (and, if they are opposite, is taken from them): the word's gets
-            all, another's ``likeness`` · the cosine of their red, green, blue, each from −1 to 1.
-        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with after the game's prompt.
+        likeness: how much of a colour word's logit goes to the words like it (and, if they are opposite, is
+            taken from them): the word's gets all, another's ``likeness`` · the cosine of their red, green,
+            blue, each from −1 to 1.
+        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with
+            after the game's prompt.
         palette: what the colour words look like.
 
     Returns:
-        model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of "color extractor",
-        "POI localization", "background writer", "none", or of a part of ``more``; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
+        model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of
+        "color extractor", "POI localization", "background writer", "none", or of a part of ``more``; ``name``
+        tells the parts apart ("mean", "suppressor", … or "none").
 
     Raises:
-        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model, double, or out of order.
+        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model,
+            double, or out of order.
     """
     kv_heads = heads if kv_heads is None else kv_heads
     placed = _placed(placement, decoys, layers, heads, kv_heads, grid, without, more)
     if vocabulary is not None and vocabulary.bos_token_id is None:
-        raise InputError("the heads rest on the first token, and this vocabulary puts none in front; give one that does")
-    further = tuple(name for name in FURTHER if any(name in (part.carries, part.writes_to, part.looks_for) for part, _ in more))
+        raise InputError(
+            "the heads rest on the first token, and this vocabulary puts none in front; give one that does"
+        )
+    further = tuple(
+        name
+        for name in FURTHER
+        if any(name in (part.carries, part.writes_to, part.looks_for) for part, _ in more)
+    )
     channels, width = layout(grid, heads, further)
     # A cue takes a slow plane of its own.
     d_head = 2 * grid + 2 * len(WORDS) + 2 * ("cue" in channels)
@@ -216,7 +255,12 @@ def planted(
         grid,
         tile_px,
         tools.tokenizer,
-        vision=dict(hidden_size=vision_width, intermediate_size=vision_width, num_hidden_layers=1, num_attention_heads=1),
+        vision=dict(
+            hidden_size=vision_width,
+            intermediate_size=vision_width,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+        ),
         text=dict(
             hidden_size=width,
             intermediate_size=width,
@@ -247,8 +291,11 @@ def planted(
     return model, tools, _truth(placed, layers, heads)
 
 
-def gap(decoys: Sequence[str] = DECOYS, without: Sequence[str] = (), more: Sequence[tuple[Part, Place]] = ()) -> float:
-    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its colour add, without noise.
+def gap(
+    decoys: Sequence[str] = DECOYS, without: Sequence[str] = (), more: Sequence[tuple[Part, Place]] = ()
+) -> float:
+    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its
+    colour add, without noise.
 
     A backup adds nothing while others do; of a reader of some colours it is the mean over all.
     """
@@ -261,33 +308,46 @@ def gap(decoys: Sequence[str] = DECOYS, without: Sequence[str] = (), more: Seque
 
 
 def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
-    """All parts at places drawn by ``seed``, in an order that works; needs 4 layers or more, and room for 10 heads."""
+    """All parts at places drawn by ``seed``, in an order that works; needs 4 layers or more, and room for 10
+    heads."""
     draw = Random(seed)
     if layers < 4:
-        raise InputError(f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with Placement(…)")
+        raise InputError(
+            f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with Placement(…)"
+        )
     mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
     # Part → layers that it may sit in; the parts with the least choice draw first.
     after_mean, after_poi = range(mean + 1, layers), range(poi + 1, layers)
     allowed = dict(mean=[mean], poi=[poi], extractor=[extractor], late_background_writer=[late])
-    allowed |= dict(early_background_writer=range(mean + 1, extractor), redundant_pair=after_poi, redundant_pair_2=after_poi)
+    allowed |= dict(
+        early_background_writer=range(mean + 1, extractor),
+        redundant_pair=after_poi,
+        redundant_pair_2=after_poi,
+    )
     allowed |= dict(content_extractor=after_mean, suppressor=after_mean, idle_watcher=after_mean)
     places = {}
     for part, at in allowed.items():
-        free = [(layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()]
+        free = [
+            (layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()
+        ]
         if not free:
-            raise InputError(f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or another seed")
+            raise InputError(
+                f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or another seed"
+            )
         places[part] = draw.choice(free)
     places["redundant_pair"] = (places["redundant_pair"], places.pop("redundant_pair_2"))
     return Placement(**places)
 
 
 def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[dict[str, slice], int]:
-    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left over stay unread).
+    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left
+    over stay unread).
 
-    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``, ``mean`` (of
-    other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer`` (a channel per colour word) and
-    ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER` come after these: ``handed`` (a place), ``white`` (the answer
-    for nothing) and ``cue`` (1 at the question's first word) at text tokens.
+    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``,
+    ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer``
+    (a channel per colour word) and ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER`
+    come after these: ``handed`` (a place), ``white`` (the answer for nothing) and ``cue`` (1 at the
+    question's first word) at text tokens.
     """
     colors = len(WORDS)
     sizes = dict(constant=1, text=1, bos=1)
@@ -303,7 +363,9 @@ def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[d
 
 def _set_norms(text, channels):
     """Make every norm the identity on the features, and the constant 1."""
-    norms = [norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+    norms = [
+        norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+    ]
     for norm in (*norms, text.norm):
         norm.weight.fill_(CONSTANT / norm.weight.numel() ** 0.5)
         norm.weight[channels["constant"]] /= CONSTANT
@@ -328,7 +390,8 @@ def _set_vision(tower, grid, image_processor):
 
 
 def _set_projector(projector, channels, grid, palette):
-    """Tile colour → one-hot word, place → place; hidden units: colour lines, places, then the same with opposite inputs."""
+    """Tile colour → one-hot word, place → place; hidden units: colour lines, places, then the same with
+    opposite inputs."""
     lines, places = _color_lines(), torch.eye(2 * grid)
     weights = torch.block_diag(lines, places)
     # Half from the feature, half from its twin.
@@ -351,7 +414,8 @@ def _set_projector(projector, channels, grid, palette):
 
 
 def _color_lines() -> torch.Tensor:
-    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so that the fit is smooth."""
+    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so that the
+    fit is smooth."""
     steps = torch.tensor([-1.0, 0.0, 1.0])
     lines = torch.cartesian_prod(steps, steps, steps)
     return lines[len(lines) // 2 + 1 :]
@@ -391,7 +455,8 @@ def _likeness(palette) -> torch.Tensor:
 
 
 def _set_noise(layer, channels, noise, generator):
-    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP are overwritten."""
+    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP
+    are overwritten."""
     if noise == 0:
         return
     attention, mlp = layer.self_attn, layer.mlp
@@ -403,20 +468,30 @@ def _set_noise(layer, channels, noise, generator):
         # What is the same in every picture would shift the logits by a constant.
         for flag in ("constant", "text", "bos"):
             projection.weight[:, channels[flag]] = 0
-    for projection, fan_in in ((attention.o_proj, attention.head_dim), (mlp.down_proj, mlp.intermediate_size)):
-        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5)
+    for projection, fan_in in (
+        (attention.o_proj, attention.head_dim),
+        (mlp.down_proj, mlp.intermediate_size),
+    ):
+        projection.weight.copy_(
+            torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5
+        )
         # The norms are linear only while the constant is.
         projection.weight[channels["constant"]] = 0
 
 
 def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed):
-    """Write the planted heads of one layer; heads that share keys and values get all that any of them needs."""
+    """Write the planted heads of one layer; heads that share keys and values get all that any of them
+    needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
     place, mark, bos = slow[: 2 * grid], slow[2 * grid], slow[2 * grid + 1]
     colors = 2 * grid + len(WORDS)
-    carried = {"place": slice(0, 2 * grid), "color": slice(2 * grid, colors), "mean": slice(colors, colors + len(WORDS))}
+    carried = {
+        "place": slice(0, 2 * grid),
+        "color": slice(2 * grid, colors),
+        "mean": slice(colors, colors + len(WORDS)),
+    }
     # No head that shares keys and values with these carries a place (`_placed`).
     carried |= {"handed": carried["place"], "mark": slice(0, 1)}
     queries, keys, values = (
@@ -441,7 +516,11 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
         unit = PER_LOGIT if part.writes_to in ("answer", "white", *WORDS) else 1
-        to = channels["answer"].start + WORDS.index(part.writes_to) if part.writes_to in WORDS else channels[part.writes_to]
+        to = (
+            channels["answer"].start + WORDS.index(part.writes_to)
+            if part.writes_to in WORDS
+            else channels[part.writes_to]
+        )
         written = part.gain * unit * torch.eye(features)
         if part.colors:
             written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in WORDS]))
@@ -450,7 +529,8 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         query = queries[head]
         query.zero_()
         if part.looks_for == "other tiles":
-            # Own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP (a place's rows sum to 1).
+            # Own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP (a place's rows sum to
+            # 1).
             rows = slice(channels["place"].start, channels["place"].start + grid)
             query[place[:grid], rows] = 3 * SHARP * scale
             query[place, channels["place"]] -= 2 * SHARP * scale * torch.eye(2 * grid)
@@ -465,28 +545,34 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[slow[2 * grid + 2], channels["constant"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "canvas unless found":
-            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to 1); for text only.
+            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to 1); for
+            # text only.
             query[place[:grid], channels["text"]] = SHARP * scale
             query[bos, slice(channels["found"].start, channels["found"].start + grid)] = 4 * SHARP * scale
         elif part.looks_for == "found or canvas":
-            # The found tile 5.5 · SHARP, in its row or column 3.5 · SHARP, any other tile 1.5 · SHARP, first token 0.
+            # The found tile 5.5 · SHARP, in its row or column 3.5 · SHARP, any other tile 1.5 · SHARP, first
+            # token 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[place[:grid], channels["text"]] = 1.5 * SHARP * scale
         elif part.variation:
-            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or column half of that.
+            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or column half of
+            # that.
             query[place, channels["found"]] = torch.diag(1.5 * SHARP + weights) * scale
             query[bos, channels["constant"]] = 3 * SHARP * scale
         else:
-            # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 · SHARP, others 0.
+            # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 · SHARP, others
+            # 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[bos, channels["constant"]] = 3 * SHARP * scale
             if part.looks_for == "found unless answered":
-                # Five logits in the answer send it back to the first token; one or two, as noise writes, change nothing.
+                # Five logits in the answer send it back to the first token; one or two, as noise writes,
+                # change nothing.
                 query[bos, channels["answer"]] = 0.6 * SHARP * scale / PER_LOGIT
 
 
 def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
-    """(2 · grid,): what a row and a column add to the score of the found tile against the first token; and the mean attention."""
+    """(2 · grid,): what a row and a column add to the score of the found tile against the first token; and
+    the mean attention."""
     draw = torch.Generator().manual_seed(1000 * seed + sum(map(ord, part.name)))
     # Not every draw can vary so much before its best tiles have all of the attention.
     for _ in range(50):
@@ -497,7 +583,10 @@ def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
             low, high = (low, middle) if _varies(drawn, middle) > part.variation else (middle, high)
         if _varies(drawn, low) > 0.99 * part.variation:
             return (LOOKS_LITTLE / 2 + low * drawn).float(), float(_attention(drawn, low).mean())
-    raise InputError(f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller variation, such as 1")
+    raise InputError(
+        f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller variation, "
+        "such as 1"
+    )
 
 
 def _attention(drawn, stretch):
@@ -512,7 +601,8 @@ def _varies(drawn, stretch):
 
 
 def _set_mark(mlp, channels):
-    """The clip of `mean − own` per colour, as the difference of two steep silu units, summed into ``mark``."""
+    """The clip of `mean − own` per colour, as the difference of two steep silu units, summed into
+    ``mark``."""
     for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
         projection.weight.zero_()
     colors = len(WORDS)
@@ -525,12 +615,18 @@ def _set_mark(mlp, channels):
         mlp.down_proj.weight[channels["mark"], units] = sign / (ODD_FULL - ODD_FROM)
 
 
-def _placed(placement, decoys, layers, heads, kv_heads, grid, without=(), more=()) -> list[tuple[Part, Place]]:
+def _placed(
+    placement, decoys, layers, heads, kv_heads, grid, without=(), more=()
+) -> list[tuple[Part, Place]]:
     """The parts that are in, with their places; checked."""
     if grid < 3:
-        raise InputError(f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or more")
+        raise InputError(
+            f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or more"
+        )
     if kv_heads < 1 or heads % kv_heads:
-        raise InputError(f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads")
+        raise InputError(
+            f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads"
+        )
     if unknown := sorted(set(decoys) - set(DECOYS)):
         raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
     places = {}
@@ -541,15 +637,22 @@ def _placed(placement, decoys, layers, heads, kv_heads, grid, without=(), more=(
     placed = [(part, tuple(place)) for part in places for place in places[part]]
     placed += [(part, tuple(place)) for part, place in more]
     if unknown := sorted(set(without) - {"poi", "extractor"}):
-        raise InputError(f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither")
+        raise InputError(
+            f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither"
+        )
     if kv_heads < heads and any(part.carries in ("handed", "mark") for part, _ in more):
         raise InputError(
-            "heads that carry a mark or a place that was handed on need keys and values of their own; use kv_heads=heads"
+            "heads that carry a mark or a place that was handed on need keys and values of their own; use "
+            "kv_heads=heads"
         )
 
-    off = sorted({_name(part) for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)})
+    off = sorted(
+        {_name(part) for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)}
+    )
     if off:
-        needed = [max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))]
+        needed = [
+            max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))
+        ]
         raise InputError(
             f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
             f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
@@ -557,13 +660,17 @@ def _placed(placement, decoys, layers, heads, kv_heads, grid, without=(), more=(
     taken = {}
     for part, (layer, head) in placed:
         if (layer, head) in taken:
-            raise InputError(f"{_name(part)} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them")
+            raise InputError(
+                f"{_name(part)} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them"
+            )
         taken[layer, head] = _name(part)
     for earlier, later in ORDER:
         if earlier in places and later in places:
             before, after = max(places[earlier])[0], min(places[later])[0]
             if before >= after:
-                raise InputError(f"{later} is in layer {after} but must come after {earlier} in layer {before}; move one")
+                raise InputError(
+                    f"{later} is in layer {after} but must come after {earlier} in layer {before}; move one"
+                )
     return [(PARTS[part] if isinstance(part, str) else part, place) for part, place in placed]
 
 

@@ -21,16 +21,18 @@ def random_llava(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """A random LLaVA whose heads really reach the logits, and its processor.
 
-    Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform and every head moves
-    the logits by an amount well above rounding (Hugging Face's own initialisation leaves both almost flat). ``vocabulary`` is another
-    tokenizer than the small one.
+    Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform and every
+    head moves the logits by an amount well above rounding (Hugging Face's own initialisation leaves both
+    almost flat). ``vocabulary`` is another tokenizer than the small one.
     """
     tools = small.processor(grid, tile_px, vocabulary)
     configuration = small.config(
         grid,
         tile_px,
         tools.tokenizer,
-        vision=dict(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2),
+        vision=dict(
+            hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2
+        ),
         text=dict(
             hidden_size=width,
             intermediate_size=2 * width,

@@ -20,7 +20,8 @@ from transformers import (
 from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, prompt
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-# The colour words that these models know, in the order of their tokens. The palette has more, for the tokenizers of others.
+# The colour words that these models know, in the order of their tokens. The palette has more, for the
+# tokenizers of others.
 COLORS = ("red", "green", "blue", "yellow", "cyan", "purple", "orange", "black")
 
 
@@ -32,7 +33,9 @@ def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
     tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokens.pre_tokenizer = split
-    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokens,
         pad_token="<pad>",
@@ -52,7 +55,9 @@ def processor(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | Non
     """
     side = grid * tile_px
     return LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
         tokenizer=vocabulary or tokenizer(),
         patch_size=tile_px,
         vision_feature_select_strategy="default",
@@ -62,7 +67,9 @@ def processor(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | Non
     )
 
 
-def config(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase, vision: dict, text: dict, **llava) -> LlavaConfig:
+def config(
+    grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase, vision: dict, text: dict, **llava
+) -> LlavaConfig:
     """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they are."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=grid * tile_px, patch_size=tile_px, **vision),

@@ -2,20 +2,22 @@
 
     python -m rgb_circuit.models.train_toy --out FOLDER
 
-1. Draw scenes as grids of colour numbers: one odd tile on a plain canvas, a plain canvas, or two regions side by side of
-   which one holds the odd tile. In two regions a tile is odd *within its region*, and may have the other region's colour:
-   counting colours over the picture then no longer answers, so the odd tile must be found where it is.
+1. Draw scenes as grids of colour numbers: one odd tile on a plain canvas, a plain canvas, or two regions side
+   by side of which one holds the odd tile. In two regions a tile is odd *within its region*, and may have the
+   other region's colour: counting colours over the picture then no longer answers, so the odd tile must be
+   found where it is.
 2. Ask which colour is odd ("white" if none is) or, of one-region scenes, which colour is the background.
 3. Minimise the cross-entropy of the one-word answer at the last prompt token.
-4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every other step what
-   was read of the picture below ``late_layer`` is made useless (`late_reading`), and what heads write at [end] costs a
-   little (`written_norms`). Which heads read, and how they find the tile, is left to training.
+4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every other
+   step what was read of the picture below ``late_layer`` is made useless (`late_reading`), and what heads
+   write at [end] costs a little (`written_norms`). Which heads read, and how they find the tile, is left to
+   training.
 
 A seeded fifth of all (place, background, odd) triples never occurs in training, in scenes of either kind.
 
-The language model sees single tiles: the vision tower has one layer, and LLaVA's own choice of the last but one hidden
-state (``vision_feature_layer=-2``) is then the patch embedding. So whether a tile is odd is worked out by attention heads
-of the language model, where it can be studied.
+The language model sees single tiles: the vision tower has one layer, and LLaVA's own choice of the last but
+one hidden state (``vision_feature_layer=-2``) is then the patch embedding. So whether a tile is odd is worked
+out by attention heads of the language model, where it can be studied.
 """
 
 import argparse
@@ -45,17 +47,20 @@ class Recipe:
         seed: of the weights, the scenes and the held-out triples.
         grid: tiles per side.
         tile_px: side of a tile, and of a vision patch, in pixels.
-        layers, heads, d_head, width: of the language model; the MLPs are twice as wide as the residual stream.
+        layers, heads, d_head, width: of the language model; the MLPs are twice as wide as the residual
+            stream.
         vision_width: of the patch embedding.
         steps: optimiser steps, each on one batch about one question.
         batch: scenes per step.
         learning_rate: peak; warmed up over ``warmup`` steps, then a cosine down to zero.
         background_every: every how many steps the background is asked for instead of the odd colour.
-        two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of those for which the odd tile
-            is drawn in the other region's colour; and (of either kind) with no odd tile. ``solid`` holds for both questions.
+        two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of those for
+            which the odd tile is drawn in the other region's colour; and (of either kind) with no odd tile.
+            ``solid`` holds for both questions.
         late_layer: the layer from which on the words behind the picture are to read it.
         late_every: every how many steps that is asked for (see `late_reading`).
-        quiet: weight of the mean norm that each head adds at [end] (see `written_norms`), from step ``quiet_from`` on.
+        quiet: weight of the mean norm that each head adds at [end] (see `written_norms`), from step
+            ``quiet_from`` on.
         held_out: share of the (place, background, odd) triples kept out of training.
     """
 
@@ -119,7 +124,9 @@ def build(recipe: Recipe) -> tuple[LlavaForConditionalGeneration, LlavaProcessor
         max_position_embeddings=1024,
         initializer_range=0.1,
     )
-    configuration = small.config(recipe.grid, recipe.tile_px, tools.tokenizer, vision, text, vision_feature_layer=-2)
+    configuration = small.config(
+        recipe.grid, recipe.tile_px, tools.tokenizer, vision, text, vision_feature_layer=-2
+    )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = LlavaForConditionalGeneration(configuration)
@@ -133,7 +140,8 @@ def held_out_triples(recipe: Recipe) -> torch.Tensor:
 
 
 def pixels(tiles: torch.Tensor, tools: LlavaProcessor) -> torch.Tensor:
-    """(scene, row, column) colour numbers → the (scene, 3, height, width) pixels that the processor makes of the drawn picture."""
+    """(scene, row, column) colour numbers → the (scene, 3, height, width) pixels that the processor makes of
+    the drawn picture."""
     look = tools.image_processor
     palette = torch.tensor([PALETTE[word] for word in COLORS], dtype=torch.float64) / 255
     palette = ((palette - torch.tensor(look.image_mean)) / torch.tensor(look.image_std)).float()
@@ -179,7 +187,8 @@ def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generato
 
 
 def _touches(tiles, place, color):
-    """Whether a tile of ``color`` at ``place`` would lie against a tile of the same colour: then nothing is odd about it."""
+    """Whether a tile of ``color`` at ``place`` would lie against a tile of the same colour: then nothing is
+    odd about it."""
     same = functional.pad((tiles == color[:, None, None]).float()[:, None], (1, 1, 1, 1))
     near = functional.max_pool2d(same, 3, stride=1).flatten(1)
     return near[torch.arange(len(place)), place] > 0
@@ -190,8 +199,11 @@ def answer_tokens(tools: LlavaProcessor) -> torch.Tensor:
     return torch.tensor(tools.tokenizer.convert_tokens_to_ids([*COLORS, NOTHING_ODD]))
 
 
-def end_logits(model: LlavaForConditionalGeneration, tools: LlavaProcessor, tiles: torch.Tensor, question: str) -> torch.Tensor:
-    """Logits (scene, vocabulary) at the last prompt token, for one question about (scene, row, column) colour numbers."""
+def end_logits(
+    model: LlavaForConditionalGeneration, tools: LlavaProcessor, tiles: torch.Tensor, question: str
+) -> torch.Tensor:
+    """Logits (scene, vocabulary) at the last prompt token, for one question about (scene, row, column) colour
+    numbers."""
     tokens = tools.tokenizer.encode(prompt(question).replace("<image>", "<image>" * tiles[0].numel()))
     tokens = torch.tensor(tokens).expand(len(tiles), -1)
     inputs = dict(input_ids=tokens, attention_mask=torch.ones_like(tokens), pixel_values=pixels(tiles, tools))
@@ -200,17 +212,19 @@ def end_logits(model: LlavaForConditionalGeneration, tools: LlavaProcessor, tile
 
 @contextmanager
 def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
-    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next* scene of the batch.
+    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next* scene of the
+    batch.
 
-    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw of the picture in
-    earlier layers: without it, a head of the first layer reacts to rare colours and nothing looks for the odd tile. The
-    exchange is interchange intervention training (Geiger et al. 2022, "Inducing causal structure for interpretable
-    neural networks").
+    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw of the
+    picture in earlier layers: without it, a head of the first layer reacts to rare colours and nothing looks
+    for the odd tile. The exchange is interchange intervention training (Geiger et al. 2022, "Inducing causal
+    structure for interpretable neural networks").
     """
 
     def exchange(module, arguments):
         hidden = arguments[0]
-        # Besides the image tokens this moves the words in front of the picture, which are the same in every scene.
+        # Besides the image tokens this moves the words in front of the picture, which are the same in every
+        # scene.
         return torch.cat([hidden[:, :-words].roll(-1, 0), hidden[:, -words:]], 1), *arguments[1:]
 
     handle = model.model.language_model.layers[layer].register_forward_pre_hook(exchange)
@@ -224,7 +238,8 @@ def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
 def written_norms(model: LlavaForConditionalGeneration):
     """Yields a list that a forward fills, a layer each, with the (scene, head) norms of z at [end].
 
-    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square, silences whole heads.
+    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square, silences whole
+    heads.
     """
     norms, handles = [], []
     d_head = model.config.text_config.head_dim
@@ -241,13 +256,18 @@ def written_norms(model: LlavaForConditionalGeneration):
             handle.remove()
 
 
-def train(recipe: Recipe, progress: bool = True) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
-    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe gives the same weights."""
+def train(
+    recipe: Recipe, progress: bool = True
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
+    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe gives the
+    same weights."""
     model, tools = build(recipe)
     forbidden, words = held_out_triples(recipe), answer_tokens(tools)
     behind = {text: len(tools.tokenizer.tokenize(prompt(text).split("<image>")[1])) for text in QUESTIONS}
     generator = torch.Generator().manual_seed(recipe.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
 
     losses = []
@@ -257,7 +277,10 @@ def train(recipe: Recipe, progress: bool = True) -> tuple[LlavaForConditionalGen
         scenes = draw_scenes(recipe, forbidden, question, generator)
         expected = scenes.odd if question == ODD_QUESTION else scenes.background
         late = step % recipe.late_every == recipe.late_every - 1
-        with late_reading(model, recipe.late_layer, behind[question]) if late else nullcontext(), written_norms(model) as norms:
+        with (
+            late_reading(model, recipe.late_layer, behind[question]) if late else nullcontext(),
+            written_norms(model) as norms,
+        ):
             logits = end_logits(model, tools, scenes.tiles, question)
         loss = functional.cross_entropy(logits, words[expected.roll(-1) if late else expected])
         losses.append(loss.item())
@@ -283,11 +306,13 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
     """Ask both questions of every picture with one odd tile on a plain canvas, and of every plain canvas.
 
     Returns:
-        One row per question × picture: ``question, condition ("clean" or "erased"), background, odd, row, column,
-        answer, expected, correct, held_out``; odd, row and column are missing for a plain canvas.
+        One row per question × picture: ``question, condition ("clean" or "erased"), background, odd, row,
+        column, answer, expected, correct, held_out``; odd, row and column are missing for a plain canvas.
     """
     grid = recipe.grid
-    place, background, odd = torch.cartesian_prod(torch.arange(grid**2), torch.arange(len(COLORS)), torch.arange(len(COLORS))).T
+    place, background, odd = torch.cartesian_prod(
+        torch.arange(grid**2), torch.arange(len(COLORS)), torch.arange(len(COLORS))
+    ).T
     keep = background != odd
     place, background, odd = place[keep], background[keep], odd[keep]
     tiles = background[:, None].repeat(1, grid**2)
@@ -303,7 +328,9 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
             "odd": pd.Series(names[odd]).reindex(range(len(pictures))),
             "row": pd.Series(place // grid, dtype="Int64").reindex(range(len(pictures))),
             "column": pd.Series(place % grid, dtype="Int64").reindex(range(len(pictures))),
-            "held_out": torch.cat([held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=bool)]),
+            "held_out": torch.cat(
+                [held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=bool)]
+            ),
         }
     )
     frames = []
@@ -314,12 +341,27 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
         frames.append(about.assign(question=question, answer=answer, expected=expected))
     frame = pd.concat(frames, ignore_index=True)
     frame["correct"] = frame["answer"] == frame["expected"]
-    return frame[["question", "condition", "background", "odd", "row", "column", "answer", "expected", "correct", "held_out"]]
+    return frame[
+        [
+            "question",
+            "condition",
+            "background",
+            "odd",
+            "row",
+            "column",
+            "answer",
+            "expected",
+            "correct",
+            "held_out",
+        ]
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the toy LLaVA that plays the RGB game.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the model and its processor to")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write the model and its processor to"
+    )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     options = parser.parse_args(arguments)
     # One thread: more are slower on matrices this small, and would change the order of sums.

@@ -1,7 +1,8 @@
 """Figures: frame in, Axes out.
 
-Every function draws on the ``ax`` it is given, or on a figure of its own, and changes no setting of matplotlib: nothing is registered
-with pyplot, so nothing need be closed. To see a new figure in a notebook, end the cell with ``.figure``.
+Every function draws on the ``ax`` it is given, or on a figure of its own, and changes no setting of
+matplotlib: nothing is registered with pyplot, so nothing need be closed. To see a new figure in a notebook,
+end the cell with ``.figure``.
 """
 
 from .attention import attention_over_picture, veiled

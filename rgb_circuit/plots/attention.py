@@ -11,16 +11,19 @@ from .canvas import new_axes
 def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
     """A picture veiled in grey where a head does not look.
 
-    The veil is fully lifted at four times the attention that an even spread would give a tile, or at the most looked-at
-    tile if that is more: a head that hardly looks at the picture leaves it grey.
+    The veil is fully lifted at four times the attention that an even spread would give a tile, or at the most
+    looked-at tile if that is more: a head that hardly looks at the picture leaves it grey.
 
     Args:
         pattern: attention probabilities of the image tokens, (rows, columns).
-        image: what the image tokens tile; of a picture that the model crops or pads, `rgb_circuit.as_seen.as_seen`.
+        image: what the image tokens tile; of a picture that the model crops or pads,
+            `rgb_circuit.as_seen.as_seen`.
     """
     image = as_rgb(image)
     lifted = pattern / max(float(pattern.max()), 4 / pattern.size)
-    veil = Image.fromarray((255 * 0.85 * (1 - lifted)).round().astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    veil = Image.fromarray((255 * 0.85 * (1 - lifted)).round().astype(np.uint8)).resize(
+        image.size, Image.Resampling.NEAREST
+    )
     return Image.composite(Image.new("RGB", image.size, (89, 89, 89)), image, veil)
 
 

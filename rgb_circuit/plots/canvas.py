@@ -36,10 +36,11 @@ def write_names(
     """Write names beside points, none over another; call it when all else is drawn.
 
     Args:
-        names: (name, point in data coordinates, colour, offsets) each. It is written at the first offset where there is room: in
-            points, from there to the name's left end, or to its right end where the first number is negative.
-        lines: join names and points with lines, keep names off all the points, and write one that finds no room at its last
-            offset; otherwise that one is left out.
+        names: (name, point in data coordinates, colour, offsets) each. It is written at the first offset
+            where there is room: in points, from there to the name's left end, or to its right end where the
+            first number is negative.
+        lines: join names and points with lines, keep names off all the points, and write one that finds no
+            room at its last offset; otherwise that one is left out.
         size: of the font.
     """
     if not names:

@@ -14,7 +14,9 @@ SENDER, RECEIVER = ["sender_layer", "sender_head"], ["receiver_layer", "receiver
 SHARES = ["share", "share_low", "share_high"]
 
 
-def composition_map(frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None) -> Axes:
+def composition_map(
+    frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None
+) -> Axes:
     """Sender × receiver map of the mediated effect on one role's logit.
 
     A dot marks an interval that excludes zero, of an effect of at least a hundredth of the largest.
@@ -57,10 +59,11 @@ def composition_diagram(
     least: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """Senders → receivers → answer: which share of each sender's effect runs through each receiver, and which past all of them.
+    """Senders → receivers → answer: which share of each sender's effect runs through each receiver, and which
+    past all of them.
 
-    Shares through several receivers need not add up to one. Shares come with the 95 % interval of the mediated effect, divided
-    by the sender's total effect.
+    Shares through several receivers need not add up to one. Shares come with the 95 % interval of the
+    mediated effect, divided by the sender's total effect.
 
     Args:
         pairs: from `analyses.composition.composition`.
@@ -80,7 +83,9 @@ def composition_diagram(
     past = together["share"] < 0.5
     levels = pd.Series(0.0, index=together.index)
     levels[~past] = middle + 1.1 * (np.arange((~past).sum()) - ((~past).sum() - 1) / 2)
-    levels[past] = max(bottom, levels[~past].max() if not past.all() else 0) + 1.1 * np.arange(1, past.sum() + 1)
+    levels[past] = max(bottom, levels[~past].max() if not past.all() else 0) + 1.1 * np.arange(
+        1, past.sum() + 1
+    )
     top, lowest = min(0, levels.min()), max(bottom, levels.max())
     ax = ax or new_axes(5.4, 1.2 + 0.65 * (lowest - top + 1))
 
@@ -106,7 +111,10 @@ def composition_diagram(
         ax.text(place, top - 0.75, text, ha="center", fontsize=9, color=QUIET)
     first = together.iloc[0]
     about = f"{first['source']} into {first['target']} · {model} · n = {first['n']} trials"
-    ax.set_title(f"Share of the effect on the {role} logit: blue through a head, red past them all\n{about}", fontsize=9)
+    ax.set_title(
+        f"Share of the effect on the {role} logit: blue through a head, red past them all\n{about}",
+        fontsize=9,
+    )
     ax.set_axis_off()
     return ax
 
@@ -129,7 +137,8 @@ def _cells(rows, values):
 
 
 def _with_shares(rows):
-    """The rows of a sender each, with the interval of ``share``, turned round where the total effect is negative."""
+    """The rows of a sender each, with the interval of ``share``, turned round where the total effect is
+    negative."""
     ends = rows[["ci_low", "ci_high"]].div(rows["total_effect"], axis=0)
     rows = rows.assign(share_low=ends.min(axis=1), share_high=ends.max(axis=1))
     return rows.sort_values(SENDER).reset_index(drop=True)
@@ -138,12 +147,24 @@ def _with_shares(rows):
 def _arrow(ax, points, share, color):
     path = Path(points, [Path.MOVETO, *[Path.CURVE3] * 2] if len(points) == 3 else None)
     width = 0.8 + 3.2 * min(1, share)
-    ax.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=10, linewidth=width, color=color, zorder=1))
+    ax.add_patch(
+        FancyArrowPatch(
+            path=path, arrowstyle="-|>", mutation_scale=10, linewidth=width, color=color, zorder=1
+        )
+    )
 
 
 def _note(ax, place, share, low, high):
     box = dict(facecolor=PAPER, edgecolor="none", pad=1)
-    ax.text(*place, f"{share:.0%} [{low:.0%}, {high:.0%}]", ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+    ax.text(
+        *place,
+        f"{share:.0%} [{low:.0%}, {high:.0%}]",
+        ha="center",
+        va="center",
+        fontsize=8,
+        bbox=box,
+        zorder=2,
+    )
 
 
 def _node(ax, place, text):

@@ -11,7 +11,8 @@ LINEAR_UP_TO = 16
 
 
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named where names fit.
+    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named
+    where names fit.
 
     Args:
         frame: from `analyses.circuit.curve`.
@@ -23,19 +24,40 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
         ax.axhline(level, color=QUIET, linewidth=1)
     size = frame["size"]
     ax.fill_between(size, frame["random_low"], frame["random_high"], color=VERMILION, alpha=0.2, linewidth=0)
-    ax.plot(size, frame["random_mean"], color=VERMILION, linestyle="--", label="random heads, mean and central 95 %")
+    ax.plot(
+        size,
+        frame["random_mean"],
+        color=VERMILION,
+        linestyle="--",
+        label="random heads, mean and central 95 %",
+    )
     ax.fill_between(size, frame["ci_low"], frame["ci_high"], color=BLUE, alpha=0.25, linewidth=0)
-    ax.plot(size, frame["faithfulness"], color=BLUE, marker="o", markersize=3, label="heads by importance, 95 % interval")
+    ax.plot(
+        size,
+        frame["faithfulness"],
+        color=BLUE,
+        marker="o",
+        markersize=3,
+        label="heads by importance, 95 % interval",
+    )
     if size.max() > 4 * LINEAR_UP_TO:
         ax.set_xscale("symlog", linthresh=LINEAR_UP_TO, base=2)
         ticks = [0, 4, 8, *(2**power for power in range(4, int(np.log2(size.max())) + 1))]
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     first = frame.iloc[0]
-    ax.set_title(f"{first['source']} against {first['target']} · {model} · n = {first['n']} trials", fontsize=10)
+    ax.set_title(
+        f"{first['source']} against {first['target']} · {model} · n = {first['n']} trials", fontsize=10
+    )
     ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
     ax.spines[["top", "right"]].set_visible(False)
     # Below the axes: bands and curve may be anywhere in them.
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     first = frame.iloc[1:7].itertuples()
-    write_names(ax, [(head_name(row.layer, row.head), (row.size, row.faithfulness), "black", [(4, -10)]) for row in first])
+    write_names(
+        ax,
+        [
+            (head_name(row.layer, row.head), (row.size, row.faithfulness), "black", [(4, -10)])
+            for row in first
+        ],
+    )
     return ax

@@ -6,18 +6,24 @@ from matplotlib.axes import Axes
 from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes
 
 
-def effect_forest(evidence: pd.DataFrame, model: str, *, group: str | None = None, most: int = 8, ax: Axes | None = None) -> Axes:
-    """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the prediction holds.
+def effect_forest(
+    evidence: pd.DataFrame, model: str, *, group: str | None = None, most: int = 8, ax: Axes | None = None
+) -> Axes:
+    """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the
+    prediction holds.
 
-    Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of several claims shows the
-    effect of its first, which is also what its line says, and is filled only if all of them hold. One whose effect is missing
-    could not be tested, and one whose restored fraction is missing has no gap to be a fraction of.
+    Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of
+    several claims shows the effect of its first, which is also what its line says, and is filled only if all
+    of them hold. One whose effect is missing could not be tested, and one whose restored fraction is missing
+    has no gap to be a fraction of.
 
     Args:
-        evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, restored_fraction,
-            n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it; leave out rows that should not be drawn.
+        evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+            restored_fraction, n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it;
+            leave out rows that should not be drawn.
         model: its name, for the title.
-        group: a column that says what each head is, such as ``"role"`` or ``"verdict"``; written beside its name.
+        group: a column that says what each head is, such as ``"role"`` or ``"verdict"``; written beside its
+            name.
         most: heads that are drawn. Of more, those with the largest effect on anything.
         ax: where to draw; a new figure's by default.
     """
@@ -44,7 +50,9 @@ def effect_forest(evidence: pd.DataFrame, model: str, *, group: str | None = Non
         scale = row.restored_fraction / row.effect if row.effect else 0
         color = BLUE if row.holds else VERMILION
         ax.hlines(height, row.ci_low * scale, row.ci_high * scale, color=color, linewidth=2)
-        ax.scatter(row.restored_fraction, height, s=30, c=color if row.holds else "none", edgecolors=color, zorder=3)
+        ax.scatter(
+            row.restored_fraction, height, s=30, c=color if row.holds else "none", edgecolors=color, zorder=3
+        )
     ax.set_yticks(range(len(lines)), [text for text, _ in lines])
     ax.tick_params(axis="y", length=0)
     for tick, (_, row) in zip(ax.get_yticklabels(), lines):

@@ -20,7 +20,8 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
 
     Args:
         table: ``layer, head`` and ``column`` (logits), a row per head.
-        label: how many of the largest cells are labelled ``layer.head``, as far as they are a twentieth of the largest.
+        label: how many of the largest cells are labelled ``layer.head``, as far as they are a twentieth of
+            the largest.
         ax: where to draw; a new figure's by default.
     """
     ax = ax or new_axes(5, 4.5)
@@ -68,7 +69,11 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     for ax in axes.flat[len(which) :]:
         ax.remove()
     n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
-    parts = [f"One head restored from {source}, positions: {positions}", model, f"mean of {n} trial{'s' * (n > 1)}"]
+    parts = [
+        f"One head restored from {source}, positions: {positions}",
+        model,
+        f"mean of {n} trial{'s' * (n > 1)}",
+    ]
     # A single column is too narrow for the title on one line.
     figure.suptitle(("\n" if columns == 1 else " · ").join(parts))
     return figure

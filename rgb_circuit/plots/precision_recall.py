@@ -29,7 +29,15 @@ def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes |
         errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
         # Side by side, so that intervals do not cover each other.
         place = part["noise"] + step * (number - (len(readings) - 1) / 2)
-        ax.errorbar(place, part[measure], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=reading)
+        ax.errorbar(
+            place,
+            part[measure],
+            np.clip(errors, 0, None),
+            color=color,
+            marker=marker,
+            capsize=2,
+            label=reading,
+        )
     ax.set(ylim=(-0.05, 1.05), xlabel="noise (fraction of the gap)", ylabel=measure, title=role)
     ax.grid(alpha=0.3)
     return ax
@@ -48,7 +56,10 @@ def precision_recall_panels(table: pd.DataFrame) -> Figure:
         axes[1, column].set_title("")
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[1]), frameon=False)
-    figure.suptitle(f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals over heads")
+    figure.suptitle(
+        f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals "
+        "over heads"
+    )
     return figure
 
 
@@ -72,12 +83,23 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
             color, marker = looks[kind]
             errors = [part["recall"] - part["recall_low"], part["recall_high"] - part["recall"]]
             place = part["trials"].map(sizes.index) + 0.06 * (number - (len(kinds) - 1) / 2)
-            ax.errorbar(place, part["recall"], np.clip(errors, 0, None), color=color, marker=marker, capsize=2, label=kind)
+            ax.errorbar(
+                place,
+                part["recall"],
+                np.clip(errors, 0, None),
+                color=color,
+                marker=marker,
+                capsize=2,
+                label=kind,
+            )
         ax.set(ylim=(-0.05, 1.05), xlabel="trials", title=role)
         ax.set_xticks(range(len(sizes)), sizes)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("recall")
     shown = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels())}
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False)
-    figure.suptitle(f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each kind, 95 % intervals over heads")
+    figure.suptitle(
+        f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each kind, 95 % "
+        "intervals over heads"
+    )
     return figure

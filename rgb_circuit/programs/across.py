@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def across(wrapped: TransformersModel, heads, inputs, others, own_start, other_start, places, answers, softcap):
+def across(
+    wrapped: TransformersModel, heads, inputs, others, own_start, other_start, places, answers, softcap
+):
     """Every head restored from the runs ``others`` into ``inputs``, place by place.
 
     Args:
-        places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into one forward.
+        places: place → edits as `sweep.plain` makes them, the token positions they name, and how many go into
+            one forward.
 
     Returns:
-        Logits of ``source`` and ``target`` (trials, answers), and under each place's name effects (trials, heads, answers); ``drift``
-        and ``finite`` as `sweep` has them.
+        Logits of ``source`` and ``target`` (trials, answers), and under each place's name effects (trials,
+        heads, answers); ``drift`` and ``finite`` as `sweep` has them.
     """
     target = capture(wrapped, heads, inputs, own_start, True, False)
     source = capture(wrapped, heads, others, other_start, False, False)
@@ -38,7 +41,9 @@ def across(wrapped: TransformersModel, heads, inputs, others, own_start, other_s
         # Unless earlier positions see [end] too.
         alone = place == "end" and target.start > 0
         captured, given = (
-            (kept_from(target, target.length - 1), kept_from(source, source.length - 1)) if alone else (target, source)
+            (kept_from(target, target.length - 1), kept_from(source, source.length - 1))
+            if alone
+            else (target, source)
         )
         values = {("question", "z"): ([lined_up(z, captured) for z in given.z], torch.tensor(runs))}
         spots = [{positions: positions}] * len(runs)
@@ -50,6 +55,7 @@ def across(wrapped: TransformersModel, heads, inputs, others, own_start, other_s
 
 
 def lined_up(z, captured):
-    """The end of another prompt's z (pictures, kept, head, d_head), as long as what is kept of a captured one."""
+    """The end of another prompt's z (pictures, kept, head, d_head), as long as what is kept of a captured
+    one."""
     kept = captured.length - captured.start
     return pad(z[:, -kept:], (0, 0, 0, 0, max(0, kept - z.shape[1]), 0))

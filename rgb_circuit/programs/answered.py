@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def answered(wrapped: TransformersModel, heads, inputs, answers):
-    """At [end], the ``likeliest`` token of each picture and the ``logits`` of its ``answers``, (pictures, answers)."""
+    """At [end], the ``likeliest`` token of each picture and the ``logits`` of its ``answers``, (pictures,
+    answers)."""
     logits = capture(wrapped, heads, inputs, inputs["input_ids"].shape[1] - 1, False, False).logits
     return {
         "likeliest": logits.argmax(-1).cpu(),

@@ -41,20 +41,35 @@ def capture(
     Returns:
         A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
 
-        Always: ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch, vocabulary); ``normed``, what
-        ``lm_head`` makes them of, (batch, width); ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head).
+        Always: ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch,
+        vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width); ``z``, heads' outputs before
+        ``o_proj``, (batch, kept, head, d_head).
 
-        With ``resume`` or ``queries``: ``keys`` and ``values`` after position encoding, at every position, (batch, kv_head, length,
-        d_head); ``masks``, what is added to or allowed of the scores, (batch or 1, 1, kept, length), or None where ``causal``, True
-        or False, says it.
+        With ``resume`` or ``queries``: ``keys`` and ``values`` after position encoding, at every position,
+        (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of the scores, (batch or 1,
+        1, kept, length), or None where ``causal``, True or False, says it.
 
-        With ``resume``: ``entries``, the residual stream entering each layer, (batch, kept, width); ``angles``, rotary ones as the layer
-        was given them; ``added``, what the model adds to the residual stream after the layer, like an entry, or None.
+        With ``resume``: ``entries``, the residual stream entering each layer, (batch, kept, width);
+        ``angles``, rotary ones as the layer was given them; ``added``, what the model adds to the residual
+        stream after the layer, like an entry, or None.
 
-        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head); ``scaling``, what queries · keys is
-        multiplied by, a number per layer; and ``softcaps``, what caps the products, or None.
+        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head); ``scaling``, what
+        queries · keys is multiplied by, a number per layer; and ``softcaps``, what caps the products, or
+        None.
     """
-    names = ("z", "entries", "angles", "added", "masks", "causal", "keys", "values", "queries", "scaling", "softcaps")
+    names = (
+        "z",
+        "entries",
+        "angles",
+        "added",
+        "masks",
+        "causal",
+        "keys",
+        "values",
+        "queries",
+        "scaling",
+        "softcaps",
+    )
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
@@ -89,7 +104,9 @@ def capture(
         normed = language_model(wrapped).norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
         found.save()
-    return SimpleNamespace(start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found)
+    return SimpleNamespace(
+        start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found
+    )
 
 
 def later(tensor, start):
@@ -98,10 +115,13 @@ def later(tensor, start):
 
 
 def last_seen(captured: SimpleNamespace) -> list[int]:
-    """The last position that each position attends to in any layer; of a capture of one picture from the first position on."""
+    """The last position that each position attends to in any layer; of a capture of one picture from the
+    first position on."""
     lowest = torch.finfo(captured.z[0].dtype).min / 2
     furthest = torch.arange(captured.length)
-    for mask in {(id(mask), causal): layer for layer, (mask, causal) in enumerate(zip(captured.masks, captured.causal))}.values():
+    for mask in {
+        (id(mask), causal): layer for layer, (mask, causal) in enumerate(zip(captured.masks, captured.causal))
+    }.values():
         seen = (allowed(captured, mask, torch.tensor([0]))[0, 0] > lowest).cpu()
         furthest = torch.maximum(furthest, (seen * torch.arange(captured.length)).amax(-1))
     return furthest.tolist()
@@ -110,7 +130,10 @@ def last_seen(captured: SimpleNamespace) -> list[int]:
 def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
     """The same capture without patterns, kept from a later position on."""
     skipped = start - captured.start
-    kept = {name: [_after(part, skipped) for part in getattr(captured, name)] for name in ("entries", "angles", "added", "masks")}
+    kept = {
+        name: [_after(part, skipped) for part in getattr(captured, name)]
+        for name in ("entries", "angles", "added", "masks")
+    }
     z = [layer[:, skipped:] for layer in captured.z]
     return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": start, "queries": []})
 
@@ -125,7 +148,8 @@ def _after(value, skipped):
 
 
 def kept_once(shared, value, start):
-    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a tuple of them, or nothing.
+    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a tuple of
+    them, or nothing.
 
     Args:
         shared: what was kept before, since layers share what they are given.
@@ -153,17 +177,22 @@ def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> to
         mask = mask[pictures.to(mask.device)]
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros(mask.shape, dtype=z.dtype, device=mask.device).masked_fill(~mask, torch.finfo(z.dtype).min)
+    return torch.zeros(mask.shape, dtype=z.dtype, device=mask.device).masked_fill(
+        ~mask, torch.finfo(z.dtype).min
+    )
 
 
 def nudged(z: torch.Tensor) -> torch.Tensor:
-    """``z`` with every other number moved up and the rest down, each to about its neighbour in the number format."""
+    """``z`` with every other number moved up and the rest down, each to about its neighbour in the number
+    format."""
     up_or_down = torch.ones(z.shape[-1], device=z.device)
     up_or_down[::2] = -1
     return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 
-def recombined(captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor) -> torch.Tensor:
+def recombined(
+    captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor
+) -> torch.Tensor:
     """Z from one picture's attention pattern and another's values, (pairs, kept, head, d_head).
 
     Args:

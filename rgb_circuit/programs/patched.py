@@ -14,21 +14,35 @@ if TYPE_CHECKING:
 
 
 def patched_logits(
-    wrapped: TransformersModel, heads, inputs, start, variants, runs, sources, means, spots, asked, answers, batch_size, softcap
+    wrapped: TransformersModel,
+    heads,
+    inputs,
+    start,
+    variants,
+    runs,
+    sources,
+    means,
+    spots,
+    asked,
+    answers,
+    batch_size,
+    softcap,
 ):
     """Capture the pictures, then every variant of every target run.
 
     Args:
         heads: (number of heads, d_head).
         variants: edits as `sweep.plain` makes them.
-        runs: the target runs, as rows of ``inputs``; ``sources``: condition → the row of each run's source picture.
-        means: one tensor per layer, (targets, kept, head, d_head), or None; runs go through the targets in turn.
+        runs: the target runs, as rows of ``inputs``; ``sources``: condition → the row of each run's source
+            picture.
+        means: one tensor per layer, (targets, kept, head, d_head), or None; runs go through the targets in
+            turn.
         spots: per run, positions as in an edit → token positions.
         asked, answers: token ids to read per picture and per run, (pictures, answers) and (runs, answers).
 
     Returns:
-        Logits of ``unpatched`` (pictures, answers); ``effects`` (runs, variants, answers), ``drift`` and ``finite`` as `sweep` has them;
-        ``gaps`` of attention.
+        Logits of ``unpatched`` (pictures, answers); ``effects`` (runs, variants, answers), ``drift`` and
+        ``finite`` as `sweep` has them; ``gaps`` of attention.
     """
     kinds = {kind for edits in variants for _, _, kind, _ in edits}
     apart = any(component != "z" for _, component in kinds)
@@ -36,10 +50,15 @@ def patched_logits(
     runs_row = torch.tensor(runs)
     values = {}
     for source, component in kinds:
-        edited = sorted({layer for edits in variants for layer, _, kind, _ in edits if kind == (source, component)})
+        edited = sorted(
+            {layer for edits in variants for layer, _, kind, _ in edits if kind == (source, component)}
+        )
         in_turn = torch.arange(len(runs))
         if source == "zero":
-            values[source, component] = {layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited}, in_turn * 0
+            values[source, component] = (
+                {layer: torch.zeros_like(captured.z[layer][:1]) for layer in edited},
+                in_turn * 0,
+            )
         elif source == "mean":
             values[source, component] = means, in_turn % len(means[0])
         elif source == "rounding":
@@ -62,6 +81,7 @@ def patched_logits(
 
 
 def summed_z(wrapped: TransformersModel, heads, inputs, start, n_targets):
-    """Z summed over trials, whose targets come in turn; one tensor per layer, (targets, kept, head, d_head)."""
+    """Z summed over trials, whose targets come in turn; one tensor per layer, (targets, kept, head,
+    d_head)."""
     captured = capture(wrapped, heads, inputs, start, False, False)
     return [z.unflatten(0, (-1, n_targets)).sum(0, dtype=torch.float32).cpu() for z in captured.z]

@@ -26,7 +26,10 @@ def patterns(wrapped: TransformersModel, heads, inputs, end, asked):
 def summed_patterns(wrapped: TransformersModel, heads, inputs, start):
     """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
     captured = capture(wrapped, heads, inputs, start, False, True)
-    layers = [pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu() for layer in range(len(captured.z))]
+    layers = [
+        pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu()
+        for layer in range(len(captured.z))
+    ]
     return {
         "patterns": torch.stack(layers),
         "finite": bool(torch.isfinite(captured.logits).all()),
@@ -38,7 +41,8 @@ def shares(wrapped: TransformersModel, heads, inputs, end, masks):
     """``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
 
     Args:
-        masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64, (pictures, shares + 1, positions).
+        masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64,
+            (pictures, shares + 1, positions).
     """
     captured = capture(wrapped, heads, inputs, end, False, True)
     layers = []

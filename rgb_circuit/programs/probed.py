@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def moved(wrapped: TransformersModel, inputs, views):
-    """Per changed picture, the place in each view whose token differs most from the first picture's, as layer 0 reads it."""
+    """Per changed picture, the place in each view whose token differs most from the first picture's, as layer
+    0 reads it."""
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
         entries = language_model(wrapped).layers[0].input.float().save()
         tracer.stop()
@@ -33,11 +34,13 @@ def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, 
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
-        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each
-        ``o_proj`` reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
-        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each z written
-        back, ``zeroed`` with z zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
-        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
+        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as
+        `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then,
+        as fractions of the largest logit, how far they move: ``traced`` inside a trace, ``unembedded`` as
+        ``lm_head`` of what the final norm returns, ``rewritten`` with each z written back, ``zeroed`` with z
+        zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed heads is from what
+        whole forwards say. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns, as a
+        fraction of that.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -47,7 +50,9 @@ def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, 
             kept.append(z.clone())
             widths.append(z.shape[-1])
             returned = layer.self_attn.output[0]
-            gaps.append((layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6))
+            gaps.append(
+                (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
+            )
         kept.save(), widths.save(), gaps.save()
         unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         plain = wrapped.output.logits[0, -1].float().save()
@@ -86,8 +91,8 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
     """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
 
     Returns:
-        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest logit; and the last
-        position that each position attends to.
+        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest
+        logit; and the last position that each position attends to.
     """
     length = inputs["input_ids"].shape[1]
     captured = capture(wrapped, heads, inputs, 0, True, False)
@@ -111,6 +116,11 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
         here = kept_from(captured, start)
         zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
         spots = [{"end": [length - 1]}]
-        done = sweep(wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap)
-        gaps += [done["drift"], float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu())]
+        done = sweep(
+            wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap
+        )
+        gaps += [
+            done["drift"],
+            float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu()),
+        ]
     return max(gaps), furthest

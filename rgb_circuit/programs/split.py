@@ -1,4 +1,5 @@
-"""The residual stream at [end], split into what each head, MLP and the embedding add; see `rgb_circuit.direct_effects`."""
+"""The residual stream at [end], split into what each head, MLP and the embedding add; see
+`rgb_circuit.direct_effects`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def split(wrapped: TransformersModel, heads, inputs, answers):
-    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``; ``finite``."""
+    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``;
+    ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head
     with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []

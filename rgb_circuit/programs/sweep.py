@@ -1,26 +1,28 @@
 """Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
 
-Every edit is the replacement of a head's z at some positions (`edits.Edit`), and every value that is written was captured
-before (`capture`), so a patched run differs from its target run only from the first edited position and layer on.
+Every edit is the replacement of a head's z at some positions (`edits.Edit`), and every value that is written
+was captured before (`capture`), so a patched run differs from its target run only from the first edited
+position and layer on.
 
-1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves them as
-   they were in the target run, so its keys and values serve every variant. Every layer is handed what it had in that run (rotary
-   angles, its mask's rows, those keys and values, what the model adds after it), so that no cache and no model's own way of
-   counting positions takes part.
+1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves
+   them as they were in the target run, so its keys and values serve every variant. Every layer is handed what
+   it had in that run (rotary angles, its mask's rows, those keys and values, what the model adds after it),
+   so that no cache and no model's own way of counting positions takes part.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
-3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one sequence,
-   all at the same position, under a mask that lets each see of the shared prefix what [end] saw, and itself. (Speculative decoding calls
-   this tree attention.) One forward over 1,024 tokens patches 1,024 heads.
+3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one
+   sequence, all at the same position, under a mask that lets each see of the shared prefix what [end] saw,
+   and itself. (Speculative decoding calls this tree attention.) One forward over 1,024 tokens patches 1,024
+   heads.
 4. Any other positions: the variants are rows of a batch, each running on from ``start``.
-5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are counted from it: what
-   rounds otherwise in this forward than in the captured one is in both, and cancels.
-6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits would be multiples of
-   their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
+5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are
+   counted from it: what rounds otherwise in this forward than in the captured one is in both, and cancels.
+6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
+   would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
 
-This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind, positions), where kind is
-(source, component) and positions are as in an `Edit`.
+This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind,
+positions), where kind is (source, component) and positions are as in an `Edit`.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ if TYPE_CHECKING:
 
 def plain(variants: Sequence[Sequence[Edit]]) -> list[list[Plain]]:
     """Edits as the tuples that `sweep` takes."""
-    return [[(edit.layer, edit.head, (edit.source, edit.component), edit.positions) for edit in edits] for edits in variants]
+    return [
+        [(edit.layer, edit.head, (edit.source, edit.component), edit.positions) for edit in edits]
+        for edits in variants
+    ]
 
 
 def sweep(
@@ -75,8 +80,9 @@ def sweep(
         softcap: where a logit is softcap · tanh(what lm_head gives / softcap), as in Gemma 2.
 
     Returns:
-        ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the largest of a copy that edits
-        nothing, as a fraction of the largest logit; ``finite``, whether every final state was.
+        ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the
+        largest of a copy that edits nothing, as a fraction of the largest logit; ``finite``, whether every
+        final state was.
     """
     effects = torch.empty(len(runs), len(variants), answers.shape[1])
     drift, finite = 0.0, True
@@ -87,7 +93,9 @@ def sweep(
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
             some = [variants[index] for index in chosen]
-            done, unedited, good = _side_by_side(wrapped, heads, captured, runs, some, values, answers, softcap)
+            done, unedited, good = _side_by_side(
+                wrapped, heads, captured, runs, some, values, answers, softcap
+            )
             effects[:, chosen] = done
             drift, finite = max(drift, unedited), finite and good
     else:
@@ -96,7 +104,11 @@ def sweep(
         baselines = {}
         while rows:
             first = first_layer[rows[0][1]]
-            new = [run for run in dict.fromkeys(run for run, _ in rows[:batch_size]) if (run, first) not in baselines]
+            new = [
+                run
+                for run in dict.fromkeys(run for run, _ in rows[:batch_size])
+                if (run, first) not in baselines
+            ]
             chosen = rows[: max(1, batch_size - len(new))]
             new = [run for run in new if run in {run for run, _ in chosen}]
             rows = rows[len(chosen) :]
@@ -107,7 +119,11 @@ def sweep(
             )
             effects[list(run), list(index)] = done
             drift, finite = max(drift, unedited), finite and good
-    return {"effects": effects, "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)), "finite": finite}
+    return {
+        "effects": effects,
+        "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)),
+        "finite": finite,
+    }
 
 
 def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, softcap):
@@ -167,10 +183,12 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, sof
 
 
 def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spots, answers, softcap):
-    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the unedited runs ``new``.
+    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the
+    unedited runs ``new``.
 
     Args:
-        baselines: (target run, entry layer) → final state of the unedited run, (width,); those of ``new`` are added.
+        baselines: (target run, entry layer) → final state of the unedited run, (width,); those of ``new`` are
+            added.
 
     Returns:
         Effects (rows, answers), the largest of the unedited rows, and whether all was finite.
@@ -201,11 +219,15 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
     before = [which for which in dict.fromkeys(run.tolist()) if which not in new]
-    known = torch.stack([*(captured.normed[runs[which]] for which in new), *(baselines[which, first] for which in before)])
+    known = torch.stack(
+        [*(captured.normed[runs[which]] for which in new), *(baselines[which, first] for which in before)]
+    )
     # Where each row's base is: behind the edited rows, in the order of ``new``, then of ``known``.
     place = {which: len(rows) + index for index, which in enumerate(new)}
     place |= {which: len(rows) + 2 * len(new) + index for index, which in enumerate(before)}
-    base = [place[which] for which in run.tolist()] + [len(rows) + len(new) + index for index in range(len(new))]
+    base = [place[which] for which in run.tolist()] + [
+        len(rows) + len(new) + index for index in range(len(new))
+    ]
     effects, normed, finite = _forward(
         wrapped,
         heads,
@@ -226,21 +248,39 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
     return effects[: len(rows)], float(effects[len(rows) :].abs().max()) if new else 0.0, finite
 
 
-def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, captured, picked, masks, copies, softcap):
+def _forward(
+    wrapped,
+    heads,
+    writes,
+    first,
+    entry,
+    reads,
+    known,
+    base,
+    answers,
+    captured,
+    picked,
+    masks,
+    copies,
+    softcap,
+):
     """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made.
 
     Args:
-        reads: positions whose final states are read, in every row of ``entry``; together they make the rows below.
+        reads: positions whose final states are read, in every row of ``entry``; together they make the rows
+            below.
         known: more final states, (known, width).
         base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
         answers: token ids to read, (rows, answers).
         picked: per row of ``entry``, the captured picture that it goes on from.
-        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or None.
-        copies: how many of [end] stand in each row of ``entry``; None where rows run on from ``captured.start``.
+        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or
+            None.
+        copies: how many of [end] stand in each row of ``entry``; None where rows run on from
+            ``captured.start``.
 
     Returns:
-        Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows, width); and whether
-        these were finite.
+        Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
+        width); and whether these were finite.
     """
     prefix = captured.start
     # Some families keep what they made of the last picture's positions, and would add it to these.
@@ -257,7 +297,10 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
                     if captured.angles[index] is None
                     else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
                 )
-                layer.inputs = (entry if index == first else arguments[0], *arguments[1:]), {**options, **angles}
+                layer.inputs = (
+                    (entry if index == first else arguments[0], *arguments[1:]),
+                    {**options, **angles},
+                )
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments
                 if prefix:
@@ -292,7 +335,8 @@ def _forward(wrapped, heads, writes, first, entry, reads, known, base, answers, 
 
 
 def _write(parts):
-    """One layer's write: ``into`` = (batch, position, head), each (n,), and the z vectors that go there, (n, d_head)."""
+    """One layer's write: ``into`` = (batch, position, head), each (n,), and the z vectors that go there, (n,
+    d_head)."""
     into_batch, into_position, into_head, written = (torch.cat(part) for part in zip(*parts))
     return (into_batch, into_position, into_head), written
 
@@ -304,11 +348,15 @@ def _by_layer(captured, first, seen):
         given = id(captured.masks[layer]), captured.causal[layer]
         if given not in made:
             made[given] = seen(layer)
-    return {layer: made[id(captured.masks[layer]), captured.causal[layer]] for layer in range(first, len(captured.masks))}
+    return {
+        layer: made[id(captured.masks[layer]), captured.causal[layer]]
+        for layer in range(first, len(captured.masks))
+    }
 
 
 def of_rows(angles, picked, copies):
-    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as often as there are copies."""
+    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as often as
+    there are copies."""
     if isinstance(angles, tuple):
         return tuple(of_rows(part, picked, copies) for part in angles)
     pictures = angles.ndim - 3

@@ -1,15 +1,18 @@
-"""NDIF on this machine, on CPU: its own API, queue and model actors, and redis, in one process tree on 127.0.0.1.
+"""NDIF on this machine, on CPU: its own API, queue and model actors, and redis, in one process tree on
+127.0.0.1.
 
 Runs in the environment that `prepare.sh` makes, which knows neither rgb_circuit nor pandas:
 
     .venv-ndif/bin/python -I tests/ndif/serve.py --port 8001 FOLDER [FOLDER …]
 
-A request passes through NDIF's code from the first byte to the last: upload, key, queue, deserialization, execution, result.
-What is replaced is what needs a cluster: Ray's actors live in this process and are called directly, models are loaded on the
-CPU, the users' database is the two keys given here, and the object store for large results is this process's memory.
+A request passes through NDIF's code from the first byte to the last: upload, key, queue, deserialization,
+execution, result. What is replaced is what needs a cluster: Ray's actors live in this process and are called
+directly, models are loaded on the CPU, the users' database is the two keys given here, and the object store
+for large results is this process's memory.
 
-With a key a request needs one, as on the public NDIF. The job of an ordinary key runs in a process of its own that has no
-weights, which NDIF calls the sandbox; that of a trusted key runs beside the model. With neither key everybody is trusted.
+With a key a request needs one, as on the public NDIF. The job of an ordinary key runs in a process of its own
+that has no weights, which NDIF calls the sandbox; that of a trusted key runs beside the model. With neither
+key everybody is trusted.
 """
 
 import argparse
@@ -35,7 +38,8 @@ os.environ.setdefault("NDIF_LOG_LEVEL", "WARNING")
 # An actor asks Ray where it runs, and to answer Ray would start a cluster.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
-# Before nnsight, which gives every object a .save that anyio takes for an attribute of its own and stumbles over.
+# Before nnsight, which gives every object a .save that anyio takes for an attribute of its own and stumbles
+# over.
 import anyio._backends._asyncio  # noqa: F401
 import ray
 import torch
@@ -61,7 +65,9 @@ class CpuActor(SandboxModelDeployment):
     """NDIF's model actor, except that the model is on the CPU."""
 
     def load_from_disk(self) -> HuggingFaceModel:
-        model = HuggingFaceModel.from_model_key(self.model_key, dispatch=True, dtype=self.dtype_name, device="cpu")
+        model = HuggingFaceModel.from_model_key(
+            self.model_key, dispatch=True, dtype=self.dtype_name, device="cpu"
+        )
         model._module.requires_grad_(False)
         return model
 
@@ -71,7 +77,8 @@ class CpuActor(SandboxModelDeployment):
         self.pool.acquire = self.pool._spawn
 
     async def run(self, request) -> None:
-        # NDIF has a process for each model. Here models share standard output and nnsight's caches, which a job takes over.
+        # NDIF has a process for each model. Here models share standard output and nnsight's caches, which a
+        # job takes over.
         async with ONE_JOB:
             await super().run(request)
 
@@ -96,7 +103,11 @@ class Controller:
 
     def status(self) -> dict:
         state = dict(application_state="RUNNING", deployment_level="HOT", task=TASK, revision=None)
-        return {"deployments": {key: dict(model_key=key, repo_id=folder, **state) for key, folder in self.models.items()}}
+        return {
+            "deployments": {
+                key: dict(model_key=key, repo_id=folder, **state) for key, folder in self.models.items()
+            }
+        }
 
 
 class Handle:
@@ -117,7 +128,8 @@ class Handle:
 
 
 def instead_of_ray(folders: list[str]) -> None:
-    """Make the controller and an actor per folder, and let the queue find them under the names that Ray would know."""
+    """Make the controller and an actor per folder, and let the queue find them under the names that Ray would
+    know."""
     models = {model_key(folder): folder for folder in folders}
     actors = {f"{REPLICA}:ModelActor:{key}": Handle(CpuActor(key, dtype="float32")) for key in models}
     actors["Controller"] = Handle(Controller(models))
@@ -142,7 +154,8 @@ def instead_of_postgres(ordinary: uuid.UUID | None, trusted: uuid.UUID | None) -
 
 
 def instead_of_s3(url: str) -> None:
-    """Keep in memory what NDIF puts into a bucket: results above 8 MiB, and the state of jobs that nobody waits for."""
+    """Keep in memory what NDIF puts into a bucket: results above 8 MiB, and the state of jobs that nobody
+    waits for."""
     objects = {}
 
     def put(key: str, data: bytes, content_type: str = "") -> None:
@@ -161,12 +174,15 @@ def instead_of_s3(url: str) -> None:
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """Start redis on a socket file, so that it has no port; yields its URL. It ends with this process, even a killed one."""
+    """Start redis on a socket file, so that it has no port; yields its URL. It ends with this process, even a
+    killed one."""
     if not shutil.which("redis-server"):
         sys.exit("redis-server is missing: bash tests/ndif/prepare.sh")
     folder = tempfile.mkdtemp(prefix="ndif-")
     path = f"{folder}/redis.sock"
-    settings = f"--port 0 --unixsocket {path} --unixsocketperm 700 --dir {folder} --save '' --logfile {folder}/log"
+    settings = (
+        f"--port 0 --unixsocket {path} --unixsocketperm 700 --dir {folder} --save '' --logfile {folder}/log"
+    )
     # `cat` reads until nobody holds the other end of the pipe.
     script = f"redis-server {settings} & cat; kill $!; wait; rm -r {folder}"
     keeper = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
@@ -181,7 +197,9 @@ def redis() -> Iterator[str]:
 
 async def serve(port: int, parent: int) -> None:
     """Run API and queue until SIGTERM, SIGINT, or the end of the process ``parent``."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     # uvicorn would raise the signal again when it is done, before redis is stopped.
     server.capture_signals = contextlib.nullcontext
@@ -210,11 +228,15 @@ async def serve(port: int, parent: int) -> None:
 def main() -> None:
     parent = os.getppid()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="written by save_pretrained; clients name it just so")
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="written by save_pretrained; clients name it just so"
+    )
     parser.add_argument("--port", type=int, required=True)
     for name in ("key", "trusted-key"):
         variable = f"NDIF_TEST_{name.replace('-', '_').upper()}"
-        parser.add_argument(f"--{name}", type=uuid.UUID, default=os.environ.get(variable), help=f"a UUID; or ${variable}")
+        parser.add_argument(
+            f"--{name}", type=uuid.UUID, default=os.environ.get(variable), help=f"a UUID; or ${variable}"
+        )
     options = parser.parse_args()
 
     logging.basicConfig(level=logging.WARNING)
