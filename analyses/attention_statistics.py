@@ -7,7 +7,9 @@ matter without looking there. `attention_vs_effect` says how far one can be read
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.batches import batches
 from rgb_circuit.checks import check_attention, check_finite
 from rgb_circuit.execute import execute
-from rgb_circuit.keeping import by_trial
+from rgb_circuit.jobs import Jobs
+from rgb_circuit.measure import measure
+from rgb_circuit.measurement import Measurement
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
 
@@ -44,32 +48,42 @@ def attention_statistics(
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
     """
-    trials, conditions = list(trials), list(conditions)
+    asked = Summarized(tuple(trials), tuple(conditions))
+    [frame] = measure(model, [asked], progress=progress, stage="attention")
+    return frame
 
-    def prepare():
-        for trial in trials:
+
+@dataclass(frozen=True)
+class Summarized(Measurement):
+    """How every head divides its attention at [end], on the pictures of some ``conditions``."""
+
+    conditions: tuple[str, ...]
+
+    function: ClassVar[str] = "attention_statistics"
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        for trial in self.trials:
             if trial.tile is None:
                 raise InputError(
                     f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid"
                 )
-        check_trials(model, trials, conditions)
-        return partial(_summarized, model, conditions)
+        check_trials(model, self.trials, self.conditions, jobs)
+        return partial(_summarized, model, self.conditions)
 
-    arguments = {"conditions": conditions}
-    parts = by_trial(
-        model, "attention_statistics", arguments, trials, prepare, progress=progress, what="attention"
-    )
-    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-    return frame.astype({"trial": "category", "condition": "category"})
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `attention_statistics`."""
+        return super().frame(parts).astype({"trial": "category", "condition": "category"})
 
 
-def _summarized(model, conditions, trials):
+def _summarized(model, conditions, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     layer, head = np.array(model.heads()).T
     for shown, end in batches(model, trials, conditions):
         of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
         masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
-        found = execute(model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks)
+        found = execute(
+            model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks, jobs=jobs
+        )
         check_finite(model, found["finite"])
         check_attention(model, found["gaps"])
         blocks = {}

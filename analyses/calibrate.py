@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.keeping import call_name, kept
+from rgb_circuit.measurement import content_hash
 from rgb_circuit.models.planted import (
     DECOYS,
     MODERATE_NOISE,
@@ -37,6 +37,7 @@ from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.play import answered_right
 from rgb_circuit.statistics import fewest_trials
+from rgb_circuit.store import Store
 
 from . import roles
 from .attention_statistics import attention_statistics
@@ -239,8 +240,13 @@ def reading_of(only_correct: bool) -> str:
     return "roles, only correct trials" if only_correct else "roles"
 
 
-def verdicts(subjects: Sequence[Subject], *, progress: bool = True) -> Iterator[pd.DataFrame]:
-    """Judge every head of every model by every reading; inside `rgb_circuit.keeping.keeping` each model once.
+def verdicts(
+    subjects: Sequence[Subject], store: Store | None = None, *, progress: bool = True
+) -> Iterator[pd.DataFrame]:
+    """Judge every head of every model by every reading.
+
+    Args:
+        store: keeps the verdicts on each model, and gives those that it has.
 
     Yields:
         Per model, a row per reading × head: ``kind, like, noise`` (fraction of the gap), ``trials, seed,
@@ -248,10 +254,10 @@ def verdicts(subjects: Sequence[Subject], *, progress: bool = True) -> Iterator[
         role``. Random models answer nothing right, and have no rows for only correct trials; models that are
         not even have rows for ``roles`` only.
     """
-    call = call_name("verdicts", {"readings": list(READINGS)})
+    key = f"verdicts-{content_hash(list(READINGS))}"
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
         unit = f"{subject.kind}-{subject.like}-{subject.noise}-{subject.trials}-{subject.seed}"
-        yield kept(call, unit, partial(_judged, subject))
+        yield store.kept(key, unit, partial(_judged, subject)) if store else _judged(subject)
 
 
 def _judged(subject):

@@ -35,8 +35,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rgb_circuit import Edit, InputError, Trial, Vlm, patch_edits, patch_heads
+from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
+from rgb_circuit.measure import follow
+from rgb_circuit.measurement import Steps
+from rgb_circuit.patching import patched_edits, patched_heads
 from rgb_circuit.statistics import RESAMPLES, shown_to_fall
 
 Head = tuple[int, int]
@@ -83,6 +86,23 @@ def circuit(
             it; after it, a model whose logit difference is not shown to be larger in the source run than in
             the target run.
     """
+    steps = circuit_steps(
+        model, trials, heads, source=source, target=target, random_sets=random_sets, seed=seed
+    )
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def circuit_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    heads: Sequence[Head],
+    *,
+    source: str = "clean",
+    target: str = "erased",
+    random_sets: int = 20,
+    seed: int = 0,
+) -> Steps[pd.DataFrame]:
+    """`circuit` as steps."""
     trials = _checked(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
@@ -111,8 +131,10 @@ def circuit(
         working[f"minimality {head} circuit"] = _isolated(held, rest, source)
         working |= {f"minimality {head} {swap}": _isolated(held, [*rest, swap], source) for swap in swaps}
 
-    in_target = patch_edits(model, trials, restored, target=target, progress=progress)
-    in_source = patch_edits(model, trials, working, target=source, progress=progress)
+    in_target, in_source = yield [
+        patched_edits(trials, restored, target),
+        patched_edits(trials, working, source),
+    ]
     m_target = _difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
     m_source = _difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
     gap = _gap(model, m_source, m_target, source, target)
@@ -155,8 +177,16 @@ def ranked(
     Raises:
         InputError: as `circuit`, before any forward.
     """
+    steps = ranked_steps(model, trials, source=source, target=target)
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def ranked_steps(
+    model: Vlm, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased"
+) -> Steps[pd.DataFrame]:
+    """`ranked` as steps."""
     trials = _checked(trials, source, target)
-    frame = patch_heads(model, trials, source=target, target=source, progress=progress)
+    [frame] = yield [patched_heads(model, trials, target, source)]
     frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
     fall = -_difference(frame, trials, source, target, "effect").mean()
     fall = fall.sort_values(ascending=False, kind="stable")
@@ -194,6 +224,23 @@ def curve(
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
     """
+    steps = curve_steps(
+        model, trials, ranking, source=source, target=target, random_sets=random_sets, seed=seed
+    )
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def curve_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    ranking: Sequence[Head],
+    *,
+    source: str = "clean",
+    target: str = "erased",
+    random_sets: int = 20,
+    seed: int = 0,
+) -> Steps[pd.DataFrame]:
+    """`curve` as steps."""
     trials = _checked(trials, source, target)
     _check_random(random_sets)
     ranking = [(int(layer), int(head)) for layer, head in ranking]
@@ -217,7 +264,7 @@ def curve(
         for number, chosen in enumerate(rankings)
         for size in sizes
     }
-    frame = patch_edits(model, trials, variants, target=source, progress=progress)
+    [frame] = yield [patched_edits(trials, variants, source)]
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]

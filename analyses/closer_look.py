@@ -8,27 +8,29 @@
 5. Which heads carry the question, and which of its words they look at (`task_reading`).
 
 Roles are told from all trials. For the curve heads are ranked on the first half of them, and 3 and 4 are
-measured on the second half. What cannot be measured is left out, and the reason is kept.
+measured on the second half.
 """
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.errors import CannotWrite
-from rgb_circuit.jobs import gathering
-from rgb_circuit.keeping import call_name, kept, trial_name
+from rgb_circuit.errors import NotApplicable
+from rgb_circuit.jobs import Jobs
+from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
-from rgb_circuit.results import write_frame
 from rgb_circuit.rgb_game import ODD_QUESTION
 from rgb_circuit.statistics import bootstrap_interval
 
 from . import circuit, composition, roles, task_reading
+from .evidence import with_palette
 
 Head = tuple[int, int]
 
@@ -39,167 +41,194 @@ TRIALS, PICTURES, HEADS = 3, 3, 8
 QUESTION_HEADS = 256
 
 
-def write(
+def needs(model: rgb.Vlm, trials: Sequence[rgb.Trial], shown: Sequence[rgb.Trial]) -> list[Measurement]:
+    """What `steps` asks of each trial by itself, whatever was found; ``shown`` are those of the run's first
+    `TRIALS` among them."""
+    asked: list[Measurement] = [Shown(tuple(shown))] if shown else []
+    if _asks_the_game(trials):
+        asked += task_reading.questions(trials, positions=_places(model))
+    return asked
+
+
+def steps(
     model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     effects: pd.DataFrame,
     which: Mapping[str, tuple[str, str]],
-    evidence: pd.DataFrame | rgb.InputError,
-    folder: Path,
-    *,
-    progress: bool = True,
-) -> list[Path]:
-    """Measure and write, each as NAME.parquet, what is listed below; of what cannot be measured ``left_out``
-    says why.
+    evidence: pd.DataFrame | None,
+) -> dict[str, Steps[pd.DataFrame]]:
+    """What is looked at, each as steps to a frame; what cannot be measured says why.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
         which: panel → (target condition, role whose logit is read).
-        evidence: from `analyses.roles.evidence`, or what it raised.
-        folder: the run's.
-        progress: show bars when something takes longer than two seconds.
-
-    Writes:
-        ``stimuli`` (`stimuli`), ``panels`` (`panel_effects`), ``attention`` (`attention`), ``composition``
-        and ``mediation`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`),
-        ``task_reading`` (as `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end],
-        of the heads that carry the question), and ``left_out``: ``frame, reason``, with a row for ``roles``
-        where there is no evidence.
+        evidence: from `analyses.roles.evidence`, where there is any.
 
     Returns:
-        The paths of what was written.
+        ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition`` and ``mediation`` (as
+        `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
+        `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
+        carry the question).
     """
     trials = list(trials)
-    first = {"trials": [trial_name(trial) for trial in trials[:TRIALS]]}
-    pictures = kept(call_name("stimuli", first), "all", lambda: stimuli(model, trials[:TRIALS]))
-    written = [
-        write_frame(pictures, folder, "stimuli"),
-        write_frame(panel_effects(effects, which), folder, "panels"),
-    ]
-    left_out, by_role, shown = {}, {}, []
-    if isinstance(evidence, rgb.InputError):
-        left_out["roles"] = str(evidence)
-    else:
+    by_role: dict[str, list[Head]] = {}
+    shown: list[Head] = []
+    if evidence is not None:
         table = roles.table(evidence)
         named = table[table["role"] != "none"]
         chosen = (
             roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         )
-        shown = [(int(layer), int(head)) for layer, head in chosen[["layer", "head"]].itertuples(index=False)]
+        shown = [(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
         by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
-
     if not shown:
-        shown = [tuple(map(int, name.split("."))) for name in strongest(panels(effects, which), 3).index]
-
-    def looks():
-        if (reasons := pictures["unseen"].dropna()).size:
-            raise rgb.InputError(reasons.iloc[0])
-        call = call_name("attention", {**first, "heads": shown})
-        return kept(call, "all", lambda: attention(model, trials[:TRIALS], shown, progress=progress))
-
+        strong = strongest(panels(effects, which), 3).index
+        shown = [(int(layer), int(head)) for layer, head in (name.split(".") for name in strong)]
     finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
-    ends = dict(target=_corrupted(trials[0]), progress=progress)
+    target = _corrupted(trials[0])
     extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])
     senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
-
-    def through(analysis):
-        if not (senders and extractors):
-            raise rgb.InputError(
-                "composition needs a color extractor and a head that localizes or writes the background, "
-                "and no such pair is known"
-            )
-        return analysis(model, testing, senders, extractors, **ends)
-
-    def whole():
-        if not extractors + localizers:
-            raise rgb.InputError("no head is known to have a role, so there is no set of heads to test")
-        return circuit.circuit(model, testing, extractors + localizers, **ends)
-
-    def curve():
-        if len(trials) < 4:
-            raise rgb.InputError(
-                "ranking heads on one half of the trials and measuring on the other needs 4 trials, and "
-                f"there are {len(trials)}"
-            )
-        ranking = circuit.ranked(model, finding, **ends)[["layer", "head"]].to_numpy()
-        return circuit.curve(model, testing, ranking, **ends)
-
-    def questions():
-        if ODD_QUESTION not in trials[0].prompt or "background" not in trials[0].answers:
-            raise rgb.InputError("these trials do not ask the game's question, which is what would change")
-        positions = task_reading.PLACES if len(model.heads()) <= QUESTION_HEADS else ("end",)
-        return task_reading.evidence(model, trials, positions=positions, progress=progress)
-
-    def question_attention():
-        found = frames.get("task_reading", pd.DataFrame({"holds": []}))
-        if not found["holds"].any():
-            raise rgb.InputError("no head is known to carry the question")
-        strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
-        carriers = list(
-            strongest_first[["layer", "head"]]
-            .drop_duplicates()
-            .head(HEADS)
-            .itertuples(index=False, name=None)
-        )
-        call = call_name(
-            "question_attention", {"trials": [trial_name(trial) for trial in trials], "heads": carriers}
-        )
-
-        def from_end():
-            read = task_reading.reading(model, trials, progress=progress)
-            last = read[read["from_position"] == read["from_position"].max()].set_index(
-                ["layer", "head"], drop=False
-            )
-            return last.loc[carriers].reset_index(drop=True)
-
-        return kept(call, "all", from_end)
-
-    frames = {}
-    measured = {
-        "attention": looks,
-        "composition": lambda: through(composition.composition),
-        "mediation": lambda: through(composition.mediation),
-        "circuit": whole,
-        "curve": curve,
-        "task_reading": questions,
-        "question_attention": question_attention,
+    return {
+        "stimuli": _stimuli(trials),
+        "attention": _looks(trials, shown),
+        "composition": _through(composition.composition_steps, model, testing, senders, extractors, target),
+        "mediation": _through(composition.mediation_steps, model, testing, senders, extractors, target),
+        "circuit": _whole(model, testing, extractors + localizers, target),
+        "curve": _curve(model, finding, testing, target),
+        "task_reading": _questions(model, trials),
+        "question_attention": _question_attention(model, trials),
     }
-    with gathering() as each:
-        for name, measure in measured.items():
-            try:
-                with each():
-                    frames[name] = measure()
-                    written.append(write_frame(frames[name], folder, name))
-            except CannotWrite:
-                raise
-            except rgb.InputError as error:
-                left_out[name] = str(error)
-    reasons = pd.DataFrame(left_out.items(), columns=["frame", "reason"], dtype=str)
-    return [*written, write_frame(reasons, folder, "left_out")]
 
 
-def stimuli(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def _stimuli(trials):
+    [frame] = yield [Shown(tuple(trials[:TRIALS]))]
+    return frame
+
+
+def _looks(trials, heads):
+    [pictures] = yield [Shown(tuple(trials[:TRIALS]))]
+    if (reasons := pictures["unseen"].dropna()).size:
+        raise NotApplicable(reasons.iloc[0])
+    [frame] = yield [Looked(tuple(trials[:TRIALS]), tuple(heads))]
+    return frame
+
+
+def _through(analysis, model, trials, senders, extractors, target):
+    if not (senders and extractors):
+        raise NotApplicable(
+            "composition needs a color extractor and a head that localizes or writes the background, and no "
+            "such pair is known"
+        )
+    return (yield from analysis(model, trials, senders, extractors, target=target))
+
+
+def _whole(model, trials, heads, target):
+    if not heads:
+        raise NotApplicable("no head is known to have a role, so there is no set of heads to test")
+    return (yield from circuit.circuit_steps(model, trials, heads, target=target))
+
+
+def _curve(model, finding, testing, target):
+    if len(finding) < 2:
+        raise NotApplicable(
+            "ranking heads on one half of the trials and measuring on the other needs 4 trials, and there "
+            f"are {len(finding) + len(testing)}"
+        )
+    # With the words that the roles are told from, so that their sweep serves.
+    ranking = yield from circuit.ranked_steps(model, with_palette(model, finding), target=target)
+    ranking = ranking[["layer", "head"]].to_numpy()
+    return (yield from circuit.curve_steps(model, testing, ranking, target=target))
+
+
+def _questions(model, trials):
+    if not _asks_the_game(trials):
+        raise NotApplicable("these trials do not ask the game's question, which is what would change")
+    return (yield from task_reading.evidence_steps(model, trials, positions=_places(model)))
+
+
+def _question_attention(model, trials):
+    try:
+        found = yield from _questions(model, trials)
+    except rgb.InputError:
+        found = pd.DataFrame({"holds": []})
+    if not found["holds"].any():
+        raise NotApplicable("no head is known to carry the question")
+    strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
+    carriers = list(
+        strongest_first[["layer", "head"]].drop_duplicates().head(HEADS).itertuples(index=False, name=None)
+    )
+    [read] = yield [task_reading.Reading(tuple(trials))]
+    last = read[read["from_position"] == read["from_position"].max()].set_index(["layer", "head"], drop=False)
+    return last.loc[carriers].reset_index(drop=True)
+
+
+def _asks_the_game(trials):
+    return ODD_QUESTION in trials[0].prompt and "background" in trials[0].answers
+
+
+def _places(model):
+    return task_reading.PLACES if len(model.heads()) <= QUESTION_HEADS else ("end",)
+
+
+@dataclass(frozen=True)
+class Shown(Measurement):
     """The pictures of some trials, as the model sees them.
 
-    Returns:
-        A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is
-        right), ``png`` (bytes), and
-        ``unseen``: why it is the picture as it was given, where nobody knows what the model sees of it; else
-            missing.
+    A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is right),
+    ``png`` (bytes), and ``unseen``: why it is the picture as it was given, where nobody knows what the model
+    sees of it; else missing.
     """
+
+    function: ClassVar[str] = "stimuli"
+
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+        return lambda trials, jobs: ({trial.name: _pictures(model, trial)} for trial in trials)
+
+
+def _pictures(model, trial):
     rows = []
-    for trial in trials:
-        for condition, image in trial.images.items():
-            role, file = trial.expected.get(condition), io.BytesIO()
-            unseen = None
-            try:
-                image = as_seen(model, image)
-            except rgb.InputError as error:
-                unseen = str(error)
-            image.save(file, "png")
-            shown = dict(trial=trial.name, condition=condition, prompt=trial.prompt, unseen=unseen)
-            rows.append(shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue()))
+    for condition, image in trial.images.items():
+        role, file = trial.expected.get(condition), io.BytesIO()
+        unseen = None
+        try:
+            image = as_seen(model, image)
+        except rgb.InputError as error:
+            unseen = str(error)
+        image.save(file, "png")
+        shown = dict(trial=trial.name, condition=condition, prompt=trial.asked(condition), unseen=unseen)
+        rows.append(shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue()))
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Looked(Measurement):
+    """Where some heads look from [end] on the first three pictures of each trial.
+
+    A row per trial × condition × head × image token: ``trial, condition, layer, head, row, column,
+    attention`` (probability).
+    """
+
+    heads: tuple[Head, ...]
+
+    function: ClassVar[str] = "attention"
+
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+        return partial(_looked, model, self.heads)
+
+
+def _looked(model, heads, trials, jobs):
+    for trial in trials:
+        conditions = list(trial.images)[:PICTURES]
+        blocks = []
+        for _, condition, pattern in attention_from_end(
+            model, [trial], conditions, heads=heads, jobs=jobs, progress=False
+        ):
+            for layer, head in heads:
+                cells = pd.DataFrame(over_picture(model, trial, pattern[layer, head])).stack()
+                cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
+                about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
+                blocks.append(pd.concat([pd.DataFrame(about, index=cells.index), cells], axis=1))
+        yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 
 def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
@@ -222,35 +251,8 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
             bootstrap_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
         )
         block["n"] = len(cells)
-        blocks.append(
-            pd.concat(
-                [pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index), block], axis=1
-            )
-        )
-    return pd.concat(blocks, ignore_index=True)
-
-
-def attention(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], heads: Sequence[Head], *, progress: bool = True
-) -> pd.DataFrame:
-    """Where some heads look from [end] on the first three pictures of each trial.
-
-    Returns:
-        A row per trial × condition × head × image token: ``trial, condition, layer, head, row, column,
-        attention`` (probability).
-    """
-    conditions = list(trials[0].images)[:PICTURES]
-    blocks = []
-    for trial, condition, pattern in attention_from_end(
-        model, trials, conditions, heads=heads, progress=progress
-    ):
-        for layer, head in heads:
-            cells = pd.DataFrame(over_picture(model, trial, pattern[layer, head])).stack()
-            cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
-            about = pd.DataFrame(
-                dict(trial=trial.name, condition=condition, layer=layer, head=head), index=cells.index
-            )
-            blocks.append(pd.concat([about, cells], axis=1))
+        about = pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index)
+        blocks.append(pd.concat([about, block], axis=1))
     return pd.concat(blocks, ignore_index=True)
 
 

@@ -121,6 +121,11 @@ def _parser():
         help="leave out trials of which the model answers a picture wrongly, from all but the game",
     )
     run.add_argument(
+        "--anyway",
+        action="store_true",
+        help="go on with a model that does not play the game, or does not answer your questions",
+    )
+    run.add_argument(
         "--shard",
         metavar="I/N",
         help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them "
@@ -236,7 +241,7 @@ def _run(options):
     folder = open_folder(options.out)
     with locked(folder, shard):
         model, trials = _model_and_trials(options)
-        study.run(folder, model, trials, chosen, shard, options.detach)
+        study.run(folder, model, trials, chosen, shard, options.detach, options.anyway)
 
 
 def _collect(options):
@@ -263,11 +268,11 @@ def _report(options):
 
 def _play(options):
     """Show the model every picture and print how often it answers right."""
-    from analyses.study import print_played
+    from analyses import printed
     from rgb_circuit.play import play
 
     model, trials = _model_and_trials(options)
-    print_played(model, play(model, trials), options.trials_file)
+    printed.game(model, play(model, trials), options.trials_file)
 
 
 def _attention(options):
@@ -321,11 +326,11 @@ def _calibrate(options):
     from transformers.utils import logging
 
     from analyses import calibrate
-    from rgb_circuit.keeping import clean, keeping
     from rgb_circuit.locking import locked
     from rgb_circuit.manifest import versions
     from rgb_circuit.plots import precision_recall_panels, recall_over_trials
     from rgb_circuit.results import open_folder, write_figure, write_frame
+    from rgb_circuit.store import open_store
 
     logging.disable_progress_bar()
     folder = open_folder(options.out)
@@ -339,11 +344,12 @@ def _calibrate(options):
         "versions": versions(),
         "drawn_with": drawn_with,
     }
-    with locked(parts), keeping(parts, about), warnings.catch_warnings():
-        clean(parts)
+    with locked(parts), warnings.catch_warnings():
+        store = open_store(parts, about)
+        store.clean()
         # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
         warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
-        frame = pd.concat(list(calibrate.verdicts(subjects)), ignore_index=True)
+        frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
     write_frame(frame, folder, "calibration")
     table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
     write_frame(table, folder, "calibration_summary")

@@ -23,8 +23,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rgb_circuit import Edit, InputError, Trial, Vlm, patch_edits
+from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
+from rgb_circuit.measure import follow
+from rgb_circuit.measurement import Steps
+from rgb_circuit.patching import patched_edits
 from rgb_circuit.statistics import bootstrap_interval
 
 from . import color_extractor, poi_localization
@@ -91,13 +94,27 @@ def composition(
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
     """
+    steps = composition_steps(model, trials, senders, receivers, target=target, source=source)
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def composition_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+) -> Steps[pd.DataFrame]:
+    """`composition` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender in senders for receiver in receivers if sender != receiver]
     if not pairs:
         raise InputError(
             f"head {_label(senders)} is the only sender and the only receiver; name another receiver"
         )
-    frame = _mediated(model, trials, pairs, source, target, progress)
+    frame = yield from _mediated(trials, pairs, source, target)
     layer, head = np.array([receiver for _, (receiver,) in pairs])[frame["pair"]].T
     frame.insert(frame.columns.get_loc("source"), "receiver_layer", layer)
     frame.insert(frame.columns.get_loc("source"), "receiver_head", head)
@@ -128,18 +145,32 @@ def mediation(
     Raises:
         InputError: as `composition`.
     """
+    steps = mediation_steps(model, trials, senders, receivers, target=target, source=source)
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def mediation_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+) -> Steps[pd.DataFrame]:
+    """`mediation` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
     for sender, frozen in pairs:
         if not frozen:
             raise InputError(f"head {_label([sender])} is the only receiver of itself; name another receiver")
-    frame = _mediated(model, trials, pairs, source, target, progress)
+    frame = yield from _mediated(trials, pairs, source, target)
     together = np.array([_label(frozen) for _, frozen in pairs])
     frame.insert(frame.columns.get_loc("source"), "receivers", together[frame["pair"]])
     return frame.drop(columns="pair")
 
 
-def _mediated(model, trials, pairs, source, target, progress):
+def _mediated(trials, pairs, source, target):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
     trials = list(trials)
     if len(trials) < 2:
@@ -162,7 +193,7 @@ def _mediated(model, trials, pairs, source, target, progress):
         name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
         variants[name] = variants[totals[sender]] + [Edit(*receiver, target) for receiver in after]
         frozen_names.append(name)
-    patched = patch_edits(model, trials, variants, target=target, progress=progress)
+    [patched] = yield [patched_edits(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
 
     def per_pair(names):

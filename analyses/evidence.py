@@ -75,8 +75,11 @@ from scipy import stats
 
 import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL, check_heads
-from rgb_circuit.jobs import gathering
-from rgb_circuit.play import answered_right
+from rgb_circuit.errors import NotApplicable
+from rgb_circuit.measure import follow
+from rgb_circuit.measurement import Measurement, Steps
+from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     fewest_trials,
@@ -206,6 +209,51 @@ def examine(
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks, before any
             forward.
     """
+    frame = follow(
+        model,
+        steps(
+            model,
+            trials,
+            hypotheses,
+            finders=finders,
+            extractors=extractors,
+            margin=margin,
+            least=least,
+            level=level,
+            split=split,
+            only_correct=only_correct,
+        ),
+        progress=progress,
+        stage="patching",
+    )
+    wrong = frame["wrong"].iloc[0]
+    if wrong and not only_correct:
+        given = frame["n"].iloc[0] * (2 if split else 1)
+        # With none right there is nothing to leave out.
+        leave_out = " Leave them out with only_correct=True" if wrong < given else ""
+        warnings.warn(
+            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as any "
+            f"other, so effects may be diluted.{leave_out}",
+            stacklevel=3,
+        )
+    return frame
+
+
+def steps(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    hypotheses: Sequence[Sequence[Prediction]],
+    *,
+    finders: Sequence[Prediction] = (),
+    extractors: Iterable[tuple[int, int]] | None = None,
+    margin: float = 0.1,
+    least: float = 0.05,
+    level: float = 0.05,
+    split: bool = False,
+    only_correct: bool = False,
+) -> Steps[pd.DataFrame]:
+    """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads read the odd colour; then
+    the sweeps with frozen heads."""
     rules = Rules(margin, least, level, split)
     trials = list(trials)
     if extractors is not None:
@@ -217,60 +265,60 @@ def examine(
     _check_number(len(trials), rules)
     _check(trials, needed)
 
-    right = answered_right(trials, _play(model, trials, needed, progress))
-    wrong = len(trials) - len(right)
-    if wrong and not only_correct:
-        # With none right there is nothing to leave out.
-        leave_out = " Leave them out with only_correct=True" if right else ""
-        warnings.warn(
-            f"{model.name} answers {wrong} of {len(trials)} trials wrongly on at least one picture; "
-            f"they count as any other, so effects may be diluted.{leave_out}",
-            stacklevel=3,
-        )
+    asked, frames = sweeps(model, trials, needed), []
+    played = _played(trials, needed)
     if only_correct:
+        [answers] = yield [played]
+        right = answered_right(trials, answers)
+        wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
+        asked = sweeps(model, trials, needed)
+        frames = yield list(asked.values())
+    else:
+        answers, *frames = yield [played, *asked.values()]
+        wrong = len(trials) - len(answered_right(trials, answers))
 
-    trials = _with_palette(model, trials)
-    measured = _measure(model, trials, needed, progress)
+    trials = with_palette(model, trials)
+    measured = _measured(model, trials, dict(zip(asked, frames)))
     frozen = list(extractors or [])
     if freezing:
         if extractors is None:
             frozen = _readers(_judge(measured, [finders], rules), finders)
-            frozen += _stand_ins(model, trials, measured, frozen, rules, progress)
-        measured.effects.update(_past_and_through(model, trials, measured, tested, frozen, progress))
+            frozen += yield from _stand_ins(model, trials, measured, frozen, rules)
+        measured.effects.update((yield from _past_and_through(model, trials, measured, tested, frozen)))
     frame = _judge(measured, hypotheses, rules)
     frame["frozen"] = [head in set(frozen) for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
     return frame
 
 
-def measure(
+def needs(
     model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     hypotheses: Sequence[Sequence[Prediction]],
-    *,
     finders: Sequence[Prediction] = (),
-    progress: bool = True,
-) -> None:
-    """Run what `examine` needs of each trial by itself: all but the sweeps with frozen heads, which all
-    trials choose.
-
-    For processes that share the trials of a run; `rgb_circuit.keeping` keeps what they find.
-
-    Args:
-        hypotheses, finders, progress: as `examine` will be called.
+) -> list[Measurement]:
+    """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all trials
+    choose.
 
     Raises:
-        InputError: a picture or word that a trial lacks, before any forward.
+        InputError: a picture or word that a trial lacks.
     """
     trials, needed = list(trials), _needed(hypotheses, finders)
     _check(trials, needed)
-    with gathering() as each:
-        with each():
-            _play(model, trials, needed, progress)
-        with each():
-            _measure(model, _with_palette(model, trials), needed, progress)
+    return [_played(trials, needed), *sweeps(model, trials, needed).values()]
+
+
+def sweeps(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], predictions: Sequence[Prediction]
+) -> dict[Sweep, Measurement]:
+    """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
+    trials = with_palette(model, list(trials))
+    wanted = dict.fromkeys(claim.sweep.whole for prediction in predictions for claim in prediction.claims)
+    return {
+        sweep: patched_heads(model, trials, sweep.source, sweep.target, sweep.component) for sweep in wanted
+    }
 
 
 def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
@@ -443,7 +491,7 @@ def _pictures(sweep):
     return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
 
 
-def _with_palette(model, trials):
+def with_palette(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
     """The trials, those of the game with the palette's other words as further answers, called "unshown 0",
     …"""
     extended = []
@@ -459,7 +507,7 @@ def _with_palette(model, trials):
 
 
 def _words(trials):
-    """The roles whose logits are kept: ``ROLES``, then what `_with_palette` added."""
+    """The roles whose logits are kept: ``ROLES``, then what `with_palette` added."""
     added = dict.fromkeys(role for trial in trials for role in trial.answers if role.startswith("unshown "))
     return [*ROLES, *added]
 
@@ -481,13 +529,13 @@ def _check(trials, predictions):
         for trial in trials:
             pictures, answers = missing(trial, prediction)
             if pictures:
-                raise rgb.InputError(
+                raise NotApplicable(
                     f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} cannot be "
                     "tested; "
                     f"add images[{pictures[0]!r}] (it has {', '.join(trial.images)})"
                 )
             if answers:
-                raise rgb.InputError(
+                raise NotApplicable(
                     f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} cannot be "
                     "tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
@@ -499,40 +547,29 @@ def _check_number(n, rules, left_out=0):
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
         some = f"{left_out} answered wrongly are left out and {n} remain" if left_out else f"there are {n}"
-        raise rgb.InputError(
+        raise NotApplicable(
             f"too few trials: {some}, and no test can reach {rules.level} with fewer than {fewest}{halves}; "
             f"make more with rgb_trials(model, n={max(16, fewest)})"
         )
 
 
-def _play(model, trials, predictions, progress):
+def _played(trials, predictions):
     """What the model answers to the pictures that the predictions use."""
-    sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
-    conditions = dict.fromkeys(["clean", *(condition for sweep in sweeps for condition in _pictures(sweep))])
-    return rgb.play(model, trials, list(conditions), progress=progress)
+    wanted = {"clean"}
+    for prediction in predictions:
+        wanted.update(*(_pictures(claim.sweep) for claim in prediction.claims))
+    return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))
 
 
-def _measure(model, trials, predictions, progress):
-    """Run every sweep with nothing frozen."""
-    every = model.heads()
-    wanted = dict.fromkeys(claim.sweep.whole for prediction in predictions for claim in prediction.claims)
-    # Sweeps from the same source share its captured run.
-    grouped = {}
-    for sweep in wanted:
-        grouped.setdefault((sweep.source, sweep.component), []).append(sweep)
-    measured = Measured(every, {}, {}, _said(trials))
-    with gathering() as each:
-        for (source, component), sweeps in grouped.items():
-            targets = [sweep.target for sweep in sweeps]
-            with each():
-                frame = rgb.patch_heads(
-                    model, trials, source=source, target=targets, component=component, progress=progress
-                )
-                for sweep, effects, before, after in _arrays(frame, trials, sweeps, len(every)):
-                    measured.effects[sweep] = effects
-                    if source not in ARTIFICIAL:
-                        measured.logits.setdefault(source, before)
-                    measured.logits.setdefault(sweep.target, after)
+def _measured(model, trials, frames):
+    """What the sweeps gave; ``frames``: of each."""
+    measured = Measured(model.heads(), {}, {}, _said(trials))
+    for sweep, frame in frames.items():
+        effects, before, after = _arrays(frame, trials, len(measured.heads))
+        measured.effects[sweep] = effects
+        if sweep.source not in ARTIFICIAL:
+            measured.logits.setdefault(sweep.source, before)
+        measured.logits.setdefault(sweep.target, after)
     return measured
 
 
@@ -547,7 +584,7 @@ def _readers(evidence, finders):
     return [(int(layer), int(head)) for layer, head in kept.index[kept]]
 
 
-def _stand_ins(model, trials, measured, readers, rules, progress):
+def _stand_ins(model, trials, measured, readers, rules):
     """The heads that read the odd colour only when all ``readers`` are silent (self-repair).
 
     In the clean run, the readers are set to what they do in the erased picture, then each later head as well.
@@ -564,8 +601,8 @@ def _stand_ins(model, trials, measured, readers, rules, progress):
     }
     variants |= {f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later}
     sweep = Sweep("clean", source="erased")
-    frame = rgb.patch_edits(model, trials, variants, target="clean", progress=progress)
-    [(_, effects, _, _)] = _arrays(frame, trials, [sweep], len(variants))
+    [frame] = yield [patched_edits(trials, variants, "clean")]
+    effects, _, _ = _arrays(frame, trials, len(variants))
     claim = Claim("odd", "down", sweep)
     odd = _relative(effects, "odd", "clean")
     too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
@@ -576,7 +613,7 @@ def _stand_ins(model, trials, measured, readers, rules, progress):
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 
-def _past_and_through(model, trials, measured, predictions, frozen, progress):
+def _past_and_through(model, trials, measured, predictions, frozen):
     """Sweep → effects, for the parts of a sweep that go past and through the ``frozen`` heads; NaN without
     any."""
     parts = [
@@ -588,35 +625,33 @@ def _past_and_through(model, trials, measured, predictions, frozen, progress):
     wholes = list(dict.fromkeys(sweep.whole for sweep in parts))
     # A head acts on later layers only, so that freezing others would show rounding and nothing else.
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
-    effects = {}
-    for target in dict.fromkeys(whole.target for whole in wholes):
-        here = [whole for whole in wholes if whole.target == target]
+    asked = {}
+    for whole in wholes:
         variants = {
-            f"{whole.source} {whole.component} {layer}.{head}": [
+            f"{layer}.{head}": [
                 rgb.Edit(layer, head, whole.source, whole.component),
-                *(rgb.Edit(*other, source=target) for other in later[layer, head]),
+                *(rgb.Edit(*other, source=whole.target) for other in later[layer, head]),
             ]
-            for whole in here
             for layer, head in measured.heads
             if later[layer, head]
         }
         if variants:
-            frame = rgb.patch_edits(model, trials, variants, target=target, progress=progress)
-            [(_, held, _, _)] = _arrays(frame, trials, here[:1], len(variants))
-        for number, whole in enumerate(here):
-            past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
-            if variants:
-                each = held.shape[1] // len(here)
-                past[:, [bool(later[head]) for head in measured.heads]] = held[
-                    :, number * each : (number + 1) * each
-                ]
-            effects[replace(whole, part="past")] = past
-            effects[replace(whole, part="through")] = measured.effects[whole] - past
+            asked[whole] = patched_edits(trials, variants, whole.target)
+    frames = dict(zip(asked, (yield list(asked.values())))) if asked else {}
+    effects = {}
+    for whole in wholes:
+        past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
+        if whole in frames:
+            held, _, _ = _arrays(frames[whole], trials, len(asked[whole].edits))
+            past[:, [bool(later[head]) for head in measured.heads]] = held
+        effects[replace(whole, part="past")] = past
+        effects[replace(whole, part="through")] = measured.effects[whole] - past
     return effects
 
 
-def _arrays(frame, trials, sweeps, n_heads):
-    """Per sweep: effects (trials, heads, words), and the source's and target's logits (trials, words)."""
+def _arrays(frame, trials, n_variants):
+    """Effects (trials, variants, words), and the source's and target's logits (trials, words), from the frame
+    of one target; NaN for a word that a trial lacks."""
     words = _words(trials)
     index = {role: number for number, role in enumerate(words)}
     frame = frame[frame["role"].isin(words)]
@@ -624,19 +659,15 @@ def _arrays(frame, trials, sweeps, n_heads):
         frame["trial"].astype(str).map({trial.name: number for number, trial in enumerate(trials)}).to_numpy()
     )
     role = frame["role"].astype(str).map(index).to_numpy()
-    for sweep in sweeps:
-        here = (frame["target"] == sweep.target).to_numpy()
-        filled = np.full((3, len(trials), n_heads, len(words)), np.nan)
-        for number, column in enumerate(("effect", "source_logit", "target_logit")):
-            # Within a trial and role the rows come in the order of the heads.
-            order = np.lexsort((np.arange(here.sum()), role[here], trial[here]))
-            rows = frame[column].to_numpy()[here][order]
-            present = np.unique(trial[here] * len(words) + role[here])
-            filled[number, present // len(words), :, present % len(words)] = rows.reshape(
-                len(present), n_heads
-            )
-        effects, before, after = filled
-        yield sweep, effects, before[:, 0], after[:, 0]
+    # Within a trial and role the rows come in the order of the variants.
+    order = np.lexsort((np.arange(len(frame)), role, trial))
+    present = np.unique(trial * len(words) + role)
+    filled = np.full((3, len(trials), n_variants, len(words)), np.nan)
+    for number, column in enumerate(("effect", "source_logit", "target_logit")):
+        rows = frame[column].to_numpy()[order].reshape(len(present), n_variants)
+        filled[number, present // len(words), :, present % len(words)] = rows
+    effects, before, after = filled
+    return effects, before[:, 0], after[:, 0]
 
 
 def _judge(measured, hypotheses, rules):

@@ -34,6 +34,7 @@ from rgb_circuit.results import read_frame, write_bytes
 from . import calibrate, circuit, compare, digits, riddle, roles
 from .embedded import SETTINGS, data_uri, svg
 from .evidence import STATES
+from .findings import cannot_play
 
 # Frame → columns that it must have; those of `OPTIONAL` may be missing as a whole.
 REQUIRED = {
@@ -109,9 +110,6 @@ ROLE_NAMES = {
     "canvas suppressor": "canvas suppressors",
     "oddness": "oddness heads",
 }
-# Share of right answers below which nothing is said about the heads' part in the game: one word for all
-# pictures gets two of five.
-PLAYS = 0.5
 # What a circuit restores that is called enough.
 ENOUGH = 0.9
 # Rows of a table, and the share of an effect or of attention from which something is listed.
@@ -225,21 +223,6 @@ def _environment():
         signed=_signed, percent=_percent, small=_small, area=_area, sentence=_sentence
     )
     return environment
-
-
-def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
-    """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
-
-    Args:
-        model: its name.
-        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
-        own: whether the pictures are the user's own, not the game's.
-    """
-    correct = correct.dropna()
-    if correct.empty or correct.mean() >= PLAYS:
-        return ""
-    what = "answer these questions" if own else "play the game"
-    return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
 
 
 # Sections, in the report's order; each returns what the template shows.

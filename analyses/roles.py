@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.statistics import smallest_mean
 
 from . import background_writer, canvas_suppressor, color_extractor, oddness, place_relay, poi_localization
@@ -74,9 +75,14 @@ def evidence(
     )
 
 
-def measure(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, progress: bool = True) -> None:
-    """Run what `evidence` needs of each trial by itself; see `analyses.evidence.measure`."""
-    _evidence.measure(model, trials, _families(), finders=color_extractor.PREDICTIONS, progress=progress)
+def steps(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> Steps[pd.DataFrame]:
+    """`evidence` as steps; see `analyses.evidence.steps`, which takes the ``options``."""
+    return _evidence.steps(model, trials, _families(), finders=color_extractor.PREDICTIONS, **options)
+
+
+def needs(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[Measurement]:
+    """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
+    return _evidence.needs(model, trials, _families(), color_extractor.PREDICTIONS)
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:

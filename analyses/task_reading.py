@@ -21,30 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.checks import check_attention, check_finite, check_unedited
+from rgb_circuit.checks import check_attention, check_finite
+from rgb_circuit.errors import NotApplicable
 from rgb_circuit.execute import execute
-from rgb_circuit.keeping import by_trial
-from rgb_circuit.memory import chunks, pictures_at_once, rows_at_once
-from rgb_circuit.programs.across import across
+from rgb_circuit.jobs import Jobs, gathering
+from rgb_circuit.measure import follow, measure
+from rgb_circuit.measurement import Asked, Measurement, OfPictures, Steps
 from rgb_circuit.programs.patterns import summed_patterns
-from rgb_circuit.programs.sweep import plain
-from rgb_circuit.prompts import (
-    answer_table,
-    answer_tokens,
-    check_trials,
-    encode,
-    locate,
-    prompt_ids,
-    rerun_from,
-)
+from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import (
     benjamini_hochberg,
@@ -54,6 +45,8 @@ from rgb_circuit.statistics import (
     sign_flip_p,
 )
 
+# The condition that is the clean picture under the other question.
+OTHER = "other question"
 # Place → prediction of `evidence`.
 PREDICTIONS = {
     "end": "restored at [end], switches",
@@ -90,26 +83,64 @@ def patch_questions(
         InputError: a trial that does not ask the odd question, the same question again, or places that do not
             exist, before any forward.
     """
-    trials, positions = list(trials), [positions] if isinstance(positions, str) else list(positions)
+    trials = list(trials)
+    asked = questions(trials, question, positions)
+    return _together(measure(model, asked, progress=progress, stage="patching across questions"), trials)
+
+
+def questions(
+    trials: Sequence[Trial], question: str = BACKGROUND_QUESTION, positions: Sequence[str] = PLACES
+) -> list[Questioned]:
+    """`patch_questions` as what is to be measured, place by place."""
+    positions = [positions] if isinstance(positions, str) else list(positions)
     if not positions or not set(positions) <= set(PLACES):
         raise InputError(f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}")
-    arguments = {"question": question, "positions": positions}
-    prepare = partial(_prepared, model, trials, question, positions)
-    parts = by_trial(
-        model,
-        "patch_questions",
-        arguments,
-        trials,
-        prepare,
-        progress=progress,
-        what="patching across questions",
-    )
-    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-    frame = frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
-    return frame[
-        "trial question aligned positions layer head role answer source_logit target_logit patched_logit "
-        "effect".split()
-    ]
+    return [Questioned(tuple(trials), question, place, tuple(positions)) for place in positions]
+
+
+@dataclass(frozen=True)
+class Questioned(OfPictures):
+    """Every head restored from a run with another question, at one place where the two line up.
+
+    Attributes:
+        question: the other one.
+        place: one of ``PLACES``.
+        places: all that are measured; one of them at least must be there.
+    """
+
+    question: str
+    place: str
+    places: tuple[str, ...]
+
+    function: ClassVar[str] = "patch_questions"
+    unlike_others: ClassVar[tuple[str, ...]] = ("places",)
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
+        check_trials(model, list(asking.values()), ["clean", OTHER], jobs)
+        own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
+        found = {name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own}
+
+        @cache
+        def edits(positions):
+            return tuple((Edit(layer, head, OTHER, positions=positions),) for layer, head in model.heads())
+
+        def asked(trial):
+            trial, tokens = asking[trial.name], own[trial.name]
+            positions = found[trial.name].get(self.place, ())
+            lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
+            return Asked(
+                trial=trial,
+                lengths=lengths,
+                ids=tuple(answer_tokens(model, trial).values()),
+                part=partial(_part, model, trial, self, lengths[OTHER] == len(tokens)),
+                target="clean" if positions else None,
+                edits=edits(positions) if positions else (),
+                kept=len(tokens) - rerun_from(model, min(positions), tokens) if positions else 1,
+                spots={positions: list(positions)},
+            )
+
+        return asked
 
 
 def evidence(
@@ -141,10 +172,27 @@ def evidence(
         InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
             model that is not shown to change its answer with the question.
     """
+    steps = evidence_steps(
+        model, trials, question=question, positions=positions, role=role, level=level, least=least
+    )
+    return follow(model, steps, progress=progress, stage="patching across questions")
+
+
+def evidence_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    *,
+    question: str = BACKGROUND_QUESTION,
+    positions: Sequence[str] = PLACES,
+    role: str = "background",
+    level: float = 0.05,
+    least: float = 0.05,
+) -> Steps[pd.DataFrame]:
+    """`evidence` as steps."""
     trials = list(trials)
     needed = fewest_trials(level)
     if len(trials) < needed:
-        raise InputError(
+        raise NotApplicable(
             f"there are {len(trials)} trials; a test at {level} needs {needed} or more; use "
             "rgb_trials(model, n=32)"
         )
@@ -157,11 +205,12 @@ def evidence(
                 "expected['clean'], "
                 "to its own; set both"
             )
-    frame = patch_questions(model, trials, question=question, positions=positions, progress=progress)
+    frames = yield questions(trials, question, positions)
+    frame = _together(frames, trials)
     effects, asked_other, asked_own = _switch(frame, trials, role)
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
-        raise InputError(
+        raise NotApplicable(
             f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} trials show "
             "(the logit difference "
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
@@ -211,31 +260,50 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
         InputError: trials with different prompts, or a prompt without words after the picture, before any
             forward.
     """
-    trials = list(trials)
-    check_trials(model, trials, ["clean"])
-    every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, trials).values()}
-    if len(every) > 1:
-        raise InputError(
-            f"the trials have {len(every)} different prompts, whose words do not line up; give those of one "
-            "at a time"
-        )
-    (tokens,) = every.values()
-    start = locate(model, trials[0], "image", tokens)[-1] + 1
-    if start == len(tokens):
-        raise InputError(
-            "the prompt ends with the picture, so no word can be read after it; put the question after "
-            "'<image>'"
-        )
+    [frame] = measure(model, [Reading(tuple(trials))], progress=progress, stage="reading")
+    return frame
 
+
+@dataclass(frozen=True)
+class Reading(Measurement):
+    """From where every head attends to the words after the picture; see `reading`."""
+
+    function: ClassVar[str] = "reading"
+    whole: ClassVar[bool] = True
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        check_trials(model, self.trials, ["clean"], jobs)
+        every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
+        if len(every) > 1:
+            raise InputError(
+                f"the trials have {len(every)} different prompts, whose words do not line up; give those of one "
+                "at a time"
+            )
+        (tokens,) = every.values()
+        start = locate(model, self.trials[0], "image", tokens)[-1] + 1
+        if start == len(tokens):
+            raise InputError(
+                "the prompt ends with the picture, so no word can be read after it; put the question after "
+                "'<image>'"
+            )
+
+        return partial(_read, model, self.trials, tokens, start)
+
+
+def _read(model, trials, tokens, start, jobs):
+    """The frame of `reading`."""
     total = 0
-    with tqdm(total=len(trials), desc="reading", unit="trial", delay=2, disable=not progress) as bar:
-        for group in chunks(trials, pictures_at_once(model, len(tokens), start)):
-            inputs = encode(model, [(trial, "clean") for trial in group])
-            read = execute(model, summed_patterns, (model.n_heads, model.d_head), inputs, start)
-            check_finite(model, read["finite"])
-            check_attention(model, read["gaps"])
-            total = total + read["patterns"]
-            bar.update(len(group))
+    with gathering() as each:
+        # One at a time, so that a mean is the same to the last bit however much memory is free.
+        for trial in trials:
+            with each():
+                inputs = encode(model, [(trial, "clean")])
+                read = execute(
+                    model, summed_patterns, (model.n_heads, model.d_head), inputs, start, jobs=jobs
+                )
+                check_finite(model, read["finite"])
+                check_attention(model, read["gaps"])
+                total = total + read["patterns"]
     attention = (total / len(trials)).numpy()
 
     words = np.array(
@@ -262,47 +330,8 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
     )
 
 
-def _prepared(model, trials, question, positions):
-    """What `patch_questions` computes its parts with, once the trials are checked."""
-    others = _asked(model, trials, question)
-    own, other = prompt_ids(model, trials), prompt_ids(model, list(others.values()))
-    line_ups = {
-        trial.name: _line_up(model, own[trial.name], other[trial.name], positions) for trial in trials
-    }
-
-    def parts(trials):
-        by_prompt = {}
-        for trial in trials:
-            by_prompt.setdefault(tuple(own[trial.name].tolist()), []).append(trial)
-        for alike in by_prompt.values():
-            line_up = line_ups[alike[0].name]
-            fitting = pictures_at_once(model, max(line_up.lengths), min(line_up.starts)) // 2
-            for group in chunks(alike, fitting):
-                blocks = _patched(model, group, [others[trial.name] for trial in group], line_up)
-                yield {trial.name: block.assign(question=question) for trial, block in zip(group, blocks)}
-
-    return parts
-
-
-@dataclass(frozen=True)
-class _LineUp:
-    """How two prompts line up: own (target) first, other (source) second.
-
-    Attributes:
-        lengths: tokens of the two prompts.
-        starts: first position that any place needs, in each: in the own prompt the first that changes.
-        places: place → token positions in the own prompt.
-        restarts: place → the first position that changes there.
-    """
-
-    lengths: tuple[int, int]
-    starts: tuple[int, int]
-    places: dict[str, tuple[int, ...]]
-    restarts: dict[str, int]
-
-
-def _line_up(model: Vlm, own_ids: torch.Tensor, other_ids: torch.Tensor, wanted: Sequence[str]) -> _LineUp:
-    own, other = own_ids.tolist(), other_ids.tolist()
+def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Place → the token positions in the own prompt that line up with the other, from the end."""
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next(
@@ -318,13 +347,11 @@ def _line_up(model: Vlm, own_ids: torch.Tensor, other_ids: torch.Tensor, wanted:
             f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a "
             "word, or restore at 'end'"
         )
-    restarts = {place: rerun_from(model, min(positions), own_ids) for place, positions in places.items()}
-    first = min(restarts.values())
-    return _LineUp((len(own), len(other)), (first, max(0, first + len(other) - len(own))), places, restarts)
+    return places
 
 
-def _asked(model, trials, question):
-    """Trial name → the trial with the other question."""
+def _asking(model, trials, question):
+    """The trials, each with the clean picture under the other question as a further condition."""
     for trial in trials:
         if ODD_QUESTION not in trial.prompt:
             raise InputError(
@@ -333,80 +360,50 @@ def _asked(model, trials, question):
             )
     if question == ODD_QUESTION:
         raise InputError("the other question is the trials' own; give another one")
-    others = {
-        trial.name: replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question)) for trial in trials
-    }
-    check_trials(model, trials, ["clean"])
-    check_trials(model, list(others.values()), ["clean"])
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
         raise InputError(
             f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other words"
         )
-    return others
-
-
-def _patched(model, trials, others, line_up):
-    """Each trial's part of the frame, for trials of one prompt."""
-    tokens = [answer_tokens(model, trial) for trial in trials]
-    answers = answer_table(tokens)
-    own_start, other_start = line_up.starts
-    places = {}
-    for place, positions in line_up.places.items():
-        each = [[Edit(layer, head, "question", positions=positions)] for layer, head in model.heads()]
-        places[place] = (
-            plain(each),
-            positions,
-            rows_at_once(model, line_up.lengths[0], line_up.restarts[place]),
+    return [
+        replace(
+            trial,
+            images={**trial.images, OTHER: trial.images["clean"]},
+            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(ODD_QUESTION, question)},
         )
-    inputs, others_inputs = (
-        encode(model, [(trial, "clean") for trial in asked]) for asked in (trials, others)
-    )
-    done = execute(
-        model,
-        across,
-        (model.n_heads, model.d_head),
-        inputs,
-        others_inputs,
-        own_start,
-        other_start,
-        places,
-        answers,
-        model.softcap,
-    )
-    check_finite(model, done["finite"])
-    check_unedited(model, done["drift"], line_up.lengths[0])
-
-    blocks = {trial.name: [] for trial in trials}
-    for place in line_up.places:
-        for index, trial in enumerate(trials):
-            roles = len(trial.answers)
-            unpatched = [done[asked][index, :roles].numpy() for asked in ("source", "target")]
-            blocks[trial.name].append(
-                _block(model, trial, place, done[place][index, :, :roles].numpy(), *unpatched)
-            )
-    aligned = line_up.lengths[0] == line_up.lengths[1]
-    return [pd.concat(blocks[trial.name]).assign(aligned=aligned) for trial in trials]
+        for trial in trials
+    ]
 
 
-def _block(model, trial, place, effects, source_logit, target_logit):
-    """Rows of one trial and place, from effects (heads, roles) and logits (roles,) and (roles,)."""
-    layer, head = np.array(model.heads()).T
-    n_heads, n_roles = effects.shape
+def _part(model, trial, questioned, aligned, seen):
+    """One trial's rows; none where nothing lines up at the place."""
+    n_variants, n_roles = seen.effects.shape
+    layer, head = np.array(model.heads()[:n_variants], dtype=int).reshape(-1, 2).T
+    effects, own = seen.effects.ravel(), np.tile(seen.logits["clean"], n_variants)
     return pd.DataFrame(
         {
             "trial": trial.name,
-            "positions": place,
+            "question": questioned.question,
+            "aligned": aligned,
+            "positions": questioned.place,
             "layer": layer.repeat(n_roles),
             "head": head.repeat(n_roles),
-            "role": [*trial.answers] * n_heads,
-            "answer": [*trial.answers.values()] * n_heads,
-            "source_logit": np.tile(source_logit, n_heads),
-            "target_logit": np.tile(target_logit, n_heads),
-            "patched_logit": np.tile(target_logit, n_heads) + effects.ravel(),
-            "effect": effects.ravel(),
+            "role": [*trial.answers] * n_variants,
+            "answer": [*trial.answers.values()] * n_variants,
+            "source_logit": np.tile(seen.logits[OTHER], n_variants),
+            "target_logit": own,
+            "patched_logit": own + effects,
+            "effect": effects,
         }
     )
+
+
+def _together(frames, trials):
+    """The frames of all places as one, trial by trial."""
+    frame = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    number = {trial.name: place for place, trial in enumerate(trials)}
+    frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
+    return frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
 
 
 def _switch(frame, trials, role):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import pandas as pd
 
 from .asking import read
-from .keeping import by_trial
+from .jobs import Jobs
+from .measure import measure
+from .measurement import Measurement
 from .prompts import check_trials
 from .trial import Trial
 from .vlm import Vlm
@@ -27,17 +31,22 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True)
     Raises:
         InputError: trials that cannot be shown to this model.
     """
-    trials = list(trials)
+    [frame] = measure(model, [Pieces(tuple(trials))], progress=progress, stage="how it answers")
+    return frame
 
-    def prepare():
-        check_trials(model, trials, ["clean"])
+
+@dataclass(frozen=True)
+class Pieces(Measurement):
+    """Which token each answer is read at."""
+
+    function: ClassVar[str] = "answers"
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        check_trials(model, self.trials, ["clean"], jobs)
         return partial(_pieces, model)
 
-    parts = by_trial(model, "answers", {}, trials, prepare, progress=progress, what="how it answers")
-    return pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
 
-
-def _pieces(model, trials):
+def _pieces(model, trials, jobs):
     """Trial name → its part of the frame."""
     for trial in trials:
         reading = read(model, trial.prompt, trial.answers)

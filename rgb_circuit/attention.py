@@ -16,6 +16,7 @@ from .batches import batches
 from .checks import check_attention, check_finite
 from .edits import check_heads
 from .execute import execute
+from .jobs import Jobs
 from .programs.patterns import patterns
 from .prompts import check_trials, encode, prompt_ids, tile_positions
 from .trial import Trial
@@ -28,6 +29,7 @@ def attention_from_end(
     conditions: Sequence[str] = ("clean",),
     *,
     heads: Sequence[tuple[int, int]] | None = None,
+    jobs: Jobs | None = None,
     progress: bool = True,
 ) -> Iterator[tuple[Trial, str, np.ndarray]]:
     """Heads' attention probabilities at [end], picture by picture.
@@ -35,6 +37,8 @@ def attention_from_end(
     Args:
         heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model are 4 MB a
             picture.
+        jobs: see `rgb_circuit.execute.execute`.
+        progress: show a bar when it takes longer than two seconds.
 
     Yields:
         (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that sums to one
@@ -47,10 +51,12 @@ def attention_from_end(
     trials = list(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
-    check_trials(model, trials, conditions)
+    check_trials(model, trials, conditions, jobs)
     with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
         for shown, end in batches(model, trials, conditions):
-            found = execute(model, patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked)
+            found = execute(
+                model, patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked, jobs=jobs
+            )
             check_finite(model, found["finite"])
             check_attention(model, found["gaps"])
             for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import InputError
+from .errors import ModelError
 
 if TYPE_CHECKING:
     from .vlm import Vlm
@@ -17,11 +17,11 @@ RESUMED, RESUMED_HALF = 1e-3, 5e-2
 
 
 def check_unedited(model: Vlm, drift: float, length: int) -> None:
-    """Raise InputError if a run that edits nothing does not end where the model's own run does; given
+    """Raise ModelError if a run that edits nothing does not end where the model's own run does; given
     `sweep`'s ``drift``."""
     if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
         return
-    raise InputError(
+    raise ModelError(
         f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest on a "
         f"prompt of {length} tokens, "
         "so effects there would mean nothing: it attends in another way than patching goes on from"
@@ -29,22 +29,22 @@ def check_unedited(model: Vlm, drift: float, length: int) -> None:
 
 
 def check_finite(model: Vlm, finite: bool) -> None:
-    """Raise InputError if a logit was infinite or not a number."""
+    """Raise ModelError if a logit was infinite or not a number."""
     if not finite:
-        raise InputError(
+        raise ModelError(
             f"{model.name} gives logits that are not finite in {model.dtype}; load it with dtype='float32' "
             "or 'bfloat16'"
         )
 
 
 def check_attention(model: Vlm, gaps: list[float]) -> None:
-    """Raise InputError if attention is something else than softmax(queries · keys) @ values, given
+    """Raise ModelError if attention is something else than softmax(queries · keys) @ values, given
     `attention_gaps`."""
     for layer, gap in enumerate(gaps):
         # Half precision rounds the pattern before it meets the values; other kinds of attention miss by far
         # more.
         if gap > 0.02:
-            raise InputError(
+            raise ModelError(
                 f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values, "
                 "so its pattern and values cannot be patched apart; use component='z'"
             )

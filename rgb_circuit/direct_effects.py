@@ -21,7 +21,9 @@ Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits";
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -29,9 +31,11 @@ import torch
 
 from .batches import batches
 from .checks import check_finite
-from .errors import InputError
+from .errors import ModelError
 from .execute import execute
-from .keeping import by_trial
+from .jobs import Jobs
+from .measure import measure
+from .measurement import Measurement
 from .programs.split import split
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial
@@ -58,37 +62,47 @@ def direct_effects(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
             forward; or a model whose logits are no such sum.
     """
-    trials, conditions = list(trials), list(conditions)
-
-    def prepare():
-        check_trials(model, trials, conditions)
-        return partial(_decomposed, model, conditions)
-
-    arguments = {"conditions": conditions}
-    parts = by_trial(
-        model, "direct_effects", arguments, trials, prepare, progress=progress, what="direct effects"
+    [frame] = measure(
+        model, [Decomposed(tuple(trials), tuple(conditions))], progress=progress, stage="direct effects"
     )
-    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-    labels = ["trial", "condition", "component", "role", "answer"]
-    return frame.astype({**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"})
+    return frame
 
 
-def _decomposed(model, conditions, trials):
+@dataclass(frozen=True)
+class Decomposed(Measurement):
+    """The direct effects in the pictures of some ``conditions``."""
+
+    conditions: tuple[str, ...]
+
+    function: ClassVar[str] = "direct_effects"
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        check_trials(model, self.trials, self.conditions, jobs)
+        return partial(_decomposed, model, self.conditions)
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `direct_effects`."""
+        labels = ["trial", "condition", "component", "role", "answer"]
+        types = {**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"}
+        return super().frame(parts).astype(types)
+
+
+def _decomposed(model, conditions, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     components = _components(model)
     for shown, _ in batches(model, trials, conditions):
         blocks = {}
-        for (trial, condition), shares in zip(shown, _shares(model, shown)):
+        for (trial, condition), shares in zip(shown, _shares(model, shown, jobs)):
             blocks.setdefault(trial.name, []).append(_block(components, trial, condition, shares))
         yield {name: pd.concat(both) for name, both in blocks.items()}
 
 
-def _shares(model, shown):
+def _shares(model, shown, jobs):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of
     `_components`."""
     tokens = [answer_tokens(model, trial) for trial, _ in shown]
-    answers = answer_table(tokens)
-    done = execute(model, split, (model.n_heads, model.d_head), encode(model, shown), answers)
+    answers = answer_table([list(own.values()) for own in tokens])
+    done = execute(model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs)
     shares, logits = done["shares"], done["logits"]
     check_finite(model, done["finite"])
 
@@ -97,7 +111,7 @@ def _shares(model, shown):
     gap = (shares.sum(1) - logits).abs()
     if not (gap <= allowed).all():
         worst = (gap / allowed).flatten().argmax()
-        raise InputError(
+        raise ModelError(
             f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, but the "
             "logit is "
             f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm, its layers norm what heads and "

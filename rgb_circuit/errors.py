@@ -22,6 +22,14 @@ class InputError(ValueError):
     """What the caller gave cannot be used."""
 
 
+class NotApplicable(InputError):
+    """A question that these trials, or what was found on them, do not allow; others they may."""
+
+
+class ModelError(InputError):
+    """A model that misbehaves, so that its numbers would mean nothing."""
+
+
 class CannotWrite(InputError):
     """A file cannot be written; what was written before is left as it was."""
 

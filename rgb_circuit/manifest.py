@@ -12,7 +12,7 @@ import torch
 
 from .errors import InputError
 from .results import existing
-from .trial import Trial
+from .trial import Trial, described
 
 if TYPE_CHECKING:
     from .vlm import Vlm
@@ -68,19 +68,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def described(trial: Trial) -> dict:
-    """Everything about a trial, its pictures as hashes of their pixels; only what JSON can hold."""
-    return {
-        "name": trial.name,
-        "prompt": trial.prompt,
-        "answers": dict(trial.answers),
-        "expected": dict(trial.expected),
-        "tile": None if trial.tile is None else [int(place) for place in trial.tile],
-        "grid": trial.grid,
-        "pictures": {condition: _picture_hash(image) for condition, image in trial.images.items()},
-    }
-
-
 def read_manifest(folder: str | Path) -> dict:
     """The manifest of a run's folder, as `manifest` makes it.
 
@@ -129,13 +116,6 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
             f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)
         ]
     return found
-
-
-def _picture_hash(image):
-    # Bytes of a palette picture say nothing without the palette.
-    return hashlib.sha256(
-        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
-    ).hexdigest()
 
 
 def _weights_hash(model):

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from .keeping import agreed
-
 if TYPE_CHECKING:
     from .vlm import Vlm
 
@@ -54,8 +52,7 @@ def pictures_at_once(model: Vlm, length: int, start: int) -> int:
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
     needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    fitting = _fit(model, needed, most=_most_tokens(model) // length, share=2)
-    return agreed(f"pictures, {length} positions from {start}", fitting)
+    return _fit(model, needed, most=_most_tokens(model) // length, share=2)
 
 
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
@@ -70,10 +67,7 @@ def rows_at_once(model: Vlm, length: int, start: int) -> int:
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     # Captured pictures may fill half of what is free now, and patched runs half of the rest.
-    fitting = _fit(
-        model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4
-    )
-    return agreed(f"rows, {length} positions from {start}", fitting)
+    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:

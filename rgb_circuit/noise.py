@@ -9,9 +9,10 @@ rounding may be all of it.
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from .edits import Edit
-from .patching import patch_edits
+from .patching import Patched, patch_edits, patched_edits
 from .trial import Trial
 from .vlm import Vlm
 
@@ -35,11 +36,26 @@ def noise_floor(
     Raises:
         InputError: as `patch_heads`.
     """
-    variants = {
+    frame = patch_edits(model, trials, _variants(model, positions), target=target, progress=progress)
+    return floor_of([frame])
+
+
+def nudged_layers(
+    model: Vlm, trials: Sequence[Trial], target: str, positions: str | Sequence[int] = "end"
+) -> Patched:
+    """What `noise_floor` is taken from, of one target, as what is to be measured."""
+    return patched_edits(trials, _variants(model, positions), target)
+
+
+def floor_of(frames: Sequence[pd.DataFrame]) -> float:
+    """The noise floor from the frames of `nudged_layers`."""
+    return float(np.quantile(np.concatenate([frame["effect"].abs() for frame in frames]), 0.95))
+
+
+def _variants(model, positions):
+    return {
         f"layer {layer}": [
             Edit(layer, head, "rounding", positions=positions) for head in range(model.n_heads)
         ]
         for layer in range(model.n_layers)
     }
-    frame = patch_edits(model, trials, variants, target=target, progress=progress)
-    return float(np.quantile(frame["effect"].abs(), 0.95))

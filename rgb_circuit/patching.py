@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-from tqdm.auto import tqdm
 
-from .checks import check_attention, check_finite, check_unedited
 from .edits import ARTIFICIAL, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
-from .jobs import gathering
-from .keeping import by_trial
-from .memory import chunks, pictures_at_once, rows_at_once
-from .programs.patched import patched_logits, summed_z
-from .programs.sweep import plain
-from .prompts import (
-    answer_table,
-    answer_tokens,
-    by_length,
-    check_trials,
-    encode,
-    locate,
-    prompt_ids,
-    rerun_from,
-)
+from .jobs import Jobs, gathering
+from .measure import measure
+from .measurement import Asked, OfPictures, Seen
+from .programs.measured import summed_z
+from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
 from .trial import Trial
 from .vlm import Vlm
 
@@ -68,14 +56,15 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
+    _check(target, batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    variants = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
-    frame = _patch(model, trials, variants, target, batch_size, progress)
-    layer, head = np.array(heads).T
-    where = frame.columns.get_loc("variant")
-    frame.insert(where, "layer", layer[frame["variant"]])
-    frame.insert(where + 1, "head", head[frame["variant"]])
-    return frame.drop(columns="variant")
+    every = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
+    check_edits(model, every)
+    asked = [
+        patched_heads(model, trials, source, one, component, positions, heads, batch_size)
+        for one in _targets(target)
+    ]
+    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
 
 def patch_edits(
@@ -101,115 +90,173 @@ def patch_edits(
     Raises:
         InputError: as `patch_heads`.
     """
-    frame = _patch(model, trials, variants, target, batch_size, progress)
-    frame["variant"] = pd.Categorical.from_codes(frame["variant"], [str(name) for name in variants])
-    return frame
+    _check(target, batch_size)
+    check_edits(model, variants)
+    asked = [patched_edits(trials, variants, one, batch_size) for one in _targets(target)]
+    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+
+
+def patched_heads(
+    model: Vlm,
+    trials: Sequence[Trial],
+    source: str,
+    target: str,
+    component: str = "z",
+    positions: str | Sequence[int] = "end",
+    heads: Sequence[tuple[int, int]] | None = None,
+    batch_size: int | None = None,
+) -> PatchedHeads:
+    """`patch_heads` of one target, as what is to be measured.
+
+    Args:
+        heads: that exist; all by default.
+    """
+    heads = model.heads() if heads is None else heads
+    edits = tuple((Edit(layer, head, source, component, positions),) for layer, head in heads)
+    names = tuple(f"{layer}.{head}" for layer, head in heads)
+    return PatchedHeads(tuple(trials), edits, target, names, batch_size)
+
+
+def patched_edits(
+    trials: Sequence[Trial],
+    variants: Mapping[str, Sequence[Edit]],
+    target: str,
+    batch_size: int | None = None,
+) -> Patched:
+    """`patch_edits` of one target, as what is to be measured."""
+    edits = tuple(tuple(edits) for edits in variants.values())
+    return Patched(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
 
 
 @dataclass(frozen=True)
-class _Study:
-    """What `_patch` was asked for, checked; the same for every trial.
+class Patched(OfPictures):
+    """Runs of one target, each with some edits.
 
     Attributes:
-        model: what is patched.
-        conditions: the pictures that are run, sources before targets.
-        targets: the conditions that are patched.
-        variants: the edits made together, per variant.
-        kinds: the (source, component) pairs among the edits.
-        ids: trial name → token ids, (positions,).
-        spots: (trial name, positions as in an edit) → token positions.
+        edits: of each variant, that exist in the model, made together in one run.
+        target: the condition that is patched.
+        names: of the variants, each its own.
+        rows: the most variants in one forward, or None for as many as fit.
     """
 
-    model: Vlm
-    conditions: list[str]
-    targets: list[str]
-    variants: list[list[Edit]]
-    kinds: list[tuple[str, str]]
-    ids: dict[str, torch.Tensor]
-    spots: dict[tuple[str, str | tuple[int, ...]], list[int]]
+    edits: tuple[tuple[Edit, ...], ...]
+    target: str
+    names: tuple[str, ...]
+    rows: int | None = None
 
-    def start(self, trials: Sequence[Trial]) -> int:
-        """The first position that changes in any of the trials, whatever edit is made."""
-        specifications = {edit.positions for edits in self.variants for edit in edits}
-        return min(
-            rerun_from(self.model, self.spots[trial.name, positions][0], self.ids[trial.name])
-            for trial in trials
-            for positions in specifications
-        )
+    function: ClassVar[str] = "patch"
+    unlike_others: ClassVar[tuple[str, ...]] = ("names", "rows")
+
+    @property
+    def together(self) -> bool:
+        """With a mean over the trials."""
+        return any(edit.source == "mean" for edits in self.edits for edit in edits)
+
+    @property
+    def conditions(self) -> list[str]:
+        """The pictures that are run, sources before the target."""
+        sources = dict.fromkeys(edit.source for edits in self.edits for edit in edits)
+        return list(dict.fromkeys([*(source for source in sources if source not in ARTIFICIAL), self.target]))
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        check_trials(model, self.trials, self.conditions, jobs)
+        for trial in self.trials:
+            if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
+                raise InputError(
+                    f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture "
+                    "here; rename it"
+                )
+        ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
+        own = ids[self.target]
+        specifications = {edit.positions for edits in self.edits for edit in edits}
+        spots = {
+            trial.name: {
+                positions: locate(model, trial, positions, own[trial.name]) for positions in specifications
+            }
+            for trial in self.trials
+        }
+        for name, edits in zip(self.names, self.edits):
+            _check_overlap(name, edits, self.trials, spots)
+        for condition in self.conditions:
+            _check_lined_up(model, self, condition, ids, spots)
+        if self.together and specifications != {"end"} and len({len(tokens) for tokens in own.values()}) > 1:
+            raise InputError(
+                "the mean over trials needs prompts of equal length unless positions is 'end'; patch one "
+                "prompt at a time"
+            )
+        kept = {
+            trial.name: len(own[trial.name])
+            - min(rerun_from(model, places[0], own[trial.name]) for places in spots[trial.name].values())
+            for trial in self.trials
+        }
+        if self.together:
+            # A mean is taken from the first position on that any trial needs.
+            of_length = {}
+            for name, tokens in own.items():
+                of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
+            kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
+
+        @cache
+        def means():
+            return _means(model, self, own, kept, jobs) if self.together else None
+
+        def asked(trial):
+            return Asked(
+                trial=trial,
+                lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
+                ids=tuple(answer_tokens(model, trial, self.target).values()),
+                part=partial(_part, self, trial),
+                target=self.target,
+                edits=self.edits,
+                kept=kept[trial.name],
+                spots=spots[trial.name],
+                means=means(),
+                rows=self.rows,
+            )
+
+        return asked
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `patch_edits`."""
+        frame = super().frame(parts)
+        frame["variant"] = pd.Categorical.from_codes(frame["variant"], list(self.names))
+        return frame
 
 
-def _patch(model, trials, variants, target, batch_size, progress):
-    """The frame of `patch_edits`, with variants numbered in the order given."""
-    trials = list(trials)
-    check_edits(model, variants)
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
-    if not targets:
+@dataclass(frozen=True)
+class PatchedHeads(Patched):
+    """Runs of one target, each with one head's edit."""
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `patch_heads`."""
+        frame = super().frame(parts)
+        layer, head = np.array([(edit.layer, edit.head) for (edit,) in self.edits]).reshape(-1, 2).T
+        where, number = frame.columns.get_loc("variant"), frame.pop("variant").cat.codes.to_numpy()
+        frame.insert(where, "layer", layer[number])
+        frame.insert(where + 1, "head", head[number])
+        return frame
+
+
+def _check(target, batch_size):
+    if not _targets(target):
         raise InputError("target is empty; name at least one condition to patch")
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
-    edits = [list(group) for group in variants.values()]
-
-    def prepare():
-        study = _study(model, trials, variants, targets)
-        means = _means(model, study, trials, progress) if ("mean", "z") in study.kinds else None
-        return partial(_patched, model, study, trials, means, batch_size)
-
-    arguments = {"edits": edits, "targets": targets}
-    averaged = any(edit.source == "mean" for group in edits for edit in group)
-    parts = by_trial(
-        model, "patch", arguments, trials, prepare, together=averaged, progress=progress, what="patching"
-    )
-    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-    labels = ["trial", "source", "target", "component", "positions", "role", "answer"]
-    return frame.astype(dict.fromkeys(labels, "category"))
 
 
-def _patched(model, study, every_trial, means, batch_size, trials):
-    """Trial name → its part of the frame, for as many trials at a time as fit."""
-    # Means were taken from the first position on that any trial needs.
-    starts = {
-        len(study.ids[alike[0].name]): study.start(alike) for alike in by_length(every_trial, study.ids)
-    }
-    for alike in by_length(trials, study.ids):
-        start = study.start(alike) if means is None else starts[len(study.ids[alike[0].name])]
-        fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
-        for group in chunks(alike, fitting // len(study.conditions)):
-            yield _patch_group(model, study, group, start, means, batch_size)
+def _targets(target):
+    return [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
 
 
-def _study(model, trials, variants, targets):
-    """Check what depends on the trials, before any forward."""
-    edits = [list(group) for group in variants.values()]
-    kinds = list(dict.fromkeys((edit.source, edit.component) for group in edits for edit in group))
-    pictures = [source for source, _ in kinds if source not in ARTIFICIAL]
-    conditions = list(dict.fromkeys([*pictures, *targets]))
-    check_trials(model, trials, conditions)
-    for trial in trials:
-        if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
-            raise InputError(
-                f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture here; "
-                "rename it"
-            )
+def in_order(frames: Sequence[pd.DataFrame], trials: Sequence[Trial]) -> pd.DataFrame:
+    """Frames of one target each as one, trial by trial."""
+    frame = pd.concat(frames, ignore_index=True)
+    number = {trial.name: place for place, trial in enumerate(trials)}
+    frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
+    return frame.astype(dict.fromkeys(LABELS, "category"))
 
-    ids = prompt_ids(model, trials)
-    specifications = {edit.positions for group in edits for edit in group}
-    spots = {
-        (trial.name, positions): locate(model, trial, positions, ids[trial.name])
-        for trial in trials
-        for positions in specifications
-    }
-    for name, group in variants.items():
-        _check_overlap(name, group, trials, spots)
-    if (
-        ("mean", "z") in kinds
-        and specifications != {"end"}
-        and len({len(tokens) for tokens in ids.values()}) > 1
-    ):
-        raise InputError(
-            "the mean over trials needs prompts of equal length unless positions is 'end'; patch one prompt "
-            "at a time"
-        )
-    return _Study(model, conditions, targets, edits, kinds, ids, spots)
+
+LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
 
 
 def _check_overlap(name, edits, trials, spots):
@@ -220,7 +267,7 @@ def _check_overlap(name, edits, trials, spots):
         by_head.setdefault((edit.layer, edit.head), []).append(edit.positions)
     for (layer, head), several in by_head.items():
         for trial in trials if len(several) > 1 else ():
-            places = [place for positions in several for place in spots[trial.name, positions]]
+            places = [place for positions in several for place in spots[trial.name][positions]]
             if len(set(places)) < len(places):
                 twice = next(place for place in places if places.count(place) > 1)
                 raise InputError(
@@ -229,102 +276,61 @@ def _check_overlap(name, edits, trials, spots):
                 )
 
 
-def _means(model, study, trials, progress):
-    """Mean z over the trials' target runs: one tensor per layer, (targets, kept, head, d_head)."""
+def _check_lined_up(model, patched, condition, ids, spots):
+    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches further
+    back than the two line up from the end."""
+    for trial in patched.trials:
+        own, other = ids[patched.target][trial.name], ids[condition][trial.name]
+        if len(own) == len(other):
+            continue
+        edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
+        behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
+        for edit in edits:
+            first = len(own) - spots[trial.name][edit.positions][0]
+            if edit.component != "z" or first > behind:
+                raise InputError(
+                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of {len(other)} "
+                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z there, "
+                    "such as at 'end', or ask in as many tokens"
+                )
+
+
+def _means(model, patched, ids, kept, jobs):
+    """Mean z over the trials' target runs: one tensor per layer, (1, kept, head, d_head)."""
     total = [0.0] * model.n_layers
-    with (
-        tqdm(total=len(trials), desc="averaging", unit="trial", delay=2, disable=not progress) as bar,
-        gathering() as each,
-    ):
-        for alike in by_length(trials, study.ids):
-            start = study.start(alike)
-            fitting = pictures_at_once(model, len(study.ids[alike[0].name]), start)
-            for group in chunks(alike, fitting // len(study.targets)):
-                inputs = encode(model, [(trial, target) for trial in group for target in study.targets])
-                with each():
-                    sums = execute(
-                        model, summed_z, (model.n_heads, model.d_head), inputs, start, len(study.targets)
-                    )
-                    total = [whole + part for whole, part in zip(total, sums)]
-                bar.update(len(group))
-    return [layer / len(trials) for layer in total]
+    with gathering() as each:
+        # One at a time, so that a mean is the same to the last bit however much memory is free.
+        for trial in patched.trials:
+            start = len(ids[trial.name]) - kept[trial.name]
+            inputs = encode(model, [(trial, patched.target)])
+            with each():
+                one = execute(model, summed_z, (model.n_heads, model.d_head), inputs, start, jobs=jobs)
+                total = [whole + part for whole, part in zip(total, one)]
+    return [layer / len(patched.trials) for layer in total]
 
 
-def _patch_group(model, study, trials, start, means, batch_size):
-    """Trial name → its part of the frame, for trials whose captures fit into memory together."""
-    shown = [(trial, condition) for trial in trials for condition in study.conditions]
-    row = {(trial.name, condition): index for index, (trial, condition) in enumerate(shown)}
-    inputs = encode(model, shown)
-    run_of = [(trial, target) for trial in trials for target in study.targets]
-    positions = {edit.positions for edits in study.variants for edit in edits}
-    spots = [{words: study.spots[trial.name, words] for words in positions} for trial, _ in run_of]
-    sources = {
-        source: [row[trial.name, source] for trial, _ in run_of]
-        for source, _ in study.kinds
-        if source not in ARTIFICIAL
-    }
-    tokens = [answer_tokens(model, trial) for trial in trials]
-    ids = answer_table(tokens)
-    done = execute(
-        model,
-        patched_logits,
-        (model.n_heads, model.d_head),
-        inputs,
-        start,
-        plain(study.variants),
-        [row[trial.name, target] for trial, target in run_of],
-        sources,
-        means,
-        spots,
-        ids.repeat_interleave(len(study.conditions), dim=0),
-        ids.repeat_interleave(len(study.targets), dim=0),
-        batch_size or rows_at_once(model, inputs["input_ids"].shape[1], start),
-        model.softcap,
-    )
-    check_attention(model, done["gaps"])
-    check_finite(model, done["finite"])
-    check_unedited(model, done["drift"], inputs["input_ids"].shape[1])
-    effects = done["effects"].unflatten(0, (len(trials), -1)).numpy()
-    unpatched = done["unpatched"].unflatten(0, (len(trials), -1)).numpy()
-    return {
-        trial.name: _block(
-            study, trial, unpatched[index][:, : len(tokens[index])], effects[index][..., : len(tokens[index])]
-        )
-        for index, trial in enumerate(trials)
-    }
-
-
-def _block(study, trial, unpatched, effects):
-    """One trial's part of the frame, from logits (conditions, roles) and effects (targets, variants,
-    roles)."""
-    n_targets, n_variants, n_roles = effects.shape
-    roles = list(trial.answers)
-    described = [_described(edits) for edits in study.variants]
-    by_condition = dict(zip(study.conditions, unpatched))
+def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
+    """One trial's rows, a variant after the other; ``variant`` is its number."""
+    n_variants, n_roles = seen.effects.shape
+    described = [_described(edits) for edits in patched.edits]
     unknown = np.full(n_roles, np.nan, dtype=np.float32)
-    source_logit = np.stack([by_condition.get(source, unknown) for source, _, _ in described])
-    target_logit = np.stack([by_condition[target] for target in study.targets])[:, None].repeat(
-        n_variants, axis=1
-    )
-
-    def per_variant(values):
-        return np.tile(np.repeat(np.asarray(values), n_roles), n_targets)
-
-    source, component, positions = zip(*described)
+    source_logit = np.stack([seen.logits.get(source, unknown) for source, _, _ in described])
+    target_logit = np.tile(seen.logits[patched.target], n_variants)
+    source, component, positions = (np.repeat(np.asarray(one), n_roles) for one in zip(*described))
     return pd.DataFrame(
         {
             "trial": trial.name,
-            "source": per_variant(source),
-            "target": np.repeat(np.asarray(study.targets), n_variants * n_roles),
-            "component": per_variant(component),
-            "positions": per_variant(positions),
-            "variant": per_variant(range(n_variants)),
-            "role": np.tile(np.asarray(roles), n_targets * n_variants),
-            "answer": np.tile(np.asarray([trial.answers[role] for role in roles]), n_targets * n_variants),
-            "source_logit": np.tile(source_logit.ravel(), n_targets),
-            "target_logit": target_logit.ravel(),
-            "patched_logit": target_logit.ravel() + effects.ravel(),
-            "effect": effects.ravel(),
+            "source": source,
+            "target": patched.target,
+            "component": component,
+            "positions": positions,
+            "variant": np.repeat(np.arange(n_variants), n_roles),
+            "role": np.tile(np.asarray(list(trial.answers)), n_variants),
+            "answer": np.tile(np.asarray(list(trial.answers.values())), n_variants),
+            "source_logit": source_logit.ravel(),
+            "target_logit": target_logit,
+            "patched_logit": target_logit + seen.effects.ravel(),
+            "effect": seen.effects.ravel(),
         }
     )
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import pandas as pd
 
-from .batches import batches
-from .checks import check_finite
-from .execute import execute
-from .keeping import by_trial
-from .programs.answered import answered
-from .prompts import answer_table, answer_tokens, check_trials, encode
+from .jobs import Jobs
+from .measure import measure
+from .measurement import Asked, OfPictures
+from .prompts import answer_tokens, check_trials, prompt_ids
 from .trial import Trial
 from .vlm import Vlm
 
@@ -36,23 +36,45 @@ def play(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
             forward.
     """
-    trials = list(trials)
-    if conditions is None:
-        conditions = [
-            condition
-            for condition in (trials[0].images if trials else ())
-            if all(condition in trial.images for trial in trials)
-        ]
+    asked = Played.of(list(trials), conditions)
+    [frame] = measure(model, [asked], progress=progress, stage="playing")
+    return frame
 
-    def prepare():
-        check_trials(model, trials, conditions)
-        return partial(_played, model, conditions)
 
-    parts = by_trial(
-        model, "play", {"conditions": conditions}, trials, prepare, progress=progress, what="playing"
-    )
-    frame = pd.concat([parts[trial.name] for trial in trials], ignore_index=True)
-    return frame.astype({"trial": "category", "condition": "category"})
+@dataclass(frozen=True)
+class Played(OfPictures):
+    """What the model answers to the pictures of some ``conditions``."""
+
+    conditions: tuple[str, ...]
+
+    function: ClassVar[str] = "play"
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], conditions: Sequence[str] | None = None) -> Played:
+        """To the ``conditions``; by default all that every trial has."""
+        if conditions is None:
+            first = trials[0].images if trials else ()
+            conditions = [name for name in first if all(name in trial.images for trial in trials)]
+        return cls(tuple(trials), tuple(conditions))
+
+    def prepare(self, model: Vlm, jobs: Jobs | None):
+        check_trials(model, self.trials, self.conditions, jobs)
+        ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
+
+        def asked(trial):
+            tokens = {condition: answer_tokens(model, trial, condition) for condition in self.conditions}
+            return Asked(
+                trial=trial,
+                lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
+                ids=tuple(dict.fromkeys(token for own in tokens.values() for token in own.values())),
+                part=partial(_part, model, trial, tokens),
+            )
+
+        return asked
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `play`."""
+        return super().frame(parts).astype({"trial": "category", "condition": "category"})
 
 
 def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
@@ -65,24 +87,18 @@ def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]
     return [trial for trial in trials if right[trial.name]]
 
 
-def _played(model, conditions, trials):
-    """Trial name → its part of the frame, for some trials at a time."""
-    for shown, _ in batches(model, trials, conditions):
-        tokens = [answer_tokens(model, trial) for trial, _ in shown]
-        end = execute(
-            model, answered, (model.n_heads, model.d_head), encode(model, shown), answer_table(tokens)
-        )
-        check_finite(model, end["finite"])
-        records = {}
-        for (trial, condition), ids, likeliest, logits in zip(
-            shown, tokens, end["likeliest"].tolist(), end["logits"].tolist()
-        ):
-            records.setdefault(trial.name, []).append(
-                _record(model, trial, condition, ids, likeliest, logits)
-            )
-        # Named types, since a trial without expectations has nothing to tell them from.
-        types = {"expected": "str", "answer": "str", "correct": "boolean"}
-        yield {name: pd.DataFrame(rows).astype(types) for name, rows in records.items()}
+def _part(model, trial, tokens, seen):
+    """One trial's rows; ``tokens``: condition → role → the id that its answer is read at."""
+    column = {
+        token: number
+        for number, token in enumerate(dict.fromkeys(one for own in tokens.values() for one in own.values()))
+    }
+    rows = []
+    for condition, own in tokens.items():
+        logits = [float(seen.logits[condition][column[token]]) for token in own.values()]
+        rows.append(_record(model, trial, condition, own, seen.likeliest[condition], logits))
+    # Named types, since a trial without expectations has nothing to tell them from.
+    return pd.DataFrame(rows).astype({"expected": "str", "answer": "str", "correct": "boolean"})
 
 
 def _record(model, trial, condition, tokens, likeliest, logits):

@@ -18,6 +18,7 @@ from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
+    from .jobs import Jobs
     from .vlm import Vlm
 
 POSITIONS = ("end", "all", "image", "text", "tile")
@@ -55,7 +56,9 @@ def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[
     return drawable(tokenizer, prompt(template=template), palette, form, least=4, taken=NOTHING_ODD)
 
 
-def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
+def check_trials(
+    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str], jobs: Jobs | None = None
+) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
     Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that
@@ -78,13 +81,19 @@ def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str])
                     f"{', '.join(trial.images)}, so use one of these or add the picture"
                 )
         with _about(trial):
-            check_readable(model, trial.prompt, trial.answers)
+            for asked in _asked(trial, conditions):
+                check_readable(model, asked, trial.answers)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
-    settle(model, [trial.prompt for trial in trials])
+    settle(model, [asked for trial in trials for asked in _asked(trial, conditions)], jobs)
     for trial in trials:
         with _about(trial):
-            read(model, trial.prompt, trial.answers)
+            for asked in _asked(trial, conditions):
+                read(model, asked, trial.answers)
+
+
+def _asked(trial, conditions):
+    return dict.fromkeys(trial.asked(condition) for condition in conditions)
 
 
 @contextmanager
@@ -95,17 +104,16 @@ def _about(trial):
         raise InputError(f"trial {trial.name!r}: {error}") from None
 
 
-def answer_tokens(model: Vlm, trial: Trial) -> dict[str, int]:
-    """Role → id of the token that the trial's answer is read at."""
-    return read(model, trial.prompt, trial.answers).tokens
+def answer_tokens(model: Vlm, trial: Trial, condition: str = "clean") -> dict[str, int]:
+    """Role → id of the token that the trial's answer is read at after a condition's prompt."""
+    return read(model, trial.asked(condition), trial.answers).tokens
 
 
-def answer_table(tokens: Sequence[dict[str, int]]) -> torch.Tensor:
-    """The ids of several trials' answers as one table, (trials, answers); a trial with fewer repeats its last
+def answer_table(ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The token ids of several trials as one table, (trials, ids); a trial with fewer repeats its last
     one."""
-    most = max(map(len, tokens))
-    rows = [list(answers.values()) for answers in tokens]
-    return torch.tensor([row + row[-1:] * (most - len(row)) for row in rows])
+    most = max(map(len, ids))
+    return torch.tensor([[*row, *row[-1:] * (most - len(row))] for row in map(list, ids)])
 
 
 def _check_tile_is_one_token(model, trial):
@@ -141,7 +149,7 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
     Raises:
         InputError: pictures that the processor refuses.
     """
-    prompts = [read(model, trial.prompt, trial.answers).prompt for trial, _ in shown]
+    prompts = [read(model, trial.asked(condition), trial.answers).prompt for trial, condition in shown]
     images = [trial.images[condition] for trial, condition in shown]
     try:
         return inputs_of(model.processor, model.layout, prompts, images)
@@ -156,15 +164,18 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
         ) from error
 
 
-def prompt_ids(model: Vlm, trials: Sequence[Trial]) -> dict[str, torch.Tensor]:
-    """Trial name → token ids of its prompt as it is shown, with the image tokens, (positions,)."""
+def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") -> dict[str, torch.Tensor]:
+    """Trial name → token ids of a condition's prompt as it is shown, with the image tokens, (positions,)."""
     # Some models make more tokens of a larger picture.
     shown = {
-        trial.name: (read(model, trial.prompt, trial.answers).prompt, trial.images["clean"].size)
+        trial.name: (
+            read(model, trial.asked(condition), trial.answers).prompt,
+            trial.images[condition].size,
+        )
         for trial in trials
     }
     one_each = {shown[trial.name]: trial for trial in trials}
-    ids = {key: encode(model, [(trial, "clean")])["input_ids"][0] for key, trial in one_each.items()}
+    ids = {key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()}
     return {name: ids[key] for name, key in shown.items()}
 
 

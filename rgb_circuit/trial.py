@@ -1,9 +1,11 @@
 """One trial: the pictures that are compared, the question, and the words that matter."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from PIL import Image
 
@@ -26,13 +28,15 @@ class Trial:
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
+        prompts: condition → the text shown with its picture, where it is another than ``prompt``: a condition
+            is a picture and a question.
 
     Raises:
         InputError: no clean picture, a picture that cannot be shown, pictures of different size, an
             expectation that names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
 
     Warns:
-        UserWarning: two conditions have the same picture, pixel by pixel.
+        UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Trial:
     tile: tuple[int, int] | None = None
     grid: int | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if "clean" not in self.images:
@@ -69,14 +74,23 @@ class Trial:
                     f"{sorted(self.images)} "
                     f"and the roles {sorted(self.answers)}; use one of these"
                 )
-        if self.prompt.count("<image>") != 1:
-            raise InputError(
-                f"the prompt of trial {self.name!r} holds {self.prompt.count('<image>')} '<image>'; put "
-                "exactly one where the picture goes"
-            )
+        for condition in self.prompts:
+            if condition not in self.images:
+                raise InputError(
+                    f"trial {self.name!r} has a prompt for {condition!r}, but has the conditions "
+                    f"{sorted(self.images)}; add that picture"
+                )
+        for prompt in (self.prompt, *self.prompts.values()):
+            if prompt.count("<image>") != 1:
+                raise InputError(
+                    f"the prompt of trial {self.name!r} holds {prompt.count('<image>')} '<image>'; put "
+                    "exactly one where the picture goes"
+                )
         if self.tile is not None:
             check_tile(self.tile, self.grid)
         for one, other in identical(self.images):
+            if self.asked(one) != self.asked(other):
+                continue
             # At this line, so that Python tells it once, however often the trial is made again.
             warnings.warn(
                 f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be "
@@ -84,11 +98,34 @@ class Trial:
                 "from one in the other; check which pictures these are"
             )
 
+    def asked(self, condition: str) -> str:
+        """The prompt that is shown with a condition's picture."""
+        return self.prompts.get(condition, self.prompt)
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of all that the trial holds."""
+        return hashlib.sha256(json.dumps(described(self)).encode()).hexdigest()[:16]
+
     def _shown(self, condition, image):
         try:
             return as_rgb(image)
         except InputError as error:
             raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
+
+
+def described(trial: Trial) -> dict:
+    """Everything about a trial, its pictures as hashes of their pixels; only what JSON can hold."""
+    about = {
+        "name": trial.name,
+        "prompt": trial.prompt,
+        "answers": dict(trial.answers),
+        "expected": dict(trial.expected),
+        "tile": None if trial.tile is None else [int(place) for place in trial.tile],
+        "grid": trial.grid,
+        "pictures": {condition: _picture_hash(image) for condition, image in trial.images.items()},
+    }
+    return about | ({"prompts": dict(trial.prompts)} if trial.prompts else {})
 
 
 def identical(images: Mapping[str, Image.Image]) -> list[tuple[str, str]]:
@@ -114,6 +151,13 @@ def check_tile(tile, grid):
         raise InputError(
             f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}"
         )
+
+
+def _picture_hash(image):
+    # Bytes of a palette picture say nothing without the palette.
+    return hashlib.sha256(
+        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
+    ).hexdigest()
 
 
 def _pixels(size):

@@ -28,6 +28,7 @@ def capture(
     start: int,
     resume: bool,
     queries: bool,
+    inside: bool = True,
 ) -> SimpleNamespace:
     """The inside of one forward over a batch of pictures, from position ``start`` on.
 
@@ -37,6 +38,7 @@ def capture(
         start: first position whose z, queries and residual stream are kept.
         resume: keep all that a forward needs to go on from here (`sweep`).
         queries: keep queries, keys and values, so that patterns can be made.
+        inside: keep what heads put out; without it, and the two above, no more than the end is read.
 
     Returns:
         A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
@@ -73,7 +75,7 @@ def capture(
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
-        for layer in language_model(wrapped).layers:
+        for layer in language_model(wrapped).layers if inside else ():
             if resume or queries:
                 # nnsight wants a layer's source reached before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
@@ -190,27 +192,25 @@ def nudged(z: torch.Tensor) -> torch.Tensor:
     return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 
-def recombined(
-    captured: SimpleNamespace, layer: int, pattern_of: torch.Tensor, values_of: torch.Tensor
-) -> torch.Tensor:
-    """Z from one picture's attention pattern and another's values, (pairs, kept, head, d_head).
+def recombined(looking: SimpleNamespace, valued: SimpleNamespace, layer: int) -> torch.Tensor:
+    """Z from the attention pattern of some pictures and the values of as many others, (pictures, kept, head,
+    d_head).
 
     Args:
-        captured: with queries.
+        looking, valued: with queries; of equally many positions.
         layer: from 0.
-        pattern_of, values_of: indices into the captured batch, (pairs,).
     """
-    if captured.softcaps[layer] is not None:
-        probabilities = pattern(captured, layer)[pattern_of]
-        values = captured.values[layer][values_of].float()
+    values = valued.values[layer]
+    if looking.softcaps[layer] is not None:
+        probabilities, values = pattern(looking, layer), values.float()
         z = probabilities @ values.repeat_interleave(probabilities.shape[1] // values.shape[1], dim=1)
-        return z.to(captured.z[layer]).transpose(1, 2)
+        return z.to(looking.z[layer]).transpose(1, 2)
     z = scaled_dot_product_attention(
-        captured.queries[layer][pattern_of],
-        captured.keys[layer][pattern_of],
-        captured.values[layer][values_of],
-        attn_mask=allowed(captured, layer, pattern_of),
-        scale=captured.scaling[layer],
+        looking.queries[layer],
+        looking.keys[layer],
+        values,
+        attn_mask=allowed(looking, layer, torch.arange(len(values))),
+        scale=looking.scaling[layer],
         enable_gqa=True,
     )
     return z.transpose(1, 2)
@@ -230,9 +230,8 @@ def pattern(captured: SimpleNamespace, layer: int) -> torch.Tensor:
 
 def attention_gaps(captured: SimpleNamespace) -> list[float]:
     """Per layer, how far softmax(queries · keys) @ values is from z, as a fraction of the largest z."""
-    everything = torch.arange(len(captured.logits))
     gaps = []
     for layer, z in enumerate(captured.z):
-        again = recombined(captured, layer, everything, everything)
+        again = recombined(captured, captured, layer)
         gaps.append(float((again - z).abs().max() / z.abs().max()))
     return gaps

@@ -1,0 +1,234 @@
+"""What a run finds: from trials to frames, step by step.
+
+1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question. Each picture
+   goes through the model once. This can be shared out in shards.
+2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these frozen.
+3. A closer look at the heads that were found (`closer_look`).
+
+Nothing is printed or written here, but for what the store keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from rgb_circuit.answer_pieces import Pieces
+from rgb_circuit.errors import InputError, ModelError, NotApplicable
+from rgb_circuit.measure import follow, follow_all, measure, measure_all
+from rgb_circuit.measurement import Measurement
+from rgb_circuit.noise import floor_of, nudged_layers
+from rgb_circuit.panels import panels_for
+from rgb_circuit.patching import in_order, patched_heads
+from rgb_circuit.play import Played, answered_right
+from rgb_circuit.store import Store
+from rgb_circuit.trial import Trial
+from rgb_circuit.vlm import Vlm
+
+from . import closer_look, riddle, roles
+from .evidence import missing
+
+# How many trials the noise of the number format is measured on.
+NOISE_TRIALS = 4
+# After how many trials a model that does not play is told by.
+GLANCE = 4
+# Share of right answers below which nothing is said about the heads' part in the game: one word for all
+# pictures gets two of five.
+PLAYS = 0.5
+STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks.
+
+    Attributes:
+        positions: as in `rgb_circuit.patch_heads`.
+        only_correct: leave out trials with a wrong answer, from all but the game.
+        own: the pictures are the user's own, not the game's.
+        anyway: go on with a model that does not play.
+    """
+
+    positions: str | list[int] = "end"
+    only_correct: bool = False
+    own: bool = False
+    anyway: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found.
+
+    Attributes:
+        played, pieces: the frames of `rgb_circuit.play` and `rgb_circuit.answer_pieces`.
+        trials: those that all else is measured on.
+        which: panel → (target condition, role whose logit is read).
+        effects: the frame of `rgb_circuit.patch_heads`; ``attrs["noise_floor"]`` is the run's.
+        evidence, table, riddle: of `analyses.roles` and `analyses.riddle`; None where no role can be told.
+        looks: name → frame, see `analyses.closer_look.steps`.
+        left_out: name of a frame, or ``roles`` → why it is missing.
+    """
+
+    played: pd.DataFrame
+    pieces: pd.DataFrame
+    trials: list[Trial]
+    which: Mapping[str, tuple[str, str]]
+    effects: pd.DataFrame
+    evidence: pd.DataFrame | None
+    table: pd.DataFrame | None
+    riddle: pd.DataFrame | None
+    looks: Mapping[str, pd.DataFrame]
+    left_out: Mapping[str, str]
+
+
+def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Findings:
+    """Everything that a run finds.
+
+    Raises:
+        InputError: trials that cannot be used, before any forward; or a model that does not play.
+        Pending: in a detached store, jobs that are not done.
+    """
+    trials = list(trials)
+    measure_each(model, trials, trials, asked, store)
+    played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
+    if not asked.anyway and (reason := cannot_play(model.name, played["correct"], asked.own)):
+        raise NotApplicable(
+            f"{reason}, so nothing would say what a head does; go on all the same with --anyway"
+        )
+    which, every = panels_for(trials), trials
+    if asked.only_correct:
+        trials = answered_right(trials, played)
+        if not trials:
+            raise NotApplicable(
+                "every trial has a picture that is answered wrongly, so nothing is left; run without "
+                "--only-correct"
+            )
+    # Of the trials as given, whichever are left out.
+    floor = floor_of(measure(model, _noise(model, every, asked), store))
+    effects = in_order(measure(model, _effects(model, trials, asked), store), trials)
+    effects.attrs["noise_floor"] = floor
+
+    left_out, evidence = {}, None
+    try:
+        if asked.own:
+            _check_predictions(trials)
+        evidence = follow(model, roles.steps(model, trials), store, stage=_stage(2))
+    except (NotApplicable, ModelError) as reason:
+        left_out["roles"] = str(reason)
+    table = None if evidence is None else roles.table(evidence)
+    verdicts = None if evidence is None else riddle.table(evidence)
+    analyses = closer_look.steps(model, trials, effects, which, evidence)
+    found = follow_all(model, analyses, store, stage=_stage(3))
+    left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
+    looks = {name: frame for name, frame in found.items() if name not in left_out}
+    return Findings(played, pieces, trials, which, effects, evidence, table, verdicts, looks, left_out)
+
+
+def measure_each(
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Asked, store: Store
+) -> None:
+    """Measure everything that each trial gives by itself.
+
+    Args:
+        trials: some of ``every`` trial of the run.
+
+    Raises:
+        InputError: as `find`; a model that does not play the game is told by its first trials.
+    """
+    given = list(trials)
+    if not asked.anyway and not store.detached:
+        _measure_needs(model, given[:GLANCE], every, asked, store)
+        [played] = measure(model, [Played.of(given[:GLANCE])], store)
+        correct = played["correct"].dropna()
+        if len(correct) and binomtest(int(correct.sum()), len(correct), PLAYS, "less").pvalue < 0.05:
+            reason = cannot_play(model.name, correct, asked.own)
+            raise NotApplicable(
+                f"{reason} on the first {len(given[:GLANCE])} trials, so nothing would say what a head does; "
+                "go on all the same with --anyway"
+            )
+    _measure_needs(model, given, every, asked, store)
+
+
+def _measure_needs(model, trials, every, asked, store):
+    wanted = needs(model, trials, every, asked)
+    found = measure_all(model, wanted, store, stage=_stage(1))
+    # What else fails is said by whoever needs it.
+    if isinstance(error := found["run"], InputError):
+        raise error
+
+
+def needs(
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Asked
+) -> dict[str, list[Measurement]]:
+    """What a run asks of each trial by itself: the ``run``, its ``roles``, and its closer ``look``.
+
+    Args:
+        trials: some of ``every`` trial of the run.
+    """
+    trials = list(trials)
+    run: list[Measurement] = [Played.of(trials), Pieces(tuple(trials)), *_effects(model, trials, asked)]
+    sampled, shown = ({trial.name for trial in every[:most]} for most in (NOISE_TRIALS, closer_look.TRIALS))
+    if noisy := [trial for trial in trials if trial.name in sampled]:
+        run += _noise(model, noisy, asked)
+    wanted = {"run": run}
+    try:
+        wanted["roles"] = roles.needs(model, trials)
+    except NotApplicable:
+        # The finished run says so.
+        pass
+    wanted["look"] = closer_look.needs(model, trials, [trial for trial in trials if trial.name in shown])
+    return wanted
+
+
+def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
+    """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
+
+    Args:
+        model: its name.
+        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
+        own: whether the pictures are the user's own, not the game's.
+    """
+    correct = correct.dropna()
+    if correct.empty or correct.mean() >= PLAYS:
+        return ""
+    what = "answer these questions" if own else "play the game"
+    return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
+
+
+def _effects(model, trials, asked):
+    targets = dict.fromkeys(target for target, _ in panels_for(trials).values())
+    return [patched_heads(model, trials, "clean", one, positions=asked.positions) for one in targets]
+
+
+def _noise(model, trials, asked):
+    targets = dict.fromkeys(target for target, _ in panels_for(trials).values())
+    return [nudged_layers(model, trials[:NOISE_TRIALS], one, asked.positions) for one in targets]
+
+
+def _check_predictions(trials):
+    """Raise NotApplicable that says which predictions cannot be tested on trials that all have the same
+    conditions and roles."""
+    # Dictionaries for sets that keep their order.
+    untestable, pictures, answers = {}, {}, {}
+    for predictions, _ in roles.HYPOTHESES.values():
+        for prediction in predictions:
+            unshown, unnamed = missing(trials[0], prediction)
+            if unshown or unnamed:
+                untestable[prediction.name] = None
+                pictures |= dict.fromkeys(unshown)
+                answers |= dict.fromkeys(unnamed)
+    if untestable:
+        needed = [
+            f"{kind} {', '.join(names)}"
+            for kind, names in (("the pictures", pictures), ("the answers", answers))
+            if names
+        ]
+        raise NotApplicable(
+            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needed)}, which these "
+            "trials lack"
+        )
+
+
+def _stage(number):
+    return f"step {number} of {len(STAGES)}: {STAGES[number - 1]}"

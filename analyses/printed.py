@@ -1,0 +1,138 @@
+"""What a run found, as the command prints it."""
+
+import pandas as pd
+
+from rgb_circuit.panels import mean_floor, panels, strongest
+from rgb_circuit.vlm import Vlm
+
+from . import digits, roles
+from .evidence import by_prediction
+from .findings import Findings, cannot_play
+
+# How the role table shows a state.
+MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
+
+
+def game(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> None:
+    """Print how often the model answered right, from the frame of `rgb_circuit.play`."""
+    task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
+    cannot = cannot_play(model.name, played["correct"], trials_file is not None)
+    print(
+        f"{cannot} (by picture):" if cannot else f"{model.name} {task} (right answers of trials, by picture):"
+    )
+    width = max(10, *map(len, played["condition"].cat.categories))
+    for condition, rows in played.groupby("condition", observed=True, sort=False):
+        if rows["correct"].count():
+            print(f"  {condition:<{width}} {rows['correct'].sum()} of {rows['correct'].count()}")
+        else:
+            answers = rows["answer"].value_counts().head(3)
+            print(
+                f"  {condition:<{width}} not scored; most often "
+                f"{', '.join(f'{word!r} ({n})' for word, n in answers.items())}"
+            )
+    wrong = played[~played["correct"].fillna(True).astype(bool)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        print(
+            f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered "
+            f"{first['answer']!r}"
+        )
+
+
+def findings(model: Vlm, found: Findings, options: dict) -> None:
+    """Print all else.
+
+    Args:
+        options: those of the run.
+    """
+    own, given = options.get("trials_file") is not None, found.played["trial"].nunique()
+    if left_out := given - len(found.trials):
+        print(
+            f"Of {given} trials, {left_out} with a wrong answer "
+            f"{'are' if left_out > 1 else 'is'} left out of what follows."
+        )
+    elif cannot_play(model.name, found.played["correct"], own):
+        print(f"So nothing below says what a head does when the model {'answers' if own else 'plays'}.")
+    _panels(model, found, options["positions"])
+    if found.evidence is None:
+        print(f"\nNo role table: {found.left_out['roles']}")
+    else:
+        _roles(found.table, found.evidence)
+    wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
+    if wrong and not options["only_correct"] and wrong < len(found.trials):
+        print(
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count as "
+            "any other, so effects may be diluted; --only-correct leaves them out."
+        )
+
+
+def _panels(model, found, positions):
+    where = f"at positions '{positions}', mean of {len(found.trials)} trial{'s' * (len(found.trials) > 1)}"
+    table = strongest(panels(found.effects, found.which))
+    if (table == 0).all(axis=None):
+        print(f"\nRestored alone {where}, no head moves the logit of any answer.")
+    else:
+        print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
+        print(digits.table(table).to_string())
+    rounding = f"{mean_floor(found.effects.attrs['noise_floor'], len(found.trials)):.2g}"
+    number = str(model.dtype).removeprefix("torch.")
+    print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
+
+
+def _roles(table, evidence):
+    """The heads with a role, or the closest to one; and what could not be tested."""
+    found = table[table["role"] != "none"]
+    predictions = [name for name in table if name[:1] == "P"]
+    scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
+    if lacking := roles.no_gap(evidence):
+        print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
+    if len(found):
+        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
+        print(f"\nRoles from effects at [end], {tested} (all heads in roles.parquet):")
+    elif len(scored):
+        print("\nNo head is shown to meet every prediction of a role. The strongest:")
+        found = scored
+    else:
+        return
+    shown = found.sort_values("score", key=abs, ascending=False)
+    states = by_prediction(evidence, "state").where(by_prediction(evidence, "void") == "", "void")
+    marks = states.loc[list(zip(shown["layer"], shown["head"])), predictions].replace(MARKS)
+    marks = marks.set_axis(shown.index)
+    label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
+    score = digits.table(shown[["score"]])
+    role = shown["role"] + shown["colors"].map(lambda colors: f" ({colors})" if colors else "")
+    columns = [label.rename("head"), role.rename("role"), score, marks]
+    print(pd.concat(columns, axis=1).to_string(index=False))
+    print(
+        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: how many "
+        "would); -: cannot be tested."
+    )
+    if refused := roles.refused(evidence):
+        print(f"{refused[:1].upper()}{refused[1:]}.")
+    if not lacking:
+        print(_power(evidence))
+    frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
+    extractors = roles.heads(table, "color extractor")
+    unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in extractors]
+    if unnamed:
+        names = ", ".join(f"{layer}.{head}" for layer, head in unnamed)
+        print(
+            "Frozen with the color extractors, as heads that read the odd colour too or when these are "
+            f"silent: {names}."
+        )
+
+
+def _power(evidence):
+    """The smallest effect that these trials can confirm, in words."""
+    n, even, uneven = (
+        evidence["n"].iloc[0],
+        roles.power(evidence, 0.25),
+        roles.power(evidence, 1.0),
+    )
+    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
+    varying = (
+        f"{100 * uneven:.0f} % if its effect varies as much as it is large"
+        if uneven < 10
+        else "none that varies as much as it is large"
+    )
+    return f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all heads)."

@@ -1,0 +1,439 @@
+"""Running measurements: a trial's pictures go through the model once, whatever is asked of them.
+
+1. What a store has is read. Of the rest, every measurement is checked before any forward.
+2. Measurements of what pictures did inside the model (`rgb_circuit.measurement.OfPictures`) share them: all
+   that is asked of a trial, from the same position on, is one program (`rgb_circuit.programs.measured`) and
+   one request to a server. Without a store as many trials go through together as fit.
+3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
+   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .checks import check_attention, check_finite, check_unedited
+from .errors import InputError
+from .execute import execute
+from .jobs import Pending
+from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
+from .memory import chunks, pictures_at_once, rows_at_once
+from .programs.measured import measured
+from .programs.sweep import plain
+from .prompts import answer_table, encode
+from .store import Store
+from .trial import Trial
+from .vlm import Vlm
+
+T = TypeVar("T")
+
+
+def measure(
+    model: Vlm,
+    measurements: Sequence[Measurement],
+    store: Store | None = None,
+    *,
+    progress: bool = True,
+    stage: str = "measuring",
+) -> list[pd.DataFrame]:
+    """The frames of some measurements.
+
+    Args:
+        store: keeps every part, and gives those that it has.
+        progress: show a bar when it takes longer than two seconds.
+        stage: what the bar says is being done.
+
+    Raises:
+        InputError: what is asked cannot be, before any forward; or a model that misbehaves.
+        Pending: in a detached store, jobs that are not done.
+    """
+    found = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def measure_all(
+    model: Vlm,
+    asked: Mapping[str, Sequence[Measurement]],
+    store: Store | None = None,
+    *,
+    progress: bool = True,
+    stage: str = "measuring",
+) -> dict[str, list[pd.DataFrame] | InputError]:
+    """`measure` for several who ask: name → the frames of what was asked for, or the InputError that one of
+    them met."""
+    if store and model.name != store.model:
+        raise InputError(f"{store.folder} keeps what {store.model} does; use another folder for {model.name}")
+    several = store or sum(map(len, asked.values())) > 1
+    works, of = {}, {}
+    for who, measurements in asked.items():
+        for one in measurements:
+            key = one.key if several else ""
+            same = (key, *(trial.content for trial in one.trials)) if several else ""
+            of.setdefault(who, []).append(works.setdefault(same, _Work(one, key)))
+    waiting = 0
+    for work in works.values():
+        waiting += _prepare(model, work, store)
+    refused = {who for who, own in of.items() if any(work.error for work in own)}
+    needed = {id(work): work for who, own in of.items() if who not in refused for work in own if work.ready}
+    waiting += _run(model, list(needed.values()), store, progress, stage)
+    if waiting:
+        raise Pending(waiting)
+    frames = {}
+    for who, own in of.items():
+        errors = [work.error for work in own if work.error]
+        frames[who] = errors[0] if errors else [_frame(work) for work in own]
+    return frames
+
+
+def follow(
+    model: Vlm,
+    steps: Steps[T],
+    store: Store | None = None,
+    *,
+    progress: bool = True,
+    stage: str = "measuring",
+) -> T:
+    """What an analysis finds, its measurements run one step after the other.
+
+    Args:
+        steps: see `rgb_circuit.measurement.Steps`.
+        store, progress, stage: as in `measure`.
+
+    Raises:
+        InputError, Pending: as `measure`, or what the analysis raises.
+    """
+    found = follow_all(model, {"": steps}, store, progress=progress, stage=stage)[""]
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def follow_all(
+    model: Vlm,
+    analyses: Mapping[str, Steps[T]],
+    store: Store | None = None,
+    *,
+    progress: bool = True,
+    stage: str = "measuring",
+) -> dict[str, T | InputError]:
+    """What some analyses find, or why they cannot. What they ask at the same step is measured together."""
+    found, wanted = {}, {}
+
+    def advance(name, step):
+        try:
+            wanted[name] = step()
+        except StopIteration as end:
+            found[name] = end.value
+        except InputError as error:
+            found[name] = error
+
+    for name, steps in analyses.items():
+        advance(name, lambda steps=steps: next(steps))
+    while wanted:
+        asked = wanted.copy()
+        wanted.clear()
+        for name, frames in measure_all(model, asked, store, progress=progress, stage=stage).items():
+            steps = analyses[name]
+            answer = steps.throw if isinstance(frames, InputError) else steps.send
+            advance(name, lambda answer=answer, frames=frames: answer(frames))
+    return {name: found[name] for name in analyses}
+
+
+@dataclass
+class _Work:
+    """A measurement on its way to its parts, by trial name."""
+
+    asked: Measurement
+    key: str = ""
+    parts: dict[str, pd.DataFrame] = field(default_factory=dict)
+    missing: list[Trial] = field(default_factory=list)
+    ready: Callable | None = None
+    error: InputError | None = None
+
+    def keep(self, name: str, part: pd.DataFrame, store: Store | None) -> None:
+        """Note the part of a trial, or of ``all``, and with a store what a later run will read."""
+        if store:
+            unit = next((trial.content for trial in self.asked.trials if trial.name == name), name)
+            part = store.write(self.key, unit, part)
+        self.parts[name] = part
+
+
+def _prepare(model, work, store):
+    """Read what is there and check the rest; how many parts wait for a server."""
+    one = work.asked
+    units = {trial.name: trial for trial in one.trials}
+    if store and one.whole:
+        part = store.read(work.key, "all")
+        work.parts |= {} if part is None else {"all": part}
+    elif store:
+        read = {name: store.read(work.key, trial.content) for name, trial in units.items()}
+        work.parts |= {name: part for name, part in read.items() if part is not None}
+    work.missing = [trial for trial in one.trials if trial.name not in work.parts]
+    # No trials, or two of one name, are for the measurement to refuse.
+    if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
+        return 0
+    jobs = store and store.jobs(work.key)
+    try:
+        work.ready = one.prepare(model, jobs)
+    except InputError as error:
+        work.error = error
+    except Pending:
+        return 1 if one.whole else len(work.missing)
+    return 0
+
+
+def _run(model, works, store, progress, stage):
+    """Measure what is missing; how many parts wait for a server."""
+    shared = [work for work in works if isinstance(work.asked, OfPictures)]
+    others = [work for work in works if work not in shared]
+    units, waiting = _units(shared)
+    total = len(units) + sum(1 if work.asked.whole else len(work.missing) for work in others)
+    with tqdm(total=total, desc=stage, unit="trial", delay=2, disable=not progress) as bar:
+        for group in [[unit] for unit in units] if store else _alike(model, units):
+            for together in _from_one_position(group):
+                waiting += _captured(model, together, store)
+            bar.update(len(group))
+        for work in others:
+            for count, pending in _alone(work, store):
+                waiting += pending
+                bar.update(count)
+    if store and not waiting:
+        for work in works:
+            _forget(store.jobs(work.key))
+    return waiting
+
+
+@dataclass
+class _Unit:
+    """What is asked of the same pictures: measurements, and what each asks of the trial."""
+
+    asked: list[tuple[_Work, Asked]] = field(default_factory=list)
+
+    def shares(self, asked: Asked) -> bool:
+        """Whether it is the same trial as far as its pictures and prompts go."""
+        return all(
+            other.trial.name == asked.trial.name
+            and all(
+                condition not in other.trial.images
+                or (
+                    other.trial.images[condition] is asked.trial.images[condition]
+                    and other.trial.asked(condition) == asked.trial.asked(condition)
+                )
+                for condition in asked.conditions
+            )
+            for _, other in self.asked
+        )
+
+    @property
+    def conditions(self) -> list[str]:
+        """All that are shown."""
+        return list(dict.fromkeys(condition for _, asked in self.asked for condition in asked.conditions))
+
+
+def _units(works):
+    """What is asked of every trial, and how many parts wait for what all of a measurement's trials need."""
+    by_name, waiting = {}, 0
+    for work in works:
+        try:
+            every = [work.ready(trial) for trial in work.missing]
+        except Pending:
+            waiting += len(work.missing)
+            continue
+        except InputError as error:
+            work.error = error
+            continue
+        for asked in every:
+            units = by_name.setdefault(asked.trial.name, [])
+            unit = next((unit for unit in units if unit.shares(asked)), None)
+            if unit is None:
+                units.append(unit := _Unit())
+            unit.asked.append((work, asked))
+    return [unit for units in by_name.values() for unit in units], waiting
+
+
+def _alike(model, units):
+    """Units in groups of which the same is asked, on equally long prompts; as many as fit."""
+    groups = {}
+    for unit in units:
+        same = tuple((id(work), id(asked.edits), *asked.lengths.items()) for work, asked in unit.asked)
+        groups.setdefault(same, []).append(unit)
+    for alike in groups.values():
+        kept = max(asked.kept for unit in alike for _, asked in unit.asked)
+        length = max(length for _, asked in alike[0].asked for length in asked.lengths.values())
+        fitting = pictures_at_once(model, length, length - min(kept, length))
+        yield from chunks(alike, fitting // len(alike[0].conditions))
+
+
+def _from_one_position(group):
+    """A group in parts: of what its units are asked, what changes from the same position on."""
+    by_kept = {}
+    for number, (_, asked) in enumerate(group[0].asked):
+        by_kept.setdefault(asked.kept, []).append(number)
+    for numbers in by_kept.values():
+        yield [_Unit([unit.asked[number] for number in numbers]) for unit in group]
+
+
+def _captured(model, units, store):
+    """Measure all that is asked of some units, in one program; how many parts wait for a server."""
+    every = [(work, asked) for unit in units for work, asked in unit.asked]
+    jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
+    tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
+    pictures, sweeps, number_of = _pictures(model, units), *_sweeps(model, units, store)
+    try:
+        done = execute(
+            model,
+            measured,
+            (model.n_heads, model.d_head),
+            pictures,
+            sweeps,
+            answer_table(tables),
+            model.softcap,
+            jobs=jobs,
+        )
+    except Pending:
+        return len(every)
+    for row, unit in enumerate(units):
+        for (work, asked), number in zip(unit.asked, number_of):
+            sweep = None if number is None else done["sweeps"][number]
+            try:
+                part = asked.part(_seen(model, asked, row, done["pictures"], sweep, tables[row]))
+            except InputError as error:
+                work.error = work.error or error
+                continue
+            work.keep(asked.trial.name, part, store)
+    _forget(jobs)
+    return 0
+
+
+def _pictures(model, units):
+    """Condition → what `programs.measured` is to capture of it."""
+    kept = max(asked.kept for unit in units for _, asked in unit.asked)
+    pictures = {}
+    for condition in units[0].conditions:
+        shown = [next(one.trial for _, one in unit.asked if condition in one.conditions) for unit in units]
+        inputs = encode(model, [(trial, condition) for trial in shown])
+        here = [asked for _, asked in units[0].asked if condition in asked.conditions]
+        pictures[condition] = {
+            "inputs": inputs,
+            "start": max(0, inputs["input_ids"].shape[1] - kept),
+            "inside": any(asked.target is not None for asked in here),
+            "resume": any(asked.target == condition for asked in here),
+            "apart": any(_apart(asked, condition) for asked in here),
+        }
+    return pictures
+
+
+def _sweeps(model, units, store):
+    """What `programs.measured` is to sweep, and of each measurement of a unit the number of its sweep, or
+    None."""
+    kept = max(asked.kept for unit in units for _, asked in unit.asked)
+    sweeps, number_of, numbers = [], [], {}
+    for number, (work, asked) in enumerate(units[0].asked):
+        if asked.target is None:
+            number_of.append(None)
+            continue
+        # Of one key are the same edits; their trials may have other answers.
+        same = work.key or id(work), id(asked.means), asked.rows
+        if same not in numbers:
+            numbers[same] = len(sweeps)
+            length = asked.lengths[asked.target]
+            rows = asked.rows or rows_at_once(model, length, length - kept)
+            if store and not asked.rows:
+                rows = store.agreed(f"rows, {kept} of {length} positions", rows)
+            sweeps.append(
+                {
+                    "target": asked.target,
+                    "variants": plain(asked.edits),
+                    "means": asked.means,
+                    "spots": [unit.asked[number][1].spots for unit in units],
+                    "batch_size": rows,
+                }
+            )
+        number_of.append(numbers[same])
+    return sweeps, number_of
+
+
+def _apart(asked, condition):
+    """Whether a picture's pattern or values are taken apart from each other."""
+    return any(
+        edit.component != "z" and condition in (edit.source, asked.target)
+        for edits in asked.edits
+        for edit in edits
+    )
+
+
+def _seen(model, asked, row, pictures, sweep, table):
+    """What one measurement asked of one trial; InputError where the model misbehaved.
+
+    Args:
+        table: the token ids in the columns of what `programs.measured` read.
+    """
+    shown = {condition: pictures[condition] for condition in asked.conditions}
+    check_finite(model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"]))
+    columns = [table.index(token) for token in asked.ids]
+    effects = torch.empty(0, len(columns))
+    if sweep is not None:
+        for condition, one in shown.items():
+            if _apart(asked, condition):
+                check_attention(model, one["gaps"])
+        check_unedited(model, sweep["drift"], asked.lengths[asked.target])
+        effects = sweep["effects"][row][:, columns]
+    return Seen(
+        {condition: one["logits"][row, columns].numpy() for condition, one in shown.items()},
+        {condition: int(one["likeliest"][row]) for condition, one in shown.items()},
+        effects.numpy(),
+    )
+
+
+def _alone(work, store) -> Iterator[tuple[int, int]]:
+    """Measure what shares nothing; yields how many parts are done with, and how many wait for a server."""
+    if work.asked.whole:
+        yield 1, _kept(work, "all", work.ready, store)
+    elif store:
+        for trial in work.missing:
+
+            def part(jobs, trial=trial):
+                (found,) = (part for some in work.ready([trial], jobs) for part in some.values())
+                return found
+
+            yield 1, _kept(work, trial.name, part, store)
+    else:
+        try:
+            for some in work.ready(work.missing, None):
+                work.parts.update(some)
+                yield len(some), 0
+        except InputError as error:
+            work.error = error
+
+
+def _kept(work, name, compute, store):
+    """Measure one part; 1 if it waits for a server."""
+    jobs = store and store.jobs(content_hash([work.key, name]))
+    try:
+        part = compute(jobs)
+    except Pending:
+        return 1
+    except InputError as error:
+        work.error = work.error or error
+        return 0
+    work.keep(name, part, store)
+    _forget(jobs)
+    return 0
+
+
+def _forget(jobs):
+    if jobs:
+        jobs.path.unlink(missing_ok=True)
+
+
+def _frame(work):
+    names = ["all"] if work.asked.whole else [trial.name for trial in work.asked.trials]
+    return work.asked.frame([work.parts[name] for name in names])

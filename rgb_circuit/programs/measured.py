@@ -1,0 +1,114 @@
+"""Every picture through the model once, and every sweep of what was captured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import pad
+
+from .capture import attention_gaps, capture, nudged, recombined
+from .sweep import sweep
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+
+def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap):
+    """Capture the pictures, then run every variant of every sweep.
+
+    The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
+
+    Args:
+        heads: (number of heads, d_head).
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept, in all conditions as far
+            from the end; and whether to keep its
+            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
+        sweeps: each with its ``target`` condition; ``variants``, edits as `sweep.plain` makes them; ``means``,
+            one tensor per layer, (1, kept, head, d_head), or None; ``spots``, per trial positions as in an
+            edit → token positions; and ``batch_size``, the most variants in one forward.
+        asked: token ids to read, (trials, ids).
+
+    Returns:
+        ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite`` and
+        ``gaps`` of attention; ``sweeps``: of each, what `sweep` returns, effects (trials, variants, ids).
+    """
+    captured, seen = {}, {}
+    for condition, picture in pictures.items():
+        kept = capture(
+            wrapped,
+            heads,
+            picture["inputs"],
+            picture["start"],
+            picture["resume"],
+            picture["apart"],
+            picture["inside"],
+        )
+        seen[condition] = {
+            "logits": kept.logits.gather(-1, asked.to(kept.logits.device)).cpu(),
+            "likeliest": kept.logits.argmax(-1).cpu(),
+            "finite": bool(torch.isfinite(kept.logits).all()),
+            "gaps": attention_gaps(kept) if picture["apart"] else [],
+        }
+        captured[condition] = kept
+    runs = list(range(len(asked)))
+    done = []
+    for one in sweeps:
+        target, values = captured[one["target"]], {}
+        for source, component in {kind for edits in one["variants"] for _, _, kind, _ in edits}:
+            edited = {
+                layer
+                for edits in one["variants"]
+                for layer, _, kind, _ in edits
+                if kind == (source, component)
+            }
+            made = written(captured, target, source, component, sorted(edited), one["means"])
+            rows = (
+                torch.arange(len(asked))
+                if len(next(iter(made.values()))) > 1
+                else torch.zeros(len(asked)).long()
+            )
+            values[source, component] = made, rows
+        done.append(
+            sweep(
+                wrapped,
+                heads,
+                target,
+                runs,
+                one["variants"],
+                values,
+                one["spots"],
+                asked,
+                one["batch_size"],
+                softcap,
+            )
+        )
+    return {"pictures": seen, "sweeps": done}
+
+
+def written(captured, target, source, component, layers, means):
+    """Layer → what edits of one kind write, (trials or 1, kept, head, d_head)."""
+    if source == "zero":
+        return {layer: torch.zeros_like(target.z[layer][:1]) for layer in layers}
+    if source == "mean":
+        return {layer: means[layer] for layer in layers}
+    if source == "rounding":
+        return {layer: nudged(target.z[layer]) for layer in layers}
+    if component == "z":
+        return {layer: lined_up(captured[source].z[layer], target) for layer in layers}
+    looking, valued = (captured[source], target) if component == "pattern" else (target, captured[source])
+    return {layer: recombined(looking, valued, layer) for layer in layers}
+
+
+def lined_up(z, target):
+    """Another prompt's z (trials, kept, head, d_head), lined up with the target's from the end."""
+    kept = target.length - target.start
+    if z.shape[1] == kept:
+        return z
+    return pad(z[:, -kept:], (0, 0, 0, 0, max(0, kept - z.shape[1]), 0))
+
+
+def summed_z(wrapped: TransformersModel, heads, inputs, start):
+    """Z summed over pictures; one tensor per layer, (1, kept, head, d_head)."""
+    captured = capture(wrapped, heads, inputs, start, False, False)
+    return [z.sum(0, keepdim=True, dtype=torch.float32).cpu() for z in captured.z]
