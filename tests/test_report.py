@@ -324,7 +324,8 @@ def test_a_verdict_changes_with_the_roles(copy):
 
 def test_a_model_that_answers_wrongly_is_not_judged(copy):
     page = change(copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False))
-    sentence = "planted does not play the game: it answers 0 of 80 pictures right, so nothing below says what a head does"
+    cannot = "planted does not play the game: it answers 0 of 80 pictures right"
+    sentence = f"{cannot}, so nothing below says what a head does"
     assert sentence in page.sections[""]
 
 
@@ -351,7 +352,6 @@ def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigat
 def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
-    assert "what role it has was not tested" in page.sections[""]
     assert re.search(r"Which role a head has was not tested: P1a.* cannot be tested", page.sections["limits"])
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
     assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]

@@ -32,14 +32,19 @@ def _values(run: Run):
     return dict(figure=figure, rows=rows, places=places, n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
-MEDIATED = "sender_layer sender_head source target role total_effect mediated_effect share ci_low ci_high n"
+MEDIATED = "sender_layer sender_head role total_effect mediated_effect share ci_low ci_high"
 
 SECTION = Section(
     order=70,
     link="Composition",
     title="Who works through whom",
     needs=Needs(
-        optional=[{"composition": f"receiver_layer receiver_head {MEDIATED}", "mediation": MEDIATED}]
+        optional=[
+            {
+                "composition": f"{MEDIATED} receiver_layer receiver_head",
+                "mediation": f"{MEDIATED} source target n",
+            }
+        ]
     ),
     values=_values,
     fragment=beside(__file__),
