@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from rgb_circuit.answer_pieces import Pieces
 from rgb_circuit.errors import InputError, ModelError, NotApplicable
@@ -28,14 +27,12 @@ from rgb_circuit.vlm import Vlm
 
 from . import closer_look, riddle, roles
 from .evidence import missing
+from .playing import cannot_play, soon_told
 
 # How many trials the noise of the number format is measured on.
 NOISE_TRIALS = 4
 # After how many trials a model that does not play is told by.
 GLANCE = 4
-# Share of right answers below which nothing is said about the heads' part in the game: one word for all
-# pictures gets two of five.
-PLAYS = 0.5
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
 
@@ -92,10 +89,8 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
     trials = list(trials)
     measure_each(model, trials, trials, asked, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
-    if not asked.anyway and (reason := cannot_play(model.name, played["correct"], asked.own)):
-        raise NotApplicable(
-            f"{reason}, so nothing would say what a head does; go on all the same with --anyway"
-        )
+    if not asked.anyway and cannot_play(model.name, played["correct"], asked.own):
+        raise _plays_not(model, played, asked)
     which, every = panels_for(trials), trials
     if asked.only_correct:
         trials = answered_right(trials, played)
@@ -140,13 +135,8 @@ def measure_each(
     if not asked.anyway and not store.detached:
         _measure_needs(model, given[:GLANCE], every, asked, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
-        correct = played["correct"].dropna()
-        if len(correct) and binomtest(int(correct.sum()), len(correct), PLAYS, "less").pvalue < 0.05:
-            reason = cannot_play(model.name, correct, asked.own)
-            raise NotApplicable(
-                f"{reason} on the first {len(given[:GLANCE])} trials, so nothing would say what a head does; "
-                "go on all the same with --anyway"
-            )
+        if soon_told(played["correct"]):
+            raise _plays_not(model, played, asked)
     _measure_needs(model, given, every, asked, store)
 
 
@@ -181,19 +171,12 @@ def needs(
     return wanted
 
 
-def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
-    """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
-
-    Args:
-        model: its name.
-        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
-        own: whether the pictures are the user's own, not the game's.
-    """
-    correct = correct.dropna()
-    if correct.empty or correct.mean() >= PLAYS:
-        return ""
-    what = "answer these questions" if own else "play the game"
-    return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
+def _plays_not(model, played, asked):
+    reason = cannot_play(model.name, played["correct"], asked.own)
+    return NotApplicable(
+        f"{reason}, so nothing measured on it would say what a head does in that; look at its answers with "
+        "rgb-circuit play, or go on all the same with --anyway"
+    )
 
 
 def _effects(model, trials, asked):

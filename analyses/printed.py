@@ -7,7 +7,8 @@ from rgb_circuit.vlm import Vlm
 
 from . import digits, roles
 from .evidence import by_prediction
-from .findings import Findings, cannot_play
+from .findings import Findings
+from .playing import cannot_play
 
 # How the role table shows a state.
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}

@@ -3,8 +3,11 @@ else."""
 
 import re
 import shutil
+import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +16,18 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses import closer_look, color_extractor, compare, report, roles, task_reading
 from analyses.command import main
+from analyses.report import head, sections
+from analyses.report import run as a_run
+from analyses.report.embedded import SETTINGS
+from analyses.report.page import filled, known_sections
 from rgb_circuit.panels import PANELS
 
+# The sections of a run of the game without a calibration, on a model other than the published one.
+GAME = [
+    "pictures", "play", "panels", "roles", "attention", "riddle", "composition", "circuit", "questions",
+    "reproduce", "limits",
+]  # fmt: skip
+NOT_OF_OWN_PICTURES = {"roles", "riddle", "composition", "questions"}
 VOID = {"meta", "img", "br", "link", "use", "path", "rect", "image", "hr"}
 
 
@@ -128,9 +141,9 @@ def test_the_page_is_one_file_without_scripts(name, request):
 @pytest.mark.parametrize("name", ["planted", "toy", "own"])
 def test_ids_are_unique_and_links_inside_the_page_lead_somewhere(name, request):
     text = (request.getfixturevalue(name) / "report.html").read_text()
-    sections = re.findall(r'<section id="(\w+)"', text)
-    assert len(sections) == len(set(sections)) == 13
-    assert re.findall(r'<a href="#(\w+)"', text) == sections
+    names = re.findall(r'<section id="(\w+)"', text)
+    assert len(names) == len(set(names)) > 6
+    assert re.findall(r'<a href="#(\w+)"', text) == names
     # The same mark in two figures is the same drawing.
     drawn = {}
     for mark, body in re.findall(r'<path id="(\w+)"([^>]*)>', text):
@@ -311,7 +324,8 @@ def test_a_verdict_changes_with_the_roles(copy):
 
 def test_a_model_that_answers_wrongly_is_not_judged(copy):
     page = change(copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False))
-    sentence = "planted does not play the game: it answers 0 of 80 pictures right, so nothing below says what a head does"
+    cannot = "planted does not play the game: it answers 0 of 80 pictures right"
+    sentence = f"{cannot}, so nothing below says what a head does"
     assert sentence in page.sections[""]
 
 
@@ -325,20 +339,28 @@ def test_a_model_is_judged_by_the_trials_that_are_not_left_out(copy):
     assert "does not play" not in page.sections[""] and "25\N{NO-BREAK SPACE}%" in page.sections[""]
 
 
-def test_own_pictures_get_a_report_that_says_what_does_not_apply(own):
+def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigation(own, planted, toy):
+    def sections_of(folder):
+        page, text = read(folder), (folder / "report.html").read_text()
+        assert re.findall(r'<a href="#(\w+)"', text) == list(page.sections)[1:]
+        return list(page.sections)[1:]
+
+    assert sections_of(planted) == sections_of(toy) == GAME
+    assert sections_of(own) == [name for name in GAME if name not in NOT_OF_OWN_PICTURES]
+
+
+def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
-    assert (
-        "cannot be tested" in page.sections["roles"]
-        and "roles were not tested" in page.sections["riddle"].lower()
-    )
-    assert (
-        "no such pair" in page.sections["composition"] and "the game's question" in page.sections["questions"]
-    )
-    assert "compare a run of the RGB game" in page.sections["published"]
-    assert "rgb-circuit calibrate" in page.sections["calibration"]
+    assert re.search(r"Which role a head has was not tested: P1a.* cannot be tested", page.sections["limits"])
+    assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
     assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
     assert len(page.rows("panels")) == 1 + 8
+
+
+def test_a_section_that_applies_and_could_not_be_measured_says_why(planted):
+    reasons = pd.read_parquet(planted / "left_out.parquet").set_index("frame")["reason"]
+    assert read(planted).sections["questions"].split("\n")[2] == f"Not measured: {reasons['task_reading']}."
 
 
 def test_words_of_users_are_shown_and_not_run(own):
@@ -365,21 +387,12 @@ def test_the_name_of_a_model_is_shown_and_not_run(copy):
     assert "--model &#39;&lt;b&gt;$mine$&lt;/b&gt;&#39;" in text
 
 
-def test_calibration_is_shown_where_it_is(copy):
+def calibrate(folder):
+    """Put a calibration into a run's folder."""
     ends = dict(precision_low=0.52, precision_high=1.0, recall_low=0.31, recall_high=0.94)
+    counts = dict(models=5, true=7, given=6, right=5, precision=5 / 6, recall=5 / 7)
     known = [
-        dict(
-            reading=reading,
-            role=role,
-            noise=noise,
-            models=5,
-            true=7,
-            given=6,
-            right=5,
-            precision=5 / 6,
-            recall=5 / 7,
-        )
-        | ends
+        dict(reading=reading, role=role, noise=noise) | counts | ends
         for reading in ("roles", "attention")
         for role in roles.HYPOTHESES
         for noise in (0.0, 0.5)
@@ -387,8 +400,13 @@ def test_calibration_is_shown_where_it_is(copy):
     false = [
         dict(kind="random", reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)
     ]
-    pd.DataFrame(known).to_parquet(copy / "calibration_summary.parquet")
-    pd.DataFrame(false).to_parquet(copy / "calibration_false.parquet")
+    pd.DataFrame(known).to_parquet(folder / "calibration_summary.parquet")
+    pd.DataFrame(false).to_parquet(folder / "calibration_false.parquet")
+
+
+def test_calibration_is_shown_where_it_is(copy):
+    assert "How often such verdicts are right is not measured here" in read(copy).sections["limits"]
+    calibrate(copy)
     report.write(copy)
     page, space = read(copy), "\N{NO-BREAK SPACE}"
     rows = page.rows("calibration")[1:]
@@ -401,27 +419,28 @@ def test_calibration_is_shown_where_it_is(copy):
         f"71{space}% [31{space}%, 94{space}%]",
     ]
     assert page.rows("calibration", 1)[1:] == [["random", "roles", "80", "3"]]
+    assert "not measured here" not in page.sections["limits"]
 
 
-def test_a_run_of_the_published_geometry_is_compared(copy):
+def publish(folder):
+    """Give a run's folder the published effects."""
     table = compare.published()
+    about = dict(source="clean", component="z", positions="end")
     effects = pd.concat(
         [
             table[["layer", "head"]].assign(
-                trial=f"{trial}",
-                source="clean",
-                target=target,
-                component="z",
-                positions="end",
-                role=role,
-                effect=table[panel],
+                trial=f"{trial}", target=target, role=role, effect=table[panel], **about
             )
             for trial in range(2)
             for panel, (target, role) in PANELS.items()
         ]
     )
-    effects.to_parquet(copy / "patch_heads.parquet", index=False)
-    closer_look.panel_effects(effects, PANELS).to_parquet(copy / "panels.parquet", index=False)
+    effects.to_parquet(folder / "patch_heads.parquet", index=False)
+    closer_look.panel_effects(effects, PANELS).to_parquet(folder / "panels.parquet", index=False)
+
+
+def test_a_run_of_the_published_geometry_is_compared(copy):
+    publish(copy)
     report.write(copy)
     page = read(copy)
     assert [row[1:4] for row in page.rows("published")[1:]] == [["+1.00", "+1.00", "10 of 10"]] * 3
@@ -458,6 +477,122 @@ def test_a_frame_that_lacks_a_column_is_refused(copy):
     pd.read_parquet(copy / "curve.parquet").drop(columns="random_low").to_parquet(copy / "curve.parquet")
     with pytest.raises(rgb.InputError, match="lacks the column random_low"):
         report.write(copy)
+
+
+# Sections
+
+NEW = """
+from ..run import Needs
+from ..section import Section
+
+SECTION = Section(
+    order=25,
+    link="Words",
+    title="What {{ run.model }} said",
+    needs=Needs({"play": "answer", "words": "heard"}),
+    values=lambda run: dict(words=sorted(set(run.frames["play"]["answer"]))),
+    fragment="<p>Only {{ words | join(' & ') }}, {{ 0.5 | percent }}.</p>",
+)
+"""
+
+
+def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
+    before = read(copy).sections
+    (tmp_path / "added").mkdir()
+    (tmp_path / "added" / "words.py").write_text(NEW)
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "added")])
+    with pytest.raises(rgb.InputError, match="holds no words.parquet"):
+        report.write(copy)
+    pd.DataFrame({"said": ["red"]}).to_parquet(copy / "words.parquet")
+    with pytest.raises(rgb.InputError, match="words.parquet lacks the column heard"):
+        report.write(copy)
+    pd.DataFrame({"heard": ["red"]}).to_parquet(copy / "words.parquet")
+    report.write(copy)
+    monkeypatch.delitem(sys.modules, f"{sections.__name__}.words")
+    after = read(copy).sections
+    assert list(after)[1:] == [*GAME[:2], "words", *GAME[2:]]
+    words = " & ".join(sorted(set(pd.read_parquet(copy / "play.parquet")["answer"])))
+    said = f"What planted said\nOnly {words}, 50\N{NO-BREAK SPACE}%."
+    assert after.pop("words").strip() == said
+    assert '<a href="#words">Words</a>' in (copy / "report.html").read_text()
+    # But for the navigation in the head of the page, the rest is as it was.
+    assert all(after[name] == before[name] for name in GAME)
+
+
+@pytest.fixture(scope="module")
+def whole(planted, tmp_path_factory):
+    """The planted run with a calibration, so that all is there but the comparison with the published."""
+    folder = shutil.copytree(planted, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
+    calibrate(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(planted, tmp_path_factory):
+    """The planted run with the published effects."""
+    folder = shutil.copytree(planted, tmp_path_factory.mktemp("published"), dirs_exist_ok=True)
+    publish(folder)
+    return folder
+
+
+def named(needs):
+    """Frame → the columns of it that a part of the page names."""
+    frames = {}
+    for group in (needs.frames, *needs.optional):
+        for name, columns in group.items():
+            frames.setdefault(name, []).extend(columns.split())
+    return frames
+
+
+def only(run, needs):
+    """The run with nothing but the frames and columns that a part of the page names."""
+    left = {name: list(columns) for name, columns in named(needs).items() if name in run.frames}
+    for name, columns in named(a_run.NEEDS).items():
+        left.setdefault(name, []).extend([*columns, "rounding"] if name == "panels" else columns)
+    left.pop("left_out", None)
+    return replace(
+        run, frames={name: run.frames[name][list(dict.fromkeys(columns))] for name, columns in left.items()}
+    )
+
+
+def test_a_section_is_made_of_the_frames_and_columns_that_it_names(whole, toy, own, published):
+    known, measured = known_sections(), set()
+    for folder in (whole, toy, own, published):
+        run = a_run.read(folder, [head.NEEDS, *(section.needs for section in known.values())])
+        assert head.values(only(run, head.NEEDS)) == head.values(run)
+        with matplotlib.rc_context(SETTINGS):
+            for name, section in known.items():
+                less = only(run, section.needs)
+                assert section.applies(less) == section.applies(run), name
+                if not section.applies(run):
+                    continue
+                shown = filled(section, run)
+                assert filled(section, less) == shown, name
+                if not shown["why_not"]:
+                    measured.add(name)
+    assert measured == set(known)
+
+
+def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentence(whole, tmp_path):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    asking = {"the page": a_run.NEEDS, "its head": head.NEEDS}
+    asking |= {name: section.needs for name, section in known_sections().items()}
+    refused = 0
+    for part, needs in asking.items():
+        for name, columns in named(needs).items():
+            if not (path := copy / f"{name}.parquet").is_file():
+                assert name in ("answers", "task_reading", "question_attention"), part
+                continue
+            frame = pd.read_parquet(path)
+            frame.drop(columns=columns).assign(other=0).to_parquet(path)
+            with pytest.raises(rgb.InputError, match=f"{name}.parquet lacks the column") as raised:
+                report.write(copy)
+            listed = re.search(r"lacks the columns? (.*);", str(raised.value)).group(1).split(", ")
+            assert set(listed) == set(columns), (part, name)
+            frame.to_parquet(path)
+            refused += 1
+    assert refused > 20
+    report.write(copy)
 
 
 def test_a_manifest_that_lacks_a_part_is_refused(copy):

@@ -1,0 +1,34 @@
+"""Whether a model plays at all: where it does not, a report says nothing about its heads' part in it."""
+
+import pandas as pd
+from scipy.stats import binomtest
+
+# Share of right answers below which nothing is said about the heads' part in the game: one word for all
+# pictures gets two of five.
+PLAYS = 0.5
+
+
+def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
+    """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
+
+    Args:
+        model: its name.
+        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
+        own: whether the pictures are the user's own, not the game's.
+    """
+    correct = correct.dropna()
+    if correct.empty or correct.mean() >= PLAYS:
+        return ""
+    what = "answer these questions" if own else "play the game"
+    return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
+
+
+def soon_told(correct: pd.Series) -> bool:
+    """Whether a few answers show that a model does not play: fewer are right than chance would leave of one
+    that does (p < 0.05).
+
+    Args:
+        correct: as in `cannot_play`.
+    """
+    correct = correct.dropna()
+    return len(correct) > 0 and binomtest(int(correct.sum()), len(correct), PLAYS, "less").pvalue < 0.05

@@ -1,0 +1,71 @@
+"""The page: its head, and every section that applies to a run."""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+
+from rgb_circuit.results import write_bytes
+
+from . import head, sections
+from .embedded import SETTINGS
+from .run import Run, read
+from .section import Section
+from .writing import FILTERS
+
+
+def write(folder: str | Path) -> Path:
+    """Write report.html into a run's folder, from the files there.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: a folder without a run's manifest and frames, or one that cannot be read or written.
+    """
+    known = known_sections()
+    run = read(Path(folder), [head.NEEDS, *(section.needs for section in known.values())])
+    # What figures need is set while they are made, and nowhere else.
+    with matplotlib.rc_context(SETTINGS):
+        shown = [
+            dict(id=name) | filled(section, run) for name, section in known.items() if section.applies(run)
+        ]
+        page = _environment().get_template("page.html.jinja")
+        text = page.render(run=run, head=head.values(run), sections=shown)
+    return write_bytes(run.folder / "report.html", text.encode())
+
+
+def known_sections() -> dict[str, Section]:
+    """Name → section, of every module in `sections`, in the order of the page."""
+    names = [module.name for module in pkgutil.iter_modules(sections.__path__)]
+    known = {name: import_module(f"{sections.__name__}.{name}").SECTION for name in names}
+    return dict(sorted(known.items(), key=lambda pair: pair[1].order))
+
+
+def filled(section: Section, run: Run) -> dict[str, object]:
+    """A section with what it says about a run, made under ``matplotlib.rc_context(SETTINGS)``.
+
+    Returns:
+        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML).
+    """
+    environment, values = _environment(), {"why_not": ""} | dict(section.values(run))
+    body = "" if values["why_not"] else environment.from_string(section.fragment).render(run=run, **values)
+    title = environment.from_string(section.title).render(run=run)
+    return dict(link=section.link, title=Markup(title), why_not=values["why_not"], body=Markup(body))
+
+
+@cache
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analyses.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= FILTERS
+    return environment

@@ -1,0 +1,121 @@
+"""A run's folder as the report reads it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from rgb_circuit.errors import InputError
+from rgb_circuit.manifest import read_manifest
+from rgb_circuit.panels import mean_floor
+from rgb_circuit.results import read_frame
+
+MANIFEST = ("options", "trials", "versions", "layers", "heads")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a part of the page is made of.
+
+    Attributes:
+        frames: frame → the columns that it must have, separated by spaces. A folder without one of these
+            frames is refused.
+        optional: frames that may be missing, in groups that say nothing without each other: where one of a
+            group is missing, none of them is read.
+    """
+
+    frames: Mapping[str, str] = field(default_factory=dict)
+    optional: Sequence[Mapping[str, str]] = ()
+
+
+# What a `Run` itself is made of.
+NEEDS = Needs({"patch_heads": "trial", "panels": "effect", "left_out": "frame reason"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder holds.
+
+    Attributes:
+        folder: where it is.
+        manifest: as `rgb_circuit.manifest.manifest` has it.
+        frames: name → frame, of those that are there. In ``panels``, what rounding alone may be is 0, and a
+            column ``rounding`` says where.
+        reasons: frame → why it is not there.
+    """
+
+    folder: Path
+    manifest: Mapping
+    frames: Mapping[str, pd.DataFrame]
+    reasons: Mapping[str, str]
+
+    @property
+    def own(self) -> bool:
+        """Whether the pictures are the user's own, not the game's."""
+        return self.manifest["options"].get("trials_file") is not None
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.manifest["model"]
+
+    @property
+    def trials(self) -> int:
+        """How many trials everything but the game is measured on."""
+        return self.frames["patch_heads"]["trial"].nunique()
+
+    @property
+    def floor(self) -> float:
+        """Below what a mean effect may be rounding alone, in logits."""
+        return mean_floor(self.frames["patch_heads"].attrs.get("noise_floor", 0.0), self.trials)
+
+    @property
+    def asks_for_roles(self) -> bool:
+        """Whether roles are a question here: they are about the game, and pictures of one's own rarely have
+        what testing them takes."""
+        return "roles" in self.frames or not self.own
+
+    @property
+    def found(self) -> bool:
+        """Whether a head has a role."""
+        return "roles" in self.frames and bool((self.frames["roles"]["role"] != "none").any())
+
+    def why_not(self, name: str) -> str:
+        """Why a frame is missing."""
+        return self.reasons.get(
+            name, f"this folder holds no {name}.parquet; run rgb-circuit run again with this --out"
+        )
+
+
+def read(folder: Path, needs: Iterable[Needs]) -> Run:
+    """Read what the parts of the page need of a run's folder.
+
+    Raises:
+        InputError: a folder without a run's manifest and frames, a frame that lacks a column, or what cannot
+            be read.
+    """
+    manifest = read_manifest(folder)
+    if missing := [name for name in MANIFEST if name not in manifest]:
+        raise InputError(
+            f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with this --out"
+        )
+    needs = [NEEDS, *needs]
+    columns: dict[str, dict[str, None]] = {}
+    for one in needs:
+        for name, names in [pair for frames in (one.frames, *one.optional) for pair in frames.items()]:
+            columns.setdefault(name, {}).update(dict.fromkeys(names.split()))
+    always = {name for one in needs for name in one.frames}
+    there = {name for name in columns if (folder / f"{name}.parquet").is_file()}
+    halves = {
+        name for one in needs for group in one.optional if not there.issuperset(group) for name in group
+    }
+    wanted = [name for name in columns if name in always or name in there - halves]
+    frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}
+    reasons = frames.pop("left_out")[["frame", "reason"]].itertuples(index=False, name=None)
+    run = Run(folder, manifest, frames, dict(reasons))
+    effect = frames["panels"]["effect"]
+    frames["panels"] = frames["panels"].assign(
+        effect=effect.mask(effect.abs() <= run.floor, 0.0), rounding=effect.abs() <= run.floor
+    )
+    return run

@@ -1,0 +1,45 @@
+"""What a section of the report is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .run import Needs, Run
+
+
+def _always(run: Run) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report: each module of `sections` makes one, as ``SECTION``.
+
+    Attributes:
+        order: sections stand on the page in this order.
+        link: its word in the navigation.
+        title: its heading, as jinja that sees ``run``.
+        needs: the frames and columns that it is made of.
+        values: what its fragment shows; or ``why_not``, why nothing could be measured, in words, and then
+            nothing else need be there.
+        fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters of
+            `writing` and the macros of marks.jinja.
+        applies: whether this run has to do with it at all.
+    """
+
+    order: int
+    link: str
+    title: str
+    needs: Needs
+    values: Callable[[Run], Mapping[str, object]]
+    fragment: str
+    applies: Callable[[Run], bool] = _always
+
+
+def beside(module: str) -> str:
+    """The fragment that is too long for its module, from the .jinja file beside it.
+
+    Args:
+        module: the module's ``__file__``.
+    """
+    return Path(module).with_suffix(".jinja").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The sections of the report, one a module; what a section is says `analyses.report.section`."""

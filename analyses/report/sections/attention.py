@@ -1,0 +1,58 @@
+"""Where the found heads look, or those with the largest effects."""
+
+import io
+
+from PIL import Image
+
+from rgb_circuit.plots import veiled
+from rgb_circuit.plots.canvas import head_name
+
+from ..embedded import data_uri
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    if "attention" not in run.frames:
+        return dict(why_not=run.why_not("attention"))
+    stimuli = run.frames["stimuli"].set_index(["trial", "condition"])
+    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
+    role_of = {}
+    if "roles" in run.frames:
+        role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
+    heads = {}
+    for (layer, head, trial, condition), cells in run.frames["attention"].groupby(
+        ["layer", "head", "trial", "condition"], sort=False
+    ):
+        pattern = cells.pivot(index="row", columns="column", values="attention").to_numpy()
+        image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
+        picture = dict(
+            condition=condition,
+            uri=data_uri(veiled(pattern, image)),
+            on_picture=float(pattern.sum()),
+            at_tile=None,
+        )
+        if tiles.get(trial) and not run.own:
+            picture["at_tile"] = float(pattern[tuple(tiles[trial])])
+        heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
+    shown = [
+        dict(name=head_name(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()
+    ]
+    crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
+    return dict(heads=shown, crisp=crisp, trials=run.frames["stimuli"]["trial"].nunique())
+
+
+SECTION = Section(
+    order=50,
+    link="Attention",
+    title="Where {{ 'the found heads' if run.found else 'these heads' }} look",
+    needs=Needs(
+        {"stimuli": "trial condition png"},
+        optional=[
+            {"attention": "trial condition layer head row column attention"},
+            {"roles": "layer head role"},
+        ],
+    ),
+    values=_values,
+    fragment=beside(__file__),
+)

@@ -1,0 +1,42 @@
+"""How often the verdicts were right on models whose heads are known."""
+
+from rgb_circuit.plots import precision_recall_panels
+
+from ... import calibrate
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    table = run.frames["calibration_summary"]
+    figure = svg(
+        precision_recall_panels(table), "Precision and recall of each reading and role against noise"
+    )
+    # The reading that this report uses; the others stand beside it in the figures.
+    reading = calibrate.reading_of(run.manifest["options"].get("only_correct", False))
+    return dict(
+        figure=figure,
+        rows=table[table["reading"] == reading].to_dict("records"),
+        nothing_true=run.frames["calibration_false"].to_dict("records"),
+        models=int(table["models"].max()),
+    )
+
+
+SECTION = Section(
+    order=100,
+    link="Calibration",
+    title="Can the verdicts be believed?",
+    needs=Needs(
+        optional=[
+            {
+                "calibration_summary": "reading role noise models true given right precision precision_low "
+                "precision_high recall recall_low recall_high",
+                "calibration_false": "kind reading heads heads_with_a_role",
+            }
+        ]
+    ),
+    values=_values,
+    fragment=beside(__file__),
+    applies=lambda run: "calibration_summary" in run.frames,
+)

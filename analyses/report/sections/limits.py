@@ -1,0 +1,32 @@
+"""What a reader could take the report to say, and it does not."""
+
+from ... import roles
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    tested = "roles" in run.frames and (run.found or not roles.closest(run.frames["evidence"]).empty)
+    return dict(
+        # Where there is no section on roles, this is the place to say why.
+        untested=""
+        if run.asks_for_roles
+        else f"which role a head has was not tested: {run.why_not('roles')}",
+        n=run.frames["evidence"]["n"].iloc[0] if tested else None,
+        uncalibrated=tested and "calibration_summary" not in run.frames,
+    )
+
+
+SECTION = Section(
+    order=130,
+    link="Limits",
+    title="What this does not say",
+    needs=Needs(
+        optional=[
+            {"evidence": "layer head prediction restored_fraction n", "roles": "role"},
+            {"calibration_summary": "reading"},
+        ]
+    ),
+    values=_values,
+    fragment=beside(__file__),
+)

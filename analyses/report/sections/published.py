@@ -1,0 +1,45 @@
+"""The run against the published heatmaps, where it has their heads and panels."""
+
+from rgb_circuit.errors import InputError
+from rgb_circuit.plots.canvas import new_axes
+
+from ... import compare, digits
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _applies(run: Run):
+    """Whether the published effects are of these heads, in these panels."""
+    try:
+        compare.compare(run.frames["patch_heads"])
+    except InputError:
+        return False
+    return True
+
+
+def _values(run: Run):
+    frame = run.frames["patch_heads"]
+    table, misread = compare.compare(frame), compare.misreadings(frame)
+    figures = []
+    for panel in table["panel"]:
+        ax = compare.scatter(frame, panel, ax=new_axes(4.2, 4))
+        figures.append(svg(ax.figure, f"This run's effects against the published ones, {panel}"))
+    return dict(
+        rows=table.to_dict("records"),
+        figures=figures,
+        misread=misread.to_dict("records"),
+        places=digits.decimals(misread["run"]),
+        settings=compare.differences(frame, run.manifest).to_dict("records"),
+    )
+
+
+SECTION = Section(
+    order=110,
+    link="Published",
+    title="Against the published heatmaps of LLaVA-1.5-7B",
+    needs=Needs({"patch_heads": "trial source target component positions layer head role effect"}),
+    values=_values,
+    fragment=beside(__file__),
+    applies=_applies,
+)

@@ -1,0 +1,63 @@
+"""Which heads carry the question, and which of its words they look at."""
+
+from rgb_circuit.rgb_game import ODD_QUESTION
+
+from ... import digits
+from ..run import Needs, Run
+from ..section import Section, beside
+from ..writing import LEAST_SHARE, STRONGEST, name, percent
+
+
+def _applies(run: Run):
+    """Whether the trials ask the game's question, which is what would change."""
+    asked = run.frames["stimuli"]["prompt"].str.contains(ODD_QUESTION, regex=False).any()
+    return bool(asked) and "background" in set(run.frames["patch_heads"]["role"])
+
+
+def _values(run: Run):
+    if "task_reading" not in run.frames:
+        return dict(why_not=f"not measured: {run.why_not('task_reading')}")
+    frame = run.frames["task_reading"]
+    held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
+    shown = held.head(STRONGEST)
+    rows = [
+        row
+        | dict(name=name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches"))
+        | dict(looks=_most_looked_at(run, row["layer"], row["head"]))
+        for row in shown.to_dict("records")
+    ]
+    return dict(
+        rows=rows,
+        places=digits.decimals(shown[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
+        found=len(held.drop_duplicates(["layer", "head"])),
+        every=len(frame.drop_duplicates(["layer", "head"])),
+        n=frame["n"].iloc[0],
+    )
+
+
+def _most_looked_at(run, layer, head):
+    """The two words after the picture that a head attends to most from [end], as far as it does; None where
+    that is not known."""
+    if "question_attention" not in run.frames:
+        return None
+    frame = run.frames["question_attention"]
+    words = frame[(frame["layer"] == layer) & (frame["head"] == head)].nlargest(2, "attention")
+    seen = words[words["attention"] >= LEAST_SHARE]
+    return ", ".join(f"“{row.to_word}” {percent(row.attention)}" for row in seen.itertuples()) or "none"
+
+
+SECTION = Section(
+    order=90,
+    link="Question",
+    title="Which heads carry the question",
+    needs=Needs(
+        {"stimuli": "prompt", "patch_heads": "role"},
+        optional=[
+            {"task_reading": "layer head prediction effect ci_low ci_high restored_fraction q_value n holds"},
+            {"question_attention": "layer head to_word attention"},
+        ],
+    ),
+    values=_values,
+    fragment=beside(__file__),
+    applies=_applies,
+)

@@ -1,0 +1,45 @@
+"""What the heads do that pass P3: find the place, hand it on, or write or hold down the colour there."""
+
+from rgb_circuit.plots import effect_forest
+
+from ... import riddle, roles
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+from ..writing import name
+
+
+def _values(run: Run):
+    if "evidence" not in run.frames:
+        return dict(why_not="roles were not tested, so no head is known to pass P3")
+    frame = riddle.table(run.frames["evidence"])
+    if frame.empty:
+        lacking = roles.no_gap(run.frames["evidence"])
+        return dict(
+            why_not="no head passes P3a and P3b here, so there is no such head to "
+            f"explain{lacking and f' ({lacking})'}"
+        )
+    heads = frame.drop_duplicates(["layer", "head"]).to_dict("records")
+    ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
+    return dict(
+        heads=[head | dict(name=name(head)) for head in heads],
+        figure=svg(ax.figure, "What the heads that pass P3 write, and by which route"),
+    )
+
+
+SECTION = Section(
+    order=60,
+    link="Riddle",
+    title="Heads that raise the background: place or colour?",
+    needs=Needs(
+        optional=[
+            {
+                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n holds "
+                "state trials_to_decide void"
+            }
+        ]
+    ),
+    values=_values,
+    fragment=beside(__file__),
+    applies=lambda run: run.asks_for_roles,
+)

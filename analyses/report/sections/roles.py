@@ -1,0 +1,87 @@
+"""Which head has which role, prediction by prediction; where none has one, which heads come closest."""
+
+import pandas as pd
+
+from rgb_circuit.plots import effect_forest
+
+from ... import digits, roles
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+from ..writing import STRONGEST, name
+
+
+def _values(run: Run):
+    if "roles" not in run.frames:
+        return dict(why_not=run.why_not("roles"))
+    evidence, table = run.frames["evidence"], run.frames["roles"]
+    named = table[table["role"] != "none"] if run.found else roles.closest(evidence)
+    if named.empty:
+        return dict(
+            why_not=f"{roles.no_gap(evidence)}. What restoring each head does all the same is in "
+            "evidence.parquet"
+        )
+    named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
+    colors = table.set_index(["layer", "head"])["colors"]
+    heads, drawn = [], []
+    for _, head in named.iterrows():
+        rows = _asked(evidence, head)
+        drawn.append(rows.assign(role=head["role"] if run.found else f"closest to {head['role']}"))
+        heads.append(
+            dict(
+                name=name(head),
+                role=head["role"],
+                colors=colors[int(head["layer"]), int(head["head"])],
+                rows=[row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")],
+                held=f"{rows['holds'].sum()} of {len(rows)}",
+            )
+        )
+    drawn = pd.concat(drawn)
+    ax = effect_forest(drawn, run.model, group="role", most=STRONGEST)
+    return dict(
+        found=run.found,
+        heads=heads,
+        forest=svg(ax.figure, "Effect and interval of each prediction for the heads in the table"),
+        places=digits.decimals(drawn[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
+        n=evidence["n"].iloc[0],
+        wrong=evidence["wrong"].iloc[0],
+        counts=table["role"].replace("none", "no role").value_counts().to_dict(),
+        every=len(table),
+        no_gap=roles.no_gap(evidence),
+        refused=roles.refused(evidence),
+        power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
+    )
+
+
+def _asked(evidence, head):
+    """What a head does about each prediction of its roles."""
+    predictions = [one for role in head["role"].split(" + ") for one in roles.HYPOTHESES[role][0]]
+    rows = evidence[(evidence["layer"] == head["layer"]) & (evidence["head"] == head["head"])]
+    names = list(dict.fromkeys(prediction.name for prediction in predictions))
+    return rows.set_index("prediction").loc[names].reset_index()
+
+
+def _restored(wanted):
+    """What a prediction restores, from where into which picture."""
+    every = (prediction for predictions, _ in roles.HYPOTHESES.values() for prediction in predictions)
+    sweep = next(prediction for prediction in every if prediction.name == wanted).claims[0].sweep
+    return f"{sweep.component}, {sweep.source} → {sweep.target}"
+
+
+SECTION = Section(
+    order=40,
+    link="Roles",
+    title="Which head has which role",
+    needs=Needs(
+        optional=[
+            {
+                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction q_value "
+                "n holds state trials_to_decide void weakest wrong",
+                "roles": "layer head role score colors",
+            }
+        ]
+    ),
+    values=_values,
+    fragment=beside(__file__),
+    applies=lambda run: run.asks_for_roles,
+)

@@ -1,0 +1,57 @@
+"""How the report writes numbers, heads and lists, and how much it lists."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.plots.canvas import head_name
+
+from .. import digits
+
+# Rows of a table, and the share of an effect or of attention from which something is listed.
+STRONGEST, LEAST_SHARE = 8, 0.05
+
+
+def signed(value: float | None, places: int = 2) -> str:
+    """A number with its sign, nothing where it rounds to zero; a dash where there is none."""
+    text = digits.written(value, places)
+    positive = text[0].isdigit() and float(text) > 0
+    return f"+{text}" if positive else text.replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A fraction as whole per cent; a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return digits.MISSING
+    number = f"{round(100 * float(value))}".replace("-", "−")
+    return f"{number}\N{NO-BREAK SPACE}%"
+
+
+def small(value: float) -> str:
+    """A probability, to two digits."""
+    return digits.MISSING if pd.isna(value) else f"{value:.2g}"
+
+
+def area(value: float) -> str:
+    """An area under a curve of fractions."""
+    return digits.written(value, 2)
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence, with its capital and its full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def name(row: Mapping | pd.Series) -> str:
+    """A row's head, ``layer.head``."""
+    return head_name(row["layer"], row["head"])
+
+
+def listed(parts: Sequence[str]) -> str:
+    """One, two and three."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+FILTERS = dict(signed=signed, percent=percent, small=small, area=area, sentence=sentence)
