@@ -27,7 +27,8 @@ heads of its layers, and never below 1 / (1 + sets).
 **Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also under
 resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C, since something
 outside C then plays the game too. A large one alone shows nothing: m must differ between trials, by more than
-rounding (else p is 1), and trials must be many. The p values are not corrected for one another.
+rounding (else p is 1), and trials must be many. Nor does p say by how much: that is what is left of m, which
+stands beside it. The p values are not corrected for one another.
 
 Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
 these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where
@@ -114,11 +115,11 @@ def circuit(
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
     """
-    trials = _checked(trials, source, target)
     if RESAMPLED in (source, target):
         raise InputError(
             f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
         )
+    trials = _checked(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
