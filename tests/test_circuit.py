@@ -9,7 +9,7 @@ from brute_force import BruteForce
 
 import rgb_circuit as rgb
 from analyses.circuit import areas, circuit, curve, partners, ranked
-from rgb_circuit.models.planted import UNKIND, Part, Placement
+from rgb_circuit.models.planted import PARTS, UNKIND, Part, Placement
 from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.prompts import answer_tokens
 
@@ -192,8 +192,12 @@ def test_partial_necessity_is_the_rank_among_sets_that_differ(planted, planted_t
     assert of(planted, planted_trials, CIRCUIT) == [pytest.approx(1 / 4), 3]
     # Of the three other heads of its layer, one is worse to lose.
     assert of(planted, planted_trials, [PLACE.content_extractor]) == [pytest.approx(2 / 4), 3]
-    # Nothing is lost with either of two heads that do nothing, or with that third one.
+    # Nothing is lost with this head, so any other is at least as bad to lose.
     assert of(planted, planted_trials, [(3, 1)]) == [pytest.approx(1), 3]
+    # Two do the same, but for what rounding could do, which is no rank.
+    alike = wrapped(decoys=(), more=[(replace(PARTS["content_extractor"], gain=10.00005), (3, 1))])
+    for head in ((3, 0), (3, 1)):
+        assert of(alike, rgb.rgb_trials(alike, 8), [head]) == [pytest.approx(2 / 4), 3]
     wide = wrapped(heads=8, decoys=())
     trials = rgb.rgb_trials(wide, 8)
     assert of(wide, trials, [PLACE.poi, PLACE.extractor]) == [pytest.approx(1 / 21), 20]
@@ -226,6 +230,11 @@ def test_every_trial_lends_its_picture_once_to_one_of_another_word_and_place(pla
         for trial, other in zip(trials, (trials[index] for index in chosen)):
             assert other.answers["odd"] not in (trial.answers["odd"], trial.answers["other"])
             assert other.tile != trial.tile
+    trials = [trial for tile in ((1, 1), (4, 2)) for trial in rgb.rgb_trials(planted, 8, tile=tile)]
+    trials = [replace(trial, name=f"{index}") for index, trial in enumerate(trials)]
+    assert all(
+        trials[index].tile != trial.tile for trial, index in zip(trials, partners(trials, "clean", "erased"))
+    )
     # As few of the same word as there can be: of three reds and a blue, two.
     trials = [*rgb.rgb_trials(planted, 3, odd="red"), *rgb.rgb_trials(planted, 1, odd="blue", other="green")]
     pairs = [
