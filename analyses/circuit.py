@@ -9,8 +9,26 @@ source picture (odd) − right answer of the target picture, as the restored fra
 - **isolation**: in the source run, every head outside C is given its target z, and C works by itself. Is what
   C *computes* enough? A sender whose receivers are in C counts here only: sufficiency hands the receivers
   their finished output. This is the faithfulness of the MIB benchmark, with heads at [end] as the units.
-- **necessity**: in the source run, C is mean-ablated, everything else is free. 0 if nothing replaces C.
+- **necessity**: in the source run, C is ablated, everything else is free. 0 if nothing replaces C.
+- **partial necessity**: does ablating C hurt more than ablating sets of heads from outside it?
+- **independence**: with C ablated, does m still follow from trial to trial what it is in the source run?
 - **minimality**: isolation with one head left out of C; a head that is needed makes it fall.
+
+There are three ablations, because a head that another stands in for shows in some only. **Mean** takes away
+what differs between trials. **Zero** takes away everything, also what is the same in every picture, and is no
+state that the model is ever in: a stand-in that waits for silence then speaks. **Resampling** gives each
+trial what the heads do in another trial's source picture: a state that the model knows, in which they say
+something else. Where the three agree, C is as needed as they say; where they differ, look for a stand-in.
+
+**Partial necessity** has p = (1 + how many random sets leave at most as much as C) / (1 + sets), under
+resampling. Sets are drawn from outside C and all different, so p is small where C is worse to lose than other
+heads of its layers, and never below 1 / (1 + sets).
+
+**Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also under
+resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C, since something
+outside C then plays the game too. A large one alone shows nothing: m must differ between trials, by more than
+rounding (else p is 1), and trials must be many. Nor does p say by how much: that is what is left of m, which
+stands beside it. The p values are not corrected for one another.
 
 Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
 these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where
@@ -25,24 +43,32 @@ Earlier positions are never touched: what heads do there belongs to all of these
 
 Source: Mueller et al. 2025, MIB (arXiv 2504.13151) for faithfulness and its areas CPR and CMD; Wang et al.
 2022 (arXiv 2211.00593) for minimality and mean ablation; Shi et al. 2024 (arXiv 2410.13032) for random
-circuits as control.
+circuits as control, partial necessity and independence. They ask of partial necessity by a binomial test
+whether C beats 90 % of random circuits, which takes 29 of them; here its rank among them is the p value.
 """
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits, patched_heads
-from rgb_circuit.statistics import RESAMPLES, shown_to_fall
+from rgb_circuit.statistics import RESAMPLES, ROUNDING, independence_p, shown_to_fall
 
 Head = tuple[int, int]
+
+# The condition that holds another trial's source picture.
+RESAMPLED = "resampled"
+# Test → what ablates the circuit's heads.
+NECESSITY = {"necessity": "mean", "necessity (zero)": "zero", "necessity (resampling)": RESAMPLED}
 
 # Circuit sizes of the MIB benchmark, as shares of all heads; small circuits are measured at every size.
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -63,29 +89,39 @@ def circuit(
     """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
 
     Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has
-    enough. For minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its
-    layer from outside the circuit.
+    enough; all are different, so that there can be fewer than ``random_sets``. For minimality the left-out
+    head is replaced by each of up to ``random_sets`` other heads of its layer from outside the circuit.
 
     Args:
         heads: the circuit's (layer, head) pairs.
         source: condition in which the circuit works.
         target: condition that is the corrupted one.
-        random_sets: how many random sets are drawn per test.
-        seed: of the random sets.
+        random_sets: how many random sets are drawn at most.
+        seed: of the random sets, of whose picture a trial is given for resampling (`partners`), and of the
+            orders of trials behind the p value of independence.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per test, for minimality per head: ``test, layer, head`` (the head left out, else missing),
-        ``size`` (heads in the tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low,
-        ci_high`` (95 % bootstrap interval over trials), ``random_mean, random_low, random_high`` (mean and
-        central 95 % over the random sets' faithfulness; missing where there is none to draw), ``n`` (trials).
+        A row per test, for minimality per head: ``test`` ("sufficiency", "isolation", "necessity" (mean
+        ablation), "necessity (zero)", "necessity (resampling)", "partial necessity", "independence",
+        "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test has one, else missing),
+        ``layer, head`` (the head left out, else missing), ``size`` (heads in the tested set), ``source,
+        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % bootstrap interval over trials),
+        ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness;
+        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of partial
+        necessity and independence; missing elsewhere, and without a random set), ``n`` (trials). Partial
+        necessity and independence ask about the run of "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
-            that do not say which answer they expect, or that all expect the same word, so that a mean keeps
-            it; after it, a model whose logit difference is not shown to be larger in the source run than in
-            the target run.
+            that do not say which answer they expect, or that all expect the same word, so that a mean and
+            another trial's output keep it, or pictures that no other trial has the size of; after it, a model
+            whose logit difference is not shown to be larger in the source run than in the target run.
     """
+    if RESAMPLED in (source, target):
+        raise InputError(
+            f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
+        )
     steps = circuit_steps(
         model, trials, heads, source=source, target=target, random_sets=random_sets, seed=seed
     )
@@ -107,50 +143,55 @@ def circuit_steps(
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
-            f"every trial's answer to {source!r} is {words.pop()!r}, so mean ablation would leave it in "
-            "place; "
-            "use trials whose odd colours differ"
+            f"every trial's answer to {source!r} is {words.pop()!r}, so mean and resampling ablation would "
+            "leave it in place; use trials whose odd colours differ (zero ablation alone needs none: "
+            "patch_edits with Edit(layer, head, 'zero'))"
         )
     heads = _heads(model, heads)
     _check_random(random_sets)
+    paired = _given_partners(trials, source, target, seed)
 
-    rng = np.random.default_rng(seed)
-    sets = {"circuit": heads} | {
-        f"random {index}": _random_set(model, heads, rng) for index in range(random_sets)
-    }
-    restored = {name: _restored(model, chosen, source, target) for name, chosen in sets.items()}
-    held = _held(model, target)
-    working = {f"isolation {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
-    working |= {
-        f"necessity {name}": [Edit(*head, "mean") for head in chosen] for name, chosen in sets.items()
-    }
-    for head in heads:
-        rest = [other for other in heads if other != head]
-        swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
-        swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
-        working[f"minimality {head} circuit"] = _isolated(held, rest, source)
-        working |= {f"minimality {head} {swap}": _isolated(held, [*rest, swap], source) for swap in swaps}
-
+    restored, working = _variants(model, heads, source, target, random_sets, seed)
     in_target, in_source = yield [
         patched_edits(trials, restored, target),
-        patched_edits(trials, working, source),
+        patched_edits(paired, working, source),
     ]
-    m_target = _difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
-    m_source = _difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
-    gap = _gap(model, m_source, m_target, source, target)
-    gains = {
-        "sufficiency": _difference(in_target, trials, source, target).sub(m_target, axis=0),
-        "working": _difference(in_source, trials, source, target).sub(m_target, axis=0),
-    }
+    return _tests(model, trials, heads, in_target, in_source, source, target, seed)
 
-    rows = [("sufficiency", None, gains["sufficiency"])]
-    for test, head in [("isolation", None), ("necessity", None), *(("minimality", head) for head in heads)]:
-        prefix = f"{test} " if head is None else f"{test} {head} "
-        chosen = gains["working"].loc[:, gains["working"].columns.str.startswith(prefix)]
-        rows.append((test, head, chosen.rename(columns=lambda name: name.removeprefix(prefix))))
-    return pd.DataFrame(
-        [_row(test, head, len(heads), gained, gap, source, target) for test, head, gained in rows]
-    ).astype({"layer": "Int64", "head": "Int64"})
+
+def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -> list[int]:
+    """Whose source picture each trial is given for resampling: every trial's is given once, and none to
+    itself.
+
+    Pairs are drawn at random among those that leave the fewest trials with what was to be taken away: a
+    partner whose right answer is one of the two words that are compared, or else whose tile is at the same
+    place.
+
+    Returns:
+        The partner's index, per trial.
+
+    Raises:
+        InputError: pictures of different sizes, so that not every trial has a partner of its own.
+    """
+    rng = np.random.default_rng(seed)
+    cost = rng.random((len(trials), len(trials)))
+    for row, trial in enumerate(trials):
+        compared = {trial.answers[trial.expected[condition]] for condition in (source, target)}
+        for column, other in enumerate(trials):
+            if row == column or trial.images[source].size != other.images[source].size:
+                cost[row, column] = np.inf
+            # One word more is worse than all that chance and places can add up to.
+            elif other.answers[other.expected[source]] in compared:
+                cost[row, column] += 4 * len(trials) ** 2
+            elif trial.tile is not None and trial.tile == other.tile:
+                cost[row, column] += 2 * len(trials)
+    try:
+        return linear_sum_assignment(cost)[1].tolist()
+    except ValueError:
+        raise InputError(
+            f"the {source!r} pictures have different sizes, so that resampling cannot give each trial "
+            "another's; use trials of one size"
+        ) from None
 
 
 def ranked(
@@ -161,18 +202,21 @@ def ranked(
     target: str = "erased",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """All heads, the most important first: how much of the logit difference goes when one head alone gets its
-    target z.
+    """All heads, the most important first: the larger of how much of the logit difference goes when one head
+    alone gets its target z (noising), and of how much comes when it alone gets its source z (denoising).
 
-    Corrupting one head of a working run also finds senders: restoring a sender alone has no effect on the
-    right answer while its receivers see a corrupted picture.
+    Each direction is blind to something. Noising shows senders, whose receivers see a corrupted picture when
+    a sender alone is restored; it does not show a head that another stands in for as soon as it is silent.
+    Denoising shows that head, and no senders. The larger of the two keeps what either has shown, where their
+    mean would put each of these behind a head of half their work that shows in both.
 
     Args:
         source, target, progress: as in `circuit`.
 
     Returns:
-        A row per head, sorted: ``layer, head, score`` (fall of the logit difference, mean over trials,
-        logits), ``n``.
+        A row per head, sorted: ``layer, head, score`` (the larger of the next two), ``noising`` (fall of the
+        logit difference in the source run), ``denoising`` (its rise in the target run), each a mean over
+        trials in logits, ``n``.
 
     Raises:
         InputError: as `circuit`, before any forward.
@@ -186,12 +230,11 @@ def ranked_steps(
 ) -> Steps[pd.DataFrame]:
     """`ranked` as steps."""
     trials = _checked(trials, source, target)
-    [frame] = yield [patched_heads(model, trials, target, source)]
-    frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
-    fall = -_difference(frame, trials, source, target, "effect").mean()
-    fall = fall.sort_values(ascending=False, kind="stable")
-    layer, head = zip(*fall.index)
-    return pd.DataFrame({"layer": layer, "head": head, "score": fall.to_numpy(), "n": len(trials)})
+    noised, denoised = yield [
+        patched_heads(model, trials, target, source),
+        patched_heads(model, trials, source, target),
+    ]
+    return _ranking(trials, noised, denoised, source, target)
 
 
 def curve(
@@ -344,6 +387,19 @@ def _heads(model, heads):
     return heads
 
 
+def _random_sets(model, heads, most, rng):
+    """Up to ``most`` different sets like ``heads`` (`_random_set`), never the circuit itself."""
+    found = {}
+    # Where few sets exist, the same ones are drawn over and over.
+    for _ in range(20 * most):
+        chosen = tuple(sorted(_random_set(model, heads, rng)))
+        if chosen != tuple(sorted(heads)):
+            found[chosen] = None
+        if len(found) == most:
+            break
+    return [list(chosen) for chosen in found]
+
+
 def _random_set(model, heads, rng):
     """As many heads in each layer as ``heads`` has there, from outside it where the layer has enough."""
     chosen = []
@@ -353,6 +409,110 @@ def _random_set(model, heads, rng):
         drawn = [group[index] for group in (outside, inside) for index in rng.permutation(len(group))]
         chosen += drawn[: len(inside)]
     return chosen
+
+
+def _given_partners(trials, source, target, seed):
+    """The trials, each with its partner's source picture as a further condition."""
+    kept = dict.fromkeys(("clean", source, target))
+    return [
+        replace(
+            trial,
+            # Without the other conditions: to be equal to one of those would be nothing to warn of.
+            images={name: trial.images[name] for name in kept} | {RESAMPLED: trials[index].images[source]},
+            expected={condition: trial.expected[condition] for condition in (source, target)},
+        )
+        for trial, index in zip(trials, partners(trials, source, target, seed))
+    ]
+
+
+def _variants(model, heads, source, target, random_sets, seed):
+    """What `circuit` patches in the target run, and in the source run: "test: set" → edits."""
+    rng = np.random.default_rng(seed)
+    sets = {"circuit": heads} | {
+        f"random {index}": chosen for index, chosen in enumerate(_random_sets(model, heads, random_sets, rng))
+    }
+    restored = {
+        f"sufficiency: {name}": _restored(model, chosen, source, target) for name, chosen in sets.items()
+    }
+    held = _held(model, target)
+    working = {f"isolation: {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
+    for test, instead in NECESSITY.items():
+        working |= {
+            f"{test}: {name}": [Edit(*head, instead) for head in chosen] for name, chosen in sets.items()
+        }
+    for head in heads:
+        rest = [other for other in heads if other != head]
+        swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
+        swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
+        working[f"minimality {head}: circuit"] = _isolated(held, rest, source)
+        working |= {f"minimality {head}: {swap}": _isolated(held, [*rest, swap], source) for swap in swaps}
+    return restored, working
+
+
+def _tests(model, trials, heads, in_target, in_source, source, target, seed):
+    """The table of `circuit`, from what the patched runs said."""
+    m_target = _difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
+    m_source = _difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
+    gap = _gap(model, m_source, m_target, source, target)
+    patched = [_difference(frame, trials, source, target) for frame in (in_target, in_source)]
+    gained = pd.concat(patched, axis=1).sub(m_target, axis=0)
+
+    def of(test):
+        chosen = gained.loc[:, gained.columns.str.startswith(f"{test}: ")]
+        return chosen.rename(columns=lambda name: name.removeprefix(f"{test}: "))
+
+    resampled = of("necessity (resampling)")
+    left = resampled["circuit"] + m_target
+    alone = resampled[["circuit"]]
+    rows = [
+        _row("sufficiency", of("sufficiency"), gap),
+        _row("isolation", of("isolation"), gap),
+        *(
+            _row(test, of(test), gap, ablation="resampling" if instead == RESAMPLED else instead)
+            for test, instead in NECESSITY.items()
+        ),
+        _row("partial necessity", resampled, gap, ablation="resampling", p=_rank_p(resampled)),
+        _row("independence", alone, gap, ablation="resampling", p=_independence(m_source, left, seed)),
+        *(_row("minimality", of(f"minimality {head}"), gap, head=head) for head in heads),
+    ]
+    frame = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"})
+    frame.insert(4, "size", len(heads) - frame["layer"].notna())
+    frame.insert(5, "source", source)
+    frame.insert(6, "target", target)
+    return frame.assign(n=len(trials))
+
+
+def _rank_p(gained):
+    """p value of what the circuit leaves among what random sets leave; (trials, sets)."""
+    left = gained.mean()
+    random = left.drop("circuit")
+    # Sets that hurt the same differ by rounding.
+    slack = ROUNDING * left.abs().max()
+    return (1 + (random <= left["circuit"] + slack).sum()) / (1 + len(random)) if len(random) else np.nan
+
+
+def _independence(m_source, left, seed):
+    """p value of the source run's logit difference and of what is left of it being independent, (trials,)
+    each."""
+    rounding = ROUNDING * max(m_source.abs().max(), left.abs().max())
+    if min(np.ptp(m_source), np.ptp(left)) <= rounding:
+        return 1.0
+    return independence_p(m_source.to_numpy(), left.to_numpy(), seed)
+
+
+def _ranking(trials, noised, denoised, source, target):
+    """The table of `ranked`, from what the patched runs said."""
+    directions = {}
+    for name, frame, sign in (("noising", noised, -1), ("denoising", denoised, 1)):
+        frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
+        directions[name] = sign * _difference(frame, trials, source, target, "effect").mean()
+    table = pd.DataFrame(directions)
+    table.insert(0, "score", table.max(axis=1))
+    table = table.sort_values("score", ascending=False, kind="stable")
+    layer, head = zip(*table.index)
+    table.insert(0, "layer", layer)
+    table.insert(1, "head", head)
+    return table.reset_index(drop=True).assign(n=len(trials))
 
 
 def _restored(model, heads, source, target):
@@ -427,23 +587,22 @@ def _fraction(gained, gap):
     return ratio(*data, axis=0), interval.low, interval.high
 
 
-def _row(test, head, size, gained, gap, source, target):
+def _row(test, gained, gap, *, ablation=None, head=None, p=np.nan):
     """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
     faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap))
     random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return {
         "test": test,
+        "ablation": ablation,
         "layer": None if head is None else head[0],
         "head": None if head is None else head[1],
-        "size": size if head is None else size - 1,
-        "source": source,
-        "target": target,
         "faithfulness": faithfulness,
         "ci_low": low,
         "ci_high": high,
         "random_mean": random.mean() if len(random) else np.nan,
         "random_low": spread[0],
         "random_high": spread[1],
-        "n": len(gap),
+        "random_sets": len(random),
+        "p_value": p,
     }

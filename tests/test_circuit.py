@@ -8,8 +8,9 @@ import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses.circuit import areas, circuit, curve, ranked
-from rgb_circuit.models.planted import Placement
+from analyses.circuit import areas, circuit, curve, partners, ranked
+from rgb_circuit.models.planted import PARTS, UNKIND, Part, Placement
+from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.prompts import answer_tokens
 
 PLACE = Placement()
@@ -39,6 +40,12 @@ def planted_trials(planted):
     return rgb.rgb_trials(planted, 8)
 
 
+def wrapped(**made):
+    """A planted model with these options."""
+    model, processor, _ = make_planted(**made)
+    return rgb.wrap(model, processor, name="planted")
+
+
 def playable(model):
     """Trials with something to restore: the three of a random model whose logit difference happens to fall
     most."""
@@ -64,7 +71,8 @@ def test_the_whole_model_is_faithful_and_needed(model, trials):
         assert found.loc[test, ["faithfulness", "ci_low", "ci_high"]].astype(float).tolist() == pytest.approx(
             [1, 1, 1], abs=1e-4
         )
-    assert found.loc["minimality", "random_mean"].isna().all()
+    assert found["random_mean"].isna().all() and (found["random_sets"] == 0).all()
+    assert found["p_value"].notna().pipe(lambda tested: tested[tested].index.tolist()) == ["independence"]
 
 
 def test_the_curve_runs_from_zero_to_one(model, trials):
@@ -104,6 +112,10 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
     def of(runs):
         return lambda trial, head: runs[trial.name][1][head[0]][end, head[1]]
 
+    def anothers(trial, head):
+        partner = trials[partners(trials, "clean", "erased")[trials.index(trial)]]
+        return clean[partner.name][1][head[0]][end, head[1]]
+
     def outside(kept):
         return lambda trial, head: None if head in kept else of(erased)(trial, head)
 
@@ -113,6 +125,11 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
         ),
         "isolation": restored("clean", outside(heads)),
         "necessity": restored("clean", lambda trial, head: mean.get(head)),
+        "necessity (zero)": restored("clean", lambda trial, head: 0 * mean[head] if head in heads else None),
+        **dict.fromkeys(
+            ("necessity (resampling)", "partial necessity", "independence"),
+            restored("clean", lambda trial, head: anothers(trial, head) if head in heads else None),
+        ),
         **{
             left_out: restored("clean", outside([head for head in heads if head != left_out]))
             for left_out in heads
@@ -134,12 +151,97 @@ def test_the_planted_circuit_gives_what_its_gains_say(planted, planted_trials):
     assert found["necessity"] == pytest.approx(
         (sum(GAINS[head] for head in CIRCUIT[1:]) / 8 - 2) / GAP, abs=1e-3
     )
+    # Without a mean only the suppressor is left.
+    for test in ("necessity (zero)", "necessity (resampling)"):
+        assert found[test] == pytest.approx(-2 / GAP, abs=1e-3)
     for head in CIRCUIT[1:]:
         assert found[head] == pytest.approx(whole - GAINS[head] / GAP, abs=1e-3)
     # Without the localizer only the content extractor is left, which needs none.
     assert found[PLACE.poi] == pytest.approx(6 / GAP, abs=1e-3)
+    # The answer is as sure in every trial, but for rounding.
+    assert frame.set_index("test").loc["independence", "p_value"] == 1
     random = frame.set_index("test")["random_mean"]
     assert random["isolation"] < 0.1 and random["sufficiency"] < 0.1 and random["necessity"] > 0.9
+
+
+def test_a_needed_head_outside_the_circuit_is_what_is_left_of_the_answer(planted, planted_trials):
+    heads = [head for head in CIRCUIT if head != PLACE.content_extractor]
+    found = faithfulness(circuit(planted, planted_trials, heads, progress=False))
+    for test in ("necessity (zero)", "necessity (resampling)", "partial necessity"):
+        assert found[test] == pytest.approx((6 - 2) / GAP, abs=1e-3)
+
+
+def test_a_stand_in_speaks_under_the_ablation_that_silences_and_under_no_other():
+    model = wrapped(decoys=(), more=[(UNKIND["backup"], (4, 0))])
+    trials = rgb.rgb_trials(model, 8)
+    tests = ["necessity", "necessity (zero)", "necessity (resampling)"]
+    # The extractor writes 10 logits, its stand-in 8 if there are none of any colour; of the mean over eight
+    # trials with eight colours, an eighth is the trial's own.
+    for heads, wanted in (([(3, 0)], [1 / 8, 0.8, 0]), ([(3, 0), (4, 0)], [1 / 8, 0, 0])):
+        frame = circuit(model, trials, heads, progress=False).set_index("test")
+        assert frame.loc[tests, "faithfulness"].tolist() == pytest.approx(wanted, abs=2e-3)
+        assert frame.loc[tests, "ablation"].tolist() == ["mean", "zero", "resampling"]
+
+
+def test_partial_necessity_is_the_rank_among_sets_that_differ(planted, planted_trials):
+    def of(model, trials, heads, **options):
+        frame = circuit(model, trials, heads, progress=False, **options).set_index("test")
+        return frame.loc["partial necessity", ["p_value", "random_sets"]].tolist()
+
+    # Outside the circuit are 3 heads in layer 2, 2 in layer 3 and 2 in layer 4, so 3 sets of its shape.
+    assert of(planted, planted_trials, CIRCUIT) == [pytest.approx(1 / 4), 3]
+    # Of the three other heads of its layer, one is worse to lose.
+    assert of(planted, planted_trials, [PLACE.content_extractor]) == [pytest.approx(2 / 4), 3]
+    # Nothing is lost with this head, so any other is at least as bad to lose.
+    assert of(planted, planted_trials, [(3, 1)]) == [pytest.approx(1), 3]
+    # Two do the same, but for what rounding could do, which is no rank.
+    alike = wrapped(decoys=(), more=[(replace(PARTS["content_extractor"], gain=10.00005), (3, 1))])
+    for head in ((3, 0), (3, 1)):
+        assert of(alike, rgb.rgb_trials(alike, 8), [head]) == [pytest.approx(2 / 4), 3]
+    wide = wrapped(heads=8, decoys=())
+    trials = rgb.rgb_trials(wide, 8)
+    assert of(wide, trials, [PLACE.poi, PLACE.extractor]) == [pytest.approx(1 / 21), 20]
+    assert of(wide, trials, [PLACE.poi, PLACE.extractor], random_sets=99) == [pytest.approx(1 / 50), 49]
+
+
+def test_independence_is_refuted_where_a_reader_outside_the_circuit_follows_the_trials_too():
+    # The answer varies with the tile, by what each of two readers makes of it.
+    parts = [Part(name, "", "found", "color", "answer", 5.0, variation=1.0) for name in ("one", "two")]
+    readers = [(3, 0), (4, 2)]
+    model = wrapped(decoys=(), without=("extractor",), more=list(zip(parts, readers)))
+    trials = rgb.rgb_trials(model, 32)
+
+    def p(heads):
+        frame = circuit(model, trials, heads, random_sets=1, progress=False).set_index("test")
+        return frame.loc["independence", "p_value"]
+
+    assert p(readers[:1]) < 0.01 and p(readers[1:]) < 0.01
+    # Nothing is left that could follow anything, and all is left without a head that takes no part.
+    assert p(readers) > 0.5 and p([(5, 0)]) < 0.001
+
+
+def test_every_trial_lends_its_picture_once_to_one_of_another_word_and_place(planted):
+    for seed in range(3):
+        trials = rgb.rgb_trials(planted, 24, seed=seed)
+        chosen = partners(trials, "clean", "recolored", seed)
+        assert sorted(chosen) == list(range(24)) and chosen != partners(
+            trials, "clean", "recolored", seed + 1
+        )
+        for trial, other in zip(trials, (trials[index] for index in chosen)):
+            assert other.answers["odd"] not in (trial.answers["odd"], trial.answers["other"])
+            assert other.tile != trial.tile
+    trials = [trial for tile in ((1, 1), (4, 2)) for trial in rgb.rgb_trials(planted, 8, tile=tile)]
+    trials = [replace(trial, name=f"{index}") for index, trial in enumerate(trials)]
+    assert all(
+        trials[index].tile != trial.tile for trial, index in zip(trials, partners(trials, "clean", "erased"))
+    )
+    # As few of the same word as there can be: of three reds and a blue, two.
+    trials = [*rgb.rgb_trials(planted, 3, odd="red"), *rgb.rgb_trials(planted, 1, odd="blue", other="green")]
+    pairs = [
+        (trials[row].answers["odd"], trials[column].answers["odd"])
+        for row, column in enumerate(partners(trials, "clean", "erased"))
+    ]
+    assert sorted(pairs) == [("blue", "red"), ("red", "blue"), ("red", "red"), ("red", "red")]
 
 
 def test_what_a_sender_does_shows_in_isolation_and_not_in_sufficiency(planted, planted_trials):
@@ -154,8 +256,19 @@ def test_ranking_finds_the_planted_heads_in_the_order_of_what_falls_without_them
     first = list(table[["layer", "head"]].head(3).itertuples(index=False, name=None))
     assert first == [PLACE.poi, PLACE.extractor, PLACE.content_extractor]
     assert table["score"].head(3).tolist() == pytest.approx([20, 10, 6], abs=0.01)
+    # A sender restored alone does nothing while its readers see a plain canvas.
+    assert table["noising"].head(3).tolist() == pytest.approx([20, 10, 6], abs=0.01)
+    assert table["denoising"].head(3).tolist() == pytest.approx([0, 10, 6], abs=0.01)
     assert tuple(table[["layer", "head"]].iloc[-1]) == PLACE.suppressor
     assert len(table) == len(planted.heads())
+
+
+def test_a_head_with_a_stand_in_is_ranked_by_what_it_restores_alone():
+    model = wrapped(decoys=(), more=[(UNKIND["backup"], (4, 0))])
+    table = ranked(model, rgb.rgb_trials(model, 8), progress=False).set_index(["layer", "head"])
+    first = table.loc[[(2, 1), (3, 0), (4, 0)], ["noising", "denoising", "score"]].to_numpy()
+    # Localizer, extractor, stand-in.
+    np.testing.assert_allclose(first, [[10, 0, 10], [2, 10, 10], [0, 0, 0]], atol=0.02)
 
 
 def test_the_areas_of_the_planted_curve(planted, planted_trials):
@@ -215,7 +328,11 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
         (dict(target="moved"), "same right answer"),
         (dict(target="clean"), "both 'clean'"),
         (dict(n=1), "there are 1 trials"),
-        (dict(fixed=dict(odd="red")), "odd colours differ"),
+        (
+            dict(fixed=dict(odd="red")),
+            "mean and resampling ablation would leave it.*odd colours differ.*zero",
+        ),
+        (dict(target="resampled"), "named 'resampled'.*rename it"),
         (dict(random_sets=0), "at least one"),
     ],
 )
@@ -225,6 +342,14 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
     trials = rgb.rgb_trials(grouped, arguments.pop("n"), **arguments.pop("fixed"))
     with pytest.raises(rgb.InputError, match=message):
         circuit(grouped, trials, **arguments, progress=False)
+
+
+def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monkeypatch):
+    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    one, two, large = rgb.rgb_trials(grouped, 3)
+    images = {name: image.resize((99, 99)) for name, image in large.images.items()}
+    with pytest.raises(rgb.InputError, match="different sizes.*trials of one size"):
+        circuit(grouped, [one, two, replace(large, images=images)], [(0, 0)], progress=False)
 
 
 def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):

@@ -1,6 +1,6 @@
 """Tests on effects: exact where enumeration is possible, calibrated where chance is known."""
 
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from rgb_circuit.statistics import (
     bootstrap_interval,
     equivalence_p,
     fewest_trials,
+    hsic,
+    independence_p,
     shown_to_fall,
     sign_flip_p,
     smallest_mean,
@@ -293,3 +295,71 @@ def test_a_fall_of_no_trials_or_of_no_numbers_is_refused():
         shown_to_fall(np.zeros(0), np.zeros(0))
     with pytest.raises(InputError, match="not finite"):
         shown_to_fall(np.array([1.0, np.nan]), np.zeros(2))
+
+
+# Independence
+
+
+def hsic_by_loops(one, other):
+    """Gretton et al. (2007), equation 4: three sums over trials, with widths from a plain list of
+    distances."""
+    n = len(one)
+
+    def kernel(values):
+        distances = [abs(a - b) for a in values for b in values if a != b]
+        width = np.median(distances) if distances else 1
+        return lambda i, j: np.exp(-((values[i] - values[j]) ** 2) / (2 * width**2))
+
+    of_one, of_other, every = kernel(one), kernel(other), range(n)
+    both = sum(of_one(i, j) * of_other(i, j) for i in every for j in every) / n**2
+    apart = sum(of_one(i, j) for i in every for j in every) / n**2
+    apart *= sum(of_other(i, j) for i in every for j in every) / n**2
+    shared = sum(of_one(i, j) * of_other(i, q) for i in every for j in every for q in every) / n**3
+    return both + apart - 2 * shared
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_hsic_is_that_of_plain_loops(n):
+    one, other = np.random.default_rng(n).normal(size=(2, n))
+    other += one
+    assert hsic(one, other) == pytest.approx(hsic_by_loops(one, other), abs=1e-12)
+    assert hsic(one, other) > 1e-4 and hsic(one, np.ones(n)) == 0
+    # Units do not matter.
+    assert hsic(1000 * one + 5, -other) == pytest.approx(hsic(one, other))
+
+
+def test_independence_p_is_the_share_of_all_orders_of_the_trials():
+    one, other = np.random.default_rng(1).normal(size=(2, 6))
+    other += one / 2
+    all_orders = [hsic_by_loops(one[list(order)], other) for order in permutations(range(6))]
+    wanted = np.mean(np.array(all_orders) >= all_orders[0] - 1e-12)
+    assert independence_p(one, other) == pytest.approx(wanted) and 2 / 720 < wanted < 0.5
+
+
+def test_independence_p_sees_what_a_correlation_does_not_and_is_calibrated():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=32)
+    squares = one**2 + rng.normal(scale=0.2, size=32)
+    assert independence_p(one, squares) < 0.002
+    p = np.array([independence_p(*rng.normal(size=(2, 12)), seed) for seed in range(200)])
+    # 200 draws: 0.05 ± three standard errors, and a mean of a half.
+    assert 0.003 <= (p <= 0.05).mean() <= 0.097 and abs(p.mean() - 0.5) < 0.07
+
+
+def test_what_is_the_same_in_all_trials_is_independent_of_everything():
+    assert independence_p(np.full(9, 0.3), np.arange(9.0)) == 1 == independence_p(np.arange(9.0), np.zeros(9))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (np.arange(3.0), np.arange(4.0), "one number of each kind"),
+        (np.ones((3, 1)), np.ones((3, 1)), "one number of each kind"),
+        (np.ones(1), np.ones(1), "at least 2"),
+        (np.array([0, np.nan]), np.ones(2), "not finite"),
+    ],
+)
+def test_independence_of_what_does_not_pair_is_refused(one, other, message):
+    for test in (hsic, independence_p):
+        with pytest.raises(InputError, match=message):
+            test(one, other)
