@@ -67,7 +67,7 @@ class Summarized(Measurement):
                 raise InputError(
                     f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid"
                 )
-        check_trials(model, self.trials, self.conditions, jobs)
+        check_trials(model, self.trials, self.conditions)
         return partial(_summarized, model, self.conditions)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

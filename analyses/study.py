@@ -62,6 +62,7 @@ def run(
     if shard is None:
         store.clean()
         _finish(store, model, trials, options, asked)
+        store.clean(finished=True)
         return
     which, of = shard
     own = trials[which - 1 :: of]

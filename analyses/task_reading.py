@@ -117,7 +117,7 @@ class Questioned(OfPictures):
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
         asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
-        check_trials(model, list(asking.values()), ["clean", OTHER], jobs)
+        check_trials(model, list(asking.values()), ["clean", OTHER])
         own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
         found = {name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own}
 
@@ -272,7 +272,7 @@ class Reading(Measurement):
     whole: ClassVar[bool] = True
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
-        check_trials(model, self.trials, ["clean"], jobs)
+        check_trials(model, self.trials, ["clean"])
         every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
         if len(every) > 1:
             raise InputError(

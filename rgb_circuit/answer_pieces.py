@@ -42,7 +42,7 @@ class Pieces(Measurement):
     function: ClassVar[str] = "answers"
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
-        check_trials(model, self.trials, ["clean"], jobs)
+        check_trials(model, self.trials, ["clean"])
         return partial(_pieces, model)
 
 

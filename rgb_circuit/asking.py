@@ -17,7 +17,6 @@ from .memory import chunks, pictures_at_once
 from .programs.likeliest import likeliest_tokens
 
 if TYPE_CHECKING:
-    from .jobs import Jobs
     from .vlm import Vlm
 
 # How many of the likeliest tokens vote on the form.
@@ -48,13 +47,10 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
     raise refused
 
 
-def settle(model: Vlm, prompts: Iterable[str], jobs: Jobs | None = None, progress: bool = True) -> None:
+def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward
-    each.
-
-    Args:
-        jobs: see `execute.execute`.
-    """
+    each. A server is waited for in a detached run too, as when a model is loaded, since nothing can be read
+    before."""
     plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     lengths = {}
@@ -65,9 +61,7 @@ def settle(model: Vlm, prompts: Iterable[str], jobs: Jobs | None = None, progres
         for length, alike in lengths.items():
             for some in chunks(alike, pictures_at_once(model, length, length - 1)):
                 inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
-                for prompt, *likeliest in zip(
-                    some, *execute(model, likeliest_tokens, inputs, VOTERS, jobs=jobs)
-                ):
+                for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(
                         model.processor.tokenizer, last, *(one.tolist() for one in likeliest)

@@ -51,7 +51,7 @@ def attention_from_end(
     trials = list(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
-    check_trials(model, trials, conditions, jobs)
+    check_trials(model, trials, conditions)
     with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
         for shown, end in batches(model, trials, conditions):
             found = execute(

@@ -77,7 +77,7 @@ class Decomposed(Measurement):
     function: ClassVar[str] = "direct_effects"
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
-        check_trials(model, self.trials, self.conditions, jobs)
+        check_trials(model, self.trials, self.conditions)
         return partial(_decomposed, model, self.conditions)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -46,10 +46,10 @@ def gathering() -> Iterator[Callable]:
 @dataclass
 class Jobs:
     """What a server was asked for one part, in the order of asking: a file of job ids and when they were
-    handed in (seconds since 1970).
+    handed in (seconds since 1970), and beside it what came back.
 
     A part is computed again from its first request on whenever it is asked for, so requests are known by
-    their number.
+    their number. A server keeps a result for about an hour, and others of the part may take longer.
     """
 
     path: Path
@@ -68,6 +68,23 @@ class Jobs:
     def note(self, number: int, job: tuple[str, float] | None) -> None:
         """Keep, or with None forget, what `handed_in` gives."""
         write_bytes(self.path, json.dumps({**self._read(), str(number): job}).encode())
+
+    def result(self, number: int) -> bytes | None:
+        """What came back for a request; None if nothing did."""
+        path = self._result(number)
+        return path.read_bytes() if path.exists() else None
+
+    def keep(self, number: int, result: bytes) -> None:
+        """Keep what came back for a request."""
+        write_bytes(self._result(number), result)
+
+    def forget(self) -> None:
+        """Remove all of it: the part is there."""
+        for path in (self.path, *self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}")):
+            path.unlink(missing_ok=True)
+
+    def _result(self, number):
+        return self.path.with_suffix(f".{number}{self.path.suffix}")
 
     def _read(self):
         try:

@@ -78,13 +78,11 @@ def measure_all(
             key = one.key if several else ""
             same = (key, *(trial.content for trial in one.trials)) if several else ""
             of.setdefault(who, []).append(works.setdefault(same, _Work(one, key)))
-    waiting = 0
     for work in works.values():
-        waiting += _prepare(model, work, store)
+        _prepare(model, work, store)
     refused = {who for who, own in of.items() if any(work.error for work in own)}
     needed = {id(work): work for who, own in of.items() if who not in refused for work in own if work.ready}
-    waiting += _run(model, list(needed.values()), store, progress, stage)
-    if waiting:
+    if waiting := _run(model, list(needed.values()), store, progress, stage):
         raise Pending(waiting)
     frames = {}
     for who, own in of.items():
@@ -161,13 +159,20 @@ class _Work:
     def keep(self, name: str, part: pd.DataFrame, store: Store | None) -> None:
         """Note the part of a trial, or of ``all``, and with a store what a later run will read."""
         if store:
-            unit = next((trial.content for trial in self.asked.trials if trial.name == name), name)
-            part = store.write(self.key, unit, part)
+            part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
+
+    def unit(self, name: str) -> str:
+        """What a store calls the part of a trial, or of ``all``."""
+        return next((trial.content for trial in self.asked.trials if trial.name == name), name)
+
+    def done(self) -> bool:
+        """Whether every part is there."""
+        return len(self.parts) == (1 if self.asked.whole else len(self.asked.trials))
 
 
 def _prepare(model, work, store):
-    """Read what is there and check the rest; how many parts wait for a server."""
+    """Read what is there, and check the rest."""
     one = work.asked
     units = {trial.name: trial for trial in one.trials}
     if store and one.whole:
@@ -179,22 +184,18 @@ def _prepare(model, work, store):
     work.missing = [trial for trial in one.trials if trial.name not in work.parts]
     # No trials, or two of one name, are for the measurement to refuse.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
-        return 0
-    jobs = store and store.jobs(work.key)
+        return
     try:
-        work.ready = one.prepare(model, jobs)
+        work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.error = error
-    except Pending:
-        return 1 if one.whole else len(work.missing)
-    return 0
 
 
 def _run(model, works, store, progress, stage):
     """Measure what is missing; how many parts wait for a server."""
     shared = [work for work in works if isinstance(work.asked, OfPictures)]
     others = [work for work in works if work not in shared]
-    units, waiting = _units(shared)
+    units, waiting = _units(shared, store)
     total = len(units) + sum(1 if work.asked.whole else len(work.missing) for work in others)
     with tqdm(total=total, desc=stage, unit="trial", delay=2, disable=not progress) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
@@ -205,8 +206,9 @@ def _run(model, works, store, progress, stage):
             for count, pending in _alone(work, store):
                 waiting += pending
                 bar.update(count)
-    if store and not waiting:
-        for work in works:
+    for work in works:
+        # What all of its trials needed.
+        if store and work.done():
             _forget(store.jobs(work.key))
     return waiting
 
@@ -238,9 +240,10 @@ class _Unit:
         return list(dict.fromkeys(condition for _, asked in self.asked for condition in asked.conditions))
 
 
-def _units(works):
+def _units(works, store):
     """What is asked of every trial, and how many parts wait for what all of a measurement's trials need."""
     by_name, waiting = {}, 0
+    detached = store is not None and store.detached
     for work in works:
         try:
             every = [work.ready(trial) for trial in work.missing]
@@ -251,7 +254,8 @@ def _units(works):
             work.error = error
             continue
         for asked in every:
-            units = by_name.setdefault(asked.trial.name, [])
+            # A job that was handed in while others waited for all trials is still the same job thereafter.
+            units = by_name.setdefault((asked.trial.name, detached and work.asked.together), [])
             unit = next((unit for unit in units if unit.shares(asked)), None)
             if unit is None:
                 units.append(unit := _Unit())
@@ -416,7 +420,7 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
 
 def _kept(work, name, compute, store):
     """Measure one part; 1 if it waits for a server."""
-    jobs = store and store.jobs(content_hash([work.key, name]))
+    jobs = store and store.jobs(content_hash([work.key, work.unit(name)]))
     try:
         part = compute(jobs)
     except Pending:
@@ -431,7 +435,7 @@ def _kept(work, name, compute, store):
 
 def _forget(jobs):
     if jobs:
-        jobs.path.unlink(missing_ok=True)
+        jobs.forget()
 
 
 def _frame(work):

@@ -159,7 +159,7 @@ class Patched(OfPictures):
         return list(dict.fromkeys([*(source for source in sources if source not in ARTIFICIAL), self.target]))
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
-        check_trials(model, self.trials, self.conditions, jobs)
+        check_trials(model, self.trials, self.conditions)
         for trial in self.trials:
             if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
                 raise InputError(

@@ -58,7 +58,7 @@ class Played(OfPictures):
         return cls(tuple(trials), tuple(conditions))
 
     def prepare(self, model: Vlm, jobs: Jobs | None):
-        check_trials(model, self.trials, self.conditions, jobs)
+        check_trials(model, self.trials, self.conditions)
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
 
         def asked(trial):

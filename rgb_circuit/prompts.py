@@ -18,7 +18,6 @@ from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .jobs import Jobs
     from .vlm import Vlm
 
 POSITIONS = ("end", "all", "image", "text", "tile")
@@ -56,9 +55,7 @@ def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[
     return drawable(tokenizer, prompt(template=template), palette, form, least=4, taken=NOTHING_ODD)
 
 
-def check_trials(
-    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str], jobs: Jobs | None = None
-) -> None:
+def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
     Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that
@@ -85,7 +82,7 @@ def check_trials(
                 check_readable(model, asked, trial.answers)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
-    settle(model, [asked for trial in trials for asked in _asked(trial, conditions)], jobs)
+    settle(model, [asked for trial in trials for asked in _asked(trial, conditions)])
     for trial in trials:
         with _about(trial):
             for asked in _asked(trial, conditions):

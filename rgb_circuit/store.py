@@ -104,10 +104,14 @@ class Store:
             if not place.exists():
                 write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
 
-    def clean(self) -> None:
+    def clean(self, finished: bool = False) -> None:
         """Remove what killed processes left half written, and jobs that nobody waits for; for one who holds
-        the whole folder."""
-        for pattern in (".*.part",) if self.detached else (".*.part", "*.jobs"):
+        the whole folder.
+
+        Args:
+            finished: all that is wanted is there.
+        """
+        for pattern in (".*.part",) if self.detached and not finished else (".*.part", "*.jobs"):
             for file in self.folder.rglob(pattern):
                 file.unlink(missing_ok=True)
 

@@ -42,8 +42,10 @@ from analyses import (
     task_reading,
 )
 from analyses.command import main
-from rgb_circuit import jobs, keeping, manifest, memory, programs, server
+from rgb_circuit import jobs, manifest, measure, memory, patching, programs, results, server, store
+from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.execute import execute
+from rgb_circuit.play import Played
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, prompt
 
 MODELS = ("toy", "planted", "grouped")
@@ -158,11 +160,11 @@ def test_no_public_function_is_forgotten():
         )
         for name in names:
             function = getattr(module, name)
-            # `measure` returns nothing; a detached run is where it counts.
+            # Steps and needs say what is to be measured, and run nothing.
             if (
                 inspect.isfunction(function)
                 and function.__module__.startswith(module.__name__)
-                and name != "measure"
+                and name.split("_")[-1] not in ("steps", "needs")
             ):
                 if list(inspect.signature(function).parameters)[:2] == ["model", "trials"]:
                     assert short + name in CALLS
@@ -266,7 +268,7 @@ def test_what_is_executed_stands_where_programs_stand():
     for package in (rgb, analyses):
         for file in Path(package.__path__[0]).glob("*.py"):
             executed |= set(re.findall(r"\bexecute\(\s*model,\s*(\w+)", file.read_text()))
-    assert {"patched_logits", "across", "shares"} <= executed <= set(PROGRAMS)
+    assert {"measured", "summed_z", "shares"} <= executed <= set(PROGRAMS)
 
 
 def _failing(wrapped):
@@ -437,10 +439,33 @@ def run_here(tmp_path_factory):
     return folder, options
 
 
-def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, ndif_server, monkeypatch, tmp_path):
+@pytest.fixture
+def rounds(monkeypatch):
+    """Filled with (trials, requests) whenever something is measured on a server."""
+    run, noted = measure._run, []
+
+    def counted(model, works, *given):
+        before = model.server.requests
+        waiting = run(model, works, *given)
+        trials = {trial.name for work in works for trial in work.missing}
+        noted.append((len(trials), model.server.requests - before))
+        return waiting
+
+    monkeypatch.setattr(measure, "_run", counted)
+    return noted
+
+
+def test_a_run_on_a_server_leaves_what_a_run_here_leaves(
+    run_here, rounds, ndif_server, monkeypatch, tmp_path
+):
     ndif_server.connect(monkeypatch)
     here, options = run_here
     assert main(["run", *options, "--remote", ndif_server.url, "--out", str(tmp_path)]) == 0
+    # At most 3 requests a trial and round: each trial by itself (what changes from [end], and from two other
+    # places on), the first four before the others; stand-ins; frozen heads; of the closer look, for six
+    # trials what is averaged and what is patched, then the curve for six and where heads look for three.
+    each, look = [(4, 3 * 4), (8, 3 * 8)], [(6, 2 * 6), (9, 6 + 3)]
+    assert [one for one in rounds if one[0]] == [*each, (12, 12), (12, 12), *look]
     same_frames(here, tmp_path)
     assert f"--remote {ndif_server.url}" in (tmp_path / "report.html").read_text()
     # On this machine it would be another run.
@@ -453,7 +478,7 @@ def leave_out_figures(monkeypatch):
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
     )
-    monkeypatch.setattr(report, "write", lambda folder: keeping.write_bytes(folder / "report.html", b""))
+    monkeypatch.setattr(report, "write", lambda folder: results.write_bytes(folder / "report.html", b""))
 
 
 @pytest.fixture
@@ -486,8 +511,9 @@ def test_a_detached_run_is_handed_in_and_collected(
     monkeypatch.setattr(server._Backend, "_post", counted)
     status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
-    # Everything that needs no result over all trials, at once.
-    assert len(handed_in) > 3 * 12
+    # The probe of the model, the question that is new to it, and everything that needs no result over all
+    # trials, at once: what changes from [end] on, and from two other places on.
+    assert len(handed_in) == 1 + 1 + 3 * 12
     rounds = 0
     while status == 4 and rounds < 100:
         status = main(["collect", str(tmp_path)])
@@ -532,7 +558,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
     written = []
-    kept = keeping.write_bytes
+    kept = store.write_bytes
 
     def until_the_tenth(path, data):
         written.append(path)
@@ -540,7 +566,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
             running.kill()
         return kept(path, data)
 
-    monkeypatch.setattr(keeping, "write_bytes", until_the_tenth)
+    monkeypatch.setattr(store, "write_bytes", until_the_tenth)
     command = ["run", *options, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
     assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
@@ -578,23 +604,58 @@ def test_what_cannot_be_detached_is_refused(toy_run_here, tmp_path, capsys):
     assert "holds no run on a server" in capsys.readouterr().err
 
 
-def test_a_detached_mean_in_several_requests_is_the_mean(far, loaded, monkeypatch, tmp_path):
+def collected(model, measurements, folder):
+    """The frames of some measurements, from a server that is not waited for."""
+    about = manifest.manifest(model, measurements[0].trials, {})
+    for _ in range(50):
+        try:
+            return measure.measure(model, measurements, store.open_store(folder, about, detached=True))
+        except jobs.Pending:
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def handed_out_once(monkeypatch):
+    """Results are gone when they are asked for again, as if an hour passed between two rounds."""
+    download, handed_in, handed_out = RemoteBackend.download_result, jobs.Jobs.handed_in, set()
+
+    def an_hour_ago(self, number):
+        known = handed_in(self, number)
+        return known and (known[0], known[1] - 3600)
+
+    def once(self, url):
+        if self.job_id in handed_out:
+            request = httpx.Request("GET", url)
+            httpx.Response(410, request=request).raise_for_status()
+        handed_out.add(self.job_id)
+        return download(self, url)
+
+    monkeypatch.setattr(jobs.Jobs, "handed_in", an_hour_ago)
+    monkeypatch.setattr(RemoteBackend, "download_result", once)
+
+
+def test_a_detached_mean_in_several_requests_is_the_mean(ndif_server, monkeypatch, handed_out_once, tmp_path):
+    ndif_server.connect(monkeypatch)
+    here, there = rgb.load("toy"), rgb.load("toy", remote=True)
+    # A question that is new to the model, which is asked first.
+    trials = [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in rgb.rgb_trials(here, 6)]
+    asked = [patching.patched_heads(here, trials, "mean", "erased"), Played.of(trials)]
+    expected, before = measure.measure(here, asked), there.server.requests
+    effects, answers = collected(there, asked, tmp_path)
+    np.testing.assert_allclose(effects["effect"], expected[0]["effect"], atol=1e-4)
+    np.testing.assert_allclose(answers["logit_odd"], expected[1]["logit_odd"], atol=1e-4)
+    # The question, and of each trial what is averaged, the answers meanwhile, and the effects: each once.
+    assert there.server.requests - before == 1 + 3 * 6
+    assert not list(tmp_path.rglob("*.jobs"))
+
+
+def test_detached_trials_of_one_name_get_their_own_results(far, loaded, tmp_path):
     here = loaded.get(("toy", False)) or rgb.load("toy")
-    trials = rgb.rgb_trials(here, 6)
-    expected = rgb.patch_heads(here, trials, source="mean", target="erased")
-    # Two trials a request.
-    monkeypatch.setitem(memory.MOST_TOKENS, "server", 120)
-    requests, rounds, frame = far.server.requests, 0, None
-    while frame is None and rounds < 50:
-        rounds += 1
-        with keeping.keeping(tmp_path, manifest.manifest(far, trials, {}), detached=True):
-            try:
-                frame = rgb.patch_heads(far, trials, source="mean", target="erased")
-            except jobs.Pending:
-                time.sleep(0.1)
-    np.testing.assert_allclose(frame["effect"], expected["effect"], atol=1e-4)
-    # The averaging once, in more than one request, and each trial once.
-    assert 2 + 6 <= far.server.requests - requests <= 6 + 6
+    one, other = rgb.rgb_trials(here, 2)
+    trials = one, replace(other, name=one.name)
+    asked = [Decomposed((trial,), ("clean",)) for trial in trials]
+    for found, expected in zip(collected(far, asked, tmp_path), measure.measure(here, asked)):
+        np.testing.assert_allclose(found["direct_effect"], expected["direct_effect"], atol=1e-4)
 
 
 def test_what_is_no_server_gives_a_sentence(monkeypatch):
