@@ -304,6 +304,7 @@ def _captured(model, units, store):
         )
     except Pending:
         return len(every)
+    failed = 0
     for row, unit in enumerate(units):
         for (work, asked), number in zip(unit.asked, number_of):
             sweep = None if number is None else done["sweeps"][number]
@@ -311,9 +312,12 @@ def _captured(model, units, store):
                 part = asked.part(_seen(model, asked, row, done["pictures"], sweep, tables[row]))
             except InputError as error:
                 work.error = work.error or error
+                failed += 1
                 continue
             work.keep(asked.trial.name, part, store)
-    _forget(jobs)
+    # What failed fails again from the same result, and is not to be handed in for it.
+    if failed < len(every):
+        _forget(jobs)
     return 0
 
 

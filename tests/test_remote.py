@@ -439,37 +439,53 @@ def run_here(tmp_path_factory):
     return folder, options
 
 
-@pytest.fixture
-def rounds(monkeypatch):
-    """Filled with (trials, requests) whenever something is measured on a server."""
-    run, noted = measure._run, []
+@pytest.fixture(scope="module")
+def run_there(run_here, _ndif_server, tmp_path_factory):
+    """The folder of the same run on a server that is waited for; and of every time that something was
+    measured, (trials, requests)."""
+    run, rounds = measure._run, []
 
     def counted(model, works, *given):
         before = model.server.requests
         waiting = run(model, works, *given)
         trials = {trial.name for work in works for trial in work.missing}
-        noted.append((len(trials), model.server.requests - before))
+        rounds.append((len(trials), model.server.requests - before))
         return waiting
 
-    monkeypatch.setattr(measure, "_run", counted)
-    return noted
+    folder = tmp_path_factory.mktemp("runs") / "there"
+    _ndif_server.start()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _ndif_server.connect(monkeypatch)
+        monkeypatch.setattr(measure, "_run", counted)
+        assert main(["run", *run_here[1], "--remote", _ndif_server.url, "--out", str(folder)]) == 0
+    return folder, [one for one in rounds if one[0]]
 
 
-def test_a_run_on_a_server_leaves_what_a_run_here_leaves(
-    run_here, rounds, ndif_server, monkeypatch, tmp_path
-):
-    ndif_server.connect(monkeypatch)
-    here, options = run_here
-    assert main(["run", *options, "--remote", ndif_server.url, "--out", str(tmp_path)]) == 0
-    # At most 3 requests a trial and round: each trial by itself (what changes from [end], and from two other
-    # places on), the first four before the others; stand-ins; frozen heads; of the closer look, for six
-    # trials what is averaged and what is patched, then the curve for six and where heads look for three.
-    each, look = [(4, 3 * 4), (8, 3 * 8)], [(6, 2 * 6), (9, 6 + 3)]
-    assert [one for one in rounds if one[0]] == [*each, (12, 12), (12, 12), *look]
-    same_frames(here, tmp_path)
-    assert f"--remote {ndif_server.url}" in (tmp_path / "report.html").read_text()
+def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, run_there, ndif_server):
+    (here, options), (there, _) = run_here, run_there
+    same_frames(here, there)
+    assert f"--remote {ndif_server.url}" in (there / "report.html").read_text()
     # On this machine it would be another run.
-    assert main(["run", *options, "--out", str(tmp_path)]) == 2
+    assert main(["run", *options, "--out", str(there)]) == 2
+
+
+def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
+    # Each trial by itself, the first four before the others: what changes from [end], and from two other
+    # places on. Then stand-ins, and frozen heads. Of the closer look, for half the trials what is averaged
+    # and what is patched; then the curve for these, and where heads look for three.
+    each, through, look = [(4, 3 * 4), (8, 3 * 8)], [(12, 12), (12, 12)], [(6, 2 * 6), (9, 6 + 3)]
+    assert run_there[1] == [*each, *through, *look]
+
+
+def same_bits(one, other):
+    """Whether two runs' folders hold the same frames and parts, bit for bit."""
+    names = sorted(path.relative_to(one) for path in one.rglob("*.parquet"))
+    assert names == sorted(path.relative_to(other) for path in other.rglob("*.parquet"))
+    assert [name for name in names if name.parent.name] and Path("roles.parquet") in names
+    for name in names:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(one / name), pd.read_parquet(other / name), check_exact=True, obj=str(name)
+        )
 
 
 def leave_out_figures(monkeypatch):
@@ -497,10 +513,10 @@ def toy_run_here(tmp_path_factory):
 
 
 def test_a_detached_run_is_handed_in_and_collected(
-    run_here, no_figures, ndif_server, monkeypatch, tmp_path, capsys
+    run_here, run_there, no_figures, ndif_server, monkeypatch, tmp_path, capsys
 ):
     ndif_server.connect(monkeypatch)
-    here, options = run_here
+    options = run_here[1]
     handed_in = []
     post = server._Backend._post
 
@@ -519,7 +535,7 @@ def test_a_detached_run_is_handed_in_and_collected(
         status = main(["collect", str(tmp_path)])
         rounds += 1
     assert status == 0 and 1 < rounds
-    same_frames(here, tmp_path)
+    same_bits(run_there[0], tmp_path)
     assert not list(tmp_path.rglob("*.jobs"))
     before = len(handed_in)
     assert main(["collect", str(tmp_path)]) == 0
@@ -647,6 +663,20 @@ def test_a_detached_mean_in_several_requests_is_the_mean(ndif_server, monkeypatc
     # The question, and of each trial what is averaged, the answers meanwhile, and the effects: each once.
     assert there.server.requests - before == 1 + 3 * 6
     assert not list(tmp_path.rglob("*.jobs"))
+
+
+def test_what_a_model_cannot_do_is_handed_in_no_more_than_twice(far, monkeypatch, tmp_path):
+    def misbehaves(model, drift, length):
+        raise rgb.InputError("it ends elsewhere")
+
+    monkeypatch.setattr(measure, "check_unedited", misbehaves)
+    trials, before = rgb.rgb_trials(far, 3), far.server.requests
+    asked = [patching.patched_heads(far, trials, "clean", "erased"), Played.of(trials)]
+    for _ in range(4):
+        with pytest.raises(rgb.InputError, match="it ends elsewhere"):
+            collected(far, asked, tmp_path)
+    # With what could be kept, and alone.
+    assert far.server.requests - before == 2 * len(trials)
 
 
 def test_detached_trials_of_one_name_get_their_own_results(far, loaded, tmp_path):

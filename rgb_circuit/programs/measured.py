@@ -22,11 +22,11 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
     Args:
         heads: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept, in all conditions as far
-            from the end; and whether to keep its
-            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
-        sweeps: each with its ``target`` condition; ``variants``, edits as `sweep.plain` makes them; ``means``,
-            one tensor per layer, (1, kept, head, d_head), or None; ``spots``, per trial positions as in an
-            edit → token positions; and ``batch_size``, the most variants in one forward.
+            from the end; and whether to keep its ``inside`` (z), all to ``resume`` it, and what takes it
+            ``apart`` into pattern and values.
+        sweeps: each with its ``target`` condition; ``variants``, edits as `sweep.plain` makes them;
+            ``means``, one tensor per layer, (1, kept, head, d_head), or None; ``spots``, per trial positions
+            as in an edit → token positions; and ``batch_size``, the most variants in one forward.
         asked: token ids to read, (trials, ids).
 
     Returns:
@@ -91,7 +91,8 @@ def written(captured, target, source, component, layers, means):
     if source == "zero":
         return {layer: torch.zeros_like(target.z[layer][:1]) for layer in layers}
     if source == "mean":
-        return {layer: means[layer] for layer in layers}
+        # They come from elsewhere, and one write may hold other kinds too.
+        return {layer: means[layer].to(target.z[layer].device) for layer in layers}
     if source == "rounding":
         return {layer: nudged(target.z[layer]) for layer in layers}
     if component == "z":
