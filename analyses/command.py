@@ -123,7 +123,7 @@ def _parser():
     run.add_argument(
         "--anyway",
         action="store_true",
-        help="go on with a model that does not play the game, or does not answer your questions",
+        help="go on with a model that does not play the game",
     )
     run.add_argument(
         "--shard",
