@@ -126,6 +126,11 @@ def _parser():
         help="go on with a model that does not play the game",
     )
     run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run nothing: print what would be run, and what it takes in forwards, time, memory and disk",
+    )
+    run.add_argument(
         "--shard",
         metavar="I/N",
         help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them "
@@ -238,6 +243,9 @@ def _run(options):
         chosen |= {"trials": options.trials, "seed": options.seed}
     else:
         chosen["trials_file"] = str(Path(options.trials_file).resolve())
+    if options.dry_run:
+        study.estimate(*_model_and_trials(options), chosen, shard)
+        return
     folder = open_folder(options.out)
     with locked(folder, shard):
         model, trials = _model_and_trials(options)

@@ -14,6 +14,7 @@ import pandas as pd
 from transformers.utils import logging
 
 from rgb_circuit.errors import InputError
+from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest
@@ -87,6 +88,26 @@ def check(
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer"
         )
+
+
+def estimate(
+    model: Vlm,
+    trials: Sequence[Trial],
+    options: Mapping[str, object],
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Print what `run` would do, and what it takes.
+
+    Raises:
+        InputError: as `run`, before anything is written.
+    """
+    check(model, trials, options, shard)
+    own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
+    asked = asked_by(options, anyway=True)
+    wanted = [one for some in needs(model, own, trials, asked).values() for one in some]
+    # A server's forwards cannot be timed from here.
+    seconds = None if model.server else seconds_of_a_forward(model)
+    printed.estimate(model, cost(model, wanted), seconds)
 
 
 def collect(folder: Path) -> None:
