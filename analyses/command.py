@@ -553,7 +553,8 @@ def _print_alike(model, trials):
         ):
             alike.setdefault((pair, pair in same), []).append(trial.name)
     for ((one, other), same), names in alike.items():
-        pictures = f"the pictures {one!r} and {other!r} of {len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        pictures = f"the pictures {one!r} and {other!r} of {some}"
         if same:
             print(f"No difference between {pictures}: they are the same picture")
         else:

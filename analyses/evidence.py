@@ -232,7 +232,8 @@ def examine(
         # With none right there is nothing to leave out.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
-            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as any "
+            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as "
+            "any "
             f"other, so effects may be diluted.{leave_out}",
             stacklevel=3,
         )
@@ -691,7 +692,8 @@ def _judge(measured, hypotheses, rules):
     frame["state"] = np.where(frame["holds"], "holds", np.where(frame.pop("refuted"), "refuted", "undecided"))
     undecided = (frame["state"] == "undecided") & (frame["void"] == "")
     frame["trials_to_decide"] = frame["trials_to_decide"].where(undecided)
-    front = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state trials_to_decide".split()
+    front = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state"
+    front = [*front.split(), "trials_to_decide"]
     return frame[[*front, *(name for name in frame if name not in front)]]
 
 

@@ -24,7 +24,8 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
     """
     each = cost.forwards / cost.trials
     print(
-        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial would "
+        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial "
+        "would "
         "be\n"
         f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
         f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
@@ -33,10 +34,12 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
     )
     taken = ", on a server one request a trial"
     if seconds is not None:
-        taken = f"; a plain forward takes {_duration(seconds)} here, so that it is about {_duration(seconds * cost.forwards)}"
+        whole = _duration(seconds * cost.forwards)
+        taken = f"; a plain forward takes {_duration(seconds)} here, so that it is about {whole}"
     print(f"Step 1 is {cost.forwards:,.0f} plain forwards in all{taken}.")
     print(
-        f"It holds up to {_size(cost.memory)} beside the weights, and writes about {_size(cost.disk)} to disk."
+        f"It holds up to {_size(cost.memory)} beside the weights, and writes about {_size(cost.disk)} to "
+        "disk."
     )
 
 
@@ -102,7 +105,8 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
-            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count as "
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count "
+            "as "
             "any other, so effects may be diluted; --only-correct leaves them out."
         )
 

@@ -276,7 +276,8 @@ class Reading(Measurement):
         every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
         if len(every) > 1:
             raise InputError(
-                f"the trials have {len(every)} different prompts, whose words do not line up; give those of one "
+                f"the trials have {len(every)} different prompts, whose words do not line up; give those of "
+                "one "
                 "at a time"
             )
         (tokens,) = every.values()

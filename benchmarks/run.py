@@ -1,12 +1,12 @@
 """What a default run costs per trial at LLaVA-1.5's numbers of heads and positions, in plain forwards.
 
-    python benchmarks/run.py                      # 32 × 32 heads, 24 × 24 tiles, random weights at a small width
-    python benchmarks/run.py --grid 6 --layers 4  # the same steps on a small shape
+    python benchmarks/run.py                      # 32 × 32 heads, 24 × 24 tiles, random weights at a small
+    width python benchmarks/run.py --grid 6 --layers 4  # the same steps on a small shape
 
 The difference between runs of more and of fewer trials, so that what is done once counts for nothing. Random
-weights play nothing, so no head is found: it is what every trial is asked, and the closer look at the model as a
-whole. *Counted* are positions times layers that the language model runs, of those of a plain forward; *timed*
-are seconds, of those of a plain forward in the same process.
+weights play nothing, so no head is found: it is what every trial is asked, and the closer look at the model
+as a whole. *Counted* are positions times layers that the language model runs, of those of a plain forward;
+*timed* are seconds, of those of a plain forward in the same process.
 """
 
 import argparse

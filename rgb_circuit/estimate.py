@@ -21,7 +21,8 @@ from .memory import picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
 from .vlm import Vlm
 
-# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of the toy.
+# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of
+# the toy.
 FILE_BYTES, ROW_BYTES = 7000, 12
 
 

@@ -277,8 +277,8 @@ def _check_overlap(name, edits, trials, spots):
 
 
 def _check_lined_up(model, patched, condition, ids, spots):
-    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches further
-    back than the two line up from the end."""
+    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches
+    further back than the two line up from the end."""
     for trial in patched.trials:
         own, other = ids[patched.target][trial.name], ids[condition][trial.name]
         if len(own) == len(other):
@@ -289,8 +289,10 @@ def _check_lined_up(model, patched, condition, ids, spots):
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.component != "z" or first > behind:
                 raise InputError(
-                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of {len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z there, "
+                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                    f"{len(other)} "
+                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z "
+                    "there, "
                     "such as at 'end', or ask in as many tokens"
                 )
 
