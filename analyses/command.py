@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         with warnings.catch_warnings():
+            # Without the file and line of Python's own.
+            warnings.showwarning = _warned
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             options.run(options)
@@ -47,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rgb-circuit: stopped{kept}", file=sys.stderr)
         return 130
     return 0
+
+
+def _warned(message, category, *where):
+    print(f"rgb-circuit: {message}", file=sys.stderr)
 
 
 def _parser():

@@ -27,7 +27,7 @@ from rgb_circuit.vlm import Vlm
 
 from . import closer_look, riddle, roles
 from .evidence import missing
-from .playing import cannot_play, soon_told
+from .playing import cannot_play, shown_not_to_play
 
 # How many trials the noise of the number format is measured on.
 NOISE_TRIALS = 4
@@ -94,7 +94,7 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
     trials = list(trials)
     measure_each(model, trials, trials, asked, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
-    if asked.must_play and cannot_play(model.name, played["correct"], own=False):
+    if asked.must_play and shown_not_to_play(played["correct"]):
         raise _plays_not(model, played)
     which, every = panels_for(trials), trials
     if asked.only_correct:
@@ -140,7 +140,7 @@ def measure_each(
     if asked.must_play and not store.detached:
         _measure_needs(model, given[:GLANCE], every, asked, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
-        if soon_told(played["correct"]):
+        if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played)
     _measure_needs(model, given, every, asked, store)
 
