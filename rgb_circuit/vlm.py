@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from nnsight.modeling.transformers import TransformersModel
-from transformers import ProcessorMixin
 
 from .layout import Layout
 from .modules import softcap_of
@@ -16,6 +14,9 @@ from .programs.capture import language_model
 from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:
+    from nnsight import TransformersModel
+    from transformers import ProcessorMixin
+
     from .answers import Reading
     from .server import Server
 

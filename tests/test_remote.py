@@ -97,11 +97,11 @@ CALLS = {
     "play": rgb.play,
     "patch_heads": rgb.patch_heads,
     **{
-        f"patch_heads, {component}, {positions}": lambda model, trials, component=component, positions=positions: (
-            rgb.patch_heads(model, trials[:2], component=component, positions=positions)
+        f"patch_heads, {component}, {at}": lambda model, trials, component=component, at=at: rgb.patch_heads(
+            model, trials[:2], component=component, positions=at
         )
         for component in ("z", "pattern", "value")
-        for positions in ("all", "tile", "text")
+        for at in ("all", "tile", "text")
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),

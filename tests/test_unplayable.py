@@ -234,7 +234,11 @@ def measured(falls, heads=50, seed=0):
 def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_gains_by_it(split):
     real, absent = lambda rng, n: 10 + rng.standard_normal(n), lambda rng, n: np.array([1.0, -1.2] * (n // 2))
     rules = Rules(0.1, 0.05, 0.05, split)
-    judged = lambda **falls: engine._judge((found := measured(falls))[0], [[one] for one in found[1]], rules)
+
+    def judged(**falls):
+        measurements, heads = measured(falls)
+        return engine._judge(measurements, [[head] for head in heads], rules)
+
     both = judged(erased=real, recolored=real).set_index(["prediction", "head"])
     one = judged(erased=real, recolored=absent).set_index(["prediction", "head"])
     void = one.loc["recolored"]
