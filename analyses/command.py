@@ -6,12 +6,8 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib
-import pandas as pd
-
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
-from rgb_circuit.memory import return_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
         are not done yet, 130 for a command that was stopped with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    # Imported once it is known that there is something to do: these take seconds.
+    import matplotlib
+
+    from rgb_circuit.memory import return_freed_memory
+
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
     return_freed_memory()
@@ -250,7 +251,8 @@ def _run(options):
     else:
         chosen["trials_file"] = str(Path(options.trials_file).resolve())
     if options.dry_run:
-        study.estimate(*_model_and_trials(options), chosen, shard)
+        model, trials = _model_and_trials(options)
+        study.estimate(model, trials, chosen, shard)
         return
     folder = open_folder(options.out)
     with locked(folder, shard):
@@ -337,6 +339,7 @@ def _calibrate(options):
     """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
     readings. One that was killed goes on where it stopped when the same command is given again, and one for
     more models takes up those that were judged."""
+    import pandas as pd
     from transformers.utils import logging
 
     from analyses import calibrate

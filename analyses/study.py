@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers.utils import logging
@@ -36,7 +37,7 @@ def run(
     folder: Path,
     model: Vlm,
     trials: Sequence[Trial],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
     detached: bool = False,
     anyway: bool = False,
@@ -74,7 +75,7 @@ def run(
 def check(
     model: Vlm,
     trials: Sequence[Trial],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
@@ -93,7 +94,7 @@ def check(
 def estimate(
     model: Vlm,
     trials: Sequence[Trial],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Print what `run` would do, and what it takes.
@@ -187,7 +188,7 @@ def parse_positions(text: str) -> str | list[int]:
         ) from None
 
 
-def asked_by(options: Mapping[str, object], anyway: bool) -> Asked:
+def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
     """What a run asks, from its options."""
     own = options.get("trials_file") is not None
     return Asked(parse_positions(options["positions"]), options["only_correct"], own, anyway)

@@ -26,6 +26,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.checks import check_attention, check_finite
@@ -293,7 +294,7 @@ class Reading(Measurement):
 
 def _read(model, trials, tokens, start, jobs):
     """The frame of `reading`."""
-    total = 0
+    total = torch.zeros(())
     with gathering() as each:
         # One at a time, so that a mean is the same to the last bit however much memory is free.
         for trial in trials:

@@ -293,7 +293,7 @@ def _captured(model, units, store):
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
-    pictures, sweeps, number_of = _pictures(model, units), *_sweeps(model, units, store)
+    pictures, (sweeps, number_of) = _pictures(model, units), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -341,7 +341,9 @@ def _pictures(model, units):
 def _sweeps(model, units, store):
     """What `programs.measured` is to sweep, and of each measurement of a unit the number of its sweep, or
     None."""
-    sweeps, number_of, numbers = [], [], {}
+    sweeps: list[dict] = []
+    number_of: list[int | None] = []
+    numbers: dict[tuple, int] = {}
     for number, (work, asked) in enumerate(units[0].asked):
         if asked.target is None:
             number_of.append(None)

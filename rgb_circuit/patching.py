@@ -58,7 +58,7 @@ def patch_heads(
     """
     _check(target, batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    every = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
+    every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
@@ -112,7 +112,7 @@ def patched_heads(
         heads: that exist; all by default.
     """
     heads = model.heads() if heads is None else heads
-    edits = tuple((Edit(layer, head, source, component, positions),) for layer, head in heads)
+    edits = tuple((_edit(head, source, component, positions),) for head in heads)
     names = tuple(f"{layer}.{head}" for layer, head in heads)
     return PatchedHeads(tuple(trials), edits, target, names, batch_size)
 
@@ -235,6 +235,11 @@ class PatchedHeads(Patched):
         frame.insert(where, "layer", layer[number])
         frame.insert(where + 1, "head", head[number])
         return frame
+
+
+def _edit(head, source, component, positions):
+    layer, index = head
+    return Edit(layer, index, source, component, positions)
 
 
 def _check(target, batch_size):

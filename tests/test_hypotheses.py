@@ -434,7 +434,7 @@ def test_roles_of_the_toy_are_complete():
         "P10".split()
     )
     assert list(zip(table["layer"], table["head"])) == model.heads()
-    assert (table.dtypes.iloc[5:] == bool).all()
+    assert all(pd.api.types.is_bool_dtype(kind) for kind in table.dtypes.iloc[5:])
 
 
 # The riddle
