@@ -7,8 +7,8 @@ They pass the seed's test of a POI localization head (P3) without finding a plac
 |---|---|---|---|
 | P3a | z from clean | erased | background up, odd not up |
 | P3b | z from clean | recolored | odd, other, background unchanged |
-| P4w | z from clean | swapped | background up: the colour that the head saw, which this picture does not show |
-| P5w | z from clean, color extractors frozen | erased | background up past the extractors, by more than through them |
+| P4w | z from clean | swapped | background up: the colour that the head saw, not shown here |
+| P5w | z from clean, extractors frozen | erased | background up, more past the extractors than through |
 | P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
 P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and P5w, and none

@@ -15,6 +15,7 @@ An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here with
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,9 +87,9 @@ class Subject:
         layers, grid = int(rng.integers(5, 8)), int(rng.integers(6, 9))
         decoys = [decoy for decoy in DECOYS if rng.random() < 0.8]
         placement = random_placement(layers, 4, self.seed)
-        shape = dict(grid=grid, layers=layers, heads=4, kv_heads=kv_heads)
+        shape: dict[str, Any] = dict(grid=grid, layers=layers, heads=4, kv_heads=kv_heads)
         if self.like == "even":
-            made = dict(placement=placement, decoys=decoys)
+            made: dict[str, Any] = dict(placement=placement, decoys=decoys)
         else:
             # Two more layers, so that there is room after the circuit.
             shape |= dict(layers=layers + 2, kv_heads=4)
@@ -375,8 +376,8 @@ def _counted(part, role):
         part["role"].str.split(" + ", regex=False).map(lambda names: role in names),
     )
     right = int((true & given).sum())
-    row = dict(true=int(true.sum()), given=int(given.sum()), right=right)
-    for name, of in (("precision", row["given"]), ("recall", row["true"])):
+    row: dict[str, float] = dict(true=int(true.sum()), given=int(given.sum()), right=right)
+    for name, of in (("precision", int(given.sum())), ("recall", int(true.sum()))):
         row[name] = right / of if of else np.nan
         interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
         row[f"{name}_low"], row[f"{name}_high"] = interval

@@ -438,7 +438,8 @@ def _variants(model, heads, source, target, random_sets, seed):
     working = {f"isolation: {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
     for test, instead in NECESSITY.items():
         working |= {
-            f"{test}: {name}": [Edit(*head, instead) for head in chosen] for name, chosen in sets.items()
+            f"{test}: {name}": [Edit(layer, head, instead) for layer, head in chosen]
+            for name, chosen in sets.items()
         }
     for head in heads:
         rest = [other for other in heads if other != head]
@@ -517,20 +518,21 @@ def _ranking(trials, noised, denoised, source, target):
 
 def _restored(model, heads, source, target):
     """Edits of the target run: ``heads`` from the source, all others held."""
-    return [Edit(*head, source if head in heads else target) for head in model.heads()]
+    return [Edit(layer, head, source if (layer, head) in heads else target) for layer, head in model.heads()]
 
 
 def _isolated(held, heads, source):
     """Edits of the source run: all but ``heads`` from the target, whose edits are ``held``."""
     kept = set(heads)
     # With every head kept there is nothing to edit; a head's own z stands for that.
-    return [edit for head, edit in held.items() if head not in kept] or [Edit(*heads[0], source)]
+    layer, head = heads[0] if heads else (0, 0)
+    return [edit for other, edit in held.items() if other not in kept] or [Edit(layer, head, source)]
 
 
 def _held(model, target):
     """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more
     memory than the runs."""
-    return {head: Edit(*head, target) for head in model.heads()}
+    return {(layer, head): Edit(layer, head, target) for layer, head in model.heads()}
 
 
 def _difference(frame, trials, source, target, column="patched_logit"):

@@ -8,7 +8,7 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | P1b | z | erased | odd up |
 | P2a | pattern only | recolored | odd not up, other not down: the answer stays the tile's actual colour |
 | P2b | pattern only | erased | background up, odd not up: the head reads what is now at that place |
-| P2c | value only | recolored | odd up: the head looks at the tile, and what it finds there makes the answer |
+| P2c | value only | recolored | odd up: the head looks at the tile, and what it finds makes the answer |
 
 P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the background there
 already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6 looks like that (it *lowers*

@@ -6,12 +6,8 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib
-import pandas as pd
-
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
-from rgb_circuit.memory import return_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,12 +18,19 @@ def main(arguments: list[str] | None = None) -> int:
         are not done yet, 130 for a command that was stopped with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    # Imported once it is known that there is something to do: these take seconds.
+    import matplotlib
+
+    from rgb_circuit.memory import return_freed_memory
+
     # Figures go to files: no screen is needed.
     matplotlib.use("Agg")
     return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         with warnings.catch_warnings():
+            # Without the file and line of Python's own.
+            warnings.showwarning = _warned
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             options.run(options)
@@ -47,6 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rgb-circuit: stopped{kept}", file=sys.stderr)
         return 130
     return 0
+
+
+def _warned(message, category, *where):
+    print(f"rgb-circuit: {message}", file=sys.stderr)
 
 
 def _parser():
@@ -123,7 +130,12 @@ def _parser():
     run.add_argument(
         "--anyway",
         action="store_true",
-        help="go on with a model that does not play the game, or does not answer your questions",
+        help="go on with a model that does not play the game",
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run nothing: print what would be run, and what it takes in forwards, time, memory and disk",
     )
     run.add_argument(
         "--shard",
@@ -238,6 +250,10 @@ def _run(options):
         chosen |= {"trials": options.trials, "seed": options.seed}
     else:
         chosen["trials_file"] = str(Path(options.trials_file).resolve())
+    if options.dry_run:
+        model, trials = _model_and_trials(options)
+        study.estimate(model, trials, chosen, shard)
+        return
     folder = open_folder(options.out)
     with locked(folder, shard):
         model, trials = _model_and_trials(options)
@@ -323,6 +339,7 @@ def _calibrate(options):
     """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
     readings. One that was killed goes on where it stopped when the same command is given again, and one for
     more models takes up those that were judged."""
+    import pandas as pd
     from transformers.utils import logging
 
     from analyses import calibrate
@@ -545,7 +562,8 @@ def _print_alike(model, trials):
         ):
             alike.setdefault((pair, pair in same), []).append(trial.name)
     for ((one, other), same), names in alike.items():
-        pictures = f"the pictures {one!r} and {other!r} of {len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        pictures = f"the pictures {one!r} and {other!r} of {some}"
         if same:
             print(f"No difference between {pictures}: they are the same picture")
         else:

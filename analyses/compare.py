@@ -14,7 +14,7 @@ Rank correlation is mostly about those heads: even a run that agreed exactly wou
 mostly about the few heads that do something.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import pandas as pd
@@ -34,7 +34,7 @@ PUBLISHED_PANELS = {
     "odd, when erased": ("blue", "red"),
     "background, when erased": ("blue", "blue"),
 }
-PUBLISHED_SETTING: Mapping[str, object] = {
+PUBLISHED_SETTING: Mapping[str, str] = {
     "model": "llava-hf/llava-1.5-7b-hf",
     "dtype": "float16",
     "source": "clean",
@@ -63,7 +63,8 @@ NAMED: tuple[Head, ...] = (
 # Where a label may be, in points from its head: beside the line of equal effects, on either side, or further
 # off. Those of heads that do nothing must get out of the crowd.
 LABELS = (
-    (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14), (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
+    (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14),
+    (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
 )  # fmt: skip
 FAR_LABELS = ((38, -34), (38, -48), (52, -22), (-38, 40))
 
@@ -220,7 +221,7 @@ def scatter(
     ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
     # To the left of zero, on the left: the crowd is at zero.
     mirrored = [(-dx, dy) for dx, dy in LABELS]
-    names = [
+    names: list[tuple[str, tuple[int, int], str, Sequence[tuple[int, int]]]] = [
         (_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored)
         for head in ordered
     ]
@@ -243,7 +244,8 @@ def scatters(
     for panel, ax in zip(PANELS, axes):
         scatter(frame, panel, reference=reference, ax=ax)
         row = agreement.loc[panel]
-        found = f"Pearson {row['pearson']:.2f}, Spearman {row['spearman']:.2f}, {row['shared']} of the top {row['k']} shared"
+        found = f"Pearson {row['pearson']:.2f}, Spearman {row['spearman']:.2f}"
+        found += f", {row['shared']} of the top {row['k']} shared"
         ax.set_title(f"{ax.get_title()}\n{found}", fontsize=10)
     n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
     run = f"one head restored from {source}, positions: {positions}, mean of {n} trial{'s' * (n > 1)}"

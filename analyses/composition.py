@@ -186,12 +186,12 @@ def _mediated(trials, pairs, source, target):
         raise InputError("no answer role is common to all trials; give their answers the same roles")
 
     totals = {sender: _label([sender]) for sender, _ in pairs}
-    variants = {name: [Edit(*sender, source)] for sender, name in totals.items()}
+    variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
     frozen_names = []
     for sender, receivers in pairs:
         after = [receiver for receiver in receivers if receiver[0] > sender[0]]
         name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
-        variants[name] = variants[totals[sender]] + [Edit(*receiver, target) for receiver in after]
+        variants[name] = [*variants[totals[sender]], *(Edit(layer, head, target) for layer, head in after)]
         frozen_names.append(name)
     [patched] = yield [patched_edits(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")

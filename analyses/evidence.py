@@ -232,7 +232,8 @@ def examine(
         # With none right there is nothing to leave out.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
-            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as any "
+            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as "
+            "any "
             f"other, so effects may be diluted.{leave_out}",
             stacklevel=3,
         )
@@ -257,7 +258,7 @@ def steps(
     rules = Rules(margin, least, level, split)
     trials = list(trials)
     if extractors is not None:
-        extractors = check_heads(model, extractors)
+        extractors = check_heads(model, list(extractors))
     tested = [prediction for predictions in hypotheses for prediction in predictions]
     freezing = any(claim.sweep.part != "whole" for prediction in tested for claim in prediction.claims)
     finders = finders if freezing and extractors is None else ()
@@ -449,7 +450,7 @@ class Measured:
                 if self.words[trial, column]
             ]
             if (odd[trial], ground) in similarity and None not in control:
-                lift = similarity[odd[trial], ground] - np.mean(control)
+                lift = similarity[odd[trial], ground] - np.mean(np.array(control, dtype=float))
                 taken[trial] -= lift * relative[trial, :, ROLES.index("background")]
         return taken
 
@@ -594,7 +595,7 @@ def _stand_ins(model, trials, measured, readers, rules):
     later = [head for head in measured.heads if readers and head not in readers and head[0] > min(readers)[0]]
     if not later:
         return []
-    silent = [rgb.Edit(*head, source="erased") for head in readers]
+    silent = [rgb.Edit(layer, head, source="erased") for layer, head in readers]
     variants = {"silent": silent}
     variants |= {
         f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later
@@ -627,10 +628,11 @@ def _past_and_through(model, trials, measured, predictions, frozen):
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     asked = {}
     for whole in wholes:
+        held = {other: rgb.Edit(other[0], other[1], whole.target) for other in frozen}
         variants = {
             f"{layer}.{head}": [
                 rgb.Edit(layer, head, whole.source, whole.component),
-                *(rgb.Edit(*other, source=whole.target) for other in later[layer, head]),
+                *(held[other] for other in later[layer, head]),
             ]
             for layer, head in measured.heads
             if later[layer, head]
@@ -691,7 +693,8 @@ def _judge(measured, hypotheses, rules):
     frame["state"] = np.where(frame["holds"], "holds", np.where(frame.pop("refuted"), "refuted", "undecided"))
     undecided = (frame["state"] == "undecided") & (frame["void"] == "")
     frame["trials_to_decide"] = frame["trials_to_decide"].where(undecided)
-    front = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state trials_to_decide".split()
+    first = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state"
+    front = [*first.split(), "trials_to_decide"]
     return frame[[*front, *(name for name in frame if name not in front)]]
 
 
@@ -854,8 +857,7 @@ def _shown_words(effects, strata, some, level):
         above, error = effects[strata == word].mean(0) - some, np.sqrt(spread / freedom / count)
         with np.errstate(divide="ignore", invalid="ignore"):
             q.append(np.where(error > 0, stats.t.sf(above / error, freedom), (above <= 0).astype(float)))
-    q = np.stack([stats.false_discovery_control(column) for column in np.array(q).T])
-    shown = [words[row <= level] for row in q]
+    shown = [words[stats.false_discovery_control(column) <= level] for column in np.array(q).T]
     return np.array(["" if len(own) == len(words) else ", ".join(own) for own in shown], dtype=object)
 
 

@@ -27,7 +27,7 @@ from rgb_circuit.vlm import Vlm
 
 from . import closer_look, riddle, roles
 from .evidence import missing
-from .playing import cannot_play, soon_told
+from .playing import cannot_play, shown_not_to_play
 
 # How many trials the noise of the number format is measured on.
 NOISE_TRIALS = 4
@@ -44,13 +44,18 @@ class Asked:
         positions: as in `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
         own: the pictures are the user's own, not the game's.
-        anyway: go on with a model that does not play.
+        anyway: go on with a model that does not play the game.
     """
 
     positions: str | list[int] = "end"
     only_correct: bool = False
     own: bool = False
     anyway: bool = False
+
+    @property
+    def must_play(self) -> bool:
+        """Whether the run ends where the model does not play the game."""
+        return not (self.own or self.anyway)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
     trials = list(trials)
     measure_each(model, trials, trials, asked, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
-    if not asked.anyway and cannot_play(model.name, played["correct"], asked.own):
-        raise _plays_not(model, played, asked)
+    if asked.must_play and shown_not_to_play(played["correct"]):
+        raise _plays_not(model, played)
     which, every = panels_for(trials), trials
     if asked.only_correct:
         trials = answered_right(trials, played)
@@ -132,11 +137,11 @@ def measure_each(
         InputError: as `find`; a model that does not play the game is told by its first trials.
     """
     given = list(trials)
-    if not asked.anyway and not store.detached:
+    if asked.must_play and not store.detached:
         _measure_needs(model, given[:GLANCE], every, asked, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
-        if soon_told(played["correct"]):
-            raise _plays_not(model, played, asked)
+        if shown_not_to_play(played["correct"]):
+            raise _plays_not(model, played)
     _measure_needs(model, given, every, asked, store)
 
 
@@ -171,8 +176,8 @@ def needs(
     return wanted
 
 
-def _plays_not(model, played, asked):
-    reason = cannot_play(model.name, played["correct"], asked.own)
+def _plays_not(model, played):
+    reason = cannot_play(model.name, played["correct"], own=False)
     return NotApplicable(
         f"{reason}, so nothing measured on it would say what a head does in that; look at its answers with "
         "rgb-circuit play, or go on all the same with --anyway"

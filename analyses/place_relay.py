@@ -6,7 +6,7 @@ passes every test of a POI localization head but one. Restored at [end]:
 | prediction | restored | in | expected |
 |---|---|---|---|
 | P3a, P3b, P4, P5, P6 | | | as `poi_localization` has them |
-| P7r | pattern only | erased | background not up: what the head looks at holds a place only where another head has put it |
+| P7r | pattern only | erased | background not up: another head must put the place there |
 
 Who found the place is seen by restoring heads at all positions (``rgb.patch_heads(…, positions="text")``).
 How predictions are tested: `analyses.evidence`.

@@ -23,9 +23,9 @@ def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
     return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
 
 
-def soon_told(correct: pd.Series) -> bool:
-    """Whether a few answers show that a model does not play: fewer are right than chance would leave of one
-    that does (p < 0.05).
+def shown_not_to_play(correct: pd.Series) -> bool:
+    """Whether answers show that a model does not play: fewer are right than chance would leave of one that
+    does (p < 0.05).
 
     Args:
         correct: as in `cannot_play`.

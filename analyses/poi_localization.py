@@ -7,10 +7,10 @@ extractors, later than it, read the colour at that place. Restored at [end]:
 |---|---|---|---|
 | P3a | z from clean | erased | background up, odd not up: the extractors read the colour now at that place |
 | P3b | z from clean | recolored | odd, other, background unchanged: the place was right already |
-| P4 | z from clean | swapped | other_background up: not the colour it once saw, but the one now at that place |
-| P5 | z from clean, color extractors frozen | erased | background up through the extractors, by more than past them |
+| P4 | z from clean | swapped | other_background up: the colour now at that place, not the one it saw |
+| P5 | z from clean, extractors frozen | erased | background up, more through the extractors than past |
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
-| P7 | pattern only, with and without frozen extractors | erased | background up through the extractors: looking at the place is enough |
+| P7 | pattern, extractors frozen or not | erased | background up through the extractors: looking is enough |
 
 P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of a
 localizer the values at that place, whatever is there, are what the extractors need.

@@ -2,16 +2,59 @@
 
 import pandas as pd
 
+from rgb_circuit.estimate import Cost
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.vlm import Vlm
 
 from . import digits, roles
 from .evidence import by_prediction
-from .findings import Findings
+from .findings import STAGES, Findings
 from .playing import cannot_play
 
 # How the role table shows a state.
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
+
+
+def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
+    """Print what a run would take.
+
+    Args:
+        cost: of its first step.
+        seconds: that a plain forward takes; None where it cannot be timed.
+    """
+    each = cost.forwards / cost.trials
+    print(
+        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial "
+        "would "
+        "be\n"
+        f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
+        f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
+        f"  step 2: {STAGES[1]}: as much as is found; nothing without a color extractor\n"
+        f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
+    )
+    taken = ", on a server one request a trial"
+    if seconds is not None:
+        whole = _duration(seconds * cost.forwards)
+        taken = f"; a plain forward takes {_duration(seconds)} here, so that it is about {whole}"
+    print(f"Step 1 is {cost.forwards:,.0f} plain forwards in all{taken}.")
+    print(
+        f"It holds up to {_size(cost.memory)} beside the weights, and writes about {_size(cost.disk)} to "
+        "disk."
+    )
+
+
+def _duration(seconds):
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def _size(count):
+    for size, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {name}"
+    return f"{count / 2**10:.0f} KiB"
 
 
 def game(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> None:
@@ -62,7 +105,8 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
-            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count as "
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count "
+            "as "
             "any other, so effects may be diluted; --only-correct leaves them out."
         )
 

@@ -96,7 +96,10 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     first, second = (prediction.name for prediction in PASSES_THE_SEED)
     asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
     asked += [head for head in met["oddness"] if head not in asked]
-    columns = "layer head verdict left decide route late prediction expected raises effect ci_low ci_high restored_fraction n holds state"
+    columns = (
+        "layer head verdict left decide route late prediction expected raises effect ci_low ci_high "
+        "restored_fraction n holds state"
+    )
     blocks = []
     for head in sorted(asked):
         rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index(

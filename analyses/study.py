@@ -9,11 +9,13 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers.utils import logging
 
 from rgb_circuit.errors import InputError
+from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest
@@ -35,7 +37,7 @@ def run(
     folder: Path,
     model: Vlm,
     trials: Sequence[Trial],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
     detached: bool = False,
     anyway: bool = False,
@@ -74,7 +76,7 @@ def run(
 def check(
     model: Vlm,
     trials: Sequence[Trial],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
@@ -88,6 +90,26 @@ def check(
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer"
         )
+
+
+def estimate(
+    model: Vlm,
+    trials: Sequence[Trial],
+    options: Mapping[str, Any],
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Print what `run` would do, and what it takes.
+
+    Raises:
+        InputError: as `run`, before anything is written.
+    """
+    check(model, trials, options, shard)
+    own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
+    asked = asked_by(options, anyway=True)
+    wanted = [one for some in needs(model, own, trials, asked).values() for one in some]
+    # A server's forwards cannot be timed from here.
+    seconds = None if model.server else seconds_of_a_forward(model)
+    printed.estimate(model, cost(model, wanted), seconds)
 
 
 def collect(folder: Path) -> None:
@@ -167,7 +189,7 @@ def parse_positions(text: str) -> str | list[int]:
         ) from None
 
 
-def asked_by(options: Mapping[str, object], anyway: bool) -> Asked:
+def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
     """What a run asks, from its options."""
     own = options.get("trials_file") is not None
     return Asked(parse_positions(options["positions"]), options["only_correct"], own, anyway)

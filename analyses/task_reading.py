@@ -26,6 +26,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.checks import check_attention, check_finite
@@ -276,7 +277,8 @@ class Reading(Measurement):
         every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
         if len(every) > 1:
             raise InputError(
-                f"the trials have {len(every)} different prompts, whose words do not line up; give those of one "
+                f"the trials have {len(every)} different prompts, whose words do not line up; give those of "
+                "one "
                 "at a time"
             )
         (tokens,) = every.values()
@@ -292,7 +294,7 @@ class Reading(Measurement):
 
 def _read(model, trials, tokens, start, jobs):
     """The frame of `reading`."""
-    total = 0
+    total = torch.zeros(())
     with gathering() as each:
         # One at a time, so that a mean is the same to the last bit however much memory is free.
         for trial in trials:

@@ -1,36 +1,73 @@
 """Which attention heads of a vision-language model do what, and how sure we are."""
 
-from .answer_pieces import answer_pieces
-from .direct_effects import direct_effects
-from .edits import Edit
-from .errors import InputError, ServerError
-from .loading import load, wrap
-from .noise import noise_floor
-from .patching import patch_edits, patch_heads
-from .play import play
-from .prompts import rgb_trials
-from .rgb_game import PALETTE, published_trial, rgb_trial
-from .trial import Trial
-from .trials_file import read_trials
-from .vlm import Vlm
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "PALETTE",
-    "Edit",
-    "InputError",
-    "Vlm",
-    "ServerError",
-    "Trial",
-    "answer_pieces",
-    "direct_effects",
-    "load",
-    "noise_floor",
-    "patch_edits",
-    "patch_heads",
-    "play",
-    "published_trial",
-    "read_trials",
-    "rgb_trial",
-    "rgb_trials",
-    "wrap",
-]
+if TYPE_CHECKING:
+    from .answer_pieces import answer_pieces as answer_pieces
+    from .direct_effects import direct_effects as direct_effects
+    from .edits import Edit as Edit
+    from .errors import InputError as InputError
+    from .errors import ServerError as ServerError
+    from .loading import load as load
+    from .loading import wrap as wrap
+    from .noise import noise_floor as noise_floor
+    from .patching import patch_edits as patch_edits
+    from .patching import patch_heads as patch_heads
+    from .play import play as play
+    from .prompts import rgb_trials as rgb_trials
+    from .rgb_game import PALETTE as PALETTE
+    from .rgb_game import published_trial as published_trial
+    from .rgb_game import rgb_trial as rgb_trial
+    from .trial import Trial as Trial
+    from .trials_file import read_trials as read_trials
+    from .vlm import Vlm as Vlm
+
+# Name → module that is imported when the name is first asked for: torch and transformers take seconds.
+_HOMES = {
+    "PALETTE": "rgb_game",
+    "Edit": "edits",
+    "InputError": "errors",
+    "ServerError": "errors",
+    "Trial": "trial",
+    "Vlm": "vlm",
+    "answer_pieces": "answer_pieces",
+    "direct_effects": "direct_effects",
+    "load": "loading",
+    "noise_floor": "noise",
+    "patch_edits": "patching",
+    "patch_heads": "patching",
+    "play": "play",
+    "published_trial": "rgb_game",
+    "read_trials": "trials_file",
+    "rgb_trial": "rgb_game",
+    "rgb_trials": "prompts",
+    "wrap": "loading",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """`rgb_circuit.play` is the function, whoever imported the module of that name before."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # So does Python bind a submodule that it has imported.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

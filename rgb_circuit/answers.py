@@ -127,7 +127,10 @@ def drawable(
     whole = [word for word, some in ids.items() if some and len(some) == 1]
     if len(whole) >= least:
         return whole
-    begun = {tuple(written(tokenizer, prompt, taken, form) or ())[:1], *(tuple(ids[word]) for word in whole)}
+    begun = {
+        tuple(written(tokenizer, prompt, taken, form) or ())[:1],
+        *(tuple(some) for some in ids.values() if some and len(some) == 1),
+    }
     for word, some in ids.items():
         if some and (first := tuple(some[:1])) not in begun:
             begun.add(first)
@@ -152,11 +155,12 @@ def in_likeliest(
         InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
     """
     for form in forms:
-        ids = {role: written(tokenizer, prompt, word, form) for role, word in answers.items()}
-        if all(ids.values()):
+        found = {role: written(tokenizer, prompt, word, form) for role, word in answers.items()}
+        ids = {role: some for role, some in found.items() if some}
+        if len(ids) == len(answers):
             break
     else:
-        unknown = next(word for role, word in answers.items() if not ids[role])
+        unknown = next(word for role, word in answers.items() if role not in ids)
         raise InputError(
             f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose "
             "another word"

@@ -32,11 +32,17 @@ def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
     """
     if prompt not in model.forms:
         settle(model, [prompt])
-    return in_likeliest(model.processor.tokenizer, prompt, answers, model.forms[prompt], model.name)
+    asked = prompt, *answers.items()
+    if asked not in model.readings:
+        forms = model.forms[prompt]
+        model.readings[asked] = in_likeliest(model.processor.tokenizer, prompt, answers, forms, model.name)
+    return model.readings[asked]
 
 
 def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
     """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
+    if (prompt, *answers.items()) in model.readings:
+        return
     for form in model.forms.get(prompt, FORMS):
         try:
             in_likeliest(model.processor.tokenizer, prompt, answers, [form], model.name)

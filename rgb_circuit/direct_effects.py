@@ -136,7 +136,7 @@ def _block(components, trial, condition, shares):
 
 def _components(model):
     """``component, layer, head`` in the order in which `_split` splits the residual stream."""
-    rows = [("embedding", None, None)]
+    rows: list[tuple[str, int | None, int | None]] = [("embedding", None, None)]
     for layer in range(model.n_layers):
         rows += [("head", layer, head) for head in range(model.n_heads)]
         rows += [("attention bias", layer, None), ("mlp", layer, None)]

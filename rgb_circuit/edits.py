@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
+from typing import Any
 
 from .errors import InputError
 from .prompts import POSITIONS
@@ -48,7 +49,7 @@ class Edit:
                 ) from None
 
 
-def check_edits(model: Vlm, variants: Mapping[object, Sequence[Edit]]) -> None:
+def check_edits(model: Vlm, variants: Mapping[Any, Sequence[Edit]]) -> None:
     """Raise InputError for a head, component or position word that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(

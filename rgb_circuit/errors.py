@@ -6,8 +6,8 @@ from safetensors import SafetensorError
 # What transformers, torch and the hub's client raise about what they were given. To be caught around a single
 # call of theirs: around code of ours it would pass our own faults off as the caller's.
 FOREIGN = (
-    OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, AssertionError, MemoryError,
-    SafetensorError, StrictDataclassError, HTTPError,
+    OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, AssertionError,
+    MemoryError, SafetensorError, StrictDataclassError, HTTPError,
 )  # fmt: skip
 
 

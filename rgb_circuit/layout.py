@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from math import isqrt
+from typing import Any
 
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
@@ -145,7 +146,9 @@ def _takes(name, module):
 def _whole(processor, side):
     """What a processor is told so that it does not cut a picture of this side into several."""
     reads = processor.image_processor
-    options = {switch: False for switch in SPLITTING if getattr(reads, switch, None) is not None}
+    options: dict[str, Any] = {
+        switch: False for switch in SPLITTING if getattr(reads, switch, None) is not None
+    }
     if "do_image_splitting" in options:
         # Idefics enlarges what it would split.
         options["size"] = {"longest_edge": side}

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from nnsight.modeling.transformers import TransformersModel
+from nnsight import TransformersModel
 from transformers import PreTrainedModel, ProcessorMixin
 
 from .answers import form_of, preferred
@@ -218,7 +218,7 @@ def _heads(config, name):
         ) from error
 
 
-def _found(name):
+def _found(name) -> str:
     """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused here."""
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(

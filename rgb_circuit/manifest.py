@@ -101,9 +101,9 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
 
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
     """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
-    there, here = (json.loads(json.dumps(manifest)) for manifest in (there, here))
-    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in (there, here)]
-    there, here = _flat(there), _flat(here)
+    both = [json.loads(json.dumps(manifest)) for manifest in (there, here)]
+    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in both]
+    there, here = map(_flat, both)
     names = [
         name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)
     ]

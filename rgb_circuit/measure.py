@@ -2,8 +2,8 @@
 
 1. What a store has is read. Of the rest, every measurement is checked before any forward.
 2. Measurements of what pictures did inside the model (`rgb_circuit.measurement.OfPictures`) share them: all
-   that is asked of a trial, from the same position on, is one program (`rgb_circuit.programs.measured`) and
-   one request to a server. Without a store as many trials go through together as fit.
+   that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
+   Without a store as many trials go through together as fit.
 3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
    sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it.
 """
@@ -145,6 +145,22 @@ def follow_all(
     return {name: found[name] for name in analyses}
 
 
+def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
+    """What would be asked of every trial's pictures, were nothing kept.
+
+    Raises:
+        InputError: as `measure`.
+    """
+    works = [_Work(one, one.key) for one in measurements if isinstance(one, OfPictures)]
+    for work in works:
+        work.missing, work.ready = list(work.asked.trials), work.asked.prepare(model, None)
+    units, _ = _units(works, None)
+    for work in works:
+        if work.error:
+            raise work.error
+    return units
+
+
 @dataclass
 class _Work:
     """A measurement on its way to its parts, by trial name."""
@@ -196,16 +212,16 @@ def _run(model, works, store, progress, stage):
     shared = [work for work in works if isinstance(work.asked, OfPictures)]
     others = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
-    total = len(units) + sum(1 if work.asked.whole else len(work.missing) for work in others)
+    # What shares no pictures takes next to no time beside what does.
+    total = len(units) or sum(1 if work.asked.whole else len(work.missing) for work in others)
     with tqdm(total=total, desc=stage, unit="trial", delay=2, disable=not progress) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
-            for together in _from_one_position(group):
-                waiting += _captured(model, together, store)
+            waiting += _captured(model, group, store)
             bar.update(len(group))
         for work in others:
             for count, pending in _alone(work, store):
                 waiting += pending
-                bar.update(count)
+                bar.update(0 if units else count)
     for work in works:
         # What all of its trials needed.
         if store and work.done():
@@ -214,7 +230,7 @@ def _run(model, works, store, progress, stage):
 
 
 @dataclass
-class _Unit:
+class Unit:
     """What is asked of the same pictures: measurements, and what each asks of the trial."""
 
     asked: list[tuple[_Work, Asked]] = field(default_factory=list)
@@ -258,7 +274,7 @@ def _units(works, store):
             units = by_name.setdefault((asked.trial.name, detached and work.asked.together), [])
             unit = next((unit for unit in units if unit.shares(asked)), None)
             if unit is None:
-                units.append(unit := _Unit())
+                units.append(unit := Unit())
             unit.asked.append((work, asked))
     return [unit for units in by_name.values() for unit in units], waiting
 
@@ -276,21 +292,12 @@ def _alike(model, units):
         yield from chunks(alike, fitting // len(alike[0].conditions))
 
 
-def _from_one_position(group):
-    """A group in parts: of what its units are asked, what changes from the same position on."""
-    by_kept = {}
-    for number, (_, asked) in enumerate(group[0].asked):
-        by_kept.setdefault(asked.kept, []).append(number)
-    for numbers in by_kept.values():
-        yield [_Unit([unit.asked[number] for number in numbers]) for unit in group]
-
-
 def _captured(model, units, store):
     """Measure all that is asked of some units, in one program; how many parts wait for a server."""
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
-    pictures, sweeps, number_of = _pictures(model, units), *_sweeps(model, units, store)
+    pictures, (sweeps, number_of) = _pictures(model, units), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -323,12 +330,12 @@ def _captured(model, units, store):
 
 def _pictures(model, units):
     """Condition → what `programs.measured` is to capture of it."""
-    kept = max(asked.kept for unit in units for _, asked in unit.asked)
     pictures = {}
     for condition in units[0].conditions:
         shown = [next(one.trial for _, one in unit.asked if condition in one.conditions) for unit in units]
         inputs = encode(model, [(trial, condition) for trial in shown])
         here = [asked for _, asked in units[0].asked if condition in asked.conditions]
+        kept = max(asked.kept for unit in units for _, asked in unit.asked if condition in asked.conditions)
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
@@ -342,8 +349,9 @@ def _pictures(model, units):
 def _sweeps(model, units, store):
     """What `programs.measured` is to sweep, and of each measurement of a unit the number of its sweep, or
     None."""
-    kept = max(asked.kept for unit in units for _, asked in unit.asked)
-    sweeps, number_of, numbers = [], [], {}
+    sweeps: list[dict] = []
+    number_of: list[int | None] = []
+    numbers: dict[tuple, int] = {}
     for number, (work, asked) in enumerate(units[0].asked):
         if asked.target is None:
             number_of.append(None)
@@ -352,6 +360,7 @@ def _sweeps(model, units, store):
         same = work.key or id(work), id(asked.means), asked.rows
         if same not in numbers:
             numbers[same] = len(sweeps)
+            kept = max(unit.asked[number][1].kept for unit in units)
             length = asked.lengths[asked.target]
             rows = asked.rows or rows_at_once(model, length, length - kept)
             if store and not asked.rows:
@@ -359,8 +368,10 @@ def _sweeps(model, units, store):
             sweeps.append(
                 {
                     "target": asked.target,
+                    "kept": kept,
                     "variants": plain(asked.edits),
                     "means": asked.means,
+                    "sources": [condition for condition in asked.conditions if condition != asked.target],
                     "spots": [unit.asked[number][1].spots for unit in units],
                     "batch_size": rows,
                 }

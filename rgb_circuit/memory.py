@@ -43,20 +43,29 @@ def return_freed_memory() -> None:
 
 def pictures_at_once(model: Vlm, length: int, start: int) -> int:
     """How many pictures of ``length`` positions can be captured together, keeping positions from ``start``
-    on.
+    on."""
+    return _fit(model, picture_bytes(model, length, start), most=_most_tokens(model) // length, share=2)
 
-    Of a picture are held, at every layer: keys and values of all its positions, twice, since a patched run
-    goes on from a copy; and residual stream, z and queries from ``start`` on.
-    """
+
+def picture_bytes(model: Vlm, length: int, start: int) -> int:
+    """What a captured picture holds: at every layer keys and values of all its positions, twice, since a
+    patched run goes on from a copy; and residual stream, z and queries from ``start`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     heads, keys = model.n_heads * model.d_head, 2 * model.n_kv_heads * model.d_head
     kept = (length - start) * (text.hidden_size + 3 * heads) + 2 * length * keys
-    needed = model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
-    return _fit(model, needed, most=_most_tokens(model) // length, share=2)
+    return model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
 
 
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
+    kept = length - start
+    most = MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept
+    # Captured pictures may fill half of what is free now, and patched runs half of the rest.
+    return _fit(model, row_bytes(model, length, start), most, share=4)
+
+
+def row_bytes(model: Vlm, length: int, start: int) -> int:
+    """What a patched run needs while it runs from position ``start`` of ``length`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start
     needed = (
@@ -66,8 +75,7 @@ def rows_at_once(model: Vlm, length: int, start: int) -> int:
     )
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
-    # Captured pictures may fill half of what is free now, and patched runs half of the rest.
-    return _fit(model, needed, most=MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept, share=4)
+    return needed
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:

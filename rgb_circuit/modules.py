@@ -3,6 +3,8 @@ weights."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
@@ -76,7 +78,7 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
             f"{name!r} ({type(module).__name__}) keeps its language model in a place of its own; {advice}"
         )
     layers = list(getattr(text, "layers", ()))
-    outputs = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
+    outputs: list[Any] = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
     lacking = [index for index, output in enumerate(outputs) if not isinstance(output, torch.nn.Module)]
     if lacking or not layers:
         first = ", ".join(map(str, lacking[:3])) + (", …" if len(lacking) > 3 else "")

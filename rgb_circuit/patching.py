@@ -58,7 +58,7 @@ def patch_heads(
     """
     _check(target, batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    every = {(layer, head): [Edit(layer, head, source, component, positions)] for layer, head in heads}
+    every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
@@ -112,7 +112,7 @@ def patched_heads(
         heads: that exist; all by default.
     """
     heads = model.heads() if heads is None else heads
-    edits = tuple((Edit(layer, head, source, component, positions),) for layer, head in heads)
+    edits = tuple((_edit(head, source, component, positions),) for head in heads)
     names = tuple(f"{layer}.{head}" for layer, head in heads)
     return PatchedHeads(tuple(trials), edits, target, names, batch_size)
 
@@ -237,6 +237,11 @@ class PatchedHeads(Patched):
         return frame
 
 
+def _edit(head, source, component, positions):
+    layer, index = head
+    return Edit(layer, index, source, component, positions)
+
+
 def _check(target, batch_size):
     if not _targets(target):
         raise InputError("target is empty; name at least one condition to patch")
@@ -277,8 +282,8 @@ def _check_overlap(name, edits, trials, spots):
 
 
 def _check_lined_up(model, patched, condition, ids, spots):
-    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches further
-    back than the two line up from the end."""
+    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches
+    further back than the two line up from the end."""
     for trial in patched.trials:
         own, other = ids[patched.target][trial.name], ids[condition][trial.name]
         if len(own) == len(other):
@@ -289,8 +294,10 @@ def _check_lined_up(model, patched, condition, ids, spots):
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.component != "z" or first > behind:
                 raise InputError(
-                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of {len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z there, "
+                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                    f"{len(other)} "
+                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z "
+                    "there, "
                     "such as at 'end', or ask in as many tokens"
                 )
 

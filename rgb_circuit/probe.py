@@ -10,8 +10,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import torch
-from nnsight.intervention.interleaver import OutOfOrderError
-from nnsight.intervention.source import SourceNotAvailable
 
 from .asking import VOTERS
 from .checks import RESUMED, RESUMED_HALF
@@ -19,12 +17,13 @@ from .errors import FOREIGN, InputError, first_line
 from .inputs import inputs_of
 from .layout import Layout
 from .modules import softcap_of
+from .nnsight_internals import OutOfOrderError, SourceNotAvailable
 from .programs.capture import language_model
 from .programs.probed import probed as program
 from .rgb_game import PALETTE, draw
 
 if TYPE_CHECKING:
-    from nnsight.modeling.transformers import TransformersModel
+    from nnsight import TransformersModel
     from transformers import ProcessorMixin
 
     from .server import Server

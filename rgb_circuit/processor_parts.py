@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import transformers
@@ -77,30 +78,29 @@ def processor_class(name: str) -> type[ProcessorMixin] | None:
 
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """The processor class without its video part; the class itself where it has none."""
-    return _without_video(kind) if "video_processor" in kind.get_attributes() else kind
+    has_video = "video_processor" in kind.get_attributes()
+    return _without_video(kind) if has_video else kind  # type: ignore[arg-type]
 
 
 @functools.cache
 def _without_video(kind):
-    @classmethod
     def get_attributes(cls):
         return [part for part in super(own, cls).get_attributes() if part != "video_processor"]
 
-    @classmethod
     def get_processor_dict(cls, *arguments, **options):
         settings, rest = super(own, cls).get_processor_dict(*arguments, **options)
         # Some classes insist on the argument.
         return settings | {"video_processor": None}, rest
 
     # Of the same name, so that it is saved as the class that it stands for.
-    own = type(
+    own: Any = type(
         kind.__name__,
         (kind,),
         {
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,
-            "get_attributes": get_attributes,
-            "get_processor_dict": get_processor_dict,
+            "get_attributes": classmethod(get_attributes),
+            "get_processor_dict": classmethod(get_processor_dict),
             # SmolVLM's chat template asks these of it, for videos.
             "video_processor": SimpleNamespace(num_frames=None, fps=None),
         },

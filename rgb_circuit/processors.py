@@ -9,6 +9,7 @@ processor is refused.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def check_vision_tower(config: PreTrainedConfig, name: str) -> None:
     """Raise InputError unless the vision tower takes square pictures of one size, cut into square patches."""
     vision = config.vision_config
     advice = "use a LLaVA with a CLIP or SigLIP tower, such as llava-hf/llava-1.5-7b-hf"
-    sizes = [getattr(vision, size, None) for size in ("image_size", "patch_size")]
+    sizes: list[Any] = [getattr(vision, size, None) for size in ("image_size", "patch_size")]
     if not all(isinstance(size, int) and size > 0 for size in sizes) or sizes[0] < sizes[1]:
         raise InputError(
             f"the vision tower of {name!r} ({vision.model_type}) has image_size {sizes[0]} and patch_size "

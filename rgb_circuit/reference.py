@@ -23,7 +23,7 @@ def patched_logits(
         trials: whose target runs a ``"mean"`` edit is the mean of.
     """
     inputs = encode(model, [(trial, target)])
-    writes = {}
+    writes: dict[int, list] = {}
     for edit in edits:
         places = locate(model, trial, edit.positions, inputs["input_ids"][0])
         writes.setdefault(edit.layer, []).append(

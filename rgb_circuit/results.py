@@ -1,5 +1,7 @@
 """A run's folder: frames as Parquet, figures, and other files, each written whole or not at all."""
 
+from __future__ import annotations
+
 import io
 import os
 import secrets
@@ -8,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from .errors import CannotWrite, InputError, first_line
 
 if TYPE_CHECKING:
-    # Only a name here; importing it would make every import of the package slower.
+    # Only names here: the command should say what it can do before they are loaded.
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -37,7 +38,7 @@ def write_frame(frame: pd.DataFrame, folder: Path, name: str) -> Path:
     return write_bytes(folder / f"{name}.parquet", frame.to_parquet(index=False))
 
 
-def write_figure(figure: "Figure", folder: Path, name: str) -> Path:
+def write_figure(figure: Figure, folder: Path, name: str) -> Path:
     """Write ``name``.png, whole or not at all."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, format="png")
@@ -78,6 +79,8 @@ def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.Data
     Raises:
         InputError: no such folder or file, a file that is not Parquet, or one that lacks a column.
     """
+    import pandas as pd
+
     path = existing(folder, f"{name}.parquet")
     try:
         frame = pd.read_parquet(path)

@@ -122,7 +122,7 @@ def rgb_trial(
         )
     if not isinstance(margin, int) or margin < 0:
         raise InputError(f"margin is {margin!r}; give a whole number of pixels, 0 or more")
-    tile = tuple(tile)
+    tile = tuple(tile)  # type: ignore[assignment]
     check_tile(tile, grid)
 
     color = {role: palette[word] for role, word in words.items()}

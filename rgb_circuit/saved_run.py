@@ -15,8 +15,8 @@ from .vlm import Vlm
 
 # What it takes to go on with a run.
 NEEDED = {
-    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid", "tile_px",
-    "picture_px", "template", "words", "options", "trials",
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid",
+    "tile_px", "picture_px", "template", "words", "options", "trials",
 }  # fmt: skip
 
 

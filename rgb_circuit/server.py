@@ -23,15 +23,12 @@ import pydantic
 import torch
 import zstandard
 from huggingface_hub.errors import HTTPError
-from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
-from nnsight.modeling import huggingface
-from nnsight.modeling.transformers import TransformersModel
-from nnsight.schema.config import CONFIG
-from nnsight.schema.response import ResponseModel
+from nnsight import TransformersModel
 from tqdm.auto import tqdm
 
 from .errors import InputError, ServerError, first_line
 from .jobs import Jobs, Pending
+from .nnsight_internals import CONFIG, HUB_SPELLINGS, RemoteBackend, RemoteError, ResponseModel
 
 # Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
 TRIES = 5
@@ -99,7 +96,7 @@ class Server:
         nnsight.register("rgb_circuit.programs")
         if wrapped.repo_id != served or os.path.isdir(served):
             # nnsight asks the hub how a repository is spelled; a folder is no repository.
-            huggingface._ID_CACHE[wrapped.repo_id] = served
+            HUB_SPELLINGS[wrapped.repo_id] = served
         try:
             key = wrapped.to_model_key()
         except (OSError, ValueError, HTTPError) as error:
@@ -128,6 +125,9 @@ class _Backend(RemoteBackend):
     """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no
     objects."""
 
+    # nnsight's: None until a job is handed in.
+    job_id: str | None
+
     def __init__(self, server: Server, jobs: Jobs | None = None) -> None:
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
         # httpx would refuse such a header only when it is sent, and say it aloud.
@@ -139,12 +139,13 @@ class _Backend(RemoteBackend):
                 "key alone"
             )
         self.server = server
-        self.jobs = jobs
-        self.number = jobs and jobs.number()
+        self.noted = None if jobs is None else (jobs, jobs.number())
 
     def __call__(self, tracer):
         with _StatusLine() as self.display:
-            found = self.persist(lambda: self.awaited(tracer) if self.jobs is None else self.fetched(tracer))
+            found = self.persist(
+                lambda: self.fetched(tracer, *self.noted) if self.noted else self.awaited(tracer)
+            )
         # nnsight leaves this to the caller where a job is not waited for.
         self._push(found, tracer)
 
@@ -170,12 +171,12 @@ class _Backend(RemoteBackend):
                 raise ConnectionError("it no longer has the job or its result")
         return found
 
-    def fetched(self, tracer):
+    def fetched(self, tracer, jobs, number):
         """The values that a job saved which was handed in before; else it is handed in, and Pending
         raised."""
-        if (result := self.jobs.result(self.number)) is not None:
+        if (result := jobs.result(number)) is not None:
             return self.unpacked(result)
-        if known := self.jobs.handed_in(self.number):
+        if known := jobs.handed_in(number):
             self.job_id, since = known
             # Until the server says something about it, as old as it is.
             self.display.heard -= time.time() - since
@@ -187,17 +188,17 @@ class _Backend(RemoteBackend):
                     raise Pending(1)
             except _Failed as failed:
                 # It is handed in anew the next time.
-                self.jobs.note(self.number, None)
+                jobs.note(number, None)
                 raise _explained(failed.error, self.server) from failed.error
             except _Gone as gone:
                 if time.time() - since < LOST:
                     raise ServerError(
                         f"the NDIF server at {self.server.url} says that a job is done and does not hand "
                         "out its result "
-                        f"({first_line(gone.__cause__)}); ask whoever runs it about its object store"
+                        f"({first_line(gone.__cause__ or gone)}); ask whoever runs it about its object store"
                     ) from gone
         self.submit(tracer)
-        self.jobs.note(self.number, (self.job_id, time.time()))
+        jobs.note(number, (self.job_id, time.time()))
         raise Pending(1)
 
     def poll(self, tracer=None):
@@ -238,8 +239,9 @@ class _Backend(RemoteBackend):
         if self.compress:
             content = zstandard.ZstdDecompressor().decompress(content)
         found = self.unpacked(content)
-        if self.jobs is not None:
-            self.jobs.keep(self.number, content)
+        if self.noted:
+            jobs, number = self.noted
+            jobs.keep(number, content)
         return found
 
     def unpacked(self, content):

@@ -9,8 +9,9 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``clean`` | the clean picture's path | required |
 | ``image:CONDITION`` | path of the picture in another condition, such as ``image:swapped`` | any number |
 | ``answer:ROLE`` | a word, read at its first token, such as ``answer:right`` | one or more |
-| ``expected:CONDITION`` | role of the right answer to that picture; an empty cell is not scored | any number |
-| ``tile_row``, ``tile_column``, ``grid`` | the tile that differs, from 0, and how many tiles a side has | optional, together |
+| ``expected:CONDITION`` | role of the right answer to it; an empty cell is not scored | any number |
+| ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
+| ``grid`` | how many tiles a side has | optional |
 
 Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into
 the conversation that the model was made for; one with ``<image>`` is taken as the whole prompt.
@@ -77,7 +78,7 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE) -> list[Trial]:
     return trials
 
 
-def _file(path):
+def _file(path: Path) -> Path:
     """The path itself, or the only CSV in that folder."""
     if not path.is_dir():
         return path

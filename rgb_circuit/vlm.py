@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from nnsight.modeling.transformers import TransformersModel
-from transformers import ProcessorMixin
 
 from .layout import Layout
 from .modules import softcap_of
@@ -16,6 +14,10 @@ from .programs.capture import language_model
 from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:
+    from nnsight import TransformersModel
+    from transformers import ProcessorMixin
+
+    from .answers import Reading
     from .server import Server
 
 
@@ -43,6 +45,7 @@ class Vlm:
         commit: of a hub repository: the commit that was read here; None for a folder.
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was
             asked.
+        readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Vlm:
     server: Server | None = None
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    readings: dict[tuple, Reading] = field(default_factory=dict, repr=False)
 
     @property
     def grid(self) -> tuple[int, int]:

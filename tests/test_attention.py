@@ -10,6 +10,7 @@ from analyses import closer_look
 from analyses.attention_statistics import MASSES, attention_statistics, attention_vs_effect
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.execute import execute
+from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.rgb_game import moved_tile
 
@@ -39,8 +40,8 @@ def test_attention_from_end_is_that_of_the_bare_model_and_sums_to_one(model, tri
 def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
     sent = []
 
-    def counted(*given):
-        found = execute(*given)
+    def counted(*given, **options):
+        found = execute(*given, **options)
         sent.append(found["patterns"].shape)
         return found
 
@@ -52,9 +53,8 @@ def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
         for head in model.heads():
             np.testing.assert_array_equal(part[head], whole[head] if head in asked else np.nan)
     sent.clear()
-    assert len(closer_look.attention(model, trials, asked, progress=False).groupby(["layer", "head"])) == len(
-        asked
-    )
+    [frame] = measure(model, [closer_look.Looked(tuple(trials), tuple(asked))], progress=False)
+    assert len(frame.groupby(["layer", "head"])) == len(asked)
     assert {shape[1] for shape in sent} == {len(asked)}
     with pytest.raises(rgb.InputError, match="head 9.0 does not exist"):
         next(attention_from_end(model, trials, heads=[(9, 0)]))

@@ -1,4 +1,4 @@
-"""The GPU benchmark runs where there is no GPU, on a small shape."""
+"""Benchmarks run where there is no GPU, on a small shape."""
 
 import runpy
 from pathlib import Path
@@ -10,3 +10,11 @@ def test_the_7b_benchmark_runs_on_a_small_shape(capsys):
     printed = capsys.readouterr().out
     for row in ("plain forward", "[end] sweep, two targets", "all positions", "trials per minute"):
         assert row in printed
+
+
+def test_the_cost_of_a_run_is_counted(capsys, monkeypatch):
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    script = runpy.run_path(str(folder / "run.py"))
+    script["main"](["--grid", "6", "--layers", "2", "--trials", "2", "4"])
+    assert "plain forwards" in capsys.readouterr().out

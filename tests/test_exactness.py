@@ -31,7 +31,8 @@ KERNELS = {name: ("eager",) if name == "paligemma2" else ("sdpa", "eager") for n
 
 # What is restored where.
 PATCHES = [
-    ("z", "end"), ("pattern", "end"), ("value", "end"), ("z", "all"), ("z", "tile"), ("pattern", "tile"), ("value", "all"),
+    ("z", "end"), ("pattern", "end"), ("value", "end"),
+    ("z", "all"), ("value", "all"), ("z", "tile"), ("pattern", "tile"),
 ]  # fmt: skip
 
 # As a fraction of the largest logit; a tenth of what rounding may do to an effect that is as large as a

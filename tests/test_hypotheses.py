@@ -1,5 +1,6 @@
 """The hypotheses find the planted circuit, refuse its decoys, and find nothing where there is nothing."""
 
+import contextlib
 import warnings
 from dataclasses import replace
 
@@ -19,9 +20,11 @@ from analyses import (
     roles,
 )
 from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
+from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
+from rgb_circuit.patching import Patched
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
@@ -246,22 +249,19 @@ def test_evidence_is_the_same_every_time(plain, found):
     pd.testing.assert_frame_equal(roles.evidence(*plain, progress=False), found)
 
 
-def test_roles_run_every_sweep_once(plain, monkeypatch):
-    swept = {"patch_heads": [], "patch_edits": []}
-    for name, calls in swept.items():
-
-        def counted(*given, calls=calls, engine=getattr(rgb, name), **options):
-            calls.append(options)
-            return engine(*given, **options)
-
-        monkeypatch.setattr(rgb, name, counted)
-    roles.roles(*plain, progress=False)
-    runs = [
-        (run["source"], target, run["component"]) for run in swept["patch_heads"] for target in run["target"]
-    ]
-    assert len(runs) == len(set(runs)) == 9
+def test_roles_ask_for_every_sweep_once(plain):
+    model, trials = plain
+    steps, asked = roles.steps(model, trials), []
+    wanted = next(steps)
+    with contextlib.suppress(StopIteration):
+        while True:
+            asked.append(wanted)
+            wanted = steps.send(measure(model, wanted, progress=False))
+    first, *later = asked
+    sweeps = [one for one in first if isinstance(one, Patched)]
+    assert len(sweeps) == len({one.key for one in sweeps}) == 9
     # Whether other heads stand in for the extractors, and what goes past these.
-    assert [run["target"] for run in swept["patch_edits"]] == ["clean", "erased"]
+    assert [[one.target for one in step] for step in later] == [["clean"], ["erased", "erased"]]
 
 
 # Simulated effects: the gap is 10 logits, an effect counts from 0.5, none is up to 1
@@ -434,7 +434,7 @@ def test_roles_of_the_toy_are_complete():
         "P10".split()
     )
     assert list(zip(table["layer"], table["head"])) == model.heads()
-    assert (table.dtypes.iloc[5:] == bool).all()
+    assert all(pd.api.types.is_bool_dtype(kind) for kind in table.dtypes.iloc[5:])
 
 
 # The riddle
@@ -533,9 +533,8 @@ def test_a_missing_answer_names_the_prediction(plain):
     assert color_extractor.heads(color_extractor.evidence(model, mine, progress=False)) == sorted(EXTRACTORS)
 
 
-def test_too_few_trials_says_how_many_are_needed(plain, monkeypatch):
+def test_too_few_trials_says_how_many_are_needed(plain):
     model, trials = plain
-    monkeypatch.setattr(rgb, "play", None)
     with pytest.raises(
         rgb.InputError, match="there are 4, and no test can reach 0.05 with fewer than 5; make more"
     ):

@@ -18,15 +18,19 @@ from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from analyses import roles, study
-from analyses.attention_statistics import attention_statistics
+from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
-from analyses.task_reading import patch_questions
+from analyses.task_reading import patch_questions, questions
 from rgb_circuit import memory
-from rgb_circuit.keeping import keeping
+from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.locking import locked
 from rgb_circuit.manifest import described, manifest
+from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
+from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.play import Played
+from rgb_circuit.store import open_store
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -65,6 +69,24 @@ def forwards(monkeypatch):
     return counted
 
 
+@pytest.fixture
+def seen(grouped):
+    """Lists that grow with every forward of the model that is shared by tests, and with every picture that
+    its vision tower sees."""
+    counted = {"forwards": [], "pictures": []}
+    module = grouped.nnsight._module
+    hooks = [
+        module.lm_head.register_forward_pre_hook(lambda *_: counted["forwards"].append(1)),
+        module.model.vision_tower.register_forward_pre_hook(
+            lambda _, given, named: counted["pictures"].extend(named.get("pixel_values", *given)),
+            with_kwargs=True,
+        ),
+    ]
+    yield counted
+    for hook in hooks:
+        hook.remove()
+
+
 def parts(folder):
     """Every part and when it was written."""
     return {path: path.stat().st_mtime_ns for path in Path(folder).glob("parts/*/[!.]*.parquet")}
@@ -80,43 +102,104 @@ def refused(capsys):
     return line
 
 
+def heads_at_the_tile(model, trials, source):
+    """Two heads, in one target."""
+    return patched_heads(model, trials, source, "recolored", positions="tile", heads=[(0, 1), (1, 2)])
+
+
+JOINT = {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}
+# What is measured, and the call that gives the same frame.
 CALLS = {
-    "play": lambda model, trials: rgb.play(model, trials, progress=False),
-    "every head": lambda model, trials: rgb.patch_heads(model, trials, component="pattern", progress=False),
-    "at the tile": lambda model, trials: rgb.patch_heads(
-        model, trials, positions="tile", heads=[(0, 1), (1, 2)], progress=False
+    "play": (
+        lambda model, trials: Played.of(trials),
+        lambda model, trials: rgb.play(model, trials, progress=False),
     ),
-    "mean over trials": lambda model, trials: rgb.patch_heads(model, trials, source="mean", progress=False),
-    "mean at the tile": lambda model, trials: rgb.patch_heads(
-        model, trials, source="mean", positions="tile", heads=[(0, 1), (1, 2)], progress=False
+    "every head": (
+        lambda model, trials: patched_heads(model, trials, "clean", "erased", "pattern"),
+        lambda model, trials: rgb.patch_heads(model, trials, target="erased", component="pattern"),
     ),
-    "joint": lambda model, trials: rgb.patch_edits(
-        model,
-        trials,
-        {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]},
-        target="erased",
-        progress=False,
+    "at the tile": (
+        lambda model, trials: heads_at_the_tile(model, trials, "clean"),
+        lambda model, trials: rgb.patch_heads(
+            model, trials, target="recolored", positions="tile", heads=[(0, 1), (1, 2)]
+        ),
     ),
-    "direct": lambda model, trials: rgb.direct_effects(model, trials, ("clean", "erased"), progress=False),
-    "attention": lambda model, trials: attention_statistics(
-        model, trials, ("clean", "moved"), progress=False
+    "mean over trials": (
+        lambda model, trials: patched_heads(model, trials, "mean", "erased"),
+        lambda model, trials: rgb.patch_heads(model, trials, source="mean", target="erased"),
     ),
-    "questions": lambda model, trials: patch_questions(model, trials, progress=False),
+    "mean at the tile": (
+        lambda model, trials: heads_at_the_tile(model, trials, "mean"),
+        lambda model, trials: rgb.patch_heads(
+            model, trials, source="mean", target="recolored", positions="tile", heads=[(0, 1), (1, 2)]
+        ),
+    ),
+    "joint": (
+        lambda model, trials: patched_edits(trials, JOINT, "erased"),
+        lambda model, trials: rgb.patch_edits(model, trials, JOINT, target="erased"),
+    ),
+    "direct": (
+        lambda model, trials: Decomposed(tuple(trials), ("clean", "erased")),
+        lambda model, trials: rgb.direct_effects(model, trials, ("clean", "erased")),
+    ),
+    "attention": (
+        lambda model, trials: Summarized(tuple(trials), ("clean", "moved")),
+        lambda model, trials: attention_statistics(model, trials, ("clean", "moved")),
+    ),
+    "questions": (
+        lambda model, trials: questions(trials, positions="words")[0],
+        lambda model, trials: patch_questions(model, trials, positions=["words"]),
+    ),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_kept_frame_is_the_frame_and_is_not_computed_twice(call, grouped, trials, tmp_path, forwards):
-    plain = CALLS[call](grouped, trials)
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        kept = CALLS[call](grouped, trials)
-        assert len(parts(tmp_path)) == len(trials)
-        del forwards[:]
-        again = CALLS[call](grouped, trials)
-    assert not forwards
-    pd.testing.assert_frame_equal(kept, plain, check_exact=False, rtol=0, atol=1e-5, check_categorical=True)
-    assert list(kept.dtypes) == list(plain.dtypes)
-    pd.testing.assert_frame_equal(again, kept, check_exact=True)
+def test_a_kept_frame_is_the_frame_and_is_not_measured_twice(call, grouped, trials, tmp_path, seen):
+    asked, plainly = (function(grouped, trials) for function in CALLS[call])
+    store = open_store(tmp_path, manifest(grouped, trials, {}))
+    [kept] = measure(grouped, [asked], store)
+    assert len(parts(tmp_path)) == len(trials)
+    assert seen["forwards"]
+    del seen["forwards"][:]
+    [again] = measure(grouped, [asked], store)
+    assert not seen["forwards"]
+    assert list(kept.columns) == list(plainly.columns)
+    kept_as_is, labels = kept, list(plainly.select_dtypes("category"))
+    kept = kept.astype(dict.fromkeys(labels, "category"))
+    pd.testing.assert_frame_equal(kept, plainly, check_exact=False, rtol=0, atol=1e-5, check_categorical=True)
+    pd.testing.assert_frame_equal(again, kept_as_is, check_exact=True)
+
+
+def everything(model, trials):
+    """One of each kind, twice the same edits with other answers among them."""
+    renamed = [replace(trial, answers={"odd": trial.answers["odd"]}, expected={}) for trial in trials]
+    return [
+        *(asked(model, trials) for asked, _ in CALLS.values()),
+        patched_heads(model, renamed, "clean", "erased", "pattern"),
+        patched_heads(model, trials, "zero", "erased"),
+    ]
+
+
+def test_what_is_measured_together_is_to_the_last_bit_what_is_measured_alone(grouped, trials, tmp_path):
+    together = measure(
+        grouped, everything(grouped, trials), open_store(tmp_path / "one", manifest(grouped, trials, {}))
+    )
+    for number, asked in enumerate(everything(grouped, trials)):
+        alone = open_store(tmp_path / f"alone {number}", manifest(grouped, trials, {}))
+        pd.testing.assert_frame_equal(measure(grouped, [asked], alone)[0], together[number], check_exact=True)
+
+
+def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
+    asked = [
+        Played.of(trials),
+        *(patched_heads(grouped, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
+        patched_heads(grouped, trials, "clean", "erased", "pattern"),
+        patched_heads(grouped, trials, "erased", "clean"),
+        *questions(trials, positions="end"),
+    ]
+    measure(grouped, asked, open_store(tmp_path, manifest(grouped, trials, {})))
+    # Five pictures, and the clean one under the other question.
+    assert len(seen["pictures"]) == len(trials) * 6
 
 
 @pytest.mark.filterwarnings("ignore:.*has the same picture")
@@ -126,34 +209,37 @@ def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, tr
     other = rgb.Trial(
         first.name, first.prompt, swapped, first.answers, first.tile, first.grid, first.expected
     )
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        one, two = (rgb.play(grouped, [trial], ["clean"])["logit_odd"].item() for trial in (first, other))
-        several = [
-            rgb.patch_heads(grouped, trials[:n], source="mean", progress=False)["effect"].to_numpy()
-            for n in (2, 3)
-        ]
-        with pytest.raises(rgb.InputError, match="two trials are named"):
-            rgb.play(grouped, [first, first], ["clean"])
+    store = open_store(tmp_path, manifest(grouped, trials, {}))
+
+    def measured(asked):
+        return measure(grouped, [asked], store)[0]
+
+    one, two = (measured(Played((trial,), ("clean",)))["logit_odd"].item() for trial in (first, other))
+    several = [
+        measured(patched_heads(grouped, trials[:n], "mean", "erased"))["effect"].to_numpy() for n in (2, 3)
+    ]
+    with pytest.raises(rgb.InputError, match="two trials are named"):
+        measured(Played((first, first), ("clean",)))
     assert one != two
     assert (several[0] != several[1][: len(several[0])]).any()
 
 
-def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, trials, tmp_path, forwards):
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        for wrong in ([], [trials[0], trials[0]], [*trials[:2], rgb.rgb_trial()]):
-            with pytest.raises(rgb.InputError):
-                rgb.patch_heads(grouped, wrong)
-        with pytest.raises(rgb.InputError, match="'middle'"):
-            rgb.patch_heads(grouped, trials, positions="middle")
-    assert not forwards and not parts(tmp_path)
+def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, trials, tmp_path, seen):
+    store = open_store(tmp_path, manifest(grouped, trials, {}))
+    for wrong in ([], [trials[0], trials[0]], [*trials[:2], rgb.rgb_trial()]):
+        with pytest.raises(rgb.InputError):
+            measure(grouped, [Played.of(trials), patched_heads(grouped, wrong, "clean", "erased")], store)
+    with pytest.raises(rgb.InputError, match="'middle'"):
+        measure(grouped, [patched_heads(grouped, trials, "clean", "erased", positions="middle")], store)
+    assert not seen["forwards"] and not parts(tmp_path)
 
 
 def test_a_folder_keeps_what_one_model_does(grouped, trials, tmp_path):
     other = replace(grouped, name="another")
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        rgb.play(grouped, trials, progress=False)
-        with pytest.raises(rgb.InputError, match="use another folder for another"):
-            rgb.play(other, trials, progress=False)
+    store = open_store(tmp_path, manifest(grouped, trials, {}))
+    measure(grouped, [Played.of(trials)], store)
+    with pytest.raises(rgb.InputError, match="use another folder for another"):
+        measure(other, [Played.of(trials)], store)
 
 
 def test_pictures_that_differ_in_their_palette_alone_are_different(trials):
@@ -185,14 +271,14 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
         sizes.append(arguments[8])
         return plain(*arguments)
 
-    from rgb_circuit.programs import patched
+    from rgb_circuit.programs import measured
 
-    plain = patched.sweep
-    monkeypatch.setattr(patched, "sweep", sweep)
+    plain = measured.sweep
+    monkeypatch.setattr(measured, "sweep", sweep)
     for free, some in ((3, trials[:1]), (200, trials)):
         monkeypatch.setattr(memory, "_fit", lambda model, needed, most, share, free=free: free)
-        with keeping(tmp_path, manifest(grouped, trials, {})):
-            rgb.patch_heads(grouped, some, progress=False)
+        store = open_store(tmp_path, manifest(grouped, trials, {}))
+        measure(grouped, [patched_heads(grouped, some, "clean", "erased")], store)
     assert sizes == [3, 3, 3]
 
 
@@ -200,7 +286,7 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
     root = Path(__file__).parents[1]
     process = subprocess.run(
         [sys.executable, root / "tests" / "killing.py", tmp_path, "50", "0"],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "no"},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
@@ -333,12 +419,9 @@ def test_other_weights_under_the_same_name_are_refused(grouped, trials, tmp_path
     after = manifest(grouped, trials, {})
     with no_grad():
         weight[3, 3] = kept
-    with (
-        keeping(tmp_path, before),
-        pytest.raises(rgb.InputError, match=r"differs in weights \("),
-        keeping(tmp_path, after),
-    ):
-        pass
+    open_store(tmp_path, before)
+    with pytest.raises(rgb.InputError, match=r"differs in weights \("):
+        open_store(tmp_path, after)
     assert manifest(grouped, trials, {}) == before
 
 
@@ -349,26 +432,19 @@ def test_a_changed_picture_is_named(grouped, trials, tmp_path):
     changed = rgb.Trial(
         first.name, first.prompt, images, first.answers, first.tile, first.grid, first.expected
     )
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        pass
+    open_store(tmp_path, manifest(grouped, trials, {}))
     named = re.escape(f"differs in pictures.moved of trial {first.name!r};")
-    with (
-        pytest.raises(rgb.InputError, match=named),
-        keeping(tmp_path, manifest(grouped, [changed, *rest], {})),
-    ):
-        pass
+    with pytest.raises(rgb.InputError, match=named):
+        open_store(tmp_path, manifest(grouped, [changed, *rest], {}))
 
 
 def test_parts_without_a_manifest_are_nobodys(grouped, trials, tmp_path):
     for broken in (lambda path: path.write_text('{"model"'), Path.unlink):
-        with keeping(tmp_path / broken.__name__, manifest(grouped, trials, {})):
-            rgb.play(grouped, trials)
+        store = open_store(tmp_path / broken.__name__, manifest(grouped, trials, {}))
+        measure(grouped, [Played.of(trials)], store)
         broken(tmp_path / broken.__name__ / "manifest.json")
-        with (
-            pytest.raises(rgb.InputError, match="gone or broken.*delete"),
-            keeping(tmp_path / broken.__name__, manifest(grouped, trials, {})),
-        ):
-            pass
+        with pytest.raises(rgb.InputError, match="gone or broken.*delete"):
+            open_store(tmp_path / broken.__name__, manifest(grouped, trials, {}))
 
 
 def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trials, tmp_path, capsys):
@@ -409,14 +485,15 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
     def flipped(data):
         return data[:40] + bytes([data[40] ^ 1]) + data[41:]
 
-    with keeping(tmp_path, manifest(grouped, trials, {})):
-        before = rgb.patch_heads(grouped, trials, progress=False)
-        when = parts(tmp_path)
-        victim = sorted(when)[1]
-        whole = victim.read_bytes()
-        victim.write_bytes((damage or flipped)(whole))
-        with pytest.warns(UserWarning, match=f"{victim.name} cannot be read .* computed again"):
-            after = rgb.patch_heads(grouped, trials, progress=False)
+    store = open_store(tmp_path, manifest(grouped, trials, {}))
+    asked = [patched_heads(grouped, trials, "clean", "erased")]
+    [before] = measure(grouped, asked, store)
+    when = parts(tmp_path)
+    victim = sorted(when)[1]
+    whole = victim.read_bytes()
+    victim.write_bytes((damage or flipped)(whole))
+    with pytest.warns(UserWarning, match=f"{victim.name} cannot be read .* computed again"):
+        [after] = measure(grouped, asked, store)
     pd.testing.assert_frame_equal(before, after, check_exact=True)
     assert victim.read_bytes() == whole
     assert {path for path, then in parts(tmp_path).items() if then != when[path]} == {victim}
@@ -455,7 +532,7 @@ def test_a_disk_that_is_full_while_roles_are_tested_is_not_taken_for_trials_with
     def full(*given, **options):
         raise rgb.errors.CannotWrite("cannot write")
 
-    monkeypatch.setattr(roles, "evidence", full)
+    monkeypatch.setattr(roles, "steps", full)
     assert main(["run", "--model", planted_folder, "--trials", "2", "--out", str(tmp_path)]) == 2
     assert refused(capsys) == "rgb-circuit: cannot write"
 

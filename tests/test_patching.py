@@ -194,7 +194,10 @@ def test_trials_may_have_different_answers(grouped):
 def test_the_frame_has_the_contract_columns_and_a_row_per_trial_target_head_role(grouped):
     trials = rgb.rgb_trials(grouped, 2)
     frame = rgb.patch_heads(grouped, trials, progress=False)
-    columns = "trial source target component positions layer head role answer source_logit target_logit patched_logit effect"
+    columns = (
+        "trial source target component positions layer head role answer source_logit target_logit "
+        "patched_logit effect"
+    )
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 2 * grouped.n_layers * grouped.n_heads * 5
     joint = rgb.patch_edits(grouped, trials, {"a": [rgb.Edit(0, 0)]}, target="erased", progress=False)

@@ -99,11 +99,11 @@ CALLS = {
     "play": rgb.play,
     "patch_heads": rgb.patch_heads,
     **{
-        f"patch_heads, {component}, {positions}": lambda model, trials, component=component, positions=positions: (
-            rgb.patch_heads(model, trials[:2], component=component, positions=positions)
+        f"patch_heads, {component}, {at}": lambda model, trials, component=component, at=at: rgb.patch_heads(
+            model, trials[:2], component=component, positions=at
         )
         for component in ("z", "pattern", "value")
-        for positions in ("all", "tile", "text")
+        for at in ("all", "tile", "text")
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
@@ -470,10 +470,10 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, run_there, nd
 
 
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
-    # Each trial by itself, the first four before the others: what changes from [end], and from two other
-    # places on. Then stand-ins, and frozen heads. Of the closer look, for half the trials what is averaged
-    # and what is patched; then the curve for these, and where heads look for three.
-    each, through, look = [(4, 3 * 4), (8, 3 * 8)], [(12, 12), (12, 12)], [(6, 2 * 6), (9, 6 + 3)]
+    # Each trial by itself, the first four before the others. Then stand-ins, and frozen heads. Of the closer
+    # look, for half the trials what is averaged and what is patched; then the curve for these, and where
+    # heads look for three.
+    each, through, look = [(4, 4), (8, 8)], [(12, 12), (12, 12)], [(6, 2 * 6), (9, 6 + 3)]
     assert run_there[1] == [*each, *through, *look]
 
 
@@ -528,8 +528,8 @@ def test_a_detached_run_is_handed_in_and_collected(
     status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
     # The probe of the model, the question that is new to it, and everything that needs no result over all
-    # trials, at once: what changes from [end] on, and from two other places on.
-    assert len(handed_in) == 1 + 1 + 3 * 12
+    # trials, at once.
+    assert len(handed_in) == 1 + 1 + 12
     rounds = 0
     while status == 4 and rounds < 100:
         status = main(["collect", str(tmp_path)])

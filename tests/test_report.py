@@ -1,6 +1,7 @@
 """The report says what the frames beside it say, for every kind of run, in one file that needs nothing
 else."""
 
+import io
 import re
 import shutil
 import sys
@@ -20,6 +21,8 @@ from analyses.report import head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
 from analyses.report.page import filled, known_sections
+from rgb_circuit.as_seen import as_seen
+from rgb_circuit.measure import follow_all
 from rgb_circuit.panels import PANELS
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
@@ -608,7 +611,13 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     model = rgb.load("planted")
     trials = rgb.rgb_trials(model, 16)
     stimuli = pd.read_parquet(planted / "stimuli.parquet")
-    pd.testing.assert_frame_equal(stimuli, closer_look.stimuli(model, trials[:3]))
+    assert list(stimuli["trial"].unique()) == [trial.name for trial in trials[:3]]
+    for row in stimuli.itertuples():
+        trial = next(trial for trial in trials if trial.name == row.trial)
+        shown = Image.open(io.BytesIO(row.png))
+        assert shown.tobytes() == as_seen(model, trial.images[row.condition]).tobytes()
+        assert row.prompt == trial.prompt and row.unseen is None
+        assert row.expected == trial.answers[trial.expected[row.condition]]
     attention = pd.read_parquet(planted / "attention.parquet")
     assert set(zip(attention["layer"], attention["head"])) == {
         (3, 0),
@@ -645,21 +654,22 @@ def test_panel_effects_are_means_with_their_intervals(planted):
     assert one["ci_low"].isna().all() and one["effect"].notna().all()
 
 
-def test_what_cannot_be_measured_is_left_out_with_the_reason(planted, tmp_path):
+def looks(model, trials, effects):
+    return follow_all(model, closer_look.steps(model, trials, effects, PANELS, None), progress=False)
+
+
+def test_what_cannot_be_measured_says_why(planted):
     model = rgb.load("planted")
-    trials, effects = rgb.rgb_trials(model, 2), pd.read_parquet(planted / "patch_heads.parquet")
-    closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
-    reasons = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
-    assert reasons["roles"] == "too few" and "there are 2 trials" in reasons["task_reading"]
+    found = looks(model, rgb.rgb_trials(model, 2), pd.read_parquet(planted / "patch_heads.parquet"))
+    reasons = {name: str(reason) for name, reason in found.items() if isinstance(reason, rgb.InputError)}
+    assert set(found) - set(reasons) == {"stimuli", "attention"}
+    assert "there are 2 trials" in reasons["task_reading"]
     assert "needs 4 trials, and there are 2" in reasons["curve"]
 
 
-def test_a_large_model_is_asked_about_its_question_at_the_end_only(tmp_path, monkeypatch):
+def test_a_large_model_is_asked_about_its_question_at_the_end_only(monkeypatch):
     monkeypatch.setattr(closer_look, "QUESTION_HEADS", 15)
     model = rgb.load("toy")
     trials = rgb.rgb_trials(model, 8)
-    effects = rgb.patch_heads(model, trials, progress=False)
-    closer_look.write(model, trials, effects, PANELS, rgb.InputError("too few"), tmp_path, progress=False)
-    assert set(pd.read_parquet(tmp_path / "task_reading.parquet")["prediction"]) == {
-        task_reading.PREDICTIONS["end"]
-    }
+    found = looks(model, trials, rgb.patch_heads(model, trials, progress=False))
+    assert set(found["task_reading"]["prediction"]) == {task_reading.PREDICTIONS["end"]}

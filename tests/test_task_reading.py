@@ -94,7 +94,10 @@ def test_trials_with_different_prompts_keep_their_order_and_values(grouped):
 
 def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
     frame = patch_questions(grouped, rgb.rgb_trials(grouped, 2), progress=False)
-    columns = "trial question aligned positions layer head role answer source_logit target_logit patched_logit effect"
+    columns = (
+        "trial question aligned positions layer head role answer source_logit target_logit patched_logit "
+        "effect"
+    )
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 3 * len(grouped.heads()) * 5
     np.testing.assert_allclose(

@@ -34,8 +34,8 @@ def rows(tmp_path):
         for one, two in ((square, circle), (circle, square)):
             shapes(one, two).save(tmp_path / f"{one}-{two}.png")
         made.append([
-            f"{square} and {circle}", "Which color is the square?", f"{square}-{circle}.png", f"{circle}-{square}.png",
-            square, circle, "right", "other",
+            f"{square} and {circle}", "Which color is the square?",
+            f"{square}-{circle}.png", f"{circle}-{square}.png", square, circle, "right", "other",
         ])  # fmt: skip
     return made
 

@@ -58,7 +58,7 @@ def own(tmp_path_factory):
 
 def run(folder, capsys, *arguments):
     """What a run prints, and what its report says."""
-    assert main(["run", "--out", str(folder), *arguments]) == 0
+    assert main(["run", "--anyway", "--out", str(folder), *arguments]) == 0
     page = (folder / "report.html").read_text()
     page = re.sub(r"<style.*?</style>|<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
     return capsys.readouterr().out, re.sub(r"\s+", " ", html.unescape(page))
@@ -158,10 +158,29 @@ def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
 
 
 def test_where_all_effects_may_be_rounding_no_head_is_the_strongest(saved, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.study.noise_floor", lambda *_, **__: 1e9)
+    monkeypatch.setattr("analyses.findings.floor_of", lambda frames: 1e9)
     printed, page = run(tmp_path, capsys, "--model", saved(), "--trials", "2")
     assert "no head moves the logit of any answer" in printed and "Strongest" not in printed
     assert "Restored alone, no head moves the logit of any answer." in page
+
+
+def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_there_if_asked(
+    saved, tmp_path, capsys
+):
+    command = ["run", "--model", saved(), "--trials", "6", "--out", str(tmp_path)]
+    assert main(command) == 2
+    printed = capsys.readouterr()
+    sentence = printed.err.splitlines()[-1]
+    assert re.match(
+        r"rgb-circuit: .* does not play the game: it answers \d of 20 pictures right, so nothing .*--anyway$",
+        sentence,
+    )
+    assert not printed.out and not (tmp_path / "report.html").exists()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/play-*/*.parquet")}
+    assert len(kept) == 4
+    assert main([*command, "--anyway"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(tmp_path.glob("parts/play-*/*.parquet"))) == 6 and (tmp_path / "report.html").exists()
 
 
 # The gap
@@ -215,7 +234,11 @@ def measured(falls, heads=50, seed=0):
 def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_gains_by_it(split):
     real, absent = lambda rng, n: 10 + rng.standard_normal(n), lambda rng, n: np.array([1.0, -1.2] * (n // 2))
     rules = Rules(0.1, 0.05, 0.05, split)
-    judged = lambda **falls: engine._judge((found := measured(falls))[0], [[one] for one in found[1]], rules)
+
+    def judged(**falls):
+        measurements, heads = measured(falls)
+        return engine._judge(measurements, [[head] for head in heads], rules)
+
     both = judged(erased=real, recolored=real).set_index(["prediction", "head"])
     one = judged(erased=real, recolored=absent).set_index(["prediction", "head"])
     void = one.loc["recolored"]

@@ -10,7 +10,10 @@ from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 
 # As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are
 # two.
-LLAMA_WHOLE = "Red Green Blue Orange Black White Brown Gray Yes No red green blue yellow orange black white brown gray yes no".split()
+LLAMA_WHOLE = (
+    "Red Green Blue Orange Black White Brown Gray Yes No "
+    "red green blue yellow orange black white brown gray yes no"
+).split()
 LLAMA_SPLIT = {
     "Yellow": "Y ellow",
     "Purple": "Pur ple",

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
 
 # For the time in which figures are made and written: text that stays text, and the same bytes for the same
 # figure. Names come from users, and a dollar sign in one means a dollar.
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
+SETTINGS: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "rgb_circuit", "text.parse_math": False}
 
 
 def svg(figure: Figure, says: str) -> Markup:
@@ -41,7 +42,7 @@ def svg(figure: Figure, says: str) -> Markup:
         .replace(PAPER, "var(--page)")
     )
     text = text.replace(BLUE.lower(), "var(--blue)").replace(VERMILION.lower(), "var(--vermilion)")
-    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text).group(1)  # type: ignore[union-attr]
     text = re.sub(
         r'^<svg ([^>]*?) ?(?:height|width)="[\d.]+pt"([^>]*?) (?:height|width)="[\d.]+pt"', r"<svg \1\2", text
     )

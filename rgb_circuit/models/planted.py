@@ -318,14 +318,16 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
     mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
     # Part → layers that it may sit in; the parts with the least choice draw first.
     after_mean, after_poi = range(mean + 1, layers), range(poi + 1, layers)
-    allowed = dict(mean=[mean], poi=[poi], extractor=[extractor], late_background_writer=[late])
+    allowed: dict[str, Sequence[int]] = dict(
+        mean=[mean], poi=[poi], extractor=[extractor], late_background_writer=[late]
+    )
     allowed |= dict(
         early_background_writer=range(mean + 1, extractor),
         redundant_pair=after_poi,
         redundant_pair_2=after_poi,
     )
     allowed |= dict(content_extractor=after_mean, suppressor=after_mean, idle_watcher=after_mean)
-    places = {}
+    places: dict[str, Place] = {}
     for part, at in allowed.items():
         free = [
             (layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()
@@ -335,8 +337,8 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
                 f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or another seed"
             )
         places[part] = draw.choice(free)
-    places["redundant_pair"] = (places["redundant_pair"], places.pop("redundant_pair_2"))
-    return Placement(**places)
+    pair = places.pop("redundant_pair"), places.pop("redundant_pair_2")
+    return Placement(redundant_pair=pair, **places)
 
 
 def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[dict[str, slice], int]:
@@ -435,7 +437,10 @@ def _set_words(model, channels, tokenizer, likeness, palette):
     head = model.lm_head.weight
     head[:, channels["constant"]] = OTHER_TOKENS
     form = form_of(tokenizer, prompt(), WORDS, tuple(FORMS))
-    answers = [written(tokenizer, prompt(), word, form)[0] for word in (*WORDS, NOTHING_ODD)]
+    answers = [
+        written(tokenizer, prompt(), word, form)[0]  # type: ignore[arg-type, index]
+        for word in (*WORDS, NOTHING_ODD)
+    ]
     for index, answer in enumerate(answers[:-1]):
         row = head[answer]
         row[channels["constant"]] = 0
@@ -554,7 +559,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             # token 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[place[:grid], channels["text"]] = 1.5 * SHARP * scale
-        elif part.variation:
+        elif weights is not None:
             # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or column half of
             # that.
             query[place, channels["found"]] = torch.diag(1.5 * SHARP + weights) * scale
@@ -657,7 +662,7 @@ def _placed(
             f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
             f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
         )
-    taken = {}
+    taken: dict[tuple[int, int], str] = {}
     for part, (layer, head) in placed:
         if (layer, head) in taken:
             raise InputError(

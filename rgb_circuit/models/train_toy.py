@@ -170,8 +170,8 @@ def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generato
     tiles = torch.where(beyond, second[:, None, None], first[:, None, None])
 
     # Draw again until every tile is odd where it lies, and not held out.
-    scene, place, odd = torch.arange(n), torch.zeros(n, dtype=int), torch.zeros(n, dtype=int)
-    bad = torch.ones(n, dtype=bool)
+    scene, place, odd = torch.arange(n), torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+    bad = torch.ones(n, dtype=torch.bool)
     while bad.any():
         place = torch.where(bad, integers(grid**2), place)
         background = tiles.flatten(1)[scene, place]
@@ -329,7 +329,7 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
             "row": pd.Series(place // grid, dtype="Int64").reindex(range(len(pictures))),
             "column": pd.Series(place % grid, dtype="Int64").reindex(range(len(pictures))),
             "held_out": torch.cat(
-                [held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=bool)]
+                [held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=torch.bool)]
             ),
         }
     )

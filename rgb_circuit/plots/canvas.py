@@ -58,8 +58,8 @@ def write_names(
             continue
         number = free[0] if free else -1
         taken.append(boxes[number])
+        line = dict(arrowstyle="-", color=color, linewidth=0.6, shrinkA=0, shrinkB=2)
         ax.annotate(
             name, point, offsets[number], textcoords="offset points", fontsize=size, color=color,
-            ha="left" if offsets[number][0] > 0 else "right",
-            arrowprops=dict(arrowstyle="-", color=color, linewidth=0.6, shrinkA=0, shrinkB=2) if lines else None,
+            ha="left" if offsets[number][0] > 0 else "right", arrowprops=line if lines else None,
         )  # fmt: skip

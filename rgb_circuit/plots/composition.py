@@ -37,7 +37,8 @@ def composition_map(
     # Rounding alone can differ from zero in the same direction in every trial.
     clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
     sns.heatmap(
-        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, xticklabels=True, yticklabels=True,
+        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True,
+        xticklabels=True, yticklabels=True,
         cbar_kws={"label": f"mediated effect on {role} (logits)", "shrink": 0.8},
     )  # fmt: skip
     for row, column in zip(*(_cells(rows, clear.astype(float)) == 1).to_numpy().nonzero()):

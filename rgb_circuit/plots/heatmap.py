@@ -30,7 +30,8 @@ def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes |
     roomy = cells.size <= ROOMY
     ticks = 1 if roomy else 4
     sns.heatmap(
-        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, xticklabels=ticks, yticklabels=ticks,
+        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True,
+        xticklabels=ticks, yticklabels=ticks,
         cbar_kws={"label": "effect (logits)", "shrink": 0.8},
     )  # fmt: skip
     size = table[column].abs()

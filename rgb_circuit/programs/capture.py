@@ -130,23 +130,28 @@ def last_seen(captured: SimpleNamespace) -> list[int]:
 
 
 def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
-    """The same capture without patterns, kept from a later position on."""
+    """The same capture, kept from a later position on."""
     skipped = start - captured.start
+    if skipped == 0:
+        return captured
+    shared = {}
     kept = {
-        name: [_after(part, skipped) for part in getattr(captured, name)]
+        name: [_after(shared, part, skipped) for part in getattr(captured, name)]
         for name in ("entries", "angles", "added", "masks")
     }
-    z = [layer[:, skipped:] for layer in captured.z]
-    return SimpleNamespace(**{**vars(captured), **kept, "z": z, "start": start, "queries": []})
+    kept["z"] = [later(layer, skipped) for layer in captured.z]
+    kept["queries"] = [later(layer.transpose(1, 2), skipped).transpose(1, 2) for layer in captured.queries]
+    return SimpleNamespace(**{**vars(captured), **kept, "start": start})
 
 
-def _after(value, skipped):
-    """What `kept_once` keeps, or an entry, without its first positions."""
-    return (
-        value and tuple(_after(part, skipped) for part in value)
-        if value is None or isinstance(value, tuple)
-        else value[..., skipped:, :]
-    )
+def _after(shared, value, skipped):
+    """What `kept_once` keeps, or an entry, without its first positions; layers go on sharing it."""
+    if value is None or isinstance(value, tuple):
+        return value and tuple(_after(shared, part, skipped) for part in value)
+    if id(value) not in shared:
+        # A copy, since a view may be rounded otherwise.
+        shared[id(value)] = value[..., skipped:, :].clone()
+    return shared[id(value)]
 
 
 def kept_once(shared, value, start):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import attention_gaps, capture, nudged, recombined
+from .capture import attention_gaps, capture, kept_from, nudged, recombined
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
 
     Args:
         heads: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept, in all conditions as far
-            from the end; and whether to keep its ``inside`` (z), all to ``resume`` it, and what takes it
-            ``apart`` into pattern and values.
-        sweeps: each with its ``target`` condition; ``variants``, edits as `sweep.plain` makes them;
-            ``means``, one tensor per layer, (1, kept, head, d_head), or None; ``spots``, per trial positions
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; and whether to keep its
+            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
+        sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
+            ``variants``, edits as `sweep.plain` makes them; ``means``, one tensor per layer, (1, kept, head,
+            d_head), or None; ``sources``, the conditions that edits take from; ``spots``, per trial positions
             as in an edit → token positions; and ``batch_size``, the most variants in one forward.
         asked: token ids to read, (trials, ids).
 
@@ -54,7 +54,11 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
     runs = list(range(len(asked)))
     done = []
     for one in sweeps:
-        target, values = captured[one["target"]], {}
+        shown = {
+            name: kept_from(captured[name], max(captured[name].start, captured[name].length - one["kept"]))
+            for name in {one["target"], *one["sources"]}
+        }
+        target, values = shown[one["target"]], {}
         for source, component in {kind for edits in one["variants"] for _, _, kind, _ in edits}:
             edited = {
                 layer
@@ -62,12 +66,9 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
                 for layer, _, kind, _ in edits
                 if kind == (source, component)
             }
-            made = written(captured, target, source, component, sorted(edited), one["means"])
-            rows = (
-                torch.arange(len(asked))
-                if len(next(iter(made.values()))) > 1
-                else torch.zeros(len(asked)).long()
-            )
+            made = written(shown, target, source, component, sorted(edited), one["means"])
+            several = len(next(iter(made.values()))) > 1
+            rows = torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
             values[source, component] = made, rows
         done.append(
             sweep(
@@ -86,7 +87,7 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
     return {"pictures": seen, "sweeps": done}
 
 
-def written(captured, target, source, component, layers, means):
+def written(shown, target, source, component, layers, means):
     """Layer → what edits of one kind write, (trials or 1, kept, head, d_head)."""
     if source == "zero":
         return {layer: torch.zeros_like(target.z[layer][:1]) for layer in layers}
@@ -96,8 +97,8 @@ def written(captured, target, source, component, layers, means):
     if source == "rounding":
         return {layer: nudged(target.z[layer]) for layer in layers}
     if component == "z":
-        return {layer: lined_up(captured[source].z[layer], target) for layer in layers}
-    looking, valued = (captured[source], target) if component == "pattern" else (target, captured[source])
+        return {layer: lined_up(shown[source].z[layer], target) for layer in layers}
+    looking, valued = (shown[source], target) if component == "pattern" else (target, shown[source])
     return {layer: recombined(looking, valued, layer) for layer in layers}
 
 

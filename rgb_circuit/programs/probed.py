@@ -98,7 +98,7 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
     captured = capture(wrapped, heads, inputs, 0, True, False)
     furthest = last_seen(captured)
     chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
-    variants = [[(layer, 0, "zero", "end")] for layer in chosen]
+    variants = [[(layer, 0, ("zero", "z"), "end")] for layer in chosen]
     whole = []
     for zeroed in chosen:
         with wrapped.trace(**inputs, logits_to_keep=1):
@@ -114,8 +114,9 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):
         here = kept_from(captured, start)
-        zero = {"zero": ({layer: torch.zeros_like(here.z[layer]) for layer in chosen}, torch.tensor([0]))}
-        spots = [{"end": [length - 1]}]
+        zeros = {layer: torch.zeros_like(here.z[layer]) for layer in chosen}
+        zero = {("zero", "z"): (zeros, torch.tensor([0]))}
+        spots: list[dict] = [{"end": [length - 1]}]
         done = sweep(
             wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap
         )

@@ -109,15 +109,14 @@ def sweep(
                 for run in dict.fromkeys(run for run, _ in rows[:batch_size])
                 if (run, first) not in baselines
             ]
-            chosen = rows[: max(1, batch_size - len(new))]
-            new = [run for run in new if run in {run for run, _ in chosen}]
-            rows = rows[len(chosen) :]
-            run, index = zip(*chosen)
-            some = [(which, variants[variant]) for which, variant in chosen]
+            batch = rows[: max(1, batch_size - len(new))]
+            new = [run for run in new if run in {run for run, _ in batch}]
+            rows = rows[len(batch) :]
+            edited = [(run, variants[index]) for run, index in batch]
             done, unedited, good = _as_batch(
-                wrapped, heads, captured, runs, some, new, baselines, values, spots, answers, softcap
+                wrapped, heads, captured, runs, edited, new, baselines, values, spots, answers, softcap
             )
-            effects[list(run), list(index)] = done
+            effects[[run for run, _ in batch], [index for _, index in batch]] = done
             drift, finite = max(drift, unedited), finite and good
     return {
         "effects": effects,
@@ -206,8 +205,8 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
         parts = []
         for kind, places in kinds.items():
             z, row_of = values[kind]
-            row, place, head = (torch.cat(part) for part in zip(*places))
-            parts.append((row, place, head, z[layer][row_of[run[row]], place, head]))
+            edited, place, of_head = (torch.cat(part) for part in zip(*places))
+            parts.append((edited, place, of_head, z[layer][row_of[run[edited]], place, of_head]))
         writes[layer] = _write(parts)
 
     every = torch.cat([run, torch.tensor(new, dtype=run.dtype)])

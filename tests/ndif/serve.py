@@ -139,7 +139,8 @@ def instead_of_ray(folders: list[str]) -> None:
 
 def model_key(folder: str) -> str:
     """How a client's ``TransformersModel(folder, task="image-text-to-text")`` names itself."""
-    return f"nnsight.modeling.transformers.TransformersModel:{json.dumps(dict(repo_id=folder, revision=None, task=TASK))}"
+    about = json.dumps(dict(repo_id=folder, revision=None, task=TASK))
+    return f"nnsight.modeling.transformers.TransformersModel:{about}"
 
 
 def instead_of_postgres(ordinary: uuid.UUID | None, trusted: uuid.UUID | None) -> None:

@@ -52,7 +52,12 @@ SECTION = Section(
     order=80,
     link="Circuit",
     title="How few heads are enough",
-    needs=Needs(optional=[{"circuit": f"test {FAITHFUL}"}, {"curve": f"share source target n {FAITHFUL}"}]),
+    needs=Needs(
+        optional=[
+            {"circuit": f"test p_value random_sets {FAITHFUL}"},
+            {"curve": f"share source target n {FAITHFUL}"},
+        ]
+    ),
     values=_values,
     fragment=beside(__file__),
 )

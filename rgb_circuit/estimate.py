@@ -1,0 +1,98 @@
+"""What measurements would cost, without running them: forwards, memory and disk.
+
+A *plain forward* is the model's own, on one picture. A capture costs about one; a patched run costs the share
+of a forward's positions that it runs on, in the layers from its chunk's first edited one on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from .asking import GREY
+from .execute import execute
+from .inputs import inputs_of
+from .measure import units_of
+from .measurement import Measurement
+from .memory import picture_bytes, row_bytes, rows_at_once
+from .programs.likeliest import likeliest_tokens
+from .vlm import Vlm
+
+# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of
+# the toy.
+FILE_BYTES, ROW_BYTES = 7000, 12
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some measurements would cost.
+
+    Attributes:
+        trials, captures, sweeps: how many trials, pictures captured, and sweeps of them.
+        forwards: plain forwards that it all comes to.
+        memory: the most bytes held at once, beside the weights.
+        disk: bytes of the parts.
+    """
+
+    trials: int
+    captures: int
+    sweeps: int
+    forwards: float
+    memory: int
+    disk: int
+
+
+def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
+    """What measurements of pictures would cost with a store; the others take next to nothing.
+
+    Raises:
+        InputError: what cannot be measured.
+    """
+    units = units_of(model, measurements)
+    captures = sweeps = memory = disk = 0
+    forwards = 0.0
+    for unit in units:
+        kept, swept = {}, {}
+        for work, asked in unit.asked:
+            for condition, length in asked.lengths.items():
+                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.kept, length)))
+            disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
+            if asked.target is not None:
+                swept[work.key] = asked
+        captures, sweeps = captures + len(kept), sweeps + len(swept)
+        forwards += len(kept) + sum(_swept(model, asked) for asked in swept.values())
+        held = sum(picture_bytes(model, length, length - some) for length, some in kept.values())
+        memory = max(memory, held + max((_rows(model, asked) for asked in swept.values()), default=0))
+    names = {asked.trial.name for unit in units for _, asked in unit.asked}
+    return Cost(len(names), captures, sweeps, forwards, memory, disk)
+
+
+def seconds_of_a_forward(model: Vlm) -> float:
+    """How long a plain forward takes now; of the second of two, since the first may warm things up."""
+    plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
+    inputs = inputs_of(model.processor, model.layout, [model.prompt()], [plain])
+    for _ in range(2):
+        start = time.perf_counter()
+        execute(model, likeliest_tokens, inputs, 1)
+    return time.perf_counter() - start
+
+
+def _swept(model, asked):
+    """The plain forwards that a sweep comes to."""
+    length = asked.lengths[asked.target]
+    rows = asked.rows or rows_at_once(model, length, length - asked.kept)
+    first = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
+    chunks = [first[begin : begin + rows] for begin in range(0, len(first), rows)]
+    # Each chunk runs from its first edited layer on, with a copy that edits nothing.
+    run = sum((len(chunk) + 1) * (model.n_layers - chunk[0]) / model.n_layers for chunk in chunks)
+    return run * asked.kept / length
+
+
+def _rows(model, asked):
+    """The bytes that a sweep's patched runs take."""
+    length = asked.lengths[asked.target]
+    most = asked.rows or rows_at_once(model, length, length - asked.kept)
+    return min(len(asked.edits), most) * row_bytes(model, length, length - asked.kept)
