@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .answers import drawable
 from .asking import check_readable, read, settle
+from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
 from .inputs import inputs_of
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
@@ -20,8 +21,6 @@ from .trial import Trial
 if TYPE_CHECKING:
     from .jobs import Jobs
     from .vlm import Vlm
-
-POSITIONS = ("end", "all", "image", "text", "tile")
 
 
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
