@@ -61,6 +61,7 @@ def _parser():
         prog="rgb-circuit",
         description="Find out which attention heads of a vision-language model do what in the RGB game.",
     )
+    parser.add_argument("--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}")
     parser.set_defaults(keeps=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 

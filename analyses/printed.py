@@ -35,7 +35,7 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
     taken = ", on a server one request a trial"
     if seconds is not None:
         whole = _duration(seconds * cost.forwards)
-        taken = f"; a plain forward takes {_duration(seconds)} here, so that it is about {whole}"
+        taken = f"; a plain forward takes {_duration(seconds)} here, so that it takes {whole} or more"
     print(f"Step 1 is {cost.forwards:,.0f} plain forwards in all{taken}.")
     print(
         f"It holds up to {_size(cost.memory)} beside the weights, and writes about {_size(cost.disk)} to "

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from transformers.utils import logging
 
+from rgb_circuit.edits import POSITIONS
 from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
@@ -21,7 +22,7 @@ from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest
 from rgb_circuit.panels import panels_for
 from rgb_circuit.plots import effect_forest, panel_heatmaps
-from rgb_circuit.prompts import POSITIONS, check_trials, locate, prompt_ids
+from rgb_circuit.prompts import check_trials, locate, prompt_ids
 from rgb_circuit.results import open_folder, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
 from rgb_circuit.store import open_store

@@ -1,14 +1,19 @@
 """Edits: which head's output is replaced, where, and by what."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .prompts import POSITIONS
-from .vlm import Vlm
 
+if TYPE_CHECKING:
+    from .vlm import Vlm
+
+# Words for positions; see `rgb_circuit.prompts.locate`.
+POSITIONS = ("end", "all", "image", "text", "tile")
 COMPONENTS = ("z", "pattern", "value")
 
 # Sources that are no picture: all zeros, the mean over the trials' target runs, and the target's own z, off

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .answers import drawable
 from .asking import check_readable, read, settle
+from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
 from .inputs import inputs_of
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
@@ -19,8 +20,6 @@ from .trial import Trial
 
 if TYPE_CHECKING:
     from .vlm import Vlm
-
-POSITIONS = ("end", "all", "image", "text", "tile")
 
 
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:

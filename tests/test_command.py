@@ -1,6 +1,7 @@
 """The command does what its help says."""
 
 import json
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -53,6 +54,23 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
     # A run that leaves nothing out is another run.
     assert main(["run", "--model", made, "--trials", "16", "--out", str(out)]) == 2
     assert "options.only_correct (True there, False here)" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsys):
+    folder = tmp_path / "nothing"
+    assert main(["run", "--dry-run", "--trials", "3", "--out", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    # Five pictures and the other question; nine sweeps, three of the question, two of rounding.
+    assert "toy: 3 trials, 16 heads" in printed
+    assert "6 pictures through the model, 14 sweeps of heads" in printed and "KiB to disk" in printed
+    assert not folder.exists()
+    assert main(["run", "--dry-run", "--positions", "9999", "--out", str(folder)]) == 2
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"rgb-circuit {version('rgb_circuit')}\n"
 
 
 def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):

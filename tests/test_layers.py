@@ -90,11 +90,7 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
-# Rules that do not hold yet.
-OPEN = {"edits are data": pytest.mark.xfail(strict=True, reason="edits take their positions from prompts")}
-
-
-@pytest.mark.parametrize("rule", [pytest.param(rule, marks=OPEN.get(rule, ())) for rule in FORBIDDEN])
+@pytest.mark.parametrize("rule", FORBIDDEN)
 def test_what_stands_below_does_not_reach_up(rule):
     modules, above = FORBIDDEN[rule]
     assert modules and above
