@@ -48,7 +48,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--grid", type=int, default=24)
-    parser.add_argument("--trials", type=int, nargs=2, default=(10, 16), help="of the two runs")
+    parser.add_argument("--trials", type=int, nargs=2, default=(10, 16), help="of the two runs; 6 or more")
     options = parser.parse_args(arguments)
     model = random_model(layers=options.layers, heads=options.layers, grid=options.grid)
     [trial] = rgb.rgb_trials(model, 1)

@@ -16,5 +16,5 @@ def test_the_cost_of_a_run_is_counted(capsys, monkeypatch):
     folder = Path(__file__).parents[1] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     script = runpy.run_path(str(folder / "run.py"))
-    script["main"](["--grid", "6", "--layers", "2", "--trials", "2", "4"])
+    script["main"](["--grid", "6", "--layers", "2", "--trials", "6", "8"])
     assert "plain forwards" in capsys.readouterr().out

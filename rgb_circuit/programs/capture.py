@@ -23,7 +23,7 @@ def language_model(wrapped: TransformersModel):
 
 def capture(
     wrapped: TransformersModel,
-    heads: tuple[int, int],
+    head_shape: tuple[int, int],
     inputs: dict[str, torch.Tensor],
     start: int,
     resume: bool,
@@ -33,7 +33,7 @@ def capture(
     """The inside of one forward over a batch of pictures, from position ``start`` on.
 
     Args:
-        heads: (number of heads, d_head).
+        head_shape: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
         start: first position whose z, queries and residual stream are kept.
         resume: keep all that a forward needs to go on from here (`sweep`).
@@ -99,7 +99,7 @@ def capture(
                 # Other kernels than the eager one leave it out.
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
                 found["softcaps"].append(options.get("softcap") if eager else None)
-            found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, heads))
+            found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape))
             if resume:
                 left = layer.output[:, start:]
         found["added"].append(None)

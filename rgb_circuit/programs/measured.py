@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap):
+def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
 
     Args:
-        heads: (number of heads, d_head).
+        head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; and whether to keep its
             ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
@@ -37,7 +37,7 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
     for condition, picture in pictures.items():
         kept = capture(
             wrapped,
-            heads,
+            head_shape,
             picture["inputs"],
             picture["start"],
             picture["resume"],
@@ -73,7 +73,7 @@ def measured(wrapped: TransformersModel, heads, pictures, sweeps, asked, softcap
         done.append(
             sweep(
                 wrapped,
-                heads,
+                head_shape,
                 target,
                 runs,
                 one["variants"],
@@ -110,7 +110,7 @@ def lined_up(z, target):
     return pad(z[:, -kept:], (0, 0, 0, 0, max(0, kept - z.shape[1]), 0))
 
 
-def summed_z(wrapped: TransformersModel, heads, inputs, start):
+def summed_z(wrapped: TransformersModel, head_shape, inputs, start):
     """Z summed over pictures; one tensor per layer, (1, kept, head, d_head)."""
-    captured = capture(wrapped, heads, inputs, start, False, False)
+    captured = capture(wrapped, head_shape, inputs, start, False, False)
     return [z.sum(0, keepdim=True, dtype=torch.float32).cpu() for z in captured.z]

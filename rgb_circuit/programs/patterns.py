@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def patterns(wrapped: TransformersModel, heads, inputs, end, asked):
+def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
     """``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
-    captured = capture(wrapped, heads, inputs, end, False, True)
+    captured = capture(wrapped, head_shape, inputs, end, False, True)
     layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
     return {
         "patterns": layers[:, asked[0], asked[1]],
@@ -23,9 +23,9 @@ def patterns(wrapped: TransformersModel, heads, inputs, end, asked):
     }
 
 
-def summed_patterns(wrapped: TransformersModel, heads, inputs, start):
+def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start):
     """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
-    captured = capture(wrapped, heads, inputs, start, False, True)
+    captured = capture(wrapped, head_shape, inputs, start, False, True)
     layers = [
         pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu()
         for layer in range(len(captured.z))
@@ -37,14 +37,14 @@ def summed_patterns(wrapped: TransformersModel, heads, inputs, start):
     }
 
 
-def shares(wrapped: TransformersModel, heads, inputs, end, masks):
+def shares(wrapped: TransformersModel, head_shape, inputs, end, masks):
     """``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
 
     Args:
         masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64,
             (pictures, shares + 1, positions).
     """
-    captured = capture(wrapped, heads, inputs, end, False, True)
+    captured = capture(wrapped, head_shape, inputs, end, False, True)
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.

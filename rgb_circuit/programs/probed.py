@@ -23,11 +23,11 @@ def moved(wrapped: TransformersModel, inputs, views):
     return [[int(one[view].argmax()) for view in views] for one in moved]
 
 
-def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, views, bare):
+def probed(wrapped: TransformersModel, head_shape, inputs, most, softcap, differing, views, bare):
     """Whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
-        heads: (number of heads, d_head).
+        head_shape: (number of heads, d_head).
         most: how many of the likeliest tokens to tell.
         softcap: see `Vlm.softcap`.
         differing, views: as `moved` takes them.
@@ -69,8 +69,8 @@ def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, 
     largest = plain.abs().max()
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
-    fits = set(widths) == {heads[0] * heads[1]}
-    swept, furthest = swept_heads(wrapped, heads, inputs, ids, softcap) if fits else (0.0, [])
+    fits = set(widths) == {head_shape[0] * head_shape[1]}
+    swept, furthest = swept_heads(wrapped, head_shape, inputs, ids, softcap) if fits else (0.0, [])
     return {
         "likeliest": [int(inputs["input_ids"][0, -1]), ids, likeliest.values.tolist()],
         "finite": bool(torch.isfinite(plain).all()),
@@ -87,7 +87,7 @@ def probed(wrapped: TransformersModel, heads, inputs, most, softcap, differing, 
     }
 
 
-def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
+def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
     """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
 
     Returns:
@@ -95,7 +95,7 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
         logit; and the last position that each position attends to.
     """
     length = inputs["input_ids"].shape[1]
-    captured = capture(wrapped, heads, inputs, 0, True, False)
+    captured = capture(wrapped, head_shape, inputs, 0, True, False)
     furthest = last_seen(captured)
     chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
     variants = [[(layer, 0, ("zero", "z"), "end")] for layer in chosen]
@@ -104,7 +104,7 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
         with wrapped.trace(**inputs, logits_to_keep=1):
             for index, layer in enumerate(language_model(wrapped).layers):
                 if index == zeroed:
-                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z = layer.self_attn.o_proj.input.unflatten(-1, head_shape).clone()
                     z[:, -1, 0] = 0
                     layer.self_attn.o_proj.input = z.flatten(-2)
             whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
@@ -118,7 +118,16 @@ def swept_heads(wrapped: TransformersModel, heads, inputs, ids, softcap):
         zero = {("zero", "z"): (zeros, torch.tensor([0]))}
         spots: list[dict] = [{"end": [length - 1]}]
         done = sweep(
-            wrapped, heads, here, [0], variants, zero, spots, torch.tensor([ids]), len(chosen) + 1, softcap
+            wrapped,
+            head_shape,
+            here,
+            [0],
+            variants,
+            zero,
+            spots,
+            torch.tensor([ids]),
+            len(chosen) + 1,
+            softcap,
         )
         gaps += [
             done["drift"],

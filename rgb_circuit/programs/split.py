@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def split(wrapped: TransformersModel, heads, inputs, answers):
+def split(wrapped: TransformersModel, head_shape, inputs, answers):
     """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``;
     ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head
@@ -22,9 +22,9 @@ def split(wrapped: TransformersModel, heads, inputs, answers):
         for index, layer in enumerate(text.layers):
             if index == 0:
                 parts.append(layer.input[:, -1:])
-            z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, heads)
-            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, heads[0], 1)
-            each = torch.arange(heads[0])
+            z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, head_shape)
+            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, head_shape[0], 1)
+            each = torch.arange(head_shape[0])
             alone[:, each, each] = z
             bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
             parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)

@@ -56,7 +56,7 @@ def plain(variants: Sequence[Sequence[Edit]]) -> list[list[Plain]]:
 
 def sweep(
     wrapped: TransformersModel,
-    heads: tuple[int, int],
+    head_shape: tuple[int, int],
     captured: SimpleNamespace,
     runs: Sequence[int],
     variants: Sequence[Sequence[Plain]],
@@ -69,7 +69,7 @@ def sweep(
     """What every variant of every target run does to the answers' logits.
 
     Args:
-        heads: (number of heads, d_head).
+        head_shape: (number of heads, d_head).
         captured: holds the target runs, with all that a forward goes on from.
         runs: the target runs, as indices into the captured batch.
         variants: edits that are made together, per variant.
@@ -94,7 +94,7 @@ def sweep(
             chosen = order[begin : begin + size]
             some = [variants[index] for index in chosen]
             done, unedited, good = _side_by_side(
-                wrapped, heads, captured, runs, some, values, answers, softcap
+                wrapped, head_shape, captured, runs, some, values, answers, softcap
             )
             effects[:, chosen] = done
             drift, finite = max(drift, unedited), finite and good
@@ -114,7 +114,7 @@ def sweep(
             rows = rows[len(batch) :]
             edited = [(run, variants[index]) for run, index in batch]
             done, unedited, good = _as_batch(
-                wrapped, heads, captured, runs, edited, new, baselines, values, spots, answers, softcap
+                wrapped, head_shape, captured, runs, edited, new, baselines, values, spots, answers, softcap
             )
             effects[[run for run, _ in batch], [index for _, index in batch]] = done
             drift, finite = max(drift, unedited), finite and good
@@ -125,7 +125,7 @@ def sweep(
     }
 
 
-def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, softcap):
+def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers, softcap):
     """All variants at [end] as copies of the last token, and one that edits nothing as the last copy.
 
     Returns:
@@ -163,7 +163,7 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, sof
     base[:, -1] = n_runs * copies + every_run
     effects, _, finite = _forward(
         wrapped,
-        heads,
+        head_shape,
         writes,
         first,
         entry,
@@ -181,7 +181,7 @@ def _side_by_side(wrapped, heads, captured, runs, variants, values, answers, sof
     return effects[:, :-1], float(effects[:, -1].abs().max()), finite
 
 
-def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spots, answers, softcap):
+def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
     """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the
     unedited runs ``new``.
 
@@ -229,7 +229,7 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
     ]
     effects, normed, finite = _forward(
         wrapped,
-        heads,
+        head_shape,
         writes,
         first,
         captured.entries[first][picked],
@@ -249,7 +249,7 @@ def _as_batch(wrapped, heads, captured, runs, rows, new, baselines, values, spot
 
 def _forward(
     wrapped,
-    heads,
+    head_shape,
     writes,
     first,
     entry,
@@ -309,7 +309,7 @@ def _forward(
                 attention.inputs = (module, queries, keys, values, mask, *others), options
                 if index in writes:
                     into, written = writes[index]
-                    z = layer.self_attn.o_proj.input.unflatten(-1, heads).clone()
+                    z = layer.self_attn.o_proj.input.unflatten(-1, head_shape).clone()
                     z[into] = written.to(z)
                     layer.self_attn.o_proj.input = z.flatten(-2)
                 if captured.added[index] is not None:
