@@ -75,20 +75,34 @@ def no_write(inputs):
 
 
 def one_layer_late(inputs):
-    inputs["first"] = min(inputs["first"] + 1, 2)
+    """What enters does so behind the layer that it should enter at."""
+    late = {min(layer + 1, 2): entry for layer, entry in sorted(inputs["entries"].items(), reverse=True)}
+    inputs["entries"], inputs["first"] = late, min(late)
+    if inputs["copies"] is not None:
+        inputs["entries"] = {
+            layer: inputs["entries"][min(late)][:, :1].expand(-1, new, -1)
+            for layer, new in joined(inputs["copies"], min(late)).items()
+        }
+
+
+def joined(copies, first):
+    """Layer → how many copies enter there, where the first do at ``first``."""
+    return {
+        layer: count - (copies[layer - 1] if layer > first else 0)
+        for layer, count in copies.items()
+        if layer >= first
+    }
 
 
 WRONG_STATE = {
+    # Without angles of their own copies that join later do not fit, and the forward ends there.
     "end": [
-        *(
-            see_everything,
-            see_no_first_token,
-            forget_the_mask,
-            wrong_angles,
-            no_angles,
-            keys_of_the_next_layer,
-            something_added,
-        ),
+        see_everything,
+        see_no_first_token,
+        forget_the_mask,
+        wrong_angles,
+        keys_of_the_next_layer,
+        something_added,
         one_layer_late,
     ],
     "all": [wrong_angles, something_added, one_layer_late],
@@ -108,10 +122,10 @@ WRONG_WRITES = [next_head, next_row, no_write]
 def mutated(monkeypatch, mutate):
     forward = sweep._forward
 
-    def broken(wrapped, heads, writes, first, entry, **inputs):
-        inputs.update(writes=dict(writes), first=first)
+    def broken(wrapped, heads, writes, first, entries, **inputs):
+        inputs.update(writes=dict(writes), first=first, entries=entries)
         mutate(inputs)
-        return forward(wrapped, heads, inputs.pop("writes"), inputs.pop("first"), entry, **inputs)
+        return forward(wrapped, heads, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
 

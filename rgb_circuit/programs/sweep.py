@@ -11,8 +11,8 @@ position and layer on.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
 3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one
    sequence, all at the same position, under a mask that lets each see of the shared prefix what [end] saw,
-   and itself. (Speculative decoding calls this tree attention.) One forward over 1,024 tokens patches 1,024
-   heads.
+   and itself (speculative decoding calls this tree attention). Each joins at its first edited layer: below,
+   it would be the target run. One forward over 1,024 tokens patches 1,024 heads.
 4. Any other positions: the variants are rows of a batch, each running on from ``start``.
 5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are
    counted from it: what rounds otherwise in this forward than in the captured one is in both, and cancels.
@@ -126,17 +126,29 @@ def sweep(
 
 
 def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers, softcap):
-    """All variants at [end] as copies of the last token, and one that edits nothing as the last copy.
+    """All variants at [end] as copies of the last token, behind one that edits nothing.
+
+    A copy enters at its first edited layer: below, it would be the target run.
+
+    Args:
+        variants: by their first edited layers.
 
     Returns:
         Effects (runs, variants, answers), the largest of the unedited copies, and whether all was finite.
     """
     copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
-    first = min(layer for edits in variants for layer, _, _, _ in edits)
-    entry = captured.entries[first][runs].expand(-1, copies, -1)
+    enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
+    first, n_layers = enters[0], len(captured.z)
+    active = {layer: 1 + sum(own <= layer for own in enters) for layer in range(first, n_layers)}
+    entries = {
+        layer: captured.entries[layer][runs].expand(-1, count - active.get(layer - 1, 0), -1)
+        for layer, count in active.items()
+        if count > active.get(layer - 1, 0)
+    }
     every_run, picked = torch.arange(n_runs), torch.tensor(runs)
-    lowest = torch.finfo(entry.dtype).min
-    itself = torch.full((copies, copies), lowest, dtype=entry.dtype, device=entry.device).fill_diagonal_(0)
+    like = entries[first]
+    lowest = torch.finfo(like.dtype).min
+    itself = torch.full((copies, copies), lowest, dtype=like.dtype, device=like.device).fill_diagonal_(0)
 
     def seen(layer):
         # Added to the scores: eager attention would add a Boolean mask as zeros and ones.
@@ -144,7 +156,7 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
         return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
     by_layer = {}
-    for copy, edits in enumerate(variants):
+    for copy, edits in enumerate(variants, start=1):
         for layer, head, kind, _ in edits:
             by_layer.setdefault(layer, {}).setdefault(kind, []).append((copy, head))
     writes = {}
@@ -158,15 +170,15 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
             parts.append((run, copy, head, z[layer][row[run], 0, head]))
         writes[layer] = _write(parts)
 
-    # Every copy is held against its run's last one, and that against the captured run.
-    base = (every_run * copies + copies - 1)[:, None].repeat(1, copies)
-    base[:, -1] = n_runs * copies + every_run
+    # Every copy is held against its run's first one, and that against the captured run.
+    base = (every_run * copies)[:, None].repeat(1, copies)
+    base[:, 0] = n_runs * copies + every_run
     effects, _, finite = _forward(
         wrapped,
         head_shape,
         writes,
         first,
-        entry,
+        entries,
         reads=slice(None),
         known=captured.normed[runs],
         base=base.flatten(),
@@ -174,11 +186,11 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
         captured=captured,
         picked=picked,
         masks=_by_layer(captured, first, seen),
-        copies=copies,
+        copies=active,
         softcap=softcap,
     )
     effects = effects.unflatten(0, (n_runs, copies))
-    return effects[:, :-1], float(effects[:, -1].abs().max()), finite
+    return effects[:, 1:], float(effects[:, 0].abs().max()), finite
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
@@ -232,7 +244,7 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
         head_shape,
         writes,
         first,
-        captured.entries[first][picked],
+        {first: captured.entries[first][picked]},
         reads=slice(-1, None),
         known=known,
         base=torch.tensor(base),
@@ -252,7 +264,7 @@ def _forward(
     head_shape,
     writes,
     first,
-    entry,
+    entries,
     reads,
     known,
     base,
@@ -263,25 +275,26 @@ def _forward(
     copies,
     softcap,
 ):
-    """Run on from ``entry``, the residual stream entering layer ``first``, with the writes made.
+    """Run on from layer ``first``, with the writes made.
 
     Args:
-        reads: positions whose final states are read, in every row of ``entry``; together they make the rows
-            below.
+        entries: layer → the residual stream of what enters there beside the rest, (rows, positions, width).
+        reads: positions whose final states are read, in every row of the ``entries``; together they make the
+            rows below.
         known: more final states, (known, width).
         base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
         answers: token ids to read, (rows, answers).
-        picked: per row of ``entry``, the captured picture that it goes on from.
+        picked: per row of the ``entries``, the captured picture that it goes on from.
         masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or
             None.
-        copies: how many of [end] stand in each row of ``entry``; None where rows run on from
-            ``captured.start``.
+        copies: layer → how many of [end] run there in each row, the first of those that the masks are for;
+            None where rows run on from ``captured.start``.
 
     Returns:
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
         width); and whether these were finite.
     """
-    prefix = captured.start
+    prefix, entry = captured.start, entries[first]
     # Some families keep what they made of the last picture's positions, and would add it to these.
     positions = torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
     with wrapped.trace(inputs_embeds=entry, position_ids=positions, use_cache=False, logits_to_keep=1):
@@ -291,21 +304,22 @@ def _forward(
             else:
                 attention = layer.self_attn.source.attention_interface_1
                 arguments, options = layer.inputs
-                angles = (
-                    {}
-                    if captured.angles[index] is None
-                    else {"position_embeddings": of_rows(captured.angles[index], picked, copies)}
-                )
-                layer.inputs = (
-                    (entry if index == first else arguments[0], *arguments[1:]),
-                    {**options, **angles},
-                )
+                stream = entry if index == first else arguments[0]
+                if index != first and index in entries:
+                    stream = torch.cat([stream, entries[index].to(stream)], 1)
+                angles = {}
+                if captured.angles[index] is not None:
+                    beside = None if copies is None else copies[index]
+                    angles = {"position_embeddings": of_rows(captured.angles[index], picked, beside)}
+                layer.inputs = (stream, *arguments[1:]), {**options, **angles}
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments
                 if prefix:
                     keys = torch.cat([captured.keys[index][picked, :, :prefix].to(keys), keys], 2)
                     values = torch.cat([captured.values[index][picked, :, :prefix].to(values), values], 2)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
+                if copies is not None and mask is not None:
+                    mask = mask[:, :, : copies[index], : prefix + copies[index]]
                 attention.inputs = (module, queries, keys, values, mask, *others), options
                 if index in writes:
                     into, written = writes[index]
