@@ -1,7 +1,7 @@
 """What measurements would cost, without running them: forwards, memory and disk.
 
 A *plain forward* is the model's own, on one picture. A capture costs about one; a patched run costs the share
-of a forward's positions that it runs on, in the layers from its chunk's first edited one on.
+of a forward's positions that it runs on, in the layers from its first edited one on.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ def _swept(model, asked):
     rows = asked.rows or rows_at_once(model, length, length - asked.kept)
     first = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
     chunks = [first[begin : begin + rows] for begin in range(0, len(first), rows)]
-    # Each chunk runs from its first edited layer on, with a copy that edits nothing.
-    run = sum((len(chunk) + 1) * (model.n_layers - chunk[0]) / model.n_layers for chunk in chunks)
-    return run * asked.kept / length
+    # In each chunk a copy that edits nothing runs too; at [end], others join at their own first layers.
+    starts = [[chunk[0], *(chunk if asked.kept == 1 else chunk[:1] * len(chunk))] for chunk in chunks]
+    run = sum(model.n_layers - start for chunk in starts for start in chunk)
+    return run / model.n_layers * asked.kept / length
 
 
 def _rows(model, asked):
