@@ -67,9 +67,9 @@ def main():
         resume=False,
         queries=False,
     ).z
-    # Whole layers, evenly spread, as a full sweep has them; the loop on two heads of each.
-    rows = [(layer, head) for layer in (3, 11, 19, 27) for head in range(32)]
-    few = [(layer, head) for layer in (3, 11, 19, 27) for head in (0, 16)]
+    # Whole layers whose mean depth is that of all layers; the loop on two heads of each.
+    rows = [(layer, head) for layer in (3, 12, 19, 28) for head in range(32)]
+    few = [(layer, head) for layer in (3, 12, 19, 28) for head in (0, 16)]
 
     def end():
         rgb.patch_heads(model, [trial], target="erased", progress=False)

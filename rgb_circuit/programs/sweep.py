@@ -13,7 +13,8 @@ position and layer on.
    sequence, all at the same position, under a mask that lets each see of the shared prefix what [end] saw,
    and itself (speculative decoding calls this tree attention). Each joins at its first edited layer: below,
    it would be the target run. One forward over 1,024 tokens patches 1,024 heads.
-4. Any other positions: the variants are rows of a batch, each running on from ``start``.
+4. Any other positions: the variants are rows of a batch, each running on from ``start``. The first layer's
+   attention is not run again, for its z is known, and of the last layer's no more than [end]'s.
 5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are
    counted from it: what rounds otherwise in this forward than in the captured one is in both, and cancels.
 6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
@@ -32,6 +33,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 
 from .capture import allowed, language_model
 
@@ -294,7 +296,7 @@ def _forward(
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
         width); and whether these were finite.
     """
-    prefix, entry = captured.start, entries[first]
+    prefix, entry, last = captured.start, entries[first], len(captured.z) - 1
     # Some families keep what they made of the last picture's positions, and would add it to these.
     positions = torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
     with wrapped.trace(inputs_embeds=entry, position_ids=positions, use_cache=False, logits_to_keep=1):
@@ -320,11 +322,22 @@ def _forward(
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
                 if copies is not None and mask is not None:
                     mask = mask[:, :, : copies[index], : prefix + copies[index]]
+                # What z is at the first layer is known, and of the last only [end] is read.
+                short = copies is None and index in (first, last)
+                if short:
+                    queries, mask = queries[:, :, -1:], mask if mask is None else mask[:, :, -1:]
                 attention.inputs = (module, queries, keys, values, mask, *others), options
-                if index in writes:
-                    into, written = writes[index]
-                    z = layer.self_attn.o_proj.input.unflatten(-1, head_shape).clone()
-                    z[into] = written.to(z)
+                if short:
+                    z, *weights = attention.output
+                    missing = stream.shape[1] - z.shape[1]
+                    attention.output = (pad(z, (0, 0, 0, 0, missing, 0)), *weights)
+                known_here = copies is None and index == first
+                if index in writes or known_here:
+                    z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
+                    z = captured.z[index][picked].to(z) if known_here else z.clone()
+                    if index in writes:
+                        into, written = writes[index]
+                        z[into] = written.to(z)
                     layer.self_attn.o_proj.input = z.flatten(-2)
                 if captured.added[index] is not None:
                     layer.output = layer.output + captured.added[index][picked]
