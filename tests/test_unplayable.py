@@ -180,7 +180,8 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
     assert len(kept) == 4
     assert main([*command, "--anyway"]) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(list(tmp_path.glob("parts/play-*/*.parquet"))) == 6 and (tmp_path / "report.html").exists()
+    assert len(list(tmp_path.glob("parts/play-*/*.parquet"))) == 6
+    assert "--trials 6 --seed 0 --anyway" in (tmp_path / "report.html").read_text()
 
 
 # The gap

@@ -2,6 +2,7 @@
 
 import shlex
 
+from ...playing import shown_not_to_play
 from ..run import Needs, Run
 from ..section import Section, beside
 
@@ -31,6 +32,8 @@ def _arguments(run):
         for name, value in options.items()
         if value not in (None, "auto", "end") and value is not False
     }
+    if not run.own and shown_not_to_play(run.frames["play"]["correct"]):
+        given["--anyway"] = True
     # argparse takes a value that begins with a dash for an option; a flag has none.
     parts = ((name, "" if value is True else shlex.quote(str(value))) for name, value in given.items())
     return " ".join(
@@ -42,7 +45,7 @@ SECTION = Section(
     order=120,
     link="Reproduce",
     title="How to get it again",
-    needs=Needs(),
+    needs=Needs({"play": "correct"}),
     values=_values,
     fragment=beside(__file__),
 )
