@@ -28,6 +28,7 @@ from analyses.command import main
 from rgb_circuit.as_seen import as_seen, fit
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.manifest import described, manifest
+from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
@@ -179,7 +180,7 @@ def test_what_is_seen_ends_where_the_last_token_ends(siglip):
     image.paste("red", (GRID * PATCH, 0, SIDE, SIDE))
     seen = np.asarray(as_seen(siglip, image))
     assert seen.shape == (GRID * PATCH, GRID * PATCH, 3) and (seen == (0, 0, 255)).all()
-    frame = closer_look.stimuli(siglip, rgb.rgb_trials(siglip, 1))
+    [frame] = measure(siglip, [closer_look.Shown(tuple(rgb.rgb_trials(siglip, 1)))])
     assert {Image.open(io.BytesIO(png)).size for png in frame["png"]} == {(36, 36)}
 
 

@@ -292,8 +292,8 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
     assert len(found["progress"]) == 50 and found["repeated"] == 0
-    # Killed before, while and after trials are measured.
-    assert len(set(found["progress"])) > 10 and min(found["progress"]) < 0.5 < max(found["progress"])
+    # Killed before, while and after trials are measured; parts come a trial at a time.
+    assert len(set(found["progress"])) > 5 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
     for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
