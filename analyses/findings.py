@@ -31,7 +31,7 @@ from .playing import cannot_play, shown_not_to_play
 
 # How many trials the noise of the number format is measured on.
 NOISE_TRIALS = 4
-# After how many trials a model that does not play is told by.
+# How many trials tell a model that does not play from one that does.
 GLANCE = 4
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
