@@ -118,10 +118,6 @@ def circuit(
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
     """
-    if RESAMPLED in (source, target):
-        raise InputError(
-            f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
-        )
     steps = circuit_steps(
         model, trials, heads, source=source, target=target, random_sets=random_sets, seed=seed
     )
@@ -139,6 +135,10 @@ def circuit_steps(
     seed: int = 0,
 ) -> Steps[pd.DataFrame]:
     """`circuit` as steps."""
+    if RESAMPLED in (source, target):
+        raise InputError(
+            f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
+        )
     trials = _checked(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:

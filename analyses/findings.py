@@ -185,13 +185,15 @@ def _plays_not(model, played):
 
 
 def _effects(model, trials, asked):
-    targets = dict.fromkeys(target for target, _ in panels_for(trials).values())
-    return [patched_heads(model, trials, "clean", one, positions=asked.positions) for one in targets]
+    return [patched_heads(model, trials, "clean", one, positions=asked.positions) for one in _targets(trials)]
 
 
 def _noise(model, trials, asked):
-    targets = dict.fromkeys(target for target, _ in panels_for(trials).values())
-    return [nudged_layers(model, trials[:NOISE_TRIALS], one, asked.positions) for one in targets]
+    return [nudged_layers(model, trials[:NOISE_TRIALS], one, asked.positions) for one in _targets(trials)]
+
+
+def _targets(trials):
+    return dict.fromkeys(target for target, _ in panels_for(trials).values())
 
 
 def _check_predictions(trials):

@@ -35,6 +35,7 @@ from rgb_circuit.execute import execute
 from rgb_circuit.jobs import Jobs, gathering
 from rgb_circuit.measure import follow, measure
 from rgb_circuit.measurement import Asked, Measurement, OfPictures, Steps
+from rgb_circuit.patching import in_order
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
@@ -402,10 +403,8 @@ def _part(model, trial, questioned, aligned, seen):
 
 def _together(frames, trials):
     """The frames of all places as one, trial by trial."""
-    frame = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
-    number = {trial.name: place for place, trial in enumerate(trials)}
-    frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
-    return frame.astype(dict.fromkeys(["trial", "question", "positions", "role", "answer"], "category"))
+    labels = ("trial", "question", "positions", "role", "answer")
+    return in_order([frame for frame in frames if len(frame)], trials, labels)
 
 
 def _switch(frame, trials, role):

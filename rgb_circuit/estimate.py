@@ -17,7 +17,7 @@ from .execute import execute
 from .inputs import inputs_of
 from .measure import units_of
 from .measurement import Measurement
-from .memory import picture_bytes, row_bytes, rows_at_once
+from .memory import chunks, picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
 from .vlm import Vlm
 
@@ -85,9 +85,10 @@ def _swept(model, asked):
     length = asked.lengths[asked.target]
     rows = asked.rows or rows_at_once(model, length, length - asked.kept)
     first = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
-    chunks = [first[begin : begin + rows] for begin in range(0, len(first), rows)]
     # In each chunk a copy that edits nothing runs too; at [end], others join at their own first layers.
-    starts = [[chunk[0], *(chunk if asked.kept == 1 else chunk[:1] * len(chunk))] for chunk in chunks]
+    starts = [
+        [chunk[0], *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))] for chunk in chunks(first, rows)
+    ]
     run = sum(model.n_layers - start for chunk in starts for start in chunk)
     return run / model.n_layers * asked.kept / length
 

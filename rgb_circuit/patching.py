@@ -21,6 +21,8 @@ from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, re
 from .trial import Trial
 from .vlm import Vlm
 
+LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
+
 
 def patch_heads(
     model: Vlm,
@@ -253,15 +255,14 @@ def _targets(target):
     return [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
 
 
-def in_order(frames: Sequence[pd.DataFrame], trials: Sequence[Trial]) -> pd.DataFrame:
-    """Frames of one target each as one, trial by trial."""
+def in_order(
+    frames: Sequence[pd.DataFrame], trials: Sequence[Trial], labels: Sequence[str] = LABELS
+) -> pd.DataFrame:
+    """Frames of the same trials as one, trial by trial; ``labels`` are categories."""
     frame = pd.concat(frames, ignore_index=True)
     number = {trial.name: place for place, trial in enumerate(trials)}
     frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
-    return frame.astype(dict.fromkeys(LABELS, "category"))
-
-
-LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
+    return frame.astype(dict.fromkeys(labels, "category"))
 
 
 def _check_overlap(name, edits, trials, spots):
