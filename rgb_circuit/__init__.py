@@ -2,10 +2,12 @@
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import plots as plots
     from .answer_pieces import answer_pieces as answer_pieces
     from .direct_effects import direct_effects as direct_effects
     from .edits import Edit as Edit
@@ -47,10 +49,18 @@ _HOMES = {
     "wrap": "loading",
 }
 
-__all__ = list(_HOMES)
+# Of the modules, the one that is used by its own name.
+_MODULES = ("plots",)
+
+__all__ = [*_HOMES, *_MODULES]
+__version__: str
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return version(__name__)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
@@ -58,7 +68,7 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 class _Package(ModuleType):

@@ -18,7 +18,7 @@ from .measure import measure
 from .measurement import Asked, OfPictures, Seen
 from .programs.measured import summed_z
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
@@ -26,7 +26,7 @@ LABELS = ("trial", "source", "target", "component", "positions", "role", "answer
 
 def patch_heads(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     source: str = "clean",
     target: str | Sequence[str] = ("recolored", "erased"),
@@ -39,6 +39,7 @@ def patch_heads(
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
+        trials: to measure it on; one alone is a list of one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
@@ -59,6 +60,7 @@ def patch_heads(
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
     _check(target, batch_size)
+    trials = as_trials(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
@@ -71,7 +73,7 @@ def patch_heads(
 
 def patch_edits(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     variants: Mapping[str, Sequence[Edit]],
     *,
     target: str | Sequence[str],
@@ -93,6 +95,7 @@ def patch_edits(
         InputError: as `patch_heads`.
     """
     _check(target, batch_size)
+    trials = as_trials(trials)
     check_edits(model, variants)
     asked = [patched_edits(trials, variants, one, batch_size) for one in _targets(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
