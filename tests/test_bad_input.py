@@ -197,10 +197,14 @@ def test_what_is_no_trial_is_refused(grouped, trials, no_forward, name):
 
 
 @pytest.mark.parametrize(
-    "analysis", [roles.roles, circuit.curve, composition.composition, task_reading.evidence]
+    "analysis, more",
+    [
+        (roles.roles, []),
+        (circuit.curve, [[(0, 0), (0, 1)]]),
+        (composition.composition, [[(0, 0)], [(1, 0)]]),
+        (task_reading.evidence, []),
+    ],
 )
-def test_too_few_trials_are_said_to_be_too_few_even_of_one(grouped, trials, no_forward, analysis):
-    more = [[(0, 0)], [(1, 0)]] if analysis is composition.composition else []
-    more = [[(0, 0), (0, 1)]] if analysis is circuit.curve else more
+def test_one_trial_is_too_few_and_no_other_fault(grouped, trials, no_forward, analysis, more):
     with pytest.raises(rgb.InputError, match="trial"):
         analysis(grouped, trials[0], *more)
