@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .answer_pieces import answer_pieces as answer_pieces
     from .direct_effects import direct_effects as direct_effects
+    from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Name → module that is imported when the name is first asked for: torch and transformers take seconds.
 _HOMES = {
     "PALETTE": "rgb_game",
+    "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
     "ServerError": "errors",
