@@ -107,7 +107,7 @@ def test_every_kind_of_edit_agrees_with_plain_hooks(subject, words):
     wanted = wanted[:, subject.tokens].numpy()
     reach = np.abs(wanted).max(1) > 10 * subject.close
     # What the last layer makes of the tile alone never reaches [end], and how a head looks may move little.
-    assert reach[-1] and reach.mean() > (0.5 if words == "tile" else 0.8)
+    assert reach[-1] and reach.sum() >= (8 if words == "tile" else 18)
     for kernel in KERNELS[subject.name]:
         frame = rgb.patch_edits(
             subject.model(kernel),
