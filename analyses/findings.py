@@ -33,6 +33,8 @@ from .playing import cannot_play, shown_not_to_play
 NOISE_TRIALS = 4
 # How many trials tell a model that does not play from one that does.
 GLANCE = 4
+# What of the closer look is about whatever heads there are.
+OF_SOME_HEADS = ("stimuli", "attention")
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
 
@@ -45,17 +47,30 @@ class Asked:
         only_correct: leave out trials with a wrong answer, from all but the game.
         own: the pictures are the user's own, not the game's.
         anyway: go on with a model that does not play the game.
+        heads: (layer, head) pairs that are restored; None for all.
+        component: of each, as in `rgb_circuit.patch_heads`.
     """
 
     positions: str | list[int] = "end"
     only_correct: bool = False
     own: bool = False
     anyway: bool = False
+    heads: tuple[tuple[int, int], ...] | None = None
+    component: str = "z"
 
     @property
     def must_play(self) -> bool:
         """Whether the run ends where the model does not play the game."""
         return not (self.own or self.anyway)
+
+    @property
+    def narrowed(self) -> str:
+        """Why this run tells no roles, which take every head's z, in words; empty where it does."""
+        if self.heads is not None:
+            names = [f"{layer}.{head}" for layer, head in self.heads]
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            return f"no other head than {', '.join(names[:5])}{more} was restored"
+        return "" if self.component == "z" else f"{self.component} was restored, and not z"
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,8 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
 
     left_out, evidence = {}, None
     try:
+        if asked.narrowed:
+            raise NotApplicable(f"{asked.narrowed}, and roles take z of every head; run without that")
         if asked.own:
             _check_predictions(trials)
         evidence = follow(model, roles.steps(model, trials), store, stage=_stage(2))
@@ -119,6 +136,9 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
     table = None if evidence is None else roles.table(evidence)
     verdicts = None if evidence is None else riddle.table(evidence)
     analyses = closer_look.steps(model, trials, effects, which, evidence)
+    if asked.narrowed:
+        left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
+        analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
     found = follow_all(model, analyses, store, stage=_stage(3))
     left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
     looks = {name: frame for name, frame in found.items() if name not in left_out}
@@ -167,12 +187,15 @@ def needs(
     if noisy := [trial for trial in trials if trial.name in sampled]:
         run += _noise(model, noisy, asked)
     wanted = {"run": run}
+    look = [trial for trial in trials if trial.name in shown]
+    if asked.narrowed:
+        return wanted | {"look": [closer_look.Shown(tuple(look))] if look else []}
     try:
         wanted["roles"] = roles.needs(model, trials)
     except NotApplicable:
         # The finished run says so.
         pass
-    wanted["look"] = closer_look.needs(model, trials, [trial for trial in trials if trial.name in shown])
+    wanted["look"] = closer_look.needs(model, trials, look)
     return wanted
 
 
@@ -185,7 +208,10 @@ def _plays_not(model, played):
 
 
 def _effects(model, trials, asked):
-    return [patched_heads(model, trials, "clean", one, positions=asked.positions) for one in _targets(trials)]
+    return [
+        patched_heads(model, trials, "clean", one, asked.component, asked.positions, asked.heads)
+        for one in _targets(trials)
+    ]
 
 
 def _noise(model, trials, asked):

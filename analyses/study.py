@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from transformers.utils import logging
 
-from rgb_circuit.edits import POSITIONS
+from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
 from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
@@ -23,8 +23,8 @@ from rgb_circuit.manifest import check_same, differences, manifest
 from rgb_circuit.panels import panels_for
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import check_trials, locate, prompt_ids
-from rgb_circuit.results import open_folder, write_figure, write_frame
-from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
+from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.saved_run import ModelNeeded, recorded_model, recorded_run, recorded_trials
 from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
@@ -48,7 +48,8 @@ def run(
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles``.
+            only_correct, device, dtype, tiles``; where given ``heads`` (as text), ``component``, and the
+            colours that are held fixed (`rgb_circuit.rgb_game.COLOR_ROLES`).
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
@@ -81,7 +82,11 @@ def check(
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
-    positions = parse_positions(options["positions"])
+    asked = asked_by(options, anyway=True)
+    positions = asked.positions
+    heads = model.heads() if asked.heads is None else check_heads(model, asked.heads)
+    places = positions if isinstance(positions, str) else tuple(positions)
+    check_edits(model, {head: [Edit(*head, "clean", asked.component, places)] for head in heads})
     targets = ["clean", *(target for target, _ in panels_for(trials).values())]
     check_trials(model, trials, targets)
     ids = prompt_ids(model, trials)
@@ -123,7 +128,7 @@ def collect(folder: Path) -> None:
         Pending: the server is not done yet.
         InputError: a folder of another kind of run, or as `run`.
     """
-    recorded = read_run(folder)
+    recorded = recorded_run(folder)
     if not recorded["server"]:
         raise InputError(
             f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out "
@@ -144,14 +149,13 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     Raises:
         InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
     """
-    recorded = read_run(folders[0])
+    recorded = recorded_run(folders[0])
     for other in folders[1:]:
-        check_same(other, read_run(other), recorded)
+        check_same(other, recorded_run(other), recorded)
     trials, options = _trials_again(folders[0], recorded), recorded["options"]
     asked = asked_by(options, anyway=True)
 
-    folder = open_folder(out or folders[0])
-    with locked(folder):
+    with opened(out or folders[0]) as folder, locked(folder):
         store = open_store(folder, recorded)
         store.clean()
         for other in folders:
@@ -169,6 +173,18 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             _finish(store, model, trials, options, asked)
         else:
             print(said.getvalue(), end="")
+
+
+def again(folder: str | Path) -> tuple[Vlm, list[Trial]]:
+    """The model and the trials of a run.
+
+    Raises:
+        InputError: a folder without a run, a trials file that is gone or changed, or as
+            `rgb_circuit.load`.
+    """
+    recorded = recorded_run(folder)
+    trials = _trials_again(folder, recorded)
+    return _reloaded(recorded), trials
 
 
 def loaded(name: str, **options) -> Vlm:
@@ -190,10 +206,29 @@ def parse_positions(text: str) -> str | list[int]:
         ) from None
 
 
+def parse_heads(text: str, option: str = "--heads") -> tuple[tuple[int, int], ...]:
+    """(layer, head) pairs from a command line."""
+    try:
+        pairs = [tuple(int(number) for number in part.split(".")) for part in text.split(",")]
+        return tuple(dict.fromkeys((layer, head) for layer, head in pairs))
+    except ValueError:
+        raise InputError(
+            f"{option} is {text!r}; write layer.head, both from 0, such as 3.2"
+            + (", and commas between several" if option == "--heads" else "")
+        ) from None
+
+
 def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
     """What a run asks, from its options."""
-    own = options.get("trials_file") is not None
-    return Asked(parse_positions(options["positions"]), options["only_correct"], own, anyway)
+    heads = options.get("heads")
+    return Asked(
+        positions=parse_positions(options["positions"]),
+        only_correct=options["only_correct"],
+        own=options.get("trials_file") is not None,
+        anyway=anyway,
+        heads=None if heads is None else parse_heads(heads),
+        component=options.get("component") or "z",
+    )
 
 
 def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import plots as plots
     from .answer_pieces import answer_pieces as answer_pieces
+    from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .rgb_game import PALETTE as PALETTE
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
+    from .saved_run import read_run as read_run
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
@@ -38,6 +40,7 @@ _HOMES = {
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
+    "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
     "load": "loading",
     "noise_floor": "noise",
@@ -45,6 +48,7 @@ _HOMES = {
     "patch_heads": "patching",
     "play": "play",
     "published_trial": "rgb_game",
+    "read_run": "saved_run",
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
     "rgb_trials": "prompts",
