@@ -46,12 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
-        with warnings.catch_warnings(), _quiet(options):
+        with warnings.catch_warnings():
             # Without the file and line of Python's own.
             warnings.showwarning = partial(_warned, sys.stderr)
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
-            options.run(options)
+            with _quiet(options):
+                options.run(options)
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
@@ -374,6 +375,7 @@ def _attention(options):
     from rgb_circuit.as_seen import as_seen
     from rgb_circuit.attention import attention_from_end, over_picture
     from rgb_circuit.edits import check_head
+    from rgb_circuit.manifest import read_manifest
     from rgb_circuit.plots import attention_over_picture
     from rgb_circuit.plots.canvas import new_figure
     from rgb_circuit.results import opened, write_figure
@@ -383,6 +385,8 @@ def _attention(options):
         raise InputError(
             f"{given} and the folder {options.folder} both say which model and trials; leave out one of them"
         )
+    if options.folder is not None:
+        read_manifest(options.folder)
     with opened(options.out or options.folder or "results") as folder:
         model, trials = _model_and_trials(options) if options.folder is None else study.again(options.folder)
         check_head(model, layer, head)
@@ -504,17 +508,17 @@ def _model_and_trials(options):
     from rgb_circuit.prompts import rgb_trials
     from rgb_circuit.trials_file import read_trials
 
+    fixed = _fixed(options)
+    if fixed and (options.trials_file is not None or options.trials == "published"):
+        raise InputError(
+            f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
+            "leave it out, or draw trials with --trials 32"
+        )
     # Once before the model is loaded, for what is wrong with the file, and again in the model's own
     # conversation.
     own = None if options.trials_file is None else read_trials(options.trials_file)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
-    fixed = _fixed(options)
-    if fixed and (own is not None or options.trials == "published"):
-        raise InputError(
-            f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
-            "leave it out, or draw trials with --trials 32"
-        )
     model = loaded(
         options.model,
         remote=options.remote,

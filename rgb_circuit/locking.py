@@ -72,7 +72,7 @@ def shards_of(folders: Sequence[str | Path]) -> set[int]:
 
 def nobody_holds(paths: Sequence[Path]) -> bool:
     """Whether these files are all locks, and no process holds one of them."""
-    if not all(path.name.startswith(".") and path.suffix == ".lock" for path in paths):
+    if not all(path.name.startswith(".") and path.name.endswith(".lock") for path in paths):
         return False
     for path in paths:
         lock = FileLock(path)
