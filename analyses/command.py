@@ -294,6 +294,46 @@ def _parser():
     attention.add_argument("--head", required=True, help="layer.head, both from 0, such as 3.2")
     _add_folder(attention, "for the figure (default: the run's, or results)", "--out")
     attention.set_defaults(run=_attention)
+
+    knockout = commands.add_parser(
+        "knockout",
+        parents=[common],
+        help="which positions must look at which others, and in which layers",
+        description=_knockout.__doc__,
+    )
+    knockout.add_argument(
+        "--queries", default="end", help="who looks: groups such as end,question (default: %(default)s)"
+    )
+    knockout.add_argument(
+        "--keys",
+        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: those that the "
+        "trials have)",
+    )
+    knockout.add_argument("--window", type=int, default=1, help="layers in a row (default: %(default)s)")
+    knockout.set_defaults(run=_knockout)
+
+    layers = commands.add_parser(
+        "layers",
+        parents=[common],
+        help="at which layer and where in the prompt lies what the answer needs",
+        description=_layers.__doc__,
+    )
+    layers.add_argument(
+        "--component",
+        default="resid_pre",
+        help="resid_pre, attn_out or mlp_out (default: %(default)s)",
+    )
+    layers.add_argument(
+        "--positions",
+        help="groups such as tile,rest,question,end or positions as 40+41 (default: those that the trials "
+        "have)",
+    )
+    layers.set_defaults(run=_layers)
+    for flow in (knockout, layers):
+        _add_folder(flow, "of a run, whose model and trials are taken and whose report gets more", nargs="?")
+        flow.add_argument("--role", help="of the answer that is drawn (default: the right one)")
+        _add_folder(flow, "for frame and figure, where no run is given (default: results/COMMAND)", "--out")
+        flow.set_defaults(keeps=True)
     return parser
 
 
@@ -371,24 +411,17 @@ def _play(options):
 def _attention(options):
     """Draw where a head looks from [end] on the pictures of the first four trials: those of a run, or those
     that the options say."""
-    from analyses import study
     from rgb_circuit.as_seen import as_seen
     from rgb_circuit.attention import attention_from_end, over_picture
     from rgb_circuit.edits import check_head
-    from rgb_circuit.manifest import read_manifest
     from rgb_circuit.plots import attention_over_picture
     from rgb_circuit.plots.canvas import new_figure
     from rgb_circuit.results import opened, write_figure
 
     ((layer, head),) = _one_head(options.head)
-    if options.folder is not None and (given := _given(options)):
-        raise InputError(
-            f"{given} and the folder {options.folder} both say which model and trials; leave out one of them"
-        )
-    if options.folder is not None:
-        read_manifest(options.folder)
+    _check_folder(options)
     with opened(options.out or options.folder or "results") as folder:
-        model, trials = _model_and_trials(options) if options.folder is None else study.again(options.folder)
+        model, trials = _model_and_trials(options)
         check_head(model, layer, head)
         trials = trials[:4]
         conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
@@ -417,6 +450,44 @@ def _attention(options):
         )
         path = write_figure(figure, folder, f"attention_{layer}.{head}")
         print(f"Wrote {path}")
+
+
+def _knockout(options):
+    """Keep some positions from looking at others in every window of layers, and draw what the answer
+    loses."""
+    from analyses import flows
+
+    queries = flows.groups_from(options.queries)
+    keys = options.keys and flows.groups_from(options.keys)
+    model, trials, folder, about = _of_a_run(options, "knockout")
+    flows.knockout(
+        model, trials, folder, about, queries=queries, keys=keys, window=options.window, role=options.role
+    )
+
+
+def _layers(options):
+    """Restore every layer at groups of positions, and draw what of the answer comes back."""
+    from analyses import flows
+
+    positions = options.positions and flows.groups_from(options.positions)
+    model, trials, folder, about = _of_a_run(options, "layers")
+    flows.layers(
+        model, trials, folder, about, component=options.component, positions=positions, role=options.role
+    )
+
+
+def _of_a_run(options, name):
+    """Model, trials, folder and options: of the run that is named, or of the command itself."""
+    from rgb_circuit.saved_run import recorded_run
+
+    _check_folder(options)
+    model, trials = _model_and_trials(options)
+    if options.folder is not None:
+        return model, trials, options.folder, recorded_run(options.folder)["options"]
+    chosen = {
+        name: getattr(options, name) for name in ("trials", "seed", "trials_file", "device", "dtype")
+    } | _fixed(options)
+    return model, trials, options.out or f"results/{name}", {"command": name, **chosen}
 
 
 def _calibrate(options):
@@ -503,11 +574,32 @@ def _compare(options):
     print(f"\nWrote compare.parquet and compare.png to {folder}/")
 
 
+def _check_folder(options):
+    """Raise InputError for a folder that is no run's, or options that say again what it says."""
+    from rgb_circuit.saved_run import recorded_run
+
+    if options.folder is None:
+        return
+    given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model and "
+            "trials; leave out one of them"
+        )
+    recorded_run(options.folder)
+
+
 def _model_and_trials(options):
-    from analyses.study import loaded
+    """Those of the run whose folder is given, else those that the options say."""
+    from analyses.study import loaded, reloaded, trials_again
     from rgb_circuit.prompts import rgb_trials
+    from rgb_circuit.saved_run import recorded_run
     from rgb_circuit.trials_file import read_trials
 
+    if getattr(options, "folder", None) is not None:
+        recorded = recorded_run(options.folder)
+        trials = trials_again(options.folder, recorded)
+        return reloaded(recorded), trials
     fixed = _fixed(options)
     if fixed and (options.trials_file is not None or options.trials == "published"):
         raise InputError(
@@ -543,14 +635,6 @@ def _fixed(options):
     """Role → colour, of those that every trial is to have."""
     fixed = {role: getattr(options, role) for role in ("odd", "other", "background", "other_background")}
     return {role: color for role, color in fixed.items() if color is not None}
-
-
-def _given(options):
-    """The first option that says what a run's folder says too."""
-    for name, default in options.drawn.items():
-        if getattr(options, name) != default:
-            return f"--{name.replace('_', '-')}"
-    return None
 
 
 def _published(model):

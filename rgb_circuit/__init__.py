@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .knockout import knockout as knockout
+    from .layers import patch_layers as patch_layers
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -42,10 +44,12 @@ _HOMES = {
     "answer_pieces": "answer_pieces",
     "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
+    "knockout": "knockout",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
     "patch_heads": "patching",
+    "patch_layers": "layers",
     "play": "play",
     "published_trial": "rgb_game",
     "read_run": "saved_run",

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import study
 from analyses.command import main
 from rgb_circuit.manifest import read_manifest
 from rgb_circuit.trial import described
@@ -89,8 +88,3 @@ def test_a_folder_of_something_else_is_refused(manifest, part, tmp_path):
         rgb.read_run(tmp_path)
     with pytest.raises(rgb.InputError, match="no folder"):
         rgb.read_run(tmp_path / "nowhere")
-
-
-def test_model_and_trials_of_a_run_can_be_had_again(folder):
-    model, trials = study.again(folder)
-    assert model.name == "planted" and trials == rgb.read_run(folder).trials
