@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .answer_pieces import answer_pieces as answer_pieces
+    from .attribute import attribute as attribute
     from .direct_effects import direct_effects as direct_effects
     from .edits import Edit as Edit
     from .errors import InputError as InputError
@@ -34,6 +35,7 @@ _HOMES = {
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
+    "attribute": "attribute",
     "direct_effects": "direct_effects",
     "load": "loading",
     "noise_floor": "noise",
