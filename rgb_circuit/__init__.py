@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .answer_pieces import answer_pieces as answer_pieces
     from .attribute import attribute as attribute
     from .direct_effects import direct_effects as direct_effects
+    from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Name → module that is imported when the name is first asked for: torch and transformers take seconds.
 _HOMES = {
     "PALETTE": "rgb_game",
+    "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
     "ServerError": "errors",
