@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ import pandas as pd
 import torch
 
 from .checks import check_finite, check_unedited
-from .edits import Edit, check_edits, check_heads
+from .edits import ARTIFICIAL, Edit, Positions, check_edits, check_heads
 from .errors import InputError, ServerError
 from .execute import execute
 from .jobs import Jobs
@@ -45,8 +46,6 @@ from .vlm import Vlm
 METHODS = ("atp", "atp-ig")
 # As many as Hanna et al. take.
 STEPS = 5
-
-Positions = str | tuple[int, ...]
 
 
 def attribute(
@@ -91,7 +90,7 @@ def attribute(
         raise InputError("heads is empty; name at least one, or leave it out for all")
     if source == "zero" and method == "atp-ig":
         raise InputError("no run lies between source 'zero' and a target's; use method='atp' with it")
-    if source in ("mean", "rounding", "own"):
+    if source in ARTIFICIAL and source != "zero":
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
@@ -154,7 +153,7 @@ def _groups(positions):
         return [positions]
     try:
         given = list(positions)
-        grouped = [isinstance(one, str) or not hasattr(one, "__index__") for one in given]
+        grouped = [not isinstance(one, Integral) for one in given]
         if not any(grouped):
             # Checked by `Edit`, which also refuses none.
             return [tuple(given)]

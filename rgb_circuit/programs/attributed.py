@@ -59,9 +59,10 @@ def attributed(
     given, found = None, {}
     if source is not None:
         # Between two runs lie the embeddings of both.
-        given = capture(wrapped, head_shape, source["inputs"], source["start"], steps > 0, False)
+        keep = ("resume",) if steps else ("z",)
+        given = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
     for condition, picture in targets.items():
-        target = capture(wrapped, head_shape, picture["inputs"], picture["start"], True, False)
+        target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
         changes = [-z for z in target.z]
         if given is not None:
             changes = [lined_up(z, target).to(change) + change for z, change in zip(given.z, changes)]
@@ -90,9 +91,9 @@ def attributed(
 def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -> SimpleNamespace:
     """The target's captured run with the embeddings part of the way to the source's; what enters its further
     layers is not known."""
-    entries = [mixed(target.entries[0], source.entries[0], fraction)]
+    first = mixed(target.resid_pre[0], source.resid_pre[0], fraction)
     added = [mixed(own, other, fraction) for own, other in zip(target.added, source.added)]
-    return SimpleNamespace(**{**vars(target), "entries": entries, "added": added})
+    return SimpleNamespace(**{**vars(target), "resid_pre": [first], "added": added})
 
 
 def mixed(own, other, fraction):
@@ -111,7 +112,7 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once):
         groups, asked: as in `attributed`.
     """
     firsts = list(range(0, len(run.z), layers_at_once))
-    entries = dict(enumerate(run.entries))
+    entries = dict(enumerate(run.resid_pre))
     if len(entries) < len(firsts):
         entries = entered(wrapped, run, firsts)
     layers, above, logits = [], None, None
@@ -128,7 +129,7 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once):
 
 def entered(wrapped, run, layers):
     """Layer → the residual stream that enters it in a run of which the first layer's is known."""
-    entry = run.entries[0]
+    entry = run.resid_pre[0]
     with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
         found = {}
         for index, layer in enumerate(language_model(wrapped).layers):
