@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .lens import lens as lens
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -39,6 +40,7 @@ _HOMES = {
     "answer_pieces": "answer_pieces",
     "attribute": "attribute",
     "direct_effects": "direct_effects",
+    "lens": "lens",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",

@@ -28,6 +28,9 @@ MOST_BYTES = {"cpu": 2 * 2**30}
 # Bytes that what layers keep for their gradients may fill where the memory is another's, or the weights' own.
 GRADIENT_BYTES = {"cpu": 2 * 2**30, "server": 2 * 2**30}
 
+# Bytes of logits that are made at once where a few of each are read.
+LOGIT_BYTES = 2**28
+
 # Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
 MOST_SIDE_BY_SIDE = 256
 
@@ -79,6 +82,11 @@ def row_bytes(model: Vlm, length: int, start: int) -> int:
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     return needed
+
+
+def logits_at_once(model: Vlm) -> int:
+    """Of how many states the logits of the whole vocabulary can be made at once."""
+    return max(1, LOGIT_BYTES // (4 * model.config.text_config.vocab_size))
 
 
 def pictures_with_gradients(model: Vlm, length: int, start: int) -> int:

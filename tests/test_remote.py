@@ -123,6 +123,13 @@ CALLS = {
         model, trials[:2], source="zero", positions="each", heads=[(1, 0)]
     ),
     "direct_effects": rgb.direct_effects,
+    **{
+        f"lens, {component}": lambda model, trials, component=component: rgb.lens(
+            model, trials[:2], ("clean", "erased"), component=component, positions="tile"
+        )
+        for component in ("resid_pre", "resid_post", "z", "attn_out", "mlp_out")
+    },
+    "lens": rgb.lens,
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
     "poi_localization.evidence": poi_localization.evidence,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .capture import language_model
-from .unembedded import by_head, shares
+from .unembedded import by_head, shares_of
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -27,7 +27,7 @@ def split(wrapped: TransformersModel, head_shape, inputs, answers):
             parts += by_head(layer.self_attn.o_proj, z)
             parts.append(layer.mlp.output[:, -1:].clone())
         whole = text.norm.input[:, -1:]
-        own = [shares(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
+        own = [shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
         found = torch.cat(own, 1).cpu().save()
         logits = wrapped.output.logits[:, -1].float()
         finite = bool(torch.isfinite(logits).all())

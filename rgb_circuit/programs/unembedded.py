@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 
-def shares(norm, lm_head, parts, whole, ids):
+def shares_of(norm, lm_head, parts, whole, ids):
     """What parts of residual streams give the logits by themselves, (pictures, parts, ids), float32.
 
     The norm divides by the size of the whole, which is held fixed, so that parts that add up to the whole
@@ -25,10 +25,11 @@ def shares(norm, lm_head, parts, whole, ids):
     # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
     scale = size / sized(parts)
     scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-    return logits(norm, lm_head, (parts * scale).to(number), ids) / scale.to(parts)
+    read = logits_of(norm, lm_head, (parts * scale).to(number), ids)
+    return read / scale.to(read)
 
 
-def logits(norm, lm_head, states, ids):
+def logits_of(norm, lm_head, states, ids):
     """What residual streams say by themselves, each normed at its own size, (pictures, states, ids), float32.
 
     Args:
