@@ -7,9 +7,11 @@ end the cell with ``.figure``.
 
 from .attention import attention_over_picture, veiled
 from .composition import composition_diagram, composition_map
+from .estimate import estimates_against_exact
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
+from .lens import lens_over_layers, lens_over_picture
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 
 __all__ = [
@@ -17,8 +19,11 @@ __all__ = [
     "composition_diagram",
     "composition_map",
     "effect_forest",
+    "estimates_against_exact",
     "faithfulness_curve",
     "head_heatmap",
+    "lens_over_layers",
+    "lens_over_picture",
     "panel_heatmaps",
     "precision_recall",
     "precision_recall_panels",
