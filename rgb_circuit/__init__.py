@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .knockout import knockout as knockout
+    from .layers import patch_layers as patch_layers
     from .lens import lens as lens
     from .loading import load as load
     from .loading import wrap as wrap
@@ -40,11 +42,13 @@ _HOMES = {
     "answer_pieces": "answer_pieces",
     "attribute": "attribute",
     "direct_effects": "direct_effects",
+    "knockout": "knockout",
     "lens": "lens",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
     "patch_heads": "patching",
+    "patch_layers": "layers",
     "play": "play",
     "published_trial": "rgb_game",
     "read_trials": "trials_file",

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -30,18 +29,21 @@ import pandas as pd
 import torch
 
 from .checks import check_finite, check_unedited
-from .edits import ARTIFICIAL, Edit, Positions, check_edits, check_heads
+from .edits import ARTIFICIAL, Edit, Groups, Positions, check_edits, check_heads, groups_of, label_of
 from .errors import InputError, ServerError
 from .execute import execute
 from .jobs import Jobs
 from .measure import measure
 from .measurement import Measurement
 from .memory import chunks, layers_with_gradients, pictures_with_gradients
-from .patching import LABELS, Patched, in_order
+from .patching import LABELS, Patched, in_order, targets_of
 from .programs.attributed import attributed
 from .prompts import answer_table, encode
 from .trial import Trial
 from .vlm import Vlm
+
+# Every position by itself.
+EACH = "each"
 
 METHODS = ("atp", "atp-ig")
 # As many as Hanna et al. take.
@@ -55,7 +57,7 @@ def attribute(
     method: str = "atp",
     source: str = "clean",
     target: str | Sequence[str] = ("recolored", "erased"),
-    positions: str | Sequence[int] | Sequence[str | Sequence[int]] = "end",
+    positions: Groups = "end",
     heads: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -65,8 +67,8 @@ def attribute(
         method: ``"atp"`` or ``"atp-ig"``, see above.
         source: condition that is restored from, or ``"zero"`` (not for ``"atp-ig"``).
         target: condition or conditions that are patched.
-        positions: as in `patch_heads`, restored together; or a list of such words and lists of ints, of which
-            each is estimated by itself; or ``"each"`` position by itself. More of them cost next to nothing.
+        positions: a group of positions or several, as in `patch_layers`: words as in `Edit`, or lists of
+            ints; or ``"each"``, every position by itself. More of them cost next to nothing.
         heads: (layer, head) pairs of which the frame has rows; all by default, at the same cost.
         progress: show a bar when it takes longer than two seconds.
 
@@ -82,9 +84,7 @@ def attribute(
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}; use {' or '.join(map(repr, METHODS))}")
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
-    if not targets:
-        raise InputError("target is empty; name at least one condition to patch")
+    targets = targets_of(target)
     heads = model.heads() if heads is None else check_heads(model, heads)
     if not heads:
         raise InputError("heads is empty; name at least one, or leave it out for all")
@@ -94,7 +94,7 @@ def attribute(
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
-    wanted = list(dict.fromkeys(_groups(positions)))
+    wanted = [EACH] if positions == EACH else groups_of("positions", positions)
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
     asked = Attributed(tuple(trials), source, tuple(targets), tuple(wanted), method, tuple(heads))
     [frame] = measure(model, [asked], progress=progress, stage="attribution")
@@ -108,7 +108,7 @@ class Attributed(Measurement):
     Attributes:
         source, method: as in `attribute`.
         targets: conditions that are patched.
-        groups: positions that are restored together, as in an edit, or ``"each"``.
+        groups: positions that are restored together, as in an edit, or ``"each"`` alone.
         heads: that exist.
     """
 
@@ -147,28 +147,9 @@ class Attributed(Measurement):
         return in_order(parts, self.trials, (*LABELS, "method"))
 
 
-def _groups(positions):
-    """What is restored together, a group after the other."""
-    if isinstance(positions, str):
-        return [positions]
-    try:
-        given = list(positions)
-        grouped = [not isinstance(one, Integral) for one in given]
-        if not any(grouped):
-            # Checked by `Edit`, which also refuses none.
-            return [tuple(given)]
-        if all(grouped):
-            return [one if isinstance(one, str) else tuple(one) for one in given]
-    except TypeError:
-        pass
-    raise InputError(
-        f"positions is {positions!r}; give one word, a list of ints, or a list of words and lists of ints"
-    )
-
-
 def _within(group):
     """Positions of an edit that a group's lie in."""
-    return "all" if group == "each" else group
+    return "all" if group == EACH else group
 
 
 def _attributed(model, asked, shown, trials, jobs):
@@ -200,7 +181,7 @@ def _together(model, asked, shown, trials, kept, layers, jobs):
     for target in asked.targets:
         own = [shown[trial.name][target] for trial in trials]
         picture = _picture(model, trials, target, kept)
-        groups = [_groups_of(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
+        groups = [_members(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
         answers = answer_table([one.ids for one in own])
         targets[target] = {**picture, "groups": torch.stack(groups), "asked": answers}
     steps = STEPS if asked.method == "atp-ig" else 0
@@ -233,16 +214,14 @@ def _without_gradients(model):
     )
 
 
-def _groups_of(asked, spots, length, start):
+def _members(asked, spots, length, start):
     """1 where a kept position belongs to a group, (groups, kept)."""
-    rows = []
-    for group in asked.groups:
-        if group == "each":
-            rows.append(torch.eye(length))
-        else:
-            rows.append(torch.zeros(1, length))
-            rows[-1][:, spots[group]] = 1
-    return torch.cat(rows)[:, start:]
+    if asked.groups == (EACH,):
+        return torch.eye(length)[start:, start:]
+    places = torch.zeros(len(asked.groups), length)
+    for row, group in enumerate(asked.groups):
+        places[row, spots[group]] = 1
+    return places[:, start:]
 
 
 def _part(asked, trial, target, row, done):
@@ -281,16 +260,7 @@ def _part(asked, trial, target, row, done):
 
 
 def _names(asked, count):
-    """Of the groups, as `patch_heads` writes positions.
-
-    Args:
-        count: of all of them; what the others leave are positions by themselves.
-    """
-    several = [group for group in asked.groups if group != "each"]
-    names = []
-    for group in asked.groups:
-        if group == "each":
-            names += [str([place]) for place in range(count - len(several))]
-        else:
-            names.append(group if isinstance(group, str) else str(list(group)))
-    return names
+    """Of so many groups, as `patch_heads` writes positions."""
+    if asked.groups == (EACH,):
+        return [label_of((place,)) for place in range(count)]
+    return [label_of(group) for group in asked.groups]
