@@ -1,8 +1,11 @@
 """Attribution patching is the gradient times the change of z, and is called an estimate because it is one."""
 
 import copy
+import warnings
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import families
 import numpy as np
@@ -12,12 +15,14 @@ from brute_force import BruteForce
 from families import FAMILIES
 
 import rgb_circuit as rgb
-from rgb_circuit import memory
+from rgb_circuit import memory, plots
 from rgb_circuit.attribute import STEPS
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.programs import attributed as program
 from rgb_circuit.prompts import answer_tokens, encode, locate
 
+# The module, not the function of its name.
+estimating = import_module("rgb_circuit.attribute")
 NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
 TARGETS = ("recolored", "erased")
 CLOSE = dict(rtol=0, atol=2e-5)
@@ -268,3 +273,70 @@ def test_some_heads_are_rows_of_the_whole(grouped):
     assert list(dict.fromkeys(zip(some["layer"], some["head"]))) == [(2, 1), (0, 3)]
     merged = some.merge(every, on=["trial", "target", "layer", "head", "role"])
     assert len(merged) == len(some) and (merged["effect_x"] == merged["effect_y"]).all()
+
+
+@pytest.mark.parametrize("method", ["atp", "atp-ig"])
+def test_among_patches_what_is_estimated_highest_and_says_what_it_skipped(grouped, monkeypatch, method):
+    monkeypatch.setattr(estimating, "LEAST", 5)
+    trials = rgb.rgb_trials(grouped, 3)
+    ask = dict(positions="all", progress=False)
+    estimate = rgb.attribute(grouped, trials, method=method, **ask)
+    mean = estimate.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    ranked = mean.groupby(["layer", "head"]).max().sort_values(ascending=False)
+    exact = rgb.patch_heads(grouped, trials, **ask)
+    with pytest.warns(UserWarning, match="7 of 12 heads were not patched") as caught:
+        frame = rgb.patch_heads(grouped, trials, among=method, **ask)
+    layer, head = ranked.index[5]
+    assert f"at most {ranked.iloc[5]:.3g} logits ({layer}.{head})" in str(caught[0].message)
+    assert len(caught) == 1 and Path(caught[0].filename) == Path(__file__)
+    patched = list(dict.fromkeys(zip(frame["layer"], frame["head"])))
+    assert patched == sorted(ranked.index[:5])
+    assert frame.attrs["skipped"] == sorted(ranked.index[5:])
+    both = frame.merge(exact, on=["trial", "target", "layer", "head", "role"])
+    assert len(both) == len(frame)
+    np.testing.assert_allclose(both["effect_x"], both["effect_y"], **CLOSE)
+
+
+def test_a_tenth_of_many_heads_is_patched_and_a_few_are_all(grouped, monkeypatch):
+    trials = rgb.rgb_trials(grouped, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = rgb.patch_heads(grouped, trials, among="atp", progress=False)
+    assert frame.attrs["skipped"] == [] and frame[["layer", "head"]].drop_duplicates().shape[0] == 12
+    monkeypatch.setattr(estimating, "LEAST", 1)
+    monkeypatch.setattr(estimating, "PART", 0.25)
+    with pytest.warns(UserWarning, match="9 of 12 heads"):
+        rgb.patch_heads(grouped, trials, among="atp", progress=False)
+    with pytest.warns(UserWarning, match="3 of 4 heads"):
+        rgb.patch_heads(grouped, trials, among="atp", heads=[(0, 0), (0, 1), (1, 2), (2, 3)], progress=False)
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (dict(among="eap"), "among is 'eap'; use 'atp' or 'atp-ig'"),
+        (dict(among="atp", component="pattern"), "among estimates component 'z', not 'pattern'"),
+        (dict(among="atp", source="mean"), "source 'mean' is not estimated"),
+    ],
+)
+def test_what_cannot_be_chosen_by_an_estimate_is_refused(grouped, options, complaint):
+    with pytest.raises(rgb.InputError, match=complaint):
+        rgb.patch_heads(grouped, rgb.rgb_trials(grouped, 1), progress=False, **options)
+
+
+def test_a_figure_of_estimates_calls_them_so_and_names_what_is_furthest_off(grouped):
+    trials = rgb.rgb_trials(grouped, 3)
+    exact = rgb.patch_heads(grouped, trials, progress=False)
+    estimate = rgb.attribute(grouped, trials, progress=False)
+    estimate.loc[(estimate["layer"] == 1) & (estimate["head"] == 2), "effect"] += 2
+    ax = plots.estimates_against_exact(estimate, exact, "small", label=1)
+    (points,) = ax.collections
+    keys = ["target", "layer", "head", "role"]
+    wanted = [frame.groupby(keys, observed=True)["effect"].mean() for frame in (exact, estimate)]
+    np.testing.assert_allclose(points.get_offsets(), np.stack(wanted, 1))
+    assert [text.get_text() for text in ax.texts] == ["1.2"]
+    assert ax.get_ylabel() == "estimate, atp (logits)" and "n = 3" in ax.get_title()
+    with pytest.raises(rgb.InputError, match="differ in their column positions; estimate what"):
+        plots.estimates_against_exact(estimate.assign(positions="all"), exact, "small")
+    with pytest.raises(rgb.InputError, match="other heads"):
+        plots.estimates_against_exact(estimate[estimate["layer"] > 0], exact, "small")

@@ -12,7 +12,7 @@ from families import FAMILIES
 from PIL import Image
 
 import rgb_circuit as rgb
-from rgb_circuit import memory
+from rgb_circuit import memory, plots
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.programs import states
 from rgb_circuit.prompts import answer_tokens
@@ -259,3 +259,43 @@ def test_half_precision_stays_within_its_rounding(random_folder):
 def test_what_cannot_be_read_is_refused(grouped, options, complaint):
     with pytest.raises(rgb.InputError, match=complaint):
         rgb.lens(grouped, rgb.rgb_trials(grouped, 1), **options)
+
+
+def test_over_the_picture_each_token_stands_on_its_place(grouped):
+    [trial] = rgb.rgb_trials(grouped, 1)
+    frame = rgb.lens(grouped, [trial], component="z", positions="image", progress=False)
+    image = trial.images["clean"]
+    ax = plots.lens_over_picture(frame, image, "odd", layer=1, head=2)
+    grey, drawn = (one.get_array() for one in ax.images)
+    assert np.array_equal(grey, np.asarray(image.convert("L")))
+    rows = frame.query("role == 'odd' and layer == 1 and head == 2")
+    for row, column, logit in rows[["row", "column", "logit"]].itertuples(index=False):
+        assert drawn[row, column] == pytest.approx(logit)
+    assert all(list(one.get_extent()) == [0, image.width, image.height, 0] for one in ax.images)
+    low, high = ax.images[1].get_clim()
+    assert -low == high == pytest.approx(rows["logit"].abs().max())
+    assert ax.get_title() == "odd: z of 1.2, clean picture"
+    for options, complaint in [
+        (dict(role="colour", layer=1, head=2), "no image tokens of role 'colour' in layer 1, head 2"),
+        (dict(role="odd", layer=1), "several heads; choose one"),
+    ]:
+        with pytest.raises(rgb.InputError, match=complaint):
+            plots.lens_over_picture(frame, image, **options)
+    for positions, complaint in [("tile", "some image tokens only"), ("end", "no image tokens")]:
+        part = rgb.lens(grouped, [trial], positions=positions, progress=False)
+        with pytest.raises(rgb.InputError, match=complaint):
+            plots.lens_over_picture(part, image, "odd", layer=1)
+
+
+def test_over_the_layers_each_answer_is_a_line_with_its_interval(grouped):
+    frame = rgb.lens(grouped, rgb.rgb_trials(grouped, 5), progress=False)
+    ax = plots.lens_over_layers(frame, "small")
+    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["odd", "other", "background", "other_background", "none"]
+    for role, line in lines.items():
+        means = frame[frame["role"] == role].groupby("layer")["logit"].mean()
+        np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-5)
+    assert len(ax.collections) == 5 and "n = 5" in ax.get_title() and ax.get_ylabel() == "logit"
+    both = rgb.lens(grouped, rgb.rgb_trials(grouped, 1), ("clean", "erased"), progress=False)
+    with pytest.raises(rgb.InputError, match="several conditions; choose one"):
+        plots.lens_over_layers(both, "small")

@@ -27,7 +27,7 @@ def estimates_against_exact(
     keys = ["target", "layer", "head", "role"]
     for name in ("trial", "source", "target", "component", "positions", "role"):
         if set(estimate[name].astype(str)) != set(exact[name].astype(str)):
-            raise InputError(f"the two frames have other {name}s; estimate what was patched")
+            raise InputError(f"the two frames differ in their column {name}; estimate what was patched")
     means = [frame.groupby(keys, observed=True)["effect"].mean() for frame in (exact, estimate)]
     if not means[0].index.equals(means[1].index):
         raise InputError("the two frames have other heads; estimate what was patched")
