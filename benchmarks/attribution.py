@@ -25,8 +25,7 @@ KEYS = ["target", "role", "layer", "head"]
 
 
 def timed(run):
-    """What ``run`` returns, and the process's seconds; of the second of two runs where the first took less than
-    five."""
+    """What ``run`` returns, and its seconds; of a second time where the first took less than five."""
     for _ in range(2):
         start = time.process_time()
         found = run()
