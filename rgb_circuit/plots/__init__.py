@@ -11,6 +11,8 @@ from .estimate import estimates_against_exact
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
+from .knockout import knockout_lines
+from .layers import layer_heatmaps
 from .lens import lens_over_layers, lens_over_picture
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 
@@ -22,6 +24,8 @@ __all__ = [
     "estimates_against_exact",
     "faithfulness_curve",
     "head_heatmap",
+    "knockout_lines",
+    "layer_heatmaps",
     "lens_over_layers",
     "lens_over_picture",
     "panel_heatmaps",
