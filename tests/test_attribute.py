@@ -336,6 +336,9 @@ def test_a_figure_of_estimates_calls_them_so_and_names_what_is_furthest_off(grou
     np.testing.assert_allclose(points.get_offsets(), np.stack(wanted, 1))
     assert [text.get_text() for text in ax.texts] == ["1.2"]
     assert ax.get_ylabel() == "estimate, atp (logits)" and "n = 3" in ax.get_title()
+    title = plots.panel_heatmaps(estimate, "small").get_suptitle()
+    assert "positions: end (estimated, atp)" in title
+    assert "estimated" not in plots.panel_heatmaps(exact, "small").get_suptitle()
     with pytest.raises(rgb.InputError, match="differ in their column positions; estimate what"):
         plots.estimates_against_exact(estimate.assign(positions="all"), exact, "small")
     with pytest.raises(rgb.InputError, match="other heads"):

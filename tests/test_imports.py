@@ -40,7 +40,7 @@ def test_every_name_is_there_and_is_what_a_type_checker_is_told():
 
 
 def test_a_function_is_not_hidden_by_the_module_of_its_name():
-    names = "play", "direct_effects", "answer_pieces"
+    names = "play", "direct_effects", "answer_pieces", "attribute", "lens"
     code = "".join(f"import rgb_circuit.{name}; " for name in names)
     code += "".join(f"from rgb_circuit import {name}; " for name in names)
     code += f"print(callable(rgb_circuit.play), *(found.__name__ for found in ({', '.join(names)})))"

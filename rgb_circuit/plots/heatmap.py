@@ -71,10 +71,14 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
         ax.remove()
     n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
     parts = [
-        f"One head restored from {source}, positions: {positions}",
+        f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
         model,
         f"mean of {n} trial{'s' * (n > 1)}",
     ]
     # A single column is too narrow for the title on one line.
     figure.suptitle(("\n" if columns == 1 else " · ").join(parts))
     return figure
+
+
+def _estimated(frame):
+    return f" (estimated, {frame['method'].iloc[0]})" if "method" in frame else ""
