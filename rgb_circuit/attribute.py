@@ -14,7 +14,9 @@ at which runs the gradient is taken:
 - ``"atp-ig"``, with integrated gradients: the mean of those in ``STEPS`` runs whose embeddings, image tokens
   included, lie between the target's and the source's (Hanna et al. 2024, arXiv 2403.17806, who find more
   faithful circuits by it). Embeddings are interpolated and not z, since that takes ``STEPS`` runs for all
-  layers instead of for each. The runs are those in the middle of as many equal parts of the way.
+  layers instead of for each. The runs are those in the middle of as many equal parts of the way. In them
+  everything moves towards the source, in a patch one head alone: of a single patch it is often the worse
+  estimate (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
