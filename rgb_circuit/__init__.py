@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import plots as plots
     from .answer_pieces import answer_pieces as answer_pieces
+    from .attribute import attribute as attribute
     from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
     from .edits import AttentionEdit as AttentionEdit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import ServerError as ServerError
     from .knockout import knockout as knockout
     from .layers import patch_layers as patch_layers
+    from .lens import lens as lens
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -42,9 +44,11 @@ _HOMES = {
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
+    "attribute": "attribute",
     "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
     "knockout": "knockout",
+    "lens": "lens",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",

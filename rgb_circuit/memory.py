@@ -25,6 +25,12 @@ MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 # captured together all the same.
 MOST_BYTES = {"cpu": 2 * 2**30}
 
+# Bytes that what layers keep for their gradients may fill where the memory is another's, or the weights' own.
+GRADIENT_BYTES = {"cpu": 2 * 2**30, "server": 2 * 2**30}
+
+# Bytes of logits that are made at once where a few of each are read.
+LOGIT_BYTES = 2**28
+
 # Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
 MOST_SIDE_BY_SIDE = 256
 
@@ -78,6 +84,43 @@ def row_bytes(model: Vlm, length: int, start: int) -> int:
     return needed
 
 
+def logits_at_once(model: Vlm) -> int:
+    """Of how many states the logits of the whole vocabulary can be made at once."""
+    return max(1, LOGIT_BYTES // (4 * model.config.text_config.vocab_size))
+
+
+def pictures_with_gradients(model: Vlm, length: int, start: int) -> int:
+    """How many pictures of ``length`` positions can run on together from ``start`` on, with what all layers
+    keep for their gradients; one at least, since layers can be taken some at a time."""
+    whole = model.n_layers * gradient_bytes(model, length, start) + picture_bytes(model, length, start)
+    return max(1, _gradient_room(model) // whole)
+
+
+def layers_with_gradients(model: Vlm, length: int, start: int, pictures: int) -> int:
+    """Of how many layers at once so many pictures' insides can be held for their gradients."""
+    return int(
+        max(
+            1, min(model.n_layers, _gradient_room(model) // (pictures * gradient_bytes(model, length, start)))
+        )
+    )
+
+
+def gradient_bytes(model: Vlm, length: int, start: int) -> int:
+    """What one layer keeps of one picture for its gradients: the inputs of its norms in float32, of its
+    products in the model's own format, and of attention the scores, should its kernel keep them."""
+    text, number, kept = model.config.text_config, model.dtype.itemsize, length - start
+    of_a_position = text.hidden_size * (16 + 8 * number) + number * (
+        12 * model.n_heads * model.d_head + 5 * text.intermediate_size
+    )
+    return kept * (of_a_position + 2 * model.n_heads * length * (4 + number))
+
+
+def _gradient_room(model):
+    where = "server" if model.server else model.nnsight.device.type
+    most = GRADIENT_BYTES.get(where)
+    return most if model.server else min(_free(model) // 2, most or _free(model))
+
+
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     """Consecutive parts of at most ``size`` items, and of one at least."""
     size = max(1, size)
@@ -103,10 +146,15 @@ def _fit(model, needed, most, share):
     into ``MOST_BYTES``, from 1 to ``most``."""
     if model.server:
         return max(1, most)
+    free = _free(model)
+    given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
+    return int(max(1, min(most, given // needed)))
+
+
+def _free(model):
+    """Bytes that are free on the fullest device."""
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
-    free = min(
+    return min(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
         for device in devices
     )
-    given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
-    return int(max(1, min(most, given // needed)))

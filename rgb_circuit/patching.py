@@ -34,6 +34,7 @@ def patch_heads(
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
+    among: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -47,6 +48,9 @@ def patch_heads(
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
+        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
+            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
+            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
         batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
             memory.
         progress: show a bar when it takes longer than two seconds.
@@ -65,11 +69,25 @@ def patch_heads(
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
+    skipped: list[tuple[int, int]] = []
+    if among is not None:
+        # It stands above, since it estimates what is done here.
+        from .attribute import among as ranked_highest
+
+        if component != "z":
+            raise InputError(f"among estimates component 'z', not {component!r}; leave it out")
+        heads, skipped = ranked_highest(
+            model, trials, heads, method=among, source=source, target=target, positions=positions,
+            progress=progress,
+        )  # fmt: skip
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
         for one in targets_of(target)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    if among is not None:
+        frame.attrs["skipped"] = skipped
+    return frame
 
 
 def patch_edits(

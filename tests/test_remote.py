@@ -144,7 +144,21 @@ CALLS = {
     "answer_pieces": lambda model, trials: rgb.answer_pieces(
         model, [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in trials]
     ),
+    "attribute": rgb.attribute,
+    "attribute, positions": lambda model, trials: rgb.attribute(
+        model, trials[:3], positions=["all", "tile", [0, -1]], method="atp-ig"
+    ),
+    "attribute, zero": lambda model, trials: rgb.attribute(
+        model, trials[:2], source="zero", positions="each", heads=[(1, 0)]
+    ),
     "direct_effects": rgb.direct_effects,
+    **{
+        f"lens, {component}": lambda model, trials, component=component: rgb.lens(
+            model, trials[:2], ("clean", "erased"), component=component, positions="tile"
+        )
+        for component in ("resid_pre", "resid_post", "z", "attn_out", "mlp_out")
+    },
+    "lens": rgb.lens,
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
     "poi_localization.evidence": poi_localization.evidence,
@@ -272,6 +286,13 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch)
     for component in ("z", "pattern"):
         local, remote = (rgb.patch_heads(model, trials, component=component) for model in (here, there))
         np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
+
+
+def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(ndif_server, monkeypatch):
+    ndif_server.connect(monkeypatch, key=ndif_server.key)
+    there = rgb.load("toy", remote=True)
+    with pytest.raises(rgb.ServerError, match="where no gradients come back; use patch_heads"):
+        rgb.attribute(there, rgb.rgb_trials(there, 1))
 
 
 PROGRAMS = {
