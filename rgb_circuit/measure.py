@@ -5,7 +5,8 @@
    that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
    Without a store as many trials go through together as fit.
 3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
-   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it.
+   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. Where
+   the model is in this process, a picture that several trials show goes through once (`rgb_circuit.recurring`).
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from .asking import read
 from .checks import check_attention, check_finite, check_unedited
 from .errors import InputError
 from .execute import execute
 from .jobs import Pending
 from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
-from .memory import chunks, pictures_at_once, rows_at_once
+from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from .programs.measured import measured
 from .programs.sweep import plain
 from .prompts import answer_table, encode
+from .recurring import Recurring
 from .store import Store
 from .trial import Trial
 from .vlm import Vlm
@@ -297,7 +300,8 @@ def _captured(model, units, store):
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
-    pictures, (sweeps, number_of) = _pictures(model, units), _sweeps(model, units, store)
+    recurring = store.recurring if store and model.server is None else Recurring()
+    pictures, (sweeps, number_of) = _pictures(model, units, recurring), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -307,10 +311,14 @@ def _captured(model, units, store):
             sweeps,
             answer_table(tables),
             model.softcap,
+            recurring.held,
             jobs=jobs,
         )
     except Pending:
         return len(every)
+    if recurring.held:
+        length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
+        recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
     failed = 0
     for row, unit in enumerate(units):
         for (work, asked), number in zip(unit.asked, number_of):
@@ -328,7 +336,7 @@ def _captured(model, units, store):
     return 0
 
 
-def _pictures(model, units):
+def _pictures(model, units, recurring):
     """Condition → what `programs.measured` is to capture of it."""
     pictures = {}
     for condition in units[0].conditions:
@@ -342,8 +350,15 @@ def _pictures(model, units):
             "inside": any(asked.target is not None for asked in here),
             "resume": any(asked.target == condition for asked in here),
             "apart": any(_apart(asked, condition) for asked in here),
+            "recurs": recurring.key(shown[0].images[condition], _prompt(model, shown[0], condition)),
         }
-    return pictures
+    # What is one condition's picture here may be another's in the next trial.
+    every = {what: any(one[what] for one in pictures.values()) for what in ("inside", "resume", "apart")}
+    return {name: {**one, **every} if one["recurs"] else one for name, one in pictures.items()}
+
+
+def _prompt(model, trial, condition):
+    return read(model, trial.asked(condition), trial.answers).prompt
 
 
 def _sweeps(model, units, store):

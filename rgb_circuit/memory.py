@@ -56,6 +56,11 @@ def picture_bytes(model: Vlm, length: int, start: int) -> int:
     return model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
 
 
+def held_at_once(model: Vlm, length: int, start: int) -> int:
+    """How many captured pictures may stay in memory for later trials; none where little is free."""
+    return _given(model, share=4) // picture_bytes(model, length, start)
+
+
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     kept = length - start
@@ -101,12 +106,14 @@ def _position_bytes(model):
 def _fit(model, needed, most, share):
     """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, and
     into ``MOST_BYTES``, from 1 to ``most``."""
-    if model.server:
-        return max(1, most)
+    return max(1, most if model.server else min(most, _given(model, share) // needed))
+
+
+def _given(model, share):
+    """One ``share``-th of the bytes that are free on the fullest device, and no more than ``MOST_BYTES``."""
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
     free = min(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
         for device in devices
     )
-    given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
-    return int(max(1, min(most, given // needed)))
+    return int(min(free // share, MOST_BYTES.get(model.nnsight.device.type, free)))

@@ -20,7 +20,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,7 @@ from .errors import InputError, first_line
 from .jobs import Jobs
 from .locking import moment
 from .manifest import check_same, read_manifest
+from .recurring import Recurring
 from .results import open_folder, write_bytes
 
 PARTS, SIZES = "parts", "sizes.json"
@@ -44,11 +45,13 @@ class Store:
         folder: the run's.
         model: the name of the one model whose parts it keeps.
         detached: a server is not waited for: what is missing is handed in, and what is done is taken.
+        recurring: pictures that several of the run's trials show.
     """
 
     folder: Path
     model: str
     detached: bool = False
+    recurring: Recurring = field(default_factory=Recurring, compare=False)
 
     def has(self, key: str, unit: str) -> bool:
         """Whether a part is there, if perhaps not whole."""
@@ -137,7 +140,7 @@ def open_store(folder: str | Path, manifest: Mapping[str, object], detached: boo
             check_same(folder, _manifest(folder), manifest)
         else:
             write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-    return Store(folder, str(manifest["model"]), detached)
+    return Store(folder, str(manifest["model"]), detached, Recurring.of(manifest.get("trials", [])))
 
 
 def _manifest(folder):

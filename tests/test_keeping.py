@@ -21,6 +21,7 @@ from analyses import roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
 from analyses.task_reading import patch_questions, questions
+from rgb_circuit import measure as measuring
 from rgb_circuit import memory
 from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.locking import locked
@@ -189,17 +190,48 @@ def test_what_is_measured_together_is_to_the_last_bit_what_is_measured_alone(gro
         pd.testing.assert_frame_equal(measure(grouped, [asked], alone)[0], together[number], check_exact=True)
 
 
-def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
-    asked = [
+def shares_of_trials(model, trials):
+    """What a default run asks, more or less."""
+    return [
         Played.of(trials),
-        *(patched_heads(grouped, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
-        patched_heads(grouped, trials, "clean", "erased", "pattern"),
-        patched_heads(grouped, trials, "erased", "clean"),
+        *(patched_heads(model, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
+        patched_heads(model, trials, "clean", "erased", "pattern"),
+        patched_heads(model, trials, "erased", "clean"),
         *questions(trials, positions="end"),
     ]
-    measure(grouped, asked, open_store(tmp_path, manifest(grouped, trials, {})))
+
+
+def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
+    store, asked = open_store(tmp_path, manifest(grouped, trials, {})), shares_of_trials(grouped, trials)
+    # How the model answers the other question is found out first, on a picture of its own.
+    asked[-1].prepare(grouped, None)
+    del seen["pictures"][:]
+    measure(grouped, asked, store)
     # Five pictures, and the clean one under the other question.
-    assert len(seen["pictures"]) == len(trials) * 6
+    different = {trial.images[condition].tobytes() for trial in trials for condition in trial.images}
+    assert len(different) < 5 * len(trials), "canvases recur"
+    assert len(seen["pictures"]) == len(different) + len(trials)
+    # In a second round they are still there.
+    del seen["pictures"][:]
+    measure(grouped, [patched_heads(grouped, trials, "swapped", "erased")], store)
+    assert len(seen["pictures"]) < len(different - {trial.images["clean"].tobytes() for trial in trials})
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_picture_that_is_held_gives_what_it_gives_anew(
+    grouped, trials, tmp_path, seen, monkeypatch, room
+):
+    """Whatever room there is, and whatever of it was kept before."""
+    plainly = open_store(tmp_path / "plain", {**manifest(grouped, trials, {}), "trials": []})
+    asked = [*everything(grouped, trials), *shares_of_trials(grouped, trials)]
+    expected, alone = measure(grouped, asked, plainly), len(seen["pictures"])
+    monkeypatch.setattr(measuring, "held_at_once", lambda *_: room)
+    store = open_store(tmp_path / "held", manifest(grouped, trials, {}))
+    del seen["pictures"][:]
+    for one, frame in zip(measure(grouped, asked, store), expected, strict=True):
+        pd.testing.assert_frame_equal(one, frame, check_exact=True)
+    assert len(store.recurring.held) <= room
+    assert len(seen["pictures"]) == alone if room == 0 else len(seen["pictures"]) < alone
 
 
 @pytest.mark.filterwarnings("ignore:.*has the same picture")

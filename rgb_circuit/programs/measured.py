@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap):
+def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
@@ -22,12 +22,14 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; and whether to keep its
-            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
+            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values; and what
+            names it in ``held`` where it ``recurs``, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, one tensor per layer, (1, kept, head,
             d_head), or None; ``sources``, the conditions that edits take from; ``spots``, per trial positions
             as in an edit → token positions; and ``batch_size``, the most variants in one forward.
         asked: token ids to read, (trials, ids).
+        held: name → what is known of a picture that recurs, the last that was needed last; added to.
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite`` and
@@ -35,15 +37,19 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     """
     captured, seen = {}, {}
     for condition, picture in pictures.items():
-        kept = capture(
-            wrapped,
-            head_shape,
-            picture["inputs"],
-            picture["start"],
-            picture["resume"],
-            picture["apart"],
-            picture["inside"],
-        )
+        kept = held.pop(picture["recurs"], None)
+        if kept is None or not serves(kept, picture):
+            kept = capture(
+                wrapped,
+                head_shape,
+                picture["inputs"],
+                picture["start"],
+                picture["resume"],
+                picture["apart"],
+                picture["inside"],
+            )
+        if picture["recurs"]:
+            held[picture["recurs"]] = kept
         seen[condition] = {
             "logits": kept.logits.gather(-1, asked.to(kept.logits.device)).cpu(),
             "likeliest": kept.logits.argmax(-1).cpu(),
@@ -85,6 +91,12 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             )
         )
     return {"pictures": seen, "sweeps": done}
+
+
+def serves(kept, picture):
+    """Whether a capture has all that is to be kept of a picture."""
+    needed = {"z": picture["inside"], "entries": picture["resume"], "queries": picture["apart"]}
+    return kept.start <= picture["start"] and all(getattr(kept, name) for name in needed if needed[name])
 
 
 def written(shown, target, source, component, layers, means):
