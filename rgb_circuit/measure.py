@@ -5,8 +5,8 @@
    that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
    Without a store as many trials go through together as fit.
 3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
-   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. Where
-   the model is in this process, a picture that several trials show goes through once (`rgb_circuit.recurring`).
+   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. A
+   picture that several trials show goes through once, where the model is here (`rgb_circuit.recurring`).
 """
 
 from __future__ import annotations

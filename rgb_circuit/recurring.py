@@ -23,7 +23,8 @@ class Recurring:
 
     Attributes:
         pictures: hashes of those that more than one trial shows.
-        held: picture and prompt → as `rgb_circuit.programs.capture` gives it, what was needed last at the end.
+        held: picture and prompt → what `rgb_circuit.programs.capture` gives; what was needed last at the
+            end.
     """
 
     pictures: frozenset[str] = frozenset()

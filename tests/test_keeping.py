@@ -218,9 +218,7 @@ def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, t
 
 
 @pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_picture_that_is_held_gives_what_it_gives_anew(
-    grouped, trials, tmp_path, seen, monkeypatch, room
-):
+def test_a_picture_that_is_held_gives_what_it_gives_anew(grouped, trials, tmp_path, seen, monkeypatch, room):
     """Whatever room there is, and whatever of it was kept before."""
     plainly = open_store(tmp_path / "plain", {**manifest(grouped, trials, {}), "trials": []})
     asked = [*everything(grouped, trials), *shares_of_trials(grouped, trials)]

@@ -22,8 +22,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; and whether to keep its
-            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values; and what
-            names it in ``held`` where it ``recurs``, or None.
+            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values;
+            ``recurs``, its name in ``held``, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, one tensor per layer, (1, kept, head,
             d_head), or None; ``sources``, the conditions that edits take from; ``spots``, per trial positions
