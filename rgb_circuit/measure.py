@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .asking import read
-from .checks import check_attention, check_finite, check_unedited
+from .checks import check_attention, check_finite, check_seeing, check_unedited
+from .edits import OF_ATTENTION
 from .errors import InputError
 from .execute import execute
 from .jobs import Pending
@@ -347,18 +347,12 @@ def _pictures(model, units, recurring):
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
-            "inside": any(asked.target is not None for asked in here),
-            "resume": any(asked.target == condition for asked in here),
-            "apart": any(_apart(asked, condition) for asked in here),
-            "recurs": recurring.key(shown[0].images[condition], _prompt(model, shown[0], condition)),
+            "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
+            "recurs": recurring.name(model, shown[0], condition),
         }
     # What is one condition's picture here may be another's in the next trial.
-    every = {what: any(one[what] for one in pictures.values()) for what in ("inside", "resume", "apart")}
-    return {name: {**one, **every} if one["recurs"] else one for name, one in pictures.items()}
-
-
-def _prompt(model, trial, condition):
-    return read(model, trial.asked(condition), trial.answers).prompt
+    every = sorted({word for one in pictures.values() for word in one["keep"]})
+    return {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
 
 
 def _sweeps(model, units, store):
@@ -395,13 +389,17 @@ def _sweeps(model, units, store):
     return sweeps, number_of
 
 
-def _apart(asked, condition):
-    """Whether a picture's pattern or values are taken apart from each other."""
-    return any(
-        edit.component != "z" and condition in (edit.source, asked.target)
-        for edits in asked.edits
-        for edit in edits
-    )
+def _kept_of(asked, condition):
+    """What must be kept of a picture, as words of `programs.capture`."""
+    if asked.target is None:
+        return
+    if condition == asked.target:
+        yield "resume"
+    for edit in (edit for edits in asked.edits for edit in edits):
+        if edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
+            yield "attention"
+        elif edit.component not in OF_ATTENTION and edit.source == condition:
+            yield edit.component
 
 
 def _seen(model, asked, row, pictures, sweep, table):
@@ -416,8 +414,9 @@ def _seen(model, asked, row, pictures, sweep, table):
     effects = torch.empty(0, len(columns))
     if sweep is not None:
         for condition, one in shown.items():
-            if _apart(asked, condition):
+            if "attention" in _kept_of(asked, condition):
                 check_attention(model, one["gaps"])
+        check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], asked.lengths[asked.target])
         effects = sweep["effects"][row][:, columns]
     return Seen(

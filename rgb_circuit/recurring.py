@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from PIL import Image
+from .asking import read
+from .trial import Trial, picture_hash
 
-from .trial import picture_hash
+if TYPE_CHECKING:
+    from .vlm import Vlm
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,7 @@ class Recurring:
 
     Attributes:
         pictures: hashes of those that more than one trial shows.
-        held: picture and prompt → what `rgb_circuit.programs.capture` gives; what was needed last at the
-            end.
+        held: name → what `rgb_circuit.programs.capture` gives; what was needed last at the end.
     """
 
     pictures: frozenset[str] = frozenset()
@@ -36,10 +38,12 @@ class Recurring:
         shown = Counter(one for trial in trials for one in set(trial["pictures"].values()))
         return cls(frozenset(one for one, times in shown.items() if times > 1))
 
-    def key(self, picture: Image.Image, prompt: str) -> str | None:
-        """What names a picture under a prompt in ``held``; None where it does not recur."""
-        named = picture_hash(picture) if self.pictures else ""
-        return f"{named} {prompt}" if named in self.pictures else None
+    def name(self, model: Vlm, trial: Trial, condition: str) -> str | None:
+        """What a condition's picture under its prompt is called in ``held``; None where it does not recur."""
+        picture = picture_hash(trial.images[condition]) if self.pictures else ""
+        if picture not in self.pictures:
+            return None
+        return f"{picture} {read(model, trial.asked(condition), trial.answers).prompt}"
 
     def keep(self, most: int) -> None:
         """Let go of all but the ``most`` that were needed last."""

@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -122,7 +123,7 @@ class Store:
         return self.folder / PARTS / key / f"{unit}.parquet"
 
 
-def open_store(folder: str | Path, manifest: Mapping[str, object], detached: bool = False) -> Store:
+def open_store(folder: str | Path, manifest: Mapping[str, Any], detached: bool = False) -> Store:
     """The store in a folder, which may be new. Hold it (`rgb_circuit.locking.locked`) where other processes
     may use it too.
 
