@@ -17,16 +17,18 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import roles, study
+from analyses import closer_look, roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
+from analyses.findings import Asked, measure_each
 from analyses.task_reading import patch_questions, questions
 from rgb_circuit import measure as measuring
 from rgb_circuit import memory
 from rgb_circuit.direct_effects import Decomposed
+from rgb_circuit.estimate import cost
 from rgb_circuit.locking import locked
 from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import measure
+from rgb_circuit.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
 from rgb_circuit.patching import patched_edits, patched_heads
@@ -210,7 +212,7 @@ def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, t
     # Five pictures, and the clean one under the other question.
     different = {trial.images[condition].tobytes() for trial in trials for condition in trial.images}
     assert len(different) < 5 * len(trials), "canvases recur"
-    assert len(seen["pictures"]) == len(different) + len(trials)
+    assert len(seen["pictures"]) == len(different) + len(trials) == cost(grouped, asked).captures
     # In a second round they are still there.
     del seen["pictures"][:]
     measure(grouped, [patched_heads(grouped, trials, "swapped", "erased")], store)
@@ -329,6 +331,24 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
     for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
         assert content(tmp_path / run) == undisturbed
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen):
+    """Ranked on the first half, it asks of the second half's pictures while they are in the model; of shards
+    it asks again, and gets the same bytes."""
+    trials, asked = rgb.rgb_trials(grouped, 6), Asked(anyway=True)
+    taken = {}
+    for folder, several in (("whole", [trials]), ("shards", [trials[::2], trials[1::2]])):
+        store = open_store(tmp_path / folder, manifest(grouped, trials, {}))
+        for own in several:
+            measure_each(grouped, own, trials, asked, store)
+        del seen["pictures"][:]
+        # Of a random model there is no curve, but all that it would be made of.
+        with pytest.raises(rgb.InputError, match="no gap"):
+            follow(grouped, closer_look.curve(grouped, trials), store)
+        taken[folder] = len(seen["pictures"])
+    assert taken["whole"] == 0 < taken["shards"]
+    assert content(tmp_path / "whole") == content(tmp_path / "shards")
 
 
 def test_a_finished_run_is_repaired_without_a_forward(planted_folder, tmp_path, small_figures, forwards):
