@@ -71,10 +71,9 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
         new = _not_held(model, recurring, unit, kept)
         captures, sweeps = captures + new, sweeps + len(swept)
         forwards += new + sum(_swept(model, asked) for asked in swept.values())
-        held = sum(picture_bytes(model, length, length - some) for length, some in kept.values())
-        held += len(recurring.held) * max(
-            picture_bytes(model, length, length - 1) for length, _ in kept.values()
-        )
+        each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
+        # Of a picture that waits there are keys and values once.
+        held = sum(each) + len(recurring.held) * max(each) // 2
         memory = max(memory, held + max((_rows(model, asked) for asked in swept.values()), default=0))
     return Cost(len(trials), captures, sweeps, forwards, memory, disk)
 

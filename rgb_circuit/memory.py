@@ -58,7 +58,8 @@ def picture_bytes(model: Vlm, length: int, start: int) -> int:
 
 def held_at_once(model: Vlm, length: int, start: int) -> int:
     """How many captured pictures may stay in memory for later trials; none where little is free."""
-    return _given(model, share=4) // picture_bytes(model, length, start)
+    # Of a picture that waits there are keys and values once.
+    return 2 * _given(model, share=4) // picture_bytes(model, length, start)
 
 
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
