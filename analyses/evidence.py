@@ -601,13 +601,18 @@ def _stand_ins(model, trials, measured, readers, rules):
     variants |= {
         f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later
     }
-    variants |= {f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later}
     sweep = Sweep("clean", source="erased")
+    if sweep not in measured.effects:
+        variants |= {
+            f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later
+        }
     [frame] = yield [patched_edits(trials, variants, "clean")]
     effects, _, _ = _arrays(frame, trials, len(variants))
     claim = Claim("odd", "down", sweep)
     odd = _relative(effects, "odd", "clean")
     too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
+    if sweep in measured.effects:
+        alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
     some = rules.least * abs((measured.odd("clean", claim) - measured.odd("erased", claim)).mean())
     p = np.maximum(
         t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))
