@@ -1,16 +1,71 @@
-"""What the documents say runs."""
+"""What the documents say is so: their Python runs, their links lead somewhere, and what they quote is there."""
 
+import argparse
+import ast
+import re
 from pathlib import Path
 
 import families
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
-FAMILIES = Path(__file__).parents[1] / "docs" / "families.md"
+import rgb_circuit as rgb
+from analyses import roles
+from analyses.command import _parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+README, FAMILIES = ROOT / "README.md", ROOT / "docs" / "families.md"
+
+
+def python_of(page):
+    """The Python blocks of a page, but those that ask for what is not at hand."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if 'load("llava-hf/' not in block]
+
+
+def rows_of(page):
+    """The cells of each row of its tables, and not those of its headings."""
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 140
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in (README, *PAGES) if python_of(page)], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in python_of(page):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_roles_and_effects_of_the_readme_are_those_that_are_found():
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, n=32, seed=0)
+    table = roles.roles(model, trials).set_index(["layer", "head"])["role"]
+    swept = rgb.patch_heads(model, trials, target="erased")
+    effect = swept[swept["role"] == "background"].groupby(["layer", "head"])["effect"].mean()
+    told = [row for row in rows_of(README) if re.fullmatch(r"\d+\.\d+", row[0])]
+    assert len(told) == 3
+    for name, _, size, role in told:
+        head = tuple(map(int, name.split(".")))
+        assert role.startswith(table[head]), name
+        assert f"{effect[head]:+.1f}" == size, name
+    said = re.search(r"\*color extractors\*, are found too: (.*?)\.\s", README.read_text()).group(1)
+    found = [f"{layer}.{head}" for (layer, head), role in table.items() if role == "color extractor"]
+    assert re.findall(r"\d+\.\d+", said) == found
 
 
 @pytest.mark.parametrize("name", ["toy", "gemma3", "llava_next"])
 def test_five_lines_check_a_model(name, tmp_path):
-    (code,) = (part.split("```")[0] for part in FAMILIES.read_text().split("```python\n")[1:])
+    (code,) = python_of(FAMILIES)
     assert '"toy"' in code
     folder = name if name == "toy" else str(families.saved(name, tmp_path))
     found = {}
@@ -23,3 +78,94 @@ def test_every_family_that_is_tested_is_in_the_table():
     for family in families.FAMILIES:
         model_type = families.built(family)[0].config.model_type if family != "smolvlm" else family
         assert f"`{model_type}`" in named, family
+
+
+# Links between the pages themselves are checked by `mkdocs build --strict`, which sees nothing outside.
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+def test_every_link_to_a_file_leads_somewhere(file):
+    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / file).read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        page = (ROOT / file).parent / path if path else ROOT / file
+        assert page.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings], (
+                link
+            )
+
+
+def test_every_picture_is_shown_somewhere():
+    shown = "".join(page.read_text() for page in (README, *PAGES))
+    for picture in (ROOT / "docs" / "pictures").glob("*.png"):
+        assert f"pictures/{picture.name})" in shown, picture.name
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "reference" / "rgb_circuit.md").read_text()
+    entries = re.findall(r"^::: rgb_circuit\.(\w+)$", reference, re.MULTILINE)
+    assert set(rgb.__all__) <= set(entries)
+
+
+def test_every_command_and_option_is_on_its_page():
+    page = (ROOT / "docs" / "command.md").read_text()
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for name, parser in commands.choices.items():
+        assert f"`{name}" in page, name
+        for action in parser._actions:
+            for option in action.option_strings:
+                if option.startswith("--"):
+                    assert re.search(rf"`{option}\b", page), f"{name} {option}"
+
+
+def test_every_prediction_of_a_role_is_explained():
+    explained = {row[0] for row in rows_of(ROOT / "docs" / "predictions.md")}
+    for predictions, _ in roles.HYPOTHESES.values():
+        assert {prediction.name for prediction in predictions} <= explained
+
+
+def test_every_message_that_is_explained_is_one_of_the_code():
+    sentences = [
+        "".join(
+            part.value if isinstance(part, ast.Constant) else "\0"
+            for part in (node.values if isinstance(node, ast.JoinedStr) else [node])
+        )
+        for folder in ("rgb_circuit", "analyses")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    ]
+    quoted = [row[0][1:-1] for row in rows_of(ROOT / "docs" / "errors.md") if row[0].startswith("`")]
+    assert len(quoted) > 20
+    for message in quoted:
+        parts = [re.escape(part.strip()) for part in message.split("…") if part.strip()]
+        pattern = re.compile(r".*".join(parts), re.DOTALL)
+        assert any(pattern.search(sentence) for sentence in sentences), message
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("first_steps", "POI localization"),
+        ("your_own_question", "3.0 raises the canvas's word by 6.6 logits"),
+        ("the_riddle", "holds the canvas's colour down"),
+    ],
+)
+def test_a_notebook_runs_and_shows_what_its_text_says(name, shown, tmp_path):
+    notebook = nbformat.read(ROOT / "examples" / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output["data"].get("text/plain", "") for output in outputs if "data" in output)
+    assert shown in said
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_notebooks_are_kept_without_outputs():
+    assert len(NOTEBOOKS) == 3
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count"), path.name
