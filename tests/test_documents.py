@@ -48,18 +48,18 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 def test_the_roles_and_effects_of_the_readme_are_those_that_are_found():
     model = rgb.load("planted")
-    trials = rgb.rgb_trials(model, n=32, seed=0)
-    table = roles.roles(model, trials).set_index(["layer", "head"])["role"]
-    swept = rgb.patch_heads(model, trials, target="erased")
-    effect = swept[swept["role"] == "background"].groupby(["layer", "head"])["effect"].mean()
+    evidence = roles.evidence(model, rgb.rgb_trials(model, n=32, seed=0))
+    role_of = roles.table(evidence).set_index(["layer", "head"])["role"]
+    # P3a is about the background on a plain canvas.
+    raised = evidence[evidence["prediction"] == "P3a"].set_index(["layer", "head"])["restored_fraction"]
     told = [row for row in rows_of(README) if re.fullmatch(r"\d+\.\d+", row[0])]
     assert len(told) == 3
     for name, _, size, role in told:
         head = tuple(map(int, name.split(".")))
-        assert role.startswith(table[head]), name
-        assert f"{effect[head]:+.1f}" == size, name
+        assert role.startswith(role_of[head]), name
+        assert f"{100 * raised[head]:+.0f} %" == size, name
     said = re.search(r"\*color extractors\*, are found too: (.*?)\.\s", README.read_text()).group(1)
-    found = [f"{layer}.{head}" for (layer, head), role in table.items() if role == "color extractor"]
+    found = [f"{layer}.{head}" for (layer, head), role in role_of.items() if role == "color extractor"]
     assert re.findall(r"\d+\.\d+", said) == found
 
 
