@@ -2,22 +2,27 @@
 
 import argparse
 import ast
+import io
 import re
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import families
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
 import rgb_circuit as rgb
 from analyses import roles
-from analyses.command import _parser
+from analyses.command import _parser, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
-README, FAMILIES = ROOT / "README.md", ROOT / "docs" / "families.md"
+README = ROOT / "README.md"
+FIRST_STEPS, FAMILIES = ROOT / "docs" / "first_steps.md", ROOT / "docs" / "families.md"
 
 
 def python_of(page):
@@ -46,10 +51,34 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         exec(compile(block, str(page), "exec"), names)
 
 
-def test_the_roles_and_effects_of_the_readme_are_those_that_are_found():
-    model = rgb.load("planted")
-    evidence = roles.evidence(model, rgb.rgb_trials(model, n=32, seed=0))
-    role_of = roles.table(evidence).set_index(["layer", "head"])["role"]
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Name of a model → the folder of its default run, and what that printed."""
+
+    @cache
+    def run(model):
+        folder, said = tmp_path_factory.mktemp(model), io.StringIO()
+        with redirect_stdout(said):
+            assert main(["run", "--model", model, "--out", str(folder)]) == 0
+        return folder, said.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["toy", "planted"])
+def test_what_a_run_prints_is_what_first_steps_show(model, run_of):
+    blocks = re.findall(r"^```text\n(.*?)^```", FIRST_STEPS.read_text(), re.DOTALL | re.MULTILINE)
+    shown = dict(zip(["toy", "planted"], blocks, strict=True))[model]
+    lines = [line for line in shown.splitlines() if line.strip() not in ("", "...")]
+    assert len(lines) >= 4
+    printed = {line.rstrip() for line in run_of(model)[1].splitlines()}
+    assert [line for line in lines if line.rstrip() not in printed] == []
+
+
+def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
+    folder, _ = run_of("planted")
+    role_of = pd.read_parquet(folder / "roles.parquet").set_index(["layer", "head"])["role"]
+    evidence = pd.read_parquet(folder / "evidence.parquet")
     # P3a is about the background on a plain canvas.
     raised = evidence[evidence["prediction"] == "P3a"].set_index(["layer", "head"])["restored_fraction"]
     told = [row for row in rows_of(README) if re.fullmatch(r"\d+\.\d+", row[0])]
