@@ -41,7 +41,7 @@ class Asked:
     """What a run asks.
 
     Attributes:
-        positions: as in `rgb_circuit.patch_heads`.
+        positions: where heads are restored, in the panels and for roles, as in `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
         own: the pictures are the user's own, not the game's.
         anyway: go on with a model that does not play the game.
@@ -113,7 +113,8 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
     try:
         if asked.own:
             _check_predictions(trials)
-        evidence = follow(model, roles.steps(model, trials), store, stage=_stage(2))
+        steps = roles.steps(model, trials, positions=asked.positions)
+        evidence = follow(model, steps, store, stage=_stage(2))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence)
@@ -168,7 +169,7 @@ def needs(
         run += _noise(model, noisy, asked)
     wanted = {"run": run}
     try:
-        wanted["roles"] = roles.needs(model, trials)
+        wanted["roles"] = roles.needs(model, trials, asked.positions)
     except NotApplicable:
         # The finished run says so.
         pass
