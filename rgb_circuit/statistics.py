@@ -152,11 +152,11 @@ def t_interval(
     themselves.
 
     A stratum is what was sampled on purpose, such as the odd colour: by how much strata differ is then no
-    chance. Effects of heads are skewed: many small ones and a few large ones make a sample whose mean and
-    spread are too small together, and Student's t covers the mean too rarely from above. Hall's transformation
-    of t (`_hall`) takes that out to first order; of a sample that is not skewed it is Student's t. Where too
-    few trials share a stratum to tell how skewed they are there (``TELL_SKEWNESS``), an end is the outer one
-    of Student's and of Hall's with the skewness of all trials together. How often it covers is simulated in
+    chance. Effects of heads are skewed: of many small ones and a few large ones a sample's mean and spread
+    are often too small together, and Student's t does not reach the mean. Hall's transformation of t
+    (`_hall`) takes that out to first order; of a sample that is not skewed it is Student's t. Where too few
+    trials share a stratum to tell how skewed they are there (``TELL_SKEWNESS``), an end is the outer one of
+    Student's and of Hall's with the skewness of all trials together. How often it covers is simulated in
     ``benchmarks/verdicts.py`` and listed in docs/verdicts.md.
 
     Args:
