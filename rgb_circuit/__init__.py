@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .answer_pieces import answer_pieces as answer_pieces
     from .direct_effects import direct_effects as direct_effects
+    from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .knockout import knockout as knockout
+    from .layers import patch_layers as patch_layers
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # Name → module that is imported when the name is first asked for: torch and transformers take seconds.
 _HOMES = {
     "PALETTE": "rgb_game",
+    "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
     "ServerError": "errors",
@@ -35,10 +39,12 @@ _HOMES = {
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
     "direct_effects": "direct_effects",
+    "knockout": "knockout",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
     "patch_heads": "patching",
+    "patch_layers": "layers",
     "play": "play",
     "published_trial": "rgb_game",
     "read_trials": "trials_file",

@@ -2,17 +2,8 @@
 
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-
-
-@pytest.fixture
-def no_forward(monkeypatch):
-    def forward(*arguments, **options):
-        raise AssertionError("a forward ran before the input was checked")
-
-    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", forward)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +32,8 @@ def changed(trial, **changes):
         (dict(target="blurred"), ["blurred", "recolored"]),
         (dict(target=()), ["target is empty"]),
         (dict(source="blurred"), ["blurred", "clean"]),
-        (dict(component="key"), ["'key'", "'pattern'"]),
+        (dict(component="keys"), ["'keys'", "'pattern'"]),
+        (dict(component="mlp_out"), ["whole layer", "head=None"]),
         (dict(component="pattern", source="zero"), ["'zero'", "'z'"]),
         (dict(positions="middle"), ["'middle'", "'end'", "ints"]),
         (dict(positions=[0, 99]), ["99", "53 tokens"]),
