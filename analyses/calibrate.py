@@ -54,6 +54,8 @@ from .evidence import with_palette
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
 # Share of the gap that a head of CV 1 restores there.
 UNEVEN_SHARE = 0.125
+# Its name, and that of its row beside all heads of its models.
+UNEVEN_HEAD = "uneven extractor"
 TRIALS = (16, 32, 64)
 # By how many all readings are compared.
 USUAL = 32
@@ -136,7 +138,7 @@ def _unkind(like, placement, decoys, layers, rng):
         share = UNEVEN_SHARE / (1 - UNEVEN_SHARE)
         parts = [part for part in decoys if part != "content_extractor"]
         gain = share * gap(parts)
-        part = Part("uneven extractor", "color extractor", "found", "color", "answer", gain, variation=1.0)
+        part = Part(UNEVEN_HEAD, "color extractor", "found", "color", "answer", gain, variation=1.0)
         return dict(placement=placement, decoys=parts, more=[(part, last[0])])
     if like == "relay":
         late = Part("late extractor", "color extractor", "found", "color", "answer", 10.0)
@@ -406,14 +408,15 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`, or
-        "all"), ``trials, role``, then from ``models`` on as `summary`.
+        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`,
+        `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
     known = frame[
         (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
     ]
     rows = []
-    for like, own in [*known.groupby("like", sort=False), ("all", known)]:
+    alone = (UNEVEN_HEAD, known[known["name"] == UNEVEN_HEAD])
+    for like, own in [*known.groupby("like", sort=False), alone, ("all", known)]:
         for trials, part in own.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [

@@ -61,7 +61,7 @@ def verdict(**of):
     row = dict(
         kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none"
     )
-    return row | of
+    return row | dict(name="none") | of
 
 
 def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
@@ -71,13 +71,17 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
         verdict(like="relay", truth="none", role="color extractor + oddness"),
         verdict(like="relay", trials=64, truth="color extractor", role="color extractor"),
         verdict(noise=0.04, truth="color extractor"),
+        verdict(like="uneven", truth="color extractor", role="color extractor"),
+        verdict(like="uneven", truth="color extractor", name="uneven extractor"),
     ]
     table = calibrate.by_trials(pd.DataFrame(rows)).set_index(["like", "trials", "role"])
     counts = table[["true", "given", "right"]]
     assert counts.loc[("even", 32, "color extractor")].tolist() == [2, 1, 1]
     assert counts.loc[("relay", 32, "color extractor")].tolist() == [0, 1, 0]
     assert counts.loc[("relay", 32, "oddness")].tolist() == [0, 1, 0]
-    assert counts.loc[("all", 32, "color extractor")].tolist() == [2, 2, 1]
+    assert counts.loc[("uneven", 32, "color extractor")].tolist() == [2, 1, 1]
+    assert counts.loc[("uneven extractor", 32, "color extractor")].tolist() == [1, 0, 0]
+    assert counts.loc[("all", 32, "color extractor")].tolist() == [4, 3, 2]
     assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
     assert (
         np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index
