@@ -649,7 +649,7 @@ def _past_and_through(trials, measured, predictions, frozen, positions):
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     asked = {}
     for whole in wholes:
-        held = {other: rgb.Edit(*other, whole.target, positions=positions) for other in frozen}
+        held = {other: rgb.Edit(other[0], other[1], whole.target, positions=positions) for other in frozen}
         variants = {
             f"{layer}.{head}": [
                 rgb.Edit(layer, head, whole.source, whole.component, positions),

@@ -243,7 +243,8 @@ def false_roles(repeats=50):
         f"the other; {TRIALS} trials, {repeats} repeats.\nMean share of false among the named, and of the "
         "true that are named"
     )
-    print(means.mean().round(3).join(means.sem().round(3), rsuffix=", error").to_string())
+    errors = means.sem().add_suffix(", error")
+    print(pd.concat([means.mean(), errors], axis=1).round(3).to_string())
 
 
 def independence(repeats=200):
