@@ -44,7 +44,7 @@ class Asked:
     """What a run asks.
 
     Attributes:
-        positions: as in `rgb_circuit.patch_heads`.
+        positions: where heads are restored, in the panels and for roles, as in `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
         own: the pictures are the user's own, not the game's.
         anyway: go on with a model that does not play the game.
@@ -131,7 +131,8 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
             raise NotApplicable(f"{asked.narrowed}, and roles take z of every head; run without that")
         if asked.own:
             _check_predictions(trials)
-        evidence = follow(model, roles.steps(model, trials), store, stage=_stage(2))
+        steps = roles.steps(model, trials, positions=asked.positions)
+        evidence = follow(model, steps, store, stage=_stage(2))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence)
@@ -205,7 +206,7 @@ def needs(
     if asked.narrowed:
         return wanted | {"look": [closer_look.Shown(tuple(look))] if look else []}
     try:
-        wanted["roles"] = roles.needs(model, trials)
+        wanted["roles"] = roles.needs(model, trials, asked.positions)
     except NotApplicable:
         # The finished run says so.
         pass
