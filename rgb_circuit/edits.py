@@ -147,7 +147,15 @@ def _sender(one):
 
 def below(sender: Sender, layer: int) -> bool:
     """Whether what a sender gives is in the residual stream that enters a layer."""
-    return isinstance(sender, str) or (sender[1] if sender[0] == "mlp" else sender[0]) < layer
+    return starts_in(sender) < layer
+
+
+def starts_in(sender: Sender) -> int:
+    """The layer that a sender is in; what enters the first comes from one before it."""
+    if isinstance(sender, str):
+        return -1
+    kind, number = sender
+    return number if isinstance(kind, str) else kind
 
 
 def _places(name, positions):
@@ -285,15 +293,15 @@ def _check_words(name, positions):
         raise InputError(f"{name} is {positions!r}; {_WORDS}")
 
 
-def check_heads(
-    model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads"
-) -> list[tuple[int, int]]:
+def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[tuple[int, int]]:
     """The (layer, head) pairs as ints, each once; InputError for anything else and for heads that do not
     exist, where ``what`` says which they are."""
     try:
         pairs = [(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
-        raise InputError(f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]") from None
+        raise InputError(
+            f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]"
+        ) from None
     for pair in pairs:
         check_head(model, *pair)
     return list(dict.fromkeys(pairs))

@@ -343,8 +343,8 @@ def _check_lined_up(model, patched, condition, ids, spots):
                 if edit.into != "query":
                     raise InputError(
                         f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
-                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s has no positions to "
-                        "begin at; use into='query', or ask in as many tokens"
+                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
+                        "positions; use into='query', or ask in as many tokens"
                     )
                 continue
             first = len(own) - spots[trial.name][edit.positions][0]

@@ -107,6 +107,13 @@ CALLS = {
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
+    "patch_paths": lambda model, trials: rgb.patch_paths(
+        model,
+        trials[:4],
+        [*heads(model)[:3], ("mlp", 0), "embedding"],
+        heads(model)[-3:],
+        into=("query", "key", "value"),
+    ),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}

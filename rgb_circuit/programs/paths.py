@@ -161,9 +161,8 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 moved[path] = moved[path].to(left) + left[number * n : (number + 1) * n] - left[:n]
             for path in wanted:
                 # What a picture adds between layers comes along with it.
-                others = shown[path[0]].added[index], own.added[index]
                 if "embedding" in path[1]:
-                    for added, sign in zip(others, (1, -1)):
+                    for added, sign in ((shown[path[0]].added[index], 1), (own.added[index], -1)):
                         if added is not None:
                             moved[path] = moved[path].to(added.device) + sign * added.float()
             if index == last:
