@@ -31,7 +31,7 @@ from .edits import PathEdit, Sender, below, check_heads, check_into, check_sende
 from .errors import InputError
 from .measure import measure
 from .measurement import Measurement, Seen
-from .patching import Patched, in_order, listed
+from .patching import Patched, in_order, targets_of
 from .trial import Trial
 from .vlm import Vlm
 
@@ -75,13 +75,13 @@ def patch_paths(
     Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
     """
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")
-    named = {"senders": senders, "receivers": receivers, "into": listed(into), "target": listed(target)}
-    for what, given in named.items():
+    ends = [into] if isinstance(into, str) else list(dict.fromkeys(into))
+    for what, given in (("senders", senders), ("receivers", receivers), ("into", ends)):
         if not given:
             raise InputError(f"{what} is empty; name at least one")
-    for one in listed(into):
-        check_into(one, source)
-    asked = [patched_paths(trials, senders, receivers, listed(into), source, one) for one in listed(target)]
+    for end in ends:
+        check_into(end, source)
+    asked = [patched_paths(trials, senders, receivers, ends, source, one) for one in targets_of(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
 
 
