@@ -163,6 +163,9 @@ CALLS = {
     "composition.composition": lambda model, trials: composition.composition(
         model, trials, heads(model)[:3], heads(model)[-2:]
     ),
+    "composition.paths": lambda model, trials: composition.paths(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
     "composition.mediation": lambda model, trials: composition.mediation(
         model, trials, heads(model)[:3], heads(model)[-2:]
     ),

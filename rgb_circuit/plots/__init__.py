@@ -10,6 +10,7 @@ from .composition import composition_diagram, composition_map
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
+from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "faithfulness_curve",
     "head_heatmap",
     "panel_heatmaps",
+    "path_parts",
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
