@@ -75,7 +75,8 @@ def parts():
         [
             dict(
                 into=part, sender_layer=0, sender_head=head, receiver_layer=1, receiver_head=0,
-                source="clean", target="erased", role="background", effect=size, ci_low=size - 0.5, ci_high=size + 0.5, n=16,
+                source="clean", target="erased", role="background", effect=size, ci_low=size - 0.5,
+                ci_high=size + 0.5, n=16,
             )
             for part, size in sizes.items()
             for head in (0, 1)
