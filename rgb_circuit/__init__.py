@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .direct_effects import direct_effects as direct_effects
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
+    from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
     from .knockout import knockout as knockout
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .noise import noise_floor as noise_floor
     from .patching import patch_edits as patch_edits
     from .patching import patch_heads as patch_heads
+    from .paths import patch_paths as patch_paths
     from .play import play as play
     from .prompts import rgb_trials as rgb_trials
     from .rgb_game import PALETTE as PALETTE
@@ -40,6 +42,7 @@ _HOMES = {
     "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
+    "PathEdit": "edits",
     "ServerError": "errors",
     "Trial": "trial",
     "Vlm": "vlm",
@@ -54,6 +57,7 @@ _HOMES = {
     "patch_edits": "patching",
     "patch_heads": "patching",
     "patch_layers": "layers",
+    "patch_paths": "paths",
     "play": "play",
     "published_trial": "rgb_game",
     "read_run": "saved_run",

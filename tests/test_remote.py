@@ -136,6 +136,13 @@ CALLS = {
         model, trials[:2], queries=["end", "question"], keys=["tile", "rest"], window=2
     ),
     "patch_layers": lambda model, trials: rgb.patch_layers(model, trials[:2]),
+    "patch_paths": lambda model, trials: rgb.patch_paths(
+        model,
+        trials[:4],
+        [*heads(model)[:3], ("mlp", 0), "embedding"],
+        heads(model)[-3:],
+        into=("query", "key", "value"),
+    ),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
@@ -168,6 +175,9 @@ CALLS = {
     "riddle.riddle": riddle.riddle,
     "composition.evidence": composition.evidence,
     "composition.composition": lambda model, trials: composition.composition(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
+    "composition.paths": lambda model, trials: composition.paths(
         model, trials, heads(model)[:3], heads(model)[-2:]
     ),
     "composition.mediation": lambda model, trials: composition.mediation(
