@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .generate import generate as generate
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -37,6 +38,7 @@ _HOMES = {
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
     "direct_effects": "direct_effects",
+    "generate": "generate",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
