@@ -1,16 +1,16 @@
 """What the model says, with edits made and without.
 
-1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and values kept, up to
-   its end token.
-2. Edits are made in each of its forwards: the prompt's, and that of every token that it said. Words for
-   positions mean places of the prompt. Where an edit has something to act on in later tokens too (what the run
-   itself has there, nothing at all, or a look), ``"end"`` is every token from which something is said, and
-   ``"all"`` and ``"text"`` hold what was said, as tokens that look and as tokens that are looked at. What is
-   taken from a picture's run has no counterpart there and is written into the prompt alone.
+1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and values kept, up
+   to its end token.
+2. Edits are made in each of its forwards: the prompt's, and that of every token that it said. Positions are
+   the prompt's. Where an edit has something to act on in later tokens too (what the run itself has there,
+   zeros, or a look), ``"end"`` is every token from which something is said, and ``"all"`` and ``"text"`` hold
+   what was said, as tokens that look and as tokens that are looked at. What is taken from a picture's run has
+   no counterpart there and is written into the prompt alone.
 3. The same again without edits.
 
-Cost: two texts, each a forward of the prompt with its picture and one of a single token for every token said;
-and a forward for each picture that an edit takes from.
+Cost: two texts, each a forward of the prompt with its picture and one of a single token for every further
+token said; and a forward for each picture that an edit takes from. One request to a server.
 """
 
 from __future__ import annotations
@@ -78,49 +78,25 @@ def generate(
         Hugging Face's ``generate(do_sample=False)``.
 
     Raises:
-        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a token nothing
-            to look at, or a number of tokens below one, before any forward.
-    """
-    variants = {"unedited": (), "edited": tuple(edits)} if edits else {"unedited": ()}
-    tokens = say(model, trial, condition, variants, max_new_tokens)
-    texts = {name: _text(model, tokens[tokens["run"] == name]["id"]) for name in variants}
-    return Said(texts["unedited"], texts.get("edited"), tokens)
-
-
-def say(
-    model: Vlm,
-    trial: Trial,
-    condition: str,
-    variants: dict[str, Sequence[Edit | AttentionEdit]],
-    max_new_tokens: int,
-) -> pd.DataFrame:
-    """What the model says under each of several lists of edits, all in one request.
-
-    Args:
-        variants: name → edits made together, or none.
-        trial, condition, max_new_tokens: as in `generate`.
-
-    Returns:
-        The rows of `Said.tokens`, with the variant's name in ``run``.
+        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a token
+            nothing to look at, or a number of tokens below one, before any forward.
     """
     if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")
-    edited = {name: edits for name, edits in variants.items() if edits}
-    every = [edit for edits in edited.values() for edit in edits]
-    kept, spots, sources = 1, {}, []
-    if edited:
-        check_edits(model, edited)
-        if any(edit.source == "mean" for edit in every):
-            raise InputError("source 'mean' is of several trials, and one is talked about; use another source")
-        asked = patched_edits([trial], edited, condition).prepare(model, None)(trial)
-        kept, spots, sources = asked.kept, asked.spots, asked.conditions
+    edits = tuple(edits)
+    variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
+    kept, spots, pictures = 1, {}, {}
+    if edits:
+        check_edits(model, {"edited": edits})
+        if any(edit.source == "mean" for edit in edits):
+            raise InputError("source 'mean' is of several trials, and one is talked about; use another one")
+        asked = patched_edits([trial], {"edited": edits}, condition).prepare(model, None)(trial)
+        kept, spots = asked.kept, asked.spots
+        for source in asked.conditions:
+            if keep := _kept_of(edits, source, condition):
+                pictures[source] = {"inputs": encode(model, [(trial, source)]), "keep": keep}
     else:
         check_trials(model, [trial], [condition])
-    pictures = {
-        source: {"inputs": encode(model, [(trial, source)]), "keep": keep}
-        for source in sources
-        if (keep := _kept_of(every, source, condition))
-    }
     tokenizer = model.processor.tokenizer
     with warnings.catch_warnings():
         # How nnsight tells that a loop over tokens has come to its end.
@@ -141,9 +117,9 @@ def say(
     check_attention(model, done["gaps"])
     check_finite(model, all(run["finite"] for run in done["runs"]))
     check_seeing(model, any(run["blind"] for run in done["runs"]))
-    return pd.concat(
-        [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])], ignore_index=True
-    )
+    texts = [tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in done["runs"]]
+    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])]
+    return Said(texts[0], texts[1] if edits else None, pd.concat(rows, ignore_index=True))
 
 
 def _kept_of(edits, source, condition):
@@ -168,7 +144,3 @@ def _rows(tokenizer, name, run):
             "margin": logits[:, 0] - logits[:, 1],
         }
     )
-
-
-def _text(model, ids):
-    return model.processor.tokenizer.decode(list(ids), skip_special_tokens=True).strip()

@@ -1,5 +1,7 @@
-"""What the model goes on to say about a picture, as it is and with edits made: `generate`'s own loop, keys and
-values kept, so that every family counts positions and caches in its own way.
+"""What the model goes on to say about a picture, as it is and with edits made.
+
+The loop is Hugging Face's own ``generate``, so that every family counts positions and keeps keys and values
+in its own way.
 
 This may run on the server that holds the weights (`execute`), so edits come as tuples (`sweep.plain`).
 """
@@ -136,6 +138,7 @@ def _changes(edits, spots, start, values):
             continue
         here = [0] if spots is None else spots[word]
         one = () if head is None else (head,)
+        change: tuple
         if attention:
             change = head, here, positions[1], factor
         elif own:
