@@ -250,8 +250,8 @@ def _parser():
         metavar="LAYER.HEAD=ROW,COLUMN[:BIAS]",
         action="append",
         default=[],
-        help="make a head look at a place of the picture: by a bias on its attention, or at nothing else; may "
-        "be given several times",
+        help="make a head look at a place of the picture: by a bias on its attention, or at nothing else; "
+        "may be given several times",
     )
     say.add_argument("--question", help="another one than the trial's")
     say.add_argument("--condition", default="clean", help="which picture (default: %(default)s)")

@@ -27,7 +27,7 @@ from .edits import OF_ATTENTION, AttentionEdit, Edit, check_edits
 from .errors import InputError
 from .execute import execute
 from .patching import patched_edits
-from .programs.said import said as program
+from .programs.said import said
 from .programs.sweep import plain
 from .prompts import check_trials, encode
 from .trial import Trial
@@ -103,7 +103,7 @@ def generate(
         warnings.filterwarnings("ignore", message=".*was never reached: the loop asked for a step")
         done = execute(
             model,
-            program,
+            said,
             (model.n_heads, model.d_head),
             encode(model, [(trial, condition)]),
             pictures,
