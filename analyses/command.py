@@ -260,6 +260,50 @@ def _parser():
     )
     say.add_argument("--tokens", type=int, default=20, help="to say at most (default: %(default)s)")
     say.set_defaults(run=_say)
+
+    knockout = commands.add_parser(
+        "knockout",
+        parents=[common],
+        help="which positions must look at which others, and in which layers",
+        description=_knockout.__doc__,
+    )
+    knockout.add_argument(
+        "--queries", default="end", help="who looks: groups such as end,question (default: %(default)s)"
+    )
+    knockout.add_argument(
+        "--keys",
+        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: those that the "
+        "trials have)",
+    )
+    knockout.add_argument("--window", type=int, default=1, help="layers in a row (default: %(default)s)")
+    knockout.set_defaults(run=_knockout)
+
+    layers = commands.add_parser(
+        "layers",
+        parents=[common],
+        help="at which layer and where in the prompt lies what the answer needs",
+        description=_layers.__doc__,
+    )
+    layers.add_argument(
+        "--component",
+        default="resid_pre",
+        help="resid_pre, attn_out or mlp_out (default: %(default)s)",
+    )
+    layers.add_argument(
+        "--positions",
+        help="groups such as tile,rest,question,end or positions as 40+41 (default: those that the trials "
+        "have)",
+    )
+    layers.set_defaults(run=_layers)
+    for flow in (knockout, layers):
+        flow.add_argument(
+            "folder", nargs="?", help="of a run, whose model and trials are taken and whose report gets more"
+        )
+        flow.add_argument("--role", help="of the answer that is drawn (default: the right one)")
+        flow.add_argument(
+            "--out", help="folder for frame and figure, where no run is given (default: results/COMMAND)"
+        )
+        flow.set_defaults(keeps=True)
     return parser
 
 
@@ -379,6 +423,46 @@ def _say(options):
     if options.question is not None:
         _print_unknown_words(model, [replace(trial, prompt=model.prompt(options.question))])
     say.say(model, trial, options.condition, scales, looks, options.question, options.tokens)
+
+
+def _knockout(options):
+    """Keep some positions from looking at others in every window of layers, and draw what the answer
+    loses."""
+    from analyses import flows
+
+    queries = flows.groups_from(options.queries)
+    keys = options.keys and flows.groups_from(options.keys)
+    model, trials, folder, about = _of_a_run(options, "knockout")
+    flows.knockout(
+        model, trials, folder, about, queries=queries, keys=keys, window=options.window, role=options.role
+    )
+
+
+def _layers(options):
+    """Restore every layer at groups of positions, and draw what of the answer comes back."""
+    from analyses import flows
+
+    positions = options.positions and flows.groups_from(options.positions)
+    model, trials, folder, about = _of_a_run(options, "layers")
+    flows.layers(
+        model, trials, folder, about, component=options.component, positions=positions, role=options.role
+    )
+
+
+def _of_a_run(options, name):
+    """Model, trials, folder and options: of the run that is named, or of the command itself."""
+    from analyses import study
+    from rgb_circuit.saved_run import read_run
+
+    if options.folder is None:
+        chosen = {
+            name: getattr(options, name) for name in ("trials", "seed", "trials_file", "device", "dtype")
+        }
+        model, trials = _model_and_trials(options)
+        return model, trials, options.out or f"results/{name}", {"command": name, **chosen}
+    recorded = read_run(options.folder)
+    trials = study.trials_again(options.folder, recorded)
+    return study.reloaded(recorded), trials, options.folder, recorded["options"]
 
 
 def _calibrate(options):

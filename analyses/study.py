@@ -129,8 +129,8 @@ def collect(folder: Path) -> None:
             f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out "
             f"{folder}"
         )
-    trials = _trials_again(folder, recorded)
-    run(folder, _reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
+    trials = trials_again(folder, recorded)
+    run(folder, reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
@@ -147,7 +147,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     recorded = read_run(folders[0])
     for other in folders[1:]:
         check_same(other, read_run(other), recorded)
-    trials, options = _trials_again(folders[0], recorded), recorded["options"]
+    trials, options = trials_again(folders[0], recorded), recorded["options"]
     asked = asked_by(options, anyway=True)
 
     folder = open_folder(out or folders[0])
@@ -164,7 +164,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
                 _finish(store, absent, trials, options, asked)
         except ModelNeeded:
             _print_missing(recorded["model"], trials, missing, shards_of(folders))
-            model = _reloaded(recorded)
+            model = reloaded(recorded)
             store = open_store(folder, manifest(model, trials, options))
             _finish(store, model, trials, options, asked)
         else:
@@ -220,8 +220,8 @@ def _finish(store, model, trials, options, asked):
     print(f"Read {store.folder / 'report.html'}")
 
 
-def _trials_again(folder, recorded):
-    """The trials of a run, if they are still what they were."""
+def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:
+    """The trials of a run, from its manifest; InputError if they are not what they were."""
     trials = recorded_trials(recorded)
     if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
         raise InputError(
@@ -231,7 +231,7 @@ def _trials_again(folder, recorded):
     return trials
 
 
-def _reloaded(recorded):
+def reloaded(recorded: Mapping[str, Any]) -> Vlm:
     """The model of a run, from its manifest."""
     options = recorded["options"]
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}

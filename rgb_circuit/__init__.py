@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
     from .generate import generate as generate
+    from .knockout import knockout as knockout
+    from .layers import patch_layers as patch_layers
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
@@ -39,10 +41,12 @@ _HOMES = {
     "answer_pieces": "answer_pieces",
     "direct_effects": "direct_effects",
     "generate": "generate",
+    "knockout": "knockout",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
     "patch_heads": "patching",
+    "patch_layers": "layers",
     "play": "play",
     "published_trial": "rgb_game",
     "read_trials": "trials_file",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .vlm import Vlm
 
 Positions = str | tuple[int, ...]
+# One group of positions or several.
+Groups = str | Sequence[int] | Sequence[Positions]
 
 # Words for positions; see `rgb_circuit.prompts.locate`.
 POSITIONS = ("end", "all", "image", "text", "tile", "rest", "question", "first")
@@ -105,6 +107,29 @@ def _places(name, positions):
         return tuple(index(place) for place in positions)
     except TypeError:
         raise InputError(f"{name} is {positions!r}; {_WORDS}") from None
+
+
+def groups_of(name: str, positions: Groups) -> list[Positions]:
+    """One or several groups of positions, each once: words, or lists of ints.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        InputError: no group, or something that is none.
+    """
+    one = isinstance(positions, str) or not any(isinstance(place, str | Sequence) for place in positions)
+    groups = list(dict.fromkeys(_places(name, group) for group in ([positions] if one else positions)))
+    for group in groups:
+        _check_words(name, group)
+    if not groups or not all(groups):
+        raise InputError(f"{name} is {positions!r}; name at least one group of positions")
+    return groups
+
+
+def label_of(positions: Positions) -> str:
+    """Positions in words, as frames have them."""
+    return positions if isinstance(positions, str) else str(list(positions))
 
 
 _WORDS = f"use {', '.join(map(repr, POSITIONS))}, or a list of ints"

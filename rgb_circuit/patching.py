@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads
+from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads, label_of
 from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
@@ -59,13 +59,13 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
-    _check(target, batch_size)
+    check_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
-        for one in _targets(target)
+        for one in targets_of(target)
     ]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
@@ -93,9 +93,9 @@ def patch_edits(
     Raises:
         InputError: as `patch_heads`.
     """
-    _check(target, batch_size)
+    check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [patched_edits(trials, variants, one, batch_size) for one in _targets(target)]
+    asked = [patched_edits(trials, variants, one, batch_size) for one in targets_of(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
 
@@ -249,15 +249,18 @@ def _edit(head, source, component, positions):
     return Edit(layer, index, source, component, positions)
 
 
-def _check(target, batch_size):
-    if not _targets(target):
-        raise InputError("target is empty; name at least one condition to patch")
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise InputError unless it is a whole number from 1 on, or nothing."""
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
 
 
-def _targets(target):
-    return [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+def targets_of(target: str | Sequence[str]) -> list[str]:
+    """The conditions to patch, each once; InputError where there is none."""
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
+    return targets
 
 
 def in_order(
@@ -301,12 +304,21 @@ def _meet(edit, other):
 
 
 def _check_seeing(model, name, edits, trials, spots):
-    """Raise InputError if a position that only sees earlier ones is left with nothing to look at."""
-    knocked = [edit for edit in edits if isinstance(edit, AttentionEdit) and edit.bias == -inf]
-    places = {(edit.layer, edit.head, edit.queries) for edit in knocked}
+    """Raise InputError if an attention edit changes nothing, since what it names comes later than who looks,
+    or if it leaves a position nothing to look at."""
+    biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
+    knocked = [edit for edit in biased if edit.bias == -inf]
+    # Where some see later positions, the engine itself finds who is left with nothing.
     for trial in trials if model.ahead == "none" else ():
         where = spots[trial.name]
-        for layer, head, queries in places:
+        for edit in biased:
+            if min(where[edit.keys]) > max(where[edit.queries]):
+                raise InputError(
+                    f"variant {name!r}: {label_of(edit.queries)} of trial {trial.name!r} comes before "
+                    f"{label_of(edit.keys)} and never looks there, so nothing would change; swap queries and "
+                    "keys, or leave that pair out"
+                )
+        for layer, head, queries in {(edit.layer, edit.head, edit.queries) for edit in knocked}:
             unseen = [
                 set(where[edit.keys])
                 for edit in knocked
@@ -397,7 +409,8 @@ def _described(edits):
         values = set(values)
         return values.pop() if len(values) == 1 else "mixed"
 
-    positions = (
-        edit.positions if isinstance(edit.positions, str) else str(list(edit.positions)) for edit in edits
+    return (
+        common(edit.source for edit in edits),
+        common(edit.component for edit in edits),
+        common(label_of(edit.positions) for edit in edits),
     )
-    return common(edit.source for edit in edits), common(edit.component for edit in edits), common(positions)

@@ -2,17 +2,8 @@
 
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-
-
-@pytest.fixture
-def no_forward(monkeypatch):
-    def forward(*arguments, **options):
-        raise AssertionError("a forward ran before the input was checked")
-
-    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", forward)
 
 
 @pytest.fixture(scope="module")

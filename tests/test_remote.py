@@ -94,6 +94,25 @@ def edits(model):
     }
 
 
+def every_kind(model, words):
+    """An edit of each component, and of attention, at some positions."""
+    layer, [head, *_] = model.n_layers - 2, range(model.n_heads)
+    return {
+        **{
+            kind: [rgb.Edit(layer, head, component=kind, positions=words)]
+            for kind in ("z", "pattern", "value", "query", "key")
+        },
+        **{
+            kind: [rgb.Edit(layer, None, component=kind, positions=words)]
+            for kind in ("attn_out", "mlp_out", "resid_pre")
+        },
+        "scaled": [rgb.Edit(0, 1, "own", positions=words, scale=0.5)],
+        "mean": [rgb.Edit(layer, None, "mean", "mlp_out", words)],
+        "looks less": [rgb.AttentionEdit(layer, queries=words, keys="first", bias=-1.0)],
+        "one looks away": [rgb.AttentionEdit(0, head, queries=words, keys="tile")],
+    }
+
+
 # What runs the model, as a user would call it.
 CALLS = {
     "play": rgb.play,
@@ -107,6 +126,16 @@ CALLS = {
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
+    **{
+        f"patch_edits, every kind, {words}": lambda model, trials, words=words: rgb.patch_edits(
+            model, trials[:2], every_kind(model, words), target="erased"
+        )
+        for words in ("end", "tile")
+    },
+    "knockout": lambda model, trials: rgb.knockout(
+        model, trials[:2], queries=["end", "question"], keys=["tile", "rest"], window=2
+    ),
+    "patch_layers": lambda model, trials: rgb.patch_layers(model, trials[:2]),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
@@ -268,7 +297,7 @@ def test_what_is_executed_stands_where_programs_stand():
     for package in (rgb, analyses):
         for file in Path(package.__path__[0]).glob("*.py"):
             executed |= set(re.findall(r"\bexecute\(\s*model,\s*(\w+)", file.read_text()))
-    assert {"measured", "summed_z", "shares"} <= executed <= set(PROGRAMS)
+    assert {"measured", "summed", "shares"} <= executed <= set(PROGRAMS)
 
 
 def _failing(wrapped):

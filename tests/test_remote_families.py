@@ -5,6 +5,7 @@ import families
 import numpy as np
 import pytest
 import remote_server
+from test_remote import every_kind
 
 import rgb_circuit as rgb
 
@@ -36,3 +37,10 @@ def test_a_server_patches_another_family_as_this_process_does(server, monkeypatc
             ]
             np.testing.assert_allclose(frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4)
             assert frames[0]["effect"].abs().max() > 1e-3
+    for words in ("end", "tile"):
+        frames = [
+            rgb.patch_edits(one, trials[:1], every_kind(one, words), target="erased", progress=False)
+            for one in (here, there)
+        ]
+        np.testing.assert_allclose(frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4)
+        assert frames[0]["effect"].abs().max() > 1e-3

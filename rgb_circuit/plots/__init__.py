@@ -10,6 +10,8 @@ from .composition import composition_diagram, composition_map
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
+from .knockout import knockout_lines
+from .layers import layer_heatmaps
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "effect_forest",
     "faithfulness_curve",
     "head_heatmap",
+    "knockout_lines",
+    "layer_heatmaps",
     "panel_heatmaps",
     "precision_recall",
     "precision_recall_panels",
