@@ -9,7 +9,7 @@ from math import inf
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_head
 from rgb_circuit.generate import generate
-from rgb_circuit.prompts import encode, locate, place_positions
+from rgb_circuit.prompts import check_trials, encode, locate, place_positions
 
 from .redirect import looking_at
 
@@ -67,6 +67,7 @@ def say(
     """
     if question is not None:
         trial = replace(trial, prompt=model.prompt(question), prompts={}, expected={})
+    check_trials(model, [trial], [condition])
     edits: list[Edit | AttentionEdit] = list(scales)
     for (layer, head), place, bias in looks:
         check_head(model, layer, head)

@@ -13,6 +13,7 @@ from .heatmap import head_heatmap, panel_heatmaps
 from .knockout import knockout_lines
 from .layers import layer_heatmaps
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
+from .redirect import redirect_panels
 
 __all__ = [
     "attention_over_picture",
@@ -27,5 +28,6 @@ __all__ = [
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
+    "redirect_panels",
     "veiled",
 ]
