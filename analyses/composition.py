@@ -34,6 +34,7 @@ from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
 from rgb_circuit.paths import patched_paths
 from rgb_circuit.statistics import bootstrap_interval
+from rgb_circuit.trial import as_trials
 
 from . import color_extractor, poi_localization
 from . import evidence as _evidence

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .generate import generate as generate
     from .knockout import knockout as knockout
     from .layers import patch_layers as patch_layers
     from .lens import lens as lens
@@ -50,6 +51,7 @@ _HOMES = {
     "attribute": "attribute",
     "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
+    "generate": "generate",
     "knockout": "knockout",
     "lens": "lens",
     "load": "loading",

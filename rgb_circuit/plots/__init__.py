@@ -17,6 +17,7 @@ from .lens import lens_over_layers, lens_over_picture
 from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 from .predictions import PREDICTIONS
+from .redirect import redirect_panels
 
 __all__ = [
     "PREDICTIONS",
@@ -36,5 +37,6 @@ __all__ = [
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
+    "redirect_panels",
     "veiled",
 ]
