@@ -102,7 +102,7 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence)
+        _roles(found.table, found.evidence, options["positions"])
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -176,7 +176,7 @@ def _panels(model, found, positions):
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
 
 
-def _roles(table, evidence):
+def _roles(table, evidence, positions):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name[:1] == "P"]
@@ -185,7 +185,8 @@ def _roles(table, evidence):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
         tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
-        print(f"\nRoles from effects at [end], {tested} (all heads in roles.parquet):")
+        where = "[end]" if positions == "end" else f"positions '{positions}'"
+        print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")
     elif len(scored):
         print("\nNo head is shown to meet every prediction of a role. The strongest:")
         found = scored

@@ -20,9 +20,7 @@ from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest
-from rgb_circuit.panels import panels_for
 from rgb_circuit.plots import effect_forest, panel_heatmaps
-from rgb_circuit.prompts import check_trials, locate, prompt_ids
 from rgb_circuit.results import opened, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, recorded_model, recorded_run, recorded_trials
 from rgb_circuit.store import open_store
@@ -83,15 +81,12 @@ def check(
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
     asked = asked_by(options, anyway=True)
-    positions = asked.positions
     heads = model.heads() if asked.heads is None else check_heads(model, asked.heads)
-    places = positions if isinstance(positions, str) else tuple(positions)
+    places = asked.positions if isinstance(asked.positions, str) else tuple(asked.positions)
     check_edits(model, {head: [Edit(*head, "clean", asked.component, places)] for head in heads})
-    targets = ["clean", *(target for target, _ in panels_for(trials).values())]
-    check_trials(model, trials, targets)
-    ids = prompt_ids(model, trials)
-    for trial in trials:
-        locate(model, trial, positions, ids[trial.name])
+    # All trials at once, since some are measured before others are looked at.
+    for one in needs(model, trials, trials, asked)["run"]:
+        one.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer"

@@ -117,7 +117,8 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     # Nothing is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
-    assert set(kinds["like"]) == {*calibrate.KINDS, "all"} and set(kinds["trials"]) == {16}
+    assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
+    assert set(kinds["trials"]) == {16}
     assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
 
 

@@ -162,7 +162,7 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     source, positions = frame["source"].iloc[0], frame["positions"].iloc[0]
     parts = [
-        f"One head restored from {source}, positions: {positions}",
+        f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
         model,
         f"mean of {n} trial{'s' * (n > 1)}",
     ]
@@ -242,3 +242,7 @@ def _ranked(table, shares, limit):
     return "\n".join(
         [*(lines or ["no large effect is told from zero"]), *[""] * (NAMED - max(1, len(lines)))]
     )
+
+
+def _estimated(frame):
+    return f" (estimated, {frame['method'].iloc[0]})" if "method" in frame else ""
