@@ -62,6 +62,12 @@ def picture_bytes(model: Vlm, length: int, start: int) -> int:
     return model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
 
 
+def held_at_once(model: Vlm, length: int, start: int) -> int:
+    """How many captured pictures may stay in memory for later trials; none where little is free."""
+    # Of a picture that waits there are keys and values once.
+    return 2 * _given(model, share=4) // picture_bytes(model, length, start)
+
+
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     kept = length - start
@@ -144,11 +150,13 @@ def _position_bytes(model):
 def _fit(model, needed, most, share):
     """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, and
     into ``MOST_BYTES``, from 1 to ``most``."""
-    if model.server:
-        return max(1, most)
+    return int(max(1, most if model.server else min(most, _given(model, share) // needed)))
+
+
+def _given(model, share):
+    """One ``share``-th of the bytes that are free on the fullest device, and no more than ``MOST_BYTES``."""
     free = _free(model)
-    given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
-    return int(max(1, min(most, given // needed)))
+    return int(min(free // share, MOST_BYTES.get(model.nnsight.device.type, free)))
 
 
 def _free(model):

@@ -1,8 +1,8 @@
 """Figures: frame in, Axes out.
 
 Every function draws on the ``ax`` it is given, or on a figure of its own, and changes no setting of
-matplotlib: nothing is registered with pyplot, so nothing need be closed. To see a new figure in a notebook,
-end the cell with ``.figure``.
+matplotlib: nothing is registered with pyplot, so nothing need be closed. A notebook shows a new figure where
+the call ends a cell.
 """
 
 from .attention import attention_over_picture, veiled
@@ -14,9 +14,13 @@ from .heatmap import head_heatmap, panel_heatmaps
 from .knockout import knockout_lines
 from .layers import layer_heatmaps
 from .lens import lens_over_layers, lens_over_picture
+from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
+from .predictions import PREDICTIONS
+from .redirect import redirect_panels
 
 __all__ = [
+    "PREDICTIONS",
     "attention_over_picture",
     "composition_diagram",
     "composition_map",
@@ -29,8 +33,10 @@ __all__ = [
     "lens_over_layers",
     "lens_over_picture",
     "panel_heatmaps",
+    "path_parts",
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
+    "redirect_panels",
     "veiled",
 ]
