@@ -37,6 +37,9 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
 
     Raises:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
+
+    Warns:
+        UserWarning: some trials have the same pictures, since too much is fixed.
     """
     words = colors(
         model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form

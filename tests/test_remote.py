@@ -150,6 +150,13 @@ CALLS = {
     ),
     "generate": said,
     "patch_layers": lambda model, trials: rgb.patch_layers(model, trials[:2]),
+    "patch_paths": lambda model, trials: rgb.patch_paths(
+        model,
+        trials[:4],
+        [*heads(model)[:3], ("mlp", 0), "embedding"],
+        heads(model)[-3:],
+        into=("query", "key", "value"),
+    ),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
@@ -158,7 +165,21 @@ CALLS = {
     "answer_pieces": lambda model, trials: rgb.answer_pieces(
         model, [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in trials]
     ),
+    "attribute": rgb.attribute,
+    "attribute, positions": lambda model, trials: rgb.attribute(
+        model, trials[:3], positions=["all", "tile", [0, -1]], method="atp-ig"
+    ),
+    "attribute, zero": lambda model, trials: rgb.attribute(
+        model, trials[:2], source="zero", positions="each", heads=[(1, 0)]
+    ),
     "direct_effects": rgb.direct_effects,
+    **{
+        f"lens, {component}": lambda model, trials, component=component: rgb.lens(
+            model, trials[:2], ("clean", "erased"), component=component, positions="tile"
+        )
+        for component in ("resid_pre", "resid_post", "z", "attn_out", "mlp_out")
+    },
+    "lens": rgb.lens,
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
     "poi_localization.evidence": poi_localization.evidence,
@@ -169,6 +190,9 @@ CALLS = {
     "redirect.redirect": lambda model, trials: redirect.redirect(model, trials[:3], heads(model)[-1:]),
     "composition.evidence": composition.evidence,
     "composition.composition": lambda model, trials: composition.composition(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
+    "composition.paths": lambda model, trials: composition.paths(
         model, trials, heads(model)[:3], heads(model)[-2:]
     ),
     "composition.mediation": lambda model, trials: composition.mediation(
@@ -292,6 +316,13 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch)
     local, remote = (rgb.generate(model, trials[0], edits=edits, max_new_tokens=3) for model in (here, there))
     assert repr(remote) == repr(local)
     np.testing.assert_allclose(remote.tokens["logit"], local.tokens["logit"], atol=1e-4)
+
+
+def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(ndif_server, monkeypatch):
+    ndif_server.connect(monkeypatch, key=ndif_server.key)
+    there = rgb.load("toy", remote=True)
+    with pytest.raises(rgb.ServerError, match="where no gradients come back; use patch_heads"):
+        rgb.attribute(there, rgb.rgb_trials(there, 1))
 
 
 PROGRAMS = {
