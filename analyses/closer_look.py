@@ -87,7 +87,7 @@ def steps(
     if not shown:
         strong = strongest(panels(effects, which), 3).index
         shown = [(int(layer), int(head)) for layer, head in (name.split(".") for name in strong)]
-    finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
+    _, testing = halves(trials)
     target = _corrupted(trials[0])
     extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])
     senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
@@ -98,7 +98,7 @@ def steps(
         "mediation": _through(composition.mediation_steps, model, testing, senders, extractors, target),
         "paths": _through(composition.paths_steps, model, testing[:PATH_TRIALS], senders, extractors, target),
         "circuit": _whole(model, testing, extractors + localizers, target),
-        "curve": _curve(model, finding, testing, target),
+        "curve": curve(model, trials),
         "task_reading": _questions(model, trials),
         "question_attention": _question_attention(model, trials),
     }
@@ -132,7 +132,14 @@ def _whole(model, trials, heads, target):
     return (yield from circuit.circuit_steps(model, trials, heads, target=target))
 
 
-def _curve(model, finding, testing, target):
+def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
+    """The trials that heads are ranked on, and those that circuits are measured on."""
+    return trials[: len(trials) // 2], trials[len(trials) // 2 :]
+
+
+def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> Steps[pd.DataFrame]:
+    """Faithfulness over circuit size: what is asked of the first half of the trials, then of the second."""
+    (finding, testing), target = halves(trials), _corrupted(trials[0])
     if len(finding) < 2:
         raise NotApplicable(
             "ranking heads on one half of the trials and measuring on the other needs 4 trials, and there "

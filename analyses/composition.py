@@ -34,6 +34,7 @@ from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
 from rgb_circuit.paths import patched_paths
 from rgb_circuit.statistics import bootstrap_interval
+from rgb_circuit.trial import as_trials
 
 from . import color_extractor, poi_localization
 from . import evidence as _evidence
@@ -212,7 +213,7 @@ def paths_steps(
     """`paths` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
-    roles = _roles(trials := list(trials), source, target)
+    roles = _roles(trials := as_trials(trials), source, target)
     [patched] = yield [patched_paths(trials, senders, receivers, INTO, source, target)]
     ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("layer", "head")]
     itself = (patched["sender_layer"] == patched["receiver_layer"]) & (
@@ -256,7 +257,7 @@ def _roles(trials, source, target):
 
 def _mediated(trials, pairs, source, target):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
-    roles = _roles(trials := list(trials), source, target)
+    roles = _roles(trials := as_trials(trials), source, target)
     totals = {sender: _label([sender]) for sender, _ in pairs}
     variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
     frozen_names = []

@@ -26,8 +26,8 @@ from rgb_circuit.noise import floor_of, least_mean, nudged_layers
 from rgb_circuit.panels import panels_for
 from rgb_circuit.patching import in_order
 from rgb_circuit.plots import knockout_lines, layer_heatmaps
-from rgb_circuit.results import open_folder, write_figure, write_frame
-from rgb_circuit.saved_run import read_run
+from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.saved_run import recorded_run
 from rgb_circuit.statistics import mean_over_trials
 from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial
@@ -143,12 +143,11 @@ def _measured(model, trials, folder, options, asked, stage, labels):
     for one in asked:
         one.prepare(model, None)
     is_run = (Path(folder) / "manifest.json").is_file()
-    about = read_run(folder) if is_run and "positions" in options else manifest(model, trials, options)
-    folder = open_folder(folder)
+    about = recorded_run(folder) if is_run and "positions" in options else manifest(model, trials, options)
     targets = list(dict.fromkeys(one.target for one in asked))
     noise = [nudged_layers(model, tuple(trials[:NOISY]), target) for target in targets]
-    with locked(folder):
-        store = open_store(folder, about)
+    with opened(folder) as made, locked(made):
+        store = open_store(made, about)
         frames = measure(model, [*asked, *noise], store, stage=stage)
     frame = in_order(frames[: len(asked)], trials, labels)
     frame.attrs["noise_floor"] = floor_of(frames[len(asked) :])

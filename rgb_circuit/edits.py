@@ -180,7 +180,8 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
     Raises:
         InputError: no group, or something that is none.
     """
-    one = isinstance(positions, str) or not any(isinstance(place, str | Sequence) for place in positions)
+    one = isinstance(positions, str) or not isinstance(positions, Sequence)
+    one = one or not any(isinstance(place, str | Sequence) for place in positions)
     groups = list(dict.fromkeys(_places(name, group) for group in ([positions] if one else positions)))
     for group in groups:
         _check_words(name, group)

@@ -1,6 +1,7 @@
 """What measurements would cost, without running them: forwards, memory and disk.
 
-A *plain forward* is the model's own, on one picture. A capture costs about one; a patched run costs the share
+A *plain forward* is the model's own, on one picture. A capture costs about one, and a picture that several
+trials show is captured for the first of them (`rgb_circuit.recurring`); a patched run costs the share
 of a forward's positions that it runs on, in the layers from its first edited one on.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from PIL import Image
 
@@ -18,8 +20,10 @@ from .execute import execute
 from .inputs import inputs_of
 from .measure import units_of
 from .measurement import Measurement
-from .memory import chunks, picture_bytes, row_bytes, rows_at_once
+from .memory import chunks, held_at_once, picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
+from .recurring import Recurring
+from .trial import described
 from .vlm import Vlm
 
 # Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of
@@ -55,6 +59,8 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     units = units_of(model, measurements)
     captures = sweeps = memory = disk = 0
     forwards = 0.0
+    trials = {asked.trial.name: asked.trial for unit in units for _, asked in unit.asked}
+    recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
         kept, swept = {}, {}
         for work, asked in unit.asked:
@@ -63,12 +69,14 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
             disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
             if asked.target is not None:
                 swept[work.key] = asked
-        captures, sweeps = captures + len(kept), sweeps + len(swept)
-        forwards += len(kept) + sum(_swept(model, asked) for asked in swept.values())
-        held = sum(picture_bytes(model, length, length - some) for length, some in kept.values())
+        new = _not_held(model, recurring, unit, kept)
+        captures, sweeps = captures + new, sweeps + len(swept)
+        forwards += new + sum(_swept(model, asked) for asked in swept.values())
+        each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
+        # Of a picture that waits there are keys and values once.
+        held = sum(each) + len(recurring.held) * max(each) // 2
         memory = max(memory, held + max((_rows(model, asked) for asked in swept.values()), default=0))
-    names = {asked.trial.name for unit in units for _, asked in unit.asked}
-    return Cost(len(names), captures, sweeps, forwards, memory, disk)
+    return Cost(len(trials), captures, sweeps, forwards, memory, disk)
 
 
 def seconds_of_a_forward(model: Vlm) -> float:
@@ -79,6 +87,20 @@ def seconds_of_a_forward(model: Vlm) -> float:
         start = time.perf_counter()
         execute(model, likeliest_tokens, inputs, 1)
     return time.perf_counter() - start
+
+
+def _not_held(model, recurring, unit, kept):
+    """How many of a trial's pictures go through the model, since no trial before has shown them; ``kept``:
+    condition → its length and how many positions are kept."""
+    new = 0
+    for condition in kept:
+        trial = next(asked.trial for _, asked in unit.asked if condition in asked.conditions)
+        name = recurring.name(model, trial, condition)
+        new += name is None or recurring.held.pop(name, None) is None
+        if name is not None:
+            recurring.held[name] = SimpleNamespace()
+    recurring.keep(min(held_at_once(model, length, length - some) for length, some in kept.values()))
+    return new
 
 
 def _swept(model, asked):

@@ -5,7 +5,8 @@
    that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
    Without a store as many trials go through together as fit.
 3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
-   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it.
+   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. A
+   picture that several trials show goes through once, where the model is here (`rgb_circuit.recurring`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from .errors import InputError
 from .execute import execute
 from .jobs import Pending
 from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
-from .memory import chunks, pictures_at_once, rows_at_once
+from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from .programs.measured import measured
 from .programs.sweep import plain
 from .prompts import answer_table, encode
+from .recurring import Recurring
 from .store import Store
 from .trial import Trial
 from .vlm import Vlm
@@ -298,7 +300,8 @@ def _captured(model, units, store):
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
-    pictures, (sweeps, number_of) = _pictures(model, units), _sweeps(model, units, store)
+    recurring = store.recurring if store and model.server is None else Recurring()
+    pictures, (sweeps, number_of) = _pictures(model, units, recurring), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -308,10 +311,14 @@ def _captured(model, units, store):
             sweeps,
             answer_table(tables),
             model.softcap,
+            recurring.held,
             jobs=jobs,
         )
     except Pending:
         return len(every)
+    if recurring.held:
+        length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
+        recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
     failed = 0
     for row, unit in enumerate(units):
         for (work, asked), number in zip(unit.asked, number_of):
@@ -329,7 +336,7 @@ def _captured(model, units, store):
     return 0
 
 
-def _pictures(model, units):
+def _pictures(model, units, recurring):
     """Condition → what `programs.measured` is to capture of it."""
     pictures = {}
     for condition in units[0].conditions:
@@ -341,8 +348,11 @@ def _pictures(model, units):
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
             "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
+            "recurs": recurring.name(model, shown[0], condition),
         }
-    return pictures
+    # What is one condition's picture here may be another's in the next trial.
+    every = sorted({word for one in pictures.values() for word in one["keep"]})
+    return {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
 
 
 def _sweeps(model, units, store):

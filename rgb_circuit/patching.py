@@ -29,7 +29,7 @@ from .measure import measure
 from .measurement import Asked, OfPictures, Seen
 from .programs.measured import summed
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
@@ -37,25 +37,30 @@ LABELS = ("trial", "source", "target", "component", "positions", "role", "answer
 
 def patch_heads(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     source: str = "clean",
     target: str | Sequence[str] = ("recolored", "erased"),
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
+    among: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
+        trials: to measure it on; one alone is a list of one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
+        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
+            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
+            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
         batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
             memory.
         progress: show a bar when it takes longer than two seconds.
@@ -69,20 +74,35 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
+    trials = as_trials(trials)
     check_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
+    skipped: list[tuple[int, int]] = []
+    if among is not None:
+        # It stands above, since it estimates what is done here.
+        from .attribute import among as ranked_highest
+
+        if component != "z":
+            raise InputError(f"among estimates component 'z', not {component!r}; leave it out")
+        heads, skipped = ranked_highest(
+            model, trials, heads, method=among, source=source, target=target, positions=positions,
+            progress=progress,
+        )  # fmt: skip
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
         for one in targets_of(target)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    if among is not None:
+        frame.attrs["skipped"] = skipped
+    return frame
 
 
 def patch_edits(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     variants: Mapping[str, Sequence[AnyEdit]],
     *,
     target: str | Sequence[str],
@@ -103,6 +123,7 @@ def patch_edits(
     Raises:
         InputError: as `patch_heads`.
     """
+    trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
     asked = [patched_edits(trials, variants, one, batch_size) for one in targets_of(target)]

@@ -32,7 +32,7 @@ from .errors import InputError
 from .measure import measure
 from .measurement import Measurement, Seen
 from .patching import Patched, in_order, targets_of
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 LABELS = ("trial", "source", "target", "into", "sender", "role", "answer")
@@ -40,7 +40,7 @@ LABELS = ("trial", "source", "target", "into", "sender", "role", "answer")
 
 def patch_paths(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     senders: Sequence[Sender],
     receivers: Sequence[tuple[int, int]],
     *,
@@ -74,6 +74,7 @@ def patch_paths(
 
     Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
     """
+    trials = as_trials(trials)
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")
     ends = [into] if isinstance(into, str) else list(dict.fromkeys(into))
     for what, given in (("senders", senders), ("receivers", receivers), ("into", ends)):

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..statistics import mean_over_trials
-from .canvas import DIVERGING
+from .canvas import DIVERGING, new_figure
 
 # Maps with more layers than this have no room for numbers.
 ROOMY = 12
@@ -32,10 +32,7 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
         table["effect"] /= table["target"].map(gap).astype(float)
     targets, groups = table["target"].unique(), table["positions"].unique()
     layers = table["layer"].nunique()
-    figure = Figure(
-        figsize=(1.8 + 0.34 * max(layers, 10), (1.2 + 0.45 * len(groups)) * len(targets) + 0.8),
-        layout="constrained",
-    )
+    figure = new_figure(1.8 + 0.34 * max(layers, 10), (1.2 + 0.45 * len(groups)) * len(targets) + 0.8)
     limit = max(1.0, table["effect"].abs().max()) if fraction else table["effect"].abs().max() or 1.0
     label = "restored fraction" if fraction else "effect (logits)"
     for ax, target in zip(figure.subplots(len(targets), 1, squeeze=False)[:, 0], targets):

@@ -15,21 +15,22 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap):
+def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
 
     Args:
         head_shape: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept; and what to ``keep``, as
-            in `capture`.
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, as in
+            `capture`; and its name in ``held`` where it ``recurs``, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
             kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
             positions as in an edit → token positions; ``batch_size``, the most variants in one forward; and
             ``path_rows``, the most rows of a path into keys or values.
         asked: token ids to read, (trials, ids).
+        held: name → what is known of a picture that recurs, the last that was needed last; added to.
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite`` and
@@ -38,7 +39,11 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     """
     captured, seen = {}, {}
     for condition, picture in pictures.items():
-        kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
+        kept = held.pop(picture["recurs"], None)
+        if kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
+            kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
+        if picture["recurs"] is not None:
+            held[picture["recurs"]] = kept
         seen[condition] = {
             "logits": kept.logits.gather(-1, asked.to(kept.logits.device)).cpu(),
             "likeliest": kept.logits.argmax(-1).cpu(),
