@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -295,6 +296,35 @@ def _parser():
     _add_folder(attention, "for the figure (default: the run's, or results)", "--out")
     attention.set_defaults(run=_attention)
 
+    say = commands.add_parser(
+        "say",
+        parents=[common],
+        help="what the model says about a picture with heads scaled or made to look elsewhere, and without",
+        description=_say.__doc__,
+    )
+    say.add_argument(
+        "--scale",
+        metavar="LAYER.HEAD=FACTOR",
+        action="append",
+        default=[],
+        help="multiply what a head puts out, such as 19.6=0; may be given several times",
+    )
+    say.add_argument(
+        "--look",
+        metavar="LAYER.HEAD=ROW,COLUMN[:BIAS]",
+        action="append",
+        default=[],
+        help="make a head look at a place of the picture: by a bias on its attention, or at nothing else; "
+        "may be given several times",
+    )
+    say.add_argument("--question", help="another one than the trial's")
+    say.add_argument("--condition", default="clean", help="which picture (default: %(default)s)")
+    say.add_argument(
+        "--trial", type=int, default=0, help="which of the trials, from 0 (default: %(default)s)"
+    )
+    say.add_argument("--tokens", type=int, default=20, help="to say at most (default: %(default)s)")
+    say.set_defaults(run=_say)
+
     knockout = commands.add_parser(
         "knockout",
         parents=[common],
@@ -450,6 +480,21 @@ def _attention(options):
         )
         path = write_figure(figure, folder, f"attention_{layer}.{head}")
         print(f"Wrote {path}")
+
+
+def _say(options):
+    """Print what the model says about one picture as it is, and with heads scaled or made to look elsewhere,
+    at every token from which it says something."""
+    from analyses import say
+
+    scales, looks = list(map(say.parse_scale, options.scale)), list(map(say.parse_look, options.look))
+    model, trials = _model_and_trials(options)
+    if not 0 <= options.trial < len(trials):
+        raise InputError(f"--trial is {options.trial}; there are {len(trials)} trials, from 0 on")
+    trial = trials[options.trial]
+    if options.question is not None:
+        _print_unknown_words(model, [replace(trial, prompt=model.prompt(options.question))])
+    say.say(model, trial, options.condition, scales, looks, options.question, options.tokens)
 
 
 def _knockout(options):

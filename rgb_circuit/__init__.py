@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from .direct_effects import direct_effects as direct_effects
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
+    from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .generate import generate as generate
     from .knockout import knockout as knockout
     from .layers import patch_layers as patch_layers
     from .lens import lens as lens
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .noise import noise_floor as noise_floor
     from .patching import patch_edits as patch_edits
     from .patching import patch_heads as patch_heads
+    from .paths import patch_paths as patch_paths
     from .play import play as play
     from .prompts import rgb_trials as rgb_trials
     from .rgb_game import PALETTE as PALETTE
@@ -40,6 +43,7 @@ _HOMES = {
     "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
+    "PathEdit": "edits",
     "ServerError": "errors",
     "Trial": "trial",
     "Vlm": "vlm",
@@ -47,6 +51,7 @@ _HOMES = {
     "attribute": "attribute",
     "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
+    "generate": "generate",
     "knockout": "knockout",
     "lens": "lens",
     "load": "loading",
@@ -54,6 +59,7 @@ _HOMES = {
     "patch_edits": "patching",
     "patch_heads": "patching",
     "patch_layers": "layers",
+    "patch_paths": "paths",
     "play": "play",
     "published_trial": "rgb_game",
     "read_run": "saved_run",

@@ -42,7 +42,7 @@ from .memory import chunks, layers_with_gradients, pictures_with_gradients
 from .patching import LABELS, Patched, in_order, targets_of
 from .programs.attributed import attributed
 from .prompts import answer_table, encode
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 # Of the heads to choose from, those that are patched exactly `among` them: a part, and at least so many.
@@ -58,7 +58,7 @@ STEPS = 5
 
 def attribute(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     method: str = "atp",
     source: str = "clean",
@@ -102,7 +102,7 @@ def attribute(
         )
     wanted = [EACH] if positions == EACH else groups_of("positions", positions)
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
-    asked = Attributed(tuple(trials), source, tuple(targets), tuple(wanted), method, tuple(heads))
+    asked = Attributed(tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads))
     [frame] = measure(model, [asked], progress=progress, stage="attribution")
     return frame
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from PIL import Image
 
 from .asking import GREY
+from .edits import PathEdit, starts_in
 from .execute import execute
 from .inputs import inputs_of
 from .measure import units_of
@@ -64,7 +65,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
         kept, swept = {}, {}
         for work, asked in unit.asked:
             for condition, length in asked.lengths.items():
-                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.kept, length)))
+                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.held, length)))
             disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
             if asked.target is not None:
                 swept[work.key] = asked
@@ -112,7 +113,26 @@ def _swept(model, asked):
         [chunk[0], *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))] for chunk in chunks(first, rows)
     ]
     run = sum(model.n_layers - start for chunk in starts for start in chunk)
-    return run / model.n_layers * asked.kept / length
+    return run / model.n_layers * asked.kept / length + _walked(model, asked)
+
+
+def _walked(model, asked):
+    """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer, or are the
+    target's own. Those into keys and values are of all positions, and their MLPs of one."""
+    total, length = 0.0, asked.lengths[asked.target]
+    paths = [edit for edits in asked.edits for edit in edits if isinstance(edit, PathEdit)]
+    for everywhere, share in ((False, 1 / length), (True, 1 / 3)):
+        some = [edit for edit in paths if (edit.into != "query") == everywhere]
+        if some:
+            starts = {
+                (edit.source, edit.senders, max(0, starts_in(sender)))
+                for edit in some
+                for sender in edit.senders
+            }
+            ends = {(edit.source, edit.senders, edit.layer) for edit in some}
+            between = max(edit.layer for edit in some) - min(layer for *_, layer in starts)
+            total += share * (between + 1 + 2 * len(starts) + len(ends)) / model.n_layers
+    return total
 
 
 def _rows(model, asked):

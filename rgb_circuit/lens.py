@@ -39,7 +39,7 @@ from .measurement import Measurement
 from .memory import chunks, logits_at_once, pictures_at_once
 from .programs.states import read_states
 from .prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 # Normed at their own size, and at that of the whole.
@@ -48,7 +48,7 @@ WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
 
 def lens(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     conditions: Sequence[str] = ("clean",),
     *,
     component: str = "resid_post",
@@ -82,7 +82,7 @@ def lens(
     # Words and ints mean what they mean in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
-    asked = Read(tuple(trials), tuple(conditions), component, tuple(wanted), read_at.positions)
+    asked = Read(tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions)
     [frame] = measure(model, [asked], progress=progress, stage="lens")
     return frame
 

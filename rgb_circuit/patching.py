@@ -11,7 +11,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads, label_of
+from .edits import (
+    ARTIFICIAL,
+    OF_ATTENTION,
+    AnyEdit,
+    AttentionEdit,
+    Edit,
+    PathEdit,
+    check_edits,
+    check_heads,
+    label_of,
+)
 from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
@@ -93,7 +103,7 @@ def patch_heads(
 def patch_edits(
     model: Vlm,
     trials: Sequence[Trial] | Trial,
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    variants: Mapping[str, Sequence[AnyEdit]],
     *,
     target: str | Sequence[str],
     batch_size: int | None = None,
@@ -102,7 +112,7 @@ def patch_edits(
     """The effect of several edits, of heads, layers and attention, made jointly.
 
     Args:
-        variants: name → the edits that are made in one run, `Edit` or `AttentionEdit`.
+        variants: name → the edits that are made in one run, `Edit`, `AttentionEdit` or `PathEdit`.
         target, batch_size, progress: as in `patch_heads`.
 
     Returns:
@@ -143,7 +153,7 @@ def patched_heads(
 
 def patched_edits(
     trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    variants: Mapping[str, Sequence[AnyEdit]],
     target: str,
     batch_size: int | None = None,
 ) -> Patched:
@@ -163,7 +173,7 @@ class Patched(OfPictures):
         rows: the most variants in one forward, or None for as many as fit.
     """
 
-    edits: tuple[tuple[Edit | AttentionEdit, ...], ...]
+    edits: tuple[tuple[AnyEdit, ...], ...]
     target: str
     names: tuple[str, ...]
     rows: int | None = None
@@ -193,7 +203,7 @@ class Patched(OfPictures):
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
-        changed = {edit.positions for edit in every}
+        changed = {edit.positions for edit in every} or {"end"}
         looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
         spots = {
             trial.name: {
@@ -224,6 +234,9 @@ class Patched(OfPictures):
                 of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
             kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
 
+        # What ends in keys and values is made of all positions.
+        everywhere = any(isinstance(edit, PathEdit) and edit.into != "query" for edit in every)
+
         @cache
         def means():
             return _means(model, self, own, kept, jobs) if self.together else None
@@ -233,16 +246,21 @@ class Patched(OfPictures):
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
-                part=partial(_part, self, trial),
-                target=self.target,
+                part=partial(self.part, trial),
+                target=self.target if self.edits else None,
                 edits=self.edits,
                 kept=kept[trial.name],
+                looked_at=len(own[trial.name]) if everywhere else 1,
                 spots=spots[trial.name],
                 means=means(),
                 rows=self.rows,
             )
 
         return asked
+
+    def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
+        """One trial's rows."""
+        return _part(self, trial, seen)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `patch_edits`."""
@@ -363,6 +381,14 @@ def _check_lined_up(model, patched, condition, ids, spots):
         edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
         behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
         for edit in edits:
+            if isinstance(edit, PathEdit):
+                if edit.into != "query":
+                    raise InputError(
+                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
+                        "positions; use into='query', or ask in as many tokens"
+                    )
+                continue
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.component in OF_ATTENTION or first > behind:
                 raise InputError(

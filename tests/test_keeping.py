@@ -32,6 +32,7 @@ from rgb_circuit.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
 from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.paths import patched_paths
 from rgb_circuit.play import Played
 from rgb_circuit.store import open_store
 
@@ -111,6 +112,7 @@ def heads_at_the_tile(model, trials, source):
 
 
 JOINT = {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}
+PATHS = [(0, 1), ("mlp", 0), "embedding"], [(1, 0), (2, 3)], ["query", "key", "value"]
 # What is measured, and the call that gives the same frame.
 CALLS = {
     "play": (
@@ -140,6 +142,16 @@ CALLS = {
     "joint": (
         lambda model, trials: patched_edits(trials, JOINT, "erased"),
         lambda model, trials: rgb.patch_edits(model, trials, JOINT, target="erased"),
+    ),
+    "paths": (
+        lambda model, trials: patched_paths(trials, *PATHS, "clean", "erased"),
+        lambda model, trials: rgb.patch_paths(model, trials, *PATHS[:2], into=PATHS[2]),
+    ),
+    "paths into the query": (
+        lambda model, trials: patched_paths(trials, *PATHS[:2], ["query"], "moved", "recolored"),
+        lambda model, trials: rgb.patch_paths(
+            model, trials, *PATHS[:2], source="moved", target="recolored", into="query"
+        ),
     ),
     "direct": (
         lambda model, trials: Decomposed(tuple(trials), ("clean", "erased")),

@@ -14,8 +14,10 @@ from .heatmap import head_heatmap, panel_heatmaps
 from .knockout import knockout_lines
 from .layers import layer_heatmaps
 from .lens import lens_over_layers, lens_over_picture
+from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 from .predictions import PREDICTIONS
+from .redirect import redirect_panels
 
 __all__ = [
     "PREDICTIONS",
@@ -31,8 +33,10 @@ __all__ = [
     "lens_over_layers",
     "lens_over_picture",
     "panel_heatmaps",
+    "path_parts",
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
+    "redirect_panels",
     "veiled",
 ]
