@@ -375,7 +375,7 @@ def _calibrate(options):
     kinds = calibrate.by_trials(frame)
     write_frame(kinds, folder, "calibration_trials")
     write_figure(precision_recall_panels(table), folder, "calibration")
-    write_figure(recall_over_trials(kinds), folder, "calibration_trials")
+    write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
 
     print(_shares(table[(table["true"] > 0) | (table["given"] > 0)], ["reading", "role", "noise"]))
     print("\nReading 'roles' by kind of model and number of trials, at 2 % noise:")
