@@ -70,7 +70,8 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
         table: from `analyses.calibrate.by_trials`.
     """
     names = table.loc[table["recall"].notna(), "role"].unique()
-    figure = Figure(figsize=(4 * len(names), 3.6), layout="constrained")
+    # Wide enough for the title over one panel.
+    figure = Figure(figsize=(max(7.5, 4 * len(names)), 3.6), layout="constrained")
     axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     sizes = sorted(table["trials"].unique())
     kinds = [kind for kind in table["like"].unique() if kind != "all"]
