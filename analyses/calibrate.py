@@ -185,6 +185,8 @@ def family(
         )
     if seed < 0:
         raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
+    if trials is not None and trials < 1:
+        raise rgb.InputError(f"trials is {trials}; use a whole number from 1 on, such as 32")
     first = 1000 * seed
     numbers = [first + index for index in range(planted_each)]
     usual, sizes = ((USUAL,), TRIALS) if trials is None else ((trials,), (trials,))

@@ -20,11 +20,11 @@ from importlib.resources import files
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
+from rgb_circuit.agreement import agreement
 from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.plots.canvas import BLUE, VERMILION, write_names
+from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
 
 Head = tuple[int, int]
 
@@ -106,21 +106,20 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
     rows = []
     for panel, (target, role) in PANELS.items():
         run, known = both[panel, "run"], both[panel, "reference"]
-        top = run.sort_values(ascending=False, kind="stable").index[:k]
-        # The reference's steps make ties at its k-th head; which of those it would list first means nothing.
-        shared = [head for head in top if known[head] >= known.nlargest(k).iloc[-1]]
-        varied = run.nunique() > 1 and known.nunique() > 1
-        found = [
-            measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)
-        ]
-        # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
-        pearson, spearman = (round(statistic, 12) for statistic in found)
-        row = dict(
-            panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k
-        )
+        found = agreement(run, known, k)
         rows.append(
-            row
-            | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared)))
+            dict(
+                panel=panel,
+                target=target,
+                role=role,
+                heads=len(both),
+                pearson=found.pearson,
+                spearman=found.spearman,
+                k=k,
+                shared=len(found.shared),
+                overlap=len(found.shared) / k,
+                shared_heads=" ".join(map(_label, found.shared)),
+            )
         )
     return pd.DataFrame(rows)
 
@@ -197,7 +196,7 @@ def scatter(
         InputError: as `compare`.
     """
     cells = _side_by_side(frame, reference)[panel]
-    ax = ax or Figure(figsize=(5, 4.8), layout="constrained").add_subplot()
+    ax = ax or new_axes(5, 4.8)
     ax.axline((0, 0), slope=1, color="0.6", linewidth=1, linestyle="--", zorder=0)
     ax.scatter(cells["reference"], cells["run"], s=9, color="0.45", alpha=0.5, linewidths=0)
     standing_out = [head for head in NAMED if abs(cells.loc[head, "reference"]) >= label]
@@ -239,7 +238,7 @@ def scatters(
     """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads`
     frame."""
     agreement = compare(frame, reference, k=k).set_index("panel")
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    figure = new_figure(15, 5)
     axes = figure.subplots(1, len(PANELS))
     for panel, ax in zip(PANELS, axes):
         scatter(frame, panel, reference=reference, ax=ax)

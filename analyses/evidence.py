@@ -95,6 +95,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.trial import as_trials
 
 COLORS = ("odd", "other", "background", "other_background")
 ROLES = (*COLORS, "none")
@@ -266,7 +267,7 @@ def steps(
     """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads read the odd colour; then
     the sweeps with frozen heads."""
     rules = Rules(margin, least, level, split)
-    trials, positions = list(trials), positions if isinstance(positions, str) else tuple(positions)
+    trials, positions = as_trials(trials), positions if isinstance(positions, str) else tuple(positions)
     if extractors is not None:
         extractors = check_heads(model, list(extractors))
     tested = [prediction for predictions in hypotheses for prediction in predictions]
@@ -615,13 +616,16 @@ def _stand_ins(trials, measured, readers, rules, positions):
     variants |= {
         f"too {layer}.{head}": [*silent, _silenced((layer, head), positions)] for layer, head in later
     }
-    variants |= {f"alone {layer}.{head}": [_silenced((layer, head), positions)] for layer, head in later}
     sweep = Sweep("clean", source="erased")
+    if sweep not in measured.effects:
+        variants |= {f"alone {layer}.{head}": [_silenced((layer, head), positions)] for layer, head in later}
     [frame] = yield [patched_edits(trials, variants, "clean")]
     effects, _, _ = _arrays(frame, trials, len(variants))
     claim = Claim("odd", "down", sweep)
     odd = _relative(effects, "odd", "clean")
     too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
+    if sweep in measured.effects:
+        alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
     some = rules.least * abs((measured.odd("clean", claim) - measured.odd("erased", claim)).mean())
     p = np.maximum(
         t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from rgb_circuit.estimate import Cost
+from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.vlm import Vlm
 
@@ -109,6 +110,56 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
             "as "
             "any other, so effects may be diluted; --only-correct leaves them out."
         )
+
+
+def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
+    """Print one table of how often verdicts were right, of each reading.
+
+    Args:
+        summary, false: from `analyses.calibrate.summary` and `analyses.calibrate.false_discoveries`.
+    """
+    levels = sorted(summary["noise"].unique())
+    noise = MODERATE_NOISE if MODERATE_NOISE in levels else levels[-1]
+    shown = summary[summary["noise"] == noise]
+    shown = shown[(shown["true"] > 0) | (shown["given"] > 0)]
+    rows = []
+    for reading, own in shown.groupby("reading", sort=False):
+        for number, row in enumerate(own.to_dict("records")):
+            rows.append(
+                {
+                    "reading": reading if number == 0 else "",
+                    "role": row["role"],
+                    "found, of those that have it": _counted(row, "right", "true", "recall"),
+                    "right, of those given it": _counted(row, "right", "given", "precision"),
+                }
+            )
+        for row in false[false["reading"] == reading].to_dict("records"):
+            given = f"{row['heads_with_a_role']} of {row['heads']} heads have a role"
+            rows.append(
+                {
+                    "reading": "",
+                    "role": f"none ({row['kind']})",
+                    "found, of those that have it": "",
+                    "right, of those given it": given,
+                }
+            )
+    print(
+        f"Verdicts on {int(shown['models'].max())} planted models at {100 * noise:g} % noise, with exact "
+        "95 % intervals over heads; and on models where every role is false:"
+    )
+    table = pd.DataFrame(rows)
+    left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]
+    print("  ".join(write(name) for write, name in zip(left, table)).rstrip())
+    for row in table.itertuples(index=False):
+        print("  ".join(write(cell) for write, cell in zip(left, row)).rstrip())
+
+
+def _counted(row, part, whole, share):
+    """Such as 11 of 12 [62, 100] %."""
+    if not row[whole]:
+        return "–"
+    low, high = (100 * row[f"{share}_{end}"] for end in ("low", "high"))
+    return f"{row[part]} of {row[whole]} [{low:.0f}, {high:.0f}] %"
 
 
 def _panels(model, found, positions):

@@ -26,7 +26,7 @@ from .edits import AttentionEdit, Groups, Positions, check_edits, check_heads, g
 from .errors import InputError
 from .measure import measure
 from .patching import Patched, check_batch_size, in_order
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 Head = tuple[int, int]
@@ -36,7 +36,7 @@ LABELS = ("trial", "condition", "queries", "keys", "role", "answer")
 
 def knockout(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     condition: str = "clean",
     queries: Groups,
@@ -69,6 +69,7 @@ def knockout(
         InputError: anything that does not exist, queries that see none of the keys or nothing else, before
             any forward.
     """
+    trials = as_trials(trials)
     if not isinstance(window, int) or not 1 <= window <= model.n_layers:
         raise InputError(f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers")
     check_batch_size(batch_size)

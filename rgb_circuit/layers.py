@@ -20,13 +20,13 @@ from .edits import OF_A_LAYER, Edit, Groups, Positions, check_edits, groups_of
 from .errors import InputError
 from .measure import measure
 from .patching import Patched, check_batch_size, in_order, targets_of
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 
 def patch_layers(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     component: str = "resid_pre",
     source: str = "clean",
@@ -51,6 +51,7 @@ def patch_layers(
     Raises:
         InputError: anything that does not exist, before any forward.
     """
+    trials = as_trials(trials)
     if component not in OF_A_LAYER:
         raise InputError(
             f"component is {component!r}; use {', '.join(map(repr, OF_A_LAYER))}, or patch_heads for heads"

@@ -11,7 +11,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads, label_of
+from .edits import (
+    ARTIFICIAL,
+    OF_ATTENTION,
+    AnyEdit,
+    AttentionEdit,
+    Edit,
+    PathEdit,
+    check_edits,
+    check_heads,
+    label_of,
+)
 from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
@@ -19,7 +29,7 @@ from .measure import measure
 from .measurement import Asked, OfPictures, Seen
 from .programs.measured import summed
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
@@ -27,25 +37,30 @@ LABELS = ("trial", "source", "target", "component", "positions", "role", "answer
 
 def patch_heads(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     source: str = "clean",
     target: str | Sequence[str] = ("recolored", "erased"),
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
+    among: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
+        trials: to measure it on; one alone is a list of one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
+        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
+            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
+            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
         batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
             memory.
         progress: show a bar when it takes longer than two seconds.
@@ -59,21 +74,36 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
+    trials = as_trials(trials)
     check_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
+    skipped: list[tuple[int, int]] = []
+    if among is not None:
+        # It stands above, since it estimates what is done here.
+        from .attribute import among as ranked_highest
+
+        if component != "z":
+            raise InputError(f"among estimates component 'z', not {component!r}; leave it out")
+        heads, skipped = ranked_highest(
+            model, trials, heads, method=among, source=source, target=target, positions=positions,
+            progress=progress,
+        )  # fmt: skip
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
         for one in targets_of(target)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    if among is not None:
+        frame.attrs["skipped"] = skipped
+    return frame
 
 
 def patch_edits(
     model: Vlm,
-    trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    trials: Sequence[Trial] | Trial,
+    variants: Mapping[str, Sequence[AnyEdit]],
     *,
     target: str | Sequence[str],
     batch_size: int | None = None,
@@ -82,7 +112,7 @@ def patch_edits(
     """The effect of several edits, of heads, layers and attention, made jointly.
 
     Args:
-        variants: name → the edits that are made in one run, `Edit` or `AttentionEdit`.
+        variants: name → the edits that are made in one run, `Edit`, `AttentionEdit` or `PathEdit`.
         target, batch_size, progress: as in `patch_heads`.
 
     Returns:
@@ -93,6 +123,7 @@ def patch_edits(
     Raises:
         InputError: as `patch_heads`.
     """
+    trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
     asked = [patched_edits(trials, variants, one, batch_size) for one in targets_of(target)]
@@ -122,7 +153,7 @@ def patched_heads(
 
 def patched_edits(
     trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    variants: Mapping[str, Sequence[AnyEdit]],
     target: str,
     batch_size: int | None = None,
 ) -> Patched:
@@ -142,7 +173,7 @@ class Patched(OfPictures):
         rows: the most variants in one forward, or None for as many as fit.
     """
 
-    edits: tuple[tuple[Edit | AttentionEdit, ...], ...]
+    edits: tuple[tuple[AnyEdit, ...], ...]
     target: str
     names: tuple[str, ...]
     rows: int | None = None
@@ -172,7 +203,7 @@ class Patched(OfPictures):
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
-        changed = {edit.positions for edit in every}
+        changed = {edit.positions for edit in every} or {"end"}
         looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
         spots = {
             trial.name: {
@@ -203,6 +234,9 @@ class Patched(OfPictures):
                 of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
             kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
 
+        # What ends in keys and values is made of all positions.
+        everywhere = any(isinstance(edit, PathEdit) and edit.into != "query" for edit in every)
+
         @cache
         def means():
             return _means(model, self, own, kept, jobs) if self.together else None
@@ -212,16 +246,21 @@ class Patched(OfPictures):
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
-                part=partial(_part, self, trial),
-                target=self.target,
+                part=partial(self.part, trial),
+                target=self.target if self.edits else None,
                 edits=self.edits,
                 kept=kept[trial.name],
+                looked_at=len(own[trial.name]) if everywhere else 1,
                 spots=spots[trial.name],
                 means=means(),
                 rows=self.rows,
             )
 
         return asked
+
+    def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
+        """One trial's rows."""
+        return _part(self, trial, seen)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `patch_edits`."""
@@ -342,6 +381,14 @@ def _check_lined_up(model, patched, condition, ids, spots):
         edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
         behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
         for edit in edits:
+            if isinstance(edit, PathEdit):
+                if edit.into != "query":
+                    raise InputError(
+                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
+                        "positions; use into='query', or ask in as many tokens"
+                    )
+                continue
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.component in OF_ATTENTION or first > behind:
                 raise InputError(

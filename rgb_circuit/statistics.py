@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from .errors import InputError
@@ -23,6 +24,28 @@ ROUNDING = 1e-5
 # The probability with which something is asked to be found.
 POWER = 0.8
 ALTERNATIVES = ("greater", "less", "two-sided")
+
+
+def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean effects with their intervals.
+
+    Args:
+        frame: a row per trial and combination of ``by``, with ``trial`` and ``effect``.
+        by: columns.
+
+    Returns:
+        A row per combination, in the frame's order: ``by``, ``effect`` (mean over trials), ``ci_low,
+        ci_high`` (its 95 % bootstrap interval, missing where there is one trial only), ``n`` (trials).
+    """
+    by = list(by)
+    cells = frame.astype({name: object for name in by}).pivot(index="trial", columns=by, values="effect")
+    order = pd.MultiIndex.from_frame(frame[by].astype(object).drop_duplicates())
+    cells = cells[order] if len(by) > 1 else cells[order.get_level_values(0)]
+    table = order.to_frame(index=False).infer_objects()
+    table["effect"] = cells.mean().to_numpy(dtype=float)
+    missing = np.full(len(table), np.nan)
+    low, high = bootstrap_interval(cells.to_numpy(dtype=float)) if len(cells) > 1 else (missing, missing)
+    return table.assign(ci_low=low, ci_high=high, n=len(cells))
 
 
 def bootstrap_interval(
