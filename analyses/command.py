@@ -573,7 +573,7 @@ def _calibrate(options):
         kinds = calibrate.by_trials(frame)
         write_frame(kinds, folder, "calibration_trials")
         write_figure(precision_recall_panels(table), folder, "calibration")
-        write_figure(recall_over_trials(kinds), folder, "calibration_trials")
+        write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
         "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "
