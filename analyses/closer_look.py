@@ -27,9 +27,9 @@ from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.rgb_game import ODD_QUESTION
-from rgb_circuit.statistics import bootstrap_interval
+from rgb_circuit.statistics import t_interval
 
-from . import circuit, composition, roles, task_reading
+from . import circuit, composition, every_head, roles, task_reading
 from .evidence import with_palette
 
 Head = tuple[int, int]
@@ -68,7 +68,7 @@ def steps(
         ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition`` and ``mediation`` (as
         `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
         `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
-        carry the question).
+        carry the question), and what is shown of every head (`analyses.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[Head]] = {}
@@ -97,6 +97,7 @@ def steps(
         "curve": _curve(model, finding, testing, target),
         "task_reading": _questions(model, trials),
         "question_attention": _question_attention(model, trials),
+        **every_head.steps(model, trials, effects),
     }
 
 
@@ -240,7 +241,7 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
 
     Returns:
         A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean
-        over trials and its 95 % bootstrap interval, missing where there is one trial only), ``n`` (trials).
+        over trials and its 95 % t interval, missing where there is one trial only), ``n`` (trials).
     """
     blocks = []
     for panel, (target, role) in which.items():
@@ -248,7 +249,7 @@ def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect")
         block = cells.mean().rename("effect").reset_index()
         block["ci_low"], block["ci_high"] = (
-            bootstrap_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
+            t_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
         )
         block["n"] = len(cells)
         about = pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index)

@@ -117,6 +117,7 @@ def _parser():
     run.add_argument(
         "--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)"
     )
+    run.add_argument("--name", help="what the report calls this run (default: the model's name)")
     run.add_argument(
         "--positions",
         default="end",
@@ -245,7 +246,8 @@ def _run(options):
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
     chosen = {
-        name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype", "tiles")
+        name: getattr(options, name)
+        for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
     }
     if options.trials_file is None:
         chosen |= {"trials": options.trials, "seed": options.seed}

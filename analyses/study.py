@@ -19,7 +19,7 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
-from rgb_circuit.manifest import check_same, differences, manifest
+from rgb_circuit.manifest import check_same, differences, manifest, record_finish
 from rgb_circuit.panels import panels_for
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import check_trials, locate, prompt_ids
@@ -48,7 +48,7 @@ def run(
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles``.
+            only_correct, device, dtype, tiles, name``.
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
@@ -207,6 +207,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     if found.riddle is not None and len(found.riddle):
         forest = effect_forest(found.riddle, model.name, group="verdict")
         written.append(write_figure(forest.figure, folder, "riddle"))
+    record_finish(folder)
     return [*written, _report.write(folder)]
 
 
