@@ -1,0 +1,148 @@
+"""Every head, to click and to look up: a map, what the chosen head does, and a table of all."""
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.plots.canvas import head_name
+
+from .. import explorer
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    if "sweeps" not in run.frames:
+        return dict(why_not=run.why_not("sweeps"))
+    content, blobs, lacking = explorer.payload(run)
+    columns, rows = _table(run)
+    roles = run.frames["roles"]["role"].str.split(" + ", regex=False) if "roles" in run.frames else None
+    return dict(
+        data=content,
+        looks=blobs,
+        lacking=lacking,
+        script=explorer.script(),
+        columns=columns,
+        rows=rows,
+        roles=[] if roles is None else sorted(set(roles.explode())),
+        every=len(rows),
+        n=int(run.frames["sweeps"]["n"].iloc[0]),
+    )
+
+
+def _table(run):
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text`` and, of numbers,
+    ``sort`` (what it is sorted by, empty where there is none) and ``kind``."""
+    index = pd.MultiIndex.from_product(
+        [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
+    )
+    columns = {**_panels(run, index), **_holding(run, index), **_looking(run, index), **_writing(run, index)}
+    role_of = {}
+    if "roles" in run.frames:
+        role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
+    rows = [
+        dict(
+            head=head_name(*head),
+            role=role_of.get(head, ""),
+            cells=[values[number] for values in columns.values()],
+        )
+        for number, head in enumerate(index)
+    ]
+    return list(columns), rows
+
+
+def _panels(run, index):
+    """Panel → cells: the fraction of the gap, or logits where there is none."""
+    effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
+    sweeps = run.frames["sweeps"]
+    same = np.logical_and.reduce([sweeps[name].astype(str) == value for name, value in effects.items()])
+    columns = {}
+    for target, role in run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False):
+        own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
+        own = own.set_index(["layer", "head"]).reindex(index)
+        gap = own["gap"].iloc[0]
+        unit = "logits" if pd.isna(gap) else "of the gap"
+        values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
+        quiet = own["q_value"] > 0.05
+        columns[f"{role}, when {target} ({unit})"] = [
+            _cell(value, pd.notna(gap), "n quiet" if faint else "n") for value, faint in zip(values, quiet)
+        ]
+    return columns
+
+
+def _holding(run, index):
+    if "evidence" not in run.frames:
+        return {}
+    frame = run.frames["evidence"]
+    held = frame[frame["state"] == "holds"].groupby(["layer", "head"])["prediction"].agg(" ".join)
+    return {"predictions that hold": [dict(text=held.get(head, ""), kind="wrap") for head in index]}
+
+
+def _looking(run, index):
+    """Mean attention on the odd tile of the clean pictures."""
+    if "looks" not in run.frames or run.own:
+        return {}
+    frame = run.frames["looks"]
+    clean = frame[frame["condition"] == "clean"]
+    found = []
+    for trial, rows in clean.groupby("trial", observed=True, sort=False):
+        tile = explorer.odd_tile(run, trial, "clean")
+        if tile is None or not len(rows["picture"].iloc[0]):
+            return {}
+        place = tile[0] * run.manifest["grid"][1] + tile[1]
+        found.append(rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place])))
+    mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
+    return {"looks at the odd tile": [_cell(value, True, "n") for value in mean]}
+
+
+def _writing(run, index):
+    if "direct_effects" not in run.frames:
+        return {}
+    frame = run.frames["direct_effects"]
+    role = frame["role"].iloc[0]
+    own = frame[frame["role"] == role].set_index(["layer", "head"])["direct_effect"].reindex(index)
+    return {f"writes {role} (logits)": [_cell(value, False, "n") for value in own]}
+
+
+def _cell(value, percent, kind):
+    """A number of its own size: two digits, whatever its scale."""
+    if pd.isna(value):
+        return dict(text="–", sort="", kind=kind)
+    size = 100 * value if percent else value
+    text = f"{size:.2g}" if 1e-12 < abs(size) < 99.5 else f"{size:.0f}"
+    if "e" in text:
+        text = np.format_float_positional(float(text), trim="-")
+    return dict(text=text.replace("-", "−") + "\N{NO-BREAK SPACE}%" * percent, sort=f"{value:.4g}", kind=kind)
+
+
+SECTION = Section(
+    order=5,
+    link="Every head",
+    title="Every head, to click",
+    needs=Needs(
+        {
+            "patch_heads": "trial component source positions",
+            "panels": "target role",
+            "stimuli": "trial condition expected png",
+        },
+        optional=[
+            {
+                "sweeps": "component source target positions role layer head effect ci_low ci_high q_value gap "
+                "restored_fraction n"
+            },
+            {"looks": "trial condition layer head picture text tokens"},
+            {"direct_effects": "role layer head direct_effect ci_low ci_high n"},
+            {
+                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction q_value n "
+                "state trials_to_decide void answer",
+                "roles": "layer head role score",
+            },
+            {
+                "composition": "sender_layer sender_head receiver_layer receiver_head role total_effect "
+                "mediated_effect share ci_low ci_high",
+                "mediation": "sender_layer sender_head role total_effect mediated_effect share ci_low ci_high",
+            },
+        ],
+    ),
+    values=_values,
+    fragment=beside(__file__),
+)
