@@ -24,6 +24,7 @@ from rgb_circuit.measure import measure
 from rgb_circuit.measurement import Measurement
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
+from rgb_circuit.trial import as_trials
 
 MASSES = ("tile", "picture", "question", "first", "before")
 STATISTICS = (*MASSES, "entropy")
@@ -48,7 +49,7 @@ def attention_statistics(
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
     """
-    asked = Summarized(tuple(trials), tuple(conditions))
+    asked = Summarized(tuple(as_trials(trials)), tuple(conditions))
     [frame] = measure(model, [asked], progress=progress, stage="attention")
     return frame
 

@@ -62,6 +62,7 @@ from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits, patched_heads
 from rgb_circuit.statistics import RESAMPLES, ROUNDING, independence_p, shown_to_fall
+from rgb_circuit.trial import as_trials
 
 Head = tuple[int, int]
 
@@ -351,7 +352,7 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checked(trials, source, target):
-    trials = list(trials)
+    trials = as_trials(trials)
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"

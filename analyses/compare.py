@@ -24,7 +24,7 @@ from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
 from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.plots.canvas import BLUE, VERMILION, write_names
+from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
 
 Head = tuple[int, int]
 
@@ -197,7 +197,7 @@ def scatter(
         InputError: as `compare`.
     """
     cells = _side_by_side(frame, reference)[panel]
-    ax = ax or Figure(figsize=(5, 4.8), layout="constrained").add_subplot()
+    ax = ax or new_axes(5, 4.8)
     ax.axline((0, 0), slope=1, color="0.6", linewidth=1, linestyle="--", zorder=0)
     ax.scatter(cells["reference"], cells["run"], s=9, color="0.45", alpha=0.5, linewidths=0)
     standing_out = [head for head in NAMED if abs(cells.loc[head, "reference"]) >= label]
@@ -239,7 +239,7 @@ def scatters(
     """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads`
     frame."""
     agreement = compare(frame, reference, k=k).set_index("panel")
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    figure = new_figure(15, 5)
     axes = figure.subplots(1, len(PANELS))
     for panel, ax in zip(PANELS, axes):
         scatter(frame, panel, reference=reference, ax=ax)

@@ -29,6 +29,7 @@ from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
 from rgb_circuit.statistics import bootstrap_interval
+from rgb_circuit.trial import as_trials
 
 from . import color_extractor, poi_localization
 from . import evidence as _evidence
@@ -172,7 +173,7 @@ def mediation_steps(
 
 def _mediated(trials, pairs, source, target):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
-    trials = list(trials)
+    trials = as_trials(trials)
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"

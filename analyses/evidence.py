@@ -89,6 +89,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.trial import as_trials
 
 COLORS = ("odd", "other", "background", "other_background")
 ROLES = (*COLORS, "none")
@@ -256,7 +257,7 @@ def steps(
     """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads read the odd colour; then
     the sweeps with frozen heads."""
     rules = Rules(margin, least, level, split)
-    trials = list(trials)
+    trials = as_trials(trials)
     if extractors is not None:
         extractors = check_heads(model, list(extractors))
     tested = [prediction for predictions in hypotheses for prediction in predictions]

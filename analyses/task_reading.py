@@ -46,6 +46,7 @@ from rgb_circuit.statistics import (
     shown_to_fall,
     sign_flip_p,
 )
+from rgb_circuit.trial import as_trials
 
 # The condition that is the clean picture under the other question.
 OTHER = "other question"
@@ -85,7 +86,7 @@ def patch_questions(
         InputError: a trial that does not ask the odd question, the same question again, or places that do not
             exist, before any forward.
     """
-    trials = list(trials)
+    trials = as_trials(trials)
     asked = questions(trials, question, positions)
     return _together(measure(model, asked, progress=progress, stage="patching across questions"), trials)
 
@@ -191,7 +192,7 @@ def evidence_steps(
     least: float = 0.05,
 ) -> Steps[pd.DataFrame]:
     """`evidence` as steps."""
-    trials = list(trials)
+    trials = as_trials(trials)
     needed = fewest_trials(level)
     if len(trials) < needed:
         raise NotApplicable(
@@ -262,7 +263,7 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
         InputError: trials with different prompts, or a prompt without words after the picture, before any
             forward.
     """
-    [frame] = measure(model, [Reading(tuple(trials))], progress=progress, stage="reading")
+    [frame] = measure(model, [Reading(tuple(as_trials(trials)))], progress=progress, stage="reading")
     return frame
 
 

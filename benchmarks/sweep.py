@@ -64,8 +64,7 @@ def main():
         (model.n_heads, model.d_head),
         encode(model, [(trial, "clean")]),
         0,
-        resume=False,
-        queries=False,
+        ("z",),
     ).z
     # Whole layers whose mean depth is that of all layers; the loop on two heads of each.
     four, eight = (

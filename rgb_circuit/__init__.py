@@ -2,12 +2,15 @@
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import plots as plots
     from .answer_pieces import answer_pieces as answer_pieces
     from .direct_effects import direct_effects as direct_effects
+    from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # Name → module that is imported when the name is first asked for: torch and transformers take seconds.
 _HOMES = {
     "PALETTE": "rgb_game",
+    "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
     "ServerError": "errors",
@@ -47,10 +51,18 @@ _HOMES = {
     "wrap": "loading",
 }
 
-__all__ = list(_HOMES)
+# Of the modules, the one that is used by its own name.
+_MODULES = ("plots",)
+
+__all__ = [*_HOMES, *_MODULES]
+__version__: str
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return version(__name__)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
@@ -58,7 +70,7 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 class _Package(ModuleType):

@@ -14,11 +14,11 @@ from .jobs import Jobs
 from .measure import measure
 from .measurement import Measurement
 from .prompts import check_trials
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 
-def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
+def answer_pieces(model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True) -> pd.DataFrame:
     """Which token each answer is read at.
 
     Args:
@@ -31,7 +31,7 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial], *, progress: bool = True)
     Raises:
         InputError: trials that cannot be shown to this model.
     """
-    [frame] = measure(model, [Pieces(tuple(trials))], progress=progress, stage="how it answers")
+    [frame] = measure(model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers")
     return frame
 
 

@@ -19,13 +19,13 @@ from .execute import execute
 from .jobs import Jobs
 from .programs.patterns import patterns
 from .prompts import check_trials, encode, prompt_ids, tile_positions
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 
 def attention_from_end(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     conditions: Sequence[str] = ("clean",),
     *,
     heads: Sequence[tuple[int, int]] | None = None,
@@ -48,7 +48,7 @@ def attention_from_end(
         InputError: a head that does not exist, a condition that a trial lacks, or trials that cannot be shown
             to this model, before any forward.
     """
-    trials = list(trials)
+    trials = as_trials(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import ModelError
+from .errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from .vlm import Vlm
@@ -26,6 +26,15 @@ def check_unedited(model: Vlm, drift: float, length: int) -> None:
         f"prompt of {length} tokens, "
         "so effects there would mean nothing: it attends in another way than patching goes on from"
     )
+
+
+def check_seeing(model: Vlm, blind: bool) -> None:
+    """Raise InputError if attention was knocked out wherever a position looks; given `sweep`'s ``blind``."""
+    if blind:
+        raise InputError(
+            f"in a layer of {model.name} that sees no more than a window or its picture, an attention edit "
+            "leaves a position nothing to look at; knock out fewer keys"
+        )
 
 
 def check_finite(model: Vlm, finite: bool) -> None:

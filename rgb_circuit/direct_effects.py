@@ -38,12 +38,16 @@ from .measure import measure
 from .measurement import Measurement
 from .programs.split import split
 from .prompts import answer_table, answer_tokens, check_trials, encode
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 
 def direct_effects(
-    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    conditions: Sequence[str] = ("clean",),
+    *,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The share of every head, every MLP and the embedding in the answers' logits at [end], one run per
     picture.
@@ -63,7 +67,10 @@ def direct_effects(
             forward; or a model whose logits are no such sum.
     """
     [frame] = measure(
-        model, [Decomposed(tuple(trials), tuple(conditions))], progress=progress, stage="direct effects"
+        model,
+        [Decomposed(tuple(as_trials(trials)), tuple(conditions))],
+        progress=progress,
+        stage="direct effects",
     )
     return frame
 

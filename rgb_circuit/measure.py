@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .checks import check_attention, check_finite, check_unedited
+from .checks import check_attention, check_finite, check_seeing, check_unedited
+from .edits import OF_ATTENTION
 from .errors import InputError
 from .execute import execute
 from .jobs import Pending
@@ -339,9 +340,7 @@ def _pictures(model, units):
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
-            "inside": any(asked.target is not None for asked in here),
-            "resume": any(asked.target == condition for asked in here),
-            "apart": any(_apart(asked, condition) for asked in here),
+            "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
         }
     return pictures
 
@@ -380,13 +379,17 @@ def _sweeps(model, units, store):
     return sweeps, number_of
 
 
-def _apart(asked, condition):
-    """Whether a picture's pattern or values are taken apart from each other."""
-    return any(
-        edit.component != "z" and condition in (edit.source, asked.target)
-        for edits in asked.edits
-        for edit in edits
-    )
+def _kept_of(asked, condition):
+    """What must be kept of a picture, as words of `programs.capture`."""
+    if asked.target is None:
+        return
+    if condition == asked.target:
+        yield "resume"
+    for edit in (edit for edits in asked.edits for edit in edits):
+        if edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
+            yield "attention"
+        elif edit.component not in OF_ATTENTION and edit.source == condition:
+            yield edit.component
 
 
 def _seen(model, asked, row, pictures, sweep, table):
@@ -401,8 +404,9 @@ def _seen(model, asked, row, pictures, sweep, table):
     effects = torch.empty(0, len(columns))
     if sweep is not None:
         for condition, one in shown.items():
-            if _apart(asked, condition):
+            if "attention" in _kept_of(asked, condition):
                 check_attention(model, one["gaps"])
+        check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], asked.lengths[asked.target])
         effects = sweep["effects"][row][:, columns]
     return Seen(

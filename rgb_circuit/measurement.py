@@ -21,7 +21,7 @@ import torch
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .edits import Edit
+    from .edits import AttentionEdit, Edit
     from .jobs import Jobs
     from .vlm import Vlm
 
@@ -101,7 +101,7 @@ class Asked:
         edits: of each variant, made together in one run.
         kept: how many positions change: those from the first edited one on to [end].
         spots: positions as in an edit → token positions of the target's prompt.
-        means: a tensor per layer, (1, kept, head, d_head), where an edit takes a mean.
+        means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
     """
 
@@ -110,10 +110,10 @@ class Asked:
     ids: tuple[int, ...]
     part: Callable[[Seen], pd.DataFrame]
     target: str | None = None
-    edits: tuple[tuple[Edit, ...], ...] = ()
+    edits: tuple[tuple[Edit | AttentionEdit, ...], ...] = ()
     kept: int = 1
     spots: Mapping[str | tuple[int, ...], list[int]] | None = None
-    means: list[torch.Tensor] | None = None
+    means: Mapping[str, list[torch.Tensor]] | None = None
     rows: int | None = None
 
     @property

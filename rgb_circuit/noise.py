@@ -19,7 +19,7 @@ from .vlm import Vlm
 
 def noise_floor(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     target: str | Sequence[str],
     positions: str | Sequence[int] = "end",

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from .errors import InputError
+from .statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p
 from .trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
@@ -67,6 +69,66 @@ def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -
         mean = rows.groupby(["layer", "head"])["effect"].mean()
         columns[panel] = mean.where(mean.abs() > rounding, 0.0)
     return pd.DataFrame(columns).reset_index()
+
+
+def gaps(frame: pd.DataFrame) -> dict[str, float]:
+    """What there is to restore in each target picture: by how much the answer falls from the source to it.
+
+    Args:
+        frame: from `patch_heads`.
+
+    Returns:
+        Target → mean fall over trials (logits) of the answer whose logit falls most; of the game's pictures
+        that is the odd colour's word. NaN where no answer is shown to fall
+        (`rgb_circuit.statistics.shown_to_fall`).
+    """
+    found = {}
+    for target, rows in frame.groupby("target", observed=True):
+        once = rows.drop_duplicates(["trial", "role"])
+        before, after = (
+            once.pivot(index="trial", columns="role", values=name).dropna(axis=1)
+            for name in ("source_logit", "target_logit")
+        )
+        after = after[before.columns]
+        falls = (before - after).mean()
+        shown = len(falls) and bool(shown_to_fall(*(side[[falls.idxmax()]] for side in (before, after)))[0])
+        found[str(target)] = float(falls.max()) if shown else np.nan
+    return found
+
+
+def tested(
+    frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS, level: float = 0.05
+) -> pd.DataFrame:
+    """Each head's effect in each panel with its interval, and whether it is told from zero.
+
+    Args:
+        frame: from `patch_heads` with the panels' targets; where it says its `noise_floor`, a mean that
+            rounding alone could be is not told from zero.
+        which: panel → (target condition, role whose logit is read).
+        level: false discovery rate over the heads of a panel.
+
+    Returns:
+        A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean
+        over trials and its 95 % t interval), ``gap`` (logits, see `gaps`), ``told`` (Benjamini–Hochberg q of
+        a two-sided t test ≤ level, and more than rounding; of one trial, which tests nothing, just that),
+        ``n`` (trials).
+    """
+    gap, blocks = gaps(frame), []
+    rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
+    for panel, (target, role) in which.items():
+        rows = frame[(frame["target"] == target) & (frame["role"] == role)]
+        cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect").sort_index(axis=1)
+        block = cells.mean().rename("effect").reset_index()
+        told = block["effect"].abs() > rounding
+        low = high = np.full(len(block), np.nan)
+        if len(cells) > 1:
+            low, high = t_interval(cells)
+            p = 2 * np.minimum(t_p(cells), t_p(cells, "less"))
+            told &= benjamini_hochberg(np.minimum(p, 1)) <= level
+        about = dict(panel=panel, target=target, role=role)
+        found = dict(ci_low=low, ci_high=high, gap=gap[target], told=told, n=len(cells))
+        blocks.append(pd.DataFrame(about, index=block.index).join(block.assign(**found)))
+    return pd.concat(blocks, ignore_index=True)
 
 
 def mean_floor(floor: float, n: int) -> float:

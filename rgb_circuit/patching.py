@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from math import inf
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from .edits import ARTIFICIAL, Edit, check_edits, check_heads
+from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads
 from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
 from .measure import measure
 from .measurement import Asked, OfPictures, Seen
-from .programs.measured import summed_z
+from .programs.measured import summed
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
@@ -26,7 +27,7 @@ LABELS = ("trial", "source", "target", "component", "positions", "role", "answer
 
 def patch_heads(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Trial,
     *,
     source: str = "clean",
     target: str | Sequence[str] = ("recolored", "erased"),
@@ -39,11 +40,12 @@ def patch_heads(
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
+        trials: to measure it on; one alone is a list of one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
         target: condition or conditions that are patched.
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
-            ``"value"``, the other way round.
-        positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, or ints.
+            ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
+        positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
         batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
             memory.
@@ -59,6 +61,7 @@ def patch_heads(
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
     _check(target, batch_size)
+    trials = as_trials(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
@@ -71,17 +74,17 @@ def patch_heads(
 
 def patch_edits(
     model: Vlm,
-    trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit]],
+    trials: Sequence[Trial] | Trial,
+    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
     *,
     target: str | Sequence[str],
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The effect of patching several heads jointly.
+    """The effect of several edits, of heads, layers and attention, made jointly.
 
     Args:
-        variants: name → the edits that are made in one run.
+        variants: name → the edits that are made in one run, `Edit` or `AttentionEdit`.
         target, batch_size, progress: as in `patch_heads`.
 
     Returns:
@@ -93,6 +96,7 @@ def patch_edits(
         InputError: as `patch_heads`.
     """
     _check(target, batch_size)
+    trials = as_trials(trials)
     check_edits(model, variants)
     asked = [patched_edits(trials, variants, one, batch_size) for one in _targets(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
@@ -121,12 +125,12 @@ def patched_heads(
 
 def patched_edits(
     trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit]],
+    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
     target: str,
     batch_size: int | None = None,
 ) -> Patched:
     """`patch_edits` of one target, as what is to be measured."""
-    edits = tuple(tuple(edits) for edits in variants.values())
+    edits = tuple(map(tuple, variants.values()))
     return Patched(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
 
 
@@ -141,7 +145,7 @@ class Patched(OfPictures):
         rows: the most variants in one forward, or None for as many as fit.
     """
 
-    edits: tuple[tuple[Edit, ...], ...]
+    edits: tuple[tuple[Edit | AttentionEdit, ...], ...]
     target: str
     names: tuple[str, ...]
     rows: int | None = None
@@ -170,25 +174,29 @@ class Patched(OfPictures):
                 )
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
         own = ids[self.target]
-        specifications = {edit.positions for edits in self.edits for edit in edits}
+        every = [edit for edits in self.edits for edit in edits]
+        changed = {edit.positions for edit in every}
+        looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
         spots = {
             trial.name: {
-                positions: locate(model, trial, positions, own[trial.name]) for positions in specifications
+                positions: locate(model, trial, positions, own[trial.name], self.target)
+                for positions in changed | looked_at
             }
             for trial in self.trials
         }
         for name, edits in zip(self.names, self.edits):
             _check_overlap(name, edits, self.trials, spots)
+            _check_seeing(model, name, edits, self.trials, spots)
         for condition in self.conditions:
             _check_lined_up(model, self, condition, ids, spots)
-        if self.together and specifications != {"end"} and len({len(tokens) for tokens in own.values()}) > 1:
+        if self.together and changed != {"end"} and len({len(tokens) for tokens in own.values()}) > 1:
             raise InputError(
                 "the mean over trials needs prompts of equal length unless positions is 'end'; patch one "
                 "prompt at a time"
             )
         kept = {
             trial.name: len(own[trial.name])
-            - min(rerun_from(model, places[0], own[trial.name]) for places in spots[trial.name].values())
+            - min(rerun_from(model, spots[trial.name][one][0], own[trial.name]) for one in changed)
             for trial in self.trials
         }
         if self.together:
@@ -266,19 +274,52 @@ def in_order(
 
 
 def _check_overlap(name, edits, trials, spots):
-    """Raise InputError if two edits of a variant write the same z vector: which one counts would be left to
-    chance."""
-    by_head = {}
-    for edit in edits:
-        by_head.setdefault((edit.layer, edit.head), []).append(edit.positions)
-    for (layer, head), several in by_head.items():
-        for trial in trials if len(several) > 1 else ():
-            places = [place for positions in several for place in spots[trial.name][positions]]
-            if len(set(places)) < len(places):
-                twice = next(place for place in places if places.count(place) > 1)
+    """Raise InputError if two edits of a variant write the same: which one counts would be left to chance."""
+    for number, edit in enumerate(edits):
+        for other in edits[:number]:
+            if edit.layer != other.layer or not _meet(edit, other):
+                continue
+            for trial in trials:
+                places = set(spots[trial.name][edit.positions]) & set(spots[trial.name][other.positions])
+                if places:
+                    what = f"layer {edit.layer}" if edit.head is None else f"head {edit.layer}.{edit.head}"
+                    raise InputError(
+                        f"variant {name!r} edits {what} twice at position {min(places)} of trial "
+                        f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"
+                    )
+
+
+def _meet(edit, other):
+    """Whether one of two edits of a layer undoes the other where they have a position in common."""
+    kinds = {edit.component, other.component}
+    if kinds == {"attention"}:
+        # They add up.
+        return False
+    if None not in (edit.head, other.head):
+        return edit.head == other.head
+    if "attn_out" in kinds:
+        # It is what is made of the heads.
+        return not kinds & {"mlp_out", "resid_pre"}
+    return edit.component == other.component
+
+
+def _check_seeing(model, name, edits, trials, spots):
+    """Raise InputError if a position that only sees earlier ones is left with nothing to look at."""
+    knocked = [edit for edit in edits if isinstance(edit, AttentionEdit) and edit.bias == -inf]
+    places = {(edit.layer, edit.head, edit.queries) for edit in knocked}
+    for trial in trials if model.ahead == "none" else ():
+        where = spots[trial.name]
+        for layer, head, queries in places:
+            unseen = [
+                set(where[edit.keys])
+                for edit in knocked
+                if edit.layer == layer and edit.head in (None, head) and edit.queries == queries
+            ]
+            blind = [query for query in where[queries] if set(range(query + 1)) <= set().union(*unseen)]
+            if blind:
                 raise InputError(
-                    f"variant {name!r} edits head {layer}.{head} twice at position {twice} of trial "
-                    f"{trial.name!r}; keep one edit"
+                    f"variant {name!r} leaves position {blind[0]} of trial {trial.name!r} nothing to look at "
+                    f"in layer {layer}; knock out fewer keys, such as 'image' or 'text'"
                 )
 
 
@@ -293,28 +334,37 @@ def _check_lined_up(model, patched, condition, ids, spots):
         behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
         for edit in edits:
             first = len(own) - spots[trial.name][edit.positions][0]
-            if edit.component != "z" or first > behind:
+            if edit.component in OF_ATTENTION or first > behind:
                 raise InputError(
                     f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
                     f"{len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; restore z "
-                    "there, "
-                    "such as at 'end', or ask in as many tokens"
+                    f"and {len(own)} tokens, which line up from the end to the picture only; restore "
+                    f"{edit.component if edit.component not in OF_ATTENTION else 'z'} there, such as at "
+                    "'end', or ask in as many tokens"
                 )
 
 
 def _means(model, patched, ids, kept, jobs):
-    """Mean z over the trials' target runs: one tensor per layer, (1, kept, head, d_head)."""
-    total = [0.0] * model.n_layers
+    """Component → its mean over the trials' target runs: one tensor per layer, (1, kept, …)."""
+    total: dict[str, list] = {
+        edit.component: [0.0] * model.n_layers
+        for edits in patched.edits
+        for edit in edits
+        if edit.source == "mean"
+    }
+    shape = (model.n_heads, model.d_head)
     with gathering() as each:
         # One at a time, so that a mean is the same to the last bit however much memory is free.
         for trial in patched.trials:
             start = len(ids[trial.name]) - kept[trial.name]
             inputs = encode(model, [(trial, patched.target)])
             with each():
-                one = execute(model, summed_z, (model.n_heads, model.d_head), inputs, start, jobs=jobs)
-                total = [whole + part for whole, part in zip(total, one)]
-    return [layer / len(patched.trials) for layer in total]
+                one = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
+                for component, parts in one.items():
+                    total[component] = [whole + part for whole, part in zip(total[component], parts)]
+    return {
+        component: [layer / len(patched.trials) for layer in layers] for component, layers in total.items()
+    }
 
 
 def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:

@@ -13,12 +13,16 @@ from .jobs import Jobs
 from .measure import measure
 from .measurement import Asked, OfPictures
 from .prompts import answer_tokens, check_trials, prompt_ids
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
 
 
 def play(
-    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] | None = None, *, progress: bool = True
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    conditions: Sequence[str] | None = None,
+    *,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """What the model answers to every picture.
 
@@ -36,7 +40,7 @@ def play(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
             forward.
     """
-    asked = Played.of(list(trials), conditions)
+    asked = Played.of(as_trials(trials), conditions)
     [frame] = measure(model, [asked], progress=progress, stage="playing")
     return frame
 

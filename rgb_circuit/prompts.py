@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .answers import drawable
+from .answers import drawable, ends, once_begun
 from .asking import check_readable, read, settle
 from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
+from .execute import one_at_a_time
 from .inputs import inputs_of
 from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
 from .trial import Trial
@@ -36,6 +37,9 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
 
     Raises:
         InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
+
+    Warns:
+        UserWarning: some trials have the same pictures, since too much is fixed.
     """
     words = colors(
         model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form
@@ -187,17 +191,25 @@ def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[lis
     return list(groups.values())
 
 
-def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: torch.Tensor) -> list[int]:
+def locate(
+    model: Vlm,
+    trial: Trial,
+    positions: str | Sequence[int],
+    input_ids: torch.Tensor,
+    condition: str = "clean",
+) -> list[int]:
     """The token positions that ``positions`` stands for in one prompt, in order, from 0.
 
     Args:
         positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image),
-            ``"tile"`` (the image token of ``trial.tile``, in every view of the picture), or a list of ints,
-            where negative ones count from the end.
-        input_ids: (positions,), as `encode` returned them.
+            ``"tile"`` (the image token of ``trial.tile``, in every view of the picture), ``"rest"`` (the
+            other image tokens), ``"question"`` (its words, without the conversation around it), ``"first"``
+            (the first token), or a list of ints, where negative ones count from the end.
+        input_ids: of the condition's prompt, (positions,), as `encode` returned them.
 
     Raises:
-        InputError: an unknown word, an int beyond the prompt, or ``"tile"`` for a trial without one.
+        InputError: an unknown word, an int beyond the prompt, ``"tile"`` or ``"rest"`` for a trial without a
+            tile, or ``"question"`` in a prompt that is not of the model's own conversation.
     """
     length = len(input_ids)
     image = _image_positions(model, input_ids)
@@ -211,21 +223,56 @@ def locate(model: Vlm, trial: Trial, positions: str | Sequence[int], input_ids: 
         return sorted({index % length for index in positions})
     if positions == "end":
         return [length - 1]
+    if positions == "first":
+        return [0]
     if positions == "all":
         return list(range(length))
     if positions == "image":
         return image
     if positions == "text":
         return sorted(set(range(length)) - set(image))
-    if positions == "tile":
+    if positions == "question":
+        return _question_positions(model, trial, input_ids, condition)
+    if positions in ("tile", "rest"):
         if trial.tile is None:
             raise InputError(
-                f"trial {trial.name!r} has no tile, so positions='tile' means nothing; use 'image', 'all' "
-                "or 'end'"
+                f"trial {trial.name!r} has no tile, so positions={positions!r} means nothing; use 'image', "
+                "'all' or 'end'"
             )
         place = trial.tile[0] * model.grid[1] + trial.tile[1]
-        return sorted(view[place] for view in model.layout.places(image))
+        tile = {view[place] for view in model.layout.places(image)}
+        return sorted(tile if positions == "tile" else set(image) - tile)
     raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
+
+
+def _question_positions(model, trial, input_ids, condition):
+    """Where the words of the question are; counted from the prompt's end, since an image is one token there
+    before it is shown."""
+    before, after = model.template.split("{question}")
+    asked = trial.asked(condition)
+    if not (asked.startswith(before) and asked.endswith(after) and len(asked) > len(before) + len(after)):
+        raise InputError(
+            f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so which of its "
+            f"tokens are the question is not known; make it with model.prompt(question), or give positions "
+            "as ints"
+        )
+    tokenizer = model.processor.tokenizer
+    shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
+    text = once_begun(tokenizer, shown)
+    question = asked[len(before) : len(asked) - len(after)].strip()
+    begin = text.rindex(question)
+    with one_at_a_time:
+        spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    spans = spans[: len(spans) - ends(tokenizer)]
+    from_end = [
+        number - len(spans)
+        for number, (first, last) in enumerate(spans)
+        if first < begin + len(question) and last > begin
+    ]
+    # An image before the question has grown, one behind it would have moved what is counted.
+    found = [len(input_ids) + place for place in from_end]
+    image = _image_positions(model, input_ids)
+    return found if image[-1] < found[0] else [number + len(spans) for number in from_end]
 
 
 def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:

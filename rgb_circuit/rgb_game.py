@@ -3,6 +3,7 @@
 Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, one red tile on blue).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,6 +35,8 @@ NOTHING_ODD = "white"
 
 EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"}
 
+
+COLOR_ROLES = ("odd", "other", "background", "other_background")
 
 # LLaVA-1.5's conversation, as the published experiment wrote it.
 TEMPLATE = "USER: <image>\n{question}\nASSISTANT:"
@@ -177,8 +180,11 @@ def sample_trials(
 
     ``drawn_for`` are ``tile_px, margin, template`` of `rgb_trial`. Every run of ``len(words)`` trials uses
     each word once per role, and no tile repeats before all were used.
+
+    Warns:
+        UserWarning: some trials have the same pictures, since too much is fixed.
     """
-    unknown = sorted(set(fixed) - {"odd", "other", "background", "other_background", "tile", "palette"})
+    unknown = sorted(set(fixed) - {*COLOR_ROLES, "tile", "palette"})
     if unknown:
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, "
@@ -188,7 +194,7 @@ def sample_trials(
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
-    roles = [role for role in ("odd", "other", "background", "other_background") if role not in fixed]
+    roles = [role for role in COLOR_ROLES if role not in fixed]
     free = [word for word in words if word not in fixed.values()]
     if len(free) < len(roles):
         raise InputError(
@@ -199,9 +205,10 @@ def sample_trials(
     rng = np.random.default_rng(seed)
     # Not the first tile: under causal attention its token has seen no other tile to differ from.
     places = [(row, column) for row in range(grid) for column in range(grid)][1:]
-    colors, tiles, trials = [], [], []
+    colors, tiles, trials, different = [], [], [], set()
     for index in range(n):
-        shift = index % len(free)
+        # Nothing is free where all is fixed.
+        shift = index % max(1, len(free))
         if shift == 0:
             colors = list(rng.permutation(free))
         if not tiles:
@@ -209,7 +216,17 @@ def sample_trials(
         drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
         arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
         trial = rgb_trial(**arguments, grid=grid, **drawn_for)
+        different.add(tuple(str(arguments[name]) for name in ("tile", *COLOR_ROLES)))
         trials.append(_renamed(trial, f"{index:03d} {trial.name}"))
+    if len(different) < n:
+        what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
+        held = [name for name in ("tile", *COLOR_ROLES) if name in fixed]
+        leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
+        warnings.warn(
+            f"the pictures of these {n} trials are {what}, so they count as more trials than they are; "
+            f"{leave}ask for {len(different)}",
+            stacklevel=3,
+        )
     return trials
 
 

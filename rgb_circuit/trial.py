@@ -3,17 +3,23 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 
+import numpy as np
 from PIL import Image
 
 from .errors import InputError
 from .picture import as_rgb
+from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
+
+# How many conditions a notebook shows of a trial, and how wide, in pixels.
+MOST_SHOWN, SHOWN_PX = 8, 160
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """Pictures of the same size, one question about them, and the answers whose logits are read.
 
@@ -107,11 +113,94 @@ class Trial:
         """A hash of all that the trial holds."""
         return hashlib.sha256(json.dumps(described(self)).encode()).hexdigest()[:16]
 
+    def __repr__(self):
+        what = f"{', '.join(self.images)} of {_pixels(self.images['clean'].size)}"
+        where = (
+            "" if self.tile is None else f", tile {self.tile[0]},{self.tile[1]} of {self.grid} × {self.grid}"
+        )
+        return f"Trial({self.name!r}: {what}{where})"
+
+    def _repr_html_(self) -> str:
+        """The pictures, as a notebook shows them: each with the tile outlined, enlarged where it is small,
+        and its right answer."""
+        figures = [self._figure(condition) for condition in list(self.images)[:MOST_SHOWN]]
+        more = len(self.images) - len(figures)
+        rest = (
+            f"<div>and {more} more: {escape(', '.join(list(self.images)[MOST_SHOWN:]))}</div>" if more else ""
+        )
+        asked = "<br>".join(
+            escape(text).replace("\n", "<br>") for text in dict.fromkeys(map(self.asked, self.images))
+        )
+        return (
+            f"<div><b>{escape(self.name)}</b><div style='display:flex;flex-wrap:wrap;gap:12px'>"
+            f"{''.join(figures)}</div>{rest}<code>{asked}</code></div>"
+        )
+
+    def _figure(self, condition):
+        role = self.expected.get(condition)
+        answer = "" if role is None else f": {escape(str(self.answers[role]))}"
+        drawn = "".join(
+            f"<img src='{data_uri(picture, SHOWN_PX)}' alt='' "
+            f"style='width:{width}px;image-rendering:pixelated;margin-right:2px;vertical-align:top'>"
+            for picture, width in zip(self._framed(self.images[condition]), (SHOWN_PX, SHOWN_PX // 2))
+        )
+        caption = f"<figcaption>{escape(condition)}{answer}</figcaption>"
+        return f"<figure style='margin:0'>{drawn}{caption}</figure>"
+
+    def _framed(self, image):
+        """The picture with its tile outlined, and that enlarged where it is small."""
+        if self.tile is None or self.grid is None:
+            return [image]
+        side, grid = image.width // self.grid * self.grid, (self.grid, self.grid)
+        # What is left over at the right and at the bottom belongs to no tile.
+        image = image.crop((0, 0, side, side))
+        tile = odd_tile(image, self.grid) or self.tile
+        framed = outlined(image, tile, grid)
+        return [framed, enlarged(framed, tile, grid)] if self.grid > SMALL_FROM else [framed]
+
     def _shown(self, condition, image):
         try:
             return as_rgb(image)
         except InputError as error:
             raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
+
+
+def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
+    """The trials that a function was given; one alone is a list of one.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(trials, Trial):
+        return [trials]
+    if isinstance(trials, (str, Mapping)) or not isinstance(trials, Iterable):
+        raise InputError(
+            f"trials is {_kind(trials)}; give a Trial or a list of them, such as rgb_trials(model, n=32)"
+        )
+    given = list(trials)
+    for one in given:
+        if not isinstance(one, Trial):
+            raise InputError(
+                f"among the trials is {_kind(one)}; give a Trial or a list of them, such as "
+                "rgb_trials(model, n=32)"
+            )
+    return given
+
+
+def _kind(value):
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
+    """(row, column) of the only tile whose colour at its middle is another than that of all others; None
+    where there is none such."""
+    middles = np.asarray(image.resize((grid, grid), Image.Resampling.NEAREST)).reshape(grid * grid, -1)
+    _, first, counts = np.unique(middles, axis=0, return_index=True, return_counts=True)
+    if sorted(counts) != [1, grid * grid - 1]:
+        return None
+    place = int(first[counts.argmin()])
+    return place // grid, place % grid
 
 
 def described(trial: Trial) -> dict:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Vlm:
     """A model ready for tracing, with the geometry that head analyses need.
 
@@ -50,8 +50,8 @@ class Vlm:
 
     name: str
     revision: str | None
-    nnsight: TransformersModel = field(repr=False)
-    processor: ProcessorMixin = field(repr=False)
+    nnsight: TransformersModel
+    processor: ProcessorMixin
     n_layers: int
     n_heads: int
     n_kv_heads: int
@@ -60,12 +60,22 @@ class Vlm:
     dtype: torch.dtype
     answer_form: str
     words: tuple[str, ...]
-    template: str = field(default=TEMPLATE, repr=False)
+    template: str = TEMPLATE
     ahead: str = "none"
     server: Server | None = None
     commit: str | None = None
-    forms: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    readings: dict[tuple, Reading] = field(default_factory=dict, repr=False)
+    forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    readings: dict[tuple, Reading] = field(default_factory=dict)
+
+    def __repr__(self):
+        rows, columns = self.grid
+        parts = [
+            f"{self.n_layers} layers × {self.n_heads} heads",
+            f"{rows} × {columns} image tokens",
+            str(self.dtype).removeprefix("torch."),
+        ]
+        parts += [f"on {self.server.url}"] if self.server else []
+        return f"Vlm({self.name!r}: {', '.join(parts)})"
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -1,10 +1,14 @@
 """What cannot be done is said in one sentence that names the value and the way out, before any forward."""
 
+import pandas as pd
 import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
+from analyses import circuit, composition, roles, task_reading
+from analyses.attention_statistics import attention_statistics
+from rgb_circuit.attention import attention_from_end
 
 
 @pytest.fixture
@@ -41,7 +45,8 @@ def changed(trial, **changes):
         (dict(target="blurred"), ["blurred", "recolored"]),
         (dict(target=()), ["target is empty"]),
         (dict(source="blurred"), ["blurred", "clean"]),
-        (dict(component="key"), ["'key'", "'pattern'"]),
+        (dict(component="keys"), ["'keys'", "'pattern'"]),
+        (dict(component="mlp_out"), ["whole layer", "head=None"]),
         (dict(component="pattern", source="zero"), ["'zero'", "'z'"]),
         (dict(positions="middle"), ["'middle'", "'end'", "ints"]),
         (dict(positions=[0, 99]), ["99", "53 tokens"]),
@@ -157,3 +162,50 @@ def test_logits_that_are_not_finite(grouped, trials):
     finally:
         with torch.no_grad():
             weight[5, 0] = before
+
+
+FUNCTIONS = {
+    "play": rgb.play,
+    "patch_heads": rgb.patch_heads,
+    "patch_edits": lambda model, trials: rgb.patch_edits(
+        model, trials, {"one": [rgb.Edit(0, 1)]}, target="erased"
+    ),
+    "answer_pieces": rgb.answer_pieces,
+    "direct_effects": rgb.direct_effects,
+    "noise_floor": lambda model, trials: pd.DataFrame(
+        {"floor": [rgb.noise_floor(model, trials, target="erased")]}
+    ),
+    "attention_from_end": lambda model, trials: pd.DataFrame(
+        [pattern.ravel() for _, _, pattern in attention_from_end(model, trials)]
+    ),
+    "attention_statistics": attention_statistics,
+    "reading": task_reading.reading,
+    "patch_questions": task_reading.patch_questions,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_trial_does_for_a_list_of_one(grouped, trials, name):
+    alone, listed = FUNCTIONS[name](grouped, trials[0]), FUNCTIONS[name](grouped, [trials[0]])
+    pd.testing.assert_frame_equal(alone, listed)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_no_trial_is_refused(grouped, trials, no_forward, name):
+    for given in ("clean", 3, [trials[0], "clean"]):
+        with pytest.raises(rgb.InputError, match="give a Trial or a list of them"):
+            FUNCTIONS[name](grouped, given)
+
+
+@pytest.mark.parametrize(
+    "analysis, more",
+    [
+        (roles.roles, []),
+        (circuit.curve, [[(0, 0), (0, 1)]]),
+        (composition.composition, [[(0, 0)], [(1, 0)]]),
+        (task_reading.evidence, []),
+    ],
+)
+def test_one_trial_is_too_few_and_no_other_fault(grouped, trials, no_forward, analysis, more):
+    with pytest.raises(rgb.InputError, match="trial"):
+        analysis(grouped, trials[0], *more)

@@ -70,8 +70,7 @@ class Subject:
     def spots(self):
         """Positions as in an edit → token positions of the first trial, counted from what the family is known
         to be."""
-        ids = self.bare.inputs(self.trials[0], "clean")["input_ids"][0]
-        image = (ids == self.module.config.image_token_id).nonzero().flatten().tolist()
+        ids, image = self.bare.inputs(self.trials[0], "clean")["input_ids"][0], self.image
         n, (row, column) = self.family.grid, self.trials[0].tile
         places = {1: [row * n + column], 2: [row * n + column, n * n + row * (n + 1) + column]}[
             self.family.views
@@ -79,6 +78,12 @@ class Subject:
         before = self.family.tokens - n * n if self.family.views == 1 else 0
         every = list(range(len(ids)))
         return {"end": every[-1:], "all": every, "tile": [image[before + place] for place in places]}
+
+    @functools.cached_property
+    def image(self):
+        """The positions of all image tokens."""
+        ids = self.bare.inputs(self.trials[0], "clean")["input_ids"][0]
+        return (ids == self.module.config.image_token_id).nonzero().flatten().tolist()
 
     @functools.cached_property
     def target(self):
@@ -318,7 +323,7 @@ def angles_of_text(inputs, text):
     """As if a picture's tokens stood one behind the other."""
     captured = inputs["captured"]
     places = torch.arange(captured.start, captured.length).expand(3, 1, -1)
-    handed(inputs, angles=[text.rotary_emb(captured.entries[0], places)] * len(captured.angles))
+    handed(inputs, angles=[text.rotary_emb(captured.resid_pre[0], places)] * len(captured.angles))
 
 
 def angles_of_the_next_layer(inputs, text):

@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,15 @@ def test_every_name_is_there_and_is_what_a_type_checker_is_told():
     told = {name.asname: (line.module, name.name) for line in block.body for name in line.names}
     assert told.keys() == set(rgb.__all__) <= set(dir(rgb))
     for name, (home, there) in told.items():
+        if home is None:
+            assert getattr(rgb, name) is importlib.import_module(f"rgb_circuit.{there}"), name
+            continue
         assert getattr(rgb, name) is getattr(importlib.import_module(f"rgb_circuit.{home}"), there), name
+
+
+def test_plots_and_version_are_there_without_being_imported():
+    assert printed("import rgb_circuit; print(rgb_circuit.plots.head_heatmap.__name__)") == "head_heatmap\n"
+    assert rgb.__version__ == version("rgb_circuit") and "__version__" in dir(rgb)
 
 
 def test_a_function_is_not_hidden_by_the_module_of_its_name():

@@ -1,5 +1,6 @@
 """Every figure shows what its frame holds, on the axes it is given, and leaves matplotlib as it was."""
 
+import io
 from itertools import combinations
 
 import matplotlib
@@ -9,12 +10,15 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 import rgb_circuit as rgb
+from analyses import roles
 from rgb_circuit import plots
-from rgb_circuit.plots.canvas import BLUE, VERMILION
+from rgb_circuit.plots import PREDICTIONS
+from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
 
 
 def heads(layers, per_layer):
@@ -118,17 +122,34 @@ def summary():
     return pd.DataFrame(rows)
 
 
-def sweep(layers=4, per_layer=4):
-    """As from `patch_heads`, with the seed's panels."""
-    blocks = [
-        effects(layers, per_layer).assign(
-            trial=trial, source="clean", positions="end", target=target, role=role
-        )
-        for trial in ("one", "two")
-        for target in ("recolored", "erased")
-        for role in ("odd", "background")
-    ]
+def sweep(layers=4, per_layer=4, trials=8, gap=4.0, size=1.0, wander=0.1):
+    """As from `patch_heads`, with the seed's panels: effects are those of `effects` times ``size``, and
+    wander over trials; the odd word falls by ``gap`` logits from clean to each target."""
+    rng = np.random.default_rng(0)
+    blocks = []
+    for number in range(trials):
+        for target in ("recolored", "erased"):
+            for role in ("odd", "background"):
+                table = effects(layers, per_layer)
+                table["effect"] = size * (table["effect"] + rng.normal(0, wander, len(table)))
+                about = dict(trial=f"trial {number}", source="clean", component="z", positions="end")
+                logits = dict(source_logit=9.0, target_logit=9.0 - gap * (role == "odd"))
+                blocks.append(table.assign(**about, target=target, role=role, **logits))
     return pd.concat(blocks, ignore_index=True)
+
+
+def one_setting(frame):
+    return frame[(frame["target"] == "erased") & (frame["role"] == "odd")]
+
+
+def written(ax):
+    """Where names stand, without the lines that join them to their places."""
+    return [Text.get_window_extent(name) for name in ax.texts]
+
+
+def drawn_names(ax):
+    """Name → what it is written for, of the heads that are named."""
+    return {text.get_text(): text for text in ax.texts}
 
 
 PATTERN, PICTURE = np.eye(6) / 6, Image.new("RGB", (24, 24), "blue")
@@ -160,7 +181,8 @@ def test_a_figure_of_its_own_is_unknown_to_pyplot_and_no_setting_changes(name):
 
 def test_figures_of_panels_are_unknown_to_pyplot():
     open_figures = plt.get_fignums()
-    assert len(plots.panel_heatmaps(sweep(), "toy").axes) == 2 * 3
+    # Three maps, and one scale for all.
+    assert len(plots.panel_heatmaps(sweep(), "toy").axes) == 3 + 1
     assert [ax.get_title() for ax in plots.precision_recall_panels(summary()).axes[:2]] == [
         "color extractor",
         "POI localization",
@@ -185,6 +207,105 @@ def test_cells_that_hold_next_to_nothing_are_not_named():
     assert [text.get_text() for text in plots.head_heatmap(table, "effect").texts] == ["0.0"]
 
 
+def test_of_a_sweep_the_mean_over_trials_is_drawn_as_a_fraction_of_the_gap():
+    frame = one_setting(sweep())
+    ax = plots.head_heatmap(frame, model="toy")
+    mean = frame.groupby(["layer", "head"])["effect"].mean().to_numpy() / 4
+    np.testing.assert_allclose(np.asarray(ax.collections[0].get_array()).ravel(), mean)
+    assert ax.get_title() == "odd logit, z of clean into erased\ntoy · n = 8 trials"
+
+
+def test_a_sweep_of_several_settings_is_refused_with_a_way_out():
+    with pytest.raises(rgb.InputError) as refused:
+        plots.head_heatmap(sweep())
+    sentence = str(refused.value)
+    assert "2 of target (recolored, erased), 2 of role (odd, background)" in sentence
+    plots.head_heatmap(eval(sentence.split("such as ")[1], {"frame": sweep()}))
+
+
+@pytest.mark.parametrize(
+    "table, part",
+    [
+        (effects().drop(columns="effect"), "no effect"),
+        (effects().iloc[:0], "no rows"),
+        (pd.concat([effects(), effects()]), "one row per head"),
+    ],
+)
+def test_a_table_that_is_no_map_is_refused(table, part):
+    with pytest.raises(rgb.InputError, match=part):
+        plots.head_heatmap(table)
+
+
+def faded(ax):
+    """(layer, head) of the cells that are faded; the veil lies over the map."""
+    _, veil = ax.collections
+    return {(int(layer), int(head)) for layer, head in np.argwhere(~np.ma.getmaskarray(veil.get_array()))}
+
+
+def test_what_is_not_told_from_zero_is_faded_however_large():
+    frame = one_setting(sweep(trials=16))
+    loud = (frame["layer"] == 3) & (frame["head"] == 0)
+    steady = (frame["layer"] == 2) & (frame["head"] == 1)
+    rng = np.random.default_rng(0)
+    frame = frame.assign(effect=rng.normal(0, 0.01, len(frame)))
+    frame.loc[loud, "effect"] = [20, -15, 30, -4, 12, -18, 9, 2] * 2
+    frame.loc[steady, "effect"] = 0.5 + rng.normal(0, 0.05, 16)
+    ax = plots.head_heatmap(frame)
+    assert (3, 0) in faded(ax) and (2, 1) not in faded(ax)
+    assert "3.0" not in drawn_names(ax)
+
+
+def test_too_few_trials_to_tell_a_head_are_said_to_be_so():
+    title = plots.panel_heatmaps(sweep(32, 32, trials=8), "toy").get_suptitle()
+    assert "8 trials can hardly tell a head of 1,024" in title
+    assert "hardly" not in plots.panel_heatmaps(sweep(4, 4, trials=16), "toy").get_suptitle()
+
+
+def test_of_one_trial_nothing_is_tested_and_nothing_faded_but_rounding():
+    frame = one_setting(sweep(trials=1))
+    assert len(plots.head_heatmap(frame).collections) == 1
+    frame.attrs["noise_floor"] = 1.0
+    small = frame[frame["effect"].abs() <= 1]
+    assert faded(plots.head_heatmap(frame)) == set(zip(small["layer"], small["head"]))
+    assert "one trial, which tests nothing" in plots.panel_heatmaps(sweep(trials=1), "toy").get_suptitle()
+
+
+def test_all_panels_have_one_scale():
+    frame = sweep()
+    larger = frame["effect"].where(frame["target"] == "recolored", 10 * frame["effect"])
+    figure = plots.panel_heatmaps(frame.assign(effect=larger), "toy")
+    scales = {ax.collections[0].get_clim() for ax in figure.axes[:3]}
+    ((low, high),) = scales
+    assert low == -high == pytest.approx(-10 * 2.0 / 4, rel=0.1)
+
+
+def test_effects_that_are_next_to_nothing_do_not_glow():
+    figure = plots.panel_heatmaps(sweep(size=0.001), "toy")
+    assert {ax.collections[0].get_clim() for ax in figure.axes[:3]} == {(-0.1, 0.1)}
+    assert all(not ax.texts for ax in figure.axes)
+    assert figure.axes[0].get_xlabel().strip().endswith("no large effect is told from zero")
+
+
+def test_without_a_gap_panels_are_in_logits_and_say_so():
+    figure = plots.panel_heatmaps(sweep(gap=0.0), "toy")
+    assert "logits" in figure.axes[-1].get_ylabel()
+    assert figure.axes[0].collections[0].get_clim()[1] == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (32, 32)])
+def test_below_each_panel_stand_its_largest_effects_within_the_figure(shape):
+    figure = plots.panel_heatmaps(sweep(*shape), "toy")
+    figure.draw_without_rendering()
+    last = shape[0] - 1
+    for ax in figure.axes[:3]:
+        lines = ax.get_xlabel().strip().splitlines()[2:]
+        assert len(lines) == 5 and all(line.startswith(f"{last}.") for line in lines[:1])
+        box = ax.xaxis.label.get_window_extent()
+        assert box.y0 >= 0 and box.x0 >= 0
+        names = written(ax)
+        assert not any(one.overlaps(other) for one, other in combinations(names, 2))
+
+
 def test_a_forest_shows_each_effect_with_its_interval_and_whether_it_holds():
     frame = evidence(1, 2)
     ax = plots.effect_forest(frame, "toy", group="verdict")
@@ -202,8 +323,10 @@ def test_a_forest_shows_each_effect_with_its_interval_and_whether_it_holds():
     assert ends == [
         pytest.approx([low / 4, high / 4]) for low, high in zip(drawn["ci_low"], drawn["ci_high"])
     ]
-    assert [len(one.get_facecolor()) > 0 for one in markers] == [True, False] * 2
-    assert [text.get_text() for text in ax.texts] == ["could not be tested"] * 2
+    assert [to_hex(one.get_facecolor()[0]) == PAPER for one in markers] == [False, True] * 2
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:2] == ["could not be tested"] * 2
+    assert texts[2].splitlines() == [f"{name}: {PREDICTIONS[name]}" for name in ("P1a", "P2a", "P5")]
     assert "toy" in ax.get_title() and "n = 16" in ax.get_title()
 
 
@@ -211,6 +334,59 @@ def test_a_forest_of_a_large_model_shows_its_strongest_heads_and_says_so():
     ax = plots.effect_forest(evidence(32, 32), "large", most=2)
     names = [label.get_text() for label in ax.get_yticklabels() if "P" not in label.get_text()]
     assert names == ["31.30", "31.31"] and "2 of 1,024 heads" in ax.get_title()
+
+
+def test_a_forest_by_role_has_heads_with_a_role_role_by_role():
+    table = pd.DataFrame(
+        dict(layer=[0, 0, 1], head=[0, 1, 0], role=["POI localization", "none", "color extractor"])
+    )
+    frame = evidence(2, 2)
+    ax = plots.effect_forest(frame, "toy", roles=table)
+    names = [label.get_text() for label in ax.get_yticklabels() if "P1a" not in label.get_text()]
+    assert [name for name in names if name[:1].isdigit()] == ["0.0  POI localization", "1.0  color extractor"]
+    nothing = plots.effect_forest(frame, "toy", roles=table.assign(role="none"))
+    names = [label.get_text() for label in nothing.get_yticklabels()]
+    assert [name for name in names if name[:1].isdigit()] == ["0.0", "0.1", "1.0"]
+
+
+@pytest.mark.parametrize(
+    "options, part",
+    [
+        (dict(group="role"), "no column 'role'; give roles="),
+        (dict(group="verdikt"), "no column 'verdikt'; add it"),
+        (dict(roles=pd.DataFrame({"layer": [0]})), "the roles have no head, role"),
+    ],
+)
+def test_a_forest_without_what_it_is_asked_for_is_refused(options, part):
+    with pytest.raises(rgb.InputError, match=part):
+        plots.effect_forest(evidence(), "toy", **options)
+    with pytest.raises(rgb.InputError, match="the evidence has no expected"):
+        plots.effect_forest(evidence().drop(columns="expected"), "toy")
+
+
+def test_a_forest_tells_states_apart_by_colour_shape_and_filling():
+    frame = evidence(1, 1).assign(state=["holds", "undecided", "refuted"], restored_fraction=0.1, effect=0.4)
+    ax = plots.effect_forest(frame, "toy")
+    handles = ax.get_legend().legend_handles
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["holds", "refuted", "undecided"]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 3
+    assert [handle.get_markerfacecolor() != PAPER for handle in handles] == [True, False, False]
+
+
+def test_every_prediction_has_plain_words():
+    families = [*(predictions for predictions, _ in roles.HYPOTHESES.values()), (roles.NEEDED,)]
+    assert {prediction.name for family in families for prediction in family} == PREDICTIONS.keys()
+
+
+def test_what_a_forest_writes_lies_within_its_figure():
+    frame = pd.concat(
+        evidence(1, 1).iloc[[0]].assign(prediction=name) for name in PREDICTIONS
+    )  # fmt: skip
+    figure = plots.effect_forest(frame, "toy").figure
+    figure.draw_without_rendering()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1
 
 
 def test_a_forest_of_nothing_says_so():
@@ -237,6 +413,8 @@ def test_the_diagram_draws_shares_through_heads_and_past_them():
     assert texts.count("50% [40%, 60%]") == 2 and texts.count("100% [100%, 100%]") == 1
     assert {"0.0", "0.1", "1.0", "1.1", "background\nlogit"} <= set(texts)
     assert "toy" in ax.get_title() and "n = 16" in ax.get_title()
+    # As Okabe and Ito call them.
+    assert "blue through a head, orange past them all" in ax.get_title()
 
 
 def test_shares_of_a_negative_effect_keep_their_interval_in_order():
@@ -287,9 +465,23 @@ def test_names_on_a_curve_do_not_run_into_each_other(sizes):
 
 def test_names_on_a_large_map_do_not_run_into_each_other():
     ax = plots.head_heatmap(effects(32, 32), "effect", label=4)
-    ax.figure.canvas.draw()
-    boxes = [name.get_window_extent() for name in ax.texts]
+    ax.figure.draw_without_rendering()
+    boxes = written(ax)
     assert len(boxes) == 4 and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("ordered", [1, -1])
+def test_a_name_on_a_large_map_is_joined_to_its_own_outlined_cell(ordered):
+    rng = np.random.default_rng(1)
+    table = effects(32, 32).assign(effect=rng.permutation(1024) / 1024 * ordered)
+    table.loc[[0, 1, 33, 613, 614], "effect"] = [2, 3, 2.5, 4, 3.5]
+    ax = plots.head_heatmap(table, "effect", label=5)
+    cells = {cell.get_xy() for cell in ax.patches if isinstance(cell, Rectangle)}
+    assert set(drawn_names(ax)) == {"0.0", "0.1", "1.1", "19.5", "19.6"}
+    for name, text in drawn_names(ax).items():
+        layer, head = map(int, name.split("."))
+        assert text.xy == (head + 0.5, layer + 0.5) and (head, layer) in cells
+        assert text.arrow_patch is not None
 
 
 @pytest.mark.parametrize("corner", [0, 31, 992, 1023])
@@ -297,9 +489,8 @@ def test_names_on_a_large_map_stay_on_it(corner):
     table = effects(32, 32).assign(effect=0.0)
     table.loc[corner, "effect"] = 1.0
     ax = plots.head_heatmap(table, "effect")
-    ax.figure.canvas.draw()
-    (name,) = ax.texts
-    frame, box = ax.get_window_extent(), name.get_window_extent()
+    ax.figure.draw_without_rendering()
+    frame, (box,) = ax.get_window_extent(), written(ax)
     assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
@@ -323,9 +514,69 @@ def test_the_veil_is_lifted_where_the_head_looks():
     assert (even[0, 0] == even[-1, -1]).all() and even[0, 0, 2] < 255
 
 
-def test_attention_says_how_much_is_on_the_picture_and_where():
-    ax = plots.attention_over_picture(np.diag([0.1, 0.3, 0, 0, 0, 0]), PICTURE)
-    assert ax.get_xlabel() == "40% on the picture,\nmost at 1,1 (30%)"
+def test_attention_says_how_much_is_on_the_picture_and_where_and_by_chance():
+    pattern = np.diag([0.1, 0.3, 0, 0, 0, 0])
+    written = plots.attention_over_picture(pattern, PICTURE).get_xlabel()
+    assert written.replace("\N{NO-BREAK SPACE}", " ") == (
+        "40 % on the picture (by chance 1.1 % a tile)\nmost at 1,1: 30 %"
+    )
+    written = plots.attention_over_picture(pattern, PICTURE, tile=(0, 0)).get_xlabel()
+    assert "outlined 0,0: 10\N{NO-BREAK SPACE}%; most at 1,1" in written
+
+
+@pytest.mark.parametrize("grid, corners", [(6, 0), (24, 1)])
+def test_a_small_tile_is_shown_enlarged(grid, corners):
+    picture = rgb.rgb_trial(grid=grid, tile=(2, 3), tile_px=14).images["clean"]
+    even = np.full((grid, grid), 1 / grid**2)
+    ax = plots.attention_over_picture(even, picture, tile=(2, 3))
+    assert len(ax.child_axes) == corners
+    for corner in ax.child_axes:
+        pixels = np.asarray(corner.images[0].get_array())
+        # Five tiles of 14 pixels, that with the odd colour in the middle.
+        assert pixels.shape[:2] == (70, 70) and pixels[35, 35, 0] > pixels[35, 35, 2]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_its_own_shows_where_a_notebooks_cell_ends(name):
+    ax = FIGURES[name](None)
+    for shown in (ax, ax.figure):
+        png, size = shown._repr_png_()
+        width, height = Image.open(io.BytesIO(png)).size
+        assert abs(width - 2 * size["width"]) <= 1 and abs(height - 2 * size["height"]) <= 1
+
+
+def test_figures_of_several_axes_show_where_a_notebooks_cell_ends():
+    for figure in (plots.panel_heatmaps(sweep(), "toy"), plots.precision_recall_panels(summary())):
+        assert figure._repr_png_()[0].startswith(b"\x89PNG")
+
+
+def test_axes_that_were_given_are_shown_by_whom_they_belong_to():
+    own = plt.figure().add_subplot()
+    assert not hasattr(plots.head_heatmap(effects(), ax=own), "_repr_png_")
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    "share, low, high, written",
+    [
+        (0.412, 0.381, 0.443, "+41 % [38, 44]"),
+        (0.00031, 0.0001, 0.0005, "+0.03 % [0.01, 0.05]"),
+        (-0.00002, -0.00004, -0.00001, "−0.002 % [−0.004, −0.001]"),
+        (0.9, 0.9, 0.9, "+90.0 % [90.0, 90.0]"),
+        (0.5, np.nan, np.nan, "+50 %"),
+        (0.0, -0.01, 0.01, "0 % [−1, 1]"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_interval_leaves(share, low, high, written):
+    assert percent_between(share, low, high).replace("\N{NO-BREAK SPACE}", " ") == written
+
+
+@pytest.mark.parametrize(
+    "share, written",
+    [(0.4, "40 %"), (0.028, "2.8 %"), (0.00031, "0.031 %"), (0, "0 %"), (1.0, "100 %"), (np.nan, "–")],
+)
+def test_a_share_has_two_digits(share, written):
+    assert percent(share).replace("\N{NO-BREAK SPACE}", " ") == written
 
 
 def test_recall_over_trials_has_a_line_per_kind_that_has_the_role():

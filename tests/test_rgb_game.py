@@ -100,6 +100,31 @@ def test_what_is_fixed_stays_fixed():
     assert all("red" not in (trial.answers["other"], trial.answers["background"]) for trial in trials)
 
 
+FIXED = dict(odd=WORDS[0], other=WORDS[1], background=WORDS[2], other_background=WORDS[3])
+
+
+@pytest.mark.parametrize("words", [WORDS, WORDS[:4]])
+def test_trials_with_everything_fixed_are_said_to_be_all_alike(words):
+    with pytest.warns(
+        UserWarning, match="these 5 trials are all alike.*leave some of tile, odd, .* ask for 1"
+    ):
+        trials = sample_trials(words, 5, 0, 6, {**FIXED, "tile": (2, 3)}, tile_px=4)
+    assert len({tuple(image.tobytes() for image in trial.images.values()) for trial in trials}) == 1
+
+
+def test_more_trials_than_there_are_pictures_are_said_to_be_fewer():
+    with pytest.warns(
+        UserWarning, match="these 40 trials are of only 35 kinds.*leave some of odd.* ask for 35"
+    ):
+        sample_trials(WORDS, 40, 0, 6, FIXED, tile_px=4)
+
+
+def test_trials_that_differ_are_no_reason_to_warn(recwarn):
+    sample_trials(WORDS, 35, 0, 6, FIXED, tile_px=4)
+    sample_trials(WORDS, 1, 0, 6, {**FIXED, "tile": (2, 3)}, tile_px=4)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     "arguments, parts",
     [

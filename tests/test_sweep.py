@@ -57,17 +57,17 @@ def keys_of_the_next_layer(inputs):
 
 
 def something_added(inputs):
-    handed(inputs, added=[0.1 * torch.ones_like(entry) for entry in inputs["captured"].entries])
+    handed(inputs, added=[0.1 * torch.ones_like(entry) for entry in inputs["captured"].resid_pre])
 
 
 def next_head(inputs):
-    for layer, ((batch, position, head), values) in inputs["writes"].items():
-        inputs["writes"][layer] = (batch, position, head.roll(1)), values
+    for where, [((batch, position, head), values, factor)] in inputs["writes"].items():
+        inputs["writes"][where] = [((batch, position, head.roll(1)), values, factor)]
 
 
 def next_row(inputs):
-    for layer, ((batch, position, head), values) in inputs["writes"].items():
-        inputs["writes"][layer] = (batch.roll(1), position.roll(1), head), values
+    for where, [((batch, position, head), values, factor)] in inputs["writes"].items():
+        inputs["writes"][where] = [((batch.roll(1), position.roll(1), head), values, factor)]
 
 
 def no_write(inputs):

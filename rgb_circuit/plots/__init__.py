@@ -1,8 +1,8 @@
 """Figures: frame in, Axes out.
 
 Every function draws on the ``ax`` it is given, or on a figure of its own, and changes no setting of
-matplotlib: nothing is registered with pyplot, so nothing need be closed. To see a new figure in a notebook,
-end the cell with ``.figure``.
+matplotlib: nothing is registered with pyplot, so nothing need be closed. A notebook shows a new figure where
+the call ends a cell.
 """
 
 from .attention import attention_over_picture, veiled
@@ -11,8 +11,10 @@ from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
+from .predictions import PREDICTIONS
 
 __all__ = [
+    "PREDICTIONS",
     "attention_over_picture",
     "composition_diagram",
     "composition_map",

@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from ..picture import as_rgb
-from .canvas import new_axes
+from ..thumbnail import SMALL_FROM, enlarged, outlined
+from .canvas import new_axes, percent
 
 
 def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
@@ -27,17 +28,44 @@ def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
     return Image.composite(Image.new("RGB", image.size, (89, 89, 89)), image, veil)
 
 
-def attention_over_picture(pattern: np.ndarray, image: Image.Image, *, ax: Axes | None = None) -> Axes:
-    """The `veiled` picture, and how much of the attention is on it.
+def attention_over_picture(
+    pattern: np.ndarray, image: Image.Image, *, tile: tuple[int, int] | None = None, ax: Axes | None = None
+) -> Axes:
+    """The `veiled` picture, how much of the attention is on it, and how much of that chance would put on a
+    tile.
+
+    Chance is the picture's own share, spread evenly over its tiles: what a head would give each if it looked
+    at the picture without looking for anything.
 
     Args:
         pattern, image: as in `veiled`.
+        tile: (row, column) of a tile that is outlined, and that the text speaks of; where there are many
+            tiles, it is shown enlarged in a corner too.
         ax: where to draw; a new figure's by default.
     """
-    ax = ax or new_axes(3.2, 3.2)
-    width, height = image.size
-    ax.imshow(veiled(pattern, image), extent=(0, width, height, 0), interpolation="nearest")
-    row, column = np.unravel_index(int(pattern.argmax()), pattern.shape)
+    ax = ax or new_axes(3.2, 3.4)
+    shown = veiled(pattern, image)
+    if tile is not None:
+        shown = outlined(shown, tile, pattern.shape)
+    width, height = shown.size
+    ax.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xticks([]), ax.set_yticks([])
-    ax.set_xlabel(f"{pattern.sum():.0%} on the picture,\nmost at {row},{column} ({pattern.max():.0%})")
+    most = tuple(int(place) for place in np.unravel_index(int(pattern.argmax()), pattern.shape))
+    lines = [f"{percent(pattern.sum())} on the picture (by chance {percent(pattern.mean())} a tile)"]
+    at_most = f"most at {most[0]},{most[1]}: {percent(pattern.max())}"
+    if tile is not None:
+        at_most = f"outlined {tile[0]},{tile[1]}: {percent(pattern[tuple(tile)])}; " + at_most
+    ax.set_xlabel("\n".join([*lines, at_most]), fontsize=8)
+    if tile is not None and max(pattern.shape) > SMALL_FROM:
+        _enlarge(ax, shown, tile, pattern.shape)
     return ax
+
+
+def _enlarge(ax, image, tile, grid):
+    """The tile and those around it, in the corner that is furthest from it."""
+    below, right = (2 * place < side for place, side in zip(tile, grid))
+    corner = ax.inset_axes((0.62 * right, 0.62 * (not below), 0.38, 0.38))
+    corner.imshow(enlarged(image, tile, grid), interpolation="nearest")
+    corner.set_xticks([]), corner.set_yticks([])
+    for spine in corner.spines.values():
+        spine.set(color="white", linewidth=1.5)

@@ -1,5 +1,7 @@
-"""What all figures share: colours, and a figure that pyplot does not know of."""
+"""What all figures share: colours, numbers as text, and a figure that pyplot does not know of."""
 
+import io
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -14,11 +16,62 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 QUIET, INK = "0.55", "0.1"
 # Behind writing that crosses a line. A page that is dark puts its own colour there.
 PAPER = "#fefefe"
+# Over what is not told from zero, and how much of it.
+FADED, FADING = "0.9", 0.75
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows where it ends a cell. pyplot does not know of it, and so neither shows
+    it twice nor keeps it."""
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        drawn = io.BytesIO()
+        self.savefig(drawn, dpi=200, format="png")
+        width, height = self.get_size_inches()
+        # Two pixels of it for each of an ordinary screen.
+        return drawn.getvalue(), dict(width=round(100 * width), height=round(100 * height))
+
+
+class ShownAxes(Axes):
+    """The only axes of a `ShownFigure`, which shows them."""
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        return self.figure._repr_png_()
+
+
+def new_figure(width: float, height: float) -> ShownFigure:
+    """A new figure, in inches."""
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure, in inches."""
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+    return new_figure(width, height).add_subplot(axes_class=ShownAxes)
+
+
+def percent(share: float, places: int | None = None) -> str:
+    """A fraction as per cent, to two digits where it is below ten and no ``places`` are given: 41 %, 2.8 %,
+    0.031 %."""
+    if not math.isfinite(share):
+        return "–"
+    number = 100 * float(share)
+    if places is None:
+        places = 0 if abs(number) < 1e-6 or abs(number) >= 9.95 else 1 - math.floor(math.log10(abs(number)))
+    # Adding zero takes the sign off −0.
+    text = f"{round(number, places) + 0.0:.{places}f}".replace("-", "−")
+    return f"{text}\N{NO-BREAK SPACE}%"
+
+
+def percent_between(share: float, low: float, high: float) -> str:
+    """A fraction with its interval, to the digits that the interval leaves: +41 % [38, 44]; without one,
+    `percent`."""
+    sign = "+" if share > 0 else ""
+    width = 100 * (high - low) / 2
+    if not math.isfinite(width):
+        return sign + percent(share)
+    places = max(0, -math.floor(math.log10(width))) if width > 1e-6 else 1
+    one, two = (percent(end, places).removesuffix("\N{NO-BREAK SPACE}%") for end in (low, high))
+    return f"{sign}{percent(share, places)} [{one}, {two}]"
 
 
 def head_name(layer: int, head: int) -> str:
@@ -31,6 +84,7 @@ def write_names(
     names: Sequence[tuple[str, tuple[float, float], str, Sequence[tuple[float, float]]]],
     *,
     lines: bool = False,
+    cell: float = 0,
     size: float = 8,
 ) -> None:
     """Write names beside points, none over another; call it when all else is drawn.
@@ -41,6 +95,8 @@ def write_names(
             first number is negative.
         lines: join names and points with lines, keep names off all the points, and write one that finds no
             room at its last offset; otherwise that one is left out.
+        cell: side of a square around each point, in data coordinates, of a map: names keep off all of these
+            and within the axes, on paper of their own.
         size: of the font.
     """
     if not names:
@@ -48,12 +104,22 @@ def write_names(
     # Only a figure that is laid out knows how far apart two points are.
     ax.figure.draw_without_rendering()
     places = [ax.transData.transform(point) * 72 / ax.figure.dpi for _, point, *_ in names]
-    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in places] if lines else []
+    room = ax.bbox.get_points() * 72 / ax.figure.dpi if cell else [[-math.inf] * 2, [math.inf] * 2]
+    (left, bottom), (right, top) = room
+    side = 6.0
+    if cell:
+        side = abs(ax.transData.transform((cell, 0)) - ax.transData.transform((0, 0)))[0] * 72 / ax.figure.dpi
+    taken = [Bbox.from_bounds(x - side / 2, y - side / 2, side, side) for x, y in places] if lines else []
     for (name, point, color, offsets), (x, y) in zip(names, places):
         # Letters are about two thirds as wide as high.
         width = 0.66 * size * len(name)
         boxes = [Bbox.from_bounds(x + dx - width * (dx < 0), y + dy, width, size) for dx, dy in offsets]
-        free = [number for number, box in enumerate(boxes) if not any(box.overlaps(other) for other in taken)]
+        free = [
+            number
+            for number, box in enumerate(boxes)
+            if left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top
+            and not any(box.overlaps(other) for other in taken)
+        ]  # fmt: skip
         if not (free or lines):
             continue
         number = free[0] if free else -1
@@ -62,4 +128,5 @@ def write_names(
         ax.annotate(
             name, point, offsets[number], textcoords="offset points", fontsize=size, color=color,
             ha="left" if offsets[number][0] > 0 else "right", arrowprops=line if lines else None,
+            bbox=dict(facecolor=PAPER, edgecolor="none", alpha=0.8, pad=0.5) if cell else None,
         )  # fmt: skip

@@ -32,7 +32,7 @@ def composition_map(
     """
     rows = _of_role(frame, role)
     cells = _cells(rows, rows["mediated_effect"])
-    ax = ax or new_axes(2.4 + 0.45 * cells.shape[1], 1.8 + 0.45 * cells.shape[0])
+    ax = ax or new_axes(max(4.8, 2.4 + 0.45 * cells.shape[1]), max(3, 1.8 + 0.45 * cells.shape[0]))
     limit = float(np.nanmax(np.abs(cells.to_numpy()))) or 1.0
     # Rounding alone can differ from zero in the same direction in every trial.
     clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
@@ -46,7 +46,8 @@ def composition_map(
         ax.plot(column + 0.5, row + 0.5, "o", markersize=3, color="white" if dark else INK)
     first = rows.iloc[0]
     title = f"{first['source']} into {first['target']} · {model} · n = {first['n']}"
-    ax.set(xlabel="receiver (frozen)", ylabel="sender", title=title)
+    ax.set(xlabel="receiver (frozen)", ylabel="sender")
+    ax.set_title(title, fontsize=10)
     ax.tick_params(axis="y", rotation=0)
     return ax
 
@@ -113,7 +114,7 @@ def composition_diagram(
     first = together.iloc[0]
     about = f"{first['source']} into {first['target']} · {model} · n = {first['n']} trials"
     ax.set_title(
-        f"Share of the effect on the {role} logit: blue through a head, red past them all\n{about}",
+        f"Share of the effect on the {role} logit: blue through a head, orange past them all\n{about}",
         fontsize=9,
     )
     ax.set_axis_off()

@@ -19,7 +19,7 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
         model: its name, for the title.
         ax: where to draw; a new figure's by default.
     """
-    ax = ax or new_axes(5.4, 3.8)
+    ax = ax or new_axes(6, 3.8)
     for level in (0, 1):
         ax.axhline(level, color=QUIET, linewidth=1)
     size = frame["size"]

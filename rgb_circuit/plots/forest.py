@@ -2,15 +2,35 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes
+from ..errors import InputError
+from .canvas import BLUE, PAPER, QUIET, VERMILION, head_name, new_axes
+from .predictions import legend
+
+NEEDED = (
+    "layer", "head", "prediction", "expected", "effect", "ci_low", "ci_high", "restored_fraction", "n",
+    "holds",
+)  # fmt: skip
+# State → colour, marker, and whether it is filled: three ways to tell them apart.
+LOOKS = {
+    "holds": (BLUE, "o", True),
+    "refuted": (VERMILION, "s", False),
+    "undecided": ("0.45", "D", False),
+}
 
 
 def effect_forest(
-    evidence: pd.DataFrame, model: str, *, group: str | None = None, most: int = 8, ax: Axes | None = None
+    evidence: pd.DataFrame,
+    model: str,
+    *,
+    group: str | None = None,
+    roles: pd.DataFrame | None = None,
+    most: int = 8,
+    ax: Axes | None = None,
 ) -> Axes:
     """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the
-    prediction holds.
+    prediction holds. Below stands what each prediction says, in plain words (`predictions`).
 
     Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of
     several claims shows the effect of its first, which is also what its line says, and is filled only if all
@@ -20,25 +40,36 @@ def effect_forest(
     Args:
         evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
             restored_fraction, n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it;
-            leave out rows that should not be drawn.
+            leave out rows that should not be drawn. Where it has ``state``, what does not hold is told apart.
         model: its name, for the title.
-        group: a column that says what each head is, such as ``"role"`` or ``"verdict"``; written beside its
-            name.
+        group: a column that says what each head is, such as ``"verdict"``; written beside its name.
+        roles: ``layer, head, role``, as `analyses.roles.roles` or `analyses.roles.table` return it: heads are
+            drawn role by role, with their roles beside their names, and those without a role only where no
+            head has one.
         most: heads that are drawn. Of more, those with the largest effect on anything.
         ax: where to draw; a new figure's by default.
+
+    Raises:
+        InputError: a column that is missing.
     """
+    if roles is not None:
+        evidence, group = _by_role(evidence, roles), "role"
+    _check(evidence, group)
     names = ["layer", "head"]
     every = evidence[names].drop_duplicates()
     size = evidence["restored_fraction"].abs().groupby([evidence[name] for name in names]).max().fillna(0)
     largest = size.nlargest(most).index
     drawn = [head for head in every.itertuples(index=False, name=None) if head in largest]
-    lines = []
+    lines: list = []
     for layer, head in drawn:
         rows = evidence[(evidence["layer"] == layer) & (evidence["head"] == head)]
-        lines.append((head_name(layer, head) + (f"  {rows[group].iloc[0]}" if group else ""), None))
+        what = rows[group].iloc[0] if group else "none"
+        lines.append((head_name(layer, head) + (f"  {what}" if what != "none" else ""), None))
         lines += [(f"{row.prediction}  {row.expected.split(', ')[0]}", row) for row in rows.itertuples()]
-    ax = ax or new_axes(5.4, 1.2 + 0.21 * max(1, len(lines)))
+    said = legend(row.prediction for _, row in lines if row is not None)
+    ax = ax or new_axes(5.8, 1.5 + 0.21 * max(1, len(lines)) + 0.14 * (said.count("\n") + bool(said)))
     ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
+    states = {}
     for height, (_, row) in enumerate(lines):
         if row is None:
             continue
@@ -48,11 +79,14 @@ def effect_forest(
             continue
         # Effect and interval in the same unit; the gap is their common factor.
         scale = row.restored_fraction / row.effect if row.effect else 0
-        color = BLUE if row.holds else VERMILION
+        state = "holds" if row.holds else getattr(row, "state", "refuted")
+        color, marker, filled = LOOKS[state]
         ax.hlines(height, row.ci_low * scale, row.ci_high * scale, color=color, linewidth=2)
         ax.scatter(
-            row.restored_fraction, height, s=30, c=color if row.holds else "none", edgecolors=color, zorder=3
-        )
+            row.restored_fraction, height, s=30, c=color if filled else PAPER, marker=marker,
+            edgecolors=color, zorder=3,
+        )  # fmt: skip
+        states[state if "state" in evidence or row.holds else "does not hold"] = LOOKS[state]
     ax.set_yticks(range(len(lines)), [text for text, _ in lines])
     ax.tick_params(axis="y", length=0)
     for tick, (_, row) in zip(ax.get_yticklabels(), lines):
@@ -66,6 +100,57 @@ def effect_forest(
     parts = [model]
     parts += [f"{len(drawn)} of {len(every):,} heads"] if len(drawn) < len(every) else []
     parts += [f"n = {evidence['n'].iloc[0]} trials"] if len(evidence) else []
-    ax.set_title(" · ".join([*parts, "filled: holds"]), fontsize=9)
-    ax.set_xlabel("effect (fraction of the gap), 95 % interval")
+    ax.set_title(" · ".join(parts), fontsize=9, pad=20 if states else None)
+    if states:
+        _legend(ax, states)
+    ax.set_xlabel("effect (fraction of the gap), 95 % interval", fontsize=9)
+    if said:
+        # It ends where the axes do, and begins below their labels.
+        ax.annotate(
+            said, (1, 0), (0, -40), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+            ha="right", va="top", multialignment="left",
+        )  # fmt: skip
     return ax
+
+
+def _by_role(evidence, roles):
+    """The rows of heads with a role, or of all where none has one, role by role."""
+    if lacking := [name for name in ("layer", "head", "role") if name not in roles]:
+        raise InputError(
+            f"the roles have no {', '.join(lacking)}; give the frame of analyses.roles.roles, or of "
+            "analyses.roles.table"
+        )
+    named = roles[roles["role"] != "none"]
+    named = (roles if named.empty else named)[["layer", "head", "role"]]
+    order = {role: number for number, role in enumerate(named["role"].unique())}
+    own = evidence.drop(columns="role", errors="ignore").merge(named, on=["layer", "head"])
+    return own.sort_values("role", key=lambda role: role.map(order), kind="stable", ignore_index=True)
+
+
+def _check(evidence, group):
+    if lacking := [name for name in NEEDED if name not in evidence]:
+        raise InputError(
+            f"the evidence has no {', '.join(lacking)}; give a row per head and prediction, as "
+            "analyses.roles.evidence returns it"
+        )
+    if group is not None and group not in evidence:
+        how = (
+            "give roles=, the frame of analyses.roles.roles"
+            if group == "role"
+            else "add it, or leave out group"
+        )
+        raise InputError(f"the evidence has no column {group!r}; {how}")
+
+
+def _legend(ax, states):
+    """What markers mean, above the axes."""
+    order = list(LOOKS.values())
+    shown = [
+        Line2D([], [], color=color, marker=marker, markersize=5, markerfacecolor=color if filled else PAPER,
+               label=state)
+        for state, (color, marker, filled) in sorted(states.items(), key=lambda pair: order.index(pair[1]))
+    ]  # fmt: skip
+    ax.legend(
+        handles=shown, frameon=False, fontsize=8, ncols=len(shown), loc="lower center",
+        bbox_to_anchor=(0.5, 1), borderaxespad=0.2,
+    )  # fmt: skip

@@ -6,75 +6,238 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
 
-from ..panels import PANELS, panels
-from .canvas import DIVERGING, INK, head_name, new_axes, write_names
+from ..errors import InputError
+from ..panels import PANELS, tested
+from ..statistics import fewest_trials
+from .canvas import (
+    DIVERGING,
+    FADED,
+    FADING,
+    INK,
+    head_name,
+    new_axes,
+    new_figure,
+    percent,
+    percent_between,
+    write_names,
+)
 
-# Maps with more cells than this have no room to write in a cell.
-ROOMY = 256
+# Sides with more cells than this have no room for a name in each cell, or for each number on an axis.
+ROOMY = 16
+# Fractions of the gap are drawn on a scale that reaches this far or further: less counts as none, and must
+# not glow.
+LEAST_LIMIT = 0.1
+# How many cells of a panel are named at most, and from which share of the scale on.
+NAMED, LEAST_NAMED = 5, 0.05
+# What may not differ between the rows that are averaged.
+SETTING = ("source", "target", "component", "positions", "role")
+# Where a name may be, in points from its cell: the nearest first.
+AROUND = [
+    (x, y)
+    for far in (9, 16, 24, 34, 46)
+    for x, y in ((far, far - 4), (-far, far - 4), (far, -far - 4), (-far, -far - 4), (far, -4), (-far, -4))
+]
 
 
-def head_heatmap(table: pd.DataFrame, column: str, *, label: int = 3, ax: Axes | None = None) -> Axes:
+def head_heatmap(
+    table: pd.DataFrame,
+    column: str = "effect",
+    model: str = "",
+    *,
+    label: int = 3,
+    told: str | None = None,
+    limit: float | None = None,
+    bar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """A layer × head map of one number per head, diverging and centred on zero.
 
+    The largest cells are named ``layer.head``, on a map without room for that beside them, joined with a
+    line to the cell that is outlined.
+
     Args:
-        table: ``layer, head`` and ``column`` (logits), a row per head.
-        label: how many of the largest cells are labelled ``layer.head``, as far as they are a twentieth of
-            the largest.
+        table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with one target
+            and one role. Of such a frame the mean over trials is drawn, as a fraction of the gap where there
+            is one (`rgb_circuit.panels.tested`), and what is not told from zero is faded.
+        column: the number that is drawn.
+        model: its name, for the title.
+        label: how many of the largest cells are named, as far as they are a twentieth of the largest and not
+            faded.
+        told: a column of Booleans: where it is False, the cell is faded.
+        limit: where the scale ends, in both directions; by default at the largest cell.
+        bar: draw the scale beside the map.
         ax: where to draw; a new figure's by default.
+
+    Raises:
+        InputError: a column that is missing, or several numbers for a head that are not of one setting, so
+            that their mean would mean nothing.
     """
-    ax = ax or new_axes(5, 4.5)
+    _check(table, column)
+    title, unit = [column], "effect (logits)"
+    if column == "effect" and {"trial", *SETTING} <= set(table):
+        table, title, unit, limit = _of_sweep(table, limit)
+        told = "told"
     cells = table.pivot(index="layer", columns="head", values=column)
-    limit = float(np.abs(cells.to_numpy()).max()) or 1.0
-    roomy = cells.size <= ROOMY
+    size = table[column].abs()
+    limit = limit or float(size.max()) or 1.0
+    roomy = max(cells.shape) <= ROOMY
+    ax = ax or new_axes(5 if roomy else 6.2, 4.5 if roomy else 5.6)
     ticks = 1 if roomy else 4
     sns.heatmap(
-        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True,
-        xticklabels=ticks, yticklabels=ticks,
-        cbar_kws={"label": "effect (logits)", "shrink": 0.8},
+        cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, cbar=bar,
+        xticklabels=ticks, yticklabels=ticks, cbar_kws={"label": unit, "shrink": 0.8} if bar else None,
     )  # fmt: skip
-    size = table[column].abs()
-    largest = table.loc[size[size >= limit / 20].nlargest(label).index]
-    ax.set(xlabel="head", ylabel="layer", title=column)
+    if bar and unit != "effect (logits)":
+        ax.collections[0].colorbar.ax.yaxis.set_major_formatter(
+            FuncFormatter(lambda share, _: percent(share))
+        )
+    seen = pd.Series(True, index=table.index) if told is None else table[told]
+    if not seen.all():
+        veil = np.ma.masked_equal(
+            table.assign(seen=seen).pivot(index="layer", columns="head", values="seen"), True
+        )
+        ax.pcolormesh(veil, cmap=ListedColormap([FADED]), alpha=FADING)
+    ax.set(xlabel="head", ylabel="layer", title=_title(title[0], model, *title[1:]))
     ax.tick_params(rotation=0)
+    largest = table.loc[_large(table[column][seen], limit, label)]
     names = []
     for layer, head, value in largest[["layer", "head", column]].itertuples(index=False):
-        place = cells.columns.get_loc(head) + 0.5, cells.index.get_loc(layer) + 0.5
+        column_, row = cells.columns.get_loc(head), cells.index.get_loc(layer)
+        place = column_ + 0.5, row + 0.5
         if roomy:
             color = "white" if abs(value) > 0.6 * limit else INK
             ax.text(*place, head_name(layer, head), ha="center", va="center", fontsize=7, color=color)
-        else:
-            # Upwards and towards the middle, but so that no label leaves the map.
-            x = 5 if place[0] < cells.shape[1] / 2 else -5
-            ys = (5, 14, 23, 32) if place[1] > cells.shape[0] / 8 else (-10, -19, -28, -37)
-            names.append((head_name(layer, head), place, INK, [(x, y) for y in ys]))
-    write_names(ax, names)
+            continue
+        ax.add_patch(Rectangle((column_, row), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
+        # Towards the middle, where there is room.
+        left, below = column_ > cells.shape[1] / 2, row < cells.shape[0] / 2
+        near = sorted(AROUND, key=lambda to: abs(to[0]) + 2 * ((to[0] < 0) != left) + ((to[1] < -4) != below))
+        names.append((head_name(layer, head), place, INK, near))
+    write_names(ax, names, lines=True, cell=1)
     return ax
 
 
 def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS) -> Figure:
     """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's three.
 
+    All panels have one scale, in fractions of the gap; in logits where a target has no gap. Below each are
+    its largest effects with 95 % intervals.
+
     Args:
         which: panel → (target condition, role whose logit is read).
     """
-    table = panels(frame, which)
+    table = tested(frame, which)
+    n, shares = int(table["n"].iloc[0]), bool(table["gap"].notna().all())
+    numbers = ["effect", "ci_low", "ci_high"]
+    if shares:
+        table[numbers] = table[numbers].div(table["gap"], axis=0)
+    limit = max(table["effect"].abs().max(), LEAST_LIMIT if shares else 0) or 1.0
     columns = min(3, len(which))
     rows = -(-len(which) // columns)
-    figure = Figure(figsize=(5 * columns, 4.8 * rows), layout="constrained")
+    wide = 4.6 if max(frame["layer"].nunique(), frame["head"].nunique()) <= ROOMY else 5.6
+    figure = new_figure(wide * columns + 0.9, (wide + 1.2) * rows + 0.6)
+    # Layout forgets some of what stands below maps that are kept square.
+    figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     axes = figure.subplots(rows, columns, squeeze=False)
     for (panel, (target, role)), ax in zip(which.items(), axes.flat):
-        head_heatmap(table, panel, ax=ax)
+        own = table[table["panel"] == panel]
+        head_heatmap(own, label=NAMED, told="told", limit=limit, bar=False, ax=ax)
         ax.set_title(f"{role} logit, {target} picture")
+        ax.set_xlabel(f"head\n\n{_ranked(own, shares, limit)}")
+        ax.set_anchor("N")
     for ax in axes.flat[len(which) :]:
         ax.remove()
-    n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
+    unit = "fraction of the gap" if shares else "logits: no target has a gap in all trials"
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-limit, limit), DIVERGING), ax=axes, label=f"effect ({unit})", shrink=0.7
+    )
+    if shares:
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+    source, positions = frame["source"].iloc[0], frame["positions"].iloc[0]
     parts = [
         f"One head restored from {source}, positions: {positions}",
         model,
         f"mean of {n} trial{'s' * (n > 1)}",
     ]
     # A single column is too narrow for the title on one line.
-    figure.suptitle(("\n" if columns == 1 else " · ").join(parts))
+    about = ("\n" if columns == 1 else " · ").join(parts)
+    faded = "grey: not told from zero (t test, q > 5 % over heads)"
+    if n == 1:
+        faded = "of one trial, which tests nothing"
+    elif n < fewest_trials(0.025, heads := len(table[["layer", "head"]].drop_duplicates())):
+        faded += f", and {n} trials can hardly tell a head of {heads:,}"
+    figure.suptitle(f"{about}\n{faded}")
     return figure
+
+
+def _check(table, column):
+    """Raise InputError unless there is one number per head, or some that may be averaged."""
+    if lacking := [name for name in ("layer", "head", column) if name not in table]:
+        raise InputError(
+            f"the table has no {', '.join(lacking)}; give a row per head with layer, head and the column to "
+            "draw, or a frame from patch_heads"
+        )
+    if table.empty:
+        raise InputError("the table has no rows, so there is nothing to draw; give a row per head")
+    several = {name: table[name].unique() for name in SETTING if name in table and table[name].nunique() > 1}
+    if several and table.duplicated(["layer", "head"]).any():
+        what = ", ".join(
+            f"{len(values)} of {name} ({', '.join(map(str, values))})" for name, values in several.items()
+        )
+        keep = " & ".join(f"(frame[{name!r}] == {str(values[0])!r})" for name, values in several.items())
+        raise InputError(
+            f"each head has effects of several settings, whose mean would mean nothing: {what}; keep one of "
+            f"each, such as frame[{keep}]"
+        )
+    if "trial" not in table and table.duplicated(["layer", "head"]).any():
+        raise InputError(
+            "some heads have several rows, so nobody can say which to draw; keep one row per head"
+        )
+
+
+def _of_sweep(frame, limit):
+    """Of a frame of one setting: its `tested` heads, title, unit and limit."""
+    target, role, source, component = (
+        frame[name].iloc[0] for name in ("target", "role", "source", "component")
+    )
+    table = tested(frame, {"effect": (target, role)})
+    n, unit = int(table["n"].iloc[0]), "effect (logits)"
+    if table["gap"].notna().all():
+        unit = "effect (fraction of the gap)"
+        table["effect"] /= table["gap"]
+        limit = limit or max(table["effect"].abs().max(), LEAST_LIMIT)
+    about = f"{role} logit, {component} of {source} into {target}"
+    return table, [about, f"n = {n} trial{'s' * (n > 1)}"], unit, limit
+
+
+def _title(about, *parts):
+    """What is drawn, and below it the parts that are known."""
+    return "\n".join(filter(None, [about, " · ".join(filter(None, parts))]))
+
+
+def _large(values, limit, most):
+    """Of the values that are worth a name, the index of the largest."""
+    size = values.abs()
+    return size[size >= LEAST_NAMED * limit].nlargest(most).index
+
+
+def _ranked(table, shares, limit):
+    """The effects of the heads that are named, a line each."""
+    shown = table.loc[_large(table["effect"][table["told"]], limit, NAMED)]
+    lines = []
+    for row in shown.itertuples():
+        if shares:
+            written = percent_between(row.effect, row.ci_low, row.ci_high)
+        else:
+            written = f"{row.effect:+.2g} [{row.ci_low:.2g}, {row.ci_high:.2g}] logits"
+        lines.append(f"{head_name(row.layer, row.head)}: {written}")
+    # As many lines below every map, or one would be higher than another.
+    return "\n".join(
+        [*(lines or ["no large effect is told from zero"]), *[""] * (NAMED - max(1, len(lines)))]
+    )

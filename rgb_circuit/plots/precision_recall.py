@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .canvas import BLUE, GREEN, PURPLE, VERMILION, new_axes
+from .canvas import BLUE, GREEN, PURPLE, VERMILION, new_axes, new_figure
 
 LOOKS = ((BLUE, "o"), (PURPLE, "D"), (VERMILION, "s"), (GREEN, "^"))
 
@@ -47,7 +47,7 @@ def precision_recall_panels(table: pd.DataFrame) -> Figure:
     """`precision_recall` of every role, precision above recall."""
     # Roles that no head has in these models have no recall.
     names = table.loc[table["recall"].notna(), "role"].unique()
-    figure = Figure(figsize=(4 * len(names), 6), layout="constrained")
+    figure = new_figure(4 * len(names), 6)
     axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
     for column, role in enumerate(names):
         for row, measure in enumerate(("precision", "recall")):
@@ -70,7 +70,7 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
         table: from `analyses.calibrate.by_trials`.
     """
     names = table.loc[table["recall"].notna(), "role"].unique()
-    figure = Figure(figsize=(4 * len(names), 3.6), layout="constrained")
+    figure = new_figure(4 * len(names), 3.6)
     axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     sizes = sorted(table["trials"].unique())
     kinds = [kind for kind in table["like"].unique() if kind != "all"]

@@ -5,6 +5,7 @@ This may run on the server that holds the weights (`execute`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -26,42 +27,43 @@ def capture(
     head_shape: tuple[int, int],
     inputs: dict[str, torch.Tensor],
     start: int,
-    resume: bool,
-    queries: bool,
-    inside: bool = True,
+    keep: Collection[str],
 ) -> SimpleNamespace:
     """The inside of one forward over a batch of pictures, from position ``start`` on.
 
     Args:
         head_shape: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
-        start: first position whose z, queries and residual stream are kept.
-        resume: keep all that a forward needs to go on from here (`sweep`).
-        queries: keep queries, keys and values, so that patterns can be made.
-        inside: keep what heads put out; without it, and the two above, no more than the end is read.
+        start: first position of which anything is kept.
+        keep: any of the words below.
 
     Returns:
         A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
 
         Always: ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch,
-        vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width); ``z``, heads' outputs before
-        ``o_proj``, (batch, kept, head, d_head).
+        vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
 
-        With ``resume`` or ``queries``: ``keys`` and ``values`` after position encoding, at every position,
-        (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of the scores, (batch or 1,
-        1, kept, length), or None where ``causal``, True or False, says it.
+        With ``"z"``: ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head). With
+        ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: what the attention block and the MLP return, and the
+        residual stream that enters the layer, each (batch, kept, width).
 
-        With ``resume``: ``entries``, the residual stream entering each layer, (batch, kept, width);
+        With ``"resume"`` or ``"attention"``: ``keys`` and ``values`` after position encoding, at every
+        position, (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of the scores,
+        (batch or 1, 1, kept, length), or None where ``causal``, True or False, says it.
+
+        With ``"resume"``, all that a forward needs to go on from here (`sweep`): ``z`` and ``resid_pre``;
         ``angles``, rotary ones as the layer was given them; ``added``, what the model adds to the residual
-        stream after the layer, like an entry, or None.
+        stream after the layer, (batch, kept, width), or None.
 
-        With ``queries``: ``queries`` after position encoding, (batch, head, kept, d_head); ``scaling``, what
-        queries · keys is multiplied by, a number per layer; and ``softcaps``, what caps the products, or
-        None.
+        With ``"attention"``, all that patterns are made of: ``z``; ``queries`` after position encoding,
+        (batch, head, kept, d_head); ``scaling``, what queries · keys is multiplied by, a number per layer;
+        and ``softcaps``, what caps the products, or None.
     """
     names = (
         "z",
-        "entries",
+        "attn_out",
+        "mlp_out",
+        "resid_pre",
         "angles",
         "added",
         "masks",
@@ -72,34 +74,41 @@ def capture(
         "scaling",
         "softcaps",
     )
+    resume, apart = "resume" in keep, "attention" in keep
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
-        for layer in language_model(wrapped).layers if inside else ():
-            if resume or queries:
+        for layer in language_model(wrapped).layers if keep else ():
+            if resume or apart:
                 # nnsight wants a layer's source reached before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
-            if resume:
+            if resume or "resid_pre" in keep:
                 arguments, options = layer.inputs
                 entry = later(arguments[0], start)
+                found["resid_pre"].append(entry)
+            if resume:
                 if left is not None:
                     between = entry - left
                     found["added"].append(between if bool((between != 0).any()) else None)
-                found["entries"].append(entry)
                 found["angles"].append(kept_once(shared, options.get("position_embeddings"), start))
-            if resume or queries:
+            if resume or apart:
                 arguments, options = attention.inputs
                 found["keys"].append(arguments[2])
                 found["values"].append(arguments[3])
                 found["masks"].append(kept_once(shared, arguments[4], start))
                 found["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
-            if queries:
+            if apart:
                 found["queries"].append(later(arguments[1].transpose(1, 2), start).transpose(1, 2))
                 found["scaling"].append(options["scaling"])
                 # Other kernels than the eager one leave it out.
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
                 found["softcaps"].append(options.get("softcap") if eager else None)
-            found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape))
+            if resume or apart or "z" in keep:
+                found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape))
+            if "attn_out" in keep:
+                found["attn_out"].append(later(layer.self_attn.output[0], start))
+            if "mlp_out" in keep:
+                found["mlp_out"].append(later(first_of(layer.mlp.output), start))
             if resume:
                 left = layer.output[:, start:]
         found["added"].append(None)
@@ -109,6 +118,11 @@ def capture(
     return SimpleNamespace(
         start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found
     )
+
+
+def first_of(output):
+    """What a module returns, or the first of several things (a mixture of experts also returns scores)."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def later(tensor, start):
@@ -137,9 +151,12 @@ def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
     shared = {}
     kept = {
         name: [_after(shared, part, skipped) for part in getattr(captured, name)]
-        for name in ("entries", "angles", "added", "masks")
+        for name in ("resid_pre", "angles", "added", "masks")
     }
-    kept["z"] = [later(layer, skipped) for layer in captured.z]
+    kept |= {
+        name: [later(layer, skipped) for layer in getattr(captured, name)]
+        for name in ("z", "attn_out", "mlp_out")
+    }
     kept["queries"] = [later(layer.transpose(1, 2), skipped).transpose(1, 2) for layer in captured.queries]
     return SimpleNamespace(**{**vars(captured), **kept, "start": start})
 
@@ -197,25 +214,34 @@ def nudged(z: torch.Tensor) -> torch.Tensor:
     return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 
-def recombined(looking: SimpleNamespace, valued: SimpleNamespace, layer: int) -> torch.Tensor:
-    """Z from the attention pattern of some pictures and the values of as many others, (pictures, kept, head,
-    d_head).
+def recombined(
+    captured: SimpleNamespace,
+    layer: int,
+    queries: SimpleNamespace | None = None,
+    keys: SimpleNamespace | None = None,
+    values: SimpleNamespace | None = None,
+) -> torch.Tensor:
+    """Z from the queries, keys and values of some pictures, (pictures, kept, head, d_head).
 
     Args:
-        looking, valued: with queries; of equally many positions.
+        captured: with ``"attention"``.
         layer: from 0.
+        queries, keys, values: where each is taken from, if not from ``captured``: as many pictures of equally
+            many positions. What may be seen goes with the queries.
     """
-    values = valued.values[layer]
-    if looking.softcaps[layer] is not None:
-        probabilities, values = pattern(looking, layer), values.float()
-        z = probabilities @ values.repeat_interleave(probabilities.shape[1] // values.shape[1], dim=1)
-        return z.to(looking.z[layer]).transpose(1, 2)
+    looking = queries or captured
+    mixed = SimpleNamespace(**{**vars(looking), "keys": (keys or captured).keys})
+    seen = (values or captured).values[layer]
+    if mixed.softcaps[layer] is not None:
+        probabilities, seen = pattern(mixed, layer), seen.float()
+        z = probabilities @ seen.repeat_interleave(probabilities.shape[1] // seen.shape[1], dim=1)
+        return z.to(mixed.z[layer]).transpose(1, 2)
     z = scaled_dot_product_attention(
-        looking.queries[layer],
-        looking.keys[layer],
-        values,
-        attn_mask=allowed(looking, layer, torch.arange(len(values))),
-        scale=looking.scaling[layer],
+        mixed.queries[layer],
+        mixed.keys[layer],
+        seen,
+        attn_mask=allowed(mixed, layer, torch.arange(len(seen))),
+        scale=mixed.scaling[layer],
         enable_gqa=True,
     )
     return z.transpose(1, 2)
@@ -237,6 +263,6 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
     """Per layer, how far softmax(queries · keys) @ values is from z, as a fraction of the largest z."""
     gaps = []
     for layer, z in enumerate(captured.z):
-        again = recombined(captured, captured, layer)
+        again = recombined(captured, layer)
         gaps.append(float((again - z).abs().max() / z.abs().max()))
     return gaps

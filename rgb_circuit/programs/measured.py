@@ -21,12 +21,12 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
 
     Args:
         head_shape: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept; and whether to keep its
-            ``inside`` (z), all to ``resume`` it, and what takes it ``apart`` into pattern and values.
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; and what to ``keep``, as
+            in `capture`.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
-            ``variants``, edits as `sweep.plain` makes them; ``means``, one tensor per layer, (1, kept, head,
-            d_head), or None; ``sources``, the conditions that edits take from; ``spots``, per trial positions
-            as in an edit → token positions; and ``batch_size``, the most variants in one forward.
+            ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
+            kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
+            positions as in an edit → token positions; and ``batch_size``, the most variants in one forward.
         asked: token ids to read, (trials, ids).
 
     Returns:
@@ -35,20 +35,12 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     """
     captured, seen = {}, {}
     for condition, picture in pictures.items():
-        kept = capture(
-            wrapped,
-            head_shape,
-            picture["inputs"],
-            picture["start"],
-            picture["resume"],
-            picture["apart"],
-            picture["inside"],
-        )
+        kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
         seen[condition] = {
             "logits": kept.logits.gather(-1, asked.to(kept.logits.device)).cpu(),
             "likeliest": kept.logits.argmax(-1).cpu(),
             "finite": bool(torch.isfinite(kept.logits).all()),
-            "gaps": attention_gaps(kept) if picture["apart"] else [],
+            "gaps": attention_gaps(kept) if "attention" in picture["keep"] else [],
         }
         captured[condition] = kept
     runs = list(range(len(asked)))
@@ -59,17 +51,16 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             for name in {one["target"], *one["sources"]}
         }
         target, values = shown[one["target"]], {}
-        for source, component in {kind for edits in one["variants"] for _, _, kind, _ in edits}:
-            edited = {
-                layer
-                for edits in one["variants"]
-                for layer, _, kind, _ in edits
-                if kind == (source, component)
-            }
-            made = written(shown, target, source, component, sorted(edited), one["means"])
+        layers_of = {}
+        for edits in one["variants"]:
+            for layer, _, kind, _ in edits:
+                if kind[1] != "attention" and kind[0] != "own":
+                    layers_of.setdefault(kind, set()).add(layer)
+        for kind, layers in layers_of.items():
+            made = written(shown, target, kind, sorted(layers), one["means"])
             several = len(next(iter(made.values()))) > 1
             rows = torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
-            values[source, component] = made, rows
+            values[kind] = made, rows
         done.append(
             sweep(
                 wrapped,
@@ -87,30 +78,44 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     return {"pictures": seen, "sweeps": done}
 
 
-def written(shown, target, source, component, layers, means):
-    """Layer → what edits of one kind write, (trials or 1, kept, head, d_head)."""
-    if source == "zero":
-        return {layer: torch.zeros_like(target.z[layer][:1]) for layer in layers}
-    if source == "mean":
-        # They come from elsewhere, and one write may hold other kinds too.
-        return {layer: means[layer].to(target.z[layer].device) for layer in layers}
-    if source == "rounding":
-        return {layer: nudged(target.z[layer]) for layer in layers}
-    if component == "z":
-        return {layer: lined_up(shown[source].z[layer], target) for layer in layers}
-    looking, valued = (shown[source], target) if component == "pattern" else (target, shown[source])
-    return {layer: recombined(looking, valued, layer) for layer in layers}
+def written(shown, target, kind, layers, means):
+    """Layer → what edits of one kind write, (trials or 1, kept, …)."""
+    source, component, scale = kind
+    made = {}
+    like = target.z if component == "z" else target.resid_pre
+    for layer in layers:
+        if component in ("pattern", "query", "key", "value"):
+            other = shown[source]
+            parts = {"pattern": {"queries": other, "keys": other}, "query": {"queries": other}}
+            parts |= {"key": {"keys": other}, "value": {"values": other}}
+            value = recombined(target, layer, **parts[component])
+        elif source == "zero":
+            value = torch.zeros_like(like[layer][:1])
+        elif source == "mean":
+            # They come from elsewhere, and one write may hold other kinds too.
+            value = means[component][layer].to(like[layer].device)
+        elif source == "rounding":
+            value = nudged(target.z[layer])
+        else:
+            value = lined_up(getattr(shown[source], component)[layer], target)
+        made[layer] = value if scale == 1 else scale * value
+    return made
 
 
-def lined_up(z, target):
-    """Another prompt's z (trials, kept, head, d_head), lined up with the target's from the end."""
+def lined_up(value, target):
+    """What another prompt has, (trials, kept, …), lined up with the target's from the end."""
     kept = target.length - target.start
-    if z.shape[1] == kept:
-        return z
-    return pad(z[:, -kept:], (0, 0, 0, 0, max(0, kept - z.shape[1]), 0))
+    if value.shape[1] == kept:
+        return value
+    return pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
 
 
-def summed_z(wrapped: TransformersModel, head_shape, inputs, start):
-    """Z summed over pictures; one tensor per layer, (1, kept, head, d_head)."""
-    captured = capture(wrapped, head_shape, inputs, start, False, False)
-    return [z.sum(0, keepdim=True, dtype=torch.float32).cpu() for z in captured.z]
+def summed(wrapped: TransformersModel, head_shape, inputs, start, components):
+    """Component → what it is, summed over pictures; one tensor per layer, (1, kept, …)."""
+    captured = capture(wrapped, head_shape, inputs, start, components)
+    return {
+        component: [
+            layer.sum(0, keepdim=True, dtype=torch.float32).cpu() for layer in getattr(captured, component)
+        ]
+        for component in components
+    }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
     """``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
-    captured = capture(wrapped, head_shape, inputs, end, False, True)
+    captured = capture(wrapped, head_shape, inputs, end, ("attention",))
     layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
     return {
         "patterns": layers[:, asked[0], asked[1]],
@@ -25,7 +25,7 @@ def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
 
 def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start):
     """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
-    captured = capture(wrapped, head_shape, inputs, start, False, True)
+    captured = capture(wrapped, head_shape, inputs, start, ("attention",))
     layers = [
         pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu()
         for layer in range(len(captured.z))
@@ -44,7 +44,7 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks):
         masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64,
             (pictures, shares + 1, positions).
     """
-    captured = capture(wrapped, head_shape, inputs, end, False, True)
+    captured = capture(wrapped, head_shape, inputs, end, ("attention",))
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.

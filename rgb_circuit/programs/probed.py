@@ -12,6 +12,8 @@ from .sweep import sweep
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
+    from .sweep import Plain
+
 
 def moved(wrapped: TransformersModel, inputs, views):
     """Per changed picture, the place in each view whose token differs most from the first picture's, as layer
@@ -95,10 +97,10 @@ def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
         logit; and the last position that each position attends to.
     """
     length = inputs["input_ids"].shape[1]
-    captured = capture(wrapped, head_shape, inputs, 0, True, False)
+    captured = capture(wrapped, head_shape, inputs, 0, ("resume",))
     furthest = last_seen(captured)
     chosen = sorted({0, len(captured.z) // 2, len(captured.z) - 1})
-    variants = [[(layer, 0, ("zero", "z"), "end")] for layer in chosen]
+    variants: list[list[Plain]] = [[(layer, 0, ("own", "z", 0.0), "end")] for layer in chosen]
     whole = []
     for zeroed in chosen:
         with wrapped.trace(**inputs, logits_to_keep=1):
@@ -114,8 +116,6 @@ def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):
         here = kept_from(captured, start)
-        zeros = {layer: torch.zeros_like(here.z[layer]) for layer in chosen}
-        zero = {("zero", "z"): (zeros, torch.tensor([0]))}
         spots: list[dict] = [{"end": [length - 1]}]
         done = sweep(
             wrapped,
@@ -123,7 +123,7 @@ def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
             here,
             [0],
             variants,
-            zero,
+            {},
             spots,
             torch.tensor([ids]),
             len(chosen) + 1,

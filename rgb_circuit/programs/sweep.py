@@ -1,8 +1,8 @@
 """Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
 
-Every edit is the replacement of a head's z at some positions (`edits.Edit`), and every value that is written
-was captured before (`capture`), so a patched run differs from its target run only from the first edited
-position and layer on.
+Every edit replaces what a head or a layer puts out at some positions (`edits.Edit`) by something that was
+captured before (`capture`), or adds to attention scores (`edits.AttentionEdit`), so a patched run differs
+from its target run only from the first edited position and layer on.
 
 1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves
    them as they were in the target run, so its keys and values serve every variant. Every layer is handed what
@@ -14,7 +14,7 @@ position and layer on.
    and itself (speculative decoding calls this tree attention). Each joins at its first edited layer: below,
    it would be the target run. One forward over 1,024 tokens patches 1,024 heads.
 4. Any other positions: the variants are rows of a batch, each running on from ``start``. The first layer's
-   attention is not run again, for its z is known, and of the last layer's no more than [end]'s.
+   attention is not run again where its z is known, and of the last layer's no more than [end]'s.
 5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are
    counted from it: what rounds otherwise in this forward than in the captured one is in both, and cancels.
 6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
@@ -23,7 +23,8 @@ position and layer on.
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
 
 This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind,
-positions), where kind is (source, component) and positions are as in an `Edit`.
+positions), where kind is (source, component, scale) and positions are as in an `Edit`. Of an `AttentionEdit`
+kind is (source, "attention", bias), and positions are (queries, keys).
 """
 
 from __future__ import annotations
@@ -35,25 +36,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import allowed, language_model
+from .capture import allowed, first_of, language_model
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-    from ..edits import Edit
+    from ..edits import AttentionEdit, Edit, Positions
 
-    Kind = tuple[str, str]
-    Plain = tuple[int, int, Kind, str | tuple[int, ...]]
-    # Of one kind: layer → z, (rows, kept, head, d_head), and each target run's row of it, (runs,).
+    Kind = tuple[str, str, float]
+    Plain = tuple[int, int | None, Kind, Positions | tuple[Positions, Positions]]
+    # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it, (runs,).
     Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
 
 
-def plain(variants: Sequence[Sequence[Edit]]) -> list[list[Plain]]:
+def plain(variants: Sequence[Sequence[Edit | AttentionEdit]]) -> list[list[Plain]]:
     """Edits as the tuples that `sweep` takes."""
-    return [
-        [(edit.layer, edit.head, (edit.source, edit.component), edit.positions) for edit in edits]
-        for edits in variants
-    ]
+    return [[_plain(edit) for edit in edits] for edits in variants]
+
+
+def _plain(edit):
+    if edit.component == "attention":
+        return edit.layer, edit.head, (edit.source, edit.component, edit.bias), (edit.queries, edit.keys)
+    return edit.layer, edit.head, (edit.source, edit.component, edit.scale), edit.positions
 
 
 def sweep(
@@ -84,10 +88,10 @@ def sweep(
     Returns:
         ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the
         largest of a copy that edits nothing, as a fraction of the largest logit; ``finite``, whether every
-        final state was.
+        final state was; ``blind``, whether a position was left with nothing to look at.
     """
     effects = torch.empty(len(runs), len(variants), answers.shape[1])
-    drift, finite = 0.0, True
+    drift, finite, blind = 0.0, True, False
     first_layer = [min(layer for layer, _, _, _ in edits) for edits in variants]
     order = sorted(range(len(variants)), key=first_layer.__getitem__)
     if captured.start == captured.length - 1:
@@ -95,11 +99,11 @@ def sweep(
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
             some = [variants[index] for index in chosen]
-            done, unedited, good = _side_by_side(
-                wrapped, head_shape, captured, runs, some, values, answers, softcap
+            done, unedited, good, none_left = _side_by_side(
+                wrapped, head_shape, captured, runs, some, values, spots, answers, softcap
             )
             effects[:, chosen] = done
-            drift, finite = max(drift, unedited), finite and good
+            drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
     else:
         rows = [(run, index) for index in order for run in range(len(runs))]
         # (target run, entry layer) → final state of the run that edits nothing.
@@ -115,19 +119,20 @@ def sweep(
             new = [run for run in new if run in {run for run, _ in batch}]
             rows = rows[len(batch) :]
             edited = [(run, variants[index]) for run, index in batch]
-            done, unedited, good = _as_batch(
+            done, unedited, good, none_left = _as_batch(
                 wrapped, head_shape, captured, runs, edited, new, baselines, values, spots, answers, softcap
             )
             effects[[run for run, _ in batch], [index for _, index in batch]] = done
-            drift, finite = max(drift, unedited), finite and good
+            drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
     return {
         "effects": effects,
         "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)),
         "finite": finite,
+        "blind": blind,
     }
 
 
-def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers, softcap):
+def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
     """All variants at [end] as copies of the last token, behind one that edits nothing.
 
     A copy enters at its first edited layer: below, it would be the target run.
@@ -136,14 +141,15 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
         variants: by their first edited layers.
 
     Returns:
-        Effects (runs, variants, answers), the largest of the unedited copies, and whether all was finite.
+        Effects (runs, variants, answers), the largest of the unedited copies, whether all was finite, and
+        whether a copy was left with nothing to look at.
     """
     copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
     enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
     first, n_layers = enters[0], len(captured.z)
     active = {layer: 1 + sum(own <= layer for own in enters) for layer in range(first, n_layers)}
     entries = {
-        layer: captured.entries[layer][runs].expand(-1, count - active.get(layer - 1, 0), -1)
+        layer: captured.resid_pre[layer][runs].expand(-1, count - active.get(layer - 1, 0), -1)
         for layer, count in active.items()
         if count > active.get(layer - 1, 0)
     }
@@ -157,28 +163,26 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
         before = allowed(captured, layer, picked)[..., :prefix].expand(n_runs, -1, copies, -1)
         return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
-    by_layer = {}
+    written, biases = {}, {}
     for copy, edits in enumerate(variants, start=1):
-        for layer, head, kind, _ in edits:
-            by_layer.setdefault(layer, {}).setdefault(kind, []).append((copy, head))
-    writes = {}
-    for layer, kinds in by_layer.items():
-        parts = []
-        for kind, places in kinds.items():
-            z, row = values[kind]
-            copy, head = torch.tensor(places).T
-            run = every_run.repeat_interleave(len(places))
-            copy, head = copy.repeat(n_runs), head.repeat(n_runs)
-            parts.append((run, copy, head, z[layer][row[run], 0, head]))
-        writes[layer] = _write(parts)
+        for layer, head, kind, positions in edits:
+            if kind[1] != "attention":
+                place = every_run, torch.full_like(every_run, copy), torch.zeros_like(every_run), every_run
+                _note(written, layer, head, kind, place)
+                continue
+            for run in range(n_runs):
+                keys = torch.tensor(spots[run][positions[1]])
+                # Of the last positions a copy sees its own alone.
+                keys[keys == prefix] += copy
+                biases.setdefault(layer, []).append((run, head, torch.tensor([copy]), keys, kind[2]))
 
     # Every copy is held against its run's first one, and that against the captured run.
     base = (every_run * copies)[:, None].repeat(1, copies)
     base[:, 0] = n_runs * copies + every_run
-    effects, _, finite = _forward(
+    effects, _, finite, blind = _forward(
         wrapped,
         head_shape,
-        writes,
+        _writes(written, values),
         first,
         entries,
         reads=slice(None),
@@ -187,12 +191,13 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, answers
         answers=answers.repeat_interleave(copies, dim=0),
         captured=captured,
         picked=picked,
-        masks=_by_layer(captured, first, seen),
+        masks=_by_layer(captured, first, seen, biases),
+        biases=biases,
         copies=active,
         softcap=softcap,
     )
     effects = effects.unflatten(0, (n_runs, copies))
-    return effects[:, 1:], float(effects[:, 0].abs().max()), finite
+    return effects[:, 1:], float(effects[:, 0].abs().max()), finite, blind
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
@@ -204,31 +209,28 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
             added.
 
     Returns:
-        Effects (rows, answers), the largest of the unedited rows, and whether all was finite.
+        Effects (rows, answers), the largest of the unedited rows, whether all was finite, and whether a
+        position was left with nothing to look at.
     """
     run = torch.tensor([which for which, _ in rows])
     first = min(layer for _, edits in rows for layer, _, _, _ in edits)
-    by_layer = {}
+    written, biases = {}, {}
     for row, (which, edits) in enumerate(rows):
         for layer, head, kind, positions in edits:
-            place = torch.tensor(spots[which][positions]) - captured.start
-            written = torch.full_like(place, row), place, torch.full_like(place, head)
-            by_layer.setdefault(layer, {}).setdefault(kind, []).append(written)
-    writes = {}
-    for layer, kinds in by_layer.items():
-        parts = []
-        for kind, places in kinds.items():
-            z, row_of = values[kind]
-            edited, place, of_head = (torch.cat(part) for part in zip(*places))
-            parts.append((edited, place, of_head, z[layer][row_of[run[edited]], place, of_head]))
-        writes[layer] = _write(parts)
+            if kind[1] != "attention":
+                place = torch.tensor(spots[which][positions]) - captured.start
+                place = torch.full_like(place, row), place, place, torch.full_like(place, which)
+                _note(written, layer, head, kind, place)
+                continue
+            queries, keys = (torch.tensor(spots[which][one]) for one in positions)
+            biases.setdefault(layer, []).append((row, head, queries - captured.start, keys, kind[2]))
 
     every = torch.cat([run, torch.tensor(new, dtype=run.dtype)])
     picked = torch.tensor([runs[which] for which in every.tolist()])
 
     def seen(layer):
         # As the model does it, which costs less.
-        whole = captured.start == 0 and captured.masks[layer] is None
+        whole = captured.start == 0 and captured.masks[layer] is None and layer not in biases
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
     before = [which for which in dict.fromkeys(run.tolist()) if which not in new]
@@ -241,24 +243,26 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
     base = [place[which] for which in run.tolist()] + [
         len(rows) + len(new) + index for index in range(len(new))
     ]
-    effects, normed, finite = _forward(
+    effects, normed, finite, blind = _forward(
         wrapped,
         head_shape,
-        writes,
+        _writes(written, values),
         first,
-        {first: captured.entries[first][picked]},
+        {first: captured.resid_pre[first][picked]},
         reads=slice(-1, None),
         known=known,
         base=torch.tensor(base),
         answers=answers[every],
         captured=captured,
         picked=picked,
-        masks=_by_layer(captured, first, seen),
+        masks=_by_layer(captured, first, seen, biases),
+        biases=biases,
         copies=None,
         softcap=softcap,
     )
     baselines.update({(which, first): normed[len(rows) + index] for index, which in enumerate(new)})
-    return effects[: len(rows)], float(effects[len(rows) :].abs().max()) if new else 0.0, finite
+    unedited = float(effects[len(rows) :].abs().max()) if new else 0.0
+    return effects[: len(rows)], unedited, finite, blind
 
 
 def _forward(
@@ -274,12 +278,14 @@ def _forward(
     captured,
     picked,
     masks,
+    biases,
     copies,
     softcap,
 ):
     """Run on from layer ``first``, with the writes made.
 
     Args:
+        writes: as `_writes` makes them.
         entries: layer → the residual stream of what enters there beside the rest, (rows, positions, width).
         reads: positions whose final states are read, in every row of the ``entries``; together they make the
             rows below.
@@ -289,17 +295,19 @@ def _forward(
         picked: per row of the ``entries``, the captured picture that it goes on from.
         masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or
             None.
+        biases: layer → what is added to its mask, as `biased` takes it.
         copies: layer → how many of [end] run there in each row, the first of those that the masks are for;
             None where rows run on from ``captured.start``.
 
     Returns:
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
-        width); and whether these were finite.
+        width); whether these were finite; and whether a position was left with nothing to look at.
     """
     prefix, entry, last = captured.start, entries[first], len(captured.z) - 1
     # Some families keep what they made of the last picture's positions, and would add it to these.
     positions = torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
     with wrapped.trace(inputs_embeds=entry, position_ids=positions, use_cache=False, logits_to_keep=1):
+        blind = torch.tensor(False)
         for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
                 layer.skip(entry)
@@ -309,6 +317,7 @@ def _forward(
                 stream = entry if index == first else arguments[0]
                 if index != first and index in entries:
                     stream = torch.cat([stream, entries[index].to(stream)], 1)
+                stream = put(stream, writes.get((index, "resid_pre")))
                 angles = {}
                 if captured.angles[index] is not None:
                     beside = None if copies is None else copies[index]
@@ -320,10 +329,15 @@ def _forward(
                     keys = torch.cat([captured.keys[index][picked, :, :prefix].to(keys), keys], 2)
                     values = torch.cat([captured.values[index][picked, :, :prefix].to(values), values], 2)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
+                if index in biases:
+                    mask = biased(mask, biases[index], head_shape[0])
+                    blind = blind | (mask.amax(-1) <= torch.finfo(mask.dtype).min / 2).any().cpu()
                 if copies is not None and mask is not None:
                     mask = mask[:, :, : copies[index], : prefix + copies[index]]
                 # What z is at the first layer is known, and of the last only [end] is read.
-                short = copies is None and index in (first, last)
+                as_captured = index not in biases and (index, "resid_pre") not in writes
+                known_here = copies is None and index == first and as_captured
+                short = copies is None and (known_here or index == last)
                 if short:
                     queries, mask = queries[:, :, -1:], mask if mask is None else mask[:, :, -1:]
                 attention.inputs = (module, queries, keys, values, mask, *others), options
@@ -331,14 +345,17 @@ def _forward(
                     z, *weights = attention.output
                     missing = stream.shape[1] - z.shape[1]
                     attention.output = (pad(z, (0, 0, 0, 0, missing, 0)), *weights)
-                known_here = copies is None and index == first
-                if index in writes or known_here:
+                if (index, "z") in writes or known_here:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
-                    z = captured.z[index][picked].to(z) if known_here else z.clone()
-                    if index in writes:
-                        into, written = writes[index]
-                        z[into] = written.to(z)
-                    layer.self_attn.o_proj.input = z.flatten(-2)
+                    z = captured.z[index][picked].to(z) if known_here else z
+                    layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
+                if (index, "attn_out") in writes:
+                    given, *weights = layer.self_attn.output
+                    layer.self_attn.output = (put(given, writes[index, "attn_out"]), *weights)
+                if (index, "mlp_out") in writes:
+                    given = layer.mlp.output
+                    changed = put(first_of(given), writes[index, "mlp_out"])
+                    layer.mlp.output = (changed, *given[1:]) if isinstance(given, tuple) else changed
                 if captured.added[index] is not None:
                     layer.output = layer.output + captured.added[index][picked]
         normed = language_model(wrapped).norm.output[:, reads].flatten(0, 1).save()
@@ -356,28 +373,77 @@ def _forward(
             before = wrapped.lm_head(held_against).gather(-1, ids).float()
             effects = softcap * (((before + effects) / softcap).tanh() - (before / softcap).tanh())
         effects = effects.cpu().save()
-        finite.save()
-    return effects, normed, finite
+        finite.save(), blind.save()
+    return effects, normed, finite, bool(blind)
 
 
-def _write(parts):
-    """One layer's write: ``into`` = (batch, position, head), each (n,), and the z vectors that go there, (n,
-    d_head)."""
-    into_batch, into_position, into_head, written = (torch.cat(part) for part in zip(*parts))
-    return (into_batch, into_position, into_head), written
+def _note(written, layer, head, kind, place):
+    """Add to ``written`` what one edit writes where; see `_writes`."""
+    batch, position, kept, run = place
+    heads = () if head is None else (torch.full_like(batch, head),)
+    where = (layer, "z" if heads else kind[1])
+    written.setdefault(where, {}).setdefault(kind, []).append(
+        ((batch, position, *heads), (kept, *heads), run)
+    )
 
 
-def _by_layer(captured, first, seen):
+def _writes(written, values):
+    """What is written: (layer, component) → several times ``into``, indices of what is changed, and what is
+    put there, (n, width); or None and a factor for what is there, (n, 1).
+
+    Args:
+        written: (layer, component) → kind → of each edit ``into``; where in the values of one target run that
+            is; and which run, (n,).
+    """
+    writes = {}
+    for (layer, component), kinds in written.items():
+        here = writes[layer, component] = []
+        for kind, parts in kinds.items():
+            into = tuple(torch.cat(each) for each in zip(*(into for into, _, _ in parts)))
+            if kind[0] == "own":
+                here.append((into, None, kind[2]))
+                continue
+            made, row = values[kind]
+            inside = tuple(torch.cat(each) for each in zip(*(inside for _, inside, _ in parts)))
+            run = torch.cat([run for _, _, run in parts])
+            here.append((into, made[layer][(row[run], *inside)], None))
+    return writes
+
+
+def put(there, write):
+    """What is there with one of `_writes` made; the same tensor where there is none."""
+    if not write:
+        return there
+    there = there.clone()
+    for into, written, factor in write:
+        there[into] = factor * there[into] if written is None else written.to(there)
+    return there
+
+
+def biased(mask, some, n_heads):
+    """A mask (rows, 1, queries, keys) with numbers added, (rows, 1 or heads, queries, keys).
+
+    Args:
+        some: of each addition the row; the head, or None for all; queries and keys; and the number.
+    """
+    by_head = any(head is not None for _, head, _, _, _ in some)
+    mask = mask.expand(-1, n_heads, -1, -1).clone() if by_head else mask.clone()
+    for row, head, queries, keys, bias in some:
+        heads = slice(None) if head is None else head
+        mask[row][heads, queries[:, None], keys] += bias
+    # A row of nothing but -inf would make what is no number.
+    return mask.clamp_min(torch.finfo(mask.dtype).min)
+
+
+def _by_layer(captured, first, seen, biases):
     """Layer → the mask that ``seen`` makes for it; one for all layers that were given the same."""
-    made = {}
+    made, masks = {}, {}
     for layer in range(first, len(captured.masks)):
-        given = id(captured.masks[layer]), captured.causal[layer]
+        given = id(captured.masks[layer]), captured.causal[layer], layer in biases
         if given not in made:
             made[given] = seen(layer)
-    return {
-        layer: made[id(captured.masks[layer]), captured.causal[layer]]
-        for layer in range(first, len(captured.masks))
-    }
+        masks[layer] = made[given]
+    return masks
 
 
 def of_rows(angles, picked, copies):
