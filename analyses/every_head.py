@@ -23,12 +23,11 @@ from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.panels import mean_floor
+from rgb_circuit.panels import gaps, tested
 from rgb_circuit.prompts import prompt_ids, tile_positions
-from rgb_circuit.statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p
+from rgb_circuit.statistics import t_interval
 
 from . import roles
-from .evidence import LEAST_GAP
 
 # How many trials are looked at, how many pictures of each, and how many trials direct effects are a mean of.
 TRIALS, PICTURES, DIRECT = 3, 5, 8
@@ -73,77 +72,46 @@ def _sweeps(model, trials, effects):
         asked = roles.needs(model, trials)[1:]
     except NotApplicable:
         asked = []
-    summed = {}
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]
         blocks.append(frame[frame["role"].isin(answers)])
+    by_sweep: dict[tuple, pd.DataFrame] = {}
     for block in blocks:
         for sweep, rows in block.groupby(SWEEP, observed=True, sort=False):
-            summed.setdefault(sweep, rows)
-    return sweep_effects(list(summed.values()), trials, effects.attrs.get("noise_floor", 0.0))
+            rows.attrs = dict(effects.attrs)
+            by_sweep.setdefault(sweep, rows)
+    return sweep_effects(list(by_sweep.values()))
 
 
-def sweep_effects(
-    frames: Sequence[pd.DataFrame], trials: Sequence[rgb.Trial], noise_floor: float = 0.0
-) -> pd.DataFrame:
+def sweep_effects(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The mean effect of each head in each sweep on each answer.
 
-    The *gap* of a picture is by how much the logit of the word that is right for clean falls from there to
-    that picture, mean over trials; where it is not shown to fall, or by less than `evidence.LEAST_GAP`, it is
-    missing.
-
     Args:
-        frames: from `rgb_circuit.patch_heads`, one for each sweep.
-        noise_floor: how large a single effect may be by rounding alone, in logits; a mean that could be is
-            not shown to be an effect.
+        frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its ``noise_floor``, a mean
+            that rounding alone could be is not told from zero.
 
     Returns:
         A row per sweep × role × head: ``component, source, target, positions, role, layer, head, effect,
-        ci_low, ci_high`` (logits; mean over trials and its 95 % t interval, missing with one trial),
-        ``p_value`` (two-sided, of a mean of zero), ``q_value`` (Benjamini–Hochberg over heads), ``gap``
-        (logits), ``restored_fraction`` (effect / gap), ``n`` (trials).
+        ci_low, ci_high, told, n`` as `rgb_circuit.panels.tested` has them, ``gap`` (logits, from the clean
+        picture to the other: the target, or the source where clean is the target; see
+        `rgb_circuit.panels.gaps`), ``restored_fraction`` (effect / gap).
     """
-    read = trials[0].expected.get("clean")
-    gaps = {}
+    known: dict[str, float] = {}
     for frame in frames:
         if frame["source"].iloc[0] == "clean":
-            gaps.setdefault(frame["target"].iloc[0], _gaps(frame))
+            known = gaps(frame) | known
     blocks = []
     for frame in frames:
-        about = dict(frame[SWEEP].iloc[0])
-        picture = about["source"] if about["target"] == "clean" else about["target"]
-        for role, rows in frame.groupby("role", observed=True, sort=False):
-            cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect")
-            gap = gaps.get(picture, {}).get(role if read is None else read, np.nan)
-            layer, head = np.array(cells.columns.tolist()).T
-            block = dict(about, role=role, layer=layer, head=head) | _tested(cells.to_numpy(), noise_floor)
-            block |= dict(gap=gap, restored_fraction=block["effect"] / gap, n=len(cells))
-            blocks.append(pd.DataFrame(block))
-    return pd.concat(blocks, ignore_index=True).astype(dict.fromkeys([*SWEEP, "role"], "category"))
-
-
-def _gaps(frame):
-    """Role → the gap of a frame's target, NaN where there is none."""
-    first = frame[(frame["layer"] == frame["layer"].iloc[0]) & (frame["head"] == frame["head"].iloc[0])]
-    found = {}
-    for role, rows in first.groupby("role", observed=True):
-        before, after = rows["source_logit"].to_numpy(), rows["target_logit"].to_numpy()
-        gap = float((before - after).mean())
-        found[role] = gap if gap >= LEAST_GAP and shown_to_fall(before, after) else np.nan
-    return found
-
-
-def _tested(cells, noise_floor):
-    """Column → (heads,), of effects (trials, heads)."""
-    mean = cells.mean(0)
-    unknown = np.full_like(mean, np.nan)
-    if len(cells) < 2:
-        return dict(effect=mean, ci_low=unknown, ci_high=unknown, p_value=unknown, q_value=unknown)
-    low, high = t_interval(cells)
-    p = np.minimum(1, 2 * np.minimum(t_p(cells, "greater"), t_p(cells, "less")))
-    p = np.where(np.abs(mean) > mean_floor(noise_floor, len(cells)), p, 1.0)
-    return dict(effect=mean, ci_low=low, ci_high=high, p_value=p, q_value=benjamini_hochberg(p))
+        about = frame[SWEEP].iloc[0].astype(str).to_dict()
+        which = {role: (about["target"], role) for role in frame["role"].unique()}
+        gap = known.get(about["source"] if about["target"] == "clean" else about["target"], np.nan)
+        block = tested(frame, which).drop(columns=["panel", "target"]).assign(**about, gap=gap)
+        blocks.append(block.assign(restored_fraction=block["effect"] / gap))
+    front = [*SWEEP, "role", "layer", "head"]
+    every = pd.concat(blocks, ignore_index=True)
+    every = every[[*front, *(name for name in every if name not in front)]]
+    return every.astype(dict.fromkeys([*SWEEP, "role"], "category"))
 
 
 def _looks(trials):
@@ -209,8 +177,7 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
     for role, rows in own.groupby("role", observed=True, sort=False):
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
         layer, head = np.array(cells.columns.tolist(), dtype=int).T
-        found = _tested(cells.to_numpy(dtype=float), 0.0)
-        block = dict(role=role, layer=layer, head=head, direct_effect=found["effect"])
-        block |= dict(ci_low=found["ci_low"], ci_high=found["ci_high"], n=len(cells))
-        blocks.append(pd.DataFrame(block))
+        block = dict(role=role, layer=layer, head=head, direct_effect=cells.mean().to_numpy(), n=len(cells))
+        low, high = t_interval(cells.to_numpy()) if len(cells) > 1 else (np.nan, np.nan)
+        blocks.append(pd.DataFrame(block | dict(ci_low=low, ci_high=high)))
     return pd.concat(blocks, ignore_index=True).astype({"role": "category"})

@@ -20,7 +20,7 @@ from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest, record_finish
-from rgb_circuit.panels import panels_for
+from rgb_circuit.panels import panels_for, tested
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.prompts import check_trials, locate, prompt_ids
 from rgb_circuit.results import open_folder, write_figure, write_frame
@@ -29,7 +29,7 @@ from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
 
-from . import closer_look, printed
+from . import printed
 from . import report as _report
 from .findings import Asked, Findings, find, measure_each, needs
 
@@ -200,7 +200,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     """Write frames, figures and report; returns their paths."""
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
-    frames["panels"] = closer_look.panel_effects(found.effects, found.which)
+    frames["panels"] = tested(found.effects, found.which)
     frames["left_out"] = pd.DataFrame(found.left_out.items(), columns=["frame", "reason"], dtype=str)
     written = [write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None]
     written.append(write_figure(panel_heatmaps(found.effects, model.name, found.which), folder, "panels"))

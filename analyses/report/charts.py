@@ -38,7 +38,6 @@ def head_map(limit: float, fraction: bool) -> Mapping:
             alt.Tooltip("role:N"),
             alt.Tooltip("says:N", title="of the gap"),
             alt.Tooltip("logits:N", title="logits"),
-            alt.Tooltip("q:N", title="q"),
         ],
     )
     strong = "(!fade || datum.shown) && abs(datum.value) >= least"
@@ -113,7 +112,6 @@ def effects(fraction: bool) -> Mapping:
             alt.Tooltip("role:N", title="word"),
             alt.Tooltip("says:N", title="of the gap"),
             alt.Tooltip("logits:N", title="logits"),
-            alt.Tooltip("q:N", title="q"),
         ],
     )
     title = "fraction of the gap" if fraction else "logits"

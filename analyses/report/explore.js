@@ -3,7 +3,6 @@
 // that `vegaEmbed` is in scope.
 
 const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
-const LEVEL = 0.05;
 const STEPS = 3, EVEN = 4;
 const $ = (id) => document.getElementById(id);
 
@@ -50,8 +49,6 @@ function share(value) {
 
 const times = (value) => (value >= 9.95 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));
 
-const probability = (q) => (q === null ? "–" : q < 0.001 ? "< 0.001" : q.toPrecision(2));
-
 // Heads and maps
 
 const nameOf = (number) => `${Math.floor(number / data.heads)}.${number % data.heads}`;
@@ -63,20 +60,16 @@ const sweepOf = (map) => [map.component, map.source, map.target, map.positions];
 const keyOf = (map) => [...sweepOf(map).slice(0, 3), map.role].join(",");
 const valueOf = (map, effect) =>
   effect === null || (data.fraction && map.gap === null) ? null : data.fraction ? effect / map.gap : effect;
-const shownOf = (map, number) => map.q_value[number] === null || map.q_value[number] <= LEVEL;
+const shownOf = (map, number) => map.told[number] === "1";
 const roleOf = (number) => (data.roles ? data.roles[number] : "not tested");
 
-function ends(map, number) {
-  const [effect, half] = [map.effect[number], map.half[number]];
-  return half === null ? [effect, null, null] : [effect, effect - half, effect + half];
-}
+const ends = (map, number) => [map.effect[number], map.ci_low[number], map.ci_high[number]];
 
 function said(map, number) {
   const three = ends(map, number);
   return {
     says: data.fraction && map.gap !== null ? measured(...three.map((one) => valueOf(map, one)), " %") : "no gap",
     logits: measured(...three),
-    q: probability(map.q_value[number]),
   };
 }
 
@@ -175,7 +168,7 @@ function drawWrites(number) {
   $("explore-writes-none").textContent = why ? `Not measured: ${why}.` : "";
   if (why) return;
   const rows = data.writes.words.map((word) => {
-    const [value, low, high] = ends({ effect: word.effect, half: word.half }, number);
+    const [value, low, high] = ends(word, number);
     return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
   });
   return draw("writes", { writes: rows }, {}, { width: room("explore-writes") - 130, height: { step: 22 } });

@@ -23,11 +23,15 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
+from rgb_circuit.plots import PREDICTIONS
+from rgb_circuit.plots.heatmap import LEAST_LIMIT
+from rgb_circuit.trial import odd_tile
+
 from .. import roles
-from . import charts, predictions
+from . import charts
 from .embedded import data_uri
 from .run import Run
-from .writing import listed
+from .writing import COMPONENTS, WORDS, listed
 
 DIGITS = 4
 # Characters of packed attention in a page; with all else, a page of 1,024 heads stays below 5 MB.
@@ -85,8 +89,8 @@ def data(run: Run) -> dict:
         panels=panels,
         limit=limit,
         fraction=fraction,
-        words={} if run.own else predictions.WORDS,
-        components=predictions.COMPONENTS,
+        words={} if run.own else WORDS,
+        components=COMPONENTS,
         writes=_writes(run, places),
         paths=_paths(run),
         charts=drawn,
@@ -101,10 +105,9 @@ def _maps(run, places):
     keys = ["component", "source", "target", "positions", "role"]
     for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        gap = rows["gap"].iloc[0]
-        one = dict(zip(keys, map(str, key)), n=int(rows["n"].iloc[0]), gap=_number(gap))
-        one |= {name: _list(rows[name]) for name in ("effect", "q_value")}
-        one |= dict(half=_list((rows["ci_high"] - rows["ci_low"]) / 2))
+        one = dict(zip(keys, map(str, key)), gap=_number(rows["gap"].iloc[0]))
+        one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
+        one |= dict(told="".join("01"[bool(told)] for told in rows["told"]))
         maps.append(one)
     return maps, any(one["gap"] is not None for one in maps)
 
@@ -123,7 +126,7 @@ def _panels(run, maps):
 
 
 def _limit(maps, fraction):
-    """The largest value of some maps, a little rounded up."""
+    """The largest value of some maps, as in the figures."""
     values = [
         abs(effect) / (one["gap"] if fraction else 1)
         for one in maps
@@ -131,7 +134,7 @@ def _limit(maps, fraction):
         for effect in one["effect"]
         if effect is not None
     ]
-    return float(f"{max(values, default=0) * 1.05:.1g}") or 1.0
+    return max(float(f"{max(values, default=0):.2g}"), LEAST_LIMIT if fraction else 0) or 1.0
 
 
 def _roles(run, places):
@@ -145,11 +148,11 @@ def _predictions(run, places):
     """Each prediction with its numbers, in the order of the evidence."""
     if "evidence" not in run.frames:
         return dict(predictions=[], asked={})
-    columns = ["effect", "ci_low", "ci_high", "restored_fraction", "q_value", "trials_to_decide"]
+    columns = ["effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"]
     found = []
     for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(name=name, says=predictions.SAYS.get(name, ""), expected=rows["expected"].iloc[0])
+        one = dict(name=name, says=PREDICTIONS.get(name, ""), expected=rows["expected"].iloc[0])
         one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})
@@ -164,8 +167,8 @@ def _writes(run, places):
     words = []
     for role, rows in frame.groupby("role", observed=True, sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(role=str(role), effect=_list(rows["direct_effect"]))
-        words.append(one | dict(half=_list((rows["ci_high"] - rows["ci_low"]) / 2)))
+        one = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
+        words.append(dict(role=str(role), effect=one.pop("direct_effect"), **one))
     return dict(words=words, n=int(frame["n"].iloc[0]))
 
 
@@ -212,7 +215,7 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
         size += len(blob)
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
         expected = shown.loc[(trial, condition), "expected"]
-        tile = None if run.own else odd_tile(run, trial, condition)
+        tile = None if run.own else odd_tile(png.convert("RGB"), run.manifest["grid"][0])
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
         one |= dict(expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0]))
         place = tile or (None if run.own else of_trial.get(trial))
@@ -237,21 +240,6 @@ def _steps(attention, chance):
 def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
     """Attention from its steps: 0 where it is less than half of an even spread."""
     return np.where(steps == 0, 0.0, chance * 2 ** ((steps.astype(float) - EVEN) / STEPS))
-
-
-def odd_tile(run: Run, trial: str, condition: str) -> tuple[int, int] | None:
-    """Row and column of the odd tile in a picture of the game: what differs from the plain canvas that most of
-    it is; None where nothing does."""
-    shown = run.frames["stimuli"].set_index(["trial", "condition"])
-    image = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"])).convert("RGB")
-    colors, pixels = image.getcolors(256) or [], np.asarray(image)
-    differs = (pixels != max(colors, default=(0, (0, 0, 0)))[1]).any(-1)
-    # A picture with more colours than the game has is none of the game's.
-    if len(colors) < 2:
-        return None
-    rows, columns = run.manifest["grid"]
-    row, column = np.argwhere(differs).mean(0)
-    return int(row * rows / len(pixels)), int(column * columns / pixels.shape[1])
 
 
 def payload(run: Run) -> tuple[str, list[str], str]:

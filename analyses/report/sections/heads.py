@@ -5,9 +5,11 @@ import pandas as pd
 
 from rgb_circuit.plots.canvas import head_name
 
+from ... import digits
 from .. import explorer
 from ..run import Needs, Run
 from ..section import Section, beside
+from ..writing import percent, signed
 
 
 def _values(run: Run):
@@ -30,8 +32,8 @@ def _values(run: Run):
 
 
 def _table(run):
-    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text`` and, of numbers,
-    ``sort`` (what it is sorted by, empty where there is none) and ``kind``."""
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and, of numbers,
+    ``sort`` (what it is sorted by, empty where there is none)."""
     index = pd.MultiIndex.from_product(
         [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
     )
@@ -62,9 +64,9 @@ def _panels(run, index):
         gap = own["gap"].iloc[0]
         unit = "logits" if pd.isna(gap) else "of the gap"
         values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
-        quiet = own["q_value"] > 0.05
         columns[f"{role}, when {target} ({unit})"] = [
-            _cell(value, pd.notna(gap), "n quiet" if faint else "n") for value, faint in zip(values, quiet)
+            _cell(value, pd.notna(gap), "n" if told else "n quiet")
+            for value, told in zip(values, own["told"])
         ]
     return columns
 
@@ -83,10 +85,11 @@ def _looking(run, index):
         return {}
     frame = run.frames["looks"]
     clean = frame[frame["condition"] == "clean"]
+    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
     found = []
     for trial, rows in clean.groupby("trial", observed=True, sort=False):
-        tile = explorer.odd_tile(run, trial, "clean")
-        if tile is None or not len(rows["picture"].iloc[0]):
+        tile = tiles.get(trial)
+        if not tile or not len(rows["picture"].iloc[0]):
             return {}
         place = tile[0] * run.manifest["grid"][1] + tile[1]
         found.append(rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place])))
@@ -103,15 +106,14 @@ def _writing(run, index):
     return {f"writes {role} (logits)": [_cell(value, False, "n") for value in own]}
 
 
-def _cell(value, percent, kind):
-    """A number of its own size: two digits, whatever its scale."""
+def _cell(value, share, kind):
+    """A number, or a fraction as per cent, with two digits of its own."""
     if pd.isna(value):
-        return dict(text="–", sort="", kind=kind)
-    size = 100 * value if percent else value
-    text = f"{size:.2g}" if 1e-12 < abs(size) < 99.5 else f"{size:.0f}"
-    if "e" in text:
-        text = np.format_float_positional(float(text), trim="-")
-    return dict(text=text.replace("-", "−") + "\N{NO-BREAK SPACE}%" * percent, sort=f"{value:.4g}", kind=kind)
+        return dict(text=digits.MISSING, sort="", kind=kind)
+    size = abs(100 * value if share else value)
+    # A hundredth of a per cent is nothing that anybody would act on; the digits are in the frame.
+    text = "≈ 0" if size < 0.01 else percent(value) if share else signed(value, digits.decimals([value]))
+    return dict(text=text, sort=f"{value:.4g}", kind=kind)
 
 
 SECTION = Section(
@@ -126,20 +128,21 @@ SECTION = Section(
         },
         optional=[
             {
-                "sweeps": "component source target positions role layer head effect ci_low ci_high q_value gap "
+                "sweeps": "component source target positions role layer head effect ci_low ci_high told gap "
                 "restored_fraction n"
             },
             {"looks": "trial condition layer head picture text tokens"},
             {"direct_effects": "role layer head direct_effect ci_low ci_high n"},
             {
-                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction q_value n "
+                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n "
                 "state trials_to_decide void answer",
                 "roles": "layer head role score",
             },
             {
                 "composition": "sender_layer sender_head receiver_layer receiver_head role total_effect "
                 "mediated_effect share ci_low ci_high",
-                "mediation": "sender_layer sender_head role total_effect mediated_effect share ci_low ci_high",
+                "mediation": "sender_layer sender_head role total_effect mediated_effect share ci_low "
+                "ci_high",
             },
         ],
     ),
