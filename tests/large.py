@@ -1,4 +1,4 @@
-"""A run of 1,024 heads and 32 trials, made up from one of the planted model: as large as LLaVA-1.5-7B's, and in
+"""A run of 1,024 heads and 32 trials, made up from one of the planted model: as large as LLaVA-1.5-7B's, in
 seconds.
 
 Some heads do what a planted one does; all others do nothing but noise. Every frame is as a real run has it.

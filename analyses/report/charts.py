@@ -97,14 +97,19 @@ def effects(fraction: bool) -> Mapping:
         y=alt.Y(
             "sweep:N",
             sort=None,
-            axis=_names(150, grid=True),
+            axis=_names(165, grid=True),
         ),
         yOffset=alt.YOffset("role:N", sort=None),
         color=alt.Color(
             "role:N",
             sort=None,
             scale=alt.Scale(range=["@vermilion", "@green", "@blue", "@purple", "@quiet"]),
-            legend=alt.Legend(title="word", orient="top", direction="horizontal", columns=5),
+            legend=alt.Legend(
+                title="word",
+                orient="top",
+                direction="horizontal",
+                columns=alt.ExprRef("width < 220 ? 1 : width < 340 ? 2 : 5"),
+            ),
         ),
         opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.35)),
         tooltip=[

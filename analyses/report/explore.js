@@ -95,17 +95,19 @@ function config() {
   };
 }
 
+const keyFor = (size) => JSON.stringify([size, theme]);
+
 // Draws a chart, or gives it new data where it stands already in that size and those colours.
 async function draw(name, datasets, signals = {}, size = {}, chart = name) {
-  const key = JSON.stringify([size, theme]), made = views[name];
-  if (made && made.key === key) {
-    for (const [set, rows] of Object.entries(datasets)) made.view.data(set, rows);
-    for (const [signal, value] of Object.entries(signals)) made.view.signal(signal, value);
-    return made.view.runAsync();
+  const key = keyFor(size), drawn = views[name];
+  if (drawn && drawn.key === key) {
+    for (const [set, rows] of Object.entries(datasets)) drawn.view.data(set, rows);
+    for (const [signal, value] of Object.entries(signals)) drawn.view.signal(signal, value);
+    return drawn.view.runAsync();
   }
   const spec = { ...themed(data.charts[chart]), ...size, datasets };
   for (const one of spec.params ?? []) if (one.name in signals) one.value = signals[one.name];
-  made?.finalize();
+  drawn?.finalize();
   const options = { actions: false, renderer: "svg", config: config(), tooltip: { theme }, logLevel: 1 };
   const { view, finalize } = await vegaEmbed($(`explore-${name}`), spec, options);
   views[name] = { key, view, finalize };
@@ -115,8 +117,14 @@ async function draw(name, datasets, signals = {}, size = {}, chart = name) {
 
 const room = (id) => Math.max(140, Math.floor($(id).clientWidth));
 
-function drawMap() {
+async function drawMap() {
   const map = data.maps[state.map], rows = [];
+  const cell = Math.min(92, Math.max(8, (room("explore-map") - 52) / data.heads));
+  const size = { width: Math.floor(cell * data.heads), height: Math.floor(Math.min(cell, 48) * data.layers) };
+  const signals = { chosen: state.head, fade: state.fade, least: (state.least / 100) * data.limit, roomy: cell >= 34 };
+  rank(map);
+  // A click changes the outline only.
+  if (views.map?.shows === state.map && views.map.key === keyFor(size)) return draw("map", {}, signals, size);
   for (let number = 0; number < map.effect.length; number++) {
     const role = roleOf(number);
     rows.push({
@@ -125,11 +133,8 @@ function drawMap() {
       has_role: data.roles !== null && role !== "none", ...said(map, number),
     });
   }
-  const cell = Math.min(92, Math.max(8, (room("explore-map") - 52) / data.heads));
-  const size = { width: Math.floor(cell * data.heads), height: Math.floor(Math.min(cell, 48) * data.layers) };
-  return draw("map", views.map?.shows === state.map && views.map.key.includes(theme) ? {} : { heads: rows },
-    { chosen: state.head, fade: state.fade, least: (state.least / 100) * data.limit, roomy: cell >= 34 }, size)
-    .then(() => rank(map));
+  await draw("map", { heads: rows }, signals, size);
+  views.map.shows = state.map;
 }
 
 // The strongest heads of a map, by name: whoever reads the map need not count cells.
@@ -159,7 +164,7 @@ function drawEffects(number) {
     };
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
-  const size = { width: room("explore-effects") - 170, height: { step: Math.max(6, 34 / words.size) } };
+  const size = { width: room("explore-effects") - 185, height: { step: Math.max(6, 34 / words.size) } };
   return draw("effects", { effects: rows }, {}, size);
 }
 
@@ -178,7 +183,7 @@ function drawPaths() {
   const rows = (data.paths.rows ?? []).filter((row) => row.sender === state.head || row.receiver === state.head);
   const shown = rows.map((row) => ({
     share: row.share,
-    other: row.sender !== state.head ? `from ${row.sender}` : row.receiver ? `through ${row.receiver}` : "through all together",
+    other: row.sender !== state.head ? `from ${row.sender}` : row.receiver ? `through ${row.receiver}` : "through them all",
     says: `${share(row.share)}: ${measured(row.mediated_effect, row.ci_low, row.ci_high)} of ${signed(row.total_effect, 2)} logits`,
   }));
   $("explore-paths").hidden = !rows.length;
@@ -213,7 +218,8 @@ async function drawLooks(number) {
   $("explore-lens").hidden = !zoom;
   if (zoom) {
     const [left, top] = [Math.min(Math.max(picture.place[1] - 2, 0), columns - 5), Math.min(Math.max(picture.place[0] - 2, 0), rowCount - 5)];
-    await draw("zoom", sets, { rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
+    const near = cells.filter(({ row, column }) => row >= top && row < top + 5 && column >= left && column < left + 5);
+    await draw("zoom", { ...sets, tiles: near }, { rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
   }
   const words = picture.tokens.map((token, at) => ({ at, token, attention: own[picture.tiles + at] / 255 }));
   await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || "↵"), chance: picture.chance,
@@ -267,7 +273,7 @@ function tellHead(number) {
     const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n");
     if (fraction !== null) effect.append(made("br"), made("span", `${measured(fraction, null, null, " %")} of the gap`, "quiet"));
     const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-    says.append(made("span", ` ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide) : "more than 10,000"} trials` : ""}`, "quiet"));
+    says.append(made("span", ` ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
     row.append(effect, says);
     return row;
   }));
@@ -390,7 +396,8 @@ function chooseMap(part) {
 // The table of all heads
 
 function markRow() {
-  for (const row of $("explore-all").tBodies[0].rows) row.setAttribute("aria-current", String(row.dataset.head === state.head));
+  $("explore-all").querySelector("[aria-current]")?.removeAttribute("aria-current");
+  $("explore-all").querySelector(`[data-head="${state.head}"]`)?.setAttribute("aria-current", "true");
 }
 
 function filterTable() {

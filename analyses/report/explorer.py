@@ -67,7 +67,8 @@ def data(run: Run) -> dict:
 
     Returns:
         ``layers, heads``; ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``roles, scores``;
-        ``predictions``; ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``charts``.
+        ``predictions, asked``; ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
+        ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
@@ -243,8 +244,8 @@ def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
 
 
 def payload(run: Run) -> tuple[str, list[str], str]:
-    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of each picture,
-    and what is not there, in words."""
+    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of each
+    picture, and what is not there, in words."""
     about, blobs, lacking = looks(run)
     content: Mapping = data(run) | dict(pictures=about)
     return packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()), blobs, lacking

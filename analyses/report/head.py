@@ -34,7 +34,7 @@ ROLE_NAMES = {
 
 def values(run: Run) -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts`` (pairs of a
-    name and a number)."""
+    name and a number), ``made`` (how large the model is, when the run was made and in what time)."""
     played = run.frames["play"].dropna(subset="correct")
     if run.own:
         question = f"Which attention heads of {run.name} carry the answer to these questions about pictures?"
@@ -50,24 +50,22 @@ def values(run: Run) -> dict[str, object]:
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
     if "roles" in run.frames:
         facts.append(("trials that test roles", run.frames["evidence"]["n"].iloc[0]))
-    facts += _made(run.manifest)
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
     verdict, more = _verdict(run, played.loc[measured, "correct"])
-    return dict(question=question, verdict=verdict, more=more, facts=facts)
+    made = _made(run.manifest)
+    return dict(question=question, verdict=verdict, more=more, facts=facts, made=made)
 
 
 def _made(manifest):
     """Size of the model, and when the run was made and in what time, as far as the manifest says it."""
-    facts = []
+    parts = []
     if size := manifest.get("parameters"):
-        facts.append(("parameters", _large(size)))
-    if "finished" in manifest:
-        facts.append(("finished (UTC)", manifest["finished"][:16].replace("T", " ")))
+        parts.append(f"{_large(size)} parameters")
     if "started" in manifest and "finished" in manifest:
         start, end = (datetime.fromisoformat(manifest[name]) for name in ("started", "finished"))
-        facts.append(("from start to finish", _time((end - start).total_seconds())))
-    return facts
+        parts.append(f"{end.day} {end:%B %Y}, in {_time((end - start).total_seconds())}")
+    return parts
 
 
 def _large(number):

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called: as it was named, or after its model, of whose path the last part will do."""
+        """What the run is called: as it was named, or as its model, of whose path the last part will do."""
         return self.manifest["options"].get("name") or Path(self.model).name
 
     @property

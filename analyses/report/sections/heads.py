@@ -32,8 +32,8 @@ def _values(run: Run):
 
 
 def _table(run):
-    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and, of numbers,
-    ``sort`` (what it is sorted by, empty where there is none)."""
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and, of
+    numbers, ``sort`` (what it is sorted by, empty where there is none)."""
     index = pd.MultiIndex.from_product(
         [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
     )
