@@ -47,7 +47,7 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
     which = pd.DataFrame(
         [(*own, *PLANTED.get(own, IDLE)) for own in heads], columns=["layer", "head", "old_layer", "old_head"]
     )
-    for name in ("panels", "sweeps", "evidence", "roles", "direct_effects", "patch_heads"):
+    for name in ("sweeps", "evidence", "roles", "direct_effects", "patch_heads"):
         frame = pd.read_parquet(planted / f"{name}.parquet")
         floor = frame.attrs
         frame = frame.rename(columns=dict(layer="old_layer", head="old_head"))
@@ -63,6 +63,7 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
         _blur(grown, rng)
         grown.attrs = floor
         grown.to_parquet(folder / f"{name}.parquet", index=False)
+    _panels(planted, folder)
     _renamed(planted, folder)
     _pictures(folder, rng, names[:3], trials[:3], heads)
     return folder
@@ -80,6 +81,16 @@ def _blur(frame, rng):
             frame[end] = frame[end] + noise + side * 0.03
     if "restored_fraction" in frame:
         frame["restored_fraction"] = frame["restored_fraction"] + noise / 24
+
+
+def _panels(planted, folder):
+    """The rows of ``sweeps`` that are the panels'."""
+    old, sweeps = pd.read_parquet(planted / "panels.parquet"), pd.read_parquet(folder / "sweeps.parquet")
+    own = sweeps[(sweeps["component"] == "z") & (sweeps["source"] == "clean")]
+    which = old[["panel", "target", "role"]].drop_duplicates()
+    which.merge(own.astype({"target": str, "role": str}), on=["target", "role"])[list(old)].to_parquet(
+        folder / "panels.parquet", index=False
+    )
 
 
 def _renamed(planted, folder):
