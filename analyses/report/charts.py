@@ -5,6 +5,7 @@ own, by name: ``@ink`` and the like stand for what the page's style says of ``--
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 
@@ -29,7 +30,7 @@ def head_map(limit: float, fraction: bool) -> Mapping:
         alt.param(name="least", value=0),
         alt.param(name="roomy", value=False),
     )
-    axis = dict(labelOverlap="greedy", labelAngle=0, ticks=False, domain=False, labelPadding=4)
+    axis: dict[str, Any] = dict(labelOverlap="greedy", labelAngle=0, ticks=False, domain=False, labelPadding=4)
     base = alt.Chart(alt.NamedData("heads")).encode(
         x=alt.X("head:O", axis=alt.Axis(title="head", orient="top", **axis)),
         y=alt.Y("layer:O", axis=alt.Axis(title="layer", **axis)),

@@ -44,7 +44,7 @@ def values(run: Run) -> dict[str, object]:
             "answer?"
         )
     layers, heads = run.manifest["layers"], run.manifest["heads"]
-    facts = [("trials", run.trials), ("pictures", len(run.frames["play"]))]
+    facts: list[tuple[str, object]] = [("trials", run.trials), ("pictures", len(run.frames["play"]))]
     facts.append((f"heads ({layers} layers × {heads})", f"{layers * heads:,}"))
     if len(played):
         facts.insert(2, ("answered right", percent(played["correct"].mean())))

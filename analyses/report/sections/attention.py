@@ -27,12 +27,12 @@ def _values(run: Run):
     ):
         pattern = cells.pivot(index="row", columns="column", values="attention").to_numpy()
         image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
-        shown = veiled(pattern, image)
+        seen = veiled(pattern, image)
         picture = dict(condition=condition, on_picture=float(pattern.sum()), at_tile=None)
         if tiles.get(trial) and not run.own:
             picture["at_tile"] = float(pattern[tuple(tiles[trial])])
-            shown = outlined(shown, tiles[trial], pattern.shape)
-        picture["uri"] = data_uri(shown)
+            seen = outlined(seen, tiles[trial], pattern.shape)
+        picture["uri"] = data_uri(seen)
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
     shown = [
         dict(name=head_name(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()

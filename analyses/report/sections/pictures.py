@@ -26,10 +26,10 @@ def _values(run: Run):
 
 def _picture(row, grid):
     """What is shown of a picture: of the game's, the odd tile is outlined, and enlarged where it is small."""
-    image, close = Image.open(io.BytesIO(row["png"])), None
+    image, close = Image.open(io.BytesIO(row["png"])).convert("RGB"), None
     crisp = image.getcolors(256) is not None
-    if grid and (tile := odd_tile(image.convert("RGB"), grid[0])):
-        image = outlined(image.convert("RGB"), tile, grid)
+    if grid and (tile := odd_tile(image, grid[0])):
+        image = outlined(image, tile, grid)
         close = data_uri(enlarged(image, tile, grid)) if grid[0] > SMALL_FROM else None
     return dict(
         condition=row["condition"],
