@@ -1,7 +1,7 @@
 """Background writers: heads that carry the background's colour into the answer when there is an odd tile.
 
 They pass the seed's test of a POI localization head (P3) without finding a place for anyone. Restored at
-[end]:
+[end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -53,7 +53,8 @@ def evidence(
     Args:
         extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the
             same trials.
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

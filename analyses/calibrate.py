@@ -9,11 +9,14 @@
    seed's three heatmaps, and attention to the odd tile.
 3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
 
+A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What is
+measured of a trial is measured once.
+
 An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here without a change.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +26,8 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.measurement import content_hash
+from rgb_circuit.measure import measure
+from rgb_circuit.measurement import Measurement, Steps, content_hash
 from rgb_circuit.models.planted import (
     DECOYS,
     MODERATE_NOISE,
@@ -36,19 +40,25 @@ from rgb_circuit.models.planted import (
 )
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.play import answered_right
+from rgb_circuit.patching import in_order, patched_heads
+from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.store import Store
 
 from . import roles
 from .attention_statistics import attention_statistics
+from .evidence import with_palette
 
 # What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile
 # alike.
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
 # Share of the gap that a head of CV 1 restores there.
 UNEVEN_SHARE = 0.125
+# Its name, and that of its row beside all heads of its models.
+UNEVEN_HEAD = "uneven extractor"
 TRIALS = (16, 32, 64)
+# By how many all readings are compared.
+USUAL = 32
 # In units of the gap between clean and corrupted pictures, as margins are.
 NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 2 * MODERATE_NOISE)
 
@@ -62,15 +72,20 @@ class Subject:
             names).
         noise: of a planted model, as a fraction of its gap; NaN for a random one.
         seed: of everything that is drawn for it.
-        trials: that it is judged on.
+        sizes: numbers of trials that it is judged by, in order; each the first of the largest.
         like: of a planted model, one of `KINDS`.
     """
 
     kind: str
     noise: float
     seed: int
-    trials: int = 16
+    sizes: tuple[int, ...] = (16,)
     like: str = "even"
+
+    @property
+    def compared(self) -> int:
+        """The number of trials by which all readings are compared."""
+        return USUAL if USUAL in self.sizes else self.sizes[-1]
 
     def build(self):
         """model, processor, truth (``layer, head, role, name``)."""
@@ -123,7 +138,7 @@ def _unkind(like, placement, decoys, layers, rng):
         share = UNEVEN_SHARE / (1 - UNEVEN_SHARE)
         parts = [part for part in decoys if part != "content_extractor"]
         gain = share * gap(parts)
-        part = Part("uneven extractor", "color extractor", "found", "color", "answer", gain, variation=1.0)
+        part = Part(UNEVEN_HEAD, "color extractor", "found", "color", "answer", gain, variation=1.0)
         return dict(placement=placement, decoys=parts, more=[(part, last[0])])
     if like == "relay":
         late = Part("late extractor", "color extractor", "found", "color", "answer", 10.0)
@@ -158,9 +173,9 @@ def family(
     """The models to judge.
 
     Args:
-        planted_each: even models at every level of ``noise`` with 32 trials, and models of every kind at
-            moderate noise with each number of trials; the same ones at each level and number.
-        random: random models with 32 trials, and as many shuffled ones.
+        planted_each: even models at every level of ``noise`` by 32 trials, and models of every kind at
+            moderate noise by each number of trials; the same ones at each level and number.
+        random: random models by 32 trials, and as many shuffled ones.
         trials: that all are judged on, instead of these numbers.
         kinds: of `KINDS`.
     """
@@ -170,34 +185,72 @@ def family(
         )
     if seed < 0:
         raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
+    if trials is not None and trials < 1:
+        raise rgb.InputError(f"trials is {trials}; use a whole number from 1 on, such as 32")
     first = 1000 * seed
     numbers = [first + index for index in range(planted_each)]
-    usual, sizes = (32, TRIALS) if trials is None else (trials, (trials,))
-    known = [Subject("planted", level, number, usual) for level in noise for number in numbers]
-    known += [
-        Subject("planted", MODERATE_NOISE, number, size, like)
-        for like in kinds
-        for size in sizes
-        for number in numbers
-    ]
+    usual, sizes = ((USUAL,), TRIALS) if trials is None else ((trials,), (trials,))
+    every = [level for level in noise if not ("even" in kinds and level == MODERATE_NOISE)]
+    known = [Subject("planted", level, number, usual) for level in every for number in numbers]
+    known += [Subject("planted", MODERATE_NOISE, number, sizes, like) for like in kinds for number in numbers]
     false = [Subject("random", np.nan, first + index, usual) for index in range(random)]
     false += [Subject("shuffled", MODERATE_NOISE, first + index, usual) for index in range(random)]
-    return [*dict.fromkeys(known), *false]
+    return [*known, *false]
 
 
-def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Known:
+    """What was measured of a model, so that fewer of the same trials are judged without a forward.
+
+    Attributes:
+        frames: a measurement's key → the contents of its trials, and its frame.
+    """
+
+    frames: dict[str, tuple[set[str], pd.DataFrame]] = field(default_factory=dict)
+
+    def measure(self, model: rgb.Vlm, asked: Sequence[Measurement]) -> list[pd.DataFrame]:
+        """As `rgb_circuit.measure.measure`."""
+        lacking = [one for one in asked if not self._has(one)]
+        for one, frame in zip(lacking, measure(model, lacking, progress=False) if lacking else []):
+            self.frames[one.key] = {trial.content for trial in one.trials}, frame
+        return [self._of(one) for one in asked]
+
+    def follow(self, model: rgb.Vlm, steps: Steps[pd.DataFrame]) -> pd.DataFrame:
+        """As `rgb_circuit.measure.follow`."""
+        try:
+            asked = next(steps)
+            while True:
+                asked = steps.send(self.measure(model, asked))
+        except StopIteration as end:
+            return end.value
+
+    def _has(self, one):
+        contents, _ = self.frames.get(one.key, (set(), None))
+        return contents >= {trial.content for trial in one.trials}
+
+    def _of(self, one):
+        _, frame = self.frames[one.key]
+        return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(drop=True)
+
+
+def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
     """``layer, head, role`` as `analyses.roles` has them."""
-    return roles.roles(model, trials, progress=False)[["layer", "head", "role"]]
+    evidence = known.follow(model, roles.steps(model, trials))
+    return roles.table(evidence)[["layer", "head", "role"]]
 
 
-def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
     """``layer, head, role`` as the seed read its heatmaps.
 
     The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the
     three largest of the third (background, when erased), as far as they are above zero and do not raise the
     odd word (by more than a tenth of the extractor's cell) in the other two.
     """
-    table = panels(rgb.patch_heads(model, trials, progress=False))
+    # With the words that roles are told from, so that their sweeps serve.
+    said = with_palette(model, trials)
+    targets = dict.fromkeys(target for target, _ in PANELS.values())
+    swept = known.measure(model, [patched_heads(model, said, "clean", target) for target in targets])
+    table = panels(in_order(swept, said))
     recolored, erased, background = (table[panel] for panel in PANELS)
     largest = recolored.idxmax()
     quiet = (np.maximum(recolored, erased) <= 0.1 * recolored[largest]) & (background > 0)
@@ -207,7 +260,7 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFram
     return table[["layer", "head"]].assign(role=role)
 
 
-def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> pd.DataFrame:
+def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
     """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd
     tile localizes it.
 
@@ -250,64 +303,70 @@ def verdicts(
         store: keeps the verdicts on each model, and gives those that it has.
 
     Yields:
-        Per model, a row per reading × head: ``kind, like, noise`` (fraction of the gap), ``trials, seed,
-        kv_heads, grid, solved`` (share of pictures answered right), ``layer, head, truth, name, reading,
-        role``. Random models answer nothing right, and have no rows for only correct trials; models that are
-        not even have rows for ``roles`` only.
+        Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of the gap),
+        ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials, layer, head, truth,
+        name, reading, role``. Random models answer nothing right, and have no rows for only correct trials;
+        models that are not even have rows for ``roles`` only, and even ones by other numbers of trials than
+        32.
     """
     key = f"verdicts-{content_hash(list(READINGS))}"
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
-        unit = f"{subject.kind}-{subject.like}-{subject.noise}-{subject.trials}-{subject.seed}"
+        sizes = "+".join(map(str, subject.sizes))
+        unit = f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
         yield store.kept(key, unit, partial(_judged, subject)) if store else _judged(subject)
 
 
 def _judged(subject):
     """`verdicts` on one model."""
     model, processor, truth = subject.build()
-    model, trials = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}"), subject.trials
-    drawn = rgb.rgb_trials(model, trials, seed=subject.seed)
-    played = rgb.play(model, drawn, progress=False)
-    samples = dict.fromkeys(READINGS if subject.like == "even" else [reading_of(False)], drawn)
-    if reading_of(True) in samples:
-        samples[reading_of(True)] = _right(model, drawn, played, subject)
-    if subject.kind == "random":
-        samples.pop(reading_of(True), None)
-    if subject.kind == "shuffled":
-        samples = {name: _all_shuffled(sample, subject.seed) for name, sample in samples.items()}
-    about = dict(
-        kind=subject.kind,
-        like=subject.like,
-        noise=subject.noise,
-        trials=trials,
-        seed=subject.seed,
-        kv_heads=model.n_kv_heads,
-        grid=model.grid[0],
-        solved=float(played["correct"].mean()),
-    )
+    model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
+    drawn = rgb.rgb_trials(model, subject.sizes[-1], seed=subject.seed)
+    measured = Known()
+    [played] = measured.measure(model, [Played.of(drawn)])
+    about = dict(kind=subject.kind, like=subject.like, noise=subject.noise, seed=subject.seed)
+    about |= dict(kv_heads=model.n_kv_heads, grid=model.grid[0], solved=float(played["correct"].mean()))
     known = truth.rename(columns={"role": "truth"})
     nothing = known[["layer", "head"]].assign(role="none")
-    blocks, done = [], {}
-    for reading, sample in samples.items():
-        # Where every trial is answered right, the readings that ask for that find what they found without
-        # asking.
-        key = READINGS[reading], tuple(trial.name for trial in sample)
-        if key not in done:
-            # A model may answer too few right to tell a role from them.
-            done[key] = READINGS[reading](model, sample) if len(sample) >= min(trials, ENOUGH) else nothing
-        blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading))
+    blocks = []
+    # The most first: the others are among them.
+    for size in reversed(subject.sizes):
+        done = {}
+        for reading, sample in _samples(model, drawn, played, subject, size).items():
+            # Where every trial is answered right, the readings that ask for that find what they found without
+            # asking.
+            key = READINGS[reading], tuple(trial.name for trial in sample)
+            if key not in done:
+                # A model may answer too few right to tell a role from them.
+                enough = len(sample) >= min(size, ENOUGH)
+                done[key] = READINGS[reading](model, sample, measured) if enough else nothing
+            blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading, trials=size))
     return pd.concat(blocks, ignore_index=True).assign(**about)[
-        [*about, "layer", "head", "truth", "name", "reading", "role"]
+        [*about, "trials", "layer", "head", "truth", "name", "reading", "role"]
     ]
 
 
+def _samples(model, drawn, played, subject, size):
+    """Reading → the trials that it judges by."""
+    everything = subject.like == "even" and size == subject.compared
+    samples = dict.fromkeys(READINGS if everything else [reading_of(False)], drawn[:size])
+    if subject.kind == "random":
+        # It answers nothing right.
+        samples.pop(reading_of(True), None)
+    elif everything:
+        samples[reading_of(True)] = _right(model, drawn, played, subject)[:size]
+    if subject.kind == "shuffled":
+        samples = {name: _all_shuffled(sample, subject.seed) for name, sample in samples.items()}
+    return samples
+
+
 def _right(model, drawn, played, subject):
-    """As many trials that are answered right, of those drawn and as many more as it takes, up to `DRAWN`
-    times as many."""
+    """As many trials that are answered right as all readings are compared by, of those drawn and as many more
+    as it takes, up to `DRAWN` times as many."""
     right = answered_right(drawn, played)
-    if len(right) < subject.trials and subject.kind != "random":
-        more = rgb.rgb_trials(model, DRAWN * subject.trials, seed=subject.seed)
+    if len(right) < subject.compared:
+        more = rgb.rgb_trials(model, DRAWN * subject.compared, seed=subject.seed)
         right = answered_right(more, rgb.play(model, more, progress=False))
-    return right[: subject.trials]
+    return right
 
 
 def _all_shuffled(trials, seed):
@@ -351,14 +410,15 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`, or
-        "all"), ``trials, role``, then from ``models`` on as `summary`.
+        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`,
+        `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
     known = frame[
         (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
     ]
     rows = []
-    for like, own in [*known.groupby("like", sort=False), ("all", known)]:
+    alone = (UNEVEN_HEAD, known[known["name"] == UNEVEN_HEAD])
+    for like, own in [*known.groupby("like", sort=False), alone, ("all", known)]:
         for trials, part in own.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [

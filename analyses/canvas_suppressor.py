@@ -2,7 +2,7 @@
 
 Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on a plain
 canvas: the background rises as it would for a POI localization head, on any canvas, and without an extractor.
-Restored at [end]:
+Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -46,7 +46,8 @@ def evidence(
     Args:
         extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
             trials.
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

@@ -303,20 +303,21 @@ def curve_steps(
         *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets)),
     ]
     held = _held(model, target)
-    variants = {
-        f"{number} {size}": _isolated(held, chosen[:size], source)
+    # The empty circuit, the whole one, and in a small model others too are the same in several rankings.
+    names: dict[frozenset[Head], str] = {}
+    named = [
+        [names.setdefault(frozenset(chosen[:size]), f"{number} {size}") for size in sizes]
         for number, chosen in enumerate(rankings)
-        for size in sizes
-    }
+    ]
+    variants = {name: _isolated(held, sorted(kept), source) for kept, name in names.items()}
     [frame] = yield [patched_edits(trials, variants, source)]
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]
     gap = _gap(model, m_source, m_target, source, target)
     gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
-    faithfulness, low, high = _fraction(gained[[f"0 {size}" for size in sizes]], gap)
-    random = [[f"{number} {size}" for size in sizes] for number in range(1, random_sets + 1)]
-    random = np.stack([gained[names].to_numpy().mean(0) for names in random]) / gap.mean()
+    faithfulness, low, high = _fraction(gained[named[0]], gap)
+    random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
     return pd.DataFrame(

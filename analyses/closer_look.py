@@ -1,8 +1,8 @@
 """A closer look at the heads that a run found: what its report shows beyond the sweep and the role table.
 
 1. The first pictures, as the model sees them, and where the found heads look on them.
-2. Composition: what the heads that localize or write the background do through the color extractors
-   (`composition`).
+2. Composition: what the heads that localize or write the background do through the color extractors, and by
+   which of query, key and value these are told (`composition`).
 3. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 4. Which heads carry the question, and which of its words they look at (`task_reading`).
 
@@ -34,6 +34,9 @@ Head = tuple[int, int]
 
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
+# On how many trials paths are walked: those into keys and values take all positions of a few layers. Of 8
+# senders and 2 extractors that is about a plain forward a trial, on pictures that composition has captured.
+PATH_TRIALS = 8
 # With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with 1,024,
 # where a sweep takes 4.
 QUESTION_HEADS = 256
@@ -63,7 +66,7 @@ def steps(
         evidence: from `analyses.roles.evidence`, where there is any.
 
     Returns:
-        ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition`` and ``mediation`` (as
+        ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and ``paths`` (as
         `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
         `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
         carry the question), and what is shown of every head (`analyses.every_head.steps`).
@@ -82,7 +85,7 @@ def steps(
     if not shown:
         strong = strongest(panels(effects, which), 3).index
         shown = [(int(layer), int(head)) for layer, head in (name.split(".") for name in strong)]
-    finding, testing = trials[: len(trials) // 2], trials[len(trials) // 2 :]
+    _, testing = halves(trials)
     target = _corrupted(trials[0])
     extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])
     senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
@@ -91,11 +94,12 @@ def steps(
         "attention": _looks(trials, shown),
         "composition": _through(composition.composition_steps, model, testing, senders, extractors, target),
         "mediation": _through(composition.mediation_steps, model, testing, senders, extractors, target),
+        "paths": _through(composition.paths_steps, model, testing[:PATH_TRIALS], senders, extractors, target),
         "circuit": _whole(model, testing, extractors + localizers, target),
-        "curve": _curve(model, finding, testing, target),
+        "curve": curve(model, trials),
         "task_reading": _questions(model, trials),
         "question_attention": _question_attention(model, trials),
-        **every_head.steps(model, trials, effects),
+        **every_head.steps(model, trials, effects, evidence is not None),
     }
 
 
@@ -127,7 +131,14 @@ def _whole(model, trials, heads, target):
     return (yield from circuit.circuit_steps(model, trials, heads, target=target))
 
 
-def _curve(model, finding, testing, target):
+def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
+    """The trials that heads are ranked on, and those that circuits are measured on."""
+    return trials[: len(trials) // 2], trials[len(trials) // 2 :]
+
+
+def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> Steps[pd.DataFrame]:
+    """Faithfulness over circuit size: what is asked of the first half of the trials, then of the second."""
+    (finding, testing), target = halves(trials), _corrupted(trials[0])
     if len(finding) < 2:
         raise NotApplicable(
             "ranking heads on one half of the trials and measuring on the other needs 4 trials, and there "

@@ -1,6 +1,7 @@
 """Color extractors: heads that read the colour of the odd tile and write it at [end].
 
-Like name movers, they carry what they attend to into the answer. Restored at [end]:
+Like name movers, they carry what they attend to into the answer. Restored at [end], or at other
+``positions``:
 
 | prediction | restored from clean | in | expected |
 |---|---|---|---|
@@ -8,11 +9,14 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | P1b | z | erased | odd up |
 | P2a | pattern only | recolored | odd not up, other not down: the answer stays the tile's actual colour |
 | P2b | pattern only | erased | background up, odd not up: the head reads what is now at that place |
-| P2c | value only | recolored | odd up: the head looks at the tile, and what it finds makes the answer |
+| P2c | value only | recolored | odd up: what it finds where it looks makes the answer |
+| | pattern only, from moved | recolored | other down: looking elsewhere takes the tile's colour away |
 
 P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the background there
 already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6 looks like that (it *lowers*
-blue on the blue canvas). What both say is that the head carries the colour of what it looks at.
+blue on the blue canvas). What both say is that the head carries the colour of what it looks at. A head that
+carries to [end] a colour that another noted at an earlier word looks at that word whatever the picture is,
+and passes neither.
 
 Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers of Wang
 et al. (2022), Interpretability in the Wild. How predictions are tested: `analyses.evidence`.
@@ -32,6 +36,7 @@ _PATTERN_RECOLORED, _PATTERN_ERASED = (
     Sweep("erased", component="pattern"),
 )
 _VALUE_RECOLORED = Sweep("recolored", component="value")
+_ELSEWHERE = Sweep("recolored", source="moved", component="pattern")
 
 PREDICTIONS = (
     Prediction("P1a", (Claim("odd", "up", Sweep("recolored")),)),
@@ -40,7 +45,11 @@ PREDICTIONS = (
         "P2a", (Claim("odd", "not up", _PATTERN_RECOLORED), Claim("other", "not down", _PATTERN_RECOLORED))
     ),
     Prediction("P2b", (Claim("background", "up", _PATTERN_ERASED), Claim("odd", "not up", _PATTERN_ERASED))),
-    Prediction("P2c", (Claim("odd", "up", _VALUE_RECOLORED),), instead_of="P2b"),
+    Prediction(
+        "P2c",
+        (Claim("odd", "up", _VALUE_RECOLORED), Claim("other", "down", _ELSEWHERE)),
+        instead_of="P2b",
+    ),
 )
 
 
@@ -48,7 +57,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     """P1a, P1b, P2a, P2b and P2c for every head.
 
     Args:
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

@@ -1,13 +1,32 @@
 """The command ``rgb-circuit``."""
 
 import argparse
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import shtab
+
+from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
+
+COMPLETION = """\
+completion of commands, options and folders in a shell: put one of these into its start-up file
+  bash:  eval "$(rgb-circuit --print-completion bash)"
+  zsh:   eval "$(rgb-circuit --print-completion zsh)"
+"""
+# What draws trials, so that a run's folder says it.
+ABOUT_TRIALS = (
+    "model", "trials", "trials_file", "seed", "dtype", "revision", "tiles", "remote",
+    "odd", "other", "background", "other_background",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,10 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             # Without the file and line of Python's own.
-            warnings.showwarning = _warned
+            warnings.showwarning = partial(_warned, sys.stderr)
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
-            options.run(options)
+            with _quiet(options):
+                options.run(options)
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
@@ -52,20 +72,42 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _warned(message, category, *where):
-    print(f"rgb-circuit: {message}", file=sys.stderr)
+def _warned(file, message, category, *where):
+    print(f"rgb-circuit: {message}", file=file)
+
+
+@contextmanager
+def _quiet(options: argparse.Namespace) -> Iterator[None]:
+    """Where it is asked for, no bars, and nothing of what is also written to a folder. Warnings are shown
+    all the same: they are handed the file that is left here."""
+    if not options.quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        if options.writes and not getattr(options, "dry_run", False):
+            with redirect_stdout(nowhere):
+                yield
+        else:
+            yield
 
 
 def _parser():
     parser = argparse.ArgumentParser(
         prog="rgb-circuit",
         description="Find out which attention heads of a vision-language model do what in the RGB game.",
+        epilog=COMPLETION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    shtab.add_argument_to(parser, "--print-completion", help="print what makes a shell complete this command")
     parser.add_argument("--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}")
-    parser.set_defaults(keeps=False)
+    parser.set_defaults(keeps=False, writes=True)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    common = argparse.ArgumentParser(add_help=False)
+    quiet = argparse.ArgumentParser(add_help=False)
+    quiet.add_argument(
+        "-q", "--quiet", action="store_true", help="show no bars, and print nothing that is also written"
+    )
+    common = argparse.ArgumentParser(add_help=False, parents=[quiet])
     common.add_argument(
         "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
     )
@@ -80,8 +122,15 @@ def _parser():
         metavar="CSV",
         help="your own pictures, question and answers: a file, or a folder with one; columns: see "
         "rgb_circuit/trials_file.py",
-    )
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
     common.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
+    for option, what in (
+        ("--odd", "the odd tile's colour in every trial, such as red"),
+        ("--other", "the colour that the tile is recolored in"),
+        ("--background", "the background's colour"),
+        ("--other-background", "the other canvas's colour"),
+    ):
+        common.add_argument(option, metavar="COLOR", help=f"{what} (default: drawn, so that all are used)")
     common.add_argument(
         "--device",
         default="auto",
@@ -107,6 +156,7 @@ def _parser():
         help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
         "NDIF_API_KEY",
     )
+    common.set_defaults(drawn={name: common.get_default(name) for name in ABOUT_TRIALS})
 
     run = commands.add_parser(
         "run",
@@ -114,15 +164,25 @@ def _parser():
         help="play, patch every head, draw the three panels, give each head its role",
         description=_run.__doc__,
     )
-    run.add_argument(
-        "--out", default="results", help="folder for frames, figures and manifest (default: %(default)s)"
-    )
+    _add_folder(run, "for frames, figures and manifest (default: %(default)s)", "--out", default="results")
     run.add_argument("--name", help="what the report calls this run (default: the model's name)")
     run.add_argument(
         "--positions",
         default="end",
-        help="end, all, image, text, tile, or token positions like 5,-1; write --positions=-1 where the "
-        "first is negative (default: %(default)s)",
+        help="end, all, image, text, tile, rest, question, first, or token positions like 5,-1; write "
+        "--positions=-1 where the first is negative (default: %(default)s)",
+    )
+    run.add_argument(
+        "--heads",
+        metavar="L.H,L.H",
+        help="restore only these heads, such as 3.0,3.1; then no roles are told (default: all)",
+    )
+    run.add_argument(
+        "--component",
+        default="z",
+        choices=OF_A_HEAD,
+        help="of each head, what is restored: %(choices)s; with another than z no roles are told (default: "
+        "%(default)s)",
     )
     run.add_argument(
         "--only-correct",
@@ -154,27 +214,28 @@ def _parser():
 
     collect = commands.add_parser(
         "collect",
+        parents=[quiet],
         help="take what a server has done for a detached run, and go on with it",
         description=_collect.__doc__,
     )
-    collect.add_argument("folder", nargs="?", default="results", help="of the run (default: %(default)s)")
+    _add_folder(collect, "of the run (default: %(default)s)", nargs="?", default="results")
     collect.set_defaults(run=_collect, keeps=True)
 
     report = commands.add_parser(
         "report",
+        parents=[quiet],
         help="finish a run from its parts, such as shards of it; write frames, figures and report",
         description=_report.__doc__,
     )
-    report.add_argument(
-        "folders", nargs="*", metavar="folder", help="of one run, or of its shards (default: results)"
+    _add_folder(
+        report, "of one run, or of its shards (default: results)", "folders", nargs="*", metavar="folder"
     )
-    report.add_argument(
-        "--out", help="folder for all parts and what is made of them (default: the first folder)"
-    )
+    _add_folder(report, "for all parts and what is made of them (default: the first folder)", "--out")
     report.set_defaults(run=_report, keeps=True)
 
     calibrate = commands.add_parser(
         "calibrate",
+        parents=[quiet],
         help="can the verdicts be believed? try them on models whose heads are known",
         description=_calibrate.__doc__,
     )
@@ -197,30 +258,29 @@ def _parser():
         help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
     )
     calibrate.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
-    calibrate.add_argument(
-        "--out", default="results", help="folder for frames and figure (default: %(default)s)"
-    )
+    _add_folder(calibrate, "for frames and figures (default: %(default)s)", "--out", default="results")
     calibrate.set_defaults(run=_calibrate, keeps=True)
 
     compare = commands.add_parser(
         "compare",
+        parents=[quiet],
         help="does a run agree with the published heatmaps of LLaVA-1.5-7B?",
         description=_compare.__doc__,
     )
-    compare.add_argument("folder", nargs="?", default="results", help="of a run (default: %(default)s)")
+    _add_folder(compare, "of a run (default: %(default)s)", nargs="?", default="results")
     compare.add_argument(
         "--top",
         type=int,
         default=10,
         help="how many of the strongest heads to look for in both (default: %(default)s)",
     )
-    compare.add_argument("--out", help="folder for the table and the figure (default: the run's)")
+    _add_folder(compare, "for the table and the figure (default: the run's)", "--out")
     compare.set_defaults(run=_compare)
 
     play = commands.add_parser(
         "play", parents=[common], help="does the model play the game at all?", description=_play.__doc__
     )
-    play.set_defaults(run=_play)
+    play.set_defaults(run=_play, writes=False)
 
     attention = commands.add_parser(
         "attention",
@@ -228,10 +288,91 @@ def _parser():
         help="where a head looks from [end], on the first four trials",
         description=_attention.__doc__,
     )
+    _add_folder(
+        attention,
+        "of a run, whose model and trials these are (default: those that the options say)",
+        nargs="?",
+    )
     attention.add_argument("--head", required=True, help="layer.head, both from 0, such as 3.2")
-    attention.add_argument("--out", default="results", help="folder for the figure (default: %(default)s)")
+    _add_folder(attention, "for the figure (default: the run's, or results)", "--out")
     attention.set_defaults(run=_attention)
+
+    say = commands.add_parser(
+        "say",
+        parents=[common],
+        help="what the model says about a picture with heads scaled or made to look elsewhere, and without",
+        description=_say.__doc__,
+    )
+    say.add_argument(
+        "--scale",
+        metavar="LAYER.HEAD=FACTOR",
+        action="append",
+        default=[],
+        help="multiply what a head puts out, such as 19.6=0; may be given several times",
+    )
+    say.add_argument(
+        "--look",
+        metavar="LAYER.HEAD=ROW,COLUMN[:BIAS]",
+        action="append",
+        default=[],
+        help="make a head look at a place of the picture: by a bias on its attention, or at nothing else; "
+        "may be given several times",
+    )
+    say.add_argument("--question", help="another one than the trial's")
+    say.add_argument("--condition", default="clean", help="which picture (default: %(default)s)")
+    say.add_argument(
+        "--trial", type=int, default=0, help="which of the trials, from 0 (default: %(default)s)"
+    )
+    say.add_argument("--tokens", type=int, default=20, help="to say at most (default: %(default)s)")
+    say.set_defaults(run=_say)
+
+    knockout = commands.add_parser(
+        "knockout",
+        parents=[common],
+        help="which positions must look at which others, and in which layers",
+        description=_knockout.__doc__,
+    )
+    knockout.add_argument(
+        "--queries", default="end", help="who looks: groups such as end,question (default: %(default)s)"
+    )
+    knockout.add_argument(
+        "--keys",
+        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: those that the "
+        "trials have)",
+    )
+    knockout.add_argument("--window", type=int, default=1, help="layers in a row (default: %(default)s)")
+    knockout.set_defaults(run=_knockout)
+
+    layers = commands.add_parser(
+        "layers",
+        parents=[common],
+        help="at which layer and where in the prompt lies what the answer needs",
+        description=_layers.__doc__,
+    )
+    layers.add_argument(
+        "--component",
+        default="resid_pre",
+        help="resid_pre, attn_out or mlp_out (default: %(default)s)",
+    )
+    layers.add_argument(
+        "--positions",
+        help="groups such as tile,rest,question,end or positions as 40+41 (default: those that the trials "
+        "have)",
+    )
+    layers.set_defaults(run=_layers)
+    for flow in (knockout, layers):
+        _add_folder(flow, "of a run, whose model and trials are taken and whose report gets more", nargs="?")
+        flow.add_argument("--role", help="of the answer that is drawn (default: the right one)")
+        _add_folder(flow, "for frame and figure, where no run is given (default: results/COMMAND)", "--out")
+        flow.set_defaults(keeps=True)
     return parser
+
+
+def _add_folder(parser, what, name="folder", **options):
+    """An argument that is a folder, which a shell completes."""
+    parser.add_argument(
+        name, help=f"folder {what}" if name == "--out" else what, **options
+    ).complete = shtab.DIRECTORY
 
 
 def _run(options):
@@ -239,9 +380,11 @@ def _run(options):
     manifest. A run that was killed goes on where it stopped when the same command is given again."""
     from analyses import study
     from rgb_circuit.locking import locked
-    from rgb_circuit.results import open_folder
+    from rgb_circuit.results import opened
 
     study.parse_positions(options.positions)
+    if options.heads is not None:
+        study.parse_heads(options.heads)
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
@@ -249,16 +392,19 @@ def _run(options):
         name: getattr(options, name)
         for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
     }
+    if options.heads is not None:
+        chosen["heads"] = options.heads
+    if options.component != "z":
+        chosen["component"] = options.component
     if options.trials_file is None:
-        chosen |= {"trials": options.trials, "seed": options.seed}
+        chosen |= {"trials": options.trials, "seed": options.seed} | _fixed(options)
     else:
         chosen["trials_file"] = str(Path(options.trials_file).resolve())
     if options.dry_run:
         model, trials = _model_and_trials(options)
         study.estimate(model, trials, chosen, shard)
         return
-    folder = open_folder(options.out)
-    with locked(folder, shard):
+    with opened(options.out) as folder, locked(folder, shard):
         model, trials = _model_and_trials(options)
         study.run(folder, model, trials, chosen, shard, options.detach, options.anyway)
 
@@ -295,47 +441,100 @@ def _play(options):
 
 
 def _attention(options):
-    """Draw where a head looks from [end] on the pictures of the first four trials."""
-    import matplotlib.pyplot as plt
-
+    """Draw where a head looks from [end] on the pictures of the first four trials: those of a run, or those
+    that the options say."""
     from rgb_circuit.as_seen import as_seen
     from rgb_circuit.attention import attention_from_end, over_picture
     from rgb_circuit.edits import check_head
     from rgb_circuit.plots import attention_over_picture
-    from rgb_circuit.results import open_folder, write_figure
+    from rgb_circuit.plots.canvas import new_figure
+    from rgb_circuit.results import opened, write_figure
 
-    layer, head = _head(options.head)
-    folder = open_folder(options.out)
-    model, trials = _model_and_trials(options)
-    check_head(model, layer, head)
-    trials = trials[:4]
-    # Of your own pictures, no more than can be told apart side by side.
-    conditions = (
-        ("clean", "recolored", "erased") if options.trials_file is None else tuple(trials[0].images)[:5]
-    )
-    figure, axes = plt.subplots(
-        len(trials),
-        len(conditions),
-        figsize=(3 * len(conditions), 3.4 * len(trials)),
-        layout="constrained",
-        squeeze=False,
-    )
-    row = {trial.name: axis for trial, axis in zip(trials, axes)}
-    seen = {(trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions}
-    for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
-        attention_over_picture(
-            over_picture(model, trial, pattern[layer, head]),
-            seen[trial.name, condition],
-            ax=(ax := row[trial.name][conditions.index(condition)]),
+    ((layer, head),) = _one_head(options.head)
+    _check_folder(options)
+    with opened(options.out or options.folder or "results") as folder:
+        model, trials = _model_and_trials(options)
+        check_head(model, layer, head)
+        trials = trials[:4]
+        conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
+        if {"clean", "recolored", "erased"} <= set(conditions):
+            conditions = ["clean", "recolored", "erased"]
+        # No more than can be told apart side by side.
+        conditions = conditions[:5]
+        figure = new_figure(3.4 * len(conditions), 3.6 * len(trials) + 0.4)
+        axes = figure.subplots(len(trials), len(conditions), squeeze=False)
+        row = {trial.name: axis for trial, axis in zip(trials, axes)}
+        seen = {
+            (trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions
+        }
+        for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
+            attention_over_picture(
+                over_picture(model, trial, pattern[layer, head]),
+                seen[trial.name, condition],
+                tile=trial.tile,
+                ax=(ax := row[trial.name][conditions.index(condition)]),
+            )
+            role = trial.expected.get(condition)
+            ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
+        figure.suptitle(
+            f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = "
+            f"{len(trials)} trials"
         )
-        role = trial.expected.get(condition)
-        ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
-    figure.suptitle(
-        f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = {len(trials)} "
-        "trials"
+        path = write_figure(figure, folder, f"attention_{layer}.{head}")
+        print(f"Wrote {path}")
+
+
+def _say(options):
+    """Print what the model says about one picture as it is, and with heads scaled or made to look elsewhere,
+    at every token from which it says something."""
+    from analyses import say
+
+    scales, looks = list(map(say.parse_scale, options.scale)), list(map(say.parse_look, options.look))
+    model, trials = _model_and_trials(options)
+    if not 0 <= options.trial < len(trials):
+        raise InputError(f"--trial is {options.trial}; there are {len(trials)} trials, from 0 on")
+    trial = trials[options.trial]
+    if options.question is not None:
+        _print_unknown_words(model, [replace(trial, prompt=model.prompt(options.question))])
+    say.say(model, trial, options.condition, scales, looks, options.question, options.tokens)
+
+
+def _knockout(options):
+    """Keep some positions from looking at others in every window of layers, and draw what the answer
+    loses."""
+    from analyses import flows
+
+    queries = flows.groups_from(options.queries)
+    keys = options.keys and flows.groups_from(options.keys)
+    model, trials, folder, about = _of_a_run(options, "knockout")
+    flows.knockout(
+        model, trials, folder, about, queries=queries, keys=keys, window=options.window, role=options.role
     )
-    path = write_figure(figure, folder, f"attention_{layer}.{head}")
-    print(f"Wrote {path}")
+
+
+def _layers(options):
+    """Restore every layer at groups of positions, and draw what of the answer comes back."""
+    from analyses import flows
+
+    positions = options.positions and flows.groups_from(options.positions)
+    model, trials, folder, about = _of_a_run(options, "layers")
+    flows.layers(
+        model, trials, folder, about, component=options.component, positions=positions, role=options.role
+    )
+
+
+def _of_a_run(options, name):
+    """Model, trials, folder and options: of the run that is named, or of the command itself."""
+    from rgb_circuit.saved_run import recorded_run
+
+    _check_folder(options)
+    model, trials = _model_and_trials(options)
+    if options.folder is not None:
+        return model, trials, options.folder, recorded_run(options.folder)["options"]
+    chosen = {
+        name: getattr(options, name) for name in ("trials", "seed", "trials_file", "device", "dtype")
+    } | _fixed(options)
+    return model, trials, options.out or f"results/{name}", {"command": name, **chosen}
 
 
 def _calibrate(options):
@@ -345,17 +544,15 @@ def _calibrate(options):
     import pandas as pd
     from transformers.utils import logging
 
-    from analyses import calibrate
+    from analyses import calibrate, printed
     from rgb_circuit.locking import locked
     from rgb_circuit.manifest import versions
     from rgb_circuit.plots import precision_recall_panels, recall_over_trials
-    from rgb_circuit.results import open_folder, write_figure, write_frame
+    from rgb_circuit.results import opened, write_figure, write_frame
     from rgb_circuit.store import open_store
 
     logging.disable_progress_bar()
-    folder = open_folder(options.out)
     subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
-    parts = open_folder(folder / "calibration")
     # Here numpy draws the models, and scipy tests them.
     drawn_with = {name: version(name) for name in ("numpy", "scipy")}
     about = {
@@ -364,43 +561,26 @@ def _calibrate(options):
         "versions": versions(),
         "drawn_with": drawn_with,
     }
-    with locked(parts), warnings.catch_warnings():
-        store = open_store(parts, about)
-        store.clean()
-        # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
-        warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
-        frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
-    write_frame(frame, folder, "calibration")
-    table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
-    write_frame(table, folder, "calibration_summary")
-    write_frame(false, folder, "calibration_false")
-    kinds = calibrate.by_trials(frame)
-    write_frame(kinds, folder, "calibration_trials")
-    write_figure(precision_recall_panels(table), folder, "calibration")
-    write_figure(recall_over_trials(kinds), folder, "calibration_trials")
-
-    print(_shares(table[(table["true"] > 0) | (table["given"] > 0)], ["reading", "role", "noise"]))
-    print("\nReading 'roles' by kind of model and number of trials, at 2 % noise:")
-    print(_shares(kinds, ["like", "trials", "role"]))
+    with opened(options.out) as folder, opened(folder / "calibration") as parts:
+        with locked(parts), warnings.catch_warnings():
+            store = open_store(parts, about)
+            store.clean()
+            # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
+            warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
+            frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
+        write_frame(frame, folder, "calibration")
+        table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
+        write_frame(table, folder, "calibration_summary")
+        write_frame(false, folder, "calibration_false")
+        kinds = calibrate.by_trials(frame)
+        write_frame(kinds, folder, "calibration_trials")
+        write_figure(precision_recall_panels(table), folder, "calibration")
+        write_figure(recall_over_trials(kinds), folder, "calibration_trials")
+    printed.calibration(table, false)
     print(
-        "\nWhere every role is false: random weights, and pictures shuffled among the conditions of a trial:"
+        "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "
+        f"their frames calibration_summary, calibration_trials and calibration_false, in {folder}/"
     )
-    print(false.to_string(index=False))
-    print(
-        "\nWrote calibration.parquet (every verdict), calibration_summary, calibration_trials, "
-        f"calibration_false, and two figures to {folder}/"
-    )
-
-
-def _shares(table, names):
-    """Precision and recall with their intervals, as text."""
-    shown = table[[*names, "true", "given", "right"]].copy()
-    for measure in ("precision", "recall"):
-        interval = zip(table[measure], table[f"{measure}_low"], table[f"{measure}_high"])
-        shown[measure] = [
-            "-" if value != value else f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in interval
-        ]
-    return shown.to_string(index=False)
 
 
 def _compare(options):
@@ -408,13 +588,12 @@ def _compare(options):
     figure."""
     from analyses import compare, digits
     from rgb_circuit.manifest import read_manifest
-    from rgb_circuit.results import open_folder, read_frame, write_figure, write_frame
+    from rgb_circuit.results import opened, read_frame, write_figure, write_frame
 
     columns = ["trial", "source", "component", "positions", "target", "layer", "head", "role", "effect"]
     frame, manifest = read_frame(options.folder, "patch_heads", columns), read_manifest(options.folder)
     table = compare.compare(frame, k=options.top)
     misread, differing = compare.misreadings(frame), compare.differences(frame, manifest)
-    folder = open_folder(options.out or options.folder)
 
     print(
         f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over {table['heads'].iloc[0]} "
@@ -436,16 +615,44 @@ def _compare(options):
             "\nThis run was not made in the published setting, and is not expected to give the same numbers:"
         )
         print(differing.to_string(index=False))
-    write_frame(table, folder, "compare")
-    write_figure(compare.scatters(frame, manifest["model"], k=options.top), folder, "compare")
+    with opened(options.out or options.folder) as folder:
+        write_frame(table, folder, "compare")
+        write_figure(compare.scatters(frame, manifest["model"], k=options.top), folder, "compare")
     print(f"\nWrote compare.parquet and compare.png to {folder}/")
 
 
+def _check_folder(options):
+    """Raise InputError for a folder that is no run's, or options that say again what it says."""
+    from rgb_circuit.saved_run import recorded_run
+
+    if options.folder is None:
+        return
+    given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model and "
+            "trials; leave out one of them"
+        )
+    recorded_run(options.folder)
+
+
 def _model_and_trials(options):
-    from analyses.study import loaded
+    """Those of the run whose folder is given, else those that the options say."""
+    from analyses.study import loaded, reloaded, trials_again
     from rgb_circuit.prompts import rgb_trials
+    from rgb_circuit.saved_run import recorded_run
     from rgb_circuit.trials_file import read_trials
 
+    if getattr(options, "folder", None) is not None:
+        recorded = recorded_run(options.folder)
+        trials = trials_again(options.folder, recorded)
+        return reloaded(recorded), trials
+    fixed = _fixed(options)
+    if fixed and (options.trials_file is not None or options.trials == "published"):
+        raise InputError(
+            f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
+            "leave it out, or draw trials with --trials 32"
+        )
     # Once before the model is loaded, for what is wrong with the file, and again in the model's own
     # conversation.
     own = None if options.trials_file is None else read_trials(options.trials_file)
@@ -466,9 +673,15 @@ def _model_and_trials(options):
         _print_fit(model, drawable)
         _print_alike(model, drawable)
         return model, own
-    return model, _published(model) if options.trials == "published" else rgb_trials(
-        model, int(options.trials), options.seed
-    )
+    if options.trials == "published":
+        return model, _published(model)
+    return model, rgb_trials(model, int(options.trials), options.seed, **fixed)
+
+
+def _fixed(options):
+    """Role → colour, of those that every trial is to have."""
+    fixed = {role: getattr(options, role) for role in ("odd", "other", "background", "other_background")}
+    return {role: color for role, color in fixed.items() if color is not None}
 
 
 def _published(model):
@@ -585,9 +798,10 @@ def _shard(text):
     return int(which), int(of)
 
 
-def _head(text):
-    try:
-        layer, head = map(int, text.split("."))
-    except ValueError:
-        raise InputError(f"--head is {text!r}; write it as layer.head, both from 0, such as 3.2") from None
-    return layer, head
+def _one_head(text):
+    from analyses.study import parse_heads
+
+    heads = parse_heads(text, "--head")
+    if len(heads) > 1:
+        raise InputError(f"--head is {text!r}; name one head, such as {text.split(',')[0]}")
+    return heads

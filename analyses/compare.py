@@ -20,9 +20,9 @@ from importlib.resources import files
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
+from rgb_circuit.agreement import agreement
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
 
@@ -106,21 +106,20 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
     rows = []
     for panel, (target, role) in PANELS.items():
         run, known = both[panel, "run"], both[panel, "reference"]
-        top = run.sort_values(ascending=False, kind="stable").index[:k]
-        # The reference's steps make ties at its k-th head; which of those it would list first means nothing.
-        shared = [head for head in top if known[head] >= known.nlargest(k).iloc[-1]]
-        varied = run.nunique() > 1 and known.nunique() > 1
-        found = [
-            measure(run, known).statistic if varied else float("nan") for measure in (pearsonr, spearmanr)
-        ]
-        # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
-        pearson, spearman = (round(statistic, 12) for statistic in found)
-        row = dict(
-            panel=panel, target=target, role=role, heads=len(both), pearson=pearson, spearman=spearman, k=k
-        )
+        found = agreement(run, known, k)
         rows.append(
-            row
-            | dict(shared=len(shared), overlap=len(shared) / k, shared_heads=" ".join(map(_label, shared)))
+            dict(
+                panel=panel,
+                target=target,
+                role=role,
+                heads=len(both),
+                pearson=found.pearson,
+                spearman=found.spearman,
+                k=k,
+                shared=len(found.shared),
+                overlap=len(found.shared) / k,
+                shared_heads=" ".join(map(_label, found.shared)),
+            )
         )
     return pd.DataFrame(rows)
 

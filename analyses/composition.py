@@ -14,6 +14,10 @@ up.
 A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run: freezing it
 changes nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
 
+By which of its parts a receiver is told is another question, and has another answer (`paths`): the sender's
+direct path into the receiver's query, keys or values alone, everything else held, and read what the answer
+does. Along a path into keys or values the sender is restored at all positions.
+
 Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for
 Q-composition Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
 """
@@ -24,10 +28,11 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.edits import check_heads
+from rgb_circuit.edits import INTO, check_heads
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
+from rgb_circuit.paths import patched_paths
 from rgb_circuit.statistics import bootstrap_interval
 from rgb_circuit.trial import as_trials
 
@@ -110,11 +115,7 @@ def composition_steps(
 ) -> Steps[pd.DataFrame]:
     """`composition` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
-    pairs = [(sender, [receiver]) for sender in senders for receiver in receivers if sender != receiver]
-    if not pairs:
-        raise InputError(
-            f"head {_label(senders)} is the only sender and the only receiver; name another receiver"
-        )
+    pairs = [(sender, [receiver]) for sender, receiver in _pairs(senders, receivers)]
     frame = yield from _mediated(trials, pairs, source, target)
     layer, head = np.array([receiver for _, (receiver,) in pairs])[frame["pair"]].T
     frame.insert(frame.columns.get_loc("source"), "receiver_layer", layer)
@@ -171,9 +172,75 @@ def mediation_steps(
     return frame.drop(columns="pair")
 
 
-def _mediated(trials, pairs, source, target):
-    """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
-    trials = as_trials(trials)
+def paths(
+    model: Vlm,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """By which of query, key and value each sender acts on each receiver: the effect of its direct path into
+    that part alone, as `rgb_circuit.patch_paths`.
+
+    Args:
+        senders, receivers, target, source, progress: as in `composition`.
+
+    Returns:
+        A row per ``into`` (``"query"``, ``"key"``, ``"value"``) × sender × receiver × role that every trial
+        has: ``into, sender_layer, sender_head, receiver_layer, receiver_head, source, target, role, effect``
+        (logits, mean over trials), ``ci_low, ci_high`` (its 95 % bootstrap interval over trials), ``n``
+        (trials).
+
+    Raises:
+        InputError: as `composition`; or a model in which there are no direct paths.
+    """
+    steps = paths_steps(model, trials, senders, receivers, target=target, source=source)
+    return follow(model, steps, progress=progress, stage="patching")
+
+
+def paths_steps(
+    model: Vlm,
+    trials: Sequence[Trial],
+    senders: Sequence[Head],
+    receivers: Sequence[Head],
+    *,
+    target: str = "erased",
+    source: str = "clean",
+) -> Steps[pd.DataFrame]:
+    """`paths` as steps."""
+    senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
+    _pairs(senders, receivers)
+    roles = _roles(trials := as_trials(trials), source, target)
+    [patched] = yield [patched_paths(trials, senders, receivers, INTO, source, target)]
+    ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("layer", "head")]
+    itself = (patched["sender_layer"] == patched["receiver_layer"]) & (
+        patched["sender_head"] == patched["receiver_head"]
+    )
+    rows = patched[~itself & patched["role"].isin(roles)].astype({"into": str, "role": str})
+    effects = rows.pivot(index="trial", columns=["into", *ends, "role"], values="effect")
+    low, high = bootstrap_interval(effects)
+    frame = effects.columns.to_frame(index=False).astype(dict.fromkeys(ends, int))
+    where = frame.columns.get_loc("role")
+    frame.insert(where, "source", source)
+    frame.insert(where + 1, "target", target)
+    return frame.assign(effect=effects.mean().to_numpy(), ci_low=low, ci_high=high, n=len(trials))
+
+
+def _pairs(senders, receivers):
+    """Every (sender, receiver) of two heads."""
+    pairs = [(sender, receiver) for sender in senders for receiver in receivers if sender != receiver]
+    if not pairs:
+        raise InputError(
+            f"head {_label(senders)} is the only sender and the only receiver; name another receiver"
+        )
+    return pairs
+
+
+def _roles(trials, source, target):
+    """The answers' roles that all trials have; InputError where nothing could be measured on them."""
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
@@ -185,7 +252,12 @@ def _mediated(trials, pairs, source, target):
     roles = [role for role in trials[0].answers if all(role in trial.answers for trial in trials)]
     if not roles:
         raise InputError("no answer role is common to all trials; give their answers the same roles")
+    return roles
 
+
+def _mediated(trials, pairs, source, target):
+    """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
+    roles = _roles(trials := as_trials(trials), source, target)
     totals = {sender: _label([sender]) for sender, _ in pairs}
     variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
     frozen_names = []

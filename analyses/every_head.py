@@ -20,7 +20,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.attention import attention_from_end
 from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.errors import NotApplicable
+from rgb_circuit.edits import POSITIONS
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import gaps, tested
@@ -47,31 +47,31 @@ def needs(trials: Sequence[rgb.Trial], every: Sequence[rgb.Trial]) -> list[Measu
 
 
 def steps(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], effects: pd.DataFrame
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], effects: pd.DataFrame, roles_told: bool
 ) -> dict[str, Steps[pd.DataFrame]]:
     """Name of a frame → steps to it.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
+        roles_told: whether the roles' sweeps were measured.
 
     Returns:
         ``sweeps`` (`sweep_effects`), ``looks`` (`Attended`), ``direct_effects`` (`direct_effects`).
     """
     return {
-        "sweeps": _sweeps(model, list(trials), effects),
+        "sweeps": _sweeps(model, list(trials), effects, roles_told),
         "looks": _looks(trials),
         "direct_effects": _direct(trials),
     }
 
 
-def _sweeps(model, trials, effects):
+def _sweeps(model, trials, effects, roles_told):
     answers = set(trials[0].answers)
     blocks = [effects]
-    try:
-        # The first is the game itself.
-        asked = roles.needs(model, trials)[1:]
-    except NotApplicable:
-        asked = []
+    said = str(effects["positions"].iloc[0])
+    positions = said if said in POSITIONS else [int(part) for part in said.split(",")]
+    # The first is the game itself.
+    asked = roles.needs(model, trials, positions)[1:] if roles_told else []
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]

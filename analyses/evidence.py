@@ -57,6 +57,12 @@ Only claims of effects have to be found: finding is choosing among many heads th
 an absence, which nearly every head shows, chooses none. It is tested on the second half like any other claim.
 Put trials of your own into random order first.
 
+**Positions.** Heads are restored at [end] unless other ``positions`` are asked for, and then heads are frozen
+at the same ones. Every prediction means there what it means at [end], since logits are read at [end] either
+way: a circuit whose work is done at the question's words is found at "all" and "text", and of it [end] shows
+only the head that brings the answer there. A head that works at some of the positions alone is found with
+these; one that only makes ready what others read, as heads over the picture do, has no role anywhere.
+
 **Frozen heads.** Predictions about a route freeze the heads that read the odd colour: those that raise it
 (``finders``' claims of "up" hold) and of which nothing that makes a color extractor is refuted; and the heads
 that do so only when these are silent, which are looked for (`_stand_ins`).
@@ -111,7 +117,7 @@ EFFECTS = ("up", "down", "mostly")
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every head alone, restored at [end] from ``source`` in the ``target`` run.
+    """Every head alone, restored from ``source`` in the ``target`` run.
 
     Attributes:
         component: ``"z"``, ``"pattern"`` or ``"value"``.
@@ -175,6 +181,7 @@ def examine(
     level: float = 0.05,
     split: bool = False,
     only_correct: bool = False,
+    positions: str | Sequence[int] = "end",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Test every prediction on every head.
@@ -190,6 +197,7 @@ def examine(
         split: find on the first half of the trials, test on the second.
         only_correct: leave out trials with any picture that the model answers wrongly; they are counted
             either way.
+        positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
         progress: show bars.
 
     Returns:
@@ -223,6 +231,7 @@ def examine(
             level=level,
             split=split,
             only_correct=only_correct,
+            positions=positions,
         ),
         progress=progress,
         stage="patching",
@@ -253,11 +262,12 @@ def steps(
     level: float = 0.05,
     split: bool = False,
     only_correct: bool = False,
+    positions: str | Sequence[int] = "end",
 ) -> Steps[pd.DataFrame]:
     """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads read the odd colour; then
     the sweeps with frozen heads."""
     rules = Rules(margin, least, level, split)
-    trials = as_trials(trials)
+    trials, positions = as_trials(trials), positions if isinstance(positions, str) else tuple(positions)
     if extractors is not None:
         extractors = check_heads(model, list(extractors))
     tested = [prediction for predictions in hypotheses for prediction in predictions]
@@ -267,7 +277,7 @@ def steps(
     _check_number(len(trials), rules)
     _check(trials, needed)
 
-    asked, frames = sweeps(model, trials, needed), []
+    asked, frames = sweeps(model, trials, needed, positions), []
     played = _played(trials, needed)
     if only_correct:
         [answers] = yield [played]
@@ -275,7 +285,7 @@ def steps(
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        asked = sweeps(model, trials, needed)
+        asked = sweeps(model, trials, needed, positions)
         frames = yield list(asked.values())
     else:
         answers, *frames = yield [played, *asked.values()]
@@ -287,8 +297,8 @@ def steps(
     if freezing:
         if extractors is None:
             frozen = _readers(_judge(measured, [finders], rules), finders)
-            frozen += yield from _stand_ins(model, trials, measured, frozen, rules)
-        measured.effects.update((yield from _past_and_through(model, trials, measured, tested, frozen)))
+            frozen += yield from _stand_ins(trials, measured, frozen, rules, positions)
+        measured.effects.update((yield from _past_and_through(trials, measured, tested, frozen, positions)))
     frame = _judge(measured, hypotheses, rules)
     frame["frozen"] = [head in set(frozen) for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
@@ -300,6 +310,7 @@ def needs(
     trials: Sequence[rgb.Trial],
     hypotheses: Sequence[Sequence[Prediction]],
     finders: Sequence[Prediction] = (),
+    positions: str | Sequence[int] = "end",
 ) -> list[Measurement]:
     """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all trials
     choose.
@@ -309,17 +320,21 @@ def needs(
     """
     trials, needed = list(trials), _needed(hypotheses, finders)
     _check(trials, needed)
-    return [_played(trials, needed), *sweeps(model, trials, needed).values()]
+    return [_played(trials, needed), *sweeps(model, trials, needed, positions).values()]
 
 
 def sweeps(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], predictions: Sequence[Prediction]
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    predictions: Sequence[Prediction],
+    positions: str | Sequence[int] = "end",
 ) -> dict[Sweep, Measurement]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_palette(model, list(trials))
     wanted = dict.fromkeys(claim.sweep.whole for prediction in predictions for claim in prediction.claims)
     return {
-        sweep: patched_heads(model, trials, sweep.source, sweep.target, sweep.component) for sweep in wanted
+        sweep: patched_heads(model, trials, sweep.source, sweep.target, sweep.component, positions)
+        for sweep in wanted
     }
 
 
@@ -586,7 +601,7 @@ def _readers(evidence, finders):
     return [(int(layer), int(head)) for layer, head in kept.index[kept]]
 
 
-def _stand_ins(model, trials, measured, readers, rules):
+def _stand_ins(trials, measured, readers, rules, positions):
     """The heads that read the odd colour only when all ``readers`` are silent (self-repair).
 
     In the clean run, the readers are set to what they do in the erased picture, then each later head as well.
@@ -596,18 +611,21 @@ def _stand_ins(model, trials, measured, readers, rules):
     later = [head for head in measured.heads if readers and head not in readers and head[0] > min(readers)[0]]
     if not later:
         return []
-    silent = [rgb.Edit(layer, head, source="erased") for layer, head in readers]
+    silent = [_silenced(head, positions) for head in readers]
     variants = {"silent": silent}
     variants |= {
-        f"too {layer}.{head}": [*silent, rgb.Edit(layer, head, source="erased")] for layer, head in later
+        f"too {layer}.{head}": [*silent, _silenced((layer, head), positions)] for layer, head in later
     }
-    variants |= {f"alone {layer}.{head}": [rgb.Edit(layer, head, source="erased")] for layer, head in later}
     sweep = Sweep("clean", source="erased")
+    if sweep not in measured.effects:
+        variants |= {f"alone {layer}.{head}": [_silenced((layer, head), positions)] for layer, head in later}
     [frame] = yield [patched_edits(trials, variants, "clean")]
     effects, _, _ = _arrays(frame, trials, len(variants))
     claim = Claim("odd", "down", sweep)
     odd = _relative(effects, "odd", "clean")
     too, alone = odd[:, 1 : 1 + len(later)] - odd[:, :1], odd[:, 1 + len(later) :]
+    if sweep in measured.effects:
+        alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
     some = rules.least * abs((measured.odd("clean", claim) - measured.odd("erased", claim)).mean())
     p = np.maximum(
         t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))
@@ -615,7 +633,13 @@ def _stand_ins(model, trials, measured, readers, rules):
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 
-def _past_and_through(model, trials, measured, predictions, frozen):
+def _silenced(head, positions):
+    """A head set to what it does in the erased picture."""
+    layer, index = head
+    return rgb.Edit(layer, index, source="erased", positions=positions)
+
+
+def _past_and_through(trials, measured, predictions, frozen, positions):
     """Sweep → effects, for the parts of a sweep that go past and through the ``frozen`` heads; NaN without
     any."""
     parts = [
@@ -629,10 +653,10 @@ def _past_and_through(model, trials, measured, predictions, frozen):
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     asked = {}
     for whole in wholes:
-        held = {other: rgb.Edit(other[0], other[1], whole.target) for other in frozen}
+        held = {other: rgb.Edit(other[0], other[1], whole.target, positions=positions) for other in frozen}
         variants = {
             f"{layer}.{head}": [
-                rgb.Edit(layer, head, whole.source, whole.component),
+                rgb.Edit(layer, head, whole.source, whole.component, positions),
                 *(held[other] for other in later[layer, head]),
             ]
             for layer, head in measured.heads

@@ -1,7 +1,8 @@
 """What a run finds: from trials to frames, step by step.
 
 1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question. Each picture
-   goes through the model once. This can be shared out in shards.
+   goes through the model once. This can be shared out in shards. Otherwise the first half of the trials comes
+   first, since it ranks the heads, and the second half's pictures serve the circuits that are made of these.
 2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these frozen.
 3. A closer look at the heads that were found (`closer_look`).
 
@@ -15,7 +16,7 @@ import pandas as pd
 
 from rgb_circuit.answer_pieces import Pieces
 from rgb_circuit.errors import InputError, ModelError, NotApplicable
-from rgb_circuit.measure import follow, follow_all, measure, measure_all
+from rgb_circuit.measure import follow, follow_all, measure
 from rgb_circuit.measurement import Measurement
 from rgb_circuit.noise import floor_of, nudged_layers
 from rgb_circuit.panels import panels_for
@@ -33,6 +34,8 @@ from .playing import cannot_play, shown_not_to_play
 NOISE_TRIALS = 4
 # How many trials tell a model that does not play from one that does.
 GLANCE = 4
+# What of the closer look is about whatever heads there are.
+OF_SOME_HEADS = ("stimuli", "attention")
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
 
@@ -41,21 +44,34 @@ class Asked:
     """What a run asks.
 
     Attributes:
-        positions: as in `rgb_circuit.patch_heads`.
+        positions: where heads are restored, in the panels and for roles, as in `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
         own: the pictures are the user's own, not the game's.
         anyway: go on with a model that does not play the game.
+        heads: (layer, head) pairs that are restored; None for all.
+        component: of each, as in `rgb_circuit.patch_heads`.
     """
 
     positions: str | list[int] = "end"
     only_correct: bool = False
     own: bool = False
     anyway: bool = False
+    heads: tuple[tuple[int, int], ...] | None = None
+    component: str = "z"
 
     @property
     def must_play(self) -> bool:
         """Whether the run ends where the model does not play the game."""
         return not (self.own or self.anyway)
+
+    @property
+    def narrowed(self) -> str:
+        """Why this run tells no roles, which take every head's z, in words; empty where it does."""
+        if self.heads is not None:
+            names = [f"{layer}.{head}" for layer, head in self.heads]
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            return f"no other head than {', '.join(names[:5])}{more} was restored"
+        return "" if self.component == "z" else f"{self.component} was restored, and not z"
 
 
 @dataclass(frozen=True)
@@ -111,14 +127,20 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
 
     left_out, evidence = {}, None
     try:
+        if asked.narrowed:
+            raise NotApplicable(f"{asked.narrowed}, and roles take z of every head; run without that")
         if asked.own:
             _check_predictions(trials)
-        evidence = follow(model, roles.steps(model, trials), store, stage=_stage(2))
+        steps = roles.steps(model, trials, positions=asked.positions)
+        evidence = follow(model, steps, store, stage=_stage(2))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence)
     verdicts = None if evidence is None else riddle.table(evidence)
     analyses = closer_look.steps(model, trials, effects, which, evidence)
+    if asked.narrowed:
+        left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
+        analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
     found = follow_all(model, analyses, store, stage=_stage(3))
     left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
     looks = {name: frame for name, frame in found.items() if name not in left_out}
@@ -138,19 +160,32 @@ def measure_each(
     """
     given = list(trials)
     if asked.must_play and not store.detached:
-        _measure_needs(model, given[:GLANCE], every, asked, store)
+        _measure_needs(model, [given[:GLANCE]], every, asked, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played)
-    _measure_needs(model, given, every, asked, store)
+    # A shard ranks nothing, which trials are left out is not known before, and a server that is not waited
+    # for is asked for all at once.
+    if len(given) < len(every) or asked.only_correct or store.detached:
+        _measure_needs(model, [given], every, asked, store)
+    else:
+        halves = [half for half in closer_look.halves(given) if half]
+        _measure_needs(model, halves, every, asked, store, {"curve": closer_look.curve(model, given)})
 
 
-def _measure_needs(model, trials, every, asked, store):
-    wanted = needs(model, trials, every, asked)
-    found = measure_all(model, wanted, store, stage=_stage(1))
+def _measure_needs(model, several, every, asked, store, beside=None):
+    """Measure what is needed of some trials, then of others; and ``beside`` it what other steps ask."""
+    wanted = [needs(model, trials, every, asked) for trials in several]
+    analyses = {who: _one_by_one([those.get(who, []) for those in wanted]) for who in wanted[0]}
+    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
     # What else fails is said by whoever needs it.
     if isinstance(error := found["run"], InputError):
         raise error
+
+
+def _one_by_one(several):
+    for wanted in several:
+        yield wanted
 
 
 def needs(
@@ -168,12 +203,15 @@ def needs(
     if noisy := [trial for trial in trials if trial.name in sampled]:
         run += _noise(model, noisy, asked)
     wanted = {"run": run}
+    look = [trial for trial in trials if trial.name in shown]
+    if asked.narrowed:
+        return wanted | {"look": [closer_look.Shown(tuple(look))] if look else []}
     try:
-        wanted["roles"] = roles.needs(model, trials)
+        wanted["roles"] = roles.needs(model, trials, asked.positions)
     except NotApplicable:
         # The finished run says so.
         pass
-    wanted["look"] = closer_look.needs(model, trials, [trial for trial in trials if trial.name in shown])
+    wanted["look"] = closer_look.needs(model, trials, look)
     wanted["heads"] = every_head.needs(trials, every)
     return wanted
 
@@ -187,7 +225,10 @@ def _plays_not(model, played):
 
 
 def _effects(model, trials, asked):
-    return [patched_heads(model, trials, "clean", one, positions=asked.positions) for one in _targets(trials)]
+    return [
+        patched_heads(model, trials, "clean", one, asked.component, asked.positions, asked.heads)
+        for one in _targets(trials)
+    ]
 
 
 def _noise(model, trials, asked):

@@ -1,7 +1,7 @@
 """Oddness heads: heads that say that there is an odd tile, whatever its colour.
 
 On a plain canvas the answer is the word for "nothing is odd" ("white"). Such a head lowers that word when
-there is an odd tile. Restored at [end]:
+there is an odd tile. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -39,7 +39,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     """P9a and P9b for every head.
 
     Args:
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

@@ -1,7 +1,7 @@
 """Place relays: heads that hand on to the color extractors a place that another head found.
 
 A head at earlier text positions can find the odd tile, and another carry its place to [end]. The carrier
-passes every test of a POI localization head but one. Restored at [end]:
+passes every test of a POI localization head but one. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -39,7 +39,8 @@ def evidence(
     Args:
         extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
             trials.
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

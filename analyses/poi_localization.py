@@ -1,7 +1,7 @@
 """POI localization heads: they find the odd tile and tell the color extractors where to look.
 
 "POI" is the seed's "foreign medium point of interest". Such a head writes a place at [end], not a colour; the
-extractors, later than it, read the colour at that place. Restored at [end]:
+extractors, later than it, read the colour at that place. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -61,7 +61,8 @@ def evidence(
     Args:
         extractors: (layer, head) pairs that P5 and P7 freeze; by default those that `color_extractor` finds
             on the same trials.
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,

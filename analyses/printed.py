@@ -3,6 +3,7 @@
 import pandas as pd
 
 from rgb_circuit.estimate import Cost
+from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.vlm import Vlm
 
@@ -101,7 +102,7 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence)
+        _roles(found.table, found.evidence, options["positions"])
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -109,6 +110,56 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
             "as "
             "any other, so effects may be diluted; --only-correct leaves them out."
         )
+
+
+def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
+    """Print one table of how often verdicts were right, of each reading.
+
+    Args:
+        summary, false: from `analyses.calibrate.summary` and `analyses.calibrate.false_discoveries`.
+    """
+    levels = sorted(summary["noise"].unique())
+    noise = MODERATE_NOISE if MODERATE_NOISE in levels else levels[-1]
+    shown = summary[summary["noise"] == noise]
+    shown = shown[(shown["true"] > 0) | (shown["given"] > 0)]
+    rows = []
+    for reading, own in shown.groupby("reading", sort=False):
+        for number, row in enumerate(own.to_dict("records")):
+            rows.append(
+                {
+                    "reading": reading if number == 0 else "",
+                    "role": row["role"],
+                    "found, of those that have it": _counted(row, "right", "true", "recall"),
+                    "right, of those given it": _counted(row, "right", "given", "precision"),
+                }
+            )
+        for row in false[false["reading"] == reading].to_dict("records"):
+            given = f"{row['heads_with_a_role']} of {row['heads']} heads have a role"
+            rows.append(
+                {
+                    "reading": "",
+                    "role": f"none ({row['kind']})",
+                    "found, of those that have it": "",
+                    "right, of those given it": given,
+                }
+            )
+    print(
+        f"Verdicts on {int(shown['models'].max())} planted models at {100 * noise:g} % noise, with exact "
+        "95 % intervals over heads; and on models where every role is false:"
+    )
+    table = pd.DataFrame(rows)
+    left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]
+    print("  ".join(write(name) for write, name in zip(left, table)).rstrip())
+    for row in table.itertuples(index=False):
+        print("  ".join(write(cell) for write, cell in zip(left, row)).rstrip())
+
+
+def _counted(row, part, whole, share):
+    """Such as 11 of 12 [62, 100] %."""
+    if not row[whole]:
+        return "–"
+    low, high = (100 * row[f"{share}_{end}"] for end in ("low", "high"))
+    return f"{row[part]} of {row[whole]} [{low:.0f}, {high:.0f}] %"
 
 
 def _panels(model, found, positions):
@@ -124,7 +175,7 @@ def _panels(model, found, positions):
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
 
 
-def _roles(table, evidence):
+def _roles(table, evidence, positions):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name[:1] == "P"]
@@ -133,7 +184,8 @@ def _roles(table, evidence):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
         tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
-        print(f"\nRoles from effects at [end], {tested} (all heads in roles.parquet):")
+        where = "[end]" if positions == "end" else f"positions '{positions}'"
+        print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")
     elif len(scored):
         print("\nNo head is shown to meet every prediction of a role. The strongest:")
         found = scored

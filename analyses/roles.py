@@ -61,7 +61,8 @@ def evidence(
             read the odd colour.
         split: find on the first half of the trials and test on the second, so that the effects of the heads
             that are found are not larger than they are because they were chosen. It takes twice the trials.
-        options: ``margin, least, level, only_correct, progress`` of `analyses.evidence.examine`.
+        options: ``margin, least, level, only_correct, positions, progress`` of `analyses.evidence.examine`:
+            with ``positions="all"``, say, a circuit that works before [end] is found.
 
     Returns:
         A row per head × prediction, as `analyses.evidence.examine`.
@@ -80,9 +81,11 @@ def steps(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> Steps[pd.Da
     return _evidence.steps(model, trials, _families(), finders=color_extractor.PREDICTIONS, **options)
 
 
-def needs(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[Measurement]:
+def needs(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], positions: str | Sequence[int] = "end"
+) -> list[Measurement]:
     """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
-    return _evidence.needs(model, trials, _families(), color_extractor.PREDICTIONS)
+    return _evidence.needs(model, trials, _families(), color_extractor.PREDICTIONS, positions)
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:

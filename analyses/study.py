@@ -14,17 +14,16 @@ from typing import Any
 import pandas as pd
 from transformers.utils import logging
 
-from rgb_circuit.edits import POSITIONS
+from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
 from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import check_same, differences, manifest, record_finish
-from rgb_circuit.panels import panels_for, tested
+from rgb_circuit.panels import tested
 from rgb_circuit.plots import effect_forest, panel_heatmaps
-from rgb_circuit.prompts import check_trials, locate, prompt_ids
-from rgb_circuit.results import open_folder, write_figure, write_frame
-from rgb_circuit.saved_run import ModelNeeded, read_run, recorded_model, recorded_trials
+from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.saved_run import ModelNeeded, recorded_model, recorded_run, recorded_trials
 from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
@@ -48,7 +47,8 @@ def run(
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles, name``.
+            only_correct, device, dtype, tiles, name``; where given ``heads`` (as text), ``component``, and
+            the colours that are held fixed (`rgb_circuit.rgb_game.COLOR_ROLES`).
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
@@ -81,12 +81,13 @@ def check(
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
-    positions = parse_positions(options["positions"])
-    targets = ["clean", *(target for target, _ in panels_for(trials).values())]
-    check_trials(model, trials, targets)
-    ids = prompt_ids(model, trials)
-    for trial in trials:
-        locate(model, trial, positions, ids[trial.name])
+    asked = asked_by(options, anyway=True)
+    heads = model.heads() if asked.heads is None else check_heads(model, asked.heads)
+    places = asked.positions if isinstance(asked.positions, str) else tuple(asked.positions)
+    check_edits(model, {head: [Edit(*head, "clean", asked.component, places)] for head in heads})
+    # All trials at once, since some are measured before others are looked at.
+    for one in needs(model, trials, trials, asked)["run"]:
+        one.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer"
@@ -123,14 +124,14 @@ def collect(folder: Path) -> None:
         Pending: the server is not done yet.
         InputError: a folder of another kind of run, or as `run`.
     """
-    recorded = read_run(folder)
+    recorded = recorded_run(folder)
     if not recorded["server"]:
         raise InputError(
             f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out "
             f"{folder}"
         )
-    trials = _trials_again(folder, recorded)
-    run(folder, _reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
+    trials = trials_again(folder, recorded)
+    run(folder, reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
@@ -144,14 +145,13 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     Raises:
         InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
     """
-    recorded = read_run(folders[0])
+    recorded = recorded_run(folders[0])
     for other in folders[1:]:
-        check_same(other, read_run(other), recorded)
-    trials, options = _trials_again(folders[0], recorded), recorded["options"]
+        check_same(other, recorded_run(other), recorded)
+    trials, options = trials_again(folders[0], recorded), recorded["options"]
     asked = asked_by(options, anyway=True)
 
-    folder = open_folder(out or folders[0])
-    with locked(folder):
+    with opened(out or folders[0]) as folder, locked(folder):
         store = open_store(folder, recorded)
         store.clean()
         for other in folders:
@@ -164,7 +164,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
                 _finish(store, absent, trials, options, asked)
         except ModelNeeded:
             _print_missing(recorded["model"], trials, missing, shards_of(folders))
-            model = _reloaded(recorded)
+            model = reloaded(recorded)
             store = open_store(folder, manifest(model, trials, options))
             _finish(store, model, trials, options, asked)
         else:
@@ -190,10 +190,29 @@ def parse_positions(text: str) -> str | list[int]:
         ) from None
 
 
+def parse_heads(text: str, option: str = "--heads") -> tuple[tuple[int, int], ...]:
+    """(layer, head) pairs from a command line."""
+    try:
+        pairs = [tuple(int(number) for number in part.split(".")) for part in text.split(",")]
+        return tuple(dict.fromkeys((layer, head) for layer, head in pairs))
+    except ValueError:
+        raise InputError(
+            f"{option} is {text!r}; write layer.head, both from 0, such as 3.2"
+            + (", and commas between several" if option == "--heads" else "")
+        ) from None
+
+
 def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
     """What a run asks, from its options."""
-    own = options.get("trials_file") is not None
-    return Asked(parse_positions(options["positions"]), options["only_correct"], own, anyway)
+    heads = options.get("heads")
+    return Asked(
+        positions=parse_positions(options["positions"]),
+        only_correct=options["only_correct"],
+        own=options.get("trials_file") is not None,
+        anyway=anyway,
+        heads=None if heads is None else parse_heads(heads),
+        component=options.get("component") or "z",
+    )
 
 
 def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
@@ -221,8 +240,8 @@ def _finish(store, model, trials, options, asked):
     print(f"Read {store.folder / 'report.html'}")
 
 
-def _trials_again(folder, recorded):
-    """The trials of a run, if they are still what they were."""
+def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:
+    """The trials of a run, from its manifest; InputError if they are not what they were."""
     trials = recorded_trials(recorded)
     if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
         raise InputError(
@@ -232,7 +251,7 @@ def _trials_again(folder, recorded):
     return trials
 
 
-def _reloaded(recorded):
+def reloaded(recorded: Mapping[str, Any]) -> Vlm:
     """The model of a run, from its manifest."""
     options = recorded["options"]
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}

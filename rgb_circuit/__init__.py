@@ -9,21 +9,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import plots as plots
     from .answer_pieces import answer_pieces as answer_pieces
+    from .attribute import attribute as attribute
+    from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
+    from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
+    from .generate import generate as generate
+    from .knockout import knockout as knockout
+    from .layers import patch_layers as patch_layers
+    from .lens import lens as lens
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
     from .patching import patch_edits as patch_edits
     from .patching import patch_heads as patch_heads
+    from .paths import patch_paths as patch_paths
     from .play import play as play
     from .prompts import rgb_trials as rgb_trials
     from .rgb_game import PALETTE as PALETTE
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
+    from .saved_run import read_run as read_run
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
@@ -34,17 +43,26 @@ _HOMES = {
     "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
+    "PathEdit": "edits",
     "ServerError": "errors",
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
+    "attribute": "attribute",
+    "compare_runs": "compare_runs",
     "direct_effects": "direct_effects",
+    "generate": "generate",
+    "knockout": "knockout",
+    "lens": "lens",
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
     "patch_heads": "patching",
+    "patch_layers": "layers",
+    "patch_paths": "paths",
     "play": "play",
     "published_trial": "rgb_game",
+    "read_run": "saved_run",
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
     "rgb_trials": "prompts",

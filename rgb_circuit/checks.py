@@ -28,6 +28,17 @@ def check_unedited(model: Vlm, drift: float, length: int) -> None:
     )
 
 
+def check_paths(model: Vlm, gap: float) -> None:
+    """Raise ModelError if the residual stream is no sum along which a path can be told apart, given the
+    ``gap`` of `programs.paths`."""
+    if gap > (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+        raise ModelError(
+            f"in {model.name} the residual stream does not pass a layer unchanged, or the layer makes other "
+            f"queries, keys or values of it than in its own run (by {gap:.2g} of the largest), so direct "
+            "paths mean nothing there; use patch_edits"
+        )
+
+
 def check_seeing(model: Vlm, blind: bool) -> None:
     """Raise InputError if attention was knocked out wherever a position looks; given `sweep`'s ``blind``."""
     if blind:

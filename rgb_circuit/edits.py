@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from operator import index
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .vlm import Vlm
 
 Positions = str | tuple[int, ...]
+# One group of positions or several.
+Groups = str | Sequence[int] | Sequence[Positions]
 
 # Words for positions; see `rgb_circuit.prompts.locate`.
 POSITIONS = ("end", "all", "image", "text", "tile", "rest", "question", "first")
@@ -25,6 +27,8 @@ OF_ATTENTION = OF_A_HEAD[1:]
 # Of a layer as a whole.
 OF_A_LAYER = ("attn_out", "mlp_out", "resid_pre")
 COMPONENTS = OF_A_HEAD + OF_A_LAYER
+# What of a head a path may end in.
+INTO = ("query", "key", "value")
 
 # Sources that are no picture: all zeros, the mean over the trials' target runs, the target's own, off by
 # rounding, and what the patched run itself has there.
@@ -96,6 +100,66 @@ class AttentionEdit:
         return self.queries
 
 
+Sender = tuple[int, int] | tuple[str, int] | str
+
+
+@dataclass(frozen=True)
+class PathEdit:
+    """Replace a head's z at [end] by what it is where the direct paths of some senders bring what they give
+    in the ``source`` run, and all that lies between them and the head is held.
+
+    Attributes:
+        layer, head: of the receiver, from 0.
+        senders: heads (layer, head), MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and picture as they
+            enter the language model), all below the receiver's layer.
+        into: what of the receiver sees them: its ``"query"`` at [end], or its ``"key"`` or ``"value"`` at all
+            positions.
+        source: a condition.
+
+    Source: Wang et al. 2022 (arXiv 2211.00593), Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
+    """
+
+    layer: int
+    head: int
+    senders: tuple[Sender, ...]
+    into: str = "query"
+    source: str = "clean"
+
+    # As in an `Edit`.
+    component: ClassVar[str] = "path"
+    positions: ClassVar[str] = "end"
+
+    def __post_init__(self):
+        if not isinstance(self.senders, str):
+            object.__setattr__(self, "senders", tuple(map(_sender, self.senders)))
+
+
+AnyEdit = Edit | AttentionEdit | PathEdit
+
+
+def _sender(one):
+    """A sender with a tuple for any sequence, and ints for whole numbers of any kind."""
+    try:
+        kind, number = one
+        return (kind if kind == "mlp" else index(kind)), index(number)
+    except (TypeError, ValueError):
+        # Left for `check_senders` to refuse.
+        return one if isinstance(one, str) else repr(one)
+
+
+def below(sender: Sender, layer: int) -> bool:
+    """Whether what a sender gives is in the residual stream that enters a layer."""
+    return starts_in(sender) < layer
+
+
+def starts_in(sender: Sender) -> int:
+    """The layer that a sender is in; what enters the first comes from one before it."""
+    if isinstance(sender, str):
+        return -1
+    kind, number = sender
+    return number if isinstance(kind, str) else kind
+
+
 def _places(name, positions):
     """Position words as they are, whole numbers of any kind as a tuple."""
     if isinstance(positions, str):
@@ -107,10 +171,34 @@ def _places(name, positions):
         raise InputError(f"{name} is {positions!r}; {_WORDS}") from None
 
 
+def groups_of(name: str, positions: Groups) -> list[Positions]:
+    """One or several groups of positions, each once: words, or lists of ints.
+
+    Args:
+        name: of the argument, for the message.
+
+    Raises:
+        InputError: no group, or something that is none.
+    """
+    one = isinstance(positions, str) or not isinstance(positions, Sequence)
+    one = one or not any(isinstance(place, str | Sequence) for place in positions)
+    groups = list(dict.fromkeys(_places(name, group) for group in ([positions] if one else positions)))
+    for group in groups:
+        _check_words(name, group)
+    if not groups or not all(groups):
+        raise InputError(f"{name} is {positions!r}; name at least one group of positions")
+    return groups
+
+
+def label_of(positions: Positions) -> str:
+    """Positions in words, as frames have them."""
+    return positions if isinstance(positions, str) else str(list(positions))
+
+
 _WORDS = f"use {', '.join(map(repr, POSITIONS))}, or a list of ints"
 
 
-def check_edits(model: Vlm, variants: Mapping[Any, Sequence[Edit | AttentionEdit]]) -> None:
+def check_edits(model: Vlm, variants: Mapping[Any, Sequence[AnyEdit]]) -> None:
     """Raise InputError for a head, component or position word that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(
@@ -123,16 +211,14 @@ def check_edits(model: Vlm, variants: Mapping[Any, Sequence[Edit | AttentionEdit
             f"two variants have the same name as text ({', '.join(map(repr, variants))}); rename one"
         )
     for name, edits in variants.items():
-        kinds = (Edit, AttentionEdit)
+        kinds = (Edit, AttentionEdit, PathEdit)
         if not isinstance(edits, Sequence) or not edits or not all(isinstance(edit, kinds) for edit in edits):
             raise InputError(
                 f"variant {name!r} holds {edits!r}; give it a list with at least one Edit(layer, head)"
             )
         for edit in edits:
-            if isinstance(edit, Edit):
-                _check_edit(model, edit)
-            else:
-                _check_attention_edit(model, edit)
+            check = {Edit: _check_edit, AttentionEdit: _check_attention_edit, PathEdit: _check_path}
+            check[type(edit)](model, edit)
 
 
 def _check_edit(model, edit):
@@ -151,10 +237,8 @@ def _check_edit(model, edit):
                 f"component {edit.component!r} is the whole layer's; give head=None, not {edit.head!r}"
             )
         check_layer(model, edit.layer)
-        if edit.component == "mlp_out" and not hasattr(model.layers[edit.layer], "mlp"):
-            raise InputError(
-                f"layer {edit.layer} of {model.name} has no part called mlp; use 'attn_out' or 'resid_pre'"
-            )
+        if edit.component == "mlp_out":
+            check_mlp(model, edit.layer)
     if not isinstance(edit.source, str):
         raise InputError(f"source is {edit.source!r}; name one condition, {', '.join(map(repr, ARTIFICIAL))}")
     if edit.component in OF_ATTENTION and edit.source in ARTIFICIAL:
@@ -183,18 +267,67 @@ def _check_attention_edit(model, edit):
     _check_words("keys", edit.keys)
 
 
+def _check_path(model, edit):
+    check_head(model, edit.layer, edit.head)
+    check_into(edit.into, edit.source)
+    for sender in check_senders(model, edit.senders):
+        if not below(sender, edit.layer):
+            raise InputError(
+                f"nothing of sender {sender!r} is in what layer {edit.layer} reads; name senders of earlier "
+                "layers"
+            )
+
+
+def check_into(into: str, source: str) -> None:
+    """Raise InputError unless a path can end in this, and begin in that source's run."""
+    if into not in INTO:
+        raise InputError(f"into is {into!r}; use {', '.join(map(repr, INTO))}")
+    if not isinstance(source, str) or source in ARTIFICIAL:
+        raise InputError(f"source is {source!r}, and paths bring what a picture gives; name one condition")
+
+
+def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
+    """The senders, each once, numbers as ints; InputError for anything that is none or does not exist."""
+    if isinstance(senders, str) or not isinstance(senders, Iterable):
+        raise InputError(f"senders is {senders!r}; give a list such as [(3, 2), ('mlp', 1), 'embedding']")
+    found = list(map(_sender, senders))
+    for sender in found:
+        if sender == "embedding":
+            continue
+        if isinstance(sender, str):
+            raise InputError(
+                f"{sender} is no sender; use a (layer, head) pair, ('mlp', layer) or 'embedding'"
+            )
+        if sender[0] == "mlp":
+            check_layer(model, sender[1])
+            check_mlp(model, sender[1])
+        else:
+            check_head(model, *sender)
+    return list(dict.fromkeys(found))
+
+
+def check_mlp(model: Vlm, layer: int) -> None:
+    """Raise InputError unless the layer has an MLP of that name."""
+    if not hasattr(model.layers[layer], "mlp"):
+        raise InputError(
+            f"layer {layer} of {model.name} has no part called mlp; use 'attn_out' or 'resid_pre'"
+        )
+
+
 def _check_words(name, positions):
     if isinstance(positions, str) and positions not in POSITIONS:
         raise InputError(f"{name} is {positions!r}; {_WORDS}")
 
 
-def check_heads(model: Vlm, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[tuple[int, int]]:
     """The (layer, head) pairs as ints, each once; InputError for anything else and for heads that do not
-    exist."""
+    exist, where ``what`` says which they are."""
     try:
         pairs = [(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
-        raise InputError(f"heads is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]") from None
+        raise InputError(
+            f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]"
+        ) from None
     for pair in pairs:
         check_head(model, *pair)
     return list(dict.fromkeys(pairs))

@@ -1,6 +1,7 @@
 """What measurements would cost, without running them: forwards, memory and disk.
 
-A *plain forward* is the model's own, on one picture. A capture costs about one; a patched run costs the share
+A *plain forward* is the model's own, on one picture. A capture costs about one, and a picture that several
+trials show is captured for the first of them (`rgb_circuit.recurring`); a patched run costs the share
 of a forward's positions that it runs on, in the layers from its first edited one on.
 """
 
@@ -9,16 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from PIL import Image
 
 from .asking import GREY
+from .edits import PathEdit, starts_in
 from .execute import execute
 from .inputs import inputs_of
 from .measure import units_of
 from .measurement import Measurement
-from .memory import chunks, picture_bytes, row_bytes, rows_at_once
+from .memory import chunks, held_at_once, picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
+from .recurring import Recurring
+from .trial import described
 from .vlm import Vlm
 
 # Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of
@@ -54,20 +59,24 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     units = units_of(model, measurements)
     captures = sweeps = memory = disk = 0
     forwards = 0.0
+    trials = {asked.trial.name: asked.trial for unit in units for _, asked in unit.asked}
+    recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
         kept, swept = {}, {}
         for work, asked in unit.asked:
             for condition, length in asked.lengths.items():
-                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.kept, length)))
+                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.held, length)))
             disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
             if asked.target is not None:
                 swept[work.key] = asked
-        captures, sweeps = captures + len(kept), sweeps + len(swept)
-        forwards += len(kept) + sum(_swept(model, asked) for asked in swept.values())
-        held = sum(picture_bytes(model, length, length - some) for length, some in kept.values())
+        new = _not_held(model, recurring, unit, kept)
+        captures, sweeps = captures + new, sweeps + len(swept)
+        forwards += new + sum(_swept(model, asked) for asked in swept.values())
+        each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
+        # Of a picture that waits there are keys and values once.
+        held = sum(each) + len(recurring.held) * max(each) // 2
         memory = max(memory, held + max((_rows(model, asked) for asked in swept.values()), default=0))
-    names = {asked.trial.name for unit in units for _, asked in unit.asked}
-    return Cost(len(names), captures, sweeps, forwards, memory, disk)
+    return Cost(len(trials), captures, sweeps, forwards, memory, disk)
 
 
 def seconds_of_a_forward(model: Vlm) -> float:
@@ -80,6 +89,20 @@ def seconds_of_a_forward(model: Vlm) -> float:
     return time.perf_counter() - start
 
 
+def _not_held(model, recurring, unit, kept):
+    """How many of a trial's pictures go through the model, since no trial before has shown them; ``kept``:
+    condition → its length and how many positions are kept."""
+    new = 0
+    for condition in kept:
+        trial = next(asked.trial for _, asked in unit.asked if condition in asked.conditions)
+        name = recurring.name(model, trial, condition)
+        new += name is None or recurring.held.pop(name, None) is None
+        if name is not None:
+            recurring.held[name] = SimpleNamespace()
+    recurring.keep(min(held_at_once(model, length, length - some) for length, some in kept.values()))
+    return new
+
+
 def _swept(model, asked):
     """The plain forwards that a sweep comes to."""
     length = asked.lengths[asked.target]
@@ -90,7 +113,26 @@ def _swept(model, asked):
         [chunk[0], *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))] for chunk in chunks(first, rows)
     ]
     run = sum(model.n_layers - start for chunk in starts for start in chunk)
-    return run / model.n_layers * asked.kept / length
+    return run / model.n_layers * asked.kept / length + _walked(model, asked)
+
+
+def _walked(model, asked):
+    """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer, or are the
+    target's own. Those into keys and values are of all positions, and their MLPs of one."""
+    total, length = 0.0, asked.lengths[asked.target]
+    paths = [edit for edits in asked.edits for edit in edits if isinstance(edit, PathEdit)]
+    for everywhere, share in ((False, 1 / length), (True, 1 / 3)):
+        some = [edit for edit in paths if (edit.into != "query") == everywhere]
+        if some:
+            starts = {
+                (edit.source, edit.senders, max(0, starts_in(sender)))
+                for edit in some
+                for sender in edit.senders
+            }
+            ends = {(edit.source, edit.senders, edit.layer) for edit in some}
+            between = max(edit.layer for edit in some) - min(layer for *_, layer in starts)
+            total += share * (between + 1 + 2 * len(starts) + len(ends)) / model.n_layers
+    return total
 
 
 def _rows(model, asked):

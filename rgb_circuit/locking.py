@@ -70,6 +70,20 @@ def shards_of(folders: Sequence[str | Path]) -> set[int]:
     }
 
 
+def nobody_holds(paths: Sequence[Path]) -> bool:
+    """Whether these files are all locks, and no process holds one of them."""
+    if not all(path.name.startswith(".") and path.name.endswith(".lock") for path in paths):
+        return False
+    for path in paths:
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        lock.release()
+    return True
+
+
 def _take(lock, refusal, timeout=GLANCE):
     try:
         lock.acquire(timeout=timeout, poll_interval=0.05)

@@ -5,7 +5,8 @@
    that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
    Without a store as many trials go through together as fit.
 3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
-   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it.
+   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. A
+   picture that several trials show goes through once, where the model is here (`rgb_circuit.recurring`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .checks import check_attention, check_finite, check_seeing, check_unedited
+from .checks import check_attention, check_finite, check_paths, check_seeing, check_unedited
 from .edits import OF_ATTENTION
 from .errors import InputError
 from .execute import execute
 from .jobs import Pending
 from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
-from .memory import chunks, pictures_at_once, rows_at_once
+from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from .programs.measured import measured
 from .programs.sweep import plain
 from .prompts import answer_table, encode
+from .recurring import Recurring
 from .store import Store
 from .trial import Trial
 from .vlm import Vlm
@@ -287,7 +289,7 @@ def _alike(model, units):
         same = tuple((id(work), id(asked.edits), *asked.lengths.items()) for work, asked in unit.asked)
         groups.setdefault(same, []).append(unit)
     for alike in groups.values():
-        kept = max(asked.kept for unit in alike for _, asked in unit.asked)
+        kept = max(asked.held for unit in alike for _, asked in unit.asked)
         length = max(length for _, asked in alike[0].asked for length in asked.lengths.values())
         fitting = pictures_at_once(model, length, length - min(kept, length))
         yield from chunks(alike, fitting // len(alike[0].conditions))
@@ -298,7 +300,8 @@ def _captured(model, units, store):
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
-    pictures, (sweeps, number_of) = _pictures(model, units), _sweeps(model, units, store)
+    recurring = store.recurring if store and model.server is None else Recurring()
+    pictures, (sweeps, number_of) = _pictures(model, units, recurring), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -308,10 +311,14 @@ def _captured(model, units, store):
             sweeps,
             answer_table(tables),
             model.softcap,
+            recurring.held,
             jobs=jobs,
         )
     except Pending:
         return len(every)
+    if recurring.held:
+        length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
+        recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
     failed = 0
     for row, unit in enumerate(units):
         for (work, asked), number in zip(unit.asked, number_of):
@@ -329,20 +336,23 @@ def _captured(model, units, store):
     return 0
 
 
-def _pictures(model, units):
+def _pictures(model, units, recurring):
     """Condition → what `programs.measured` is to capture of it."""
     pictures = {}
     for condition in units[0].conditions:
         shown = [next(one.trial for _, one in unit.asked if condition in one.conditions) for unit in units]
         inputs = encode(model, [(trial, condition) for trial in shown])
         here = [asked for _, asked in units[0].asked if condition in asked.conditions]
-        kept = max(asked.kept for unit in units for _, asked in unit.asked if condition in asked.conditions)
+        kept = max(asked.held for unit in units for _, asked in unit.asked if condition in asked.conditions)
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
             "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
+            "recurs": recurring.name(model, shown[0], condition),
         }
-    return pictures
+    # What is one condition's picture here may be another's in the next trial.
+    every = sorted({word for one in pictures.values() for word in one["keep"]})
+    return {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
 
 
 def _sweeps(model, units, store):
@@ -361,9 +371,10 @@ def _sweeps(model, units, store):
             numbers[same] = len(sweeps)
             kept = max(unit.asked[number][1].kept for unit in units)
             length = asked.lengths[asked.target]
-            rows = asked.rows or rows_at_once(model, length, length - kept)
-            if store and not asked.rows:
-                rows = store.agreed(f"rows, {kept} of {length} positions", rows)
+            rows = [
+                asked.rows or _agreed(model, store, length, some)
+                for some in (kept, max(unit.asked[number][1].held for unit in units))
+            ]
             sweeps.append(
                 {
                     "target": asked.target,
@@ -372,11 +383,18 @@ def _sweeps(model, units, store):
                     "means": asked.means,
                     "sources": [condition for condition in asked.conditions if condition != asked.target],
                     "spots": [unit.asked[number][1].spots for unit in units],
-                    "batch_size": rows,
+                    "batch_size": rows[0],
+                    "path_rows": rows[1],
                 }
             )
         number_of.append(numbers[same])
     return sweeps, number_of
+
+
+def _agreed(model, store, length, kept):
+    """How many runs go side by side of which some positions are kept; in a store always the same."""
+    rows = rows_at_once(model, length, length - kept)
+    return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
 
 def _kept_of(asked, condition):
@@ -386,10 +404,23 @@ def _kept_of(asked, condition):
     if condition == asked.target:
         yield "resume"
     for edit in (edit for edits in asked.edits for edit in edits):
-        if edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
+        if edit.component == "path":
+            yield from _kept_of_path(edit, condition, asked.target)
+        elif edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
             yield "attention"
         elif edit.component not in OF_ATTENTION and edit.source == condition:
             yield edit.component
+
+
+def _kept_of_path(edit, condition, target):
+    if condition == target:
+        yield "attention"
+    if condition in (edit.source, target):
+        yield "z"
+        if any(sender[0] == "mlp" for sender in edit.senders):
+            yield "mlp_out"
+        if "embedding" in edit.senders:
+            yield "resume"
 
 
 def _seen(model, asked, row, pictures, sweep, table):
@@ -408,6 +439,7 @@ def _seen(model, asked, row, pictures, sweep, table):
                 check_attention(model, one["gaps"])
         check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], asked.lengths[asked.target])
+        check_paths(model, sweep["gap"])
         effects = sweep["effects"][row][:, columns]
     return Seen(
         {condition: one["logits"][row, columns].numpy() for condition, one in shown.items()},

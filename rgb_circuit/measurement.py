@@ -21,7 +21,7 @@ import torch
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .edits import AttentionEdit, Edit
+    from .edits import AnyEdit
     from .jobs import Jobs
     from .vlm import Vlm
 
@@ -100,6 +100,7 @@ class Asked:
         target: the condition that is patched, if any is.
         edits: of each variant, made together in one run.
         kept: how many positions change: those from the first edited one on to [end].
+        looked_at: how many positions of every picture what is written is made of, if more than change.
         spots: positions as in an edit → token positions of the target's prompt.
         means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
@@ -110,8 +111,9 @@ class Asked:
     ids: tuple[int, ...]
     part: Callable[[Seen], pd.DataFrame]
     target: str | None = None
-    edits: tuple[tuple[Edit | AttentionEdit, ...], ...] = ()
+    edits: tuple[tuple[AnyEdit, ...], ...] = ()
     kept: int = 1
+    looked_at: int = 1
     spots: Mapping[str | tuple[int, ...], list[int]] | None = None
     means: Mapping[str, list[torch.Tensor]] | None = None
     rows: int | None = None
@@ -120,6 +122,11 @@ class Asked:
     def conditions(self) -> tuple[str, ...]:
         """All that is shown."""
         return tuple(self.lengths)
+
+    @property
+    def held(self) -> int:
+        """How many positions of every picture are kept."""
+        return max(self.kept, self.looked_at)
 
 
 @dataclass(frozen=True)

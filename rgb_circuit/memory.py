@@ -25,6 +25,12 @@ MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 # captured together all the same.
 MOST_BYTES = {"cpu": 2 * 2**30}
 
+# Bytes that what layers keep for their gradients may fill where the memory is another's, or the weights' own.
+GRADIENT_BYTES = {"cpu": 2 * 2**30, "server": 2 * 2**30}
+
+# Bytes of logits that are made at once where a few of each are read.
+LOGIT_BYTES = 2**28
+
 # Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones can skip.
 MOST_SIDE_BY_SIDE = 256
 
@@ -56,6 +62,12 @@ def picture_bytes(model: Vlm, length: int, start: int) -> int:
     return model.n_layers * kept * number + length * _position_bytes(model) + 4 * text.vocab_size
 
 
+def held_at_once(model: Vlm, length: int, start: int) -> int:
+    """How many captured pictures may stay in memory for later trials; none where little is free."""
+    # Of a picture that waits there are keys and values once.
+    return 2 * _given(model, share=4) // picture_bytes(model, length, start)
+
+
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
     """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
     kept = length - start
@@ -76,6 +88,43 @@ def row_bytes(model: Vlm, length: int, start: int) -> int:
     if 1 < kept < length:
         needed += 2 * model.n_layers * length * 2 * model.n_kv_heads * model.d_head * number
     return needed
+
+
+def logits_at_once(model: Vlm) -> int:
+    """Of how many states the logits of the whole vocabulary can be made at once."""
+    return max(1, LOGIT_BYTES // (4 * model.config.text_config.vocab_size))
+
+
+def pictures_with_gradients(model: Vlm, length: int, start: int) -> int:
+    """How many pictures of ``length`` positions can run on together from ``start`` on, with what all layers
+    keep for their gradients; one at least, since layers can be taken some at a time."""
+    whole = model.n_layers * gradient_bytes(model, length, start) + picture_bytes(model, length, start)
+    return max(1, _gradient_room(model) // whole)
+
+
+def layers_with_gradients(model: Vlm, length: int, start: int, pictures: int) -> int:
+    """Of how many layers at once so many pictures' insides can be held for their gradients."""
+    return int(
+        max(
+            1, min(model.n_layers, _gradient_room(model) // (pictures * gradient_bytes(model, length, start)))
+        )
+    )
+
+
+def gradient_bytes(model: Vlm, length: int, start: int) -> int:
+    """What one layer keeps of one picture for its gradients: the inputs of its norms in float32, of its
+    products in the model's own format, and of attention the scores, should its kernel keep them."""
+    text, number, kept = model.config.text_config, model.dtype.itemsize, length - start
+    of_a_position = text.hidden_size * (16 + 8 * number) + number * (
+        12 * model.n_heads * model.d_head + 5 * text.intermediate_size
+    )
+    return kept * (of_a_position + 2 * model.n_heads * length * (4 + number))
+
+
+def _gradient_room(model):
+    where = "server" if model.server else model.nnsight.device.type
+    most = GRADIENT_BYTES.get(where)
+    return most if model.server else min(_free(model) // 2, most or _free(model))
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
@@ -101,12 +150,19 @@ def _position_bytes(model):
 def _fit(model, needed, most, share):
     """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest device, and
     into ``MOST_BYTES``, from 1 to ``most``."""
-    if model.server:
-        return max(1, most)
+    return int(max(1, most if model.server else min(most, _given(model, share) // needed)))
+
+
+def _given(model, share):
+    """One ``share``-th of the bytes that are free on the fullest device, and no more than ``MOST_BYTES``."""
+    free = _free(model)
+    return int(min(free // share, MOST_BYTES.get(model.nnsight.device.type, free)))
+
+
+def _free(model):
+    """Bytes that are free on the fullest device."""
     devices = {parameter.device for parameter in model.nnsight._module.parameters()}
-    free = min(
+    return min(
         torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
         for device in devices
     )
-    given = min(free // share, MOST_BYTES.get(model.nnsight.device.type, free))
-    return int(max(1, min(most, given // needed)))

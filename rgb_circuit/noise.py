@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from .edits import Edit
+from .panels import mean_floor
 from .patching import Patched, patch_edits, patched_edits
+from .statistics import ROUNDING
 from .trial import Trial
 from .vlm import Vlm
 
@@ -50,6 +52,19 @@ def nudged_layers(
 def floor_of(frames: Sequence[pd.DataFrame]) -> float:
     """The noise floor from the frames of `nudged_layers`."""
     return float(np.quantile(np.concatenate([frame["effect"].abs() for frame in frames]), 0.95))
+
+
+def least_mean(frame: pd.DataFrame, logits: str) -> float:
+    """Below what a mean over the trials of a frame may be rounding alone, in logits.
+
+    Args:
+        frame: with its `noise_floor` in ``attrs``, if it has one.
+        logits: the column that says how large logits are.
+    """
+    n = frame["trial"].nunique()
+    return max(
+        mean_floor(frame.attrs.get("noise_floor", 0.0), n), ROUNDING * float(frame[logits].abs().max())
+    )
 
 
 def _variants(model, positions):

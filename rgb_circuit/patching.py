@@ -11,7 +11,17 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from .edits import ARTIFICIAL, OF_ATTENTION, AttentionEdit, Edit, check_edits, check_heads
+from .edits import (
+    ARTIFICIAL,
+    OF_ATTENTION,
+    AnyEdit,
+    AttentionEdit,
+    Edit,
+    PathEdit,
+    check_edits,
+    check_heads,
+    label_of,
+)
 from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
@@ -34,6 +44,7 @@ def patch_heads(
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
+    among: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -47,6 +58,9 @@ def patch_heads(
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
+        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
+            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
+            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
         batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
             memory.
         progress: show a bar when it takes longer than two seconds.
@@ -60,22 +74,36 @@ def patch_heads(
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
     """
-    _check(target, batch_size)
     trials = as_trials(trials)
+    check_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions)] for head in heads}
     check_edits(model, every)
+    skipped: list[tuple[int, int]] = []
+    if among is not None:
+        # It stands above, since it estimates what is done here.
+        from .attribute import among as ranked_highest
+
+        if component != "z":
+            raise InputError(f"among estimates component 'z', not {component!r}; leave it out")
+        heads, skipped = ranked_highest(
+            model, trials, heads, method=among, source=source, target=target, positions=positions,
+            progress=progress,
+        )  # fmt: skip
     asked = [
         patched_heads(model, trials, source, one, component, positions, heads, batch_size)
-        for one in _targets(target)
+        for one in targets_of(target)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    if among is not None:
+        frame.attrs["skipped"] = skipped
+    return frame
 
 
 def patch_edits(
     model: Vlm,
     trials: Sequence[Trial] | Trial,
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    variants: Mapping[str, Sequence[AnyEdit]],
     *,
     target: str | Sequence[str],
     batch_size: int | None = None,
@@ -84,7 +112,7 @@ def patch_edits(
     """The effect of several edits, of heads, layers and attention, made jointly.
 
     Args:
-        variants: name → the edits that are made in one run, `Edit` or `AttentionEdit`.
+        variants: name → the edits that are made in one run, `Edit`, `AttentionEdit` or `PathEdit`.
         target, batch_size, progress: as in `patch_heads`.
 
     Returns:
@@ -95,10 +123,10 @@ def patch_edits(
     Raises:
         InputError: as `patch_heads`.
     """
-    _check(target, batch_size)
     trials = as_trials(trials)
+    check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [patched_edits(trials, variants, one, batch_size) for one in _targets(target)]
+    asked = [patched_edits(trials, variants, one, batch_size) for one in targets_of(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
 
@@ -125,7 +153,7 @@ def patched_heads(
 
 def patched_edits(
     trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[Edit | AttentionEdit]],
+    variants: Mapping[str, Sequence[AnyEdit]],
     target: str,
     batch_size: int | None = None,
 ) -> Patched:
@@ -145,7 +173,7 @@ class Patched(OfPictures):
         rows: the most variants in one forward, or None for as many as fit.
     """
 
-    edits: tuple[tuple[Edit | AttentionEdit, ...], ...]
+    edits: tuple[tuple[AnyEdit, ...], ...]
     target: str
     names: tuple[str, ...]
     rows: int | None = None
@@ -175,7 +203,7 @@ class Patched(OfPictures):
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
-        changed = {edit.positions for edit in every}
+        changed = {edit.positions for edit in every} or {"end"}
         looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
         spots = {
             trial.name: {
@@ -206,6 +234,9 @@ class Patched(OfPictures):
                 of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
             kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
 
+        # What ends in keys and values is made of all positions.
+        everywhere = any(isinstance(edit, PathEdit) and edit.into != "query" for edit in every)
+
         @cache
         def means():
             return _means(model, self, own, kept, jobs) if self.together else None
@@ -215,16 +246,21 @@ class Patched(OfPictures):
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
-                part=partial(_part, self, trial),
-                target=self.target,
+                part=partial(self.part, trial),
+                target=self.target if self.edits else None,
                 edits=self.edits,
                 kept=kept[trial.name],
+                looked_at=len(own[trial.name]) if everywhere else 1,
                 spots=spots[trial.name],
                 means=means(),
                 rows=self.rows,
             )
 
         return asked
+
+    def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
+        """One trial's rows."""
+        return _part(self, trial, seen)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `patch_edits`."""
@@ -252,15 +288,18 @@ def _edit(head, source, component, positions):
     return Edit(layer, index, source, component, positions)
 
 
-def _check(target, batch_size):
-    if not _targets(target):
-        raise InputError("target is empty; name at least one condition to patch")
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise InputError unless it is a whole number from 1 on, or nothing."""
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
 
 
-def _targets(target):
-    return [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+def targets_of(target: str | Sequence[str]) -> list[str]:
+    """The conditions to patch, each once; InputError where there is none."""
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
+    return targets
 
 
 def in_order(
@@ -304,12 +343,21 @@ def _meet(edit, other):
 
 
 def _check_seeing(model, name, edits, trials, spots):
-    """Raise InputError if a position that only sees earlier ones is left with nothing to look at."""
-    knocked = [edit for edit in edits if isinstance(edit, AttentionEdit) and edit.bias == -inf]
-    places = {(edit.layer, edit.head, edit.queries) for edit in knocked}
+    """Raise InputError if an attention edit changes nothing, since what it names comes later than who looks,
+    or if it leaves a position nothing to look at."""
+    biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
+    knocked = [edit for edit in biased if edit.bias == -inf]
+    # Where some see later positions, the engine itself finds who is left with nothing.
     for trial in trials if model.ahead == "none" else ():
         where = spots[trial.name]
-        for layer, head, queries in places:
+        for edit in biased:
+            if min(where[edit.keys]) > max(where[edit.queries]):
+                raise InputError(
+                    f"variant {name!r}: {label_of(edit.queries)} of trial {trial.name!r} comes before "
+                    f"{label_of(edit.keys)} and never looks there, so nothing would change; swap queries and "
+                    "keys, or leave that pair out"
+                )
+        for layer, head, queries in {(edit.layer, edit.head, edit.queries) for edit in knocked}:
             unseen = [
                 set(where[edit.keys])
                 for edit in knocked
@@ -333,6 +381,14 @@ def _check_lined_up(model, patched, condition, ids, spots):
         edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
         behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
         for edit in edits:
+            if isinstance(edit, PathEdit):
+                if edit.into != "query":
+                    raise InputError(
+                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
+                        "positions; use into='query', or ask in as many tokens"
+                    )
+                continue
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.component in OF_ATTENTION or first > behind:
                 raise InputError(
@@ -400,7 +456,8 @@ def _described(edits):
         values = set(values)
         return values.pop() if len(values) == 1 else "mixed"
 
-    positions = (
-        edit.positions if isinstance(edit.positions, str) else str(list(edit.positions)) for edit in edits
+    return (
+        common(edit.source for edit in edits),
+        common(edit.component for edit in edits),
+        common(label_of(edit.positions) for edit in edits),
     )
-    return common(edit.source for edit in edits), common(edit.component for edit in edits), common(positions)

@@ -284,6 +284,27 @@ def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
     Raises:
         InputError: a picture of which this model makes other tokens than one for each place.
     """
+    return _views(model, input_ids)[0]
+
+
+def place_positions(model: Vlm, input_ids: torch.Tensor, place: tuple[int, int]) -> tuple[int, ...]:
+    """The token positions of one of the picture's places (row, column), in every view of the picture.
+
+    Raises:
+        InputError: a place off ``model.grid``, or a picture as in `tile_positions`.
+    """
+    rows, columns = model.grid
+    row, column = place
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise InputError(
+            f"place {row},{column} is off the {rows} × {columns} places that {model.name} sees; rows go from "
+            f"0 to {rows - 1}, columns to {columns - 1}"
+        )
+    return tuple(sorted({view[row * columns + column] for view in _views(model, input_ids)}))
+
+
+def _views(model, input_ids):
+    """Of each view of the picture, the token positions of its places."""
     image = _image_positions(model, input_ids)
     if len(image) != model.layout.tokens():
         raise InputError(
@@ -292,7 +313,7 @@ def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
             f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give pictures of "
             "that size"
         )
-    return model.layout.places(image)[0]
+    return model.layout.places(image)
 
 
 def rerun_from(model: Vlm, first: int, input_ids: torch.Tensor) -> int:

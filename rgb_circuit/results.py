@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import CannotWrite, InputError, first_line
+from .locking import nobody_holds
 
 if TYPE_CHECKING:
     # Only names here: the command should say what it can do before they are loaded.
@@ -31,6 +32,36 @@ def open_folder(path: str | Path) -> Path:
             f"cannot write to {folder} ({error.strerror}); choose another folder with --out"
         ) from error
     return folder
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Path]:
+    """The folder, made where it is new; one that was made here is taken away again where what is done in it
+    fails before anything is written.
+
+    Raises:
+        CannotWrite: nothing can be written there.
+    """
+    folder = Path(path)
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
+    try:
+        yield open_folder(folder)
+    except BaseException:
+        _take_back(folder, made)
+        raise
+
+
+def _take_back(folder, made):
+    """Remove the folders ``made``, innermost first, as far as nothing but unused locks is in them."""
+    with suppress(OSError):
+        if made and folder.is_dir():
+            locks = list(folder.iterdir())
+            if nobody_holds(locks):
+                for lock in locks:
+                    lock.unlink()
+        for part in made:
+            if part.exists():
+                part.rmdir()
 
 
 def write_frame(frame: pd.DataFrame, folder: Path, name: str) -> Path:

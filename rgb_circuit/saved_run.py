@@ -1,14 +1,18 @@
-"""A run as far as its folder says it: which model, which trials."""
+"""A run as far as its folder says it: which model, which trials, and what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from .errors import InputError
 from .layout import Layout
 from .manifest import read_manifest
-from .rgb_game import published_trial, sample_trials
+from .results import read_frame
+from .rgb_game import COLOR_ROLES, published_trial, sample_trials
 from .trial import Trial
 from .trials_file import read_trials
 from .vlm import Vlm
@@ -24,7 +28,110 @@ class ModelNeeded(Exception):
     """Something was asked of a model that is only recorded."""
 
 
-def read_run(folder: str | Path) -> dict:
+class NoFrame(InputError, KeyError):
+    """A frame that a run's folder lacks."""
+
+    # A KeyError would quote it.
+    __str__ = ValueError.__str__
+
+
+class Frames(Mapping[str, pd.DataFrame]):
+    """The frames of a run's folder by name, each read when it is first asked for."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._read:
+            if name not in self._names():
+                raise NoFrame(self._why_not(name))
+            self._read[name] = read_frame(self._folder, name, [])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __repr__(self) -> str:
+        return f"Frames({', '.join(self._names())})"
+
+    def _names(self):
+        return [path.stem for path in sorted(self._folder.glob("[!.]*.parquet"))]
+
+    def _why_not(self, name):
+        run = f"the run in {self._folder}"
+        if not self._names():
+            return f"{run} is not finished; finish it with rgb-circuit report {self._folder}"
+        # Evidence is what roles are told from.
+        asked = "roles" if name == "evidence" else name
+        if "left_out" in self._names():
+            for reason in self["left_out"].loc[self["left_out"]["frame"] == asked, "reason"]:
+                return f"{run} has no {name}: {reason}"
+        return f"{run} has no {name}; it has {', '.join(self._names())}"
+
+
+@dataclass(frozen=True, repr=False)
+class SavedRun:
+    """What ``rgb-circuit run`` left in a folder; `read_run` makes one.
+
+    Attributes:
+        folder: where it is.
+        manifest: as `rgb_circuit.manifest.manifest` has it.
+        frames: name → frame, such as ``frames["patch_heads"]``, read when asked for. One that was left out
+            says why.
+    """
+
+    folder: Path
+    manifest: Mapping
+    frames: Frames = field(compare=False)
+
+    def __repr__(self):
+        n = len(self.manifest["trials"])
+        what = f"{self.model}, {n} trial{'s' * (n != 1)}, {len(self.frames)} frames"
+        return f"SavedRun({str(self.folder)!r}: {what})"
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.manifest["model"]
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """The trials, drawn or read again from what the manifest says.
+
+        Raises:
+            InputError: a trials file that is gone or cannot be used.
+        """
+        return recorded_trials(self.manifest)
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """A row per head that has a role, the strongest first: ``layer, head, role, score, colors``, as
+        `analyses.roles.roles`; none where no head has one.
+
+        Raises:
+            InputError: roles were not told, with the reason.
+        """
+        table = self.frames["roles"]
+        found = table.loc[table["role"] != "none", ["layer", "head", "role", "score", "colors"]]
+        order = found["score"].abs().sort_values(ascending=False, kind="stable").index
+        return found.loc[order].reset_index(drop=True)
+
+
+def read_run(folder: str | Path) -> SavedRun:
+    """What ``rgb-circuit run`` left in a folder: its model's name, trials, frames and findings; nothing is
+    loaded or measured.
+
+    Raises:
+        InputError: no such folder, or not one of a run of this version.
+    """
+    return SavedRun(Path(folder), recorded_run(folder), Frames(Path(folder)))
+
+
+def recorded_run(folder: str | Path) -> dict:
     """The manifest of ``rgb-circuit run``, as `rgb_circuit.manifest.manifest` has it, with all that it takes
     to go on.
 
@@ -52,7 +159,7 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """The trials of a run, drawn or read again from what its manifest says.
 
     Args:
-        manifest: from `read_run`.
+        manifest: from `recorded_run`.
 
     Raises:
         InputError: a trials file that is gone or cannot be used.
@@ -68,7 +175,8 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
             "rgb-circuit run"
         )
     drawn = int(options["trials"]), options["seed"], manifest["grid"][0]
-    return sample_trials(manifest["words"], *drawn, {}, **_drawn_for(manifest))
+    fixed = {role: options[role] for role in COLOR_ROLES if options.get(role)}
+    return sample_trials(manifest["words"], *drawn, fixed, **_drawn_for(manifest))
 
 
 def _drawn_for(manifest):

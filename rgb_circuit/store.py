@@ -20,8 +20,9 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +32,7 @@ from .errors import InputError, first_line
 from .jobs import Jobs
 from .locking import moment
 from .manifest import check_same, now, read_manifest, write_manifest
+from .recurring import Recurring
 from .results import open_folder, write_bytes
 
 PARTS, SIZES = "parts", "sizes.json"
@@ -44,11 +46,13 @@ class Store:
         folder: the run's.
         model: the name of the one model whose parts it keeps.
         detached: a server is not waited for: what is missing is handed in, and what is done is taken.
+        recurring: pictures that several of the run's trials show.
     """
 
     folder: Path
     model: str
     detached: bool = False
+    recurring: Recurring = field(default_factory=Recurring, compare=False)
 
     def has(self, key: str, unit: str) -> bool:
         """Whether a part is there, if perhaps not whole."""
@@ -119,7 +123,7 @@ class Store:
         return self.folder / PARTS / key / f"{unit}.parquet"
 
 
-def open_store(folder: str | Path, manifest: Mapping[str, object], detached: bool = False) -> Store:
+def open_store(folder: str | Path, manifest: Mapping[str, Any], detached: bool = False) -> Store:
     """The store in a folder, which may be new. Hold it (`rgb_circuit.locking.locked`) where other processes
     may use it too.
 
@@ -137,7 +141,7 @@ def open_store(folder: str | Path, manifest: Mapping[str, object], detached: boo
             check_same(folder, _manifest(folder), manifest)
         else:
             write_manifest(folder, {**manifest, "started": now()})
-    return Store(folder, str(manifest["model"]), detached)
+    return Store(folder, str(manifest["model"]), detached, Recurring.of(manifest.get("trials", [])))
 
 
 def _manifest(folder):

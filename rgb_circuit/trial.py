@@ -212,9 +212,17 @@ def described(trial: Trial) -> dict:
         "expected": dict(trial.expected),
         "tile": None if trial.tile is None else [int(place) for place in trial.tile],
         "grid": trial.grid,
-        "pictures": {condition: _picture_hash(image) for condition, image in trial.images.items()},
+        "pictures": {condition: picture_hash(image) for condition, image in trial.images.items()},
     }
     return about | ({"prompts": dict(trial.prompts)} if trial.prompts else {})
+
+
+def picture_hash(image: Image.Image) -> str:
+    """A hash of a picture's mode, size and pixels."""
+    # Bytes of a palette picture say nothing without the palette.
+    return hashlib.sha256(
+        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
+    ).hexdigest()
 
 
 def identical(images: Mapping[str, Image.Image]) -> list[tuple[str, str]]:
@@ -240,13 +248,6 @@ def check_tile(tile, grid):
         raise InputError(
             f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}"
         )
-
-
-def _picture_hash(image):
-    # Bytes of a palette picture say nothing without the palette.
-    return hashlib.sha256(
-        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
-    ).hexdigest()
 
 
 def _pixels(size):

@@ -124,3 +124,70 @@ class BruteForce:
         return self.run(trial, target, self.write(trial, source, target, layer, head, component, positions))[
             0
         ]
+
+    def gradients(self, trial, condition, tokens, other=None, fraction=0.0):
+        """Each layer's z (positions, heads, d_head), and its gradients for the tokens' logits at [end],
+        (token, positions, heads, d_head), by ``backward`` through the whole model.
+
+        Args:
+            other: a condition to whose run the embeddings, and what the model adds behind its layers, are
+                moved by ``fraction``.
+        """
+        between = None
+        if other is not None:
+            mine, others = (self.streams(trial, name) for name in (condition, other))
+            between = [own + fraction * (their - own) for own, their in zip(mine, others)]
+        z, hooks = {}, []
+
+        def entering(index):
+            def hook(module, arguments):
+                # Added to what the layer before gave, as far as it differs between the two runs.
+                stream = between[0] if index == 0 else arguments[0] + between[index] - mine[index]
+                return (stream, *arguments[1:])
+
+            return hook
+
+        def before_o_proj(index):
+            def hook(module, arguments):
+                z[index] = arguments[0]
+                z[index].retain_grad()
+
+            return hook
+
+        for index, layer in enumerate(self.layers):
+            hooks.append(layer.self_attn.o_proj.register_forward_pre_hook(before_o_proj(index)))
+            if between is not None:
+                hooks.append(layer.register_forward_pre_hook(entering(index)))
+        found = {index: [] for index in range(len(self.layers))}
+        try:
+            for token in tokens:
+                self.model.zero_grad()
+                self.model(**self.inputs(trial, condition)).logits[0, -1, token].backward()
+                for index, one in z.items():
+                    found[index].append(one.grad[0].unflatten(-1, (self.heads, self.d_head)).clone())
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {
+            index: (one[0].detach().unflatten(-1, (self.heads, self.d_head)), torch.stack(found[index]))
+            for index, one in z.items()
+        }
+
+    @torch.no_grad()
+    def streams(self, trial, condition):
+        """What enters the first layer, and what the model adds behind each layer but the last, (1, positions,
+        width)."""
+        entered, left, hooks = [], [], []
+        for layer in self.layers:
+            hooks.append(layer.register_forward_pre_hook(lambda module, given: entered.append(given[0])))
+            hooks.append(
+                layer.register_forward_hook(
+                    lambda module, given, made: left.append(made[0] if isinstance(made, tuple) else made)
+                )
+            )
+        try:
+            self.model(**self.inputs(trial, condition))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [entered[0], *(after - before for after, before in zip(entered[1:], left))]

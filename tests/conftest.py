@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import remote_server
 import torch
+from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from rgb_circuit.models.planted import planted
@@ -40,6 +41,16 @@ def model(request, random_folder):
 def grouped(random_folder):
     """A random LLaVA with grouped-query attention."""
     return rgb.load(str(random_folder["grouped"]))
+
+
+@pytest.fixture
+def no_forward(monkeypatch):
+    """Any forward of a LLaVA fails the test."""
+
+    def forward(*arguments, **options):
+        raise AssertionError("a forward ran before the input was checked")
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", forward)
 
 
 @pytest.fixture(scope="session")

@@ -35,9 +35,14 @@ def attention(module, query, key, value, attention_mask, scaling, softcap=None, 
                 for place in queries:
                     scores[0, one, place, looked_at] += number[0]
     probabilities = scores.softmax(-1)
+    z = probabilities @ values
+    for kind, _, head, places, given, *_ in changes:
+        if kind == "value":
+            z[0, head, places] = probabilities[0, head, places] @ given
     if layer is not None and NOW.seen is not None:
         NOW.seen["query"][layer], NOW.seen["key"][layer] = query[0], keys[0]
-    return (probabilities @ values).transpose(1, 2).contiguous(), probabilities
+        NOW.seen["value"][layer] = values[0]
+    return z.transpose(1, 2).contiguous(), probabilities
 
 
 AttentionInterface.register("oracle", attention)
@@ -63,15 +68,15 @@ class Oracle:
 
     @torch.no_grad()
     def run(self, trial, condition, changes=()):
-        """Logits at [end], and what every layer had: ``z, attn_out, mlp_out, resid_pre, query, key``, the
-        last two (head, position, d_head).
+        """Logits at [end], and what every layer had: ``z, attn_out, mlp_out, resid_pre, query, key, value``,
+        the last three (head, position, d_head).
 
         Args:
             changes: (kind, layer, head or None, positions, vectors of all positions, or numbers): a kind is
                 one of the above, ``"scale"`` of one of them, with the kind last, or ``"bias"``: its positions
                 look, then those that are looked at, then the number.
         """
-        seen = {kind: {} for kind in ("z", "attn_out", "mlp_out", "resid_pre", "query", "key")}
+        seen = {kind: {} for kind in ("z", "attn_out", "mlp_out", "resid_pre", "query", "key", "value")}
         hooks = []
 
         def changed(kind, layer, here):
@@ -126,3 +131,25 @@ class Oracle:
         if (trial.name, condition) not in self.runs:
             self.runs[trial.name, condition] = self.run(trial, condition)
         return self.runs[trial.name, condition]
+
+    def path(self, trial, condition, source, senders, receiver, into):
+        """Logits at [end] where a head's query at [end], or its keys or values, are those that it has when
+        the senders give what they give in the source's run, and whatever else lies below it gives what it
+        gives in this one.
+
+        Args:
+            senders: (layer, head), ("mlp", layer), or "embedding".
+        """
+        own, other = (self.unchanged(trial, one)[1] for one in (condition, source))
+        layer, head = receiver
+        every = list(range(len(own["z"][0])))
+        changes = []
+        for below in range(layer):
+            for one in range(self.heads):
+                given = other if (below, one) in senders else own
+                changes.append(("z", below, one, every, given["z"][below]))
+            given = other if ("mlp", below) in senders else own
+            changes.append(("mlp_out", below, None, every, given["mlp_out"][below]))
+        seen = self.run(trial, source if "embedding" in senders else condition, changes)[1]
+        end = every[-1:]
+        return self.run(trial, condition, [(into, layer, head, end, seen[into][layer][head])])[0]

@@ -3,20 +3,11 @@
 import pandas as pd
 import pytest
 import torch
-from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from analyses import circuit, composition, roles, task_reading
 from analyses.attention_statistics import attention_statistics
 from rgb_circuit.attention import attention_from_end
-
-
-@pytest.fixture
-def no_forward(monkeypatch):
-    def forward(*arguments, **options):
-        raise AssertionError("a forward ran before the input was checked")
-
-    monkeypatch.setattr(LlavaForConditionalGeneration, "forward", forward)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +161,8 @@ FUNCTIONS = {
     "patch_edits": lambda model, trials: rgb.patch_edits(
         model, trials, {"one": [rgb.Edit(0, 1)]}, target="erased"
     ),
+    "knockout": lambda model, trials: rgb.knockout(model, trials, keys=["image"]),
+    "patch_layers": rgb.patch_layers,
     "answer_pieces": rgb.answer_pieces,
     "direct_effects": rgb.direct_effects,
     "noise_floor": lambda model, trials: pd.DataFrame(

@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+import rgb_circuit as rgb
+
 
 def test_the_7b_benchmark_runs_on_a_small_shape(capsys):
     script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "llava_7b_shape.py"))
@@ -18,3 +20,22 @@ def test_the_cost_of_a_run_is_counted(capsys, monkeypatch):
     script = runpy.run_path(str(folder / "run.py"))
     script["main"](["--grid", "6", "--layers", "2", "--trials", "6", "8"])
     assert "plain forwards" in capsys.readouterr().out
+
+
+def test_estimates_are_compared_with_what_they_estimate(capsys, monkeypatch):
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    script = runpy.run_path(str(folder / "attribution.py"))
+    script["main"](["--trials", "2"])
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("toy", "planted", "random, 8 × 8", "atp-ig", "times faster"))
+
+
+def test_a_head_that_is_estimated_at_nothing_is_missed(monkeypatch):
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    script = runpy.run_path(str(folder / "attribution.py"))
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, 2)
+    atp, _ = script["compared"]("planted", model, trials, ("erased",), "end", model.heads())
+    assert atp["k"] == 4 and atp["missed"] == 1 and atp["largest missed"] == atp["largest"]

@@ -1,11 +1,15 @@
 """The models that verdicts are calibrated on are what they are called, and counts are counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import rgb_circuit as rgb
 from analyses import calibrate, roles
 from rgb_circuit import InputError
+from rgb_circuit.models.planted import MODERATE_NOISE
 
 WANTED = {
     "alike": {"color extractor", "POI localization"},
@@ -22,25 +26,42 @@ WANTED = {
 @pytest.mark.parametrize("like", WANTED)
 def test_every_kind_can_be_made_from_many_seeds_and_has_its_roles(like):
     for seed in range(25):
-        _, _, truth = calibrate.Subject("planted", 0.02, seed, 16, like).build()
+        _, _, truth = calibrate.Subject("planted", 0.02, seed, (16,), like).build()
         assert WANTED[like] <= set(truth["role"])
 
 
-def test_a_family_has_every_kind_at_every_number_of_trials():
+def test_a_family_has_every_kind_by_every_number_of_trials():
     subjects = calibrate.family()
     known = [subject for subject in subjects if subject.kind == "planted"]
-    assert len(known) == len(set(known)) == 4 + 9 * 3 - 1
-    assert {subject.trials for subject in known if subject.like == "relay"} == {16, 32, 64}
-    assert {subject.trials for subject in calibrate.family(trials=16)} == {16}
+    assert len(known) == len(set(known)) == 3 + 9
+    assert {subject.noise for subject in known if subject.like == "even"} == set(calibrate.NOISE)
+    for subject in known:
+        assert subject.sizes == ((16, 32, 64) if subject.noise == MODERATE_NOISE else (32,))
+    assert {subject.sizes for subject in calibrate.family(trials=16)} == {(16,)}
     with pytest.raises(InputError, match="0 planted and 5 random models were asked for"):
         calibrate.family(planted_each=0)
+
+
+def test_fewer_of_the_same_trials_are_judged_without_a_forward_and_as_by_themselves(monkeypatch):
+    subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (16, 24), "relay")
+    both = calibrate._judged(subject)
+    alone = calibrate._judged(replace(subject, sizes=(16,)))
+    fewer = both[both["trials"] == 16].drop(columns="solved").reset_index(drop=True)
+    pd.testing.assert_frame_equal(fewer, alone.drop(columns="solved"))
+    # The extractor is frozen with both, so that nothing is left to measure with fewer.
+    model, processor, _ = subject.build()
+    model = rgb.wrap(model, processor, name="relay")
+    trials, known = rgb.rgb_trials(model, 24, seed=1), calibrate.Known()
+    calibrate.by_roles(model, trials, known)
+    monkeypatch.setattr(calibrate, "measure", None)
+    calibrate.by_roles(model, trials[:16], known)
 
 
 def verdict(**of):
     row = dict(
         kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none"
     )
-    return row | of
+    return row | dict(name="none") | of
 
 
 def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
@@ -50,13 +71,17 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
         verdict(like="relay", truth="none", role="color extractor + oddness"),
         verdict(like="relay", trials=64, truth="color extractor", role="color extractor"),
         verdict(noise=0.04, truth="color extractor"),
+        verdict(like="uneven", truth="color extractor", role="color extractor"),
+        verdict(like="uneven", truth="color extractor", name="uneven extractor"),
     ]
     table = calibrate.by_trials(pd.DataFrame(rows)).set_index(["like", "trials", "role"])
     counts = table[["true", "given", "right"]]
     assert counts.loc[("even", 32, "color extractor")].tolist() == [2, 1, 1]
     assert counts.loc[("relay", 32, "color extractor")].tolist() == [0, 1, 0]
     assert counts.loc[("relay", 32, "oddness")].tolist() == [0, 1, 0]
-    assert counts.loc[("all", 32, "color extractor")].tolist() == [2, 2, 1]
+    assert counts.loc[("uneven", 32, "color extractor")].tolist() == [2, 1, 1]
+    assert counts.loc[("uneven extractor", 32, "color extractor")].tolist() == [1, 0, 0]
+    assert counts.loc[("all", 32, "color extractor")].tolist() == [4, 3, 2]
     assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
     assert (
         np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index

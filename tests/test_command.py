@@ -1,16 +1,30 @@
 """The command does what its help says."""
 
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pandas as pd
 import pytest
 
+import rgb_circuit as rgb
 from analyses import calibrate, roles
 from analyses.command import main
+from rgb_circuit.attention import attention_from_end
+from rgb_circuit.manifest import read_manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.results import opened
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(["run", "--trials", "2", "--seed", "5", "--out", str(folder)]) == 0
+    return folder
 
 
 def test_run_leaves_frames_figures_and_a_manifest(tmp_path, capsys):
@@ -85,14 +99,26 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
         main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
     )
     printed = capsys.readouterr().out
-    assert "attention to the odd tile" in printed and "1.00 [" in printed and "shuffled" in printed
+    (heading, names, *rows), _ = (part.splitlines() for part in printed.strip().split("\n\n"))
+    assert "1 planted models at 2 % noise" in heading and "found, of those that have it" in names
+    table = pd.read_parquet(tmp_path / "calibration_summary.parquet")
+    table = table[(table["noise"] == 0.02) & (table["reading"] == "roles")].set_index("role")
+    (extractor,) = (row for row in rows if row.startswith("roles  ") and "color extractor" in row)
+    one = table.loc["color extractor"]
+    assert (
+        f"{one['right']} of {one['true']} [" in extractor
+        and f"{one['right']} of {one['given']} [" in extractor
+    )
+    assert sum("none (random)" in row for row in rows) == 3
+    assert max(map(len, rows)) <= 130
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
     assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 4
     assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.HYPOTHESES) * 4
     # Nothing is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
-    assert set(kinds["like"]) == {*calibrate.KINDS, "all"} and set(kinds["trials"]) == {16}
+    assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
+    assert set(kinds["trials"]) == {16}
     assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
 
 
@@ -139,15 +165,163 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--trials", "published"], "24 × 24 tiles"),
         (["run", "--dtype", "float99"], "float99"),
         (["run", "--out", "/proc/nothing"], "--out"),
-        (["attention", "--head", "three"], "'three'"),
+        (["run", "--heads", "three"], "'three'; write layer.head"),
+        (["run", "--heads", "3.0,"], "'3.0,'"),
+        (["run", "--heads", "3.0,9.1"], "head 9.1 does not exist in toy"),
+        (["run", "--odd", "mauve"], "odd='mauve' is not in the palette"),
+        (["run", "--odd", "red", "--background", "red"], "must differ"),
+        (["run", "--odd", "red", "--trials", "published"], "--odd holds a colour of drawn trials"),
+        (["run", "--other-background", "red", "--trials-file", "FILE"], "--other-background holds a colour"),
+        (["run", "--trials-file", "/nowhere.csv"], "/nowhere.csv"),
+        (["run", "--shard", "5/4"], "'5/4'"),
+        (["run", "--shard", "1/40"], "40 shards"),
+        (["run", "--detach"], "--remote"),
+        (["run", "--seed", "-1"], "seed is -1"),
+        (["run", "--out", "new/deeper/results", "--seed", "-1"], "seed is -1"),
+        (["attention", "--head", "three"], "--head is 'three'"),
+        (["attention", "--head", "3.1,3.2"], "name one head, such as 3.1"),
         (["attention", "--head", "9.1"], "head 9.1"),
+        (["attention", "--head", "3.1", "--trials", "0"], "n is 0"),
+        (["attention", "nowhere", "--head", "3.1"], "no folder nowhere"),
+        (["attention", "nowhere", "--head", "3.1", "--model", "planted"], "--model and the folder nowhere"),
+        (["attention", "nowhere", "--head", "3.1", "--out", "figures"], "no folder nowhere"),
+        (["calibrate", "--trials", "0"], "trials is 0"),
+        (["calibrate", "--random", "0", "--out", "new/deeper"], "0 random"),
+        (["compare", "nowhere", "--out", "table"], "no folder nowhere"),
+        (["compare", "RUN", "--out", "table"], "16 heads in 4 layers"),
+        (["report", "nowhere", "--out", "page"], "no folder nowhere"),
+        (["collect", "nowhere"], "no folder nowhere"),
     ],
 )
-def test_bad_input_ends_with_one_sentence(arguments, part, tmp_path, capsys, monkeypatch):
+def test_bad_input_ends_with_one_sentence_and_leaves_no_folder(
+    arguments, part, finished, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
+    given = {"RUN": str(finished), "FILE": str(tmp_path / "trials.csv")}
+    before = set(tmp_path.rglob("*"))
+    assert main([given.get(argument, argument) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("rgb-circuit: ") and part in error
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_was_there_stays_whatever_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for name in ("empty", "mine"):
+        assert main(["run", "--seed", "-1", "--out", str(tmp_path / name)]) == 2
+    assert (tmp_path / "empty").is_dir() and (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_another_process_has_begun_to_use_stays(tmp_path):
+    from filelock import FileLock
+
+    with pytest.raises(rgb.InputError, match="refused"):
+        with opened(tmp_path / "shared") as folder:
+            other = FileLock(folder / ".shard-2-of-2.lock")
+            other.acquire()
+            raise rgb.InputError("refused")
+    assert (folder / ".shard-2-of-2.lock").exists()
+    other.release()
+    with pytest.raises(rgb.InputError, match="refused"):
+        with opened(tmp_path / "kept") as folder:
+            (folder / "manifest.json").write_text("{}")
+            raise rgb.InputError("refused")
+    assert (folder / "manifest.json").exists()
+
+
+def test_quiet_prints_nothing_and_writes_the_same(tmp_path, capsys):
+    for name, more in (("loud", []), ("quiet", ["-q"])):
+        assert main(["run", "--trials", "2", "--out", str(tmp_path / name), *more]) == 0
+        printed = capsys.readouterr()
+        assert (printed.out == "") == (name == "quiet")
+    assert printed.err == ""
+    assert {path.name for path in (tmp_path / "loud").iterdir()} == {
+        path.name for path in (tmp_path / "quiet").iterdir()
+    }
+    # What is written nowhere is printed all the same, and what goes wrong.
+    assert main(["play", "-q", "--trials", "2"]) == 0 and "2 of 2" in capsys.readouterr().out
+    fixed = ["--odd", "red", "--other", "green", "--background", "blue", "--other-background", "yellow"]
+    assert main(["run", "-q", "--trials", "40", *fixed, "--out", str(tmp_path / "fixed")]) == 0
+    assert "of only 35 kinds" in capsys.readouterr().err
+    assert main(["run", "-q", "--seed", "-1", "--out", str(tmp_path / "bad")]) == 2
+    assert "seed is -1" in capsys.readouterr().err
+
+
+def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_again(tmp_path, capsys):
+    chosen = ["--heads", "3.1,3.0,3.1", "--component", "pattern", "--odd", "red", "--background", "blue"]
+    command = ["run", "--trials", "8", *chosen, "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "No role table: no other head than 3.1, 3.0 was restored" in capsys.readouterr().out
+    frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
+    assert set(zip(frame["layer"], frame["head"])) == {(3, 0), (3, 1)} and set(frame["component"]) == {
+        "pattern"
+    }
+    assert set(frame.loc[frame["role"] == "odd", "answer"]) == {"red"}
+    assert set(frame.loc[frame["role"] == "background", "answer"]) == {"blue"}
+    model = rgb.load("toy")
+    trials = rgb.rgb_trials(model, 8, odd="red", background="blue")
+    same = rgb.patch_heads(model, trials, component="pattern", heads=[(3, 1), (3, 0)], progress=False)
+    pd.testing.assert_frame_equal(frame, same, check_categorical=False, check_dtype=False, atol=1e-5)
+    left_out = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
+    assert {"roles", "composition", "curve", "task_reading"} <= set(left_out.index)
+    assert (tmp_path / "attention.parquet").exists() and (tmp_path / "report.html").exists()
+    # From the folder alone: the trials are drawn again, with the same colours.
+    (tmp_path / "patch_heads.parquet").unlink()
+    assert main(["report", str(tmp_path)]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "patch_heads.parquet"), frame)
+    # Another choice is another run.
+    capsys.readouterr()
+    assert main(["run", "--trials", "8", "--out", str(tmp_path)]) == 2
+    assert "options.heads" in capsys.readouterr().err
+
+
+def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(model, trials, *arguments, **options):
+        seen.append((model.name, [trial.name for trial in trials]))
+        return attention_from_end(model, trials, *arguments, **options)
+
+    monkeypatch.setattr("rgb_circuit.attention.attention_from_end", watched)
+    assert main(["attention", str(finished), "--head", "3.1", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "attention_3.1.png").stat().st_size > 10_000
+    assert seen == [("toy", [trial["name"] for trial in read_manifest(finished)["trials"][:4]])]
+    assert main(["attention", str(finished), "--head", "3.2"]) == 0
+    assert (finished / "attention_3.2.png").exists()
+
+
+def test_the_package_is_the_command(tmp_path):
+    code = [sys.executable, "-m", "rgb_circuit"]
+    done = subprocess.run([*code, "--version"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == f"rgb-circuit {version('rgb_circuit')}\n"
+    done = subprocess.run([*code, "run", "--seed", "-1"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "seed is -1" in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words, offered",
+    [
+        (["rgb-circuit", "cal"], {"calibrate"}),
+        (["rgb-circuit", "run", "--comp"], {"--component"}),
+        (["rgb-circuit", "run", "--component", "pa"], {"pattern"}),
+        (["rgb-circuit", "report", "resul"], {"results"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_folders(words, offered, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", "bash"])
+    assert ended.value.code == 0
+    (tmp_path / "results").mkdir()
+    (tmp_path / "resulting.txt").touch()
+    script = capsys.readouterr().out + (
+        f"\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; COMP_TYPE=9\n"
+        "$(complete -p rgb-circuit | sed 's/.*-F \\([^ ]*\\).*/\\1/') rgb-circuit\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert {line.strip("/ ") for line in done.stdout.split()} == offered, done.stderr
 
 
 @pytest.mark.parametrize("command", ["play", "run", "attention"])

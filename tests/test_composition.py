@@ -5,7 +5,7 @@ import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses.composition import composition, mediation
+from analyses.composition import composition, mediation, paths
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.prompts import answer_tokens
 
@@ -100,6 +100,40 @@ def test_the_planted_localizer_acts_through_its_extractors_and_nothing_else(plan
             assert cell(frame, writer, receiver)["mediated_effect"] == pytest.approx(0, abs=0.01)
 
 
+def test_the_planted_localizer_composes_with_its_extractors_queries_and_with_nothing_else(planted):
+    senders = [PLACE.poi, PLACE.early_background_writer, PLACE.late_background_writer]
+    receivers = [*READERS, PLACE.content_extractor]
+    frame = paths(planted, rgb.rgb_trials(planted, 4), senders, receivers, progress=False)
+    gains = {PLACE.extractor: PARTS["extractor"].gain}
+    gains |= dict.fromkeys(PLACE.redundant_pair, PARTS["redundant_pair"].gain)
+    for part in ("query", "key", "value"):
+        rows = frame[frame["into"] == part]
+        for sender in senders:
+            for receiver in receivers:
+                row = cell(rows, sender, receiver)
+                told = sender == PLACE.poi and part == "query"
+                assert row["effect"] == pytest.approx(gains.get(receiver, 0) if told else 0, abs=0.01)
+                assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["n"] == 4
+
+
+def test_paths_are_means_over_trials_and_a_head_has_none_to_itself(model, trials):
+    every, last = [(0, 1), (1, 2)], model.n_layers - 1
+    frame = paths(model, trials, every, [(1, 2), (last, 3)], target="recolored", progress=False)
+    assert len(frame) == 3 * 3 * len(trials[0].answers)
+    single = rgb.patch_paths(
+        model, trials, every, [(1, 2), (last, 3)], into=("query", "key", "value"), target="recolored",
+        progress=False,
+    )  # fmt: skip
+    for row in frame.to_dict("records"):
+        same = single[(single["into"] == row["into"]) & (single["role"] == row["role"])]
+        for end in ("sender", "receiver"):
+            for part in ("layer", "head"):
+                same = same[same[f"{end}_{part}"] == row[f"{end}_{part}"]]
+        assert len(same) == len(trials)
+        assert row["effect"] == pytest.approx(same["effect"].mean(), abs=1e-6)
+        assert row["ci_low"] <= row["effect"] <= row["ci_high"]
+
+
 def test_all_of_the_planted_localizers_effect_runs_through_the_readers_together(planted):
     frame = mediation(
         planted,
@@ -149,6 +183,6 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
     monkeypatch.setattr("rgb_circuit.patching.execute", None)
     arguments = dict(senders=[(0, 0)], receivers=[(1, 0)], n=2) | change
     trials = rgb.rgb_trials(grouped, arguments.pop("n"))
-    for analysis in (composition, mediation):
+    for analysis in (composition, mediation, paths):
         with pytest.raises(rgb.InputError, match=message):
             analysis(grouped, trials, **arguments, progress=False)

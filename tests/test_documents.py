@@ -1,16 +1,100 @@
-"""What the documents say runs."""
+"""What the documents say is so: their Python runs, their links lead somewhere, what they quote exists."""
 
+import argparse
+import ast
+import io
+import re
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 
 import families
+import nbformat
+import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
-FAMILIES = Path(__file__).parents[1] / "docs" / "families.md"
+import rgb_circuit as rgb
+from analyses import roles
+from analyses.command import _parser, main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+README = ROOT / "README.md"
+FIRST_STEPS, FAMILIES = ROOT / "docs" / "first_steps.md", ROOT / "docs" / "families.md"
+
+
+def python_of(page):
+    """The Python blocks of a page, but those that ask for what is not at hand."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if 'load("llava-hf/' not in block]
+
+
+def rows_of(page):
+    """The cells of each row of its tables, and not those of its headings."""
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 140
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in (README, *PAGES) if python_of(page)], ids=lambda page: page.stem
+)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in python_of(page):
+        exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Name of a model → the folder of its default run, and what that printed."""
+
+    @cache
+    def run(model):
+        folder, said = tmp_path_factory.mktemp(model), io.StringIO()
+        with redirect_stdout(said):
+            assert main(["run", "--model", model, "--out", str(folder)]) == 0
+        return folder, said.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["toy", "planted"])
+def test_what_a_run_prints_is_what_first_steps_show(model, run_of):
+    blocks = re.findall(r"^```text\n(.*?)^```", FIRST_STEPS.read_text(), re.DOTALL | re.MULTILINE)
+    shown = dict(zip(["toy", "planted"], blocks, strict=True))[model]
+    lines = [line for line in shown.splitlines() if line.strip() not in ("", "...")]
+    assert len(lines) >= 4
+    printed = {line.rstrip() for line in run_of(model)[1].splitlines()}
+    assert [line for line in lines if line.rstrip() not in printed] == []
+
+
+def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
+    folder, _ = run_of("planted")
+    role_of = pd.read_parquet(folder / "roles.parquet").set_index(["layer", "head"])["role"]
+    evidence = pd.read_parquet(folder / "evidence.parquet")
+    # P3a is about the background on a plain canvas.
+    raised = evidence[evidence["prediction"] == "P3a"].set_index(["layer", "head"])["restored_fraction"]
+    told = [row for row in rows_of(README) if re.fullmatch(r"\d+\.\d+", row[0])]
+    assert len(told) == 3
+    for name, _, size, role in told:
+        head = tuple(map(int, name.split(".")))
+        assert role.startswith(role_of[head]), name
+        assert f"{100 * raised[head]:+.0f} %" == size, name
+    said = re.search(r"\*color extractors\*, are found too: (.*?)\.\s", README.read_text()).group(1)
+    found = [f"{layer}.{head}" for (layer, head), role in role_of.items() if role == "color extractor"]
+    assert re.findall(r"\d+\.\d+", said) == found
 
 
 @pytest.mark.parametrize("name", ["toy", "gemma3", "llava_next"])
 def test_five_lines_check_a_model(name, tmp_path):
-    (code,) = (part.split("```")[0] for part in FAMILIES.read_text().split("```python\n")[1:])
+    (code,) = python_of(FAMILIES)
     assert '"toy"' in code
     folder = name if name == "toy" else str(families.saved(name, tmp_path))
     found = {}
@@ -23,3 +107,109 @@ def test_every_family_that_is_tested_is_in_the_table():
     for family in families.FAMILIES:
         model_type = families.built(family)[0].config.model_type if family != "smolvlm" else family
         assert f"`{model_type}`" in named, family
+
+
+def test_the_examples_of_attribution_and_lens_run_and_draw_their_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "interventions-attribute-lens.md").read_text()
+    # One after the other, as a reader would.
+    names = {}
+    for code in (part.split("```")[0] for part in text.split("```python\n")[1:]):
+        exec(code, names)
+    drawn = {file.name for file in tmp_path.iterdir()}
+    assert drawn == {"attribute.png", "lens_layers.png", "lens_picture.png"}
+    assert all((ROOT / "docs" / "pictures" / name).is_file() and f"pictures/{name}" in text for name in drawn)
+    printed = capsys.readouterr().out
+    assert "10.0 20.0\n10.0 0.0\n" in printed.replace("-0.0", "0.0")
+    assert "{(3, 0): 10.0, (3, 2): 6.0, (4, 1): 5.0, (4, 2): -2.0, (4, 3): 5.0}" in printed
+
+
+# Links between the pages themselves are checked by `mkdocs build --strict`, which sees nothing outside.
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+def test_every_link_to_a_file_leads_somewhere(file):
+    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / file).read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        page = (ROOT / file).parent / path if path else ROOT / file
+        assert page.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings], (
+                link
+            )
+
+
+def test_every_picture_is_shown_somewhere():
+    shown = "".join(page.read_text() for page in (README, *PAGES))
+    for picture in (ROOT / "docs" / "pictures").glob("*.png"):
+        assert f"pictures/{picture.name})" in shown, picture.name
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "reference" / "rgb_circuit.md").read_text()
+    entries = re.findall(r"^::: rgb_circuit\.(\w+)$", reference, re.MULTILINE)
+    assert set(rgb.__all__) <= set(entries)
+
+
+def test_every_command_and_option_is_on_its_page():
+    page = (ROOT / "docs" / "command.md").read_text()
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for name, parser in commands.choices.items():
+        assert f"`{name}" in page, name
+        for action in parser._actions:
+            for option in action.option_strings:
+                if option.startswith("--"):
+                    assert re.search(rf"[` ]{option}\b", page), f"{name} {option}"
+
+
+def test_every_prediction_of_a_role_is_explained_with_its_claims():
+    explained = {row[0]: row[2] for row in rows_of(ROOT / "docs" / "predictions.md") if len(row) == 4}
+    for prediction in [*(one for some, _ in roles.HYPOTHESES.values() for one in some), roles.NEEDED]:
+        assert explained[prediction.name] == ", ".join(map(str, prediction.claims))
+
+
+def test_every_message_that_is_explained_is_one_of_the_code():
+    sentences = [
+        "".join(
+            part.value if isinstance(part, ast.Constant) else "\0"
+            for part in (node.values if isinstance(node, ast.JoinedStr) else [node])
+        )
+        for folder in ("rgb_circuit", "analyses")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    ]
+    quoted = [row[0][1:-1] for row in rows_of(ROOT / "docs" / "errors.md") if row[0].startswith("`")]
+    assert len(quoted) > 20
+    for message in quoted:
+        parts = [re.escape(part.strip()) for part in message.split("…") if part.strip()]
+        pattern = re.compile(r".*".join(parts), re.DOTALL)
+        assert any(pattern.search(sentence) for sentence in sentences), message
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("first_steps", "POI localization"),
+        ("your_own_question", "3.0 raises the canvas's word by 6.6 logits"),
+        ("the_riddle", "holds the canvas's colour down"),
+    ],
+)
+def test_a_notebook_runs_and_shows_what_its_text_says(name, shown, tmp_path):
+    notebook = nbformat.read(ROOT / "examples" / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output["data"].get("text/plain", "") for output in outputs if "data" in output)
+    assert shown in said
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_notebooks_are_kept_without_outputs():
+    assert len(NOTEBOOKS) == 3
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count"), path.name

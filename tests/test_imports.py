@@ -49,7 +49,7 @@ def test_plots_and_version_are_there_without_being_imported():
 
 
 def test_a_function_is_not_hidden_by_the_module_of_its_name():
-    names = "play", "direct_effects", "answer_pieces"
+    names = "play", "direct_effects", "answer_pieces", "attribute", "lens"
     code = "".join(f"import rgb_circuit.{name}; " for name in names)
     code += "".join(f"from rgb_circuit import {name}; " for name in names)
     code += f"print(callable(rgb_circuit.play), *(found.__name__ for found in ({', '.join(names)})))"

@@ -17,18 +17,22 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import roles, study
+from analyses import closer_look, roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
+from analyses.findings import Asked, measure_each
 from analyses.task_reading import patch_questions, questions
+from rgb_circuit import measure as measuring
 from rgb_circuit import memory
 from rgb_circuit.direct_effects import Decomposed
+from rgb_circuit.estimate import cost
 from rgb_circuit.locking import locked
 from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import measure
+from rgb_circuit.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
 from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.paths import patched_paths
 from rgb_circuit.play import Played
 from rgb_circuit.store import open_store
 
@@ -108,6 +112,7 @@ def heads_at_the_tile(model, trials, source):
 
 
 JOINT = {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}
+PATHS = [(0, 1), ("mlp", 0), "embedding"], [(1, 0), (2, 3)], ["query", "key", "value"]
 # What is measured, and the call that gives the same frame.
 CALLS = {
     "play": (
@@ -137,6 +142,16 @@ CALLS = {
     "joint": (
         lambda model, trials: patched_edits(trials, JOINT, "erased"),
         lambda model, trials: rgb.patch_edits(model, trials, JOINT, target="erased"),
+    ),
+    "paths": (
+        lambda model, trials: patched_paths(trials, *PATHS, "clean", "erased"),
+        lambda model, trials: rgb.patch_paths(model, trials, *PATHS[:2], into=PATHS[2]),
+    ),
+    "paths into the query": (
+        lambda model, trials: patched_paths(trials, *PATHS[:2], ["query"], "moved", "recolored"),
+        lambda model, trials: rgb.patch_paths(
+            model, trials, *PATHS[:2], source="moved", target="recolored", into="query"
+        ),
     ),
     "direct": (
         lambda model, trials: Decomposed(tuple(trials), ("clean", "erased")),
@@ -189,17 +204,46 @@ def test_what_is_measured_together_is_to_the_last_bit_what_is_measured_alone(gro
         pd.testing.assert_frame_equal(measure(grouped, [asked], alone)[0], together[number], check_exact=True)
 
 
-def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
-    asked = [
+def shares_of_trials(model, trials):
+    """What a default run asks, more or less."""
+    return [
         Played.of(trials),
-        *(patched_heads(grouped, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
-        patched_heads(grouped, trials, "clean", "erased", "pattern"),
-        patched_heads(grouped, trials, "erased", "clean"),
+        *(patched_heads(model, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
+        patched_heads(model, trials, "clean", "erased", "pattern"),
+        patched_heads(model, trials, "erased", "clean"),
         *questions(trials, positions="end"),
     ]
-    measure(grouped, asked, open_store(tmp_path, manifest(grouped, trials, {})))
+
+
+def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
+    store, asked = open_store(tmp_path, manifest(grouped, trials, {})), shares_of_trials(grouped, trials)
+    # How the model answers the other question is found out first, on a picture of its own.
+    asked[-1].prepare(grouped, None)
+    del seen["pictures"][:]
+    measure(grouped, asked, store)
     # Five pictures, and the clean one under the other question.
-    assert len(seen["pictures"]) == len(trials) * 6
+    different = {trial.images[condition].tobytes() for trial in trials for condition in trial.images}
+    assert len(different) < 5 * len(trials), "canvases recur"
+    assert len(seen["pictures"]) == len(different) + len(trials) == cost(grouped, asked).captures
+    # In a second round they are still there.
+    del seen["pictures"][:]
+    measure(grouped, [patched_heads(grouped, trials, "swapped", "erased")], store)
+    assert len(seen["pictures"]) < len(different - {trial.images["clean"].tobytes() for trial in trials})
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_picture_that_is_held_gives_what_it_gives_anew(grouped, trials, tmp_path, seen, monkeypatch, room):
+    """Whatever room there is, and whatever of it was kept before."""
+    plainly = open_store(tmp_path / "plain", {**manifest(grouped, trials, {}), "trials": []})
+    asked = [*everything(grouped, trials), *shares_of_trials(grouped, trials)]
+    expected, alone = measure(grouped, asked, plainly), len(seen["pictures"])
+    monkeypatch.setattr(measuring, "held_at_once", lambda *_: room)
+    store = open_store(tmp_path / "held", manifest(grouped, trials, {}))
+    del seen["pictures"][:]
+    for one, frame in zip(measure(grouped, asked, store), expected, strict=True):
+        pd.testing.assert_frame_equal(one, frame, check_exact=True)
+    assert len(store.recurring.held) <= room
+    assert len(seen["pictures"]) == alone if room == 0 else len(seen["pictures"]) < alone
 
 
 @pytest.mark.filterwarnings("ignore:.*has the same picture")
@@ -299,6 +343,24 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
     for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
         assert content(tmp_path / run) == undisturbed
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen):
+    """Ranked on the first half, it asks of the second half's pictures while they are in the model; of shards
+    it asks again, and gets the same bytes."""
+    trials, asked = rgb.rgb_trials(grouped, 6), Asked(anyway=True)
+    taken = {}
+    for folder, several in (("whole", [trials]), ("shards", [trials[::2], trials[1::2]])):
+        store = open_store(tmp_path / folder, manifest(grouped, trials, {}))
+        for own in several:
+            measure_each(grouped, own, trials, asked, store)
+        del seen["pictures"][:]
+        # Of a random model there is no curve, but all that it would be made of.
+        with pytest.raises(rgb.InputError, match="no gap"):
+            follow(grouped, closer_look.curve(grouped, trials), store)
+        taken[folder] = len(seen["pictures"])
+    assert taken["whole"] == 0 < taken["shards"]
+    assert content(tmp_path / "whole") == content(tmp_path / "shards")
 
 
 def test_a_finished_run_is_repaired_without_a_forward(planted_folder, tmp_path, small_figures, forwards):

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from rgb_circuit.memory import MOST_BYTES, pictures_at_once, rows_at_once
+from rgb_circuit.memory import MOST_BYTES, held_at_once, pictures_at_once, rows_at_once
 
 
 def shaped(layers, heads, d_head, width, mlp, vocabulary):
@@ -45,6 +45,14 @@ def test_pictures_of_a_small_model_are_captured_by_the_dozen(plenty):
 def test_where_little_is_free_one_picture_is_captured_at_a_time(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
     assert pictures_at_once(LLAVA_7B, 601, 600) == rows_at_once(LLAVA_7B, 601, 600) == 1
+
+
+def test_pictures_are_held_for_later_trials_as_far_as_memory_goes(plenty, monkeypatch):
+    held = held_at_once(LLAVA_7B, 601, 600)
+    assert held == 5 and held * KEYS_AND_VALUES < MOST_BYTES["cpu"] < 2 * held * KEYS_AND_VALUES
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    assert held_at_once(LLAVA_7B, 601, 600) == 0
+    assert held_at_once(shaped(4, 4, 8, 32, 64, 40), 55, 54) > 100
 
 
 HOLES = """

@@ -72,6 +72,22 @@ def pairs(roles=("background",)):
     )
 
 
+def parts():
+    """Paths of two heads into one, which is told two logits in its query."""
+    sizes = {"query": 2.0, "key": 0.0, "value": -1.0}
+    return pd.DataFrame(
+        [
+            dict(
+                into=part, sender_layer=0, sender_head=head, receiver_layer=1, receiver_head=0,
+                source="clean", target="erased", role="background", effect=size, ci_low=size - 0.5,
+                ci_high=size + 0.5, n=16,
+            )
+            for part, size in sizes.items()
+            for head in (0, 1)
+        ]
+    )  # fmt: skip
+
+
 def together():
     return pd.DataFrame(
         [
@@ -158,6 +174,7 @@ FIGURES = {
     "attention_over_picture": lambda ax: plots.attention_over_picture(PATTERN, PICTURE, ax=ax),
     "effect_forest": lambda ax: plots.effect_forest(evidence(), "toy", ax=ax),
     "composition_map": lambda ax: plots.composition_map(pairs(), "toy", ax=ax),
+    "path_parts": lambda ax: plots.path_parts(parts(), "toy", ax=ax),
     "composition_diagram": lambda ax: plots.composition_diagram(pairs(), together(), "toy", ax=ax),
     "faithfulness_curve": lambda ax: plots.faithfulness_curve(curve(), "toy", ax=ax),
     "precision_recall": lambda ax: plots.precision_recall(summary(), "color extractor", "recall", ax=ax),
@@ -417,6 +434,25 @@ def test_the_diagram_draws_shares_through_heads_and_past_them():
     assert "blue through a head, orange past them all" in ax.get_title()
 
 
+def test_a_line_of_parts_shows_what_of_the_receiver_is_told_with_its_interval():
+    ax = plots.path_parts(parts(), "toy")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.0 → 1.0", "0.1 → 1.0"]
+    markers = [points for points in ax.collections if not isinstance(points, LineCollection)]
+    assert [points.get_label() for points in markers] == ["query", "key", "value"]
+    assert [points.get_offsets()[:, 0].tolist() for points in markers] == [[2, 2], [0, 0], [-1, -1]]
+    lines = [lines for lines in ax.collections if isinstance(lines, LineCollection)]
+    # The first line is at zero.
+    assert [one.get_segments()[0][:, 0].tolist() for one in lines] == [[1.5, 2.5], [-0.5, 0.5], [-1.5, -0.5]]
+    assert "toy" in ax.get_title() and "n = 16" in ax.get_title() and "pairs" not in ax.get_title()
+
+
+def test_of_many_pairs_the_strongest_are_drawn_and_the_title_says_so():
+    strong = parts().assign(effect=lambda frame: frame["effect"] * (1 + frame["sender_head"]))
+    ax = plots.path_parts(strong, "toy", most=1)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.1 → 1.0"]
+    assert "1 of 2 pairs" in ax.get_title()
+
+
 def test_shares_of_a_negative_effect_keep_their_interval_in_order():
     def negative(frame):
         turned = frame.assign(ci_low=-frame["ci_high"], ci_high=-frame["ci_low"])
@@ -431,6 +467,7 @@ def test_shares_of_a_negative_effect_keep_their_interval_in_order():
 
 def test_a_role_that_a_frame_lacks_is_refused():
     for draw in (lambda: plots.composition_map(pairs(), "toy", "colour"),
+                 lambda: plots.path_parts(parts(), "toy", "colour"),
                  lambda: plots.composition_diagram(pairs(), together(), "toy", "colour")):  # fmt: skip
         with pytest.raises(rgb.InputError, match="no role 'colour'; use one of background"):
             draw()

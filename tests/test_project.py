@@ -38,7 +38,9 @@ def test_the_tested_versions_are_exact_and_meet_every_requirement():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     tested = required(lines)
     assert len(tested) == len(lines)
-    for name, versions in required([*REQUIREMENTS, *EXTRAS["families"], *EXTRAS["lint"]]).items():
+    for name, versions in required(
+        [*REQUIREMENTS, *EXTRAS["families"], *EXTRAS["lint"], *EXTRAS["docs"]]
+    ).items():
         (exact,) = tested[name]
         assert exact.operator == "==" and versions.contains(exact.version), name
 

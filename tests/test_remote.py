@@ -35,6 +35,7 @@ from analyses import (
     color_extractor,
     composition,
     poi_localization,
+    redirect,
     report,
     riddle,
     roles,
@@ -94,6 +95,37 @@ def edits(model):
     }
 
 
+def every_kind(model, words):
+    """An edit of each component, and of attention, at some positions."""
+    layer, [head, *_] = model.n_layers - 2, range(model.n_heads)
+    return {
+        **{
+            kind: [rgb.Edit(layer, head, component=kind, positions=words)]
+            for kind in ("z", "pattern", "value", "query", "key")
+        },
+        **{
+            kind: [rgb.Edit(layer, None, component=kind, positions=words)]
+            for kind in ("attn_out", "mlp_out", "resid_pre")
+        },
+        "scaled": [rgb.Edit(0, 1, "own", positions=words, scale=0.5)],
+        "mean": [rgb.Edit(layer, None, "mean", "mlp_out", words)],
+        "looks less": [rgb.AttentionEdit(layer, queries=words, keys="first", bias=-1.0)],
+        "one looks away": [rgb.AttentionEdit(0, head, queries=words, keys="tile")],
+    }
+
+
+def said(model, trials):
+    """What is said under an edit of each kind."""
+    variants = [None, *(edits for name, edits in every_kind(model, "end").items() if name != "mean")]
+    return pd.concat(
+        [
+            rgb.generate(model, trial, "erased", edits or (), 3).tokens
+            for trial in trials[:2]
+            for edits in variants
+        ]
+    )
+
+
 # What runs the model, as a user would call it.
 CALLS = {
     "play": rgb.play,
@@ -107,6 +139,24 @@ CALLS = {
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
     "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
+    **{
+        f"patch_edits, every kind, {words}": lambda model, trials, words=words: rgb.patch_edits(
+            model, trials[:2], every_kind(model, words), target="erased"
+        )
+        for words in ("end", "tile")
+    },
+    "knockout": lambda model, trials: rgb.knockout(
+        model, trials[:2], queries=["end", "question"], keys=["tile", "rest"], window=2
+    ),
+    "generate": said,
+    "patch_layers": lambda model, trials: rgb.patch_layers(model, trials[:2]),
+    "patch_paths": lambda model, trials: rgb.patch_paths(
+        model,
+        trials[:4],
+        [*heads(model)[:3], ("mlp", 0), "embedding"],
+        heads(model)[-3:],
+        into=("query", "key", "value"),
+    ),
     "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
@@ -115,7 +165,21 @@ CALLS = {
     "answer_pieces": lambda model, trials: rgb.answer_pieces(
         model, [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in trials]
     ),
+    "attribute": rgb.attribute,
+    "attribute, positions": lambda model, trials: rgb.attribute(
+        model, trials[:3], positions=["all", "tile", [0, -1]], method="atp-ig"
+    ),
+    "attribute, zero": lambda model, trials: rgb.attribute(
+        model, trials[:2], source="zero", positions="each", heads=[(1, 0)]
+    ),
     "direct_effects": rgb.direct_effects,
+    **{
+        f"lens, {component}": lambda model, trials, component=component: rgb.lens(
+            model, trials[:2], ("clean", "erased"), component=component, positions="tile"
+        )
+        for component in ("resid_pre", "resid_post", "z", "attn_out", "mlp_out")
+    },
+    "lens": rgb.lens,
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
     "poi_localization.evidence": poi_localization.evidence,
@@ -123,8 +187,12 @@ CALLS = {
     "roles.evidence": roles.evidence,
     "roles.roles": roles.roles,
     "riddle.riddle": riddle.riddle,
+    "redirect.redirect": lambda model, trials: redirect.redirect(model, trials[:3], heads(model)[-1:]),
     "composition.evidence": composition.evidence,
     "composition.composition": lambda model, trials: composition.composition(
+        model, trials, heads(model)[:3], heads(model)[-2:]
+    ),
+    "composition.paths": lambda model, trials: composition.paths(
         model, trials, heads(model)[:3], heads(model)[-2:]
     ),
     "composition.mediation": lambda model, trials: composition.mediation(
@@ -150,6 +218,7 @@ def test_no_public_function_is_forgotten():
         color_extractor,
         composition,
         poi_localization,
+        redirect,
         riddle,
         roles,
     ]
@@ -243,6 +312,17 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch)
     for component in ("z", "pattern"):
         local, remote = (rgb.patch_heads(model, trials, component=component) for model in (here, there))
         np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
+    edits = [rgb.Edit(1, 0, "erased"), rgb.AttentionEdit(2, keys="tile"), rgb.Edit(3, 0, "own", scale=0)]
+    local, remote = (rgb.generate(model, trials[0], edits=edits, max_new_tokens=3) for model in (here, there))
+    assert repr(remote) == repr(local)
+    np.testing.assert_allclose(remote.tokens["logit"], local.tokens["logit"], atol=1e-4)
+
+
+def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(ndif_server, monkeypatch):
+    ndif_server.connect(monkeypatch, key=ndif_server.key)
+    there = rgb.load("toy", remote=True)
+    with pytest.raises(rgb.ServerError, match="where no gradients come back; use patch_heads"):
+        rgb.attribute(there, rgb.rgb_trials(there, 1))
 
 
 PROGRAMS = {
@@ -268,7 +348,15 @@ def test_what_is_executed_stands_where_programs_stand():
     for package in (rgb, analyses):
         for file in Path(package.__path__[0]).glob("*.py"):
             executed |= set(re.findall(r"\bexecute\(\s*model,\s*(\w+)", file.read_text()))
-    assert {"measured", "summed_z", "shares"} <= executed <= set(PROGRAMS)
+    assert {"measured", "summed", "shares"} <= executed <= set(PROGRAMS)
+
+
+def test_what_is_said_is_one_request(far):
+    trial = rgb.rgb_trials(far, 1)[0]
+    edits = [rgb.Edit(1, 0, "erased"), rgb.Edit(2, 1, "moved", "pattern"), rgb.AttentionEdit(2, keys="tile")]
+    before = far.server.requests
+    rgb.generate(far, trial, edits=edits, max_new_tokens=3)
+    assert far.server.requests - before == 1
 
 
 def _failing(wrapped):

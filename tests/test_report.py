@@ -28,10 +28,10 @@ from rgb_circuit.panels import PANELS
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
 GAME = [
-    "heads", "pictures", "play", "panels", "roles", "attention", "riddle", "composition", "circuit",
+    "heads", "pictures", "play", "panels", "roles", "attention", "riddle", "composition", "paths", "circuit",
     "questions", "reproduce", "limits",
 ]  # fmt: skip
-NOT_OF_OWN_PICTURES = {"roles", "riddle", "composition", "questions"}
+NOT_OF_OWN_PICTURES = {"roles", "riddle", "composition", "paths", "questions"}
 VOID = {"meta", "img", "br", "link", "use", "path", "rect", "image", "hr", "input"}
 
 
@@ -270,6 +270,14 @@ CHANGES = [
         "+55.25",
     ),
     ("mediation", "sender_layer == 2 and role == 'background'", "ci_low", 44.25, "composition", "+44.25"),
+    (
+        "paths",
+        "into == 'key' and receiver_head == 0 and role == 'background'",
+        "effect",
+        33.25,
+        "paths",
+        "+33.25",
+    ),
     ("circuit", "test == 'isolation'", "faithfulness", 0.333, "circuit", "33\N{NO-BREAK SPACE}%"),
     ("curve", "size == 5", "random_mean", 0.222, "circuit", "22\N{NO-BREAK SPACE}%"),
     ("stimuli", "condition == 'moved'", "expected", "mauve", "pictures", "mauve"),
@@ -354,7 +362,9 @@ def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigat
         assert re.findall(r'<a href="#(\w+)"', text) == list(page.sections)[1:]
         return list(page.sections)[1:]
 
-    assert sections_of(planted) == sections_of(toy) == GAME
+    assert sections_of(planted) == GAME
+    # No extractor is known there, which the section on composition says.
+    assert sections_of(toy) == [name for name in GAME if name != "paths"]
     assert sections_of(own) == [name for name in GAME if name not in NOT_OF_OWN_PICTURES]
 
 
@@ -639,6 +649,11 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     mediation = pd.read_parquet(planted / "mediation.parquet").query("role == 'background'")
     shares = dict(zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3)))
     assert shares == {(1, 3): 0, (2, 1): 1, (5, 2): 0} and set(mediation["n"]) == {8}
+    paths = pd.read_parquet(planted / "paths.parquet").query("role == 'background'")
+    told = paths[paths["effect"].abs() > 0.01]
+    assert set(zip(told["into"], told["sender_layer"], told["sender_head"])) == {("query", 2, 1)}
+    # The extractor, and the pair that does the same; not the one that finds the mark by itself.
+    assert set(zip(told["receiver_layer"], told["receiver_head"])) == {(3, 0), (4, 1), (4, 3)}
     assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == [
         "task_reading",
         "question_attention",

@@ -30,7 +30,9 @@ def head_map(limit: float, fraction: bool) -> Mapping:
         alt.param(name="least", value=0),
         alt.param(name="roomy", value=False),
     )
-    axis: dict[str, Any] = dict(labelOverlap="greedy", labelAngle=0, ticks=False, domain=False, labelPadding=4)
+    axis: dict[str, Any] = dict(
+        labelOverlap="greedy", labelAngle=0, ticks=False, domain=False, labelPadding=4
+    )
     base = alt.Chart(alt.NamedData("heads")).encode(
         x=alt.X("head:O", axis=alt.Axis(title="head", orient="top", **axis)),
         y=alt.Y("layer:O", axis=alt.Axis(title="layer", **axis)),

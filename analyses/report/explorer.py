@@ -105,10 +105,11 @@ def _maps(run, places):
     maps = []
     keys = ["component", "source", "target", "positions", "role"]
     for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
+        gap = _number(rows["gap"].iloc[0])
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(zip(keys, map(str, key)), gap=_number(rows["gap"].iloc[0]))
+        one = dict(zip(keys, map(str, key)), gap=gap)
         one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
-        one |= dict(told="".join("01"[bool(told)] for told in rows["told"]))
+        one |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
         maps.append(one)
     return maps, any(one["gap"] is not None for one in maps)
 

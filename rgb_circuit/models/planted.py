@@ -84,7 +84,7 @@ NOISE_LOOK, NOISE_READ = 1.0, 0.5
 MODERATE_NOISE = 0.02
 
 # Channels that only parts of `UNKIND` need.
-FURTHER = ("handed", "white", "cue")
+FURTHER = ("handed", "white", "cue", "noted")
 # A head that looks at some tiles more than at others looks at them little, so that its attention can vary
 # much.
 LOOKS_LITTLE = -3.0
@@ -102,12 +102,14 @@ class Part:
         looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head
             wrote); "found unless answered" (only while no colour is in the answer), "found or canvas" (all
             tiles, where no place was written), "canvas unless found" (all tiles, as long as no place was
-            written) or "cue" (the question's first word).
+            written), "mark from cue" (the odd tile, from the question's first word alone) or "cue" (the
+            question's first word).
         carries, writes_to: channels of `layout`; a word of ``WORDS`` is that word's channel of "answer".
-        gain: how often the carried vector is added; for "answer" and "white", in logits.
+        gain: how often the carried vector is added; for "answer", "white" and "noted", in logits.
         colors: the colours that it carries; all where empty.
         variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean
-            over tiles has the gain.
+            over tiles has the gain. Noise is kept out of what it looks by, since attention that is far from
+            full follows the least of it.
     """
 
     name: str
@@ -149,6 +151,10 @@ UNKIND: Mapping[str, Part] = {
     "oddness": Part("oddness", "oddness", "mark", "mark", "white", -4.0),
     "fixed_word": Part("fixed word", "none", "mark", "mark", "blue", 3.0),
     "second_reader": Part("second reader", "background writer", "found", "mean", "answer", 2.0),
+    # A circuit at the question's first word, of which [end] is told the colour alone.
+    "early_poi": Part("early POI localization", "POI localization", "mark from cue", "place", "found", 1.0),
+    "early_extractor": Part("early color extractor", "color extractor", "found", "color", "noted", 10.0),
+    "carrier": Part("carrier", "none", "cue", "noted", "answer", 1.0),
 }
 CIRCUIT = ("mean", "poi", "extractor")
 DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
@@ -243,7 +249,7 @@ def planted(
     further = tuple(
         name
         for name in FURTHER
-        if any(name in (part.carries, part.writes_to, part.looks_for) for part, _ in more)
+        if any(name in (part.carries, part.writes_to, *part.looks_for.split()) for part, _ in more)
     )
     channels, width = layout(grid, heads, further)
     # A cue takes a slow plane of its own.
@@ -275,6 +281,7 @@ def planted(
     )
     model = LlavaForConditionalGeneration(configuration).eval()
     generator = torch.Generator().manual_seed(seed)
+    uneven = any(part.variation for part, _ in more)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -284,7 +291,8 @@ def planted(
         _set_words(model, channels, tools.tokenizer, likeness, palette)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: part for part, (at, head) in placed if at == index}
-            _set_noise(layer, channels, noise * gap(decoys, without, more), generator)
+            kept_clear = ["constant", *(["place", "found", "bos"] if uneven else [])]
+            _set_noise(layer, channels, noise * gap(decoys, without, more), kept_clear, generator)
             _set_heads(layer.self_attn, parts, channels, grid, kv_heads, seed)
             if any(part.name == "mean" for part in parts.values()):
                 _set_mark(layer.mlp, channels)
@@ -302,7 +310,7 @@ def gap(
     names = [part for part in (*CIRCUIT, *decoys) if part not in without]
     parts = [PARTS[name] for name in names for _ in range(2 if name == "redundant_pair" else 1)]
     parts += [part for part, _ in more if part.looks_for != "found unless answered"]
-    readers = [part for part in parts if part.carries == "color" and part.writes_to == "answer"]
+    readers = [part for part in parts if part.carries == "color" and part.writes_to in ("answer", "noted")]
     readers = [part for part in readers if part.looks_for != "canvas unless found"]
     return sum(part.gain * (len(part.colors) or len(WORDS)) / len(WORDS) for part in readers)
 
@@ -348,14 +356,14 @@ def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[d
     ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``,
     ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer``
     (a channel per colour word) and ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER`
-    come after these: ``handed`` (a place), ``white`` (the answer for nothing) and ``cue`` (1 at the
-    question's first word) at text tokens.
+    come after these: ``handed`` (a place), ``white`` (the answer for nothing), ``cue`` (1 at the
+    question's first word) and ``noted`` (a colour) at text tokens.
     """
     colors = len(WORDS)
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
     sizes |= dict(found=2 * grid, answer=colors, idle=colors)
-    sizes |= {name: {"handed": 2 * grid}.get(name, 1) for name in further}
+    sizes |= {name: {"handed": 2 * grid, "noted": colors}.get(name, 1) for name in further}
     channels, start = {}, 0
     for name, size in sizes.items():
         channels[name] = slice(start, start + size)
@@ -459,9 +467,9 @@ def _likeness(palette) -> torch.Tensor:
     return (colors @ colors.T).fill_diagonal_(0)
 
 
-def _set_noise(layer, channels, noise, generator):
+def _set_noise(layer, channels, noise, kept_clear, generator):
     """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP
-    are overwritten."""
+    are overwritten. Nothing is written to the channels ``kept_clear``."""
     if noise == 0:
         return
     attention, mlp = layer.self_attn, layer.mlp
@@ -480,8 +488,9 @@ def _set_noise(layer, channels, noise, generator):
         projection.weight.copy_(
             torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5
         )
-        # The norms are linear only while the constant is.
-        projection.weight[channels["constant"]] = 0
+        # The constant always, for the norms are linear only while it is.
+        for name in kept_clear:
+            projection.weight[channels[name]] = 0
 
 
 def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed):
@@ -497,8 +506,8 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         "color": slice(2 * grid, colors),
         "mean": slice(colors, colors + len(WORDS)),
     }
-    # No head that shares keys and values with these carries a place (`_placed`).
-    carried |= {"handed": carried["place"], "mark": slice(0, 1)}
+    # No head that shares keys and values with these carries a place or a colour (`_placed`).
+    carried |= {"handed": carried["place"], "noted": carried["color"], "mark": slice(0, 1)}
     queries, keys, values = (
         projection.weight.view(-1, d_head, projection.weight.shape[1])
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -520,7 +529,9 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         features = value.stop - value.start
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
-        unit = PER_LOGIT if part.writes_to in ("answer", "white", *WORDS) else 1
+        # What was noted is in logits already.
+        in_logits = part.writes_to in ("answer", "white", "noted", *WORDS) and part.carries != "noted"
+        unit = PER_LOGIT if in_logits else 1
         to = (
             channels["answer"].start + WORDS.index(part.writes_to)
             if part.writes_to in WORDS
@@ -544,6 +555,10 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         elif part.looks_for == "mark":
             # Odd tile 2 · SHARP, first token SHARP, others 0; an image token finds nothing.
             query[mark, channels["text"]] = 2 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for == "mark from cue":
+            # As "mark", from the question's first word; other tokens find nothing.
+            query[mark, channels["cue"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "cue":
             # The question's first word 2 · SHARP, first token SHARP, others 0.
@@ -645,10 +660,10 @@ def _placed(
         raise InputError(
             f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither"
         )
-    if kv_heads < heads and any(part.carries in ("handed", "mark") for part, _ in more):
+    if kv_heads < heads and any(part.carries in ("handed", "mark", "noted") for part, _ in more):
         raise InputError(
-            "heads that carry a mark or a place that was handed on need keys and values of their own; use "
-            "kv_heads=heads"
+            "heads that carry a mark, or a place or colour that was handed on, need keys and values of their "
+            "own; use kv_heads=heads"
         )
 
     off = sorted(

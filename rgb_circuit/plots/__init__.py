@@ -7,11 +7,17 @@ the call ends a cell.
 
 from .attention import attention_over_picture, veiled
 from .composition import composition_diagram, composition_map
+from .estimate import estimates_against_exact
 from .faithfulness import faithfulness_curve
 from .forest import effect_forest
 from .heatmap import head_heatmap, panel_heatmaps
+from .knockout import knockout_lines
+from .layers import layer_heatmaps
+from .lens import lens_over_layers, lens_over_picture
+from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 from .predictions import PREDICTIONS
+from .redirect import redirect_panels
 
 __all__ = [
     "PREDICTIONS",
@@ -19,11 +25,18 @@ __all__ = [
     "composition_diagram",
     "composition_map",
     "effect_forest",
+    "estimates_against_exact",
     "faithfulness_curve",
     "head_heatmap",
+    "knockout_lines",
+    "layer_heatmaps",
+    "lens_over_layers",
+    "lens_over_picture",
     "panel_heatmaps",
+    "path_parts",
     "precision_recall",
     "precision_recall_panels",
     "recall_over_trials",
+    "redirect_panels",
     "veiled",
 ]

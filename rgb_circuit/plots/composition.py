@@ -30,7 +30,7 @@ def composition_map(
     Raises:
         InputError: a role that the frame lacks.
     """
-    rows = _of_role(frame, role)
+    rows = of_role(frame, role)
     cells = _cells(rows, rows["mediated_effect"])
     ax = ax or new_axes(max(4.8, 2.4 + 0.45 * cells.shape[1]), max(3, 1.8 + 0.45 * cells.shape[0]))
     limit = float(np.nanmax(np.abs(cells.to_numpy()))) or 1.0
@@ -78,7 +78,7 @@ def composition_diagram(
     Raises:
         InputError: a role that a frame lacks.
     """
-    pairs, together = (_with_shares(_of_role(frame, role)) for frame in (pairs, together))
+    pairs, together = (_with_shares(of_role(frame, role)) for frame in (pairs, together))
     receivers = list(pairs.groupby(RECEIVER).groups)
     middle, bottom = (len(receivers) - 1) / 2, len(receivers) - 1
     # Senders that act past the receivers stand below them, so that their arrows cross none.
@@ -121,7 +121,8 @@ def composition_diagram(
     return ax
 
 
-def _of_role(frame, role):
+def of_role(frame: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The rows of one role; InputError where there are none."""
     rows = frame[frame["role"] == role]
     if rows.empty:
         raise InputError(f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}")

@@ -99,9 +99,8 @@ def head_heatmap(
         )
     seen = pd.Series(True, index=table.index) if told is None else table[told]
     if not seen.all():
-        veil = np.ma.masked_equal(
-            table.assign(seen=seen).pivot(index="layer", columns="head", values="seen"), True
-        )
+        veil = table.assign(veil=1.0 - seen).pivot(index="layer", columns="head", values="veil")
+        veil = np.ma.masked_where(veil != 1, veil)
         ax.pcolormesh(veil, cmap=ListedColormap([FADED]), alpha=FADING)
     ax.set(xlabel="head", ylabel="layer", title=_title(title[0], model, *title[1:]))
     ax.tick_params(rotation=0)
@@ -140,8 +139,10 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     limit = max(table["effect"].abs().max(), LEAST_LIMIT if shares else 0) or 1.0
     columns = min(3, len(which))
     rows = -(-len(which) // columns)
-    wide = 4.6 if max(frame["layer"].nunique(), frame["head"].nunique()) <= ROOMY else 5.6
-    figure = new_figure(wide * columns + 0.9, (wide + 1.2) * rows + 0.6)
+    layers, heads = (frame[name].nunique() for name in ("layer", "head"))
+    wide = 4.6 if max(layers, heads) <= ROOMY else 5.6
+    high = wide * min(1.25, max(0.3, layers / heads))
+    figure = new_figure(wide * columns + 0.9, (high + 1.2) * rows + 0.6)
     # Layout forgets some of what stands below maps that are kept square.
     figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -161,7 +162,7 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     source, positions = frame["source"].iloc[0], frame["positions"].iloc[0]
     parts = [
-        f"One head restored from {source}, positions: {positions}",
+        f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
         model,
         f"mean of {n} trial{'s' * (n > 1)}",
     ]
@@ -241,3 +242,7 @@ def _ranked(table, shares, limit):
     return "\n".join(
         [*(lines or ["no large effect is told from zero"]), *[""] * (NAMED - max(1, len(lines)))]
     )
+
+
+def _estimated(frame):
+    return f" (estimated, {frame['method'].iloc[0]})" if "method" in frame else ""

@@ -40,8 +40,8 @@ def capture(
     Returns:
         A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
 
-        Always: ``start``; ``length``, the number of positions; ``logits`` at [end], float32, (batch,
-        vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
+        Always: ``start``; ``keep``; ``length``, the number of positions; ``logits`` at [end], float32,
+        (batch, vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
 
         With ``"z"``: ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head). With
         ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: what the attention block and the MLP return, and the
@@ -116,7 +116,12 @@ def capture(
         logits = wrapped.output.logits[:, -1].float().save()
         found.save()
     return SimpleNamespace(
-        start=start, length=inputs["input_ids"].shape[1], logits=logits, normed=normed, **found
+        start=start,
+        keep=list(keep),
+        length=inputs["input_ids"].shape[1],
+        logits=logits,
+        normed=normed,
+        **found,
     )
 
 

@@ -8,34 +8,42 @@ import torch
 from torch.nn.functional import pad
 
 from .capture import attention_gaps, capture, kept_from, nudged, recombined
+from .paths import paths
 from .sweep import sweep
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap):
+def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
 
     Args:
         head_shape: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept; and what to ``keep``, as
-            in `capture`.
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, as in
+            `capture`; and its name in ``held`` where it ``recurs``, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
             kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
-            positions as in an edit → token positions; and ``batch_size``, the most variants in one forward.
+            positions as in an edit → token positions; ``batch_size``, the most variants in one forward; and
+            ``path_rows``, the most rows of a path into keys or values.
         asked: token ids to read, (trials, ids).
+        held: name → what is known of a picture that recurs, the last that was needed last; added to.
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite`` and
-        ``gaps`` of attention; ``sweeps``: of each, what `sweep` returns, effects (trials, variants, ids).
+        ``gaps`` of attention; ``sweeps``: of each, what `sweep` returns, effects (trials, variants, ids), and
+        ``gap``, of `paths`.
     """
     captured, seen = {}, {}
     for condition, picture in pictures.items():
-        kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
+        kept = held.pop(picture["recurs"], None)
+        if kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
+            kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
+        if picture["recurs"] is not None:
+            held[picture["recurs"]] = kept
         seen[condition] = {
             "logits": kept.logits.gather(-1, asked.to(kept.logits.device)).cpu(),
             "likeliest": kept.logits.argmax(-1).cpu(),
@@ -56,25 +64,29 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             for layer, _, kind, _ in edits:
                 if kind[1] != "attention" and kind[0] != "own":
                     layers_of.setdefault(kind, set()).add(layer)
+        through = {kind: layers for kind, layers in layers_of.items() if kind[1] == "path"}
+        ends, gap = paths(wrapped, head_shape, captured, one["target"], through, one["path_rows"])
         for kind, layers in layers_of.items():
-            made = written(shown, target, kind, sorted(layers), one["means"])
+            if kind in through:
+                made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
+            else:
+                made = written(shown, target, kind, sorted(layers), one["means"])
             several = len(next(iter(made.values()))) > 1
             rows = torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
             values[kind] = made, rows
-        done.append(
-            sweep(
-                wrapped,
-                head_shape,
-                target,
-                runs,
-                one["variants"],
-                values,
-                one["spots"],
-                asked,
-                one["batch_size"],
-                softcap,
-            )
+        swept = sweep(
+            wrapped,
+            head_shape,
+            target,
+            runs,
+            one["variants"],
+            values,
+            one["spots"],
+            asked,
+            one["batch_size"],
+            softcap,
         )
+        done.append({**swept, "gap": gap})
     return {"pictures": seen, "sweeps": done}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .capture import language_model
+from .unembedded import by_head, shares_of
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -23,28 +24,13 @@ def split(wrapped: TransformersModel, head_shape, inputs, answers):
             if index == 0:
                 parts.append(layer.input[:, -1:])
             z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, head_shape)
-            alone = torch.zeros_like(z)[:, :, None].repeat(1, 1, head_shape[0], 1)
-            each = torch.arange(head_shape[0])
-            alone[:, each, each] = z
-            bias = layer.self_attn.o_proj(torch.zeros_like(alone[:, :1].flatten(-2)))
-            parts.append(layer.self_attn.o_proj(alone.flatten(-2)) - bias)
-            parts.append(bias)
+            parts += by_head(layer.self_attn.o_proj, z)
             parts.append(layer.mlp.output[:, -1:].clone())
-        whole = text.norm.input[:, -1:].float()
-        size = whole.square().mean(-1, keepdim=True).sqrt()
-        shares = []
-        for part in parts:
-            part = part.to(whole)
-            # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
-            scale = size / part.square().mean(-1, keepdim=True).sqrt()
-            scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-            normed = text.norm((part * scale).to(parts[-1].dtype))
-            read = lm_head(normed).float() / scale
-            places = answers[:, None].expand(-1, part.shape[1], -1).to(read.device)
-            shares.append(read.gather(-1, places))
-        shares = torch.cat(shares, 1).cpu().save()
+        whole = text.norm.input[:, -1:]
+        own = [shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
+        found = torch.cat(own, 1).cpu().save()
         logits = wrapped.output.logits[:, -1].float()
         finite = bool(torch.isfinite(logits).all())
         logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
         finite.save()
-    return {"shares": shares, "logits": logits, "finite": finite}
+    return {"shares": found, "logits": logits, "finite": finite}

@@ -24,7 +24,8 @@ Equal to a forward per variant up to rounding; see `reference`, which is that lo
 
 This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind,
 positions), where kind is (source, component, scale) and positions are as in an `Edit`. Of an `AttentionEdit`
-kind is (source, "attention", bias), and positions are (queries, keys).
+kind is (source, "attention", bias), and positions are (queries, keys); of a `PathEdit` it is (source, "path",
+(into, senders)).
 """
 
 from __future__ import annotations
@@ -41,20 +42,22 @@ from .capture import allowed, first_of, language_model
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-    from ..edits import AttentionEdit, Edit, Positions
+    from ..edits import AnyEdit, Positions, Sender
 
-    Kind = tuple[str, str, float]
+    Kind = tuple[str, str, float | tuple[str, tuple[Sender, ...]]]
     Plain = tuple[int, int | None, Kind, Positions | tuple[Positions, Positions]]
     # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it, (runs,).
     Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
 
 
-def plain(variants: Sequence[Sequence[Edit | AttentionEdit]]) -> list[list[Plain]]:
+def plain(variants: Sequence[Sequence[AnyEdit]]) -> list[list[Plain]]:
     """Edits as the tuples that `sweep` takes."""
     return [[_plain(edit) for edit in edits] for edits in variants]
 
 
 def _plain(edit):
+    if edit.component == "path":
+        return edit.layer, edit.head, (edit.source, edit.component, (edit.into, edit.senders)), edit.positions
     if edit.component == "attention":
         return edit.layer, edit.head, (edit.source, edit.component, edit.bias), (edit.queries, edit.keys)
     return edit.layer, edit.head, (edit.source, edit.component, edit.scale), edit.positions

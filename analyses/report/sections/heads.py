@@ -60,13 +60,13 @@ def _panels(run, index):
     columns = {}
     for target, role in run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False):
         own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
+        gap = own["gap"].max()
         own = own.set_index(["layer", "head"]).reindex(index)
-        gap = own["gap"].iloc[0]
         unit = "logits" if pd.isna(gap) else "of the gap"
         values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
         columns[f"{role}, when {target} ({unit})"] = [
-            _cell(value, pd.notna(gap), "n" if told else "n quiet")
-            for value, told in zip(values, own["told"])
+            _cell(value, pd.notna(gap), "n" if told is True else "n quiet")
+            for value, told in zip(values, own["told"].astype(object))
         ]
     return columns
 

@@ -13,6 +13,7 @@ def _values(run: Run):
         if run.asks_for_roles
         else f"which role a head has was not tested: {run.why_not('roles')}",
         n=run.frames["evidence"]["n"].iloc[0] if tested else None,
+        positions=run.manifest["options"].get("positions", "end"),
         uncalibrated=tested and "calibration_summary" not in run.frames,
     )
 

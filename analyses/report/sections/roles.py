@@ -47,6 +47,7 @@ def _values(run: Run):
         wrong=evidence["wrong"].iloc[0],
         counts=table["role"].replace("none", "no role").value_counts().to_dict(),
         every=len(table),
+        where=_where(run.manifest["options"].get("positions", "end")),
         no_gap=roles.no_gap(evidence),
         refused=roles.refused(evidence),
         power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
@@ -59,6 +60,10 @@ def _asked(evidence, head):
     rows = evidence[(evidence["layer"] == head["layer"]) & (evidence["head"] == head["head"])]
     names = list(dict.fromkeys(prediction.name for prediction in predictions))
     return rows.set_index("prediction").loc[names].reset_index()
+
+
+def _where(positions):
+    return "[end]" if positions == "end" else f"positions “{positions}”"
 
 
 def _restored(wanted):

@@ -1,0 +1,41 @@
+"""What the answer loses where positions are kept from looking at others."""
+
+from rgb_circuit.noise import least_mean
+from rgb_circuit.plots import knockout_lines
+from rgb_circuit.statistics import mean_over_trials
+
+from ... import digits
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    frame = run.frames["knockout"]
+    role = "odd" if "odd" in set(frame["role"]) else frame["role"].iloc[0]
+    table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
+    least = least_mean(frame, "logit")
+    largest = table.loc[
+        table.assign(size=table["effect"].abs()).groupby(["queries", "keys"], sort=False)["size"].idxmax()
+    ]
+    return dict(
+        figure=svg(
+            knockout_lines(frame, run.model, role=role).figure, "Effect of knocking attention out, by layer"
+        ),
+        rows=largest.assign(rounding=largest["effect"].abs() <= least).to_dict("records"),
+        places=digits.decimals(largest[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
+        role=role,
+        window=int(frame["window"].iloc[0]),
+        n=int(table["n"].iloc[0]),
+    )
+
+
+SECTION = Section(
+    order=92,
+    link="Knockout",
+    title="Who must look where, and when",
+    needs=Needs(optional=[{"knockout": "trial condition layer window queries keys role logit effect"}]),
+    values=_values,
+    fragment=beside(__file__),
+    applies=lambda run: "knockout" in run.frames,
+)

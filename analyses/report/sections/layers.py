@@ -1,0 +1,29 @@
+"""At which layer and where in the prompt lies what the answer needs."""
+
+from rgb_circuit.plots import layer_heatmaps
+
+from ..embedded import svg
+from ..run import Needs, Run
+from ..section import Section, beside
+
+
+def _values(run: Run):
+    frame = run.frames["layers"]
+    role = "odd" if "odd" in set(frame["role"]) else frame["role"].iloc[0]
+    figure = svg(layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position")
+    return dict(figure=figure, component=frame["component"].iloc[0], role=role)
+
+
+SECTION = Section(
+    order=91,
+    link="Layers",
+    title="Where the answer lies, layer by layer",
+    needs=Needs(
+        optional=[
+            {"layers": "trial source target component positions layer role effect source_logit target_logit"}
+        ]
+    ),
+    values=_values,
+    fragment=beside(__file__),
+    applies=lambda run: "layers" in run.frames,
+)

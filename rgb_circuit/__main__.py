@@ -1,0 +1,15 @@
+"""``python -m rgb_circuit`` is the command ``rgb-circuit``."""
+
+import sys
+from importlib.metadata import distribution
+
+
+def main() -> int:
+    """Run the command that this package is installed with: it stands above the package, which does not know
+    it by name."""
+    (command,) = distribution("rgb_circuit").entry_points.select(group="console_scripts", name="rgb-circuit")
+    return command.load()()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

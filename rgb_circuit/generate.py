@@ -1,0 +1,146 @@
+"""What the model says, with edits made and without.
+
+1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and values kept, up
+   to its end token.
+2. Edits are made in each of its forwards: the prompt's, and that of every token that it said. Positions are
+   the prompt's. Where an edit has something to act on in later tokens too (what the run itself has there,
+   zeros, or a look), ``"end"`` is every token from which something is said, and ``"all"`` and ``"text"`` hold
+   what was said, as tokens that look and as tokens that are looked at. What is taken from a picture's run has
+   no counterpart there and is written into the prompt alone.
+3. The same again without edits.
+
+Cost: two texts, each a forward of the prompt with its picture and one of a single token for every further
+token said; and a forward for each picture that an edit takes from. One request to a server.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .checks import check_attention, check_finite, check_seeing
+from .edits import OF_ATTENTION, AttentionEdit, Edit, check_edits
+from .errors import InputError
+from .execute import execute
+from .patching import patched_edits
+from .programs.said import said
+from .programs.sweep import plain
+from .prompts import check_trials, encode
+from .trial import Trial
+from .vlm import Vlm
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What a model says about a picture.
+
+    Attributes:
+        text: without edits.
+        edited_text: with them; None where there are none.
+        tokens: a row per token of either: ``run`` ("unedited" or "edited"), ``step`` (from 0), ``token``, its
+            ``id``, its ``logit``, and ``margin``, how far that is above the likeliest other token's. An end
+            token has a row, and no place in the text. A margin below zero is the work of the model's own
+            generation settings, such as a repetition penalty.
+    """
+
+    text: str
+    edited_text: str | None
+    tokens: pd.DataFrame
+
+    def __repr__(self) -> str:
+        if self.edited_text is None:
+            return f"says: {self.text}"
+        return f"unedited: {self.text}\nedited:   {self.edited_text}"
+
+
+def generate(
+    model: Vlm,
+    trial: Trial,
+    condition: str = "clean",
+    edits: Sequence[Edit | AttentionEdit] = (),
+    max_new_tokens: int = 20,
+) -> Said:
+    """What the model says about a picture, with edits made and without.
+
+    Args:
+        condition: which picture, and question.
+        edits: made together: `Edit` of any component and scale, from a condition, ``"own"`` or ``"zero"``;
+            and `AttentionEdit`. Positions are the prompt's; ``"end"``, ``"all"`` and ``"text"`` go on to what
+            is said, but for what is taken from a picture.
+        max_new_tokens: tokens to say at most, each run.
+
+    Returns:
+        What was `Said`. Greedy, under the model's own generation settings otherwise; without edits it is
+        Hugging Face's ``generate(do_sample=False)``.
+
+    Raises:
+        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a token
+            nothing to look at, or a number of tokens below one, before any forward.
+    """
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")
+    edits = tuple(edits)
+    variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
+    kept, spots, pictures = 1, {}, {}
+    if edits:
+        check_edits(model, {"edited": edits})
+        if any(edit.source == "mean" for edit in edits):
+            raise InputError("source 'mean' is of several trials, and one is talked about; use another one")
+        asked = patched_edits([trial], {"edited": edits}, condition).prepare(model, None)(trial)
+        kept, spots = asked.kept, asked.spots
+        for source in asked.conditions:
+            if keep := _kept_of(edits, source, condition):
+                pictures[source] = {"inputs": encode(model, [(trial, source)]), "keep": keep}
+    else:
+        check_trials(model, [trial], [condition])
+    tokenizer = model.processor.tokenizer
+    with warnings.catch_warnings():
+        # How nnsight tells that a loop over tokens has come to its end.
+        warnings.filterwarnings("ignore", message=".*was never reached: the loop asked for a step")
+        done = execute(
+            model,
+            said,
+            (model.n_heads, model.d_head),
+            encode(model, [(trial, condition)]),
+            pictures,
+            condition,
+            kept,
+            plain(list(variants.values())),
+            spots,
+            max_new_tokens,
+            tokenizer.pad_token_id or 0,
+        )
+    check_attention(model, done["gaps"])
+    check_finite(model, all(run["finite"] for run in done["runs"]))
+    check_seeing(model, any(run["blind"] for run in done["runs"]))
+    texts = [tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in done["runs"]]
+    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])]
+    return Said(texts[0], texts[1] if edits else None, pd.concat(rows, ignore_index=True))
+
+
+def _kept_of(edits, source, condition):
+    """What must be kept of a picture, as words of `programs.capture`."""
+    keep = {edit.component for edit in edits if edit.source == source and edit.component not in OF_ATTENTION}
+    if source == condition and any(edit.source == "rounding" for edit in edits):
+        keep.add("z")
+    if any(edit.component in OF_ATTENTION and source in (edit.source, condition) for edit in edits):
+        keep.add("attention")
+    return sorted(keep)
+
+
+def _rows(tokenizer, name, run):
+    ids, logits = run["ids"].tolist(), run["logits"].numpy()
+    return pd.DataFrame(
+        {
+            "run": name,
+            "step": np.arange(len(ids)),
+            "token": [tokenizer.decode([one]) for one in ids],
+            "id": ids,
+            "logit": logits[:, 0],
+            "margin": logits[:, 0] - logits[:, 1],
+        }
+    )

@@ -1,0 +1,52 @@
+"""What the answer loses when attention is knocked out, layer by layer."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ..statistics import mean_over_trials
+from .canvas import QUIET, new_axes
+
+# Okabe and Ito's, in an order in which neighbours differ in lightness too; then dashes go on.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+DASHES = ("-", "--", ":")
+
+
+def knockout_lines(
+    frame: pd.DataFrame, model: str, *, role: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Effect on one answer's logit over the window's first layer, a line with its 95 % interval for every
+    flow that was knocked out.
+
+    Args:
+        frame: from `rgb_circuit.knockout`.
+        model: its name, for the title.
+        role: whose logit; the first of the frame by default.
+        ax: where to draw; a new figure's by default.
+    """
+    role = frame["role"].iloc[0] if role is None else role
+    table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
+    ax = ax or new_axes(6.4, 4)
+    ax.axhline(0, color=QUIET, linewidth=1)
+    for number, ((queries, keys), line) in enumerate(table.groupby(["queries", "keys"], sort=False)):
+        color, dash = COLORS[number % len(COLORS)], DASHES[number // len(COLORS) % len(DASHES)]
+        ax.fill_between(line["layer"], line["ci_low"], line["ci_high"], color=color, alpha=0.2, linewidth=0)
+        ax.plot(
+            line["layer"],
+            line["effect"],
+            dash,
+            color=color,
+            marker="o",
+            markersize=3,
+            label=f"{queries} does not see {keys}",
+        )
+    window, n = frame["window"].iloc[0], frame["trial"].nunique()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(
+        xlabel="layer" if window == 1 else f"first of {window} layers",
+        ylabel=f"effect on the {role} logit",
+    )
+    ax.set_title(f"Attention knocked out, {frame['condition'].iloc[0]} picture · {model} · n = {n}", size=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return ax

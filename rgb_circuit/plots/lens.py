@@ -1,0 +1,118 @@
+"""What a lens reads: over the picture, and over the layers."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from PIL import Image
+
+from ..errors import InputError
+from ..picture import as_rgb
+from ..statistics import t_interval
+from .canvas import BLUE, DIVERGING, GREEN, PURPLE, QUIET, VERMILION, head_name, new_axes
+
+# Components whose lens gives a logit, and not a share of one.
+WHOLE = ("resid_pre", "resid_post")
+
+
+def lens_over_picture(
+    frame: pd.DataFrame,
+    image: Image.Image,
+    role: str,
+    *,
+    layer: int,
+    head: int | None = None,
+    limit: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """What the image tokens of one picture say of one answer, laid over the picture in grey.
+
+    Of a picture that the model is shown twice, the mean of both.
+
+    Args:
+        frame: from `rgb_circuit.lens`, of one trial and condition, at image tokens.
+        image: what the image tokens tile; of a picture that the model crops or pads,
+            `rgb_circuit.as_seen.as_seen`.
+        role: of the answer.
+        layer, head: which rows; a head of ``component="z"`` alone.
+        limit: logits at the ends of the colour scale; by default the largest that is drawn.
+        ax: where to draw; a new figure's by default.
+
+    Raises:
+        InputError: no such rows, rows of several pictures, or not the whole picture's.
+    """
+    rows = frame[(frame["role"] == role) & (frame["layer"] == layer)]
+    if head is not None:
+        rows = rows[rows["head"] == head]
+    rows = rows.dropna(subset=["row", "column"])
+    if rows.empty:
+        raise InputError(
+            f"the frame has no image tokens of role {role!r} in layer {layer}"
+            + ("" if head is None else f", head {head}")
+            + "; read them with positions='image'"
+        )
+    for name in ("trial", "condition", "component", "head"):
+        if rows[name].nunique(dropna=False) > 1:
+            raise InputError(f"the frame has several {name}s; choose one")
+    cells = rows.pivot_table(index="row", columns="column", values="logit", aggfunc="mean")
+    values = cells.to_numpy(dtype=float, na_value=np.nan)
+    if values.size == 1 or cells.index[0] != 0 or cells.columns[0] != 0:
+        raise InputError("the frame has some image tokens only; read them all with positions='image'")
+    limit = limit or float(np.nanmax(np.abs(values))) or 1.0
+    ax = ax or new_axes(4.2, 3.4)
+    width, height = image.size
+    grey = as_rgb(image).convert("L")
+    # Black shows as mid-grey: what lies over it must keep its colour.
+    ax.imshow(grey, cmap="gray", vmin=-255, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
+    drawn = ax.imshow(
+        values, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.75, interpolation="nearest",
+        extent=(0, width, height, 0),
+    )  # fmt: skip
+    first = rows.iloc[0]
+    what = f"{first['component']} of layer {layer}" if head is None else f"z of {head_name(layer, head)}"
+    ax.figure.colorbar(drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{first['answer']}”")
+    ax.set_xticks([]), ax.set_yticks([])
+    ax.set_title(f"{role}: {what}, {first['condition']} picture", fontsize=9)
+    return ax
+
+
+def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
+    """What the layers say of each answer, a line per role: the mean over trials with its 95 % interval.
+
+    Args:
+        frame: from `rgb_circuit.lens`, of one condition; positions are averaged within a trial, heads added
+            up.
+        model: its name, for the title.
+        ax: where to draw; a new figure's by default.
+
+    Raises:
+        InputError: rows of several conditions.
+    """
+    if frame["condition"].nunique() > 1:
+        raise InputError("the frame has several conditions; choose one")
+    ax = ax or new_axes(5.4, 3.6)
+    ax.axhline(0, color=QUIET, linewidth=1)
+    summed = frame.groupby(["role", "trial", "layer", "position"], observed=True)["logit"].sum()
+    by_trial = summed.groupby(["role", "trial", "layer"], observed=True).mean().unstack("layer")
+    roles, n = list(dict.fromkeys(frame["role"])), frame["trial"].nunique()
+    colors = (BLUE, VERMILION, GREEN, PURPLE, "black")
+    for number, role in enumerate(roles):
+        values = by_trial.loc[role].to_numpy(dtype=float)
+        layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
+        # Further roles than there are colours are told apart by their dashes.
+        dashes = ("-", "--", ":")[number // len(colors) % 3]
+        ax.plot(layers, values.mean(0), color=color, linestyle=dashes, marker="o", markersize=3, label=role)
+        if len(values) > 1:
+            ax.fill_between(layers, *t_interval(values), color=color, alpha=0.2, linewidth=0)
+    component, condition = frame["component"].iloc[0], frame["condition"].iloc[0]
+    places = frame["position"].nunique()
+    where = "one position" if places == 1 else f"mean of {places:,} positions"
+    ax.set_title(f"{component}, {condition} picture, {where} · {model} · n = {n}", fontsize=9)
+    ax.set(xlabel="layer", ylabel=_unit(component))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=5)
+    return ax
+
+
+def _unit(component):
+    return "logit" if component in WHOLE else "share of the logit"

@@ -1,0 +1,51 @@
+"""By which of query, key and value some heads act on others."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from .canvas import BLUE, GREEN, QUIET, VERMILION, head_name, new_axes
+from .composition import RECEIVER, SENDER, of_role
+
+# In the order in which they are drawn, from above.
+COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
+
+
+def path_parts(
+    frame: pd.DataFrame, model: str, role: str = "background", *, most: int = 10, ax: Axes | None = None
+) -> Axes:
+    """A line per pair of heads: the effect of the sender's direct path into the receiver's query, key and
+    value, each with its 95 % interval.
+
+    Args:
+        frame: from `analyses.composition.paths`.
+        model: its name, for the title.
+        role: whose logit.
+        most: pairs that are drawn, in order of layer and head. Of more, those with the largest effect.
+        ax: where to draw; a new figure's by default.
+
+    Raises:
+        InputError: a role that the frame lacks.
+    """
+    rows = of_role(frame, role)
+    largest = rows["effect"].abs().groupby([rows[name] for name in (*SENDER, *RECEIVER)]).max()
+    drawn = sorted(largest.nlargest(most).index)
+    ax = ax or new_axes(5.4, 1.3 + 0.42 * len(drawn))
+    ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
+    for number, (part, color) in enumerate(COLORS.items()):
+        here = rows[rows["into"] == part].set_index([*SENDER, *RECEIVER]).loc[drawn]
+        heights = [line + 0.22 * (number - 1) for line in range(len(drawn))]
+        ax.hlines(heights, here["ci_low"], here["ci_high"], color=color, linewidth=2)
+        ax.scatter(here["effect"], heights, s=26, c=color, zorder=3, label=part)
+    names = [f"{head_name(*pair[:2])} → {head_name(*pair[2:])}" for pair in drawn]
+    ax.set_yticks(range(len(drawn)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(drawn) - 0.4, -0.6)
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "left", "right"]].set_visible(False)
+    ax.legend(title="into the", frameon=False, fontsize=8, title_fontsize=8, loc="best")
+    first = rows.iloc[0]
+    about = [f"{first['source']} into {first['target']}", model, f"n = {first['n']} trials"]
+    about += [f"{len(drawn)} of {len(largest)} pairs"] if len(drawn) < len(largest) else []
+    ax.set_title(" · ".join(about), fontsize=9)
+    ax.set_xlabel(f"effect of the direct path on the {role} logit, 95 % interval")
+    return ax

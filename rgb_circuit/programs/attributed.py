@@ -1,0 +1,231 @@
+"""What gradients say that each head's z does to the answers; see `rgb_circuit.attribute`.
+
+1. Capture the source's z, and of each target run all that a forward goes on from.
+2. Run on from the target's residual stream with gradients, some layers at a time, the last ones first: what a
+   change of the stream that leaves these layers does to the answers is known from those above.
+3. At every layer multiply the gradient at z by (source z - target z), and add up over d_head and positions.
+
+With integrated gradients, step 2 runs on from embeddings between those of the two runs, several times, and
+the estimates are averaged.
+
+Gradients are asked for tensor by tensor (`torch.autograd.grad`), so that no parameter gets one, whatever its
+``requires_grad``; and step 2 starts behind the vision tower, of which nothing is held.
+
+This may run on the server that holds the weights (`execute`).
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+
+from .capture import allowed, capture, language_model
+from .measured import lined_up
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+
+def attributed(
+    wrapped: TransformersModel,
+    head_shape: tuple[int, int],
+    source: dict | None,
+    targets: dict[str, dict],
+    steps: int,
+    layers_at_once: int,
+) -> dict:
+    """Estimated effects on the answers' logits of restoring each head alone in each target.
+
+    Pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
+
+    Args:
+        head_shape: (number of heads, d_head).
+        source: its ``inputs``, and the ``start`` from which it is kept; None to restore zeros.
+        targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group, (trials,
+            groups, kept); and token ids to read, ``asked`` (trials, ids).
+        steps: 0 for the gradient in the target run; otherwise the runs between it and the source's that the
+            gradient is averaged over.
+        layers_at_once: the most layers whose inside is held for their gradients.
+
+    Returns:
+        Target → ``gradients``, False where none come back, and then nothing else: in what NDIF calls its
+        sandbox the layers run in another process; ``estimates``, float32 on the CPU, (trials, groups, layers,
+        heads, ids); ``source_logits`` (None without a source) and ``target_logits``, (trials, ids);
+        ``finite``; ``drift``, how far a run that goes on from a captured one ends from it, as a fraction of
+        the largest logit.
+    """
+    given, found = None, {}
+    if source is not None:
+        # Between two runs lie the embeddings of both.
+        keep = ("resume",) if steps else ("z",)
+        given = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
+    for condition, picture in targets.items():
+        target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
+        changes = [-z for z in target.z]
+        if given is not None:
+            changes = [lined_up(z, target).to(change) + change for z, change in zip(given.z, changes)]
+        done = {"gradients": True, "source_logits": None, "drift": 0.0}
+        for name, seen in (("source_logits", given), ("target_logits", target)):
+            if seen is not None:
+                done[name] = seen.logits.gather(-1, picture["asked"].to(seen.logits.device)).cpu()
+        total, finite = 0.0, bool(torch.isfinite(target.logits).all())
+        for step in range(max(1, steps)):
+            # In the middle of each of as many equal parts of the way.
+            run = target if given is None or not steps else between(target, given, (step + 0.5) / steps)
+            one = estimated(wrapped, run, changes, picture["groups"], picture["asked"], layers_at_once)
+            if not one["gradients"]:
+                return {condition: one}
+            total = total + one["estimates"] / max(1, steps)
+            finite = finite and bool(torch.isfinite(one["logits"]).all())
+            if not steps:
+                gap = (one["logits"] - done["target_logits"]).abs().max()
+                done["drift"] = float(gap / target.logits.abs().max().clamp_min(1e-30))
+        done["finite"] = finite and (given is None or bool(torch.isfinite(given.logits).all()))
+        done["estimates"] = total
+        found[condition] = done
+    return found
+
+
+def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -> SimpleNamespace:
+    """The target's captured run with the embeddings part of the way to the source's; what enters its further
+    layers is not known."""
+    first = mixed(target.resid_pre[0], source.resid_pre[0], fraction)
+    added = [mixed(own, other, fraction) for own, other in zip(target.added, source.added)]
+    return SimpleNamespace(**{**vars(target), "resid_pre": [first], "added": added})
+
+
+def mixed(own, other, fraction):
+    """So much of the way from one tensor to another, where None is zero."""
+    weighed = ((1 - fraction, own), (fraction, other))
+    parts = [weight * part for weight, part in weighed if part is not None]
+    return sum(parts) if parts else None
+
+
+def estimated(wrapped, run, changes, groups, asked, layers_at_once):
+    """``estimates`` by one run's gradients, (trials, groups, layers, heads, ids), and its ``logits``.
+
+    Args:
+        run: a capture that can be resumed.
+        changes: how far z is moved, per layer (trials, kept, head, d_head).
+        groups, asked: as in `attributed`.
+    """
+    firsts = list(range(0, len(run.z), layers_at_once))
+    entries = dict(enumerate(run.resid_pre))
+    if len(entries) < len(firsts):
+        entries = entered(wrapped, run, firsts)
+    layers, above, logits = [], None, None
+    for first in reversed(firsts):
+        last = min(first + layers_at_once, len(run.z))
+        done = backwards(wrapped, run, changes, groups, asked, entries[first], first, last, above)
+        if not done["gradients"]:
+            return done
+        layers = done["layers"] + layers
+        above = done["entry"]
+        logits = done["logits"] if logits is None else logits
+    return {"gradients": True, "estimates": torch.stack(layers, 2), "logits": logits}
+
+
+def entered(wrapped, run, layers):
+    """Layer → the residual stream that enters it in a run of which the first layer's is known."""
+    entry = run.resid_pre[0]
+    with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
+        found = {}
+        for index, layer in enumerate(language_model(wrapped).layers):
+            stream = as_captured(layer, run, index, entry if index == 0 else None)
+            if index in layers:
+                found[index] = stream
+            if run.added[index] is not None:
+                layer.output = layer.output + run.added[index]
+        found.save()
+    return found
+
+
+def backwards(wrapped, run, changes, groups, asked, entry, first, last, above):
+    """One run from layer ``first`` to before ``last``, with gradients.
+
+    Args:
+        entry: the residual stream that enters the first of them.
+        above: gradients of the answers' logits at the residual stream that enters layer ``last``, (ids,
+            trials, kept, width); None where there is none.
+
+    Returns:
+        ``gradients``, whether any came back; ``layers``, each layer's estimates, (trials, groups, heads,
+        ids), float32 on the CPU; ``entry``, what ``above`` is to the layers below; ``logits``, (trials, ids).
+    """
+    with torch.enable_grad():
+        entry = entry.detach().clone().requires_grad_()
+        with wrapped.trace(
+            inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1
+        ):
+            inside, left = [], None
+            for index, layer in enumerate(language_model(wrapped).layers):
+                if not first <= index < last:
+                    layer.skip(entry)
+                    continue
+                as_captured(layer, run, index, entry if index == first else None)
+                inside.append(layer.self_attn.o_proj.input)
+                left = layer.output
+                if run.added[index] is not None and index + 1 < last:
+                    layer.output = left + run.added[index]
+            logits = wrapped.output.logits[:, -1].float()
+            logits = logits.gather(-1, asked.to(logits.device))
+            found = graded(logits if above is None else left, [entry, *inside], above)
+            logits = logits.detach().cpu().save()
+            found.save()
+    if not found:
+        return {"gradients": False}
+    layers = []
+    for layer, gradient in enumerate(found[1:], start=first):
+        # Added up in float32, whatever the model's own format.
+        products = gradient.float().unflatten(-1, changes[layer].shape[-2:]) * changes[layer].float()
+        products = products.sum(-1)
+        layers.append((groups.to(products) @ products).permute(1, 2, 3, 0).cpu())
+    return {"gradients": True, "layers": layers, "entry": found[0], "logits": logits}
+
+
+def graded(left, inside, above):
+    """Gradients of each answer at some tensors, (ids, …) each; nothing where none come back.
+
+    Args:
+        left: the answers' logits, (trials, ids), or with ``above`` the residual stream that leaves.
+    """
+    if not left.requires_grad:
+        return []
+    wanted = [(left[:, column].sum(), None) for column in range(left.shape[1])]
+    if above is not None:
+        wanted = [(left, one) for one in above]
+    each = []
+    for number, (output, upstream) in enumerate(wanted, start=1):
+        again = number < len(wanted)
+        each.append(torch.autograd.grad(output, inside, upstream, retain_graph=again, allow_unused=True))
+        # Copies from another process hang together with nothing.
+        if any(one is None for one in each[-1]):
+            return []
+    return [torch.stack(of_one) for of_one in zip(*each)]
+
+
+def as_captured(layer, run, index, entry):
+    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual stream that
+    enters it."""
+    attention = layer.self_attn.source.attention_interface_1
+    arguments, options = layer.inputs
+    stream = arguments[0] if entry is None else entry
+    angles = {} if run.angles[index] is None else {"position_embeddings": run.angles[index]}
+    layer.inputs = (stream, *arguments[1:]), {**options, **angles}
+    arguments, options = attention.inputs
+    module, queries, keys, values, _, *others = arguments
+    mask, prefix = run.masks[index], run.start
+    if prefix:
+        keys = torch.cat([run.keys[index][:, :, :prefix].to(keys), keys], 2)
+        values = torch.cat([run.values[index][:, :, :prefix].to(values), values], 2)
+        mask = allowed(run, index, torch.arange(len(keys)))
+    attention.inputs = (module, queries, keys, values, mask, *others), options
+    return stream
+
+
+def counted(entry):
+    """Position ids: some families keep what they made of the last picture's positions, and would add it to
+    these."""
+    return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)

@@ -1,0 +1,215 @@
+"""Direct paths: what a head's z would be, if its query, keys or values saw what some senders give in another
+run, and all that lies between held still.
+
+1. What a sender adds to the residual stream is what its layer returns with nothing else to return: handed a
+   stream of zeros, its attention block the target's z with the sender's replaced, its MLP nothing; less the
+   same without the replacement. So whatever a family does to what a block gives, it does here.
+2. Direct paths run along the residual stream alone. The stream that enters the receiver's layer is the
+   target's, plus what the senders add to it otherwise.
+3. On that stream the receiver's layer makes its queries, keys and values. One of them, and the target's other
+   two, make z at [end] (`capture.recombined`); writing it is an edit like any other (`sweep`).
+
+All of it is one forward in which every layer is handed just the rows that begin or end there; into queries a
+row is one position, [end]. The first row is the target's own stream under a layer that adds nothing. It must
+come out as it went in, and on the way make the target's own queries, keys and values: so a family is noticed
+in which a path is something else.
+
+This may run on the server that holds the weights (`execute`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import pad
+
+from .capture import first_of, kept_from, language_model, recombined
+from .sweep import of_rows
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+    from ..edits import Sender
+
+    # Whose run, and who sends.
+    Path = tuple[str, tuple[Sender, ...]]
+
+
+def paths(
+    wrapped: TransformersModel,
+    head_shape: tuple[int, int],
+    captured: Mapping[str, SimpleNamespace],
+    target: str,
+    asked: Mapping[tuple, Sequence[int]],
+    size: int,
+) -> tuple[dict, float]:
+    """Z of receivers, each with the paths of one kind of edit.
+
+    Args:
+        head_shape: (number of heads, d_head).
+        captured: condition → the pictures of it, one of every trial; where paths end in keys or values, from
+            the first position on.
+        target: the condition that is patched.
+        asked: (source, "path", (into, senders)) → the receivers' layers.
+        size: the most rows that a layer is handed at once where paths end in keys or values.
+
+    Returns:
+        kind → layer → z at [end], (trials, 1, head, d_head); and how far the first rows are from what they
+        must be, as a fraction of the largest number there.
+    """
+    made, gap = {kind: {} for kind in asked}, 0.0
+    for everywhere in (False, True):
+        wanted = {}
+        for (source, _, (into, senders)), layers in asked.items():
+            if (into != "query") == everywhere:
+                wanted.setdefault((source, senders), {})[into] = layers
+        if not wanted:
+            continue
+        shown = {name: captured[name] for name in {target, *(source for source, _ in wanted)}}
+        if not everywhere:
+            shown = {name: kept_from(one, one.length - 1) for name, one in shown.items()}
+        rows = max(1, size // len(shown[target].z[0]) - 2) if everywhere else len(wanted)
+        order = list(wanted)
+        for begin in range(0, len(order), rows):
+            some = {path: wanted[path] for path in order[begin : begin + rows]}
+            found, apart = _walked(wrapped, head_shape, shown, target, some)
+            for (source, senders), into, layer, z in found:
+                made[source, "path", (into, senders)][layer] = z
+            gap = max(gap, apart)
+    return made, gap
+
+
+def _walked(wrapped, head_shape, shown, target, wanted):
+    """Walk some paths through the layers.
+
+    Args:
+        shown: condition → the pictures, kept where the paths run.
+        wanted: path → what it ends in → layers.
+
+    Returns:
+        (path, what it ends in, layer, z) of all; and the largest gap, as `paths`.
+    """
+    own, n = shown[target], len(shown[target].z[0])
+    end = kept_from(own, own.length - 1)
+    last = max(layer for ends in wanted.values() for layers in ends.values() for layer in layers)
+    begins = {path: _by_layer(path[1]) for path in wanted}
+    first = min(layer for layers in begins.values() for layer in layers)
+    entry = own.resid_pre[first][:1, -1:]
+    with wrapped.trace(
+        inputs_embeds=entry, position_ids=torch.zeros(1, 1, dtype=torch.long, device=entry.device),
+        use_cache=False, logits_to_keep=1,
+    ):  # fmt: skip
+        found, gaps = [], []
+        # What is added otherwise so far, (trials, positions, width).
+        moved = {}
+        for path in wanted:
+            moved[path] = torch.zeros_like(own.resid_pre[0], dtype=torch.float32)
+            if "embedding" in path[1]:
+                moved[path] += shown[path[0]].resid_pre[0].float() - own.resid_pre[0].float()
+        for index, layer in enumerate(language_model(wrapped).layers):
+            if not first <= index <= last:
+                layer.skip(entry)
+                continue
+            attention = layer.self_attn.source.attention_interface_1
+            stream = own.resid_pre[index]
+            starting = [path for path in wanted if begins[path].get(index)]
+            ending = [path for path in wanted if any(index in layers for layers in wanted[path].values())]
+            # A block of rows, one per trial, each: the target's own; without and with what starts here; and
+            # what ends here.
+            silent = [torch.zeros_like(stream)] * (len(starting) + bool(starting))
+            reached = [(stream + moved[path].to(stream.device)).to(stream) for path in ending]
+            blocks = torch.cat([stream, *silent, *reached])
+            picked = torch.arange(n).repeat(len(blocks) // n)
+            arguments, options = layer.inputs
+            angles = {}
+            if own.angles[index] is not None:
+                angles = {"position_embeddings": of_rows(own.angles[index], picked, None)}
+            layer.inputs = (blocks.to(arguments[0]), *arguments[1:]), {**options, **angles}
+            arguments, options = attention.inputs
+            module, queries, keys, values, _, *others = arguments
+            gaps.append(_apart(queries[:n], own.queries[index]))
+            gaps.append(_apart(keys[:n], own.keys[index][:, :, own.start :]))
+            gaps.append(_apart(values[:n], own.values[index][:, :, own.start :]))
+            for number, path in enumerate(ending, start=1 + len(silent)):
+                here = slice(number * n, (number + 1) * n)
+                parts = {"query": queries[here], "key": keys[here], "value": values[here]}
+                for into, layers in wanted[path].items():
+                    if index in layers:
+                        found.append((path, into, index, _seen(end, index, into, parts[into])))
+            # Nobody reads what attention gives here.
+            attention.inputs = (module, queries[:, :, -1:], keys, values, None, *others), options
+            z, *weights = attention.output
+            attention.output = (pad(z, (0, 0, 0, 0, stream.shape[1] - 1, 0)), *weights)
+            z, mlp_out = _given(shown, own, index, starting, begins, len(blocks))
+            layer.self_attn.o_proj.input = z.to(stream).flatten(-2)
+            given, *weights = layer.self_attn.output
+            given = given.clone()
+            given[:n] = 0
+            layer.self_attn.output = (given, *weights)
+            # Of what it makes of these rows nothing is read either.
+            layer.mlp.input = layer.mlp.input[:, :1]
+            given = layer.mlp.output
+            mlp_out = mlp_out.to(first_of(given))
+            layer.mlp.output = (mlp_out, *given[1:]) if isinstance(given, tuple) else mlp_out
+            left = layer.output
+            gaps.append(_apart(left[:n], stream))
+            left = left[n:].float()
+            for number, path in enumerate(starting, start=1):
+                moved[path] = moved[path].to(left) + left[number * n : (number + 1) * n] - left[:n]
+            for path in wanted:
+                # What a picture adds between layers comes along with it.
+                if "embedding" in path[1]:
+                    for added, sign in ((shown[path[0]].added[index], 1), (own.added[index], -1)):
+                        if added is not None:
+                            moved[path] = moved[path].to(added.device) + sign * added.float()
+            if index == last:
+                layer.output = entry.to(left.device)
+        found.save(), gaps.save()
+    return found, max(gaps)
+
+
+def _by_layer(senders):
+    """Layer → the heads and ``"mlp"`` of it that send; ``"embedding"`` begins at layer 0."""
+    layers = {}
+    for sender in senders:
+        if sender == "embedding":
+            layers.setdefault(0, [])
+        elif sender[0] == "mlp":
+            layers.setdefault(sender[1], []).append("mlp")
+        else:
+            layers.setdefault(sender[0], []).append(sender[1])
+    return layers
+
+
+def _apart(one, other):
+    """How far two are apart, as a fraction of the largest number."""
+    other = other.to(one)
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-30))
+
+
+def _seen(end, layer, into, part):
+    """Z at [end] with one part replaced."""
+    name = {"query": "queries", "key": "keys", "value": "values"}[into]
+    mixed = SimpleNamespace(**{**vars(end), name: {layer: part}})
+    return recombined(end, layer, **{name: mixed})
+
+
+def _given(shown, own, layer, starting, begins, rows):
+    """What o_proj is handed, (rows, positions, head, d_head), and what the MLP gives, (rows, positions,
+    width)."""
+    n = len(own.z[layer])
+    z = own.z[layer].repeat(rows // n, 1, 1, 1)
+    mlp_out = torch.zeros_like(own.resid_pre[layer]).repeat(rows // n, 1, 1)
+    if any("mlp" in begins[path][layer] for path in starting):
+        mlp_out[n : (2 + len(starting)) * n] = own.mlp_out[layer].repeat(1 + len(starting), 1, 1)
+    for number, path in enumerate(starting, start=2):
+        other, here = shown[path[0]], slice(number * n, (number + 1) * n)
+        for sender in begins[path][layer]:
+            if sender == "mlp":
+                mlp_out[here] = other.mlp_out[layer].to(mlp_out)
+            else:
+                z[here, :, sender] = other.z[layer][:, :, sender].to(z)
+    return z, mlp_out

@@ -1,0 +1,180 @@
+"""What the model goes on to say about a picture, as it is and with edits made.
+
+The loop is Hugging Face's own ``generate``, so that every family counts positions and keeps keys and values
+in its own way.
+
+This may run on the server that holds the weights (`execute`), so edits come as tuples (`sweep.plain`).
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+
+from .capture import attention_gaps, capture, first_of, language_model
+from .measured import written
+from .sweep import biased, put
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+# Words that hold for every token that is said, too.
+GO_ON = ("end", "all", "text")
+# What is a replacement of a head's z.
+OF_Z = ("z", "pattern", "value", "query", "key")
+
+
+def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, variants, spots, most, pad):
+    """Go on from one picture's prompt, greedily, once per variant.
+
+    Args:
+        head_shape: (number of heads, d_head).
+        inputs: of the picture that is talked about, as `prompts.encode` makes them.
+        pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, of what edits take from.
+        target: the condition of ``inputs``.
+        kept: how many of the prompt's last positions edits take something for.
+        variants: edits that are made together, as `sweep.plain` makes them; none for the model as it is.
+        spots: positions as in an edit → token positions of the prompt.
+        most: tokens to say, unless an end token comes before.
+        pad: id of a token for padding, which a single prompt never gets.
+
+    Returns:
+        ``runs``, for each variant: ``ids`` of what is said; ``logits``, of the token that is said and of the
+        likeliest other, float32, (said, 2); ``finite``, whether all of these were; ``blind``, whether a
+        position was left with nothing to look at. And ``gaps`` of attention, see `attention_gaps`.
+    """
+    length = inputs["input_ids"].shape[1]
+    shown, gaps = {}, []
+    for condition, picture in pictures.items():
+        # Prompts of other lengths are lined up from the end.
+        start = max(0, picture["inputs"]["input_ids"].shape[1] - kept)
+        shown[condition] = capture(wrapped, head_shape, picture["inputs"], start, picture["keep"])
+        if "attention" in picture["keep"]:
+            gaps += [max(attention_gaps(shown[condition]))]
+    nothing = SimpleNamespace(start=length - kept, length=length, z=None, resid_pre=None)
+    base, values = shown.get(target, nothing), {}
+    for kind in {kind for edits in variants for _, _, kind, _ in edits}:
+        if kind[1] != "attention" and kind[0] not in ("own", "zero"):
+            layers = {layer for edits in variants for layer, _, own, _ in edits if own == kind}
+            values[kind] = written(shown, base, kind, sorted(layers), None)
+    runs = []
+    for edits in variants:
+        steps = [_changes(edits, spots, length - kept, values), _changes(edits, None, 0, values)]
+        runs.append(_run(wrapped, head_shape, inputs, steps, spots, most, pad))
+    return {"runs": runs, "gaps": gaps}
+
+
+def _run(wrapped, head_shape, inputs, steps, spots, most, pad):
+    """One text. ``steps``: what changes in the prompt's forward, and in that of every token that was said."""
+    length = inputs["input_ids"].shape[1]
+    layers = sorted({layer for changes in steps for layer, _ in changes})
+    greedy = {"do_sample": False, "num_beams": 1, "cache_implementation": "dynamic", "pad_token_id": pad}
+    with wrapped.generate(max_new_tokens=most, **greedy) as tracer:
+        with tracer.invoke(**inputs):
+            seen, blind = [].save(), [].save()
+            # The end of this loop is that the model says no more.
+            for step in tracer.iter[:]:
+                changes = steps[min(step, 1)]
+                for index in layers:
+                    layer = language_model(wrapped).layers[index]
+                    if (index, "attention") in changes:
+                        # nnsight wants a layer's source reached before anything else of that layer.
+                        attention = layer.self_attn.source.attention_interface_1
+                    if (index, "resid_pre") in changes:
+                        arguments, options = layer.inputs
+                        stream = put(arguments[0], changes[index, "resid_pre"])
+                        layer.inputs = (stream, *arguments[1:]), options
+                    if (index, "attention") in changes:
+                        arguments, options = attention.inputs
+                        module, queries, keys, cached, mask, *others = arguments
+                        mask = _added(mask, queries, keys, bool(getattr(module, "is_causal", True)))
+                        biases = _biases(changes[index, "attention"], spots, length, step, keys.shape[2])
+                        mask = biased(mask, biases, head_shape[0])
+                        blind.append(bool((mask.amax(-1) <= torch.finfo(mask.dtype).min / 2).any()))
+                        attention.inputs = (module, queries, keys, cached, mask, *others), options
+                    if (index, "z") in changes:
+                        z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
+                        layer.self_attn.o_proj.input = put(z, changes[index, "z"]).flatten(-2)
+                    if (index, "attn_out") in changes:
+                        given, *weights = layer.self_attn.output
+                        layer.self_attn.output = (put(given, changes[index, "attn_out"]), *weights)
+                    if (index, "mlp_out") in changes:
+                        given = layer.mlp.output
+                        changed = put(first_of(given), changes[index, "mlp_out"])
+                        layer.mlp.output = (changed, *given[1:]) if isinstance(given, tuple) else changed
+                seen.append(wrapped.output.logits[0, -1].float())
+        # An invoke of its own, since nothing of this one runs after its loop.
+        with tracer.invoke():
+            everything = tracer.result[0].save()
+    ids = everything[length:].cpu()
+    logits = torch.stack(seen).cpu()
+    of_said = logits.gather(-1, ids[:, None])
+    others = logits.scatter(-1, ids[:, None], -torch.inf).amax(-1, keepdim=True)
+    return {
+        "ids": ids,
+        "logits": torch.cat([of_said, others], -1),
+        "finite": bool(torch.isfinite(logits).all()),
+        "blind": any(blind),
+    }
+
+
+def _changes(edits, spots, start, values):
+    """What a forward changes: (layer, component) → writes as `put` takes them, or attention edits.
+
+    Args:
+        spots: see `said`; None where the forward is of one token that was said.
+        start: the position that ``values`` begin at.
+        values: kind → layer → what edits of that kind write, (1, kept, …).
+    """
+    changes = {}
+    for layer, head, kind, positions in edits:
+        source, component, factor = kind
+        attention = component == "attention"
+        own = attention or source in ("own", "zero")
+        word = positions[0] if attention else positions
+        if spots is None and not (own and word in GO_ON):
+            continue
+        here = [0] if spots is None else spots[word]
+        one = () if head is None else (head,)
+        change: tuple
+        if attention:
+            change = head, here, positions[1], factor
+        elif own:
+            change = (0, here, *one), None, 0.0 if source == "zero" else factor
+        else:
+            kept = [place - start for place in here]
+            change = (0, here, *one), values[kind][layer][(0, kept, *one)], None
+        changes.setdefault((layer, "z" if component in OF_Z else component), []).append(change)
+    return changes
+
+
+def _added(mask, queries, keys, causal):
+    """What a layer sees, as numbers to add to the scores, (1, 1, queries, keys)."""
+    asked, held = queries.shape[2], keys.shape[2]
+    if mask is None:
+        seen = torch.arange(held, device=queries.device)
+        mask = (seen <= seen[held - asked :, None])[None, None] | (not causal)
+    mask = mask[..., :held]
+    if mask.dtype != torch.bool:
+        return mask
+    lowest = torch.finfo(queries.dtype).min
+    return torch.zeros(mask.shape, dtype=queries.dtype, device=mask.device).masked_fill(~mask, lowest)
+
+
+def _biases(changes, spots, length, step, held):
+    """Attention edits as `biased` takes them.
+
+    Args:
+        length: tokens of the prompt.
+        step: tokens said before this forward's logits.
+        held: how many keys there are; a window has lost the first.
+    """
+    lost = length + step - held
+    some = []
+    for head, queries, word, bias in changes:
+        places = [*spots[word], *(range(length, length + step) if word in GO_ON else ())]
+        keys = torch.tensor([place - lost for place in places if place >= lost], dtype=torch.long)
+        some.append((0, head, torch.tensor(queries), keys, bias))
+    return some

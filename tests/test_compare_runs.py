@@ -1,0 +1,157 @@
+"""Two runs agree where their heads do, and as far as their trials can tell."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+import rgb_circuit as rgb
+from analyses.command import main
+from rgb_circuit.agreement import agreement, correlation_interval
+from rgb_circuit.trial import described
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of one model on two samples of trials; the second has the frames of the first but for its
+    effects."""
+    home = tmp_path_factory.mktemp("runs")
+    command = ["run", "--model", "planted", "--trials", "12", "--out", str(home / "one")]
+    assert main(command) == 0
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, 12, seed=1)
+    other = changed(home / "one", home / "other", patch_heads=rgb.patch_heads(model, trials, progress=False))
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["trials"] = [described(trial) for trial in trials]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    return home / "one", other
+
+
+def changed(folder, to, **frames):
+    """A copy of a run with other frames."""
+    shutil.copytree(folder, to)
+    for name, frame in frames.items():
+        frame.to_parquet(to / f"{name}.parquet", index=False)
+    return to
+
+
+def test_a_run_agrees_with_itself(runs):
+    table = rgb.compare_runs(runs[0], runs[0])
+    effects = table[table["compared"] == "effects"]
+    assert len(effects) == 3
+    assert (effects[["pearson", "pearson_low", "pearson_high", "spearman"]].round(9) == 1).all(axis=None)
+    assert (table["shared"] == table["in_a"]).all() and (table["shared"] == table["in_b"]).all()
+    assert not table["only_a"].any() and not table["only_b"].any()
+
+
+def test_correlations_are_those_of_mean_effects_over_heads(runs):
+    table = rgb.compare_runs(*runs).set_index("name")
+    frames = [pd.read_parquet(folder / "patch_heads.parquet") for folder in runs]
+    for target in ("recolored", "erased"):
+        one, other = (
+            frame[(frame["target"] == target) & (frame["role"] == "odd")]
+            .groupby(["layer", "head"])["effect"]
+            .mean()
+            for frame in frames
+        )
+        row = table.loc[f"odd, when {target}"]
+        assert row["pearson"] == pytest.approx(pearsonr(one, other).statistic, abs=1e-5)
+        assert row["pearson_low"] - 1e-9 <= row["pearson"] <= row["pearson_high"] + 1e-9
+        assert row["heads"] == len(one)
+
+
+def test_the_planted_models_roles_agree_and_are_named(runs):
+    table = rgb.compare_runs(rgb.read_run(runs[0]), runs[1])
+    roles = table[table["compared"] == "role"].set_index("name")
+    known = pd.read_parquet(runs[0] / "roles.parquet")
+    extractors = known.loc[known["role"] == "color extractor", ["layer", "head"]]
+    row = roles.loc["color extractor"]
+    assert row["both"].split() == [f"{layer}.{head}" for layer, head in extractors.itertuples(index=False)]
+    assert row["by_chance"] == pytest.approx(row["in_a"] * row["in_b"] / row["heads"])
+    assert row["by_chance"] < row["shared"]
+    assert roles["pearson"].isna().all()
+
+
+def test_roles_that_differ_are_named_on_their_side(runs, tmp_path):
+    table = pd.read_parquet(runs[0] / "roles.parquet")
+    loses = table.index[table["role"] == "color extractor"][0]
+    gains = table.index[table["role"] == "none"][0]
+    other = table.copy()
+    other.loc[loses, "role"], other.loc[gains, "role"] = "none", "oddness + color extractor"
+    folder = changed(runs[0], tmp_path / "other", roles=other)
+    rows = rgb.compare_runs(runs[0], folder).set_index("name")
+    name = {place: f"{table['layer'][place]}.{table['head'][place]}" for place in (loses, gains)}
+    assert rows.loc["color extractor", ["only_a", "only_b"]].tolist() == [name[loses], name[gains]]
+    assert rows.loc["oddness", ["in_a", "in_b", "only_b"]].tolist() == [0, 1, name[gains]]
+
+
+def test_top_heads_raise_the_word_and_come_in_order():
+    heads = pd.MultiIndex.from_product([range(2), range(4)])
+    one = pd.Series([5.0, 4, 3, 2, 0, 0, -9, 0], heads)
+    other = pd.Series([4.0, 5, 0, 2, 2, 0, -9, 0], heads)
+    found = agreement(one, other, 3)
+    assert found.top == [(0, 0), (0, 1), (0, 2)] and found.shared == [(0, 0), (0, 1)]
+    # As few as there are, and those tied with the other's last.
+    assert agreement(one, other, 8).top == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert agreement(one, other, 4).shared == [(0, 0), (0, 1), (0, 3)]
+    assert found.pearson == pytest.approx(pearsonr(one, other).statistic)
+    assert found.spearman == pytest.approx(spearmanr(one, other).statistic)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_interval_covers_what_as_many_trials_give_in_the_middle(same):
+    """Of 100 pairs of runs of one model, whose effects wander over trials."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_t(3, 64)
+    found, intervals = [], []
+    for _ in range(100):
+        gains = [1 + 0.3 * rng.normal(size=(16, 1)) for _ in range(2)]
+        gains[1] = gains[0] if same else gains[1]
+        one, other = (truth * gain + 1.5 * rng.normal(size=(16, 64)) for gain in gains)
+        found.append(np.corrcoef(one.mean(0), other.mean(0))[0, 1])
+        intervals.append(correlation_interval(one, other, same_trials=same))
+    (low, high), middle = np.array(intervals).T, np.median(found)
+    assert 0.85 <= ((low <= middle) & (middle <= high)).mean() <= 1
+    # And no more than it must: it is about as wide as the correlations spread.
+    spread = np.subtract(*np.quantile(found, [0.975, 0.025]))
+    assert 0.5 < np.median(high - low) / spread < 2
+
+
+def test_one_trial_leaves_no_interval():
+    assert np.isnan(correlation_interval(np.ones((1, 4)), np.ones((8, 4)), same_trials=False)).all()
+
+
+def test_runs_of_other_heads_or_panels_are_refused(runs, tmp_path):
+    frame, panels = (pd.read_parquet(runs[0] / f"{name}.parquet") for name in ("patch_heads", "panels"))
+    fewer = changed(runs[0], tmp_path / "fewer", patch_heads=frame[frame["layer"] > 0])
+    with pytest.raises(rgb.InputError, match="24 heads in 6 layers and .* 20 heads in 5 layers"):
+        rgb.compare_runs(runs[0], fewer)
+    own = changed(runs[0], tmp_path / "own", panels=panels.assign(panel="right, when other"))
+    with pytest.raises(rgb.InputError, match="with a panel in common"):
+        rgb.compare_runs(runs[0], own)
+    for k in (0, 25):
+        with pytest.raises(rgb.InputError, match=f"k is {k}; use 1 to 24"):
+            rgb.compare_runs(*runs, k=k)
+    with pytest.raises(rgb.InputError, match="no folder"):
+        rgb.compare_runs(runs[0], tmp_path / "nowhere")
+
+
+def test_what_the_same_trials_have_in_common_is_no_noise(runs, tmp_path):
+    """Trials are the same if every pixel is."""
+    rng = np.random.default_rng(0)
+    frame = pd.read_parquet(runs[0] / "patch_heads.parquet")
+    # All chance, and both runs have it in common.
+    frame["effect"] = rng.normal(0, 2, len(frame))
+    nearly = frame.assign(effect=frame["effect"] + rng.normal(0, 0.1, len(frame)))
+    first = changed(runs[0], tmp_path / "first", patch_heads=frame)
+    same, apart = (changed(runs[0], tmp_path / name, patch_heads=nearly) for name in ("same", "apart"))
+    manifest = json.loads((apart / "manifest.json").read_text())
+    manifest["trials"][0]["pictures"]["clean"] = "another"
+    (apart / "manifest.json").write_text(json.dumps(manifest))
+    narrow, wide = (rgb.compare_runs(first, folder).iloc[0] for folder in (same, apart))
+    assert narrow["pearson"] == wide["pearson"]
+    narrow, wide = (row["pearson_high"] - row["pearson_low"] for row in (narrow, wide))
+    assert narrow < wide / 2

@@ -1,0 +1,90 @@
+"""What a run's folder gives back is what the run was made of and what it found."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+import rgb_circuit as rgb
+from analyses.command import main
+from rgb_circuit.manifest import read_manifest
+from rgb_circuit.trial import described
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a run of the planted model, which has roles."""
+    folder = tmp_path_factory.mktemp("planted")
+    fixed = ["--other-background", "yellow"]
+    assert main(["run", "--model", "planted", "--trials", "12", "--out", str(folder), *fixed]) == 0
+    return folder
+
+
+def test_a_run_gives_its_model_and_trials_back(folder):
+    run = rgb.read_run(folder)
+    assert run.model == "planted" and run.folder == folder and run.manifest == read_manifest(folder)
+    assert [described(trial) for trial in run.trials] == run.manifest["trials"]
+    assert {trial.answers["other_background"] for trial in run.trials} == {"yellow"}
+    assert repr(run) == f"SavedRun({str(folder)!r}: planted, 12 trials, {len(run.frames)} frames)"
+
+
+def test_a_run_gives_every_frame_back_and_reads_none_before_it_is_asked_for(folder, monkeypatch):
+    read = []
+    whole = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", lambda path: read.append(path.stem) or whole(path))
+    run = rgb.read_run(folder)
+    assert set(run.frames) == {path.stem for path in folder.glob("*.parquet")} and not read
+    pd.testing.assert_frame_equal(run.frames["patch_heads"], whole(folder / "patch_heads.parquet"))
+    assert run.frames["patch_heads"] is run.frames["patch_heads"] and read == ["patch_heads"]
+    # As it was measured: the floor of rounding comes back with it.
+    assert run.frames["patch_heads"].attrs["noise_floor"] > 0
+
+
+def test_findings_are_the_heads_with_a_role_strongest_first(folder):
+    table = pd.read_parquet(folder / "roles.parquet")
+    found = rgb.read_run(folder).findings
+    assert len(found) == (table["role"] != "none").sum() > 0 and "none" not in set(found["role"])
+    assert found["score"].abs().is_monotonic_decreasing
+    assert list(found) == ["layer", "head", "role", "score", "colors"]
+
+
+def test_a_run_cannot_be_changed(folder):
+    with pytest.raises(AttributeError):
+        rgb.read_run(folder).folder = "elsewhere"
+
+
+def test_a_frame_that_was_left_out_says_why(tmp_path):
+    assert main(["run", "--trials", "2", "--out", str(tmp_path)]) == 0
+    run = rgb.read_run(tmp_path)
+    for ask in (lambda: run.findings, lambda: run.frames["roles"], lambda: run.frames["evidence"]):
+        with pytest.raises(rgb.InputError, match=r"has no (roles|evidence): too few trials"):
+            ask()
+    with pytest.raises(rgb.InputError, match="has no rolls; it has answers,"):
+        run.frames["rolls"]
+    assert "roles" not in run.frames and run.frames.get("roles") is None
+
+
+def test_a_run_that_is_not_finished_says_so(folder, tmp_path):
+    shutil.copy(folder / "manifest.json", tmp_path)
+    run = rgb.read_run(tmp_path)
+    with pytest.raises(rgb.InputError, match="is not finished; finish it with rgb-circuit report"):
+        run.frames["patch_heads"]
+
+
+@pytest.mark.parametrize(
+    "manifest, part",
+    [
+        (None, "holds no manifest.json"),
+        ("{", "cannot read"),
+        ({"model": "toy", "dtype": "float32"}, "says nothing"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(manifest, part, tmp_path):
+    if manifest is not None:
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(rgb.InputError, match=part):
+        rgb.read_run(tmp_path)
+    with pytest.raises(rgb.InputError, match="no folder"):
+        rgb.read_run(tmp_path / "nowhere")
