@@ -164,9 +164,9 @@ def measure_each(
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played)
-    # A shard ranks nothing, which trials are left out is not known before, and a server that is not waited
+    # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a server that is not waited
     # for is asked for all at once.
-    if len(given) < len(every) or asked.only_correct or store.detached:
+    if len(given) < len(every) or asked.only_correct or asked.narrowed or store.detached:
         _measure_needs(model, [given], every, asked, store)
     else:
         halves = [half for half in closer_look.halves(given) if half]
@@ -205,7 +205,7 @@ def needs(
     wanted = {"run": run}
     look = [trial for trial in trials if trial.name in shown]
     if asked.narrowed:
-        return wanted | {"look": [closer_look.Shown(tuple(look))] if look else []}
+        return wanted | ({"look": [closer_look.Shown(tuple(look))]} if look else {})
     try:
         wanted["roles"] = roles.needs(model, trials, asked.positions)
     except NotApplicable:
