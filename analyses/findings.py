@@ -164,8 +164,8 @@ def measure_each(
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played)
-    # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a server that is not waited
-    # for is asked for all at once.
+    # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a
+    # server that is not waited for is asked for all at once.
     if len(given) < len(every) or asked.only_correct or asked.narrowed or store.detached:
         _measure_needs(model, [given], every, asked, store)
     else:
