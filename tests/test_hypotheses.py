@@ -259,7 +259,7 @@ def test_roles_ask_for_every_sweep_once(plain):
             wanted = steps.send(measure(model, wanted, progress=False))
     first, *later = asked
     sweeps = [one for one in first if isinstance(one, Patched)]
-    assert len(sweeps) == len({one.key for one in sweeps}) == 9
+    assert len(sweeps) == len({one.key for one in sweeps}) == 10
     # Whether other heads stand in for the extractors, and what goes past these.
     assert [[one.target for one in step] for step in later] == [["clean"], ["erased", "erased"]]
 
