@@ -413,9 +413,7 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`,
         `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
-    known = frame[
-        (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
-    ]
+    known = _at_moderate_noise(frame, reading)
     rows = []
     alone = (UNEVEN_HEAD, known[known["name"] == UNEVEN_HEAD])
     for like, own in [*known.groupby("like", sort=False), alone, ("all", known)]:
@@ -427,6 +425,38 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
             ]
             rows += [row for row in counted if row["true"] or row["given"]]
     return pd.DataFrame(rows)
+
+
+def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
+    """Recall of one reading over numbers of trials, for heads that do the same on every trial and for heads
+    that do not.
+
+    Args:
+        frame: `verdicts`, concatenated.
+
+    Returns:
+        As `by_trials`, of any role, without precision; ``like`` is "even" (all heads of such models), "some
+        colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other kinds".
+    """
+    known = _at_moderate_noise(frame, reading)
+    some = known["like"].isin(["2 × 4", "4 × 2"]) & (known["truth"] == "color extractor")
+    alike = {"even": known["like"] == "even", "some colours": some, "uneven": known["name"] == UNEVEN_HEAD}
+    group = np.select(list(alike.values()), list(alike), "other kinds")
+    rows = []
+    for like in (*alike, "other kinds"):
+        for trials, part in known[(group == like) & (known["truth"] != "none")].groupby("trials"):
+            right = [truth in names.split(" + ") for truth, names in zip(part["truth"], part["role"])]
+            row = dict(like=like, trials=trials, role="any role", models=part["seed"].nunique())
+            row |= dict(true=len(part), right=sum(right), recall=np.mean(right))
+            row["recall_low"], row["recall_high"] = binomtest(sum(right), len(part)).proportion_ci()
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _at_moderate_noise(frame, reading):
+    return frame[
+        (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
+    ]
 
 
 def _counted(part, role):

@@ -1,13 +1,12 @@
 """A closer look at the heads that a run found: what its report shows beyond the sweep and the role table.
 
 1. The first pictures, as the model sees them, and where the found heads look on them.
-2. Each panel's effects with intervals.
-3. Composition: what the heads that localize or write the background do through the color extractors, and by
+2. Composition: what the heads that localize or write the background do through the color extractors, and by
    which of query, key and value these are told (`composition`).
-4. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
-5. Which heads carry the question, and which of its words they look at (`task_reading`).
+3. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
+4. Which heads carry the question, and which of its words they look at (`task_reading`).
 
-Roles are told from all trials. For the curve heads are ranked on the first half of them, and 3 and 4 are
+Roles are told from all trials. For the curve heads are ranked on the first half of them, and 2 and 3 are
 measured on the second half.
 """
 
@@ -27,9 +26,8 @@ from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.rgb_game import ODD_QUESTION
-from rgb_circuit.statistics import bootstrap_interval
 
-from . import circuit, composition, roles, task_reading
+from . import circuit, composition, every_head, roles, task_reading
 from .evidence import with_palette
 
 Head = tuple[int, int]
@@ -71,7 +69,7 @@ def steps(
         ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and ``paths`` (as
         `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
         `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
-        carry the question).
+        carry the question), and what is shown of every head (`analyses.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[Head]] = {}
@@ -101,6 +99,7 @@ def steps(
         "curve": curve(model, trials),
         "task_reading": _questions(model, trials),
         "question_attention": _question_attention(model, trials),
+        **every_head.steps(model, trials, effects, evidence is not None),
     }
 
 
@@ -240,31 +239,6 @@ def _looked(model, heads, trials, jobs):
                 about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
                 blocks.append(pd.concat([pd.DataFrame(about, index=cells.index), cells], axis=1))
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
-
-
-def panel_effects(effects: pd.DataFrame, which: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """Mean effect of each head in each panel, with its interval.
-
-    Args:
-        effects: from `rgb_circuit.patch_heads`.
-        which: panel → (target condition, role whose logit is read).
-
-    Returns:
-        A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean
-        over trials and its 95 % bootstrap interval, missing where there is one trial only), ``n`` (trials).
-    """
-    blocks = []
-    for panel, (target, role) in which.items():
-        rows = effects[(effects["target"] == target) & (effects["role"] == role)]
-        cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect")
-        block = cells.mean().rename("effect").reset_index()
-        block["ci_low"], block["ci_high"] = (
-            bootstrap_interval(cells) if len(cells) > 1 else (float("nan"), float("nan"))
-        )
-        block["n"] = len(cells)
-        about = pd.DataFrame(dict(panel=panel, target=target, role=role), index=block.index)
-        blocks.append(pd.concat([about, block], axis=1))
-    return pd.concat(blocks, ignore_index=True)
 
 
 def _corrupted(trial):

@@ -165,6 +165,7 @@ def _parser():
         description=_run.__doc__,
     )
     _add_folder(run, "for frames, figures and manifest (default: %(default)s)", "--out", default="results")
+    run.add_argument("--name", help="what the report calls this run (default: the model's name)")
     run.add_argument(
         "--positions",
         default="end",
@@ -388,7 +389,8 @@ def _run(options):
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
     chosen = {
-        name: getattr(options, name) for name in ("positions", "only_correct", "device", "dtype", "tiles")
+        name: getattr(options, name)
+        for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
     }
     if options.heads is not None:
         chosen["heads"] = options.heads
@@ -573,7 +575,7 @@ def _calibrate(options):
         kinds = calibrate.by_trials(frame)
         write_frame(kinds, folder, "calibration_trials")
         write_figure(precision_recall_panels(table), folder, "calibration")
-        write_figure(recall_over_trials(kinds), folder, "calibration_trials")
+        write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
         "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "

@@ -26,7 +26,7 @@ from rgb_circuit.store import Store
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
-from . import closer_look, riddle, roles
+from . import closer_look, every_head, riddle, roles
 from .evidence import missing
 from .playing import cannot_play, shown_not_to_play
 
@@ -191,7 +191,8 @@ def _one_by_one(several):
 def needs(
     model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Asked
 ) -> dict[str, list[Measurement]]:
-    """What a run asks of each trial by itself: the ``run``, its ``roles``, and its closer ``look``.
+    """What a run asks of each trial by itself: the ``run``, its ``roles``, its closer ``look``, and
+    what is shown of all ``heads``.
 
     Args:
         trials: some of ``every`` trial of the run.
@@ -211,6 +212,7 @@ def needs(
         # The finished run says so.
         pass
     wanted["look"] = closer_look.needs(model, trials, look)
+    wanted["heads"] = every_head.needs(trials, every)
     return wanted
 
 

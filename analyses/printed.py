@@ -122,6 +122,7 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
     noise = MODERATE_NOISE if MODERATE_NOISE in levels else levels[-1]
     shown = summary[summary["noise"] == noise]
     shown = shown[(shown["true"] > 0) | (shown["given"] > 0)]
+    models = int(shown["models"].max())
     rows = []
     for reading, own in shown.groupby("reading", sort=False):
         for number, row in enumerate(own.to_dict("records")):
@@ -144,8 +145,8 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 }
             )
     print(
-        f"Verdicts on {int(shown['models'].max())} planted models at {100 * noise:g} % noise, with exact "
-        "95 % intervals over heads; and on models where every role is false:"
+        f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with exact 95 % "
+        "intervals over heads; and on models where every role is false:"
     )
     table = pd.DataFrame(rows)
     left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]

@@ -19,7 +19,8 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
-from rgb_circuit.manifest import check_same, differences, manifest
+from rgb_circuit.manifest import check_same, differences, manifest, record_finish
+from rgb_circuit.panels import tested
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.results import opened, write_figure, write_frame
 from rgb_circuit.saved_run import ModelNeeded, recorded_model, recorded_run, recorded_trials
@@ -27,7 +28,7 @@ from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
 
-from . import closer_look, printed
+from . import printed
 from . import report as _report
 from .findings import Asked, Findings, find, measure_each, needs
 
@@ -46,8 +47,8 @@ def run(
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles``; where given ``heads`` (as text), ``component``, and the
-            colours that are held fixed (`rgb_circuit.rgb_game.COLOR_ROLES`).
+            only_correct, device, dtype, tiles, name``; where given ``heads`` (as text), ``component``, and
+            the colours that are held fixed (`rgb_circuit.rgb_game.COLOR_ROLES`).
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
@@ -218,13 +219,14 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     """Write frames, figures and report; returns their paths."""
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
-    frames["panels"] = closer_look.panel_effects(found.effects, found.which)
+    frames["panels"] = tested(found.effects, found.which)
     frames["left_out"] = pd.DataFrame(found.left_out.items(), columns=["frame", "reason"], dtype=str)
     written = [write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None]
     written.append(write_figure(panel_heatmaps(found.effects, model.name, found.which), folder, "panels"))
     if found.riddle is not None and len(found.riddle):
         forest = effect_forest(found.riddle, model.name, group="verdict")
         written.append(write_figure(forest.figure, folder, "riddle"))
+    record_finish(folder)
     return [*written, _report.write(folder)]
 
 

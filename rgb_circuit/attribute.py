@@ -88,6 +88,7 @@ def attribute(
         InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other length.
         ServerError: a server where no gradients come back.
     """
+    trials = as_trials(trials)
     if method not in METHODS:
         raise InputError(f"method is {method!r}; use {' or '.join(map(repr, METHODS))}")
     targets = targets_of(target)
@@ -109,7 +110,7 @@ def attribute(
 
 def among(
     model: Vlm,
-    trials: Sequence[Trial],
+    trials: Trial | Sequence[Trial],
     heads: Sequence[tuple[int, int]],
     *,
     method: str,

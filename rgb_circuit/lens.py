@@ -78,6 +78,7 @@ def lens(
     Raises:
         InputError: what does not exist, before any forward; NotApplicable where parts have no shares.
     """
+    trials = as_trials(trials)
     wanted = _wanted(model, component, layers, heads)
     # Words and ints mean what they mean in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))

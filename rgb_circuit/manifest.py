@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
-from .results import existing
+from .results import existing, write_bytes
 from .trial import Trial, described
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
 # Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are
-# compared), what was asked for where the manifest has what it led to, and packages that shape no part of a
-# run.
+# compared), what was asked for where the manifest has what it led to, packages that shape no part of a run,
+# what a run is called, when it was made, and what follows from the rest.
 NOT_COMPARED = (
     "options.trials_file", "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
+    "options.name", "started", "finished", "parameters",
 )  # fmt: skip
 
 
@@ -50,6 +52,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "layers": model.n_layers,
         "heads": model.n_heads,
         "kv_heads": model.n_kv_heads,
+        "parameters": sum(one.numel() for one in model.nnsight._module.parameters()),
         "d_head": model.d_head,
         "grid": list(model.grid),
         "tile_px": model.tile_px,
@@ -84,6 +87,23 @@ def read_manifest(folder: str | Path) -> dict:
     if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
         raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
+    """Write a manifest into its folder."""
+    write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def record_finish(folder: Path) -> None:
+    """Write into a run's manifest that it is finished now, if it was not before."""
+    there = read_manifest(folder)
+    if "finished" not in there:
+        write_manifest(folder, {**there, "finished": now()})
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from .errors import InputError, first_line
 from .jobs import Jobs
 from .locking import moment
-from .manifest import check_same, read_manifest
+from .manifest import check_same, now, read_manifest, write_manifest
 from .recurring import Recurring
 from .results import open_folder, write_bytes
 
@@ -140,7 +140,7 @@ def open_store(folder: str | Path, manifest: Mapping[str, Any], detached: bool =
         if (folder / "manifest.json").exists() or (folder / PARTS).exists():
             check_same(folder, _manifest(folder), manifest)
         else:
-            write_bytes(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+            write_manifest(folder, {**manifest, "started": now()})
     return Store(folder, str(manifest["model"]), detached, Recurring.of(manifest.get("trials", [])))
 
 

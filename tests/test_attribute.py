@@ -343,3 +343,10 @@ def test_a_figure_of_estimates_calls_them_so_and_names_what_is_furthest_off(grou
         plots.estimates_against_exact(estimate.assign(positions="all"), exact, "small")
     with pytest.raises(rgb.InputError, match="other heads"):
         plots.estimates_against_exact(estimate[estimate["layer"] > 0], exact, "small")
+
+
+def test_one_trial_is_a_list_of_one(grouped):
+    [trial] = rgb.rgb_trials(grouped, 1)
+    assert rgb.attribute(grouped, trial, progress=False).equals(
+        rgb.attribute(grouped, [trial], progress=False)
+    )

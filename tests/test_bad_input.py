@@ -161,7 +161,7 @@ FUNCTIONS = {
     "patch_edits": lambda model, trials: rgb.patch_edits(
         model, trials, {"one": [rgb.Edit(0, 1)]}, target="erased"
     ),
-    "knockout": lambda model, trials: rgb.knockout(model, trials, keys=["image"]),
+    "knockout": lambda model, trials: rgb.knockout(model, trials, queries="end", keys=["image"]),
     "patch_layers": rgb.patch_layers,
     "answer_pieces": rgb.answer_pieces,
     "direct_effects": rgb.direct_effects,

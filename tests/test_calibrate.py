@@ -88,6 +88,24 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
     )
 
 
+def test_recall_of_even_heads_stands_beside_that_of_uneven_ones():
+    rows = [
+        verdict(truth="color extractor", role="color extractor + oddness"),
+        verdict(truth="POI localization"),
+        verdict(like="4 × 2", truth="color extractor", role="color extractor"),
+        verdict(like="4 × 2", truth="POI localization", role="POI localization"),
+        verdict(like="uneven", truth="color extractor", name="uneven extractor", trials=64),
+        verdict(like="relay", role="oddness"),
+    ]
+    table = calibrate.by_evenness(pd.DataFrame(rows)).set_index(["like", "trials"])
+    assert table[["true", "right"]].to_dict("index") == {
+        ("even", 32): dict(true=2, right=1),
+        ("some colours", 32): dict(true=1, right=1),
+        ("uneven", 64): dict(true=1, right=0),
+        ("other kinds", 32): dict(true=1, right=1),
+    }
+
+
 def test_the_summary_over_noise_leaves_other_kinds_out():
     rows = [verdict(noise=noise, truth="color extractor", role="color extractor") for noise in (0.0, 0.02)]
     rows += [verdict(like="relay", truth="color extractor"), verdict(trials=64, truth="color extractor")]

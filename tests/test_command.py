@@ -100,7 +100,7 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     (heading, names, *rows), _ = (part.splitlines() for part in printed.strip().split("\n\n"))
-    assert "1 planted models at 2 % noise" in heading and "found, of those that have it" in names
+    assert "1 planted model at 2 % noise" in heading and "found, of those that have it" in names
     table = pd.read_parquet(tmp_path / "calibration_summary.parquet")
     table = table[(table["noise"] == 0.02) & (table["reading"] == "roles")].set_index("role")
     (extractor,) = (row for row in rows if row.startswith("roles  ") and "color extractor" in row)
@@ -191,6 +191,10 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["compare", "RUN", "--out", "table"], "16 heads in 4 layers"),
         (["report", "nowhere", "--out", "page"], "no folder nowhere"),
         (["collect", "nowhere"], "no folder nowhere"),
+        (["knockout", "--keys", "nonsense"], "'nonsense'"),
+        (["knockout", "nowhere", "--seed", "3"], "--seed and the folder nowhere"),
+        (["layers", "nowhere"], "no folder nowhere"),
+        (["layers", "--role", "mauve", "--out", "new/deeper"], "mauve"),
     ],
 )
 def test_bad_input_ends_with_one_sentence_and_leaves_no_folder(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -139,19 +140,19 @@ def test_runs_of_other_heads_or_panels_are_refused(runs, tmp_path):
         rgb.compare_runs(runs[0], tmp_path / "nowhere")
 
 
-def test_what_the_same_trials_have_in_common_is_no_noise(runs, tmp_path):
-    """Trials are the same if every pixel is."""
-    rng = np.random.default_rng(0)
-    frame = pd.read_parquet(runs[0] / "patch_heads.parquet")
-    # All chance, and both runs have it in common.
-    frame["effect"] = rng.normal(0, 2, len(frame))
-    nearly = frame.assign(effect=frame["effect"] + rng.normal(0, 0.1, len(frame)))
-    first = changed(runs[0], tmp_path / "first", patch_heads=frame)
-    same, apart = (changed(runs[0], tmp_path / name, patch_heads=nearly) for name in ("same", "apart"))
+def test_trials_are_the_same_only_if_every_pixel_is(runs, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(one, other, *, same_trials):
+        asked.append(same_trials)
+        return correlation_interval(one, other, same_trials=same_trials)
+
+    monkeypatch.setattr(sys.modules["rgb_circuit.compare_runs"], "correlation_interval", watched)
+    apart = changed(runs[0], tmp_path / "apart")
     manifest = json.loads((apart / "manifest.json").read_text())
     manifest["trials"][0]["pictures"]["clean"] = "another"
     (apart / "manifest.json").write_text(json.dumps(manifest))
-    narrow, wide = (rgb.compare_runs(first, folder).iloc[0] for folder in (same, apart))
-    assert narrow["pearson"] == wide["pearson"]
-    narrow, wide = (row["pearson_high"] - row["pearson_low"] for row in (narrow, wide))
-    assert narrow < wide / 2
+    for other, same in ((runs[0], True), (apart, False), (runs[1], False)):
+        asked.clear()
+        rgb.compare_runs(runs[0], other)
+        assert asked == [same] * 3

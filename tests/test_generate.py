@@ -135,12 +135,12 @@ def variants_of(talker, words):
         "looking elsewhere": (
             [
                 rgb.AttentionEdit(0, 2, queries=words, keys=tuple(image[1:9]), bias=2.5),
-                rgb.AttentionEdit(1, queries=words, keys=tuple(image[-3:])),
+                rgb.AttentionEdit(1, queries=words, keys=tuple(image[:3])),
                 rgb.AttentionEdit(LAST, queries=words, keys="text", bias=-1.5),
             ],
             lambda there: [
                 ("bias", 0, 2, on(there), image[1:9], 2.5),
-                ("bias", 1, None, on(there), image[-3:], -inf),
+                ("bias", 1, None, on(there), image[:3], -inf),
                 *(
                     ("bias", LAST, None, on(there), [place], -1.5)
                     for place in [*sorted(set(spots["all"]) - set(image)), *there]

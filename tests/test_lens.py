@@ -299,3 +299,8 @@ def test_over_the_layers_each_answer_is_a_line_with_its_interval(grouped):
     both = rgb.lens(grouped, rgb.rgb_trials(grouped, 1), ("clean", "erased"), progress=False)
     with pytest.raises(rgb.InputError, match="several conditions; choose one"):
         plots.lens_over_layers(both, "small")
+
+
+def test_one_trial_is_a_list_of_one(grouped):
+    [trial] = rgb.rgb_trials(grouped, 1)
+    assert rgb.lens(grouped, trial, progress=False).equals(rgb.lens(grouped, [trial], progress=False))

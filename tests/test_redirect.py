@@ -11,6 +11,7 @@ import pytest
 import rgb_circuit as rgb
 from analyses import redirect
 from rgb_circuit.models.planted import Placement
+from rgb_circuit.plots import redirect_panels
 
 EXTRACTORS = [Placement.extractor, *Placement.redundant_pair]
 
@@ -155,3 +156,15 @@ def test_trials_without_another_colour_are_refused(planted):
     bare = rgb.Trial("bare", trial.prompt, {"clean": trial.images["clean"]}, {"odd": trial.answers["odd"]})
     with pytest.raises(rgb.InputError, match="trial 'bare' has no tile"):
         redirect.redirect(model, [bare], [(2, 1)])
+
+
+def test_the_figure_has_a_panel_per_picture_and_names_model_and_n(by_heads):
+    figure = redirect_panels(redirect.summary(by_heads["localizer"]), "planted")
+    assert len(figure.axes) == 2 and "planted · n = 16 trials" in figure.get_suptitle()
+    for ax, picture in zip(figure.axes, redirect.PICTURES):
+        lines = {line.get_label(): line for line in ax.get_lines()}
+        table = redirect.summary(by_heads["localizer"])
+        shown = table[table["picture"] == picture]
+        for container, which in zip(ax.containers, ("random", "found"), strict=True):
+            assert list(container.lines[0].get_ydata()) == shown[which].tolist()
+        assert set(lines["unedited"].get_ydata()) == {shown["unedited"].iloc[0]}

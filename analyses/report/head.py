@@ -1,5 +1,7 @@
 """The head of the page: what was asked, what was found, and on how much it rests."""
 
+from datetime import datetime
+
 import pandas as pd
 
 from rgb_circuit.plots.canvas import head_name
@@ -32,17 +34,18 @@ ROLE_NAMES = {
 
 def values(run: Run) -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts`` (pairs of a
-    name and a number)."""
+    name and a number), ``made`` (how large the model is, when the run was made and in what time)."""
     played = run.frames["play"].dropna(subset="correct")
     if run.own:
-        question = f"Which attention heads of {run.model} carry the answer to these questions about pictures?"
+        question = f"Which attention heads of {run.name} carry the answer to these questions about pictures?"
     else:
         question = (
-            f"Which attention heads of {run.model} find the odd tile, read its colour, and bring it to the "
+            f"Which attention heads of {run.name} find the odd tile, read its colour, and bring it to the "
             "answer?"
         )
-    heads = run.manifest["layers"] * run.manifest["heads"]
-    facts = [("trials", run.trials), ("pictures", len(run.frames["play"])), ("heads", f"{heads:,}")]
+    layers, heads = run.manifest["layers"], run.manifest["heads"]
+    facts: list[tuple[str, object]] = [("trials", run.trials), ("pictures", len(run.frames["play"]))]
+    facts.append((f"heads ({layers} layers × {heads})", f"{layers * heads:,}"))
     if len(played):
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
     if "roles" in run.frames:
@@ -50,13 +53,38 @@ def values(run: Run) -> dict[str, object]:
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
     verdict, more = _verdict(run, played.loc[measured, "correct"])
-    return dict(question=question, verdict=verdict, more=more, facts=facts)
+    made = _made(run.manifest)
+    return dict(question=question, verdict=verdict, more=more, facts=facts, made=made)
+
+
+def _made(manifest):
+    """Size of the model, and when the run was made and in what time, as far as the manifest says it."""
+    parts = []
+    if size := manifest.get("parameters"):
+        parts.append(f"{_large(size)} parameters")
+    if "started" in manifest and "finished" in manifest:
+        start, end = (datetime.fromisoformat(manifest[name]) for name in ("started", "finished"))
+        parts.append(f"{end.day} {end:%B %Y}, in {_time((end - start).total_seconds())}")
+    return parts
+
+
+def _large(number):
+    """A count to two digits or more: 170 thousand, 7.1 billion."""
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= size:
+            return f"{number / size:.2g} {word}" if number < 99.5 * size else f"{number / size:.0f} {word}"
+    return f"{number:.0f}"
+
+
+def _time(seconds):
+    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def _verdict(run, played):
     """The verdict in a sentence, and what it rests on in another."""
     top = run.frames["panels"].loc[run.frames["panels"]["effect"].abs().idxmax()]
-    if cannot := cannot_play(run.model, played, run.own):
+    if cannot := cannot_play(run.name, played, run.own):
         doing = "answers" if run.own else "plays"
         return (
             f"{cannot}, so nothing below says what a head does when the model {doing}.",
@@ -64,8 +92,8 @@ def _verdict(run, played):
         )
     if "roles" not in run.frames:
         if not top["effect"]:
-            return f"No head of {run.model} does anything alone; roles were not tested.", _strongest(top)
-        return f"Head {name(top)} of {run.model} does most; what role it has was not tested.", _strongest(top)
+            return f"No head of {run.name} does anything alone; roles were not tested.", _strongest(top)
+        return f"Head {name(top)} of {run.name} does most; what role it has was not tested.", _strongest(top)
     return _of_roles(run)
 
 
@@ -93,15 +121,14 @@ def _of_roles(run):
     if not found:
         nearest = roles.closest(evidence)
         if nearest.empty:
-            return f"No head of {run.model} can be given a role.", sentence(lacking)
+            return f"No head of {run.name} can be given a role.", sentence(lacking)
         close = [
             f"{listed([name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} "
             f"a {_plural(role, 1)}"
             for number, (role, rows) in enumerate(nearest.groupby("role", sort=False))
         ]
         return (
-            f"The hypothesised circuit is not found in {run.model}: no head meets every prediction of a "
-            "role.",
+            f"The hypothesised circuit is not found in {run.name}: no head meets every prediction of a role.",
             f"Heads {', '.join(close)}." + (f" {sentence(lacking)}" if lacking else ""),
         )
     rest = f"{listed(found)} meet every prediction of their role." + (
@@ -110,9 +137,9 @@ def _of_roles(run):
     absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
     if absent:
         named = " and no ".join(_plural(role, 1) for role in absent)
-        return f"The hypothesised circuit is not complete in {run.model}: there is no {named}.", rest
+        return f"The hypothesised circuit is not complete in {run.name}: there is no {named}.", rest
     return (
-        f"The hypothesised circuit is there in {run.model}: a head that finds the tile, and one that reads "
+        f"The hypothesised circuit is there in {run.name}: a head that finds the tile, and one that reads "
         "its colour.",
         rest,
     )

@@ -61,6 +61,11 @@ class Run:
         return self.manifest["model"]
 
     @property
+    def name(self) -> str:
+        """What the run is called: as it was named, or as its model, of whose path the last part will do."""
+        return self.manifest["options"].get("name") or Path(self.model).name
+
+    @property
     def trials(self) -> int:
         """How many trials everything but the game is measured on."""
         return self.frames["patch_heads"]["trial"].nunique()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
+from rgb_circuit.plots import canvas
 from rgb_circuit.plots.canvas import head_name
 
 from .. import digits
@@ -12,20 +12,39 @@ from .. import digits
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
 
+# Component → what of a head is restored.
+COMPONENTS = {
+    "z": "its output (z)",
+    "pattern": "where it looks (pattern)",
+    "value": "what it reads there (value)",
+}
+# Role of an answer in the game → what its word is.
+WORDS = {
+    "odd": "colour of the odd tile",
+    "other": "colour that the tile has in “recolored”",
+    "background": "colour of the canvas",
+    "other_background": "colour of the canvas in “swapped”",
+    "none": "“nothing is odd”",
+}
+
 
 def signed(value: float | None, places: int = 2) -> str:
     """A number with its sign, nothing where it rounds to zero; a dash where there is none."""
     text = digits.written(value, places)
+    if value is not None and value == 0:
+        return "0"
     positive = text[0].isdigit() and float(text) > 0
     return f"+{text}" if positive else text.replace("-", "−")
 
 
+def places(row: Mapping, value: str = "effect") -> int:
+    """How many decimals a row's mean and its interval are written with."""
+    return digits.decimals([row[value], row["ci_low"], row["ci_high"]])
+
+
 def percent(value: float | None) -> str:
-    """A fraction as whole per cent; a dash where there is none."""
-    if value is None or not np.isfinite(value):
-        return digits.MISSING
-    number = f"{round(100 * float(value))}".replace("-", "−")
-    return f"{number}\N{NO-BREAK SPACE}%"
+    """A fraction as per cent, to two digits where it is below ten; a dash where there is none."""
+    return digits.MISSING if value is None else canvas.percent(value)
 
 
 def small(value: float) -> str:
@@ -54,4 +73,4 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-FILTERS = dict(signed=signed, percent=percent, small=small, area=area, sentence=sentence)
+FILTERS = dict(signed=signed, places=places, percent=percent, small=small, area=area, sentence=sentence)

@@ -67,10 +67,11 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
     """Recall of every role against the number of trials, a line per kind of model, with 95 % intervals.
 
     Args:
-        table: from `analyses.calibrate.by_trials`.
+        table: from `analyses.calibrate.by_trials` or `analyses.calibrate.by_evenness`.
     """
     names = table.loc[table["recall"].notna(), "role"].unique()
-    figure = new_figure(4 * len(names), 3.6)
+    # Wide enough for the title over one panel.
+    figure = new_figure(max(7.5, 4 * len(names)), 3.6)
     axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     sizes = sorted(table["trials"].unique())
     kinds = [kind for kind in table["like"].unique() if kind != "all"]

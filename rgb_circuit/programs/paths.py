@@ -114,9 +114,11 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 layer.skip(entry)
                 continue
             attention = layer.self_attn.source.attention_interface_1
-            stream = own.resid_pre[index]
             starting = [path for path in wanted if begins[path].get(index)]
             ending = [path for path in wanted if any(index in layers for layers in wanted[path].values())]
+            # Where nothing begins or ends, one position says whether the stream passes.
+            here = own if starting or ending else end
+            stream = here.resid_pre[index]
             # A block of rows, one per trial, each: the target's own; without and with what starts here; and
             # what ends here.
             silent = [torch.zeros_like(stream)] * (len(starting) + bool(starting))
@@ -125,17 +127,17 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             picked = torch.arange(n).repeat(len(blocks) // n)
             arguments, options = layer.inputs
             angles = {}
-            if own.angles[index] is not None:
-                angles = {"position_embeddings": of_rows(own.angles[index], picked, None)}
+            if here.angles[index] is not None:
+                angles = {"position_embeddings": of_rows(here.angles[index], picked, None)}
             layer.inputs = (blocks.to(arguments[0]), *arguments[1:]), {**options, **angles}
             arguments, options = attention.inputs
             module, queries, keys, values, _, *others = arguments
-            gaps.append(_apart(queries[:n], own.queries[index]))
-            gaps.append(_apart(keys[:n], own.keys[index][:, :, own.start :]))
-            gaps.append(_apart(values[:n], own.values[index][:, :, own.start :]))
+            gaps.append(_apart(queries[:n], here.queries[index]))
+            gaps.append(_apart(keys[:n], here.keys[index][:, :, here.start :]))
+            gaps.append(_apart(values[:n], here.values[index][:, :, here.start :]))
             for number, path in enumerate(ending, start=1 + len(silent)):
-                here = slice(number * n, (number + 1) * n)
-                parts = {"query": queries[here], "key": keys[here], "value": values[here]}
+                rows = slice(number * n, (number + 1) * n)
+                parts = {"query": queries[rows], "key": keys[rows], "value": values[rows]}
                 for into, layers in wanted[path].items():
                     if index in layers:
                         found.append((path, into, index, _seen(end, index, into, parts[into])))
@@ -143,7 +145,7 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             attention.inputs = (module, queries[:, :, -1:], keys, values, None, *others), options
             z, *weights = attention.output
             attention.output = (pad(z, (0, 0, 0, 0, stream.shape[1] - 1, 0)), *weights)
-            z, mlp_out = _given(shown, own, index, starting, begins, len(blocks))
+            z, mlp_out = _given(shown, here, index, starting, begins, len(blocks))
             layer.self_attn.o_proj.input = z.to(stream).flatten(-2)
             given, *weights = layer.self_attn.output
             given = given.clone()

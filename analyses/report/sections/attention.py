@@ -6,6 +6,7 @@ from PIL import Image
 
 from rgb_circuit.plots import veiled
 from rgb_circuit.plots.canvas import head_name
+from rgb_circuit.thumbnail import outlined
 
 from ..embedded import data_uri
 from ..run import Needs, Run
@@ -26,20 +27,33 @@ def _values(run: Run):
     ):
         pattern = cells.pivot(index="row", columns="column", values="attention").to_numpy()
         image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
-        picture = dict(
-            condition=condition,
-            uri=data_uri(veiled(pattern, image)),
-            on_picture=float(pattern.sum()),
-            at_tile=None,
-        )
+        seen = veiled(pattern, image)
+        picture = dict(condition=condition, on_picture=float(pattern.sum()), at_tile=None)
         if tiles.get(trial) and not run.own:
             picture["at_tile"] = float(pattern[tuple(tiles[trial])])
+            seen = outlined(seen, tiles[trial], pattern.shape)
+        picture["uri"] = data_uri(seen)
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
     shown = [
         dict(name=head_name(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()
     ]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
-    return dict(heads=shown, crisp=crisp, trials=run.frames["stimuli"]["trial"].nunique())
+    return dict(
+        heads=shown,
+        crisp=crisp,
+        trials=run.frames["stimuli"]["trial"].nunique(),
+        chance=_chance(run, pattern),
+    )
+
+
+def _chance(run, pattern):
+    """What an even spread over all tokens puts on what the captions tell the attention of; None where the
+    number of tokens is not known."""
+    if "looks" not in run.frames:
+        return None
+    first = run.frames["looks"].iloc[0]
+    tokens = len(first["picture"]) + len(first["text"])
+    return pattern.size / tokens if run.own else 1 / tokens
 
 
 SECTION = Section(
@@ -51,6 +65,7 @@ SECTION = Section(
         optional=[
             {"attention": "trial condition layer head row column attention"},
             {"roles": "layer head role"},
+            {"looks": "picture text"},
         ],
     ),
     values=_values,

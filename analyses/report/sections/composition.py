@@ -27,9 +27,8 @@ def _values(run: Run):
         ]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=head_name(*sender), total=alone["total_effect"].iloc[0], lines=lines))
-    shown = on_background[["total_effect", "mediated_effect", "ci_low", "ci_high"]]
-    places = digits.decimals(shown.to_numpy().ravel())
-    return dict(figure=figure, rows=rows, places=places, n=together["n"].iloc[0], least=LEAST_SHARE)
+        rows[-1]["places"] = digits.decimals([rows[-1]["total"]])
+    return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
 MEDIATED = "sender_layer sender_head role total_effect mediated_effect share ci_low ci_high"

@@ -1,9 +1,12 @@
 """What each head does when it is restored alone: a map for each panel, and the strongest heads."""
 
-from rgb_circuit.plots import head_heatmap
-from rgb_circuit.plots.canvas import head_name, new_axes
+import pandas as pd
+from matplotlib.ticker import FuncFormatter
 
-from ... import digits
+from rgb_circuit.plots import head_heatmap
+from rgb_circuit.plots.canvas import head_name, new_axes, percent, percent_between
+from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY
+
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -15,18 +18,19 @@ def _values(run: Run):
     size = frame["effect"].abs().groupby([frame["layer"], frame["head"]]).max()
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
     by_head, names = frame.set_index(["layer", "head", "panel"]), list(frame["panel"].unique())
-    ends = frame[frame.set_index(["layer", "head"]).index.isin(heads)]
     strongest = [
-        dict(head=head_name(*head), cells=[by_head.loc[(*head, panel)].to_dict() for panel in names])
+        dict(head=head_name(*head), cells=[_cell(by_head.loc[(*head, panel)]) for panel in names])
         for head in heads
     ]
+    # One unit for all panels, or none could be compared with another.
+    shares = bool(frame["gap"].notna().all())
     return dict(
         floor=run.floor,
         dtype=run.manifest["dtype"],
-        figures=_figures(frame),
+        figures=_figures(frame, shares),
+        shares=shares,
         names=names,
         strongest=strongest,
-        places=digits.decimals(ends[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
         n=frame["n"].iloc[0],
         every=len(size),
         source=effects["source"].iloc[0],
@@ -34,11 +38,29 @@ def _values(run: Run):
     )
 
 
-def _figures(frame):
-    table = frame.pivot(index=["layer", "head"], columns="panel", values="effect").reset_index()
+def _cell(row):
+    share = ""
+    if pd.notna(row["gap"]):
+        share = percent_between(*(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high")))
+    return row.to_dict() | dict(share=share)
+
+
+def _figures(frame, shares):
+    frame = frame.assign(value=frame["effect"] / frame["gap"] if shares else frame["effect"])
+    limit = max(frame["value"].abs().max(), LEAST_LIMIT if shares else 0) or 1.0
     figures = []
-    for panel, rows in frame.groupby("panel", sort=False):
-        ax = head_heatmap(table, panel, label=5, ax=new_axes(3.9, 3.5))
+    for _, rows in frame.groupby("panel", sort=False):
+        large = max(rows["layer"].nunique(), rows["head"].nunique()) > ROOMY
+        ax = new_axes(5.2, 4.6) if large else new_axes(3.9, 3.5)
+        head_heatmap(rows, "value", label=5, told="told", limit=limit, ax=ax)
+        bar = ax.collections[0].colorbar
+        bar.set_label("fraction of the gap" if shares else "effect (logits)")
+        if shares:
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+        if large:
+            # A thousand cells as drawings would be most of the page.
+            for cells in ax.collections:
+                cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
         ax.set_title(f"{role} logit, {target} picture", fontsize=10)
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
@@ -52,7 +74,7 @@ SECTION = Section(
     title="What each head restores",
     needs=Needs(
         {
-            "panels": "panel target role layer head effect ci_low ci_high n",
+            "panels": "panel target role layer head effect ci_low ci_high gap told n",
             "patch_heads": "trial source positions",
         }
     ),

@@ -2,7 +2,6 @@
 
 from rgb_circuit.rgb_game import ODD_QUESTION
 
-from ... import digits
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import LEAST_SHARE, STRONGEST, name, percent
@@ -28,7 +27,6 @@ def _values(run: Run):
     ]
     return dict(
         rows=rows,
-        places=digits.decimals(shown[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
         found=len(held.drop_duplicates(["layer", "head"])),
         every=len(frame.drop_duplicates(["layer", "head"])),
         n=frame["n"].iloc[0],

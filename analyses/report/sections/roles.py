@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from rgb_circuit.plots import effect_forest
+from rgb_circuit.plots import PREDICTIONS, effect_forest
 
-from ... import digits, roles
+from ... import roles
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -42,7 +42,7 @@ def _values(run: Run):
         found=run.found,
         heads=heads,
         forest=svg(ax.figure, "Effect and interval of each prediction for the heads in the table"),
-        places=digits.decimals(drawn[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
+        legend={name: PREDICTIONS.get(name, "") for name in dict.fromkeys(evidence["prediction"])},
         n=evidence["n"].iloc[0],
         wrong=evidence["wrong"].iloc[0],
         counts=table["role"].replace("none", "no role").value_counts().to_dict(),

@@ -1,0 +1,262 @@
+"""The charts of the page to click, as Vega-Lite with the data left out.
+
+Each names its data and, as parameters, what of it is chosen: explore.js fills them. Colours are the page's
+own, by name: ``@ink`` and the like stand for what the page's style says of ``--ink``, light or dark.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+
+# Of cells and intervals that are not shown to be an effect.
+FADED = 0.16
+
+
+def head_map(limit: float, fraction: bool) -> Mapping:
+    """A layer × head map.
+
+    Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and what tooltips say. Parameters:
+    ``chosen`` (name of a head), ``fade`` (whether), ``least`` (the least value that is not faded), ``roomy``
+    (whether names fit into cells).
+
+    Args:
+        limit: the value with the strongest colour, the same for every map; beyond it the colour stays.
+        fraction: whether values are fractions of the gap; logits otherwise.
+    """
+    chosen, fade, least, roomy = (
+        alt.param(name="chosen", value=""),
+        alt.param(name="fade", value=True),
+        alt.param(name="least", value=0),
+        alt.param(name="roomy", value=False),
+    )
+    axis: dict[str, Any] = dict(
+        labelOverlap="greedy", labelAngle=0, ticks=False, domain=False, labelPadding=4
+    )
+    base = alt.Chart(alt.NamedData("heads")).encode(
+        x=alt.X("head:O", axis=alt.Axis(title="head", orient="top", **axis)),
+        y=alt.Y("layer:O", axis=alt.Axis(title="layer", **axis)),
+        tooltip=[
+            alt.Tooltip("name:N", title="head"),
+            alt.Tooltip("role:N"),
+            alt.Tooltip("says:N", title="of the gap"),
+            alt.Tooltip("logits:N", title="logits"),
+        ],
+    )
+    strong = "(!fade || datum.shown) && abs(datum.value) >= least"
+    color = alt.Color(
+        "value:Q",
+        scale=alt.Scale(
+            domain=[-limit, 0, limit], range=["@down", "@page", "@up"], interpolate="rgb", clamp=True
+        ),
+        legend=alt.Legend(
+            title=f"{'fraction of the gap' if fraction else 'logits'} (the same in all maps)",
+            format=".0%" if fraction else ".2~g",
+            orient="bottom",
+            direction="horizontal",
+            gradientLength=220,
+            gradientThickness=9,
+            titleLimit=320,
+            values=[-limit, -limit / 2, 0, limit / 2, limit],
+        ),
+    )
+    cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer").encode(
+        color=color, opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
+    )
+    dark = f"{strong} && abs(datum.value) > {0.55 * limit}"
+    names = (
+        base.transform_filter("roomy")
+        .mark_text(fontSize=10, cursor="pointer")
+        .encode(text="name:N", color=alt.condition(dark, alt.value("@onstrong"), alt.value("@quiet")))
+    )
+    # In the cell's corner, so that it stands beside a name.
+    roles = (
+        base.transform_filter("datum.has_role").mark_point(
+            filled=True,
+            size=22,
+            cursor="pointer",
+            opacity=1,
+            color="@ink",
+            stroke="@page",
+            strokeWidth=1,
+            yOffset=alt.ExprRef("roomy ? -11 : 0"),
+        )  # fmt: skip
+    )
+    mark = (
+        base.transform_filter("datum.name == chosen")
+        .mark_rect(fillOpacity=0, strokeWidth=2.5, strokeJoin="round")
+        .encode(stroke=alt.value("@ink"))
+    )
+    chart = alt.layer(cells, names, roles, mark)
+    return _finished(chart, [chosen, fade, least, roomy])
+
+
+def effects(fraction: bool) -> Mapping:
+    """What restoring one head does: an interval for each sweep and word.
+
+    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say.
+    """
+    base = alt.Chart(alt.NamedData("effects")).encode(
+        y=alt.Y(
+            "sweep:N",
+            sort=None,
+            axis=_names(165, grid=True),
+        ),
+        yOffset=alt.YOffset("role:N", sort=None),
+        color=alt.Color(
+            "role:N",
+            sort=None,
+            scale=alt.Scale(range=["@vermilion", "@green", "@blue", "@purple", "@quiet"]),
+            legend=alt.Legend(
+                title="word",
+                orient="top",
+                direction="horizontal",
+                columns=alt.ExprRef("width < 220 ? 1 : width < 340 ? 2 : 5"),
+            ),
+        ),
+        opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.35)),
+        tooltip=[
+            alt.Tooltip("sweep:N", title="restored"),
+            alt.Tooltip("role:N", title="word"),
+            alt.Tooltip("says:N", title="of the gap"),
+            alt.Tooltip("logits:N", title="logits"),
+        ],
+    )
+    title = "fraction of the gap" if fraction else "logits"
+    axis = alt.Axis(title=title, format=".0%" if fraction else ".2~g", tickCount=5)
+    ends = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", axis=axis), x2="high:Q")
+    points = base.mark_point(filled=True, size=34).encode(x="value:Q")
+    zero = alt.Chart(alt.NamedData("effects")).mark_rule(color="@quiet").encode(x=alt.datum(0))
+    return _finished(alt.layer(zero, ends, points))
+
+
+def picture() -> Mapping:
+    """A picture veiled in grey where a head does not look, with the odd tile outlined.
+
+    Data: ``shown`` (one row with ``uri``), ``tiles``: ``row, column, veil, attention, chance``, ``boxes``:
+    ``row, column``. Parameters: ``rows, columns``, and ``left, top, right, bottom``, the part that is drawn,
+    in tiles.
+    """
+    part = [alt.param(name=name, value=0) for name in ("left", "top", "right", "bottom", "rows", "columns")]
+
+    def along(field, low, high, reverse):
+        scale = alt.Scale(
+            domainMin=alt.ExprRef(low), domainMax=alt.ExprRef(high), nice=False, zero=False, reverse=reverse
+        )
+        return dict(shorthand=field, type="quantitative", scale=scale, axis=None)
+
+    def across(data):
+        x, y = along("column", "left", "right", False), along("row", "top", "bottom", True)
+        return data.transform_calculate(x2="datum.column + 1", y2="datum.row + 1").encode(
+            x=alt.X(**x), y=alt.Y(**y), x2="x2:Q", y2="y2:Q"
+        )
+
+    image = (
+        alt.Chart(alt.NamedData("shown"))
+        .transform_calculate(column="0", row="0", x2="columns", y2="rows")
+        .mark_image(aspect=False, smooth=False, clip=True)
+        .encode(
+            x=alt.X(**along("column", "left", "right", False)),
+            y=alt.Y(**along("row", "top", "bottom", True)),
+            x2="x2:Q",
+            y2="y2:Q",
+            url="uri:N",
+        )
+    )
+    tiles = across(alt.Chart(alt.NamedData("tiles")))
+    veil = tiles.mark_rect(fill="#595959", strokeWidth=0, clip=True).encode(
+        fillOpacity=alt.FillOpacity("veil:Q", scale=None, legend=None),
+        tooltip=[
+            alt.Tooltip("place:N", title="row, column"),
+            alt.Tooltip("attention:N"),
+            alt.Tooltip("chance:N", title="of an even spread"),
+        ],
+    )
+    boxes = across(alt.Chart(alt.NamedData("boxes")))
+    # White in black is seen on every colour.
+    outer = boxes.mark_rect(fillOpacity=0, stroke="#000", strokeWidth=3.5, clip=True)
+    inner = boxes.mark_rect(fillOpacity=0, stroke="#fff", strokeWidth=1.5, clip=True)
+    return _finished(alt.layer(image, veil, outer, inner), part)
+
+
+def words() -> Mapping:
+    """Attention on each token of the prompt beside the picture.
+
+    Data ``words``: ``at`` (its number), ``token, attention``. Parameters: ``tokens`` (what they say),
+    ``chance`` (an even spread), ``most`` (where the axis ends).
+    """
+    tokens, chance, most = (
+        alt.param(name="tokens", value=[]),
+        alt.param(name="chance", value=0),
+        alt.param(name="most", value=1),
+    )
+    base = alt.Chart(alt.NamedData("words"))
+    bars = base.mark_bar(color="@blue", height=alt.RelativeBandSize(0.7)).encode(
+        y=alt.Y(
+            "at:O",
+            axis=_names(76, labelExpr="tokens[datum.value]"),
+        ),
+        x=alt.X(
+            "attention:Q",
+            axis=alt.Axis(title="attention", format=".2~%", tickCount=4),
+            scale=alt.Scale(domainMin=0, domainMax=alt.ExprRef("most"), nice=False),
+        ),
+        tooltip=[alt.Tooltip("token:N"), alt.Tooltip("attention:Q", format=".1%")],
+    )
+    even = (
+        base.transform_calculate(even="chance")
+        .mark_rule(color="@ink", strokeDash=[3, 3])
+        .encode(x="mean(even):Q")
+    )
+    return _finished(alt.layer(bars, even), [tokens, chance, most])
+
+
+def writes() -> Mapping:
+    """What one head adds to the logit of each answer by itself.
+
+    Data ``writes``: ``role, value, low, high, says``.
+    """
+    base = alt.Chart(alt.NamedData("writes")).encode(
+        y=alt.Y(
+            "role:N",
+            sort=None,
+            axis=_names(110),
+        ),
+        tooltip=[alt.Tooltip("role:N", title="word"), alt.Tooltip("says:N", title="logits")],
+    )
+    bars = base.mark_bar(height=alt.RelativeBandSize(0.6)).encode(
+        x=alt.X("value:Q", axis=alt.Axis(title="logits", tickCount=5)),
+        color=alt.condition("datum.value < 0", alt.value("@down"), alt.value("@up")),
+    )
+    ends = base.mark_rule(strokeWidth=1.5, color="@ink").encode(x="low:Q", x2="high:Q")
+    return _finished(alt.layer(bars, ends))
+
+
+def paths() -> Mapping:
+    """Which share of a head's effect goes through another.
+
+    Data ``paths``: ``other, share, says``.
+    """
+    base = alt.Chart(alt.NamedData("paths")).encode(
+        y=alt.Y(
+            "other:N",
+            sort=None,
+            axis=_names(110),
+        ),
+        tooltip=[alt.Tooltip("other:N", title="route"), alt.Tooltip("says:N", title="share")],
+    )
+    bars = base.mark_bar(color="@blue", height=alt.RelativeBandSize(0.6)).encode(
+        x=alt.X("share:Q", axis=alt.Axis(title="share of its effect", format=".0%", tickCount=5))
+    )
+    return _finished(bars)
+
+
+def _finished(chart, parameters=()):
+    return (chart.add_params(*parameters) if parameters else chart).to_dict()
+
+
+def _names(room, **options):
+    """An axis of names that takes as much room as explore.js leaves it."""
+    return alt.Axis(
+        title=None, labelLimit=room - 5, minExtent=room, maxExtent=room, ticks=False, domain=False, **options
+    )

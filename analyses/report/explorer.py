@@ -1,0 +1,260 @@
+"""What the page to click is made of: numbers of every head, packed, and the charts that show them.
+
+1. `data` takes them from the frames. Per head they are lists in the order of heads, layer by layer: the head
+   ``layer.head`` is number layer · heads + head. Numbers are rounded to `DIGITS` significant digits.
+2. `looks` packs where each head looks, a picture at a time, as far as `BUDGET` goes: of a picture's tiles the
+   attention in steps of a third of a doubling (at most 12 % off), of the prompt's words in steps of 1/255.
+3. `packed` compresses either to text that stands in a page.
+
+What is packed is unpacked by explore.js, and by `unpacked` and `tiles_of` for whoever wants to check it.
+"""
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import vl_convert
+from PIL import Image
+
+from rgb_circuit.plots import PREDICTIONS
+from rgb_circuit.plots.heatmap import LEAST_LIMIT
+from rgb_circuit.trial import odd_tile
+
+from .. import roles
+from . import charts
+from .embedded import data_uri
+from .run import Run
+from .writing import COMPONENTS, WORDS, listed
+
+DIGITS = 4
+# Characters of packed attention in a page; with all else, a page of 1,024 heads stays below 5 MB.
+BUDGET = 2_100_000
+# Steps of attention per doubling, and the step of an even spread; step 0 is less than half of that.
+STEPS, EVEN = 3, 4
+
+
+def packed(content: bytes) -> str:
+    """Compressed, and as text."""
+    # Without the time, so that the same content is the same text.
+    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
+
+
+def unpacked(text: str) -> bytes:
+    """The content of `packed`."""
+    return gzip.decompress(base64.b64decode(text))
+
+
+@cache
+def script() -> str:
+    """The page's script, with the libraries that it uses."""
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    # explore.js is what the libraries are bundled with, so nothing of theirs becomes global.
+    own = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
+    text = vl_convert.javascript_bundle(own, vl_version=version)
+    assert "</script" not in text.lower()
+    return text
+
+
+def data(run: Run) -> dict:
+    """All but where heads look, as JSON holds it.
+
+    Returns:
+        ``layers, heads``; ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``roles, scores``;
+        ``predictions, asked``; ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
+        ``charts``.
+    """
+    layers, heads = run.manifest["layers"], run.manifest["heads"]
+    places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
+    maps, fraction = _maps(run, places)
+    panels = _panels(run, maps)
+    limit = _limit([maps[number] for number in panels], fraction)
+    drawn = dict(
+        map=charts.head_map(limit, fraction),
+        effects=charts.effects(fraction),
+        picture=charts.picture(),
+        words=charts.words(),
+        writes=charts.writes(),
+        paths=charts.paths(),
+    )
+    return dict(
+        layers=layers,
+        heads=heads,
+        maps=maps,
+        panels=panels,
+        limit=limit,
+        fraction=fraction,
+        words={} if run.own else WORDS,
+        components=COMPONENTS,
+        writes=_writes(run, places),
+        paths=_paths(run),
+        charts=drawn,
+        **_roles(run, places),
+        **_predictions(run, places),
+    )
+
+
+def _maps(run, places):
+    """Every sweep and word, and whether values are fractions of a gap."""
+    maps = []
+    keys = ["component", "source", "target", "positions", "role"]
+    for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
+        gap = _number(rows["gap"].iloc[0])
+        rows = rows.set_index(["layer", "head"]).reindex(places)
+        one = dict(zip(keys, map(str, key)), gap=gap)
+        one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
+        one |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
+        maps.append(one)
+    return maps, any(one["gap"] is not None for one in maps)
+
+
+def _panels(run, maps):
+    """The numbers of the maps that the panels show."""
+    frame, effects = run.frames["panels"], run.frames["patch_heads"]
+    wanted = frame[["target", "role"]].drop_duplicates().itertuples(index=False, name=None)
+    about = effects[["component", "source", "positions"]].iloc[0].astype(str).to_dict()
+    number = {
+        (one["target"], one["role"]): number
+        for number, one in reversed(list(enumerate(maps)))
+        if about.items() <= one.items()
+    }
+    return [number[key] for key in wanted]
+
+
+def _limit(maps, fraction):
+    """The largest value of some maps, as in the figures."""
+    values = [
+        abs(effect) / (one["gap"] if fraction else 1)
+        for one in maps
+        if one["gap"] is not None or not fraction
+        for effect in one["effect"]
+        if effect is not None
+    ]
+    return max(float(f"{max(values, default=0):.2g}"), LEAST_LIMIT if fraction else 0) or 1.0
+
+
+def _roles(run, places):
+    if "roles" not in run.frames:
+        return dict(roles=None, scores=None, nearest=None)
+    table = run.frames["roles"].set_index(["layer", "head"]).reindex(places)
+    return dict(roles=[str(role) for role in table["role"]], scores=_list(table["score"]))
+
+
+def _predictions(run, places):
+    """Each prediction with its numbers, in the order of the evidence."""
+    if "evidence" not in run.frames:
+        return dict(predictions=[], asked={})
+    columns = ["effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"]
+    found = []
+    for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
+        rows = rows.set_index(["layer", "head"]).reindex(places)
+        one = dict(name=name, says=PREDICTIONS.get(name, ""), expected=rows["expected"].iloc[0])
+        one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
+        one |= dict(states="".join(state[0] for state in rows["state"]))
+        found.append(one | {column: _list(rows[column]) for column in columns})
+    asked = {role: [one.name for one in some] for role, (some, _) in roles.HYPOTHESES.items()}
+    return dict(predictions=found, asked=asked)
+
+
+def _writes(run, places):
+    if "direct_effects" not in run.frames:
+        return dict(why_not=run.why_not("direct_effects"))
+    frame = run.frames["direct_effects"]
+    words = []
+    for role, rows in frame.groupby("role", observed=True, sort=False):
+        rows = rows.set_index(["layer", "head"]).reindex(places)
+        one = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
+        words.append(dict(role=str(role), effect=one.pop("direct_effect"), **one))
+    return dict(words=words, n=int(frame["n"].iloc[0]))
+
+
+def _paths(run):
+    """Sender, receiver and share, of the effect on the background."""
+    if "composition" not in run.frames:
+        return dict(why_not=run.why_not("composition"))
+    columns = ["share", "mediated_effect", "ci_low", "ci_high", "total_effect"]
+    rows = []
+    for name in ("composition", "mediation"):
+        frame = run.frames[name]
+        for row in frame[frame["role"] == "background"].to_dict("records"):
+            one = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
+            if name == "composition":
+                one["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
+            rows.append(one | {column: _number(row[column]) for column in columns})
+    return dict(rows=rows)
+
+
+def looks(run: Run) -> tuple[list[dict], list[str], str]:
+    """Where every head looks, a picture at a time.
+
+    Returns:
+        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (of the odd tile, row and
+        column, or None), ``tokens``, ``chance`` (an even spread), ``tiles, columns``; per head ``on_picture``
+        and ``on_tile`` (attention). And of each the packed attention: (heads, tiles + tokens) bytes. And what
+        is not there, in words, empty where all is.
+    """
+    if "looks" not in run.frames:
+        return [], [], run.why_not("looks")
+    frame, shown = run.frames["looks"], run.frames["stimuli"].set_index(["trial", "condition"])
+    heads = run.manifest["layers"] * run.manifest["heads"]
+    of_trial = {trial["name"]: trial.get("tile") for trial in run.manifest["trials"]}
+    about, blobs, left_out, size = [], [], [], 0
+    for (trial, condition), rows in frame.groupby(["trial", "condition"], observed=True, sort=False):
+        if len(rows) != heads or (trial, condition) not in shown.index or not len(rows["picture"].iloc[0]):
+            continue
+        tiles, text = (np.stack(rows[name].tolist()).astype(float) for name in ("picture", "text"))
+        chance = 1 / (tiles.shape[1] + text.shape[1])
+        blob = packed(np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes())
+        if left_out or size + len(blob) > BUDGET:
+            left_out.append(f"{condition} of {trial}")
+            continue
+        size += len(blob)
+        png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
+        expected = shown.loc[(trial, condition), "expected"]
+        tile = None if run.own else odd_tile(png.convert("RGB"), run.manifest["grid"][0])
+        one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
+        one |= dict(expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0]))
+        place = tile or (None if run.own else of_trial.get(trial))
+        columns = run.manifest["grid"][1]
+        on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
+        one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
+        about.append(one | dict(on_picture=_list(tiles.sum(1)), on_tile=on_tile))
+        blobs.append(blob)
+    if left_out:
+        some = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
+        return about, blobs, f"where heads look on {some} is in looks.parquet"
+    return about, blobs, ""
+
+
+def _steps(attention, chance):
+    """Attention as steps, (…) bytes; see `tiles_of`."""
+    with np.errstate(divide="ignore"):
+        steps = np.rint(STEPS * np.log2(attention / chance)) + EVEN
+    return np.where(attention < chance / 2, 0, np.clip(steps, 1, 255)).astype(np.uint8)
+
+
+def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
+    """Attention from its steps: 0 where it is less than half of an even spread."""
+    return np.where(steps == 0, 0.0, chance * 2 ** ((steps.astype(float) - EVEN) / STEPS))
+
+
+def payload(run: Run) -> tuple[str, list[str], str]:
+    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of each
+    picture, and what is not there, in words."""
+    about, blobs, lacking = looks(run)
+    content: Mapping = data(run) | dict(pictures=about)
+    return packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()), blobs, lacking
+
+
+def _list(values):
+    return [_number(value) for value in np.asarray(values, dtype=float)]
+
+
+def _number(value):
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None

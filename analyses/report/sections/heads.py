@@ -1,0 +1,151 @@
+"""Every head, to click and to look up: a map, what the chosen head does, and a table of all."""
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.plots.canvas import head_name
+
+from ... import digits
+from .. import explorer
+from ..run import Needs, Run
+from ..section import Section, beside
+from ..writing import percent, signed
+
+
+def _values(run: Run):
+    if "sweeps" not in run.frames:
+        return dict(why_not=run.why_not("sweeps"))
+    content, blobs, lacking = explorer.payload(run)
+    columns, rows = _table(run)
+    roles = run.frames["roles"]["role"].str.split(" + ", regex=False) if "roles" in run.frames else None
+    return dict(
+        data=content,
+        looks=blobs,
+        lacking=lacking,
+        script=explorer.script(),
+        columns=columns,
+        rows=rows,
+        roles=[] if roles is None else sorted(set(roles.explode())),
+        every=len(rows),
+        n=int(run.frames["sweeps"]["n"].iloc[0]),
+    )
+
+
+def _table(run):
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and, of
+    numbers, ``sort`` (what it is sorted by, empty where there is none)."""
+    index = pd.MultiIndex.from_product(
+        [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
+    )
+    columns = {**_panels(run, index), **_holding(run, index), **_looking(run, index), **_writing(run, index)}
+    role_of = {}
+    if "roles" in run.frames:
+        role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
+    rows = [
+        dict(
+            head=head_name(*head),
+            role=role_of.get(head, ""),
+            cells=[values[number] for values in columns.values()],
+        )
+        for number, head in enumerate(index)
+    ]
+    return list(columns), rows
+
+
+def _panels(run, index):
+    """Panel → cells: the fraction of the gap, or logits where there is none."""
+    effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
+    sweeps = run.frames["sweeps"]
+    same = np.logical_and.reduce([sweeps[name].astype(str) == value for name, value in effects.items()])
+    columns = {}
+    for target, role in run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False):
+        own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
+        gap = own["gap"].max()
+        own = own.set_index(["layer", "head"]).reindex(index)
+        unit = "logits" if pd.isna(gap) else "of the gap"
+        values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
+        columns[f"{role}, when {target} ({unit})"] = [
+            _cell(value, pd.notna(gap), "n" if told is True else "n quiet")
+            for value, told in zip(values, own["told"].astype(object))
+        ]
+    return columns
+
+
+def _holding(run, index):
+    if "evidence" not in run.frames:
+        return {}
+    frame = run.frames["evidence"]
+    held = frame[frame["state"] == "holds"].groupby(["layer", "head"])["prediction"].agg(" ".join)
+    return {"predictions that hold": [dict(text=held.get(head, ""), kind="wrap") for head in index]}
+
+
+def _looking(run, index):
+    """Mean attention on the odd tile of the clean pictures."""
+    if "looks" not in run.frames or run.own:
+        return {}
+    frame = run.frames["looks"]
+    clean = frame[frame["condition"] == "clean"]
+    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
+    found = []
+    for trial, rows in clean.groupby("trial", observed=True, sort=False):
+        tile = tiles.get(trial)
+        if not tile or not len(rows["picture"].iloc[0]):
+            return {}
+        place = tile[0] * run.manifest["grid"][1] + tile[1]
+        found.append(rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place])))
+    mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
+    return {"looks at the odd tile": [_cell(value, True, "n") for value in mean]}
+
+
+def _writing(run, index):
+    if "direct_effects" not in run.frames:
+        return {}
+    frame = run.frames["direct_effects"]
+    role = frame["role"].iloc[0]
+    own = frame[frame["role"] == role].set_index(["layer", "head"])["direct_effect"].reindex(index)
+    return {f"writes {role} (logits)": [_cell(value, False, "n") for value in own]}
+
+
+def _cell(value, share, kind):
+    """A number, or a fraction as per cent, with two digits of its own."""
+    if pd.isna(value):
+        return dict(text=digits.MISSING, sort="", kind=kind)
+    size = abs(100 * value if share else value)
+    # A hundredth of a per cent is nothing that anybody would act on; the digits are in the frame.
+    text = "≈ 0" if size < 0.01 else percent(value) if share else signed(value, digits.decimals([value]))
+    return dict(text=text, sort=f"{value:.4g}", kind=kind)
+
+
+SECTION = Section(
+    order=5,
+    link="Every head",
+    title="Every head, to click",
+    needs=Needs(
+        {
+            "patch_heads": "trial component source positions",
+            "panels": "target role",
+            "stimuli": "trial condition expected png",
+        },
+        optional=[
+            {
+                "sweeps": "component source target positions role layer head effect ci_low ci_high told gap "
+                "restored_fraction n"
+            },
+            {"looks": "trial condition layer head picture text tokens"},
+            {"direct_effects": "role layer head direct_effect ci_low ci_high n"},
+            {
+                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n "
+                "state trials_to_decide void answer",
+                "roles": "layer head role score",
+            },
+            {
+                "composition": "sender_layer sender_head receiver_layer receiver_head role total_effect "
+                "mediated_effect share ci_low ci_high",
+                "mediation": "sender_layer sender_head role total_effect mediated_effect share ci_low "
+                "ci_high",
+            },
+        ],
+    ),
+    values=_values,
+    fragment=beside(__file__),
+)

@@ -1,0 +1,456 @@
+"""The page to click shows what the frames say, whatever is clicked, in a real browser."""
+
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import large
+import numpy as np
+import pandas as pd
+import pytest
+from browser import browser, opened
+from PIL import Image
+
+import rgb_circuit as rgb
+from analyses import every_head, report
+from analyses.command import main
+from analyses.report import explorer
+from rgb_circuit import panels
+from rgb_circuit.attention import attention_from_end, over_picture
+
+# Half a unit in the last of four digits.
+DIGITS = dict(rel=5.1e-4, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    assert main(["run", "--out", str(folder), "--trials", "8", "--name", "A <i>small</i> one"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    assert main(["run", "--out", str(folder), "--model", "planted", "--trials", "12"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def big(planted, tmp_path_factory):
+    """1,024 heads and 32 trials."""
+    folder = large.grow(planted, tmp_path_factory.mktemp("large") / "run")
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as one:
+        yield one
+
+
+def frames(folder):
+    return SimpleNamespace(
+        **{path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet") if path.stem != "stimuli"},
+        stimuli=pd.read_parquet(folder / "stimuli.parquet"),
+    )
+
+
+def inside(folder):
+    """What a page holds, unpacked: its data, and per picture the bytes of where heads look."""
+    text = (folder / "report.html").read_text()
+    held = dict(re.findall(r'<script type="text/plain" id="explore-([\w-]+)">([^<]*)</script>', text))
+    data = json.loads(explorer.unpacked(held.pop("data")))
+    return data, [explorer.unpacked(held[f"look-{number}"]) for number in range(len(held))]
+
+
+def shown(page):
+    """Wait until the page shows what it was asked for."""
+    page.wait_for_function(
+        "() => { const e = document.getElementById('explore'); return e && !e.hidden && e.dataset.shows; }"
+    )
+    return page
+
+
+def after(page, change):
+    """The page after a change, when all of it is drawn."""
+    before = page.get_attribute("#explore", "data-shows")
+    change()
+    page.wait_for_function(f"document.getElementById('explore').dataset.shows !== {json.dumps(before)}")
+    return page
+
+
+def click_cell(page, layer, head):
+    """Click a cell of the map, found by what it says of itself (or the dot on it, if it has a role)."""
+    one = page.locator(f"#explore-map path[aria-label^='head: {head}; layer: {layer}; ']").first
+    one.click(force=True)
+
+
+# The numbers
+
+
+@pytest.mark.parametrize("name", ["toy", "big"])
+def test_every_effect_in_the_page_is_the_frames(name, request):
+    folder = request.getfixturevalue(name)
+    data, _ = inside(folder)
+    sweeps, checked = frames(folder).sweeps, 0
+    keys = ["component", "source", "target", "positions", "role"]
+    for one in data["maps"]:
+        own = sweeps[np.logical_and.reduce([sweeps[key] == one[key] for key in keys])]
+        own = own.sort_values(["layer", "head"])
+        assert len(own) == data["layers"] * data["heads"]
+        for column in ("effect", "ci_low", "ci_high"):
+            assert one[column] == pytest.approx(own[column].tolist(), **DIGITS)
+        assert one["told"] == "".join("01"[told] for told in own["told"])
+        if one["gap"] is None:
+            assert own["gap"].isna().all()
+        else:
+            assert [one["gap"]] * len(own) == pytest.approx(own["gap"].tolist(), **DIGITS)
+        checked += len(own)
+    assert checked == len(sweeps) and len(data["maps"]) == 9 * 5
+
+
+@pytest.mark.parametrize("name", ["toy", "big"])
+def test_every_prediction_in_the_page_is_the_frames(name, request):
+    folder = request.getfixturevalue(name)
+    data, _ = inside(folder)
+    found = frames(folder)
+    for one in data["predictions"]:
+        own = found.evidence[found.evidence["prediction"] == one["name"]].sort_values(["layer", "head"])
+        assert [dict(h="holds", r="refuted", u="undecided")[state] for state in one["states"]] == list(
+            own["state"]
+        )
+        assert one["says"]
+        for column in ("effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"):
+            values = [np.nan if value is None else value for value in one[column]]
+            wanted = own[column].where(np.isfinite(own[column])).tolist()
+            assert values == pytest.approx(wanted, nan_ok=True, **DIGITS), (one["name"], column)
+    assert len(data["predictions"]) == found.evidence["prediction"].nunique()
+    roles = found.roles.sort_values(["layer", "head"])
+    assert data["roles"] == list(roles["role"])
+    for one in data["writes"]["words"]:
+        own = found.direct_effects[found.direct_effects["role"] == one["role"]].sort_values(["layer", "head"])
+        assert one["effect"] == pytest.approx(own["direct_effect"].tolist(), **DIGITS)
+        assert one["ci_low"] == pytest.approx(own["ci_low"].tolist(), **DIGITS)
+
+
+@pytest.mark.parametrize("name", ["toy", "big"])
+def test_where_heads_look_is_the_frames_to_a_known_error(name, request):
+    folder = request.getfixturevalue(name)
+    data, blobs = inside(folder)
+    looks = frames(folder).looks
+    assert data["pictures"] and len(data["pictures"]) == len(blobs)
+    for picture, blob in zip(data["pictures"], blobs):
+        own = looks[(looks["trial"] == picture["trial"]) & (looks["condition"] == picture["condition"])]
+        own = own.sort_values(["layer", "head"])
+        tiles, text = (np.stack(own[column].tolist()).astype(float) for column in ("picture", "text"))
+        packed = np.frombuffer(blob, np.uint8).reshape(len(own), -1)
+        chance = 1 / packed.shape[1]
+        assert picture["chance"] == chance and list(own["tokens"].iloc[0]) == picture["tokens"]
+        seen = explorer.tiles_of(packed[:, : tiles.shape[1]], chance)
+        known = tiles >= chance / 2
+        assert (seen[~known] == 0).all() and known.any()
+        assert np.abs(np.log2(seen[known] / tiles[known])).max() <= 1 / 6 + 1e-6
+        assert np.abs(packed[:, tiles.shape[1] :] / 255 - text).max() <= 0.5 / 255 + 1e-9
+        assert picture["on_picture"] == pytest.approx(tiles.sum(1).tolist(), **DIGITS)
+
+
+def test_routes_in_the_page_are_the_frames(planted):
+    data, _ = inside(planted)
+    pairs = frames(planted).composition
+    for row in pairs[pairs["role"] == "background"].itertuples():
+        sender, receiver = (
+            f"{row.sender_layer}.{row.sender_head}",
+            f"{row.receiver_layer}.{row.receiver_head}",
+        )
+        (one,) = [
+            each for each in data["paths"]["rows"] if (each["sender"], each["receiver"]) == (sender, receiver)
+        ]
+        assert one["share"] == pytest.approx(row.share, **DIGITS)
+
+
+def test_a_page_of_a_large_run_can_be_mailed(big):
+    assert (big / "report.html").stat().st_size < 5_000_000
+    data, blobs = inside(big)
+    assert data["layers"] * data["heads"] == 1024 and len(blobs) >= 5
+    # What finds no room is said.
+    left = 15 - len(blobs)
+    assert (
+        left > 0
+        and f"here heads look on {left} more pictures is in looks.parquet"
+        in (big / "report.html").read_text()
+    )
+
+
+# What a run measures of every head
+
+
+def test_sweep_effects_are_means_and_fractions_of_the_gap():
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, 6)
+    into = {
+        target: rgb.patch_heads(model, trials, target=target, progress=False)
+        for target in ("recolored", "erased")
+    }
+    back = rgb.patch_heads(model, trials, source="erased", target="clean", progress=False)
+    frame = every_head.sweep_effects([*into.values(), back])
+    for target, effects in into.items():
+        gap = panels.gaps(effects)[target]
+        own = frame[(frame["target"] == target) & (frame["role"] == "odd")].set_index(["layer", "head"])
+        mean = effects[effects["role"] == "odd"].groupby(["layer", "head"])["effect"].mean()
+        assert own["effect"].to_dict() == pytest.approx(mean.to_dict())
+        assert own["restored_fraction"].to_dict() == pytest.approx((mean / gap).to_dict())
+    # Taken out of the clean run, the gap is still the one between clean and that picture.
+    assert frame.loc[frame["source"] == "erased", "gap"].unique() == panels.gaps(into["erased"])["erased"]
+    wanted = panels.tested(back, {"odd": ("clean", "odd")})
+    own = frame[(frame["source"] == "erased") & (frame["role"] == "odd")]
+    assert own["told"].tolist() == wanted["told"].tolist()
+
+
+def test_looks_are_attention_of_every_head(toy):
+    model = rgb.load("toy")
+    trials = rgb.rgb_trials(model, 8)
+    looks = frames(toy).looks
+    assert list(looks["trial"].unique()) == [trial.name for trial in trials[:3]]
+    assert set(looks["condition"]) == set(trials[0].images) and len(looks) == 3 * 5 * 16
+    for trial, condition, pattern in attention_from_end(model, trials[:1], ["moved"], progress=False):
+        own = looks[(looks["trial"] == trial.name) & (looks["condition"] == condition)]
+        for row in own.itertuples():
+            wanted = pattern[row.layer, row.head]
+            over = over_picture(model, trial, wanted).ravel()
+            assert np.abs(row.picture.astype(float) - over).max() < 1e-3
+            assert row.text.astype(float).sum() + row.picture.astype(float).sum() == pytest.approx(
+                1, abs=2e-3
+            )
+            assert len(row.text) == len(row.tokens) and "odd" in [token.strip() for token in row.tokens]
+
+
+def test_direct_effects_are_the_mean_over_trials(toy):
+    model = rgb.load("toy")
+    trials = rgb.rgb_trials(model, 8)
+    every = rgb.direct_effects(model, trials, progress=False)
+    own = every[(every["component"] == "head") & (every["role"] == "odd")]
+    mean = own.groupby(["layer", "head"], observed=True)["direct_effect"].mean()
+    found = frames(toy).direct_effects.query("role == 'odd'").set_index(["layer", "head"])
+    assert found["direct_effect"].to_dict() == pytest.approx(mean.to_dict(), abs=1e-5)
+    assert (found["ci_low"] <= found["direct_effect"]).all() and set(found["n"]) == {8}
+
+
+# The browser
+
+
+@pytest.mark.parametrize("name", ["toy", "big"])
+def test_a_page_opens_without_a_network_and_without_an_error(name, request, chromium):
+    folder = request.getfixturevalue(name)
+    page = shown(opened(chromium, folder / "report.html"))
+    assert not page.errors
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in page.asked)
+    data, _ = inside(folder)
+    cells = page.locator("#explore-map .layer_0_marks path")
+    assert cells.count() == data["layers"] * data["heads"]
+
+
+def test_a_click_on_the_map_shows_that_head(big, chromium):
+    page = shown(opened(chromium, big / "report.html"))
+    after(page, lambda: click_cell(page, 26, 16))
+    assert page.inner_text("#explore-head") == "Head 26.16"
+    assert page.inner_text("#explore-role") == "background writer"
+    found = frames(big)
+    own = found.evidence.query("layer == 26 and head == 16").set_index("prediction")
+    rows = page.locator("#explore-predictions tr").all_inner_texts()
+    assert len(rows) == len(own)
+    for row in rows:
+        prediction, state = row.split()[0], row.split()[2]
+        assert state == (own.loc[prediction, "void"] and "void" or own.loc[prediction, "state"]), row
+    p3a = next(row for row in rows if row.startswith("P3a"))
+    assert f"{own.loc['P3a', 'effect']:+.2f}" in p3a
+    # What the page says of where it looks is the frame's.
+    looks = found.looks.query("layer == 26 and head == 16 and condition == 'clean'").iloc[0]
+    said = page.inner_text("#explore-looks-says")
+    assert said.startswith(f"{100 * looks['picture'].astype(float).sum():.0f} %")
+    # A row of the table is chosen with it.
+    assert page.get_attribute("#explore-all tr[aria-current]", "data-head") == "26.16"
+
+
+def test_an_address_opens_the_same_view_again(big, chromium):
+    page = shown(opened(chromium, big / "report.html"))
+    after(page, lambda: click_cell(page, 14, 8))
+    after(page, lambda: page.click("#explore-panels button:nth-child(3)"))
+    after(page, lambda: page.click("#explore-conditions button:nth-child(3)"))
+    after(page, lambda: page.uncheck("#explore-fade"))
+    address = page.evaluate("location.hash")
+    again = shown(opened(chromium, big / "report.html", address))
+    assert (
+        again.get_attribute("#explore", "data-shows")
+        == page.get_attribute("#explore", "data-shows")
+        == address
+    )
+    for part in ("#explore-head", "#explore-looks-says", "#explore-rank"):
+        assert again.inner_text(part) == page.inner_text(part)
+    assert not again.is_checked("#explore-fade")
+    assert again.get_attribute("#explore-link", "href") == address
+    pressed = again.locator("[aria-pressed=true]").all_inner_texts()
+    assert "background, when erased" in pressed and any(one.startswith("erased") for one in pressed)
+
+
+def test_an_address_that_this_run_does_not_have_opens_the_first_view(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html", "#head=99.1&map=z,x,y,odd&picture=no&least=7000"))
+    assert not page.errors and page.inner_text("#explore-head").startswith("Head 3.")
+
+
+def test_another_trial_is_another_picture(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html"))
+    data, _ = inside(toy)
+    image = page.locator("#explore-picture image")
+    before = image.evaluate("one => one.href.baseVal")
+    other = data["pictures"][5]["trial"]
+    after(page, lambda: page.select_option("#explore-trial", other))
+    assert image.evaluate("one => one.href.baseVal") == data["pictures"][5]["uri"] != before
+    stimuli = frames(toy).stimuli
+    png = stimuli[(stimuli["trial"] == other) & (stimuli["condition"] == "clean")]["png"].iloc[0]
+    uri = explorer.data_uri(Image.open(io.BytesIO(png)))
+    assert uri == data["pictures"][5]["uri"]
+
+
+def test_arrow_keys_go_from_head_to_head(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html", "#head=3.2"))
+    page.focus("#explore-map")
+    after(page, lambda: page.keyboard.press("ArrowUp"))
+    assert page.inner_text("#explore-head") == "Head 2.2"
+    after(page, lambda: page.keyboard.press("ArrowLeft"))
+    assert page.inner_text("#explore-head") == "Head 2.1"
+
+
+def opacities(page):
+    marks = page.locator("#explore-map .layer_0_marks path")
+    return marks.evaluate_all("all => all.map(one => Number(one.getAttribute('opacity') ?? 1))")
+
+
+def test_cells_that_are_not_told_from_zero_are_faded(big, chromium):
+    page = shown(opened(chromium, big / "report.html"))
+    told = frames(big).sweeps.query(
+        "component == 'z' and source == 'clean' and target == 'recolored' and role == 'odd'"
+    )
+    strong = [opacity == 1 for opacity in opacities(page)]
+    assert strong == told.sort_values(["layer", "head"])["told"].tolist() and 0 < sum(strong) < 100
+    after(page, lambda: page.uncheck("#explore-fade"))
+    assert set(opacities(page)) == {1}
+    # A threshold fades what is below it: half of the scale leaves two heads or fewer.
+    after(
+        page,
+        lambda: page.evaluate(
+            "() => { const range = document.getElementById('explore-least'); range.value = 40;"
+            " range.dispatchEvent(new Event('input')); }"
+        ),
+    )
+    value = told.sort_values(["layer", "head"])["restored_fraction"].abs()
+    data, _ = inside(big)
+    assert [opacity == 1 for opacity in opacities(page)] == (value >= 0.4 * data["limit"]).tolist()
+
+
+def test_all_maps_have_one_scale(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html"))
+    legend = "#explore-map .role-legend text"
+    first = page.locator(legend).all_text_contents()
+    for number in (2, 3):
+        after(page, lambda number=number: page.click(f"#explore-panels button:nth-child({number})"))
+        assert page.locator(legend).all_text_contents() == first
+    found = frames(planted).panels
+    largest = (found["effect"] / found["gap"]).abs().max()
+    assert any(text.replace("−", "-") == f"{largest:.0%}" for text in first), first
+
+
+def test_the_component_is_switched(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html"))
+    after(page, lambda: page.select_option("#explore-component", "pattern"))
+    assert "map=pattern" in page.evaluate("location.hash")
+    own = frames(planted).sweeps.query("component == 'pattern' and target == 'recolored' and role == 'odd'")
+    told = own[own["told"]].reindex(own["effect"].abs().sort_values(ascending=False).index).dropna()
+    largest = told["effect"].abs().max()
+    names = [f"{row.layer}.{row.head}" for row in told.itertuples() if abs(row.effect) >= largest / 20]
+    listed = [text.split()[0] for text in page.locator("#explore-rank li button").all_inner_texts()]
+    assert sorted(listed) == sorted(names[:12])
+
+
+def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
+    page = shown(opened(chromium, big / "report.html"))
+    page.evaluate("document.getElementById('all-heads').open = true")
+    rows = page.locator("#explore-all tbody tr:visible")
+    assert rows.count() == 1024
+    page.select_option("#explore-filter-role", "color extractor")
+    roles = frames(big).roles
+    names = {f"{row.layer}.{row.head}" for row in roles[roles["role"] == "color extractor"].itertuples()}
+    assert {row.split()[0] for row in rows.all_inner_texts()} == names
+    page.select_option("#explore-filter-role", "")
+    page.fill("#explore-filter", "P1a P2c")
+    evidence = frames(big).evidence
+    held = evidence[evidence["holds"] & evidence["prediction"].isin(["P1a", "P2c"])]
+    both = held.groupby(["layer", "head"]).size()
+    assert rows.count() == (both == 2).sum() > 0
+    page.fill("#explore-filter", "")
+    page.click("#explore-all thead th:nth-child(3) button")
+    panel = frames(big).panels.query("panel == 'odd, when recolored'").set_index(["layer", "head"])["effect"]
+
+    def effects():
+        """Of the heads of the table's first rows."""
+        names = [rows.nth(number).get_attribute("data-head") for number in range(4)]
+        return [panel[tuple(map(int, name.split(".")))] for name in names]
+
+    assert effects() == pytest.approx(panel.nlargest(4).tolist(), rel=1e-3)
+    page.click("#explore-all thead th:nth-child(3) button")
+    assert effects() == pytest.approx(panel.nsmallest(4).tolist(), rel=1e-3)
+    after(page, lambda: rows.nth(2).click())
+    assert page.inner_text("#explore-head") == f"Head {rows.nth(2).get_attribute('data-head')}"
+
+
+def test_charts_take_the_colours_of_a_dark_page(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html", color_scheme="dark"))
+    ink = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
+    label = page.locator("#explore-map .role-axis-label text").first
+    assert label.get_attribute("fill") == ink == "#e6e8ec"
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(
+        "document.querySelector('#explore-map .role-axis-label text')?.getAttribute('fill') === '#191c20'"
+    )
+
+
+@pytest.mark.parametrize("name", ["toy", "big"])
+def test_a_narrow_page_is_no_wider_than_the_screen(name, request, chromium):
+    folder = request.getfixturevalue(name)
+    page = shown(opened(chromium, folder / "report.html", viewport=dict(width=360, height=740)))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    after(page, lambda: page.click("#explore-panels button:nth-child(2)"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_print_has_the_figures_that_need_no_script(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html"))
+    page.emulate_media(media="print")
+    assert not page.is_visible("#explore") and not page.is_visible("#explore-filter")
+    assert page.locator("#panels svg").count() == 3 and page.is_visible("#panels svg >> nth=0")
+    assert page.is_visible("#role-table")
+    assert page.pdf(format="A4")[:5] == b"%PDF-"
+
+
+def test_without_scripts_the_page_reads_as_before(toy, chromium):
+    page = opened(chromium, toy / "report.html", java_script_enabled=False)
+    assert not page.is_visible("#explore") and page.is_visible("#explore-none")
+    assert page.is_visible("#panels table") and page.is_visible("#pictures img >> nth=0")
+    page.click("#all-heads summary")
+    rows = page.locator("#explore-all tbody tr:visible")
+    assert rows.count() == 16
+    found = frames(toy).panels.query("panel == 'odd, when recolored' and layer == 3 and head == 2").iloc[0]
+    text = page.locator("#explore-all tr[data-head='3.2'] td >> nth=1").inner_text()
+    share = found["effect"] / found["gap"]
+    assert text.removesuffix("\N{NO-BREAK SPACE}%") == f"{100 * share:.0f}"
+
+
+def test_the_name_of_a_run_is_its_headline(toy, chromium):
+    page = opened(chromium, toy / "report.html", java_script_enabled=False)
+    assert page.title() == "A <i>small</i> one: which heads do what"
+    assert page.inner_text(".eyebrow").startswith("A <i>small</i> one · toy · 121 thousand parameters · ")
+    manifest = json.loads((toy / "manifest.json").read_text())
+    assert manifest["options"]["name"] == "A <i>small</i> one"
+    assert manifest["started"] <= manifest["finished"]
