@@ -185,7 +185,8 @@ def _measure_needs(model, several, every, asked, store, beside=None):
 
 def _one_by_one(several):
     for wanted in several:
-        yield wanted
+        if wanted:
+            yield wanted
 
 
 def needs(

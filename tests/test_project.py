@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *EXTRAS["test"]]
 # Module → the distribution that it comes in, where that has another name.
-COMES_IN = {"PIL": "pillow"}
+COMES_IN = {"PIL": "pillow", "vl_convert": "vl-convert-python"}
 
 
 def required(requirements):
