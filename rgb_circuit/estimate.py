@@ -18,7 +18,7 @@ from .asking import GREY
 from .edits import PathEdit, starts_in
 from .execute import execute
 from .inputs import inputs_of
-from .measure import units_of
+from .measure import pictures_of, units_of
 from .measurement import Measurement
 from .memory import chunks, held_at_once, picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
@@ -58,7 +58,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     """
     units = units_of(model, measurements)
     captures = sweeps = memory = disk = 0
-    forwards = 0.0
+    forwards, going_on = 0.0, {}
     trials = {asked.trial.name: asked.trial for unit in units for _, asked in unit.asked}
     recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
@@ -69,9 +69,14 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
             disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
             if asked.target is not None:
                 swept[work.key] = asked
-        new = _not_held(model, recurring, unit, kept)
+        alike = tuple((condition, length) for condition, (length, _) in kept.items())
+        if alike not in going_on:
+            going_on[alike] = _going_on(model, unit)
+        whole = {name: some for name, some in kept.items() if name not in going_on[alike]}
+        new = _not_held(model, recurring, unit, whole)
         captures, sweeps = captures + new, sweeps + len(swept)
-        forwards += new + sum(_swept(model, asked) for asked in swept.values())
+        forwards += new + sum(going_on[alike].values())
+        forwards += sum(_swept(model, asked) for asked in swept.values())
         each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
         # Of a picture that waits there are keys and values once.
         held = sum(each) + len(recurring.held) * max(each) // 2
@@ -87,6 +92,18 @@ def seconds_of_a_forward(model: Vlm) -> float:
         start = time.perf_counter()
         execute(model, likeliest_tokens, inputs, 1)
     return time.perf_counter() - start
+
+
+def _going_on(model, unit):
+    """Condition that goes on from another's picture → the plain forwards that this takes."""
+    pictures = pictures_of(model, [unit], Recurring())
+    length = {name: one["inputs"]["input_ids"].shape[1] for name, one in pictures.items()}
+    after = {name: one["after"] for name, one in pictures.items() if one["after"] is not None}
+    # The other's own end is run on too.
+    return {
+        name: (length[name] + length[first] - 2 * common) / length[name]
+        for name, (first, common) in after.items()
+    }
 
 
 def _not_held(model, recurring, unit, kept):

@@ -301,7 +301,7 @@ def _captured(model, units, store):
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
     recurring = store.recurring if store and model.server is None else Recurring()
-    pictures, (sweeps, number_of) = _pictures(model, units, recurring), _sweeps(model, units, store)
+    pictures, (sweeps, number_of) = pictures_of(model, units, recurring), _sweeps(model, units, store)
     try:
         done = execute(
             model,
@@ -336,9 +336,9 @@ def _captured(model, units, store):
     return 0
 
 
-def _pictures(model, units, recurring):
+def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict[str, dict]:
     """Condition → what `programs.measured` is to capture of it."""
-    pictures = {}
+    pictures: dict[str, dict] = {}
     for condition in units[0].conditions:
         shown = [next(one.trial for _, one in unit.asked if condition in one.conditions) for unit in units]
         inputs = encode(model, [(trial, condition) for trial in shown])
@@ -349,10 +349,45 @@ def _pictures(model, units, recurring):
             "start": max(0, inputs["input_ids"].shape[1] - kept),
             "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
             "recurs": recurring.name(model, shown[0], condition),
+            "after": None,
         }
     # What is one condition's picture here may be another's in the next trial.
     every = sorted({word for one in pictures.values() for word in one["keep"]})
-    return {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
+    pictures = {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
+    _go_on(model, pictures)
+    return pictures
+
+
+def _go_on(model, pictures):
+    """Let those that are another's picture under another question go on from it (`programs.continued`)."""
+    for name, one in pictures.items():
+        # No more than this is known of a picture that goes on.
+        plain = set(one["keep"]) <= {"z"} and one["recurs"] is None
+        for first, other in pictures.items() if plain and model.ahead == "none" else ():
+            common = _in_common(model, other["inputs"], one["inputs"])
+            if first != name and other["after"] is None and 0 < common <= one["start"]:
+                one["after"] = first, common
+                other["start"] = min(other["start"], common)
+                other["keep"] = sorted({*other["keep"], "resume"})
+                break
+
+
+def _in_common(model, one, other):
+    """How many tokens two prompts about the same pictures begin with, these among them; 0 where they do not,
+    or the second is longer."""
+    ids, others = one["input_ids"], other["input_ids"]
+    length = others.shape[1]
+    # What says something of every token differs with the words.
+    same = all(
+        torch.equal(value, other[name])
+        for name, value in one.items()
+        if not (value.ndim == 2 and value.shape == ids.shape)
+    )
+    if length > ids.shape[1] or not same:
+        return 0
+    common = int((ids[:, :length] == others).all(0).long().cumprod(0).sum())
+    image = (ids == model.config.image_token_id).nonzero()[:, 1]
+    return common if common > image.max() else 0
 
 
 def _sweeps(model, units, store):
@@ -431,6 +466,8 @@ def _seen(model, asked, row, pictures, sweep, table):
     """
     shown = {condition: pictures[condition] for condition in asked.conditions}
     check_finite(model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"]))
+    for condition, one in shown.items():
+        check_unedited(model, one["drift"], asked.lengths[condition])
     columns = [table.index(token) for token in asked.ids]
     effects = torch.empty(0, len(columns))
     if sweep is not None:

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import pad
 
 from .capture import attention_gaps, capture, kept_from, nudged, recombined
+from .continued import continued
 from .paths import paths
 from .sweep import sweep
 
@@ -23,7 +24,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, as in
-            `capture`; and its name in ``held`` where it ``recurs``, or None.
+            `capture`; its name in ``held`` where it ``recurs``, or None; and where it is another's picture
+            ``after`` the same words, that condition and the ``common`` number of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
             kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
@@ -33,14 +35,22 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
         held: name → what is known of a picture that recurs, the last that was needed last; added to.
 
     Returns:
-        ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite`` and
-        ``gaps`` of attention; ``sweeps``: of each, what `sweep` returns, effects (trials, variants, ids), and
-        ``gap``, of `paths`.
+        ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite``,
+        ``gaps`` of attention, and ``drift`` of `continued`; ``sweeps``: of each, what `sweep` returns,
+        effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
-    for condition, picture in pictures.items():
+    # Those that go on from another come behind it.
+    for condition, picture in sorted(pictures.items(), key=lambda item: item[1]["after"] is not None):
         kept = held.pop(picture["recurs"], None)
-        if kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
+        if picture["after"] is not None:
+            first, common = picture["after"]
+            own, other = (
+                one["inputs"]["input_ids"][:, common:].to(captured[first].logits.device)
+                for one in (pictures[first], picture)
+            )
+            kept = continued(wrapped, head_shape, captured[first], own, other, picture["start"])
+        elif kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
             kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
         if picture["recurs"] is not None:
             held[picture["recurs"]] = kept
@@ -49,6 +59,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             "likeliest": kept.logits.argmax(-1).cpu(),
             "finite": bool(torch.isfinite(kept.logits).all()),
             "gaps": attention_gaps(kept) if "attention" in picture["keep"] else [],
+            "drift": 0.0 if picture["after"] is None else kept.drift,
         }
         captured[condition] = kept
     runs = list(range(len(asked)))

@@ -1,0 +1,91 @@
+"""The same picture under another question: what stands up to where the two prompts part is not run again.
+
+No position before sees what comes behind it, so the first prompt's keys and values serve the second. Every
+layer is handed them, and the rotary angles and rows of the mask that it had at these positions, as in
+`sweep`. The first prompt's own end is run on in the same way beside it, which must end where it did.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+
+from .capture import allowed, kept_from, language_model, later
+
+if TYPE_CHECKING:
+    from nnsight.modeling.transformers import TransformersModel
+
+
+def continued(
+    wrapped: TransformersModel,
+    head_shape: tuple[int, int],
+    captured: SimpleNamespace,
+    own: torch.Tensor,
+    other: torch.Tensor,
+    start: int,
+) -> SimpleNamespace:
+    """`capture` with ``"z"`` of prompts that begin as captured ones do.
+
+    Args:
+        head_shape: (number of heads, d_head).
+        captured: the same pictures under the first prompt, to be resumed from where the prompts part, or
+            earlier.
+        own: token ids of the first prompts from there on, (batch, positions).
+        other: those of the second ones, no longer.
+        start: first position whose z is kept.
+
+    Returns:
+        As `capture`, with ``drift``: how far the first prompt's own end misses its logits, as a fraction of
+        the largest.
+    """
+    common = captured.length - own.shape[1]
+    here = kept_from(captured, common)
+    again, _, _ = _run_on(wrapped, head_shape, here, own, common)
+    logits, normed, z = _run_on(wrapped, head_shape, here, other, start)
+    gap = (again - captured.logits.to(again)).abs().max() / captured.logits.abs().max().to(again)
+    return SimpleNamespace(
+        **{name: [] for name, value in vars(captured).items() if isinstance(value, list)}
+        | {"keep": ["z"], "z": z},
+        start=start,
+        length=common + other.shape[1],
+        normed=normed,
+        logits=logits,
+        drift=float(gap),
+    )
+
+
+def _run_on(wrapped, head_shape, captured, ids, start):
+    """Tokens that stand from ``captured.start`` on: logits and final state at [end], and every layer's z from
+    ``start`` on."""
+    prefix, count = captured.start, ids.shape[1]
+    every = torch.arange(len(ids))
+    positions = torch.arange(prefix, prefix + count, device=ids.device).expand(len(ids), -1)
+    with wrapped.trace(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1):
+        z = []
+        for index, layer in enumerate(language_model(wrapped).layers):
+            attention = layer.self_attn.source.attention_interface_1
+            arguments, options = layer.inputs
+            angles = {}
+            if captured.angles[index] is not None:
+                angles = {"position_embeddings": first_rows(captured.angles[index], count)}
+            layer.inputs = arguments, {**options, **angles}
+            arguments, options = attention.inputs
+            module, queries, keys, values, _, *others = arguments
+            keys = torch.cat([captured.keys[index][:, :, :prefix].to(keys), keys], 2)
+            values = torch.cat([captured.values[index][:, :, :prefix].to(values), values], 2)
+            mask = allowed(captured, index, every)[..., :count, : prefix + count].to(keys)
+            attention.inputs = (module, queries, keys, values, mask, *others), options
+            z.append(later(layer.self_attn.o_proj.input, start - prefix).unflatten(-1, head_shape))
+        normed = language_model(wrapped).norm.output[:, -1].save()
+        logits = wrapped.output.logits[:, -1].float().save()
+        z.save()
+    return logits, normed, z
+
+
+def first_rows(angles, count):
+    """Angles (…, positions, width) of the first ``count`` positions, or several of them."""
+    if isinstance(angles, tuple):
+        return tuple(first_rows(part, count) for part in angles)
+    return angles[..., :count, :]
