@@ -352,8 +352,11 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
             "after": None,
         }
     # What is one condition's picture here may be another's in the next trial.
-    every = sorted({word for one in pictures.values() for word in one["keep"]})
-    pictures = {name: {**one, "keep": every} if one["recurs"] else one for name, one in pictures.items()}
+    as_any = {
+        "keep": sorted({word for one in pictures.values() for word in one["keep"]}),
+        "start": min(one["start"] for one in pictures.values()),
+    }
+    pictures = {name: {**one, **as_any} if one["recurs"] else one for name, one in pictures.items()}
     _go_on(model, pictures)
     return pictures
 
