@@ -23,6 +23,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 README, LENS = ROOT / "README.md", ROOT / "docs" / "attribute_and_lens.md"
 FIRST_STEPS, FAMILIES = ROOT / "docs" / "first_steps.md", ROOT / "docs" / "families.md"
+REPORT = ROOT / "docs" / "report.md"
 
 
 def python_of(page):
@@ -44,7 +45,7 @@ def test_the_readme_is_short():
 # Those that are left out have tests of their own.
 @pytest.mark.parametrize(
     "page",
-    [page for page in (README, *PAGES) if python_of(page) and page not in (FAMILIES, LENS)],
+    [page for page in (README, *PAGES) if python_of(page) and page not in (FAMILIES, LENS, REPORT)],
     ids=lambda page: page.stem,
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
@@ -93,6 +94,19 @@ def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
     said = re.search(r"\*color extractors\*, are found too: (.*?)\.\s", README.read_text()).group(1)
     found = [f"{layer}.{head}" for (layer, head), role in role_of.items() if role == "color extractor"]
     assert re.findall(r"\d+\.\d+", said) == found
+
+
+def test_runs_are_read_and_compared_as_the_page_of_the_report_says(run_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(run_of("planted")[0])
+    said = re.search(r"`rgb-circuit (run --seed 1 --out again)`", REPORT.read_text()).group(1)
+    assert main([*said.split(), "--model", "planted", "--trials", "16", "--quiet"]) == 0
+    names = {}
+    for block in python_of(REPORT):
+        exec(compile(block, str(REPORT), "exec"), names)
+    found = {f"{layer}.{head}" for layer, head in names["run"].findings[["layer", "head"]].to_numpy()}
+    compared = rgb.compare_runs("results", "again").query("compared == 'role'")
+    assert found == {name for names in compared["both"] for name in names.split()}
 
 
 @pytest.mark.parametrize("name", ["toy", "gemma3", "llava_next"])
