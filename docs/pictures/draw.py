@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
 from analyses import riddle
-from rgb_circuit.plots import effect_forest, panel_heatmaps
+from rgb_circuit.plots import effect_forest, knockout_lines, layer_heatmaps, panel_heatmaps
 from rgb_circuit.rgb_game import EXPECTED, ODD_QUESTION
 
 HERE = Path(__file__).parent
@@ -63,11 +63,29 @@ def riddle_of(name: str) -> Figure:
     return effect_forest(frame, model.name, group="verdict").figure
 
 
+def knockout_of(name: str) -> Figure:
+    """What the odd word loses where the last token is kept from looking."""
+    model = rgb.load(name)
+    trials = rgb.rgb_trials(model, n=16)
+    frame = rgb.knockout(
+        model, trials, queries="end", keys=["tile", "rest", "question", "first"], progress=False
+    )
+    return knockout_lines(frame, model.name).figure
+
+
+def layers_of(name: str) -> Figure:
+    """Where in the prompt, and at which layer, lies what the odd word needs."""
+    model = rgb.load(name)
+    return layer_heatmaps(rgb.patch_layers(model, rgb.rgb_trials(model, n=16), progress=False), model.name)
+
+
 if __name__ == "__main__":
     for file, figure in {
         "conditions": conditions(),
         "planted_panels": panels_of("planted"),
         "toy_panels": panels_of("toy"),
         "riddle": riddle_of("planted"),
+        "knockout": knockout_of("planted"),
+        "layers": layers_of("planted"),
     }.items():
         figure.savefig(HERE / f"{file}.png", dpi=120)
