@@ -63,13 +63,14 @@ def percent(share: float, places: int | None = None) -> str:
 
 
 def percent_between(share: float, low: float, high: float) -> str:
-    """A fraction with its interval, to the digits that the interval leaves: +41 % [38, 44]; without one,
-    `percent`."""
+    """A fraction with its interval, to the digits that the interval leaves, three at most: +41 % [38, 44];
+    without one, `percent`."""
     sign = "+" if share > 0 else ""
     width = 100 * (high - low) / 2
     if not math.isfinite(width):
         return sign + percent(share)
-    places = max(0, -math.floor(math.log10(width))) if width > 1e-6 else 1
+    most = max(0, 2 - math.floor(math.log10(abs(100 * share)))) if abs(share) > 1e-8 else 1
+    places = min(most, max(0, -math.floor(math.log10(width)))) if width > 1e-6 else min(most, 1)
     one, two = (percent(end, places).removesuffix("\N{NO-BREAK SPACE}%") for end in (low, high))
     return f"{sign}{percent(share, places)} [{one}, {two}]"
 
