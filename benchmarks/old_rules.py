@@ -1,7 +1,7 @@
 """The rules of version 0.3 and these, on the same planted models and the same trials.
 
-    git worktree add /tmp/old 329d16d        # the last commit with the rules of 0.3
-    python benchmarks/old_rules.py --old /tmp/old --seed 3000
+    git worktree add ../old 329d16d        # the last commit with the rules of 0.3
+    python benchmarks/old_rules.py --old ../old --seed 3000
 
 One model of each kind of `analyses.calibrate.KINDS`, judged by 32 and by 64 trials: of the heads that have a
 role, how many are given it, and how many heads are given one that they have not. The models are saved as
