@@ -9,6 +9,7 @@
    on the clean pictures of the first trials. One forward a trial.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,7 +70,7 @@ def _sweeps(model, trials, effects, roles_told):
     answers = set(trials[0].answers)
     blocks = [effects]
     said = str(effects["positions"].iloc[0])
-    positions = said if said in POSITIONS else [int(part) for part in said.split(",")]
+    positions = said if said in POSITIONS else json.loads(said)
     # The first is the game itself.
     asked = roles.needs(model, trials, positions)[1:] if roles_told else []
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.

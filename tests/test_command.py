@@ -74,9 +74,9 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsy
     folder = tmp_path / "nothing"
     assert main(["run", "--dry-run", "--trials", "3", "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
-    # Five pictures and the other question; nine sweeps, three of the question, two of rounding.
+    # Thirteen different pictures; ten sweeps, three of the question, two of rounding.
     assert "toy: 3 trials, 16 heads" in printed
-    assert "6 pictures through the model, 14 sweeps of heads" in printed and "KiB to disk" in printed
+    assert "4.33 pictures through the model, 15 sweeps of heads" in printed and "KiB to disk" in printed
     assert not folder.exists()
     assert main(["run", "--dry-run", "--positions", "9999", "--out", str(folder)]) == 2
 

@@ -514,6 +514,13 @@ def same_frames(one, other):
                     np.testing.assert_allclose(
                         there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}"
                     )
+            elif len(here) and isinstance(here[column].iloc[0], np.ndarray):
+                for one_row, other_row in zip(here[column], there[column], strict=True):
+                    if one_row.dtype.kind == "f":
+                        # Attention, kept in half precision.
+                        np.testing.assert_allclose(other_row, one_row, rtol=2e-3, atol=1e-4)
+                    else:
+                        np.testing.assert_array_equal(other_row, one_row)
             else:
                 assert there[column].tolist() == here[column].tolist(), (name, column)
 
@@ -558,10 +565,12 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, run_there, nd
 
 
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
-    # Each trial by itself, the first four before the others. Then stand-ins, and frozen heads. Of the closer
-    # look, for half the trials what is averaged and what is patched; then the curve for these, and where
-    # heads look for three.
-    each, through, look = [(4, 4), (8, 8)], [(12, 12), (12, 12)], [(6, 2 * 6), (9, 6 + 3)]
+    # Each trial by itself: the first four, the rest of the first half, the second half. Beside it direct
+    # effects of eight trials and where every head looks on three, for the page. Then stand-ins, and frozen
+    # heads. Of the closer look, for half the trials what is averaged and what is patched; and where the heads
+    # found look for three.
+    each = [(4, 4 + 4 + 3), (2, 2 + 2), (6, 6 + 2)]
+    through, look = [(12, 12), (12, 12)], [(6, 2 * 6), (3, 3)]
     assert run_there[1] == [*each, *through, *look]
 
 
