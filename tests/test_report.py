@@ -537,9 +537,12 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(planted, tmp_path_factory):
-    """The planted run with a calibration, so that all is there but the comparison with the published."""
+    """The planted run with a calibration, knockout and layers, so that all is there but the comparison with
+    the published."""
     folder = shutil.copytree(planted, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
     calibrate(folder)
+    for flow in ("knockout", "layers"):
+        assert main([flow, str(folder)]) == 0
     return folder
 
 

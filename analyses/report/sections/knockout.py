@@ -4,7 +4,6 @@ from rgb_circuit.noise import least_mean
 from rgb_circuit.plots import knockout_lines
 from rgb_circuit.statistics import mean_over_trials
 
-from ... import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -23,7 +22,6 @@ def _values(run: Run):
             knockout_lines(frame, run.model, role=role).figure, "Effect of knocking attention out, by layer"
         ),
         rows=largest.assign(rounding=largest["effect"].abs() <= least).to_dict("records"),
-        places=digits.decimals(largest[["effect", "ci_low", "ci_high"]].to_numpy().ravel()),
         role=role,
         window=int(frame["window"].iloc[0]),
         n=int(table["n"].iloc[0]),
