@@ -22,6 +22,7 @@ import rgb_circuit as rgb
 from rgb_circuit.attention import attention_from_end
 from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.edits import POSITIONS
+from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import gaps, tested
@@ -44,7 +45,7 @@ def needs(trials: Sequence[rgb.Trial], every: Sequence[rgb.Trial]) -> list[Measu
         tuple(trial for trial in trials if trial.name in names[:most]) for most in (TRIALS, DIRECT)
     )
     asked: list[Measurement] = [Attended(looked)] if looked else []
-    return [*asked, Decomposed(split, ("clean",))] if split else asked
+    return [*asked, Written(split, ("clean",))] if split else asked
 
 
 def steps(
@@ -159,8 +160,31 @@ def _attended(model, trials, jobs):
 
 
 def _direct(trials):
-    [frame] = yield [Decomposed(tuple(trials[:DIRECT]), ("clean",))]
+    [frame] = yield [Written(tuple(trials[:DIRECT]), ("clean",))]
+    if "refused" in frame:
+        raise NotApplicable(frame["refused"].iloc[0])
     return direct_effects(frame)
+
+
+@dataclass(frozen=True)
+class Written(Decomposed):
+    """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a run is
+    finished without the model."""
+
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+        return partial(_or_why_not, super().prepare(model, jobs))
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `rgb_circuit.direct_effects`."""
+        refused = [part for part in parts if "refused" in part]
+        return refused[0] if refused else super().frame(parts)
+
+
+def _or_why_not(ready, trials, jobs):
+    try:
+        yield from ready(trials, jobs)
+    except ModelError as error:
+        yield {trial.name: pd.DataFrame({"refused": [str(error)]}) for trial in trials}
 
 
 def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
