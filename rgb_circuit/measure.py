@@ -470,7 +470,8 @@ def _seen(model, asked, row, pictures, sweep, table):
     shown = {condition: pictures[condition] for condition in asked.conditions}
     check_finite(model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"]))
     for condition, one in shown.items():
-        check_unedited(model, one["drift"], asked.lengths[condition])
+        if one["drift"]:
+            check_unedited(model, one["drift"], asked.lengths[condition])
     columns = [table.index(token) for token in asked.ids]
     effects = torch.empty(0, len(columns))
     if sweep is not None:

@@ -625,8 +625,8 @@ def test_a_detached_run_is_handed_in_and_collected(
     status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
     # The probe of the model, the question that is new to it, and everything that needs no result over all
-    # trials, at once.
-    assert len(handed_in) == 1 + 1 + 12
+    # trials, at once; for the page, where heads look on three trials and direct effects of eight.
+    assert len(handed_in) == 1 + 1 + 12 + 3 + 8
     rounds = 0
     while status == 4 and rounds < 100:
         status = main(["collect", str(tmp_path)])
