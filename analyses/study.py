@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers.utils import logging
 
 from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
@@ -175,6 +176,8 @@ def loaded(name: str, **options) -> Vlm:
     """`rgb_circuit.load`, without the bars that flash by for a model of a megabyte."""
     if name in SHIPPED:
         logging.disable_progress_bar()
+        # On models this small threads cost more than they save, most of all beside other programs.
+        torch.set_num_threads(1)
     return load(name, **options)
 
 
