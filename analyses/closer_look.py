@@ -57,6 +57,7 @@ def steps(
     effects: pd.DataFrame,
     which: Mapping[str, tuple[str, str]],
     evidence: pd.DataFrame | None,
+    positions: str | Sequence[int] = "end",
 ) -> dict[str, Steps[pd.DataFrame]]:
     """What is looked at, each as steps to a frame; what cannot be measured says why.
 
@@ -64,6 +65,7 @@ def steps(
         effects: the run's `rgb_circuit.patch_heads`.
         which: panel → (target condition, role whose logit is read).
         evidence: from `analyses.roles.evidence`, where there is any.
+        positions: where the run restores heads.
 
     Returns:
         ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and ``paths`` (as
@@ -99,7 +101,7 @@ def steps(
         "curve": curve(model, trials),
         "task_reading": _questions(model, trials),
         "question_attention": _question_attention(model, trials),
-        **every_head.steps(model, trials, effects, evidence is not None),
+        **every_head.steps(model, trials, effects, positions, evidence is not None),
     }
 
 

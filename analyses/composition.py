@@ -33,7 +33,7 @@ from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
 from rgb_circuit.paths import patched_paths
-from rgb_circuit.statistics import bootstrap_interval
+from rgb_circuit.statistics import bootstrap_interval, mean_over_trials
 from rgb_circuit.trial import as_trials
 
 from . import color_extractor, poi_localization
@@ -220,13 +220,11 @@ def paths_steps(
         patched["sender_head"] == patched["receiver_head"]
     )
     rows = patched[~itself & patched["role"].isin(roles)].astype({"into": str, "role": str})
-    effects = rows.pivot(index="trial", columns=["into", *ends, "role"], values="effect")
-    low, high = bootstrap_interval(effects)
-    frame = effects.columns.to_frame(index=False).astype(dict.fromkeys(ends, int))
+    frame = mean_over_trials(rows, ["into", *ends, "role"])
     where = frame.columns.get_loc("role")
     frame.insert(where, "source", source)
     frame.insert(where + 1, "target", target)
-    return frame.assign(effect=effects.mean().to_numpy(), ci_low=low, ci_high=high, n=len(trials))
+    return frame
 
 
 def _pairs(senders, receivers):

@@ -9,7 +9,6 @@
    on the clean pictures of the first trials. One forward a trial.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,6 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.attention import attention_from_end
 from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.edits import POSITIONS
 from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
@@ -49,29 +47,32 @@ def needs(trials: Sequence[rgb.Trial], every: Sequence[rgb.Trial]) -> list[Measu
 
 
 def steps(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], effects: pd.DataFrame, roles_told: bool
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    effects: pd.DataFrame,
+    positions: str | Sequence[int],
+    roles_told: bool,
 ) -> dict[str, Steps[pd.DataFrame]]:
     """Name of a frame → steps to it.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
+        positions: where the run restores heads.
         roles_told: whether the roles' sweeps were measured.
 
     Returns:
         ``sweeps`` (`sweep_effects`), ``looks`` (`Attended`), ``direct_effects`` (`direct_effects`).
     """
     return {
-        "sweeps": _sweeps(model, list(trials), effects, roles_told),
+        "sweeps": _sweeps(model, list(trials), effects, positions, roles_told),
         "looks": _looks(trials),
         "direct_effects": _direct(trials),
     }
 
 
-def _sweeps(model, trials, effects, roles_told):
+def _sweeps(model, trials, effects, positions, roles_told):
     answers = set(trials[0].answers)
     blocks = [effects]
-    said = str(effects["positions"].iloc[0])
-    positions = said if said in POSITIONS else json.loads(said)
     # The first is the game itself.
     asked = roles.needs(model, trials, positions)[1:] if roles_told else []
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.

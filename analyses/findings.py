@@ -137,7 +137,7 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence)
     verdicts = None if evidence is None else riddle.table(evidence)
-    analyses = closer_look.steps(model, trials, effects, which, evidence)
+    analyses = closer_look.steps(model, trials, effects, which, evidence, asked.positions)
     if asked.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}

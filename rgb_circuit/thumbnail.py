@@ -50,15 +50,19 @@ def enlarged(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Im
     return image.crop((left, top, right, bottom))
 
 
-def data_uri(image: Image.Image, most: int) -> str:
-    """A picture as a data URI, its longer side made at most ``most`` pixels: exact if it has few colours, as
-    a JPEG if it is a photograph."""
+def data_uri(image: Image.Image, most: int | None = None, *, quality: int = 85) -> str:
+    """A picture as a data URI: exact if it has few colours, as a JPEG if it is a photograph.
+
+    Args:
+        most: pixels of its longer side, if it should be made smaller.
+        quality: of a JPEG.
+    """
     few = image.getcolors(256) is not None
-    if max(image.size) > most:
+    if most is not None and max(image.size) > most:
         image = image.copy()
         image.thumbnail((most, most), Image.Resampling.BOX if few else Image.Resampling.LANCZOS)
     file, kind = io.BytesIO(), "png" if few else "jpeg"
-    image.convert("RGB").save(file, kind, **(dict(optimize=True) if few else dict(quality=80)))
+    image.convert("RGB").save(file, kind, **(dict(optimize=True) if few else dict(quality=quality)))
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -140,7 +140,7 @@ class Trial:
         role = self.expected.get(condition)
         answer = "" if role is None else f": {escape(str(self.answers[role]))}"
         drawn = "".join(
-            f"<img src='{data_uri(picture, SHOWN_PX)}' alt='' "
+            f"<img src='{data_uri(picture, SHOWN_PX, quality=80)}' alt='' "
             f"style='width:{width}px;image-rendering:pixelated;margin-right:2px;vertical-align:top'>"
             for picture, width in zip(self._framed(self.images[condition]), (SHOWN_PX, SHOWN_PX // 2))
         )

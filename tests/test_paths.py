@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracle import Oracle
 from test_exactness import KERNELS, NAMES, subject_of
+from test_interventions import oracle_of
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import rgb_circuit as rgb
@@ -29,12 +29,6 @@ INTO = ("query", "key", "value")
 SENDERS = [(0, 1), (1, 2), ("mlp", 0), ("mlp", 1), "embedding"]
 RECEIVERS = [(1, 3), (2, 0), (LAST, 2)]
 PLACE = Placement()
-
-
-@functools.cache
-def oracle_of(name):
-    subject = subject_of(name)
-    return Oracle(subject.bare.model, subject.bare.inputs)
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -1,13 +1,11 @@
-"""Figures and pictures as parts of an HTML page."""
+"""Figures as parts of an HTML page."""
 
-import base64
 import io
 import re
 from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from PIL import Image
 
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
 
@@ -48,15 +46,3 @@ def svg(figure: Figure, says: str) -> Markup:
     )
     label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '
     return Markup(text.replace("<svg ", label, 1))
-
-
-def data_uri(image: Image.Image) -> str:
-    """A picture as a data URI: exact if it has few colours, as a JPEG if it is a photograph."""
-    file = io.BytesIO()
-    if image.getcolors(256):
-        kind = "png"
-        image.save(file, kind, optimize=True)
-    else:
-        kind = "jpeg"
-        image.convert("RGB").save(file, kind, quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -25,11 +25,11 @@ from PIL import Image
 
 from rgb_circuit.plots import PREDICTIONS
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
+from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
 from .. import roles
 from . import charts
-from .embedded import data_uri
 from .run import Run
 from .writing import COMPONENTS, WORDS, listed
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .capture import allowed, capture, language_model
+from .capture import as_captured, capture, counted, language_model
 from .measured import lined_up
 
 if TYPE_CHECKING:
@@ -204,28 +204,3 @@ def graded(left, inside, above):
         if any(one is None for one in each[-1]):
             return []
     return [torch.stack(of_one) for of_one in zip(*each)]
-
-
-def as_captured(layer, run, index, entry):
-    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual stream that
-    enters it."""
-    attention = layer.self_attn.source.attention_interface_1
-    arguments, options = layer.inputs
-    stream = arguments[0] if entry is None else entry
-    angles = {} if run.angles[index] is None else {"position_embeddings": run.angles[index]}
-    layer.inputs = (stream, *arguments[1:]), {**options, **angles}
-    arguments, options = attention.inputs
-    module, queries, keys, values, _, *others = arguments
-    mask, prefix = run.masks[index], run.start
-    if prefix:
-        keys = torch.cat([run.keys[index][:, :, :prefix].to(keys), keys], 2)
-        values = torch.cat([run.values[index][:, :, :prefix].to(values), values], 2)
-        mask = allowed(run, index, torch.arange(len(keys)))
-    attention.inputs = (module, queries, keys, values, mask, *others), options
-    return stream
-
-
-def counted(entry):
-    """Position ids: some families keep what they made of the last picture's positions, and would add it to
-    these."""
-    return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)

@@ -130,6 +130,11 @@ def first_of(output):
     return output[0] if isinstance(output, tuple) else output
 
 
+def with_first(output, first):
+    """What a module returns, with another for the first of it; see `first_of`."""
+    return (first, *output[1:]) if isinstance(output, tuple) else first
+
+
 def later(tensor, start):
     """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all of it."""
     return tensor[:, start:].clone() if start else tensor
@@ -200,15 +205,62 @@ def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> to
     """
     mask, z = captured.masks[layer], captured.z[layer]
     if mask is None:
-        seen = torch.arange(captured.length, device=z.device)
-        mask = (seen <= seen[captured.start :, None])[None, None] | (not captured.causal[layer])
+        mask = unmasked(captured.start, captured.length, captured.causal[layer], z.device)
     elif len(mask) > 1:
         mask = mask[pictures.to(mask.device)]
+    return as_numbers(mask, z.dtype)
+
+
+def unmasked(start, length, causal, device):
+    """Whether positions from ``start`` on see each other one where no mask says it, (1, 1, positions,
+    length)."""
+    seen = torch.arange(length, device=device)
+    return (seen <= seen[start:, None])[None, None] | (not causal)
+
+
+def as_numbers(mask, dtype):
+    """A mask as numbers to add to the scores, if it is none of these."""
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros(mask.shape, dtype=z.dtype, device=mask.device).masked_fill(
-        ~mask, torch.finfo(z.dtype).min
-    )
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
+
+
+def as_captured(layer, captured, index, entry):
+    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual stream that
+    enters it."""
+    attention = layer.self_attn.source.attention_interface_1
+    arguments, options = layer.inputs
+    stream = arguments[0] if entry is None else entry
+    angles = {} if captured.angles[index] is None else {"position_embeddings": captured.angles[index]}
+    layer.inputs = (stream, *arguments[1:]), {**options, **angles}
+    arguments, options = attention.inputs
+    module, queries, keys, values, _, *others = arguments
+    mask = captured.masks[index]
+    if captured.start:
+        keys, values = behind(captured, index, keys, values)
+        mask = allowed(captured, index, torch.arange(len(keys))).to(keys)
+    attention.inputs = (module, queries, keys, values, mask, *others), options
+    return stream
+
+
+def behind(captured, index, keys, values, picked=None):
+    """A layer's keys and values behind those of the captured positions before ``captured.start``.
+
+    Args:
+        picked: per row, the captured picture; all of them in order by default.
+    """
+    joined = []
+    for held, own in ((captured.keys[index], keys), (captured.values[index], values)):
+        held = held[:, :, : captured.start]
+        joined.append(torch.cat([(held if picked is None else held[picked]).to(own), own], 2))
+    return joined
+
+
+def counted(entry):
+    """Position ids: some families keep what they made of the last picture's positions, and would add it to
+    these."""
+    return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
 
 
 def nudged(z: torch.Tensor) -> torch.Tensor:

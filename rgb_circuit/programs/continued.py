@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .capture import allowed, kept_from, language_model, later
+from .capture import as_captured, kept_from, language_model, later
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -60,28 +60,25 @@ def _run_on(wrapped, head_shape, captured, ids, start):
     """Tokens that stand from ``captured.start`` on: logits and final state at [end], and every layer's z from
     ``start`` on."""
     prefix, count = captured.start, ids.shape[1]
-    every = torch.arange(len(ids))
+    run = _first(captured, count)
     positions = torch.arange(prefix, prefix + count, device=ids.device).expand(len(ids), -1)
     with wrapped.trace(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1):
         z = []
         for index, layer in enumerate(language_model(wrapped).layers):
-            attention = layer.self_attn.source.attention_interface_1
-            arguments, options = layer.inputs
-            angles = {}
-            if captured.angles[index] is not None:
-                angles = {"position_embeddings": first_rows(captured.angles[index], count)}
-            layer.inputs = arguments, {**options, **angles}
-            arguments, options = attention.inputs
-            module, queries, keys, values, _, *others = arguments
-            keys = torch.cat([captured.keys[index][:, :, :prefix].to(keys), keys], 2)
-            values = torch.cat([captured.values[index][:, :, :prefix].to(values), values], 2)
-            mask = allowed(captured, index, every)[..., :count, : prefix + count].to(keys)
-            attention.inputs = (module, queries, keys, values, mask, *others), options
+            as_captured(layer, run, index, None)
             z.append(later(layer.self_attn.o_proj.input, start - prefix).unflatten(-1, head_shape))
         normed = language_model(wrapped).norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
         z.save()
     return logits, normed, z
+
+
+def _first(captured, count):
+    """What layers were given in a captured run, of no more than the first ``count`` positions kept."""
+    length = captured.start + count
+    masks = [mask if mask is None else mask[..., :count, :length] for mask in captured.masks]
+    angles = [given if given is None else first_rows(given, count) for given in captured.angles]
+    return SimpleNamespace(**{**vars(captured), "length": length, "masks": masks, "angles": angles})
 
 
 def first_rows(angles, count):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import first_of, kept_from, language_model, recombined
+from .capture import first_of, kept_from, language_model, recombined, with_first
 from .sweep import of_rows
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             # Of what it makes of these rows nothing is read either.
             layer.mlp.input = layer.mlp.input[:, :1]
             given = layer.mlp.output
-            mlp_out = mlp_out.to(first_of(given))
-            layer.mlp.output = (mlp_out, *given[1:]) if isinstance(given, tuple) else mlp_out
+            layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
             left = layer.output
             gaps.append(_apart(left[:n], stream))
             left = left[n:].float()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .capture import attention_gaps, capture, first_of, language_model
+from .capture import as_numbers, attention_gaps, capture, language_model, unmasked
 from .measured import written
-from .sweep import biased, put
+from .sweep import biased, put, put_outputs
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -97,13 +97,7 @@ def _run(wrapped, head_shape, inputs, steps, spots, most, pad):
                     if (index, "z") in changes:
                         z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
                         layer.self_attn.o_proj.input = put(z, changes[index, "z"]).flatten(-2)
-                    if (index, "attn_out") in changes:
-                        given, *weights = layer.self_attn.output
-                        layer.self_attn.output = (put(given, changes[index, "attn_out"]), *weights)
-                    if (index, "mlp_out") in changes:
-                        given = layer.mlp.output
-                        changed = put(first_of(given), changes[index, "mlp_out"])
-                        layer.mlp.output = (changed, *given[1:]) if isinstance(given, tuple) else changed
+                    put_outputs(layer, index, changes)
                 seen.append(wrapped.output.logits[0, -1].float())
         # An invoke of its own, since nothing of this one runs after its loop.
         with tracer.invoke():
@@ -154,13 +148,8 @@ def _added(mask, queries, keys, causal):
     """What a layer sees, as numbers to add to the scores, (1, 1, queries, keys)."""
     asked, held = queries.shape[2], keys.shape[2]
     if mask is None:
-        seen = torch.arange(held, device=queries.device)
-        mask = (seen <= seen[held - asked :, None])[None, None] | (not causal)
-    mask = mask[..., :held]
-    if mask.dtype != torch.bool:
-        return mask
-    lowest = torch.finfo(queries.dtype).min
-    return torch.zeros(mask.shape, dtype=queries.dtype, device=mask.device).masked_fill(~mask, lowest)
+        mask = unmasked(held - asked, held, causal, queries.device)
+    return as_numbers(mask[..., :held], queries.dtype)
 
 
 def _biases(changes, spots, length, step, held):

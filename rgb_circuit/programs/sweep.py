@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import allowed, first_of, language_model
+from .capture import allowed, behind, counted, first_of, language_model, with_first
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -307,9 +307,7 @@ def _forward(
         width); whether these were finite; and whether a position was left with nothing to look at.
     """
     prefix, entry, last = captured.start, entries[first], len(captured.z) - 1
-    # Some families keep what they made of the last picture's positions, and would add it to these.
-    positions = torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
-    with wrapped.trace(inputs_embeds=entry, position_ids=positions, use_cache=False, logits_to_keep=1):
+    with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
         blind = torch.tensor(False)
         for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
@@ -329,8 +327,7 @@ def _forward(
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments
                 if prefix:
-                    keys = torch.cat([captured.keys[index][picked, :, :prefix].to(keys), keys], 2)
-                    values = torch.cat([captured.values[index][picked, :, :prefix].to(values), values], 2)
+                    keys, values = behind(captured, index, keys, values, picked)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
                 if index in biases:
                     mask = biased(mask, biases[index], head_shape[0])
@@ -338,8 +335,8 @@ def _forward(
                 if copies is not None and mask is not None:
                     mask = mask[:, :, : copies[index], : prefix + copies[index]]
                 # What z is at the first layer is known, and of the last only [end] is read.
-                as_captured = index not in biases and (index, "resid_pre") not in writes
-                known_here = copies is None and index == first and as_captured
+                untouched = index not in biases and (index, "resid_pre") not in writes
+                known_here = copies is None and index == first and untouched
                 short = copies is None and (known_here or index == last)
                 if short:
                     queries, mask = queries[:, :, -1:], mask if mask is None else mask[:, :, -1:]
@@ -352,13 +349,7 @@ def _forward(
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
                     z = captured.z[index][picked].to(z) if known_here else z
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
-                if (index, "attn_out") in writes:
-                    given, *weights = layer.self_attn.output
-                    layer.self_attn.output = (put(given, writes[index, "attn_out"]), *weights)
-                if (index, "mlp_out") in writes:
-                    given = layer.mlp.output
-                    changed = put(first_of(given), writes[index, "mlp_out"])
-                    layer.mlp.output = (changed, *given[1:]) if isinstance(given, tuple) else changed
+                put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
                     layer.output = layer.output + captured.added[index][picked]
         normed = language_model(wrapped).norm.output[:, reads].flatten(0, 1).save()
@@ -421,6 +412,16 @@ def put(there, write):
     for into, written, factor in write:
         there[into] = factor * there[into] if written is None else written.to(there)
     return there
+
+
+def put_outputs(layer, index, writes):
+    """Make the writes to what a layer's attention block and its MLP return."""
+    for component, name in (("attn_out", "self_attn"), ("mlp_out", "mlp")):
+        if (index, component) in writes:
+            # A layer need not have both.
+            module = getattr(layer, name)
+            given = module.output
+            module.output = with_first(given, put(first_of(given), writes[index, component]))
 
 
 def biased(mask, some, n_heads):

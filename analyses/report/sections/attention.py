@@ -6,9 +6,8 @@ from PIL import Image
 
 from rgb_circuit.plots import veiled
 from rgb_circuit.plots.canvas import head_name
-from rgb_circuit.thumbnail import outlined
+from rgb_circuit.thumbnail import data_uri, outlined
 
-from ..embedded import data_uri
 from ..run import Needs, Run
 from ..section import Section, beside
 

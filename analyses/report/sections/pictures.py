@@ -5,10 +5,9 @@ import io
 import pandas as pd
 from PIL import Image
 
-from rgb_circuit.thumbnail import SMALL_FROM, enlarged, outlined
+from rgb_circuit.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 from rgb_circuit.trial import odd_tile
 
-from ..embedded import data_uri
 from ..run import Needs, Run
 from ..section import Section, beside
 
