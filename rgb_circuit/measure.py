@@ -35,6 +35,8 @@ from .trial import Trial
 from .vlm import Vlm
 
 T = TypeVar("T")
+# tqdm's own, with shares of a trial: one of a large model takes minutes.
+BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 def measure(
@@ -217,10 +219,11 @@ def _run(model, works, store, progress, stage):
     units, waiting = _units(shared, store)
     # What shares no pictures takes next to no time beside what does.
     total = len(units) or sum(1 if work.asked.whole else len(work.missing) for work in others)
-    with tqdm(total=total, desc=stage, unit="trial", delay=2, disable=not progress) as bar:
+    with tqdm(total=total, desc=stage, unit="trial", delay=2, bar_format=BAR, disable=not progress) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
-            waiting += _captured(model, group, store)
-            bar.update(len(group))
+            before, size = bar.n, len(group)
+            waiting += _captured(model, group, store, lambda share, size=size: bar.update(share * size))
+            bar.update(before + size - bar.n)
         for work in others:
             for count, pending in _alone(work, store):
                 waiting += pending
@@ -295,8 +298,12 @@ def _alike(model, units):
         yield from chunks(alike, fitting // len(alike[0].conditions))
 
 
-def _captured(model, units, store):
-    """Measure all that is asked of some units, in one program; how many parts wait for a server."""
+def _captured(model, units, store, advance):
+    """Measure all that is asked of some units, in one program; how many parts wait for a server.
+
+    Args:
+        advance: is told each share of it that is done.
+    """
     every = [(work, asked) for unit in units for work, asked in unit.asked]
     jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
     tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
@@ -312,6 +319,7 @@ def _captured(model, units, store):
             answer_table(tables),
             model.softcap,
             recurring.held,
+            None if model.server else advance,
             jobs=jobs,
         )
     except Pending:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held):
+def measured(
+    wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None
+):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
@@ -33,6 +35,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             ``path_rows``, the most rows of a path into keys or values.
         asked: token ids to read, (trials, ids).
         held: name → what is known of a picture that recurs, the last that was needed last; added to.
+        advance: is told each share of the work, about, when it is done; in this process only.
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite``,
@@ -40,6 +43,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
         effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
+    of_pictures, of_sweeps = shares(pictures, sweeps, held)
     # Those that go on from another come behind it.
     for condition, picture in sorted(pictures.items(), key=lambda item: item[1]["after"] is not None):
         kept = held.pop(picture["recurs"], None)
@@ -62,9 +66,11 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             "drift": 0.0 if picture["after"] is None else kept.drift,
         }
         captured[condition] = kept
+        if advance:
+            advance(of_pictures[condition])
     runs = list(range(len(asked)))
     done = []
-    for one in sweeps:
+    for one, of_sweep in zip(sweeps, of_sweeps):
         shown = {
             name: kept_from(captured[name], max(captured[name].start, captured[name].length - one["kept"]))
             for name in {one["target"], *one["sources"]}
@@ -96,9 +102,20 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             asked,
             one["batch_size"],
             softcap,
+            advance and (lambda share, whole=of_sweep: advance(share * whole)),
         )
         done.append({**swept, "gap": gap})
     return {"pictures": seen, "sweeps": done}
+
+
+def shares(pictures, sweeps, held):
+    """Which share of the work each picture is, by condition, and each sweep: in forwards, about."""
+    first = {name: 0 if one["after"] or one["recurs"] in held else 1 for name, one in pictures.items()}
+    # A variant runs on through half of the layers, as a rule.
+    length = max(one["inputs"]["input_ids"].shape[1] for one in pictures.values())
+    each = [len(one["variants"]) * one["kept"] / length / 2 for one in sweeps]
+    total = sum(first.values()) + sum(each) or 1
+    return {name: one / total for name, one in first.items()}, [one / total for one in each]
 
 
 def written(shown, target, kind, layers, means):

@@ -30,7 +30,7 @@ kind is (source, "attention", bias), and positions are (queries, keys); of a `Pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,7 @@ def sweep(
     answers: torch.Tensor,
     batch_size: int,
     softcap: float | None = None,
+    advance: Callable[[float], None] | None = None,
 ) -> dict:
     """What every variant of every target run does to the answers' logits.
 
@@ -87,6 +88,7 @@ def sweep(
         answers: token ids to read at [end], (runs, answers).
         batch_size: the most variants (of all target runs together) in one forward.
         softcap: where a logit is softcap · tanh(what lm_head gives / softcap), as in Gemma 2.
+        advance: is told the share of the variants that were run, after each forward.
 
     Returns:
         ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the
@@ -107,6 +109,8 @@ def sweep(
             )
             effects[:, chosen] = done
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
+            if advance:
+                advance(len(chosen) / len(variants))
     else:
         rows = [(run, index) for index in order for run in range(len(runs))]
         # (target run, entry layer) → final state of the run that edits nothing.
@@ -127,6 +131,8 @@ def sweep(
             )
             effects[[run for run, _ in batch], [index for _, index in batch]] = done
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
+            if advance:
+                advance(len(batch) / len(runs) / len(variants))
     return {
         "effects": effects,
         "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)),

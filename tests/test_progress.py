@@ -1,0 +1,40 @@
+"""The bar of a measurement tells shares of a trial, since one of a large model takes minutes."""
+
+import pytest
+from tqdm.auto import tqdm
+
+import rgb_circuit as rgb
+import rgb_circuit.measure
+from rgb_circuit.patching import patched_heads
+from rgb_circuit.store import open_store
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """By how much bars went on, in order."""
+    noted = []
+
+    class Noted(tqdm):
+        def update(self, n=1):
+            noted.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(rgb_circuit.measure, "tqdm", Noted)
+    return noted
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["by itself", "in a store"])
+@pytest.mark.parametrize("positions", ["end", "all"])
+def test_shares_of_a_trial_add_up_to_the_trials(grouped, steps, stored, positions, tmp_path):
+    trials = rgb.rgb_trials(grouped, 3)
+    asked = [
+        patched_heads(grouped, trials, "clean", target, positions=positions)
+        for target in ("erased", "recolored")
+    ]
+    store = open_store(tmp_path / "run", {"model": grouped.name}) if stored else None
+    rgb_circuit.measure.measure(grouped, asked, store)
+    assert sum(steps) == pytest.approx(3)
+    assert min(steps) > -1e-9
+    # The pictures, and each sweep; without a store all trials go through together.
+    assert max(steps) < (0.5 if stored else 1.5)
+    assert len([step for step in steps if step > 0.01]) >= (5 * 3 if stored else 5)
