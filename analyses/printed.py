@@ -106,8 +106,8 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
-            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count as "
-            "any other, so effects may be diluted and absences undecided; --only-correct leaves them out."
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count "
+            "as any other, so effects may be diluted and absences undecided; --only-correct leaves them out."
         )
 
 
