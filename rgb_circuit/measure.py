@@ -217,17 +217,19 @@ def _run(model, works, store, progress, stage):
     shared = [work for work in works if isinstance(work.asked, OfPictures)]
     others = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
-    # What shares no pictures takes next to no time beside what does.
-    total = len(units) or sum(1 if work.asked.whole else len(work.missing) for work in others)
-    with tqdm(total=total, desc=stage, unit="trial", delay=2, bar_format=BAR, disable=not progress) as bar:
+    about = dict(delay=2, bar_format=BAR, disable=not progress)
+    with tqdm(total=len(units), desc=stage, unit="trial", **about) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
             before, size = bar.n, len(group)
             waiting += _captured(model, group, store, lambda share, size=size: bar.update(share * size))
             bar.update(before + size - bar.n)
+    parts = sum(1 if work.asked.whole else len(work.missing) for work in others)
+    said, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
+    with tqdm(total=parts, desc=said, unit=unit, **about) as bar:
         for work in others:
             for count, pending in _alone(work, store):
                 waiting += pending
-                bar.update(0 if units else count)
+                bar.update(count)
     for work in works:
         # What all of its trials needed.
         if store and work.done():

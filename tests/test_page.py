@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import large
@@ -360,6 +361,27 @@ def test_all_maps_have_one_scale(planted, chromium):
     found = frames(planted).panels
     largest = (found["effect"] / found["gap"]).abs().max()
     assert any(text.replace("−", "-") == f"{largest:.0%}" for text in first), first
+
+
+@pytest.mark.parametrize("without", [["recolored", "erased"], ["swapped"]], ids=["game", "other"])
+def test_a_sweep_without_a_gap_has_all_its_cells(planted, chromium, without, tmp_path):
+    folder = shutil.copytree(planted, tmp_path / "run")
+    sweeps = pd.read_parquet(folder / "sweeps.parquet")
+    sweeps.loc[sweeps["target"].isin(without), ["gap", "restored_fraction"]] = np.nan
+    sweeps.to_parquet(folder / "sweeps.parquet")
+    report.write(folder)
+    page = shown(opened(chromium, folder / "report.html"))
+    heads = len(sweeps[["layer", "head"]].drop_duplicates())
+    assert len(opacities(page)) == heads
+    # Where the game itself has no gap, logits stand for it.
+    unit = "logits" if "erased" in without else "fraction of the gap"
+    assert page.locator("#explore-map .role-legend-title").all_text_contents() == [
+        f"{unit} (the same in all maps)"
+    ]
+    after(page, lambda: page.select_option("#explore-sweep", label="clean → swapped"))
+    assert len(opacities(page)) == heads
+    text = page.inner_text("#explore-map-says")
+    assert ("no gap here" if unit != "logits" else "colours are logits") in text
 
 
 def test_the_component_is_switched(planted, chromium):

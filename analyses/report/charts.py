@@ -60,7 +60,8 @@ def head_map(limit: float, fraction: bool) -> Mapping:
             values=[-limit, -limit / 2, 0, limit / 2, limit],
         ),
     )
-    cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer").encode(
+    # A cell without a value stays, white: else the map would shrink.
+    cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer", invalid=None).encode(
         color=color, opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
     )
     dark = f"{strong} && abs(datum.value) > {0.55 * limit}"

@@ -72,8 +72,9 @@ def data(run: Run) -> dict:
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
-    maps, fraction = _maps(run, places)
+    maps = _maps(run, places)
     panels = _panels(run, maps)
+    fraction = all(maps[number]["gap"] is not None for number in panels)
     limit = _limit([maps[number] for number in panels], fraction)
     drawn = dict(
         map=charts.head_map(limit, fraction),
@@ -101,7 +102,7 @@ def data(run: Run) -> dict:
 
 
 def _maps(run, places):
-    """Every sweep and word, and whether values are fractions of a gap."""
+    """Every sweep and word."""
     maps = []
     keys = ["component", "source", "target", "positions", "role"]
     for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
@@ -111,7 +112,7 @@ def _maps(run, places):
         one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
         one |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
         maps.append(one)
-    return maps, any(one["gap"] is not None for one in maps)
+    return maps
 
 
 def _panels(run, maps):

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(
-    wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None
-):
+def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None):
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
