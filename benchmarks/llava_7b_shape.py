@@ -1,10 +1,12 @@
 """The exact shape of LLaVA-1.5-7B with random weights: what the sweeps cost, before any weights are
 downloaded.
 
-    python benchmarks/llava_7b_shape.py --dtype float16                  # 7 billion random weights; needs 24
-    GiB of GPU memory python benchmarks/llava_7b_shape.py --device cpu --dtype bfloat16    # without a GPU;
-    needs 24 GiB of memory python benchmarks/llava_7b_shape.py --small                          # the same
-    steps on a small shape
+    # 7 billion random weights; needs 24 GiB of GPU memory
+    python benchmarks/llava_7b_shape.py --dtype float16
+    # Without a GPU; needs 24 GiB of memory
+    python benchmarks/llava_7b_shape.py --device cpu --dtype bfloat16
+    # The same steps on a small shape
+    python benchmarks/llava_7b_shape.py --small
 
 All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and scaled to
 all heads. Published figures come from one run.
@@ -12,6 +14,7 @@ all heads. Published figures come from one run.
 
 import argparse
 import resource
+import sys
 import time
 
 import pandas as pd
@@ -71,9 +74,16 @@ def measure(run, device, times):
 @torch.no_grad()
 def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
     """Seconds, plain forwards, and peak memory of every sweep."""
+    records = []
+
+    def note(what, seconds, peak):
+        # A row takes minutes on a CPU.
+        print(f"{what}: {seconds:,.3g} s", file=sys.stderr, flush=True)
+        records.append((what, seconds, peak))
+
     start = time.perf_counter()
     model = build(dtype, device, tiny)
-    records = [("weights drawn, and the checks of loading", time.perf_counter() - start, float("nan"))]
+    note("weights drawn, and the checks of loading", time.perf_counter() - start, float("nan"))
     # Whatever takes minutes is measured once.
     patient = device == "cpu" and not tiny
     [trial] = rgb.rgb_trials(model, 1)
@@ -104,14 +114,14 @@ def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
 
     plain()
     forward, forward_peak = measure(plain, device, 2 if patient else 5)
-    records.append(("plain forward", forward, forward_peak))
-    records.append(("[end] sweep, one target", *measure(one_target, device, 1 if patient else 3)))
-    records.append(("[end] sweep, one target, pattern", *measure(pattern, device, 1 if patient else 3)))
-    records.append(("[end] sweep, two targets", *measure(end, device, 1 if patient else 3)))
+    note("plain forward", forward, forward_peak)
+    note("[end] sweep, one target", *measure(one_target, device, 1 if patient else 3))
+    note("[end] sweep, one target, pattern", *measure(pattern, device, 1 if patient else 3))
+    note("[end] sweep, two targets", *measure(end, device, 1 if patient else 3))
     seconds, peak = measure(end_of_several, device, 1)
-    records.append((f"[end] sweep, two targets, per trial of {len(several)}", seconds / len(several), peak))
+    note(f"[end] sweep, two targets, per trial of {len(several)}", seconds / len(several), peak)
     seconds, peak = measure(every_position, device, 1)
-    records.append(("all positions, one target", seconds * len(model.heads()) / len(rows), peak))
+    note("all positions, one target", seconds * len(model.heads()) / len(rows), peak)
     frame = pd.DataFrame(records, columns=["what", "seconds", "peak GiB"])
     frame.insert(2, "plain forwards", frame["seconds"] / forward)
     frame.attrs["title"] = f"{model.name}, {model.n_layers} × {model.n_heads} heads, {dtype}, {device}"

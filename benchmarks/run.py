@@ -1,7 +1,9 @@
 """What a default run costs per trial at LLaVA-1.5's numbers of heads and positions, in plain forwards.
 
-    python benchmarks/run.py                      # 32 × 32 heads, 24 × 24 tiles, random weights at a small
-    width python benchmarks/run.py --grid 6 --layers 4  # the same steps on a small shape
+    # 32 × 32 heads, 24 × 24 tiles, random weights at a small width
+    python benchmarks/run.py
+    # The same steps on a small shape
+    python benchmarks/run.py --grid 6 --layers 4
 
 The difference between runs of more and of fewer trials, so that what is done once counts for nothing. Random
 weights play nothing, so no head is found: it is what every trial is asked, and the closer look at the model
