@@ -22,6 +22,7 @@ from .measure import pictures_of, units_of
 from .measurement import Measurement
 from .memory import chunks, held_at_once, picture_bytes, row_bytes, rows_at_once
 from .programs.likeliest import likeliest_tokens
+from .programs.sweep import unedited_copies
 from .recurring import Recurring
 from .trial import described
 from .vlm import Vlm
@@ -125,9 +126,11 @@ def _swept(model, asked):
     length = asked.lengths[asked.target]
     rows = asked.rows or rows_at_once(model, length, length - asked.kept)
     first = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
-    # In each chunk a copy that edits nothing runs too; at [end], others join at their own first layers.
+    # In each chunk copies that edit nothing run too; at [end], others join at their own first layers.
+    unedited = unedited_copies(model.dtype, model.d_head) if asked.kept == 1 else 1
     starts = [
-        [chunk[0], *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))] for chunk in chunks(first, rows)
+        [*[chunk[0]] * unedited, *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))]
+        for chunk in chunks(first, rows)
     ]
     run = sum(model.n_layers - start for chunk in starts for start in chunk)
     return run / model.n_layers * asked.kept / length + _walked(model, asked)

@@ -3,6 +3,7 @@ in float32."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 import rgb_circuit as rgb
 from rgb_circuit.models.random import random_llava
+from rgb_circuit.programs import sweep
+from rgb_circuit.programs.capture import nudged
 
 TARGETS = ("recolored", "erased")
 
@@ -75,3 +78,35 @@ def test_threads_wait_for_one_another(precise):
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(wanted, pool.map(effects, trials)):
             np.testing.assert_array_equal(one, other)
+
+
+def test_effects_of_a_trial_are_not_all_off_together(precise, monkeypatch):
+    """What they are taken from rounds too, in every effect alike, so it is a mean over several copies."""
+    model, trials = rounded(precise, torch.bfloat16), rgb.rgb_trials(precise, 16)
+
+    def off_together():
+        exact, found = (
+            rgb.patch_heads(one, trials, target=TARGETS, progress=False) for one in (precise, model)
+        )
+        errors = found.assign(error=found["effect"] - exact["effect"])
+        errors = errors.groupby(["trial", "target", "role"], observed=True)["error"]
+        return np.sqrt((errors.mean() ** 2).mean() / (errors.std() ** 2).mean())
+
+    several = off_together()
+    monkeypatch.setattr(sweep, "unedited_copies", lambda dtype, d_head: 1)
+    # Five copies: halfway between what their mean has left, and all.
+    assert several < (5**-0.5 + 1) / 2 * off_together()
+
+
+def test_in_float32_one_copy_edits_nothing():
+    assert sweep.unedited_copies(torch.float32, 128) == 1
+    assert [sweep.unedited_copies(torch.bfloat16, d_head) for d_head in (128, 80, 12)] == [8, 8, 5]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_copy_is_moved_by_rounding_in_its_own_way(dtype):
+    z = torch.randn(2, 1, 4, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    moved = [nudged(z, bit) for bit in range(4)]
+    for one in moved:
+        assert 0 < ((one.float() - z.float()) / z.float()).abs().max() <= 2 * torch.finfo(dtype).eps
+    assert all(not torch.equal(one, other) for one, other in combinations(moved, 2))

@@ -263,11 +263,10 @@ def counted(entry):
     return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
 
 
-def nudged(z: torch.Tensor) -> torch.Tensor:
-    """``z`` with every other number moved up and the rest down, each to about its neighbour in the number
-    format."""
-    up_or_down = torch.ones(z.shape[-1], device=z.device)
-    up_or_down[::2] = -1
+def nudged(z: torch.Tensor, bit: int = 0) -> torch.Tensor:
+    """``z`` with half of its numbers moved up and half down, each to about its neighbour in the number
+    format: up where this bit of the number's place is set."""
+    up_or_down = 2 * (torch.arange(z.shape[-1], device=z.device) >> bit & 1) - 1
     return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
 
 

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import allowed, behind, counted, first_of, language_model, with_first
+from .capture import allowed, behind, counted, first_of, language_model, nudged, with_first
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -144,7 +144,10 @@ def sweep(
 def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
     """All variants at [end] as copies of the last token, behind one that edits nothing.
 
-    A copy enters at its first edited layer: below, it would be the target run.
+    A copy enters at its first edited layer: below, it would be the target run. In half precision the one that
+    edits nothing rounds in its own way, and all effects would be off by that together; so some copies that
+    are moved by rounding enter beside it (`unedited_copies`), and effects are taken from the mean of all
+    these.
 
     Args:
         variants: by their first edited layers.
@@ -153,9 +156,12 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         Effects (runs, variants, answers), the largest of the unedited copies, whether all was finite, and
         whether a copy was left with nothing to look at.
     """
+    first = min(layer for layer, _, _, _ in variants[0])
+    nudges, made = _nudges(captured, runs, first)
+    variants, values = [*nudges, *variants], {**values, **made}
     copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
     enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
-    first, n_layers = enters[0], len(captured.z)
+    n_layers = len(captured.z)
     active = {layer: 1 + sum(own <= layer for own in enters) for layer in range(first, n_layers)}
     entries = {
         layer: captured.resid_pre[layer][runs].expand(-1, count - active.get(layer - 1, 0), -1)
@@ -206,7 +212,26 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         softcap=softcap,
     )
     effects = effects.unflatten(0, (n_runs, copies))
-    return effects[:, 1:], float(effects[:, 0].abs().max()), finite, blind
+    unedited, own = effects[:, 1 : 1 + len(nudges)], effects[:, 1 + len(nudges) :]
+    # The first of them is what all are held against.
+    own = own - unedited.sum(1, keepdim=True) / (1 + len(nudges))
+    return own, float(effects[:, 0].abs().max()), finite, blind
+
+
+def unedited_copies(dtype, d_head):
+    """How many copies at [end] edit nothing: in half precision one that does not, and one moved by rounding
+    for each bit of a place in a head."""
+    return 1 if dtype == torch.float32 else (d_head - 1).bit_length() + 1
+
+
+def _nudges(captured, runs, first):
+    """Variants that move all heads of layer ``first`` by rounding, each in another way; and what they
+    write."""
+    z = captured.z[first]
+    rows = torch.tensor(runs)
+    kinds = [("rounding", "z", ("bit", bit)) for bit in range(unedited_copies(z.dtype, z.shape[-1]) - 1)]
+    variants = [[(first, head, kind, "end") for head in range(z.shape[-2])] for kind in kinds]
+    return variants, {kind: ({first: nudged(z, kind[2][1])}, rows) for kind in kinds}
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
