@@ -307,7 +307,7 @@ function tellControls() {
     return button;
   }));
   const gap = map.gap === null ? "There is no gap here, so fractions of it mean nothing; effects are in the tooltips." : `The gap here is ${signed(map.gap, decimals([map.gap])).replace("+", "")} logits.`;
-  $("explore-map-says").textContent = data.fraction ? gap : "The pictures of the game do not change the model's answer, so there is no gap to be a fraction of, and colours are logits.";
+  $("explore-map-says").textContent = data.fraction ? gap : "Not every picture of the game is shown to change the model's answer, so some have no gap to be a fraction of, and colours are logits.";
   $("explore-fade").checked = state.fade;
   $("explore-least").value = state.least;
   const least = (state.least / 100) * data.limit;

@@ -133,7 +133,6 @@ def _limit(maps, fraction):
     values = [
         abs(effect) / (one["gap"] if fraction else 1)
         for one in maps
-        if one["gap"] is not None or not fraction
         for effect in one["effect"]
         if effect is not None
     ]

@@ -41,7 +41,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
         effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
-    of_pictures, of_sweeps = shares(pictures, sweeps, held)
+    of_pictures, of_sweeps = _portions(pictures, sweeps, held)
     # Those that go on from another come behind it.
     for condition, picture in sorted(pictures.items(), key=lambda item: item[1]["after"] is not None):
         kept = held.pop(picture["recurs"], None)
@@ -106,7 +106,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     return {"pictures": seen, "sweeps": done}
 
 
-def shares(pictures, sweeps, held):
+def _portions(pictures, sweeps, held):
     """Which share of the work each picture is, by condition, and each sweep: in forwards, about."""
     first = {name: 0 if one["after"] or one["recurs"] in held else 1 for name, one in pictures.items()}
     # A variant runs on through half of the layers, as a rule.

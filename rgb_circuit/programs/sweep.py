@@ -229,9 +229,9 @@ def _nudges(captured, runs, first):
     write."""
     z = captured.z[first]
     rows = torch.tensor(runs)
-    kinds = [("rounding", "z", ("bit", bit)) for bit in range(unedited_copies(z.dtype, z.shape[-1]) - 1)]
+    kinds = [("bit", "z", bit) for bit in range(unedited_copies(z.dtype, z.shape[-1]) - 1)]
     variants = [[(first, head, kind, "end") for head in range(z.shape[-2])] for kind in kinds]
-    return variants, {kind: ({first: nudged(z, kind[2][1])}, rows) for kind in kinds}
+    return variants, {kind: ({first: nudged(z, kind[2])}, rows) for kind in kinds}
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
