@@ -43,10 +43,10 @@ def plain_forward(model, trial):
 
 
 def loop(model, trial, z, heads, places):
-    """One trace per head, as `reference` does it, by a loop that has captured ``z`` already."""
+    """A forward per head, as `reference` does it, by a loop that has captured ``z`` already."""
     inputs = encode(model, [(trial, "erased")])
     for layer, head in heads:
-        reference.patched_forward(model, inputs, {layer: [(head, places, z[layer][0, places, head])]})
+        reference.patched_forward(model, inputs, {(layer, "z"): [(head, places, z[layer][0, places, head])]})
 
 
 def peak_gib():

@@ -123,7 +123,7 @@ def test_knocking_out_all_but_itself_leaves_its_own_value(grouped):
         )
     own = seen.values[layer][0, :, end]
     groups = grouped.n_heads // grouped.n_kv_heads
-    writes = {layer: [(head, [end], own[head // groups][None]) for head in heads]}
+    writes = {(layer, "z"): [(head, [end], own[head // groups][None]) for head in heads]}
     tokens = [grouped.token(word, trial.prompt) for word in trial.answers.values()]
     logits = patched_forward(grouped, inputs, writes)[tokens]
     np.testing.assert_allclose(knocked["patched_logit"], logits, rtol=0, atol=1e-5)
