@@ -33,8 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit status: 2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that
-        are not done yet, 130 for a command that was stopped with Ctrl-C.
+        The exit status: 1 for a check that found a difference, 2 for input that cannot be used, 3 for a
+        server that could not do it, 4 for jobs that are not done yet, 130 for a command that was stopped
+        with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     # Imported once it is known that there is something to do: these take seconds.
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
-                options.run(options)
+                return options.run(options) or 0
     except InputError as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
         return 2
@@ -69,7 +70,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"rgb-circuit: stopped{kept}", file=sys.stderr)
         return 130
-    return 0
 
 
 def _warned(file, message, category, *where):
@@ -131,31 +131,7 @@ def _parser():
         ("--other-background", "the other canvas's colour"),
     ):
         common.add_argument(option, metavar="COLOR", help=f"{what} (default: drawn, so that all are used)")
-    common.add_argument(
-        "--device",
-        default="auto",
-        help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)",
-    )
-    common.add_argument(
-        "--dtype",
-        default="auto",
-        help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)",
-    )
-    common.add_argument("--revision", help="of a hub repository")
-    common.add_argument(
-        "--tiles",
-        type=int,
-        help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)",
-    )
-    common.add_argument(
-        "--remote",
-        metavar="URL",
-        nargs="?",
-        const=True,
-        default=False,
-        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
-        "NDIF_API_KEY",
-    )
+    _add_loading(common)
     common.set_defaults(drawn={name: common.get_default(name) for name in ABOUT_TRIALS})
 
     run = commands.add_parser(
@@ -277,6 +253,21 @@ def _parser():
     _add_folder(compare, "for the table and the figure (default: the run's)", "--out")
     compare.set_defaults(run=_compare)
 
+    check = commands.add_parser(
+        "check",
+        parents=[quiet],
+        help="can its numbers be believed here? patched logits against plain hooks, time, memory",
+        description=_check.__doc__,
+    )
+    check.add_argument(
+        "model", nargs="?", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+    )
+    check.add_argument(
+        "--seed", type=int, default=0, help="of trials, layers and heads (default: %(default)s)"
+    )
+    _add_loading(check)
+    check.set_defaults(run=_check, writes=False)
+
     play = commands.add_parser(
         "play", parents=[common], help="does the model play the game at all?", description=_play.__doc__
     )
@@ -368,6 +359,35 @@ def _parser():
     return parser
 
 
+def _add_loading(parser):
+    """The arguments that say how a model is loaded."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)",
+    )
+    parser.add_argument("--revision", help="of a hub repository")
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)",
+    )
+    parser.add_argument(
+        "--remote",
+        metavar="URL",
+        nargs="?",
+        const=True,
+        default=False,
+        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
+        "NDIF_API_KEY",
+    )
+
+
 def _add_folder(parser, what, name="folder", **options):
     """An argument that is a folder, which a shell completes."""
     parser.add_argument(
@@ -429,6 +449,18 @@ def _report(options):
     from analyses import study
 
     study.report(options.folders or ["results"], options.out)
+
+
+def _check(options):
+    """Hold ten patched logits, of every component, against plain PyTorch hooks on the model's own weights,
+    and print what else shapes its numbers: tokens, kernel, number format, noise floor, time and memory."""
+    from analyses import printed
+    from analyses.check import check
+
+    model = _loaded(options)
+    found = check(model, seed=options.seed)
+    printed.check(model, found)
+    return 0 if found.agrees else 1
 
 
 def _play(options):
@@ -638,7 +670,7 @@ def _check_folder(options):
 
 def _model_and_trials(options):
     """Those of the run whose folder is given, else those that the options say."""
-    from analyses.study import loaded, reloaded, trials_again
+    from analyses.study import reloaded, trials_again
     from rgb_circuit.prompts import rgb_trials
     from rgb_circuit.saved_run import recorded_run
     from rgb_circuit.trials_file import read_trials
@@ -658,14 +690,7 @@ def _model_and_trials(options):
     own = None if options.trials_file is None else read_trials(options.trials_file)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
-    model = loaded(
-        options.model,
-        remote=options.remote,
-        device_map=options.device,
-        dtype=options.dtype,
-        revision=options.revision,
-        tiles=options.tiles,
-    )
+    model = _loaded(options)
     if own is not None:
         own = read_trials(options.trials_file, template=model.template)
         _print_unknown_words(model, own)
@@ -676,6 +701,20 @@ def _model_and_trials(options):
     if options.trials == "published":
         return model, _published(model)
     return model, rgb_trials(model, int(options.trials), options.seed, **fixed)
+
+
+def _loaded(options):
+    """The model that the options say."""
+    from analyses.study import loaded
+
+    return loaded(
+        options.model,
+        remote=options.remote,
+        device_map=options.device,
+        dtype=options.dtype,
+        revision=options.revision,
+        tiles=options.tiles,
+    )
 
 
 def _fixed(options):

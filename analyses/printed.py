@@ -1,6 +1,8 @@
 """What a run found, as the command prints it."""
 
+import numpy as np
 import pandas as pd
+import torch
 
 from rgb_circuit.estimate import Cost
 from rgb_circuit.models.planted import MODERATE_NOISE
@@ -8,6 +10,7 @@ from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.vlm import Vlm
 
 from . import digits, roles
+from .check import Check
 from .evidence import by_prediction
 from .findings import STAGES, Findings
 from .playing import cannot_play
@@ -233,3 +236,88 @@ def _power(evidence):
         else "none that varies as much as it is large"
     )
     return f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all heads)."
+
+
+def check(model: Vlm, found: Check) -> None:
+    """Print what `analyses.check` found, as a table to read in a minute."""
+    for name, what in _about(model, found).items():
+        print(f"{name:<11}  {what}")
+    if model.server:
+        print(
+            "\nPlain hooks run where the weights are, so here no patched logit is held against them; check "
+            "the model where it can be loaded.\nWhat a run has itself is restored, which must change "
+            "nothing. Effects in logits:"
+        )
+    else:
+        print("\nPatched by the engine, and by plain hooks on these weights. Effects in logits:")
+    table = found.patched
+    shown = pd.DataFrame(
+        {
+            "component": table["component"],
+            "positions": table["positions"],
+            "of": table.apply(_place, axis=1),
+            "answer": table["answer"],
+            "effect": table["effect"].map("{:.4f}".format),
+            "must be" if model.server else "by hooks": table["wanted"].map("{:.4f}".format),
+            "difference": table["difference"].map("{:.1e}".format),
+            "agrees": np.where(table["difference"] <= found.tolerance, "yes", "NO"),
+        }
+    )
+    print(f"{shown.to_string(index=False)}\n\n{_agreement(model, found)}")
+
+
+def _about(model, found):
+    """What shapes the numbers, by name."""
+    number = str(model.dtype).removeprefix("torch.")
+    kernel = model.config.text_config._attn_implementation
+    where = model.server.url if model.server else f"{model.nnsight.device}, attention kernel {kernel}"
+    times = {1: "once", 2: "twice"}[len(model.layout.views)]
+    written = model.processor.tokenizer.convert_ids_to_tokens
+    right = found.played["correct"].dropna()
+    memory = ", ".join(f"{_size(most)} in {place}" for place, most in found.memory.items())
+    return {
+        "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on {where}",
+        "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} places shown "
+        f"{times}; tokens that see later ones: {model.ahead}",
+        "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
+        + f" (form: {model.answer_form})",
+        "plays": f"{right.sum()} of {len(right)} pictures are answered right",
+        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of all "
+        f"{len(model.heads()):,} heads at [end] with both pictures",
+        "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
+        "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",
+    }
+
+
+def _place(edit):
+    return f"layer {edit['layer']}" if pd.isna(edit["head"]) else f"head {edit['layer']}.{edit['head']}"
+
+
+def _agreement(model, found):
+    """What the patched logits say together, in a sentence."""
+    table, number = found.patched, str(model.dtype).removeprefix("torch.")
+    bound = f"{found.tolerance:.2g} logits"
+    off = table[~(table["difference"] <= found.tolerance)].sort_values("difference", ascending=False)
+    if len(off):
+        first = off.iloc[0]
+        return (
+            f"{len(off)} of {len(table)} are off by more than rounding in {number} explains ({bound}), most "
+            f"of all {first['component']} of {_place(first)} at {first['positions']!r}, by "
+            f"{first['difference']:.2g}: do not use effects of this model as it is loaded here, and report "
+            "this table."
+        )
+    said = (
+        f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, and "
+        f"rounding in {number} explains {bound}"
+    )
+    if model.dtype != torch.float32:
+        said += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
+    if model.server:
+        return f"{said}."
+    large = int((table["wanted"].abs() > found.tolerance).sum())
+    if large <= len(table) // 2:
+        return (
+            f"{said}. But no more than {large} of the effects are larger than that, so this says little; "
+            "check in float32 too (--dtype float32), or draw others (--seed)."
+        )
+    return f"{said}; {large} of the effects are larger than that."

@@ -25,7 +25,8 @@ from .prompts import encode, locate
 from .trial import Trial
 from .vlm import Vlm
 
-# (layer, component) → heads (None: of the layer as a whole), positions, and what is put there, (positions, …).
+# (layer, component) → several times a head (None: the whole layer), positions, and what is put there,
+# (positions, …).
 Writes = Mapping[tuple[int, str], Sequence[tuple[int | None, Sequence[int], torch.Tensor]]]
 
 
@@ -49,8 +50,8 @@ def patched_effects(
 ) -> Iterator[torch.Tensor]:
     """What each variant does to the logits of ``tokens`` at [end], float32 on the CPU, (tokens,).
 
-    Logits are made of the final states with ``lm_head``'s weights in float32: in half precision the model's own
-    come in steps as large as many an effect.
+    Logits are made of the final states with ``lm_head``'s weights in float32: in half precision the model's
+    own come in steps as large as many an effect.
 
     Args:
         variants: edits that are made together, per variant; of any source but ``"own"`` and ``"mean"``.
@@ -119,8 +120,8 @@ def _given(model, trial, target, edit, seen):
 
 
 def _made_again(model, edit, own, source):
-    """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and values with
-    one of these, or the pattern, from the source's run."""
+    """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and values
+    with one of these, or the pattern, from the source's run."""
     head, group = edit.head, edit.head // (model.n_heads // model.n_kv_heads)
     from_source = ("query", "key") if edit.component == "pattern" else (edit.component,)
     runs = {part: source if part in from_source else own for part in ("query", "key", "value")}
@@ -142,9 +143,9 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
     """One forward of the bare model.
 
     Returns:
-        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: what ``lm_head`` returns and is given. Of the
-        ``layers``, ``kept``: (layer, component) → what was there, (positions, …); queries, keys and values are
-        (head, positions, d_head); and ``about`` their attention.
+        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: what ``lm_head`` returns and is given. Of
+        the ``layers``, ``kept``: (layer, component) → what was there, (positions, …), or (head, positions,
+        d_head) for queries, keys and values; and ``about``: layer → how it attends.
     """
     writes, module = writes or {}, model.nnsight._module
     decoder = language_model(model.nnsight)._module
@@ -159,7 +160,9 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
             found.kept[layer, component] = given[0]
         return given
 
-    hooks = [module.lm_head.register_forward_pre_hook(lambda _, given: setattr(found, "state", given[0][0, -1]))]
+    hooks = [
+        module.lm_head.register_forward_pre_hook(lambda _, given: setattr(found, "state", given[0][0, -1]))
+    ]
     for index, layer in enumerate(decoder.layers):
         hooks += _hooked(layer, index, (model.n_heads, model.d_head), there)
     inputs = {name: value.to(module.device) for name, value in inputs.items()}
@@ -220,6 +223,7 @@ def _noting(decoder, layers, found):
         yield
 
 
+@torch.no_grad()
 def _read(model, state, tokens):
     """Logits of some tokens, float32 on the CPU, (tokens,), from a final state (width,)."""
     lm_head = model.nnsight._module.lm_head
