@@ -97,8 +97,10 @@ def layout_of(
     patch = _one(vision.patch_size)
     tile = patch * (getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", 1))
     side = _one(getattr(vision, "image_size", None))
-    # A Pixtral tower names the largest picture that it takes.
-    any_size = side is None or vision.model_type == "pixtral"
+    takes = _takes(name, module)
+    # A Pixtral tower names the largest picture that it takes, and one that is told the grid of patches (GLM's)
+    # a size from which positions are interpolated.
+    any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
         raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
     if tiles is not None and (not isinstance(tiles, int) or tiles < 2):
@@ -120,7 +122,7 @@ def layout_of(
         widths = (rows, rows + 1)[:views]
         covered = side // patch * patch
         if rows and first + rows * sum(widths) == count and covered % rows == 0:
-            return Layout((rows, rows), covered // rows, side, first, widths, options, _takes(name, module))
+            return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
     raise InputError(
         f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, neither a square grid nor "
         "two, so no "

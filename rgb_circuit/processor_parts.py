@@ -84,6 +84,14 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
 
 @functools.cache
 def _without_video(kind):
+    place = kind.get_attributes().index("video_processor")
+
+    class Parts(ProcessorMixin):
+        """What the class hands its parts to, in its own order and with the video part."""
+
+        def __init__(self, *parts, **options):
+            super().__init__(*parts[:place], *parts[place + 1 :], **options)
+
     def get_attributes(cls):
         return [part for part in super(own, cls).get_attributes() if part != "video_processor"]
 
@@ -95,7 +103,7 @@ def _without_video(kind):
     # Of the same name, so that it is saved as the class that it stands for.
     own: Any = type(
         kind.__name__,
-        (kind,),
+        (kind, Parts),
         {
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,

@@ -202,9 +202,9 @@ def _noting(decoder, layers, found):
     number = {decoder.layers[layer].self_attn: layer for layer in layers}
     chosen = ALL_ATTENTION_FUNCTIONS.get_interface
 
-    def noting(function, kernel, module, query, key, value, mask, *others, **options):
+    def noting(function, kernel, module, query, key, value, *others, **options):
         if module in number:
-            layer = number[module]
+            layer, mask = number[module], others[0] if others else options["attention_mask"]
             for part, given in (("query", query), ("key", key), ("value", value)):
                 found.kept[layer, part] = given[0]
             found.about[layer] = SimpleNamespace(
@@ -214,7 +214,7 @@ def _noting(decoder, layers, found):
                 # Other kernels than the eager one leave it out.
                 softcap=options.get("softcap") if kernel == "eager" else None,
             )
-        return function(module, query, key, value, mask, *others, **options)
+        return function(module, query, key, value, *others, **options)
 
     def get_interface(kernel, default):
         return partial(noting, chosen(kernel, default), kernel)

@@ -109,6 +109,15 @@ def add_video_part(processor: hf.ProcessorMixin, folder: Path):
 
 
 VIDEO_PARTS = {
+    "Exaone4_5_Processor": {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
+    "Glm4vProcessor": {"video_processor_type": "Glm4vVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Glm46VProcessor": {"video_processor_type": "Glm46VVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "LlavaNextVideoProcessor": {"video_processor_type": "LlavaNextVideoVideoProcessor"},
+    "VideoLlama3Processor": {"video_processor_type": "VideoLlama3VideoProcessor", "patch_size": 4},
     "Qwen2VLProcessor": {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 4, "merge_size": 2},
     "Qwen2_5_VLProcessor": {
         "video_processor_type": "Qwen2VLVideoProcessor",
@@ -144,7 +153,9 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
         if id(parameter) in scale or kind in LOOSE:
             parameter.copy_(drawn / scale.get(id(parameter), 1.0))
         elif parameter.ndim >= 2:
-            parameter.copy_(drawn / parameter[0].numel() ** 0.5)
+            # Experts lie side by side.
+            own = parameter[0, 0] if ".experts." in name else parameter[0]
+            parameter.copy_(drawn / own.numel() ** 0.5)
         elif kind == "bias" and "norm" not in name:
             parameter.copy_(0.3 * drawn)
     return model.eval()
@@ -417,6 +428,32 @@ def llava_next():
     return hf.LlavaNextForConditionalGeneration(config), processor
 
 
+@family(24, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes",))
+def llava_next_video():
+    tokens = tokenizer(("<image>", "<video>"))
+    pictures = hf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 24}, crop_size=square(24), image_grid_pinpoints=anyres(24)
+    )
+    processor = without_video(hf.LlavaNextVideoProcessor)(
+        video_processor=None,
+        image_processor=pictures,
+        tokenizer=tokens,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=LLAVA_CHAT,
+    )
+    config = hf.LlavaNextVideoConfig(
+        vision_config=clip_tower(),
+        text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        video_token_index=tokens.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=anyres(24),
+        image_seq_length=36,
+    )
+    return hf.LlavaNextVideoForConditionalGeneration(config), processor
+
+
 @family(26, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes", "batch_num_images"))
 def llava_onevision():
     tokens = tokenizer(("<image>", "<video>", *IM), begin=None, end="<|endoftext|>")
@@ -446,12 +483,16 @@ MROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
 QWEN_VISION = dict(patch_size=4, spatial_merge_size=2, temporal_patch_size=2, num_heads=2)
 
 
-def qwen(processor_kind, config_kind, model_kind, vision, text):
+def qwen_pictures(kind=hf.Qwen2VLImageProcessorPil, merge: int = 2, frames: int = 2):
+    """Flat patches of pictures that keep their size: of 2 × 2 to 12 × 12 tokens of 8 px."""
+    size = {"shortest_edge": 16 * 16, "longest_edge": 96 * 96 * frames}
+    return kind(patch_size=4, merge_size=merge, temporal_patch_size=frames, size=size)
+
+
+def qwen(processor_kind, config_kind, model_kind, vision, text, **parts):
     tokens = tokenizer(QWEN_MARKS, begin=None, end="<|endoftext|>")
-    # Pictures of 2 × 2 to 12 × 12 tokens keep their size.
-    size = {"shortest_edge": 16 * 16, "longest_edge": 96 * 96}
     processor = without_video(processor_kind)(
-        hf.Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=size),
+        qwen_pictures(),
         tokens,
         video_processor=None,
         chat_template=chatml("<|vision_start|><|image_pad|><|vision_end|>"),
@@ -459,7 +500,7 @@ def qwen(processor_kind, config_kind, model_kind, vision, text):
     named = ("vision_start", "vision_end", "image_pad", "video_pad")
     start, end, image, video = tokens.convert_tokens_to_ids([f"<|{mark}|>" for mark in named])
     config = config_kind(
-        text_config=ids(tokens, **text, rope_parameters=MROPE),
+        text_config=ids(tokens, **{"rope_parameters": MROPE} | text),
         vision_config=QWEN_VISION | vision,
         vision_start_token_id=start,
         vision_end_token_id=end,
@@ -503,6 +544,118 @@ def qwen3_vl():
         deepstack_visual_indexes=[0, 1],
     )
     return qwen(hf.Qwen3VLProcessor, hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, vision, WIDE_HEADS)
+
+
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
+def qwen3_vl_moe():
+    """As Qwen3-VL, with four experts of which every token asks two."""
+    vision = dict(
+        depth=3,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        num_position_embeddings=144,
+        deepstack_visual_indexes=[0, 1],
+    )
+    experts = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=WIDTH)
+    return qwen(
+        hf.Qwen3VLProcessor,
+        hf.Qwen3VLMoeConfig,
+        hf.Qwen3VLMoeForConditionalGeneration,
+        vision,
+        WIDE_HEADS | experts,
+    )
+
+
+@family(48, 6, takes=("image_grid_thw",), any_size=True)
+def exaone4_5():
+    """Norms behind the blocks and none before; a window in three layers, the fourth without angles."""
+    vision = dict(
+        depth=2,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        window_size=16,
+        fullatt_block_indexes=[1],
+        num_key_value_heads=1,
+    )
+    layers = dict(sliding_window=24, layer_types=["sliding_attention"] * 3 + ["full_attention"])
+    rope = {"rope_type": "default", "rope_theta": 1e6}
+    return qwen(
+        hf.Exaone4_5_Processor,
+        hf.Exaone4_5_Config,
+        hf.Exaone4_5_ForConditionalGeneration,
+        vision,
+        WIDE_HEADS | layers | {"model_type": "exaone4", "rope_parameters": rope},
+    )
+
+
+def glm(processor_kind, pictures_kind, config_kind, model_kind):
+    marks = ("image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
+    roles = ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>")
+    tokens = tokenizer((*(f"<|{mark}|>" for mark in marks), *roles), begin=None, end="<|endoftext|>")
+    template = chat(
+        f"<|{ROLE}|>\n", "<|begin_of_image|><|image|><|end_of_image|>", "", "<|assistant|>\n", "[gMASK]<sop>"
+    )
+    processor = without_video(processor_kind)(
+        qwen_pictures(pictures_kind), tokens, video_processor=None, chat_template=template
+    )
+    found = tokens.convert_tokens_to_ids([f"<|{mark}|>" for mark in marks])
+    image, video, image_start, image_end, video_start, video_end = found
+    vision = dict(
+        model_type="glm4v_vision",
+        depth=2,
+        num_heads=2,
+        hidden_size=16,
+        intermediate_size=32,
+        out_hidden_size=WIDTH,
+        image_size=24,
+        patch_size=4,
+    )
+    config = config_kind(
+        text_config=ids(tokens, **TEXT, model_type="glm4v_text", rope_parameters=MROPE),
+        vision_config=vision,
+        image_token_id=image,
+        video_token_id=video,
+        image_start_token_id=image_start,
+        image_end_token_id=image_end,
+        video_start_token_id=video_start,
+        video_end_token_id=video_end,
+    )
+    return model_kind(config), processor
+
+
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
+def glm4v():
+    """GLM-4.1V: norms before and behind the blocks."""
+    return glm(hf.Glm4vProcessor, hf.Glm4vImageProcessorPil, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration)
+
+
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
+def glm46v():
+    """GLM-4.6V."""
+    return glm(
+        hf.Glm46VProcessor, hf.Glm46VImageProcessorPil, hf.Glm46VConfig, hf.Glm46VForConditionalGeneration
+    )
+
+
+@family(24, 6, takes=("image_grid_thw", "image_merge_sizes"), any_size=True)
+def video_llama_3():
+    """Every patch is a token; its forward makes the logits of all positions."""
+    tokens = tokenizer(("<|image_pad|>", "<|video_pad|>", *IM), begin=None, end="<|endoftext|>")
+    processor = without_video(hf.VideoLlama3Processor)(
+        qwen_pictures(hf.VideoLlama3ImageProcessorPil, merge=1, frames=1),
+        tokens,
+        video_processor=None,
+        chat_template=chatml("<|image_pad|>\n"),
+    )
+    config = hf.VideoLlama3Config(
+        text_config=hf.Qwen2Config(**ids(tokens, **TEXT)),
+        vision_config=hf.VideoLlama3VisionConfig(patch_size=4, **VISION),
+        image_token_id=tokens.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokens.convert_tokens_to_ids("<|video_pad|>"),
+    )
+    return hf.VideoLlama3ForConditionalGeneration(config), processor
 
 
 GEMMA_TURN = chat(
@@ -675,10 +828,33 @@ def mistral3():
     return hf.Mistral3ForConditionalGeneration(config), pixtral_processor(tokens, merge=2)
 
 
+COHERE_TURN = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
+
+
+def cohere_chat(picture: str) -> str:
+    return chat(
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
+        picture,
+        "<|END_OF_TURN_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        start="{{ bos_token }}",
+    )
+
+
+def cohere_text(tokens) -> hf.Cohere2Config:
+    """Attention beside MLP, three layers with a window to one without rotary angles."""
+    return hf.Cohere2Config(
+        **ids(tokens, **TEXT),
+        head_dim=D_HEAD,
+        sliding_window=24,
+        layer_types=["sliding_attention"] * 3 + ["full_attention"],
+        logit_scale=1.0,
+    )
+
+
 @family(48, 6, options={"crop_to_patches": False})
 def aya_vision():
-    """Cohere 2: attention beside MLP, three layers with a window to one without rotary angles."""
-    turn = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
+    """On Cohere 2."""
     pictured = (
         "<image>",
         "<|START_OF_IMG|>",
@@ -688,34 +864,84 @@ def aya_vision():
         "TILE",
         "TILE_GLOBAL",
     )
-    tokens = tokenizer((*pictured, *turn), begin="<BOS_TOKEN>", end="<EOS_TOKEN>")
-    template = chat(
-        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>",
-        "<image>",
-        "<|END_OF_TURN_TOKEN|>",
-        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-        start="{{ bos_token }}",
-    )
+    tokens = tokenizer((*pictured, *COHERE_TURN), begin="<BOS_TOKEN>", end="<EOS_TOKEN>")
     processor = hf.AyaVisionProcessor(
         hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True),
         tokens,
         patch_size=4,
         downsample_factor=2,
         img_size=48,
-        chat_template=template,
-    )
-    text = hf.Cohere2Config(
-        **ids(tokens, **TEXT),
-        head_dim=D_HEAD,
-        sliding_window=24,
-        layer_types=["sliding_attention"] * 3 + ["full_attention"],
-        logit_scale=1.0,
+        chat_template=cohere_chat("<image>"),
     )
     config = hf.AyaVisionConfig(
         vision_config=siglip_tower(48),
-        text_config=text,
+        text_config=cohere_text(tokens),
         downsample_factor=2,
         alignment_intermediate_size=2 * WIDTH,
         image_token_index=tokens.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
     return hf.AyaVisionForConditionalGeneration(config), processor
+
+
+@family(48, 6, options={"crop_to_patches": False})
+def cohere2_vision():
+    """As Aya Vision. Its own image processor wants torchvision; this one cuts pictures in the same way."""
+    named = dict(
+        boi_token="<|START_OF_IMG|>",
+        eoi_token="<|END_OF_IMG|>",
+        image_token="<|IMG_PATCH|>",
+        img_line_break_token="<|IMG_LINE_BREAK|>",
+    )
+    tokens = tokenizer(COHERE_TURN, begin="<BOS_TOKEN>", end="<EOS_TOKEN>", **named)
+    pictures = hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True)
+    # What it calls so are tokens per side.
+    pictures.patch_size = 6
+    processor = hf.Cohere2VisionProcessor(pictures, tokens, chat_template=cohere_chat("<|IMG_PATCH|>"))
+    config = hf.Cohere2VisionConfig(
+        vision_config=siglip_tower(48),
+        text_config=cohere_text(tokens),
+        downsample_factor=2,
+        alignment_intermediate_size=2 * WIDTH,
+        image_token_id=tokens.image_token_id,
+    )
+    return hf.Cohere2VisionForConditionalGeneration(config), processor
+
+
+@family(24, 6)
+def deepseek_vl():
+    tokens = tokenizer((), image_token="<image_placeholder>")
+    processor = hf.DeepseekVLProcessor(
+        hf.DeepseekVLImageProcessorPil(size=square(24)),
+        tokens,
+        chat_template=chat("User: ", "<image_placeholder>", "\n\n", "Assistant:"),
+        num_image_tokens=36,
+    )
+    config = hf.DeepseekVLConfig(
+        vision_config=siglip_tower(24),
+        text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)),
+        image_token_id=tokens.image_token_id,
+    )
+    return hf.DeepseekVLForConditionalGeneration(config), processor
+
+
+@family(48, 6, takes=("image_sizes",), any_size=True)
+def lighton_ocr():
+    """A Pixtral tower on Qwen 3, whose patches are merged two by two; rows have no end."""
+    named = dict(
+        image_token="<|image_pad|>", image_break_token="<|vision_pad|>", image_end_token="<|vision_end|>"
+    )
+    tokens = tokenizer(IM, begin=None, end="<|endoftext|>", **named)
+    processor = hf.LightOnOcrProcessor(
+        hf.PixtralImageProcessorPil(size={"longest_edge": 48}, patch_size=square(8)),
+        tokens,
+        patch_size=4,
+        spatial_merge_size=2,
+        chat_template=chatml("<|image_pad|>"),
+    )
+    config = hf.LightOnOcrConfig(
+        vision_config=pixtral_tower(),
+        text_config=hf.Qwen3Config(**ids(tokens, **WIDE_HEADS)),
+        spatial_merge_size=2,
+        image_token_id=tokens.image_token_id,
+    )
+    return hf.LightOnOcrForConditionalGeneration(config), processor
