@@ -98,8 +98,8 @@ def layout_of(
     tile = patch * (getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", 1))
     side = _one(getattr(vision, "image_size", None))
     takes = _takes(name, module)
-    # A Pixtral tower names the largest picture that it takes, and one that is told the grid of patches (GLM's)
-    # a size from which positions are interpolated.
+    # A Pixtral tower names the largest picture that it takes; a tower that is told the grid of patches, as
+    # GLM's, names the size from which its positions are interpolated.
     any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
         raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -945,3 +946,18 @@ def lighton_ocr():
         image_token_id=tokens.image_token_id,
     )
     return hf.LightOnOcrForConditionalGeneration(config), processor
+
+
+# All that can be built here, and of each way that the engine is asked one: keys and values for every head; a
+# window; a picture shown twice; angles of three kinds; features added between layers; experts; norms behind
+# the blocks; these with windows and layers without angles; logits of all positions; image tokens that see
+# each other; all tokens that do; these with caps; layers elsewhere; attention beside the MLP.
+NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
+KINDS = [
+    name
+    for name in (
+        "llava_llama", "llava_mistral", "llava_next", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v",
+        "exaone4_5", "video_llama_3", "gemma3", "paligemma", "paligemma2", "smolvlm", "aya_vision",
+    )
+    if name in NAMES
+]  # fmt: skip

@@ -4,7 +4,6 @@ import copy
 import warnings
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import families
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import BruteForce
-from families import FAMILIES
+from families import FAMILIES, KINDS
 
 import rgb_circuit as rgb
 from rgb_circuit import memory, plots
@@ -23,7 +22,6 @@ from rgb_circuit.prompts import answer_tokens, encode, locate
 
 # The module, not the function of its name.
 estimating = import_module("rgb_circuit.attribute")
-NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
 TARGETS = ("recolored", "erased")
 CLOSE = dict(rtol=0, atol=2e-5)
 
@@ -69,7 +67,7 @@ def test_an_estimate_is_the_gradient_times_the_change_of_z(model, trials, positi
             assert_estimated(rows, by_hooks(bare, model, trial, target, method)[places].sum(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_family_agrees_with_plain_hooks(name):
     module, processor = families.built(name)
     bare = BruteForce(copy.deepcopy(module), processor, FAMILIES[name].options)

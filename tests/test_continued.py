@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_exactness import KERNELS, NAMES, subject_of
+from families import KINDS
+from test_exactness import KERNELS, subject_of
 
 import rgb_circuit as rgb
 from analyses import task_reading
@@ -33,7 +34,7 @@ def asked(model, trials, question=BACKGROUND_QUESTION):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KINDS)
 def test_what_goes_on_is_what_runs_from_the_start(name, after, monkeypatch):
     subject = subject_of(name)
     for kernel in KERNELS[name]:

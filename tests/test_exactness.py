@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import functools
 import warnings
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import families
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import BruteForce
-from families import FAMILIES
+from families import FAMILIES, KINDS, NAMES
 
 import rgb_circuit as rgb
 from analyses import task_reading
@@ -25,7 +24,6 @@ from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, encode
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 
-NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
 # transformers has no other attention for Gemma 2.
 KERNELS = {name: ("eager",) if name == "paligemma2" else ("sdpa", "eager") for name in NAMES}
 
@@ -134,6 +132,9 @@ def subject(request):
     return subject_of(request.param)
 
 
+of_each_kind = pytest.mark.parametrize("subject", KINDS, indirect=True)
+
+
 def test_the_package_shows_what_the_bare_model_is_shown(subject):
     trial = subject.trials[0]
     shown = encode(subject.model(KERNELS[subject.name][0]), [(trial, "clean")])
@@ -152,12 +153,14 @@ def test_every_head_agrees_with_plain_hooks(subject):
             assert np.abs(found - wanted).max() < subject.close, (kernel, component, positions)
 
 
+@of_each_kind
 def test_own_output_changes_nothing(subject):
     for component, positions in PATCHES:
         effects = subject.swept(component, positions, source="erased")
         assert np.abs(effects).max() < subject.close, (component, positions)
 
 
+@of_each_kind
 @pytest.mark.parametrize("positions", ["end", "all"])
 def test_joint_edits_agree_with_plain_hooks(subject, positions):
     bare, (trial, other), last = subject.bare, subject.trials, families.LAYERS - 1
@@ -205,6 +208,7 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
     assert np.abs(frozen - alone).max() > 3 * subject.close
 
 
+@of_each_kind
 @pytest.mark.parametrize(
     "question",
     [BACKGROUND_QUESTION, "Which color is out the odd one in the background? Respond in one word"],
@@ -246,7 +250,7 @@ def test_attention_over_the_picture_is_the_bare_models(subject):
 
 
 # Their layers norm what heads and MLP give, or their final norm takes the mean off.
-NO_SUM = ("gemma3", "paligemma2", "aya_vision")
+NO_SUM = ("gemma3", "paligemma2", "glm4v", "glm46v", "exaone4_5", "aya_vision", "cohere2_vision")
 
 
 @torch.no_grad()

@@ -1,17 +1,14 @@
 """The small models of all families have what tests on them rely on."""
 
-from importlib.util import find_spec
 from inspect import signature
 
 import families
 import pytest
 import torch
-from families import FAMILIES, inputs
+from families import FAMILIES, NAMES, inputs
 from transformers import AutoModelForImageTextToText
 
 from rgb_circuit.rgb_game import draw
-
-NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
 
 
 @pytest.fixture(scope="module", params=NAMES)

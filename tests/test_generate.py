@@ -11,8 +11,9 @@ import families
 import numpy as np
 import pytest
 import torch
+from families import KINDS, NAMES
 from oracle import Oracle
-from test_exactness import KERNELS, NAMES, subject_of
+from test_exactness import KERNELS, subject_of
 
 import rgb_circuit as rgb
 from rgb_circuit.models.planted import Placement, planted
@@ -163,6 +164,7 @@ def test_without_edits_it_says_what_hugging_face_lets_it_say(subject):
             assert said.edited_text is None and set(said.tokens["run"]) == {"unedited"}
 
 
+@pytest.mark.parametrize("subject", KINDS, indirect=True)
 @pytest.mark.parametrize("words", ["end", "all", "tile"])
 def test_every_kind_of_edit_says_what_a_whole_forward_per_token_says(subject, words):
     talker, trial = talker_of(subject.name), subject.trials[0]

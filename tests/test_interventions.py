@@ -9,8 +9,9 @@ import families
 import numpy as np
 import pytest
 import torch
+from families import KINDS
 from oracle import Oracle
-from test_exactness import KERNELS, NAMES, subject_of
+from test_exactness import KERNELS, subject_of
 
 import rgb_circuit as rgb
 
@@ -23,7 +24,7 @@ def oracle_of(name):
     return Oracle(subject.bare.model, subject.bare.inputs)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=KINDS)
 def subject(request):
     return subject_of(request.param)
 

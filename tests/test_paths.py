@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_exactness import KERNELS, NAMES, subject_of
+from families import KINDS
+from test_exactness import KERNELS, subject_of
 from test_interventions import oracle_of
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -31,7 +32,7 @@ RECEIVERS = [(1, 3), (2, 0), (LAST, 2)]
 PLACE = Placement()
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=KINDS)
 def subject(request):
     return subject_of(request.param)
 
