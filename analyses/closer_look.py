@@ -129,7 +129,10 @@ def _through(analysis, model, trials, senders, extractors, target):
 
 def _whole(model, trials, heads, target):
     if not heads:
-        raise NotApplicable("no head is known to have a role, so there is no set of heads to test")
+        raise NotApplicable(
+            "no head is shown to be a color extractor or a POI head, so these roles name no set of heads; "
+            "the curve tests the sets that the ranking names"
+        )
     return (yield from circuit.circuit_steps(model, trials, heads, target=target))
 
 

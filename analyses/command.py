@@ -13,9 +13,11 @@ from pathlib import Path
 
 import shtab
 
-from rgb_circuit.edits import OF_A_HEAD
+from rgb_circuit.edits import OF_A_HEAD, OF_A_LAYER
 from rgb_circuit.errors import InputError, ServerError
 from rgb_circuit.jobs import Pending
+
+from .as_options import as_options
 
 COMPLETION = """\
 completion of commands, options and folders in a shell: put one of these into its start-up file
@@ -35,28 +37,42 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 for a check that found a difference, 2 for input that cannot be used, 3 for a
         server that could not do it, 4 for jobs that are not done yet, 130 for a command that was stopped
-        with Ctrl-C.
+        with Ctrl-C, 141 for one whose reader went away.
     """
-    options = _parser().parse_args(arguments)
-    # Imported once it is known that there is something to do: these take seconds.
-    import matplotlib
+    try:
+        status = _main(arguments)
+        # What is left in the buffer would meet a closed pipe when Python ends.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # As in `rgb-circuit play | head`. Python flushes both streams once more when it ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        # The status that a shell gives a program that a closed pipe ends.
+        return 141
 
+
+def _main(arguments):
+    options = _parser().parse_args(arguments)
+    # Figures go to files. A notebook's backend is inherited by a command in a cell, whose environment may
+    # lack it; matplotlib refuses to be imported then.
+    os.environ["MPLBACKEND"] = "agg"
+    # Imported once it is known that there is something to do: this takes seconds.
     from rgb_circuit.memory import return_freed_memory
 
-    # Figures go to files: no screen is needed.
-    matplotlib.use("Agg")
     return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
     try:
         with warnings.catch_warnings():
             # Without the file and line of Python's own.
-            warnings.showwarning = partial(_warned, sys.stderr)
+            warnings.showwarning = partial(_warned, sys.stderr, options)
             # Said by `_print_alike`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
                 return options.run(options) or 0
     except InputError as error:
-        print(f"rgb-circuit: {error}", file=sys.stderr)
+        print(f"rgb-circuit: {as_options(str(error), vars(options))}", file=sys.stderr)
         return 2
     except ServerError as error:
         print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
@@ -72,8 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _warned(file, message, category, *where):
-    print(f"rgb-circuit: {message}", file=file)
+def _warned(file, options, message, category, *where):
+    print(f"rgb-circuit: {as_options(str(message), vars(options))}", file=file)
 
 
 @contextmanager
@@ -315,7 +331,7 @@ def _parser():
         "--trial", type=int, default=0, help="which of the trials, from 0 (default: %(default)s)"
     )
     say.add_argument("--tokens", type=int, default=20, help="to say at most (default: %(default)s)")
-    say.set_defaults(run=_say)
+    say.set_defaults(run=_say, writes=False)
 
     knockout = commands.add_parser(
         "knockout",
@@ -343,7 +359,8 @@ def _parser():
     layers.add_argument(
         "--component",
         default="resid_pre",
-        help="resid_pre, attn_out or mlp_out (default: %(default)s)",
+        choices=OF_A_LAYER,
+        help="what is restored: %(choices)s (default: %(default)s)",
     )
     layers.add_argument(
         "--positions",

@@ -9,7 +9,7 @@ from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.vlm import Vlm
 
-from . import digits, roles
+from . import digits, roles, standing
 from .check import Check
 from .evidence import by_prediction
 from .findings import STAGES, Findings
@@ -207,6 +207,8 @@ def _roles(table, evidence, positions):
         "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: how many "
         "would); -: cannot be tested."
     )
+    if not lacking:
+        _circuit(evidence)
     if refused := roles.refused(evidence):
         print(f"{refused[:1].upper()}{refused[1:]}.")
     if not lacking:
@@ -220,6 +222,14 @@ def _roles(table, evidence, positions):
             "Frozen with the color extractors, as heads that read the odd colour too or when these are "
             f"silent: {names}."
         )
+
+
+def _circuit(evidence):
+    """Of the roles that the hypothesised circuit is made of, those that no head is shown to have."""
+    for role, stands in standing.standings(evidence).items():
+        if role in standing.CIRCUIT and not stands.heads:
+            said, nearly = standing.none_is(stands), standing.nearly(stands)
+            print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
 
 
 def _power(evidence):

@@ -25,7 +25,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 
-from . import color_extractor
+from . import color_extractor, standing
 from . import evidence as _evidence
 from . import roles as _roles
 from .poi_localization import PASSES_THE_SEED
@@ -50,12 +50,6 @@ EXPLANATIONS = {
     "background writer": "writes the background",
     "canvas suppressor": "holds the canvas's colour down",
     "oddness": "says that a tile is odd",
-}
-WHY_VOID = {
-    "no gap": "a model that answers by the odd tile",
-    "no extractor": "color extractors to freeze",
-    "one word": "other backgrounds",
-    "no word": "answers['none']",
 }
 
 
@@ -88,11 +82,13 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         ``decide``: which undecided predictions of these would decide, with how many trials, or what they
             lack; empty with a verdict.
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
-        ``late``: color extractors were found, and none in a later layer, so that nothing can go through one.
+        ``late``: no color extractor is in a later layer, so that nothing can go through one; missing where
+            no head is shown to be one.
     """
     layers = [layer for layer, _ in color_extractor.heads(evidence)]
     holds, state = _evidence.by_prediction(evidence, "holds"), _evidence.by_prediction(evidence, "state")
     met = {role: _evidence.heads(evidence, _roles.HYPOTHESES[role][0]) for role in EXPLANATIONS}
+    left = {role: standing.open_heads(evidence, role) for role in EXPLANATIONS}
     first, second = (prediction.name for prediction in PASSES_THE_SEED)
     asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
     asked += [head for head in met["oddness"] if head not in asked]
@@ -106,7 +102,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
             "prediction", drop=False
         )
         own = [words for role, words in EXPLANATIONS.items() if head in met[role]]
-        open_ = {role: words for role, words in EXPLANATIONS.items() if _open(rows, role)}
+        open_ = {role: words for role, words in EXPLANATIONS.items() if head in left[role]}
         route = (
             "through the extractors"
             if holds.loc[head, "P5"]
@@ -114,36 +110,29 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
             if holds.loc[head, "P5w"]
             else "undecided"
         )
-        late = bool(layers) and all(layer <= head[0] for layer in layers)
+        late = all(layer <= head[0] for layer in layers) if layers else pd.NA
         shown = rows.loc[list(ASKS)].assign(
             verdict=" and ".join(own) or "undecided",
             left=" or ".join(own or open_.values()) or "none of these",
-            decide="" if own else _deciding(rows, open_),
+            decide="" if own else _deciding(evidence, head, open_),
             route=route,
             late=late,
             raises=list(ASKS.values()),
         )
         blocks.append(shown[columns.split()])
-    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame(columns=columns.split())
+    if not blocks:
+        return pd.DataFrame(columns=columns.split())
+    return pd.concat(blocks, ignore_index=True).astype({"late": "boolean"})
 
 
-def _open(rows, role):
-    """Whether nothing that a role asks for is refuted for a head."""
-    return all(
-        (rows.loc[slot, "state"] != "refuted").any() for slot in _evidence.slots(_roles.HYPOTHESES[role][0])
-    )
-
-
-def _deciding(rows, roles):
+def _deciding(evidence, head, roles):
     """The undecided predictions of some roles, and what would decide them, in words."""
-    names = [prediction.name for role in roles for prediction in _roles.HYPOTHESES[role][0]]
     said = []
-    for name in dict.fromkeys(names):
-        row = rows.loc[name]
+    for row in standing.lacking(evidence, head, roles).to_dict("records"):
+        name, trials = row["prediction"], row["trials_to_decide"]
         if row["void"]:
-            said.append(f"{name} needs {WHY_VOID[row['void']]}")
-        elif row["state"] == "undecided":
-            trials = row["trials_to_decide"]
+            said.append(f"{name} needs {standing.WHY_VOID[row['void']]}")
+        else:
             said.append(
                 f"{name} lies on its threshold" if trials == float("inf") else f"{name}: {trials:,.0f} trials"
             )

@@ -106,7 +106,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
-    scores = _scores(evidence)
+    fractions = scores_by_role(evidence)
     met = {role: _evidence.heads(evidence, predictions) for role, (predictions, _) in HYPOTHESES.items()}
     reads = set(met["color extractor"])
     names, best, colors = [], [], []
@@ -114,7 +114,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
         colors.append(_colors(evidence, head) if head in reads else "")
         own = [role for role in HYPOTHESES if head in met[role]]
         names.append(" + ".join(own) or "none")
-        best.append(max(scores.loc[head, own or list(HYPOTHESES)].dropna(), key=abs, default=np.nan))
+        best.append(max(fractions.loc[head, own or list(HYPOTHESES)].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
     frame.insert(2, "colors", colors)
@@ -206,10 +206,10 @@ def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
         ``score`` (for that role, as in `table`). No row where no head has a score, for want of a gap
         (`no_gap`).
     """
-    scores = _scores(evidence).dropna(how="all")
-    if scores.empty:
+    fractions = scores_by_role(evidence).dropna(how="all")
+    if fractions.empty:
         return pd.DataFrame(columns=["layer", "head", "role", "score"])
-    nearest = pd.DataFrame({"role": scores.idxmax(axis=1), "score": scores.max(axis=1)})
+    nearest = pd.DataFrame({"role": fractions.idxmax(axis=1), "score": fractions.max(axis=1)})
     return nearest.sort_values("score", ascending=False, kind="stable").head(k).reset_index()
 
 
@@ -244,9 +244,9 @@ def _changed(prediction):
     return sweep.source if sweep.target == "clean" else sweep.target
 
 
-def _scores(evidence):
+def scores_by_role(evidence: pd.DataFrame) -> pd.DataFrame:
     """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for
-    it."""
+    it; missing where a gap is not shown."""
     fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
     # Of what a score is the mean of, nothing may be missing.
     means = {

@@ -47,6 +47,9 @@ from .processor_parts import read_processor as processor_beside
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
 
+# How a file begins that Git LFS puts in another's place.
+POINTER = b"version https://git-lfs.github.com/spec/"
+
 # Left over in files of all ages, and read by nothing: tables that are computed anew, and a vision tower's own
 # head.
 HARMLESS = re.compile(r"rotary_emb\.inv_freq$|position_ids$|(^|\.)vision_tower\.(vision_model\.)?head\.")
@@ -82,9 +85,10 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     """Look a model up in its folder or on the hub.
 
     Raises:
-        InputError: nothing that can be reached or read there.
+        InputError: nothing that can be reached or read there, or files of which only Git LFS's pointers are.
     """
     if Path(source).is_dir():
+        check_fetched(source, name)
         path = Path(source, "config.json")
         return Checkpoint(name, source, revision, path if path.exists() else None)
     offline, trouble = constants.HF_HUB_OFFLINE, None
@@ -105,6 +109,28 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
         trouble = trouble or error
         raise InputError(_unreachable(name, revision, trouble) or _unasked(name, trouble)) from trouble
     return Checkpoint(name, source, revision, path, path.parent.name, offline)
+
+
+def check_fetched(folder: str | Path, name: str) -> None:
+    """Raise InputError if Git LFS left files of a folder to be fetched later: each is then a few lines of
+    text that stand for it."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    pointers = [path.name for path in files if is_pointer(path)]
+    if pointers:
+        raise InputError(
+            f"{name!r} holds {_few(pointers)} as Git LFS pointers of some hundred bytes, without what they "
+            f"stand for; run git lfs pull in {folder}"
+        )
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is a Git LFS pointer, by its first line.
+
+    Source: the Git LFS specification, docs/spec.md: a pointer is smaller than 1,024 bytes.
+    """
+    if path.stat().st_size >= 1024:
+        return False
+    return path.read_bytes().startswith(POINTER)
 
 
 def read_config(found: Checkpoint) -> PreTrainedConfig:

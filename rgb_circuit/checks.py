@@ -65,6 +65,7 @@ def check_attention(model: Vlm, gaps: list[float]) -> None:
         # more.
         if gap > 0.02:
             raise ModelError(
-                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values, "
-                "so its pattern and values cannot be patched apart; use component='z'"
+                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ values: that "
+                f"misses its z by {gap:.2g} of the largest, as where heads have sinks; of its heads z alone "
+                "can be patched (patch_heads, patch_edits)"
             )

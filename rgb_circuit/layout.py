@@ -95,7 +95,9 @@ def layout_of(
     config = module.config
     vision = config.vision_config
     patch = _one(vision.patch_size)
-    tile = patch * (getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", 1))
+    # How many patches a side go into a token; some say it of the processor alone.
+    sides = [getattr(part, "spatial_merge_size", None) for part in (vision, config)]
+    tile = patch * next(filter(None, [*sides, getattr(processor.image_processor, "merge_size", None)]), 1)
     side = _one(getattr(vision, "image_size", None))
     takes = _takes(name, module)
     # A Pixtral tower names the largest picture that it takes; a tower that is told the grid of patches, as
@@ -107,26 +109,61 @@ def layout_of(
         raise InputError(f"tiles is {tiles!r}; use a whole number per side, from 2 on")
     if any_size:
         side = (tiles or TILES) * tile
-    options = _whole(processor, side)
-    board = Image.new("RGB", (side, side), "blue")
-    encoded = processor(text=[prompt], images=[[board]], return_tensors="pt", **options)
-    count = int((encoded["input_ids"] == config.image_token_id).sum())
+    count = _tokens(processor, config, prompt, side)
     if not count:
+        own = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
         raise InputError(
-            f"the processor of {name!r} ({type(processor).__name__}) writes no image token of the model's "
-            f"(id {config.image_token_id}) "
-            "for a picture; take the processor that belongs to this checkpoint"
+            f"of a prompt with one picture the processor of {name!r} ({type(processor).__name__}) writes no "
+            f"image token of the model's (id {config.image_token_id}); its own, {processor.image_token!r}, "
+            f"has id {own}, so give the processor or the configuration in which both are one"
         )
+    if any_size and count != (side // tile) ** 2:
+        raise InputError(_resized(name, processor, config, prompt, tile, side, count))
     for first, views in ((0, 1), (1, 1), (0, 2)):
         rows = isqrt(max(0, count - first) // views)
         widths = (rows, rows + 1)[:views]
         covered = side // patch * patch
         if rows and first + rows * sum(widths) == count and covered % rows == 0:
+            options = _whole(processor, side)
             return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
+    rows = isqrt(count)
+    seen = (
+        f"a grid of {rows} × {rows} places, between which its {side // patch * patch} px do not divide"
+        if rows * rows == count
+        else "neither a square grid nor two"
+    )
     raise InputError(
-        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, neither a square grid nor "
-        "two, so no "
-        "tile could be found again; use a model that shows a picture as one grid, or as two"
+        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, {seen}, so no tile could "
+        "be found again; use a model that shows a picture as one square grid, or as two"
+    )
+
+
+def _tokens(processor, config, prompt, side):
+    """How many image tokens a square picture of this side has."""
+    board = Image.new("RGB", (side, side), "blue")
+    options = _whole(processor, side)
+    encoded = processor(text=[prompt], images=[[board]], return_tensors="pt", **options)
+    return int((encoded["input_ids"] == config.image_token_id).sum())
+
+
+def _resized(name, processor, config, prompt, tile, side, count):
+    """That a processor for pictures of any size resizes this one, and how many tiles it shows as they are."""
+    fitting = [
+        tiles
+        for tiles in range(2, 2 * TILES + 1)
+        if _tokens(processor, config, prompt, tiles * tile) == tiles**2
+    ]
+    way_out = ""
+    if fitting:
+        nearest = min(fitting, key=lambda tiles: abs(tiles - side // tile))
+        way_out = (
+            f"give tiles={nearest} (of {min(fitting)} to {max(fitting)} tiles a side it shows a picture as "
+            "it is), or "
+        )
+    return (
+        f"the processor of {name!r} resizes a picture of {side} × {side} px, {side // tile} tiles of {tile} "
+        f"px a side: it makes {count} image tokens of it; {way_out}set the sizes that it allows (min_pixels "
+        "and max_pixels, or size) so that it does not"
     )
 
 

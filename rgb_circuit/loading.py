@@ -82,7 +82,8 @@ def load(
         raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
     if remote is not False and (device_map, dtype) != ("auto", "auto"):
         raise InputError(
-            "device and number format are the server's choice; leave device_map and dtype out with remote"
+            "device and number format are the server's choice; leave device_map and dtype out with "
+            "remote=True"
         )
     name = _found(name)
     with _source(name) as source:
@@ -156,9 +157,8 @@ def _shown(name, module, processor, tiles):
         raise
     except FOREIGN as error:
         raise InputError(
-            f"the processor of {name!r} ({type(processor).__name__}) cannot show a square picture with the "
-            "game's question "
-            f"({first_line(error)}); take the processor that belongs to this checkpoint"
+            f"the processor of {name!r} ({type(processor).__name__}) fails on a square picture with the "
+            f"game's question ({first_line(error)}); give one that takes text=[prompt] and images=[[picture]]"
         ) from error
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-PLAIN = "use a model whose language model is a plain Llama-style decoder"
+PLAIN = "docs/families.md says what a language model must be for that"
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def probe(
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
-            # The model's own code, called in another way than in a plain forward; a plain decoder takes it.
+            # The model's own code, called in another way than in a plain forward.
             raise InputError(
                 f"{name!r} cannot be analysed: its forward fails where it is run in parts "
                 f"({first_line(error)}); {_way_out(error, PLAIN)}"
@@ -107,9 +107,9 @@ def _check_untouched(board, inputs, name):
     # Two colours in three channels, and the value of padding.
     if len(shown) > 7:
         raise InputError(
-            f"the processor of {name!r} changes a picture of {board.width} × {board.height} px, which its "
-            "model takes as it is, so no tile "
-            "would be one token; take the processor that belongs to this checkpoint"
+            f"the processor of {name!r} makes {len(shown)} different values of a picture of {board.width} × "
+            f"{board.height} px in two colours, where 7 would do: it resamples it or mixes its channels, so "
+            "that no tile would be one token; set its size and crop_size to those of the model's pictures"
         )
 
 
@@ -156,8 +156,9 @@ def _way_out(error, otherwise):
 def _check(probed, heads, server, name):
     """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `programs.probed` found."""
 
-    def refuse(reason):
-        raise InputError(f"{name!r} cannot be analysed: {reason}; {PLAIN}")
+    def refuse(reason, found=None):
+        by = "" if found is None else f" (by {probed[found]:.2g} of the largest)"
+        raise InputError(f"{name!r} cannot be analysed: {reason}{by}; {PLAIN}")
 
     if not probed["finite"]:
         raise InputError(_not_finite(probed["dtype"], server, name))
@@ -168,20 +169,22 @@ def _check(probed, heads, server, name):
         )
     # Written so that a number which is none is refused too.
     if not probed["traced"] <= 2e-3:
-        refuse("its logits inside a trace differ from the bare forward")
+        refuse("its logits inside a trace differ from the bare forward", "traced")
     if not probed["unembedded"] <= 2e-3:
         refuse(
-            "its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier"
+            "its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier",
+            "unembedded",
         )
     if not probed["rewritten"] <= 2e-3:
-        refuse("writing the heads' own outputs back changes its logits")
+        refuse("writing the heads' own outputs back changes its logits", "rewritten")
     if not probed["zeroed"] >= 1e-6:
         refuse("zeroing every head leaves its logits unchanged")
     if not probed["o_proj"] <= 1e-2:
-        refuse("o_proj of the heads' outputs is not what its attention block returns")
+        refuse("o_proj of the heads' outputs is not what its attention block returns", "o_proj")
     if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
         refuse(
-            "a forward that goes on from the keys and values of another does not give what a whole one gives"
+            "a forward that goes on from the keys and values of another does not give what a whole one gives",
+            "swept",
         )
 
 

@@ -222,6 +222,7 @@ def _check_counts(processor, module, pixels, name):
     made = _features(module, pixels, module.config.vision_feature_select_strategy, name)
     if written != made:
         raise InputError(
-            f"the processor of {name!r} writes {written} image tokens for a picture of which the model "
-            f"makes {made} features; take the processor that belongs to this checkpoint"
+            f"the processor of {name!r} ({type(processor).__name__}) writes {written} image tokens for a "
+            f"picture of {side} × {side} px, of which the model makes {made} features, also with the model's "
+            "own patch size and feature strategy; give a processor that writes as many"
         )

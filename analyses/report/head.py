@@ -6,7 +6,7 @@ import pandas as pd
 
 from rgb_circuit.plots.canvas import head_name
 
-from .. import digits, roles
+from .. import digits, roles, standing
 from ..playing import cannot_play
 from .run import Needs, Run
 from .writing import listed, name, percent, sentence, signed
@@ -21,15 +21,6 @@ NEEDS = Needs(
         {"evidence": "layer head prediction restored_fraction void n", "roles": "layer head role"},
     ],
 )
-# Role → what its heads are called.
-ROLE_NAMES = {
-    "color extractor": "color extractors",
-    "POI localization": "POI heads",
-    "place relay": "place relays",
-    "background writer": "background writers",
-    "canvas suppressor": "canvas suppressors",
-    "oddness": "oddness heads",
-}
 
 
 def values(run: Run) -> dict[str, object]:
@@ -109,47 +100,38 @@ def _strongest(top):
 
 
 def _of_roles(run):
-    """What the role table says of the hypothesised circuit."""
+    """What the role table says of the hypothesised circuit, and of whatever else has a role."""
     evidence = run.frames["evidence"]
-    lacking = roles.no_gap(evidence)
-    heads = {role: roles.heads(run.frames["roles"], role) for role in roles.HYPOTHESES}
+    standings = standing.standings(evidence)
     found = [
-        f"{len(those)} {_plural(role, len(those))} ({', '.join(head_name(*head) for head in those)})"
-        for role, those in heads.items()
-        if those
+        f"{len(shown.heads)} {standing.a(role, len(shown.heads))} "
+        f"({', '.join(head_name(*head) for head in shown.heads)})"
+        for role, shown in standings.items()
+        if shown.heads
     ]
-    if not found:
-        nearest = roles.closest(evidence)
-        if nearest.empty:
-            return f"No head of {run.name} can be given a role.", sentence(lacking)
-        close = [
-            f"{listed([name(head) for _, head in rows.iterrows()])} {'to' if number else 'come closest to'} "
-            f"a {_plural(role, 1)}"
-            for number, (role, rows) in enumerate(nearest.groupby("role", sort=False))
-        ]
+    wanted = [standings[role] for role in standing.CIRCUIT]
+    absent = [role for role in wanted if not role.heads]
+    parts = [f"{listed(found)} meet every prediction of their role"] if found else []
+    for role in absent:
+        if near := standing.nearly(role):
+            parts.append(f"nearest to a {standing.a(role.role)}: {near}")
+    parts.append(roles.no_gap(evidence))
+    more = " ".join(sentence(part) for part in parts if part)
+    if not absent:
         return (
-            f"The hypothesised circuit is not found in {run.name}: no head meets every prediction of a role.",
-            f"Heads {', '.join(close)}." + (f" {sentence(lacking)}" if lacking else ""),
+            f"The hypothesised circuit is there in {run.name}: a head that finds the tile, and one that "
+            "reads its colour.",
+            more,
         )
-    rest = f"{listed(found)} meet every prediction of their role." + (
-        f" {sentence(lacking)}" if lacking else ""
-    )
-    absent = [role for role in ("color extractor", "POI localization") if not heads[role]]
-    if absent:
-        named = " and no ".join(_plural(role, 1) for role in absent)
-        return f"The hypothesised circuit is not complete in {run.name}: there is no {named}.", rest
-    return (
-        f"The hypothesised circuit is there in {run.name}: a head that finds the tile, and one that reads "
-        "its colour.",
-        rest,
-    )
+    said = listed([standing.none_is(role) for role in absent])
+    if all(role.state == "untested" for role in absent):
+        return f"No head of {run.name} can be given a role.", more
+    if any(role.state == "refuted" for role in absent):
+        return f"The hypothesised circuit is not whole in {run.name}: {said}.", more
+    return f"The hypothesised circuit is not shown whole in {run.name}: {said}.", more
 
 
 def _interval(row, places):
     if pd.isna(row["ci_low"]):
         return ""
     return f" [{signed(row['ci_low'], places)}, {signed(row['ci_high'], places)}]"
-
-
-def _plural(role, count):
-    return ROLE_NAMES[role] if count > 1 else ROLE_NAMES[role].removesuffix("s")

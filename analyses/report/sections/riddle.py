@@ -1,5 +1,7 @@
 """What the heads do that pass P3: find the place, hand it on, or write or hold down the colour there."""
 
+import pandas as pd
+
 from rgb_circuit.plots import effect_forest
 
 from ... import riddle, roles
@@ -22,9 +24,15 @@ def _values(run: Run):
     heads = frame.drop_duplicates(["layer", "head"]).to_dict("records")
     ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
     return dict(
-        heads=[head | dict(name=name(head)) for head in heads],
+        heads=[head | dict(name=name(head), where=_where(head["late"])) for head in heads],
         figure=svg(ax.figure, "What the heads that pass P3 write, and by which route"),
     )
+
+
+def _where(late):
+    if pd.isna(late):
+        return "no head is shown to be an extractor"
+    return "no extractor in a later layer" if late else "an extractor comes later"
 
 
 SECTION = Section(

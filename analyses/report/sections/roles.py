@@ -3,8 +3,9 @@
 import pandas as pd
 
 from rgb_circuit.plots import PREDICTIONS, effect_forest
+from rgb_circuit.plots.canvas import head_name
 
-from ... import roles
+from ... import roles, standing
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -48,10 +49,19 @@ def _values(run: Run):
         counts=table["role"].replace("none", "no role").value_counts().to_dict(),
         every=len(table),
         where=_where(run.manifest["options"].get("positions", "end")),
+        standings=[
+            dict(role=role, state=stands.state, says=_says(stands))
+            for role, stands in standing.standings(evidence).items()
+        ],
         no_gap=roles.no_gap(evidence),
         refused=roles.refused(evidence),
         power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
     )
+
+
+def _says(stands):
+    """The heads that have a role, or what the open ones lack."""
+    return ", ".join(head_name(*head) for head in stands.heads) or standing.nearly(stands) or "–"
 
 
 def _asked(evidence, head):

@@ -1,0 +1,158 @@
+"""Where a role stands among all heads, and the words for it.
+
+| state | means | is said as |
+|---|---|---|
+| shown | a head meets every prediction of the role | its heads |
+| refuted | every head has a prediction that is refuted | there is no … |
+| undecided | neither: some heads are open | no … is shown, and what the open heads lack |
+| untested | no prediction can be tested | whether there is one cannot be tested |
+
+A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.plots.canvas import head_name, percent
+
+from . import evidence as _evidence
+from . import roles
+
+# Role → what its heads are called.
+NAMES = {
+    "color extractor": "color extractors",
+    "POI localization": "POI heads",
+    "place relay": "place relays",
+    "background writer": "background writers",
+    "canvas suppressor": "canvas suppressors",
+    "oddness": "oddness heads",
+}
+# The roles that the hypothesised circuit is made of.
+CIRCUIT = ("color extractor", "POI localization")
+# Reason why a prediction is void → what it would take.
+WHY_VOID = {
+    "no gap": "a model that answers by the odd tile",
+    "no extractor": "color extractors to freeze",
+    "one word": "other backgrounds",
+    "no word": "answers['none']",
+}
+# How many open heads a sentence names.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one role stands.
+
+    Attributes:
+        role: a key of `roles.HYPOTHESES`.
+        state: "shown", "refuted", "undecided" or "untested".
+        heads: the (layer, head) pairs that have the role.
+        open: a row per open head, the highest score first: ``layer, head, score`` (as in `roles.table`, for
+            this role), ``lacks`` (words).
+    """
+
+    role: str
+    state: str
+    heads: list[tuple[int, int]]
+    open: pd.DataFrame
+
+
+def standings(evidence: pd.DataFrame) -> dict[str, Standing]:
+    """Role → where it stands, for every role of `roles.HYPOTHESES`.
+
+    Args:
+        evidence: from `roles.evidence`.
+    """
+    return {role: _standing(evidence, role) for role in roles.HYPOTHESES}
+
+
+def open_heads(evidence: pd.DataFrame, role: str) -> list[tuple[int, int]]:
+    """The heads of which nothing that a role asks for is refuted, those that have it among them."""
+    state = _evidence.by_prediction(evidence, "state")
+    left = [(state[slot] != "refuted").any(axis=1) for slot in _slots(role)]
+    return [tuple(head) for head in state.index[np.logical_and.reduce(left)]]
+
+
+def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[str]) -> pd.DataFrame:
+    """What of some roles is neither shown nor refuted of a head.
+
+    Returns:
+        A row per prediction: ``prediction, void, trials_to_decide``, as in the evidence.
+    """
+    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction")
+    unmet = [
+        name for role in wanted for slot in _slots(role) if not rows.loc[slot, "holds"].any() for name in slot
+    ]
+    rows = rows.loc[list(dict.fromkeys(unmet))].reset_index()
+    left = (rows["state"] == "undecided") | (rows["void"] != "")
+    return rows.loc[left, ["prediction", "void", "trials_to_decide"]]
+
+
+def _lacks(evidence, head, role):
+    """`lacking`, in words."""
+    said = []
+    for row in lacking(evidence, head, [role]).to_dict("records"):
+        why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided, {_to_decide(row)}"
+        said.append(f"{row['prediction']} ({why})")
+    return ", ".join(said)
+
+
+def _to_decide(row):
+    trials = row["trials_to_decide"]
+    return "on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide"
+
+
+def a(role: str, count: int = 1) -> str:
+    """What heads of a role are called, one or several."""
+    return NAMES[role] if count > 1 else NAMES[role].removesuffix("s")
+
+
+def none_is(standing: Standing) -> str:
+    """What is to be said of a role that no head has, without capital and full stop."""
+    one = a(standing.role)
+    if standing.state == "refuted":
+        return f"there is no {one}"
+    if standing.state == "untested":
+        return f"whether there is a {one} cannot be tested"
+    return f"no {one} is shown, and none is ruled out"
+
+
+def nearly(standing: Standing) -> str:
+    """The open heads of a role with what they lack, without full stop; empty where there are none."""
+    heads = [
+        f"{head_name(row['layer'], row['head'])} restores {percent(row['score'])} and lacks {row['lacks']}"
+        for _, row in standing.open.head(NAMED).iterrows()
+    ]
+    more = len(standing.open) - len(heads)
+    return "; ".join(heads) + (f"; {more} more heads are open" if more > 0 else "")
+
+
+def _standing(evidence, role):
+    heads = _evidence.heads(evidence, roles.HYPOTHESES[role][0])
+    names = [name for slot in _slots(role) for name in slot]
+    own = evidence[evidence["prediction"].isin(names)]
+    left = [head for head in open_heads(evidence, role) if head not in heads]
+    scores = roles.scores_by_role(evidence)[role]
+    rows = [
+        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, role))
+        for head in left
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])
+    table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    if heads:
+        state = "shown"
+    elif (own["void"] != "").all():
+        state = "untested"
+    else:
+        state = "undecided" if left else "refuted"
+    return Standing(role, state, heads, table)
+
+
+def _slots(role):
+    return _evidence.slots(roles.HYPOTHESES[role][0])

@@ -1,0 +1,86 @@
+"""Words follow from states: there is no head of a role only where every head is refuted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import riddle, roles, standing
+from analyses.evidence import by_prediction
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """Two heads on which every prediction is refuted, in the columns of `roles.evidence`."""
+    names = [prediction.name for family in roles._families() for prediction in family]
+    rows = [dict(layer=layer, head=0, prediction=name) for name in dict.fromkeys(names) for layer in (0, 1)]
+    frame = pd.DataFrame(rows).assign(
+        expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32, holds=False,
+        state="refuted", trials_to_decide=np.nan, void="", restored_fraction=0.0, words="",
+    )  # fmt: skip
+    return frame
+
+
+def changed(evidence, layer, names, **values):
+    """The evidence with some predictions of one head in another state."""
+    frame = evidence.copy()
+    frame.loc[(frame["layer"] == layer) & frame["prediction"].isin(names), list(values)] = list(
+        values.values()
+    )
+    return frame
+
+
+def predictions(role):
+    return [prediction.name for prediction in roles.HYPOTHESES[role][0]]
+
+
+def test_there_is_no_such_head_where_every_head_is_refuted(evidence):
+    for role, stands in standing.standings(evidence).items():
+        assert stands.state == "refuted" and stands.open.empty and not stands.heads
+        assert standing.none_is(stands) == f"there is no {standing.a(role)}"
+
+
+def test_one_head_that_is_open_makes_it_undecided_and_says_what_it_lacks(evidence):
+    names = predictions("color extractor")
+    frame = changed(evidence, 1, names, state="holds", holds=True, restored_fraction=1.01)
+    frame = changed(frame, 1, ["P2a"], state="undecided", holds=False, trials_to_decide=45.0)
+    stands = standing.standings(frame)["color extractor"]
+    assert stands.state == "undecided"
+    assert standing.none_is(stands) == "no color extractor is shown, and none is ruled out"
+    assert standing.nearly(stands) == (
+        "1.0 restores 101\N{NO-BREAK SPACE}% and lacks P2a (undecided, 45 trials would decide)"
+    )
+    # One refuted prediction more, and nothing is open any longer.
+    stands = standing.standings(changed(frame, 1, ["P1a"], state="refuted", holds=False))["color extractor"]
+    assert standing.none_is(stands) == "there is no color extractor"
+
+
+def test_a_head_with_all_predictions_has_the_role(evidence):
+    frame = changed(evidence, 0, predictions("POI localization"), state="holds", holds=True)
+    stands = standing.standings(frame)["POI localization"]
+    assert stands.state == "shown" and stands.heads == [(0, 0)]
+
+
+def test_what_cannot_be_tested_is_neither_there_nor_not_there(evidence):
+    frame = evidence.assign(state="undecided", void="no gap", restored_fraction=np.nan)
+    for role, stands in standing.standings(frame).items():
+        assert stands.state == "untested"
+        assert standing.none_is(stands) == f"whether there is a {standing.a(role)} cannot be tested"
+
+
+def test_that_no_extractor_comes_later_is_not_said_where_none_is_known(evidence):
+    passing = changed(evidence, 0, ["P3a", "P3b"], state="holds", holds=True)
+    assert riddle.table(passing)["late"].isna().all()
+    known = changed(passing, 1, predictions("color extractor"), state="holds", holds=True)
+    assert not riddle.table(known).set_index("layer").loc[0, "late"].any()
+    table = riddle.table(changed(known, 1, ["P3a", "P3b"], state="holds", holds=True))
+    assert table.set_index("layer").loc[1, "late"].all()
+
+
+def test_a_prediction_that_another_stands_in_for_is_not_lacking(evidence):
+    role = next(role for role in roles.HYPOTHESES if any(len(slot) > 1 for slot in standing._slots(role)))
+    slot = next(slot for slot in standing._slots(role) if len(slot) > 1)
+    frame = changed(evidence, 0, predictions(role), state="undecided", trials_to_decide=45.0)
+    assert set(slot) <= set(standing.lacking(frame, (0, 0), [role])["prediction"])
+    frame = changed(frame, 0, slot[-1:], state="holds", holds=True)
+    assert not set(slot) & set(standing.lacking(frame, (0, 0), [role])["prediction"])
+    assert by_prediction(frame, "holds").loc[(0, 0), slot].any()
