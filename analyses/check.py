@@ -95,7 +95,7 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
     Raises:
         InputError: as `rgb_circuit.rgb_trials` and `rgb_circuit.patch_heads`.
     """
-    shown, quiet = rgb_trials(model, trials, seed), {"progress": False}
+    shown = rgb_trials(model, trials, seed)
     trial = shown[0]
     with tqdm(total=5 + len(PATCHES) + NUDGED, desc="checking", delay=2, disable=not progress) as bar:
 
@@ -103,22 +103,20 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
             bar.update()
             return value
 
-        played = done(play(model, shown, **quiet))
+        played = done(play(model, shown, progress=False))
         forward = done(seconds_of_a_forward(model))
         begin = time.perf_counter()
-        sweep = patch_heads(model, trial, source=SOURCE, target=TARGET, **quiet)
+        sweep = patch_heads(model, trial, source=SOURCE, target=TARGET, progress=False)
         seconds = done(time.perf_counter() - begin)
-        floor = done(noise_floor(model, trial, target=TARGET, **quiet))
-        if model.server is None:
-            edits = drawn(model, seed, SOURCE)
-            found = done(_by_engine(model, trial, edits, sweep))
-            wanted, error = _by_hooks(model, trial, edits, done)
-        else:
-            edits = drawn(model, seed, TARGET)
-            found = _by_engine(
-                model, trial, edits, patch_heads(model, trial, source=TARGET, target=TARGET, **quiet)
-            )
+        floor = done(noise_floor(model, trial, target=TARGET, progress=False))
+        edits = drawn(model, seed, TARGET if model.server else SOURCE)
+        if model.server:
+            sweep = patch_heads(model, trial, source=TARGET, target=TARGET, progress=False)
+        found = done(_by_engine(model, trial, edits, sweep))
+        if model.server:
             wanted, error = np.zeros_like(found), floor / FLOOR
+        else:
+            wanted, error = _by_hooks(model, trial, edits, done)
         bar.update(bar.total - bar.n)
     apart = float(norm.isf(ALARM / 2 / found.size)) * np.sqrt(2) * error
     return Check(

@@ -326,8 +326,9 @@ def _agreement(model, found):
         return f"{said}."
     large = int((table["wanted"].abs() > found.tolerance).sum())
     if large <= len(table) // 2:
+        others = "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
         return (
             f"{said}. But no more than {large} of the effects are larger than that, so this says little; "
-            "check in float32 too (--dtype float32), or draw others (--seed)."
+            f"{others}draw others (--seed)."
         )
     return f"{said}; {large} of the effects are larger than that."

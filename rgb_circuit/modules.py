@@ -16,14 +16,21 @@ MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload(
 
 def check_config(config: PreTrainedConfig, name: str) -> None:
     """Raise InputError unless this is a model of transformers that looks at pictures through image tokens."""
-    parts = all(
-        getattr(config, part, None) is not None for part in ("text_config", "vision_config", "image_token_id")
-    )
-    if not parts or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    parts = ("text_config", "vision_config", "image_token_id")
+    lacking = [part for part in parts if getattr(config, part, None) is None]
+    advice = "give one that does, such as llava-hf/llava-1.5-7b-hf"
+    if lacking or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        why = f"no {' and no '.join(lacking)}" if lacking else "not among transformers' models for that"
         raise InputError(
             f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures through "
-            "image tokens in its "
-            "prompt; give one that does, such as llava-hf/llava-1.5-7b-hf"
+            f"image tokens in its prompt ({why}); {advice}"
+        )
+    resampler = getattr(config, "perceiver_config", None)
+    if resampler is not None:
+        raise InputError(
+            f"{name!r} ({config.model_type!r}) makes {resampler.resampler_n_latents} tokens of a picture by "
+            "a resampler (perceiver_config), which reads the whole picture for each, so that no token stands "
+            f"for a place; {advice}"
         )
 
 
@@ -72,10 +79,11 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
     ``norm``."""
     inner = getattr(module, "model", None)
     text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
-    advice = "use a model on a Llama-style language model, such as Llama, Vicuna, Mistral, Qwen2 or Gemma"
+    advice = "use a model on a Llama-style language model, such as Llama, Mistral, Qwen 2 or Gemma 3"
     if text is None:
         raise InputError(
-            f"{name!r} ({type(module).__name__}) keeps its language model in a place of its own; {advice}"
+            f"{name!r} ({type(module).__name__}) has no model.language_model or model.text_model, where its "
+            f"layers would be; {advice}"
         )
     layers = list(getattr(text, "layers", ()))
     outputs: list[Any] = [getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers]
@@ -87,7 +95,7 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
         )
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no self_attn.o_proj{some}, whose "
-            "input is what heads write (they attend in another way, or it has another name); " + advice
+            f"input is what heads write: {_held(text, layers, lacking)}; {advice}"
         )
     widths = {output.in_features for output in outputs if hasattr(output, "in_features")}
     if len(widths) > 1:
@@ -101,6 +109,18 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
             f"the language model of {name!r} ({type(text).__name__}) has no final norm called norm, whose "
             f"output the logits are read from; {advice}"
         )
+
+
+def _held(text, layers, lacking):
+    """What there is in place of a layer's ``self_attn.o_proj``, in words."""
+    where, part = "it", text
+    if layers:
+        where, part = f"layer {lacking[0]}", layers[lacking[0]]
+    if hasattr(part, "self_attn"):
+        where, part = f"self_attn of {where}", part.self_attn
+    parts = {own: type(inside).__name__ for own, inside in part.named_children()}
+    held = [f"{own} ({kind})" for own, kind in parts.items() if "norm" not in kind.lower()]
+    return f"{where} holds {', '.join(held)}"
 
 
 def softcap_of(config: PreTrainedConfig) -> float | None:

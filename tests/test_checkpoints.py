@@ -199,14 +199,15 @@ OTHERS = {
                 intermediate_layers_indices=[0],
             ),
         ),
-        r"\(MllamaTextModel\) has no self_attn.o_proj in 2 of its 4 layers \(1, 3\).*Llama-style",
+        r"\(MllamaTextModel\) has no self_attn.o_proj in 2 of its 4 layers \(1, 3\), .*layer 1 holds "
+        r"cross_attn \(MllamaTextCrossAttention\), mlp \(MllamaTextMLP\); .*Llama-style",
     ),
     "convolutions": (
         lambda: hf.Lfm2VlConfig(
             text_config=TEXT | {"model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2},
             vision_config=VISION | {"model_type": "siglip2_vision_model"},
         ),
-        r"\(Lfm2Model\) has no self_attn.o_proj.*Llama-style",
+        r"\(Lfm2Model\) has no self_attn.o_proj, .*layer 0 holds conv \(Lfm2ShortConv\), .*Llama-style",
     ),
     "linear attention": (
         lambda: hf.Qwen3_5Config(
@@ -223,7 +224,8 @@ OTHERS = {
                 depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=32
             ),
         ),
-        r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\).*Llama-style",
+        r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\), .*layer 0 holds "
+        r"linear_attn \(Qwen3_5GatedDeltaNet\), .*Llama-style",
     ),
     "heads of two sizes": (
         lambda: hf.Gemma4Config(
@@ -242,7 +244,16 @@ OTHERS = {
     ),
     "a Q-Former": (
         lambda: hf.InstructBlipConfig(),
-        "of type 'instructblip', which does not look at pictures through image tokens in its prompt",
+        r"of type 'instructblip', which does not look at pictures through image tokens in its prompt "
+        r"\(no image_token_id\)",
+    ),
+    "a resampler": (
+        lambda: hf.Idefics2Config(
+            text_config=TEXT | {"model_type": "mistral", "rms_norm_eps": 1e-6},
+            vision_config=VISION,
+            perceiver_config=dict(resampler_n_latents=16, hidden_size=32, rms_norm_eps=1e-6),
+        ),
+        "makes 16 tokens of a picture by a resampler .*perceiver_config.* no token stands for a place",
     ),
 }
 
@@ -288,7 +299,13 @@ def test_a_package_that_a_vision_tower_lacks_is_named(tmp_path, monkeypatch):
         rgb.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["llava_pixtral", "llava_next", "paligemma2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llava_pixtral", "llava_next", "paligemma2", "glm4v", "glm46v", "cohere2_vision", "deepseek_vl",
+        "qwen3_vl_moe", "video_llama_3", "lighton_ocr", "llava_next_video", "exaone4_5",
+    ],
+)  # fmt: skip
 def test_other_families_load_from_a_folder(name, tmp_path, capsys):
     family = families.FAMILIES[name]
     model = rgb.load(families.saved(name, tmp_path), tiles=family.tiles)
