@@ -47,10 +47,6 @@ def wrong_angles(inputs):
     handed(inputs, angles=[(sin, cos) for cos, sin in inputs["captured"].angles])
 
 
-def no_angles(inputs):
-    handed(inputs, angles=[None] * len(inputs["captured"].angles))
-
-
 def keys_of_the_next_layer(inputs):
     keys = inputs["captured"].keys
     handed(inputs, keys=[*keys[1:], keys[0]])
@@ -74,28 +70,14 @@ def no_write(inputs):
     inputs["writes"].clear()
 
 
-def one_layer_late(inputs):
-    """What enters does so behind the layer that it should enter at."""
-    late = {min(layer + 1, 2): entry for layer, entry in sorted(inputs["entries"].items(), reverse=True)}
-    inputs["entries"], inputs["first"] = late, min(late)
-    if inputs["copies"] is not None:
-        inputs["entries"] = {
-            layer: inputs["entries"][min(late)][:, :1].expand(-1, new, -1)
-            for layer, new in joined(inputs["copies"], min(late)).items()
-        }
-
-
-def joined(copies, first):
-    """Layer → how many copies enter there, where the first do at ``first``."""
-    return {
-        layer: count - (copies[layer - 1] if layer > first else 0)
-        for layer, count in copies.items()
-        if layer >= first
-    }
+def entered_as_the_next_layer(inputs):
+    """What enters a layer is what enters the next."""
+    streams = inputs["captured"].resid_pre
+    handed(inputs, resid_pre=[*streams[1:], streams[-1]])
 
 
 WRONG_STATE = {
-    # Without angles of their own copies that join later do not fit, and the forward ends there.
+    # Without angles of their own what joins later does not fit, and the forward ends there.
     "end": [
         see_everything,
         see_no_first_token,
@@ -103,17 +85,16 @@ WRONG_STATE = {
         wrong_angles,
         keys_of_the_next_layer,
         something_added,
-        one_layer_late,
+        entered_as_the_next_layer,
     ],
-    "all": [wrong_angles, something_added, one_layer_late],
+    "all": [wrong_angles, something_added, entered_as_the_next_layer],
     (-9, -2): [
         see_everything,
         see_no_first_token,
         wrong_angles,
-        no_angles,
         keys_of_the_next_layer,
         something_added,
-        one_layer_late,
+        entered_as_the_next_layer,
     ],
 }
 WRONG_WRITES = [next_head, next_row, no_write]
@@ -122,10 +103,10 @@ WRONG_WRITES = [next_head, next_row, no_write]
 def mutated(monkeypatch, mutate):
     forward = sweep._forward
 
-    def broken(wrapped, heads, writes, first, entries, **inputs):
-        inputs.update(writes=dict(writes), first=first, entries=entries)
+    def broken(wrapped, heads, writes, *given, **inputs):
+        inputs["writes"] = dict(writes)
         mutate(inputs)
-        return forward(wrapped, heads, **inputs)
+        return forward(wrapped, heads, inputs.pop("writes"), *given, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
 
