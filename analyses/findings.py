@@ -10,7 +10,7 @@ Nothing is printed or written here, but for what the store keeps.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 

@@ -93,4 +93,3 @@ def least_mean(frame: pd.DataFrame, logits: str) -> float:
     return max(
         mean_floor(frame.attrs.get("noise_floor", 0.0), n), ROUNDING * float(frame[logits].abs().max())
     )
-

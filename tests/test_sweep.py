@@ -8,8 +8,9 @@ import torch
 
 import rgb_circuit as rgb
 from rgb_circuit import reference
+from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs import sweep
-from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.prompts import answer_tokens, prompt_ids
 
 
 def largest_error(model, trial, positions):
@@ -159,3 +160,57 @@ def test_eager_attention_gives_the_same_frames(random_folder):
             options = dict(component=component, positions=positions, progress=False)
             one, other = rgb.patch_heads(sdpa, trials, **options), rgb.patch_heads(eager, trials, **options)
             np.testing.assert_allclose(one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_hook_on_the_first_or_the_last_token_is_refused(place, layer):
+    """It acts on one copy alone, which at both ends is one that edits nothing."""
+    module, processor = random_llava(layers=3)
+    model = rgb.wrap(module, processor, name="steered")
+
+    def steer(block, given, output):
+        output = output.clone()
+        output[:, place] += 1.0
+        return output
+
+    trials = rgb.rgb_trials(model, 1)
+    hook = module.model.language_model.layers[layer].register_forward_hook(steer)
+    with pytest.raises(rgb.InputError, match="edits nothing moves its logits|hook"):
+        rgb.patch_heads(model, trials, target="erased", progress=False)
+    hook.remove()
+    rgb.patch_heads(model, trials, target="erased", progress=False)
+
+
+def layers_run(model, call):
+    """Positions times layers that a call runs."""
+    seen = []
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(
+            lambda _, given: seen.append(given[0].shape[:-1].numel())
+        )
+        for layer in model.nnsight._module.model.language_model.layers
+    ]
+    call()
+    for hook in hooks:
+        hook.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize("positions", ["end", "all"])
+@pytest.mark.parametrize("heads", ["every", "one a layer"])
+def test_a_variant_runs_from_its_own_layer_on(grouped, positions, heads, batch_size):
+    trials, layers = rgb.rgb_trials(grouped, 2), grouped.n_layers
+    heads = grouped.heads() if heads == "every" else [(layer, 0) for layer in range(layers)]
+    length = len(next(iter(prompt_ids(grouped, trials).values())))
+    options = dict(target="erased", positions=positions, heads=heads, batch_size=batch_size, progress=False)
+    ran = layers_run(grouped, lambda: rgb.patch_heads(grouped, trials, **options))
+    captures, variants = 2 * length * layers, sum(layers - layer for layer, _ in heads)
+    if positions == "all":
+        # One run a trial edits nothing, however many batches there are.
+        assert ran == len(trials) * (captures + length * (variants + layers))
+    else:
+        # Two copies in every forward do.
+        forwards = 1 if batch_size is None else len(heads) // (batch_size // len(trials))
+        assert 0 <= len(trials) * (captures + variants + 2 * layers * forwards) - ran < ran / 10

@@ -128,6 +128,10 @@ def written(shown, target, kind, layers, means):
             parts = {"pattern": {"queries": other, "keys": other}, "query": {"queries": other}}
             parts |= {"key": {"keys": other}, "value": {"values": other}}
             value = recombined(target, layer, **parts[component])
+            if value.dtype != torch.float32:
+                # Made anew it is rounded otherwise, also where the parts are the target's own.
+                own = recombined(target, layer)
+                value = torch.where((value == own).all(-1, keepdim=True), target.z[layer], value)
         elif source == "zero":
             value = torch.zeros_like(like[layer][:1])
         elif source == "mean":

@@ -22,8 +22,8 @@ from its target run only from the first edited position and layer on.
 6. A copy at [end] leaves the first copy's stream where it joins, so below they round alike. From there on
    each rounds in its own way, and so would a single copy that all are held against; in half precision
    effects are held against the mean of the first copy and of some that are moved by rounding where the
-   variant joins (`unedited_copies`). A variant that ends in the very state of the first copy has done
-   nothing, and its effect is 0.
+   variant joins (`unedited_copies`). What writes nothing but the very numbers of the target run differs
+   from these by rounding alone, so in half precision its effect is 0 (`idle`).
 7. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
    would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
@@ -136,12 +136,43 @@ def sweep(
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(batch) / len(runs) / len(variants))
+    if captured.z[0].dtype != torch.float32:
+        effects[idle(captured, runs, variants, values, spots)] = 0.0
     return {
         "effects": effects,
         "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)),
         "finite": finite,
         "blind": blind,
     }
+
+
+def idle(captured, runs, variants, values, spots):
+    """Which variants of which target runs put nothing else in place than what the run has there, to the last
+    bit, (runs, variants)."""
+    same = {}
+    for kind, layer, component in {
+        (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
+        for edits in variants
+        for edit in edits
+        if edit[2] in values
+    }:
+        made, row = values[kind]
+        own = getattr(captured, component)
+        # What is not kept of the target run is another's.
+        same[kind, layer] = bool(own) and (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
+
+    def leaves(run, edit):
+        layer, head, kind, positions = edit
+        if kind not in values:
+            return kind[2] == (0 if kind[1] == "attention" else 1)
+        if same[kind, layer] is False:
+            return False
+        places = torch.tensor(spots[run][positions]) - captured.start
+        return bool(same[kind, layer][run, places][..., slice(None) if head is None else head].all())
+
+    return torch.tensor(
+        [[all(leaves(run, edit) for edit in edits) for edits in variants] for run in range(len(runs))]
+    )
 
 
 def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
@@ -190,7 +221,7 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
     # The first and the last copy are held against the captured run, and all others against the first.
     base = (every_run * copies)[:, None].repeat(1, copies)
     base[:, 0] = base[:, -1] = n_runs * copies + every_run
-    effects, normed, finite, blind = _forward(
+    effects, _, finite, blind = _forward(
         wrapped,
         head_shape,
         _writes(written, {**values, **made}),
@@ -206,11 +237,9 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         biases=biases,
         softcap=softcap,
     )
-    effects, normed = effects.unflatten(0, (n_runs, copies)), normed.unflatten(0, (n_runs, copies))
-    unmoved = (normed[:, 1:-1] == normed[:, :1]).all(-1).cpu()
+    effects = effects.unflatten(0, (n_runs, copies))
     drift = float(effects[:, [0, -1]].abs().max())
     effects = _from_the_mean(effects[:, 1:-1], layers, is_nudge)
-    effects[unmoved] = 0.0
     return effects[:, ~is_nudge], drift, finite, blind
 
 
@@ -228,7 +257,7 @@ def _from_the_mean(effects, layers, is_nudge):
 def unedited_copies(dtype):
     """How many copies at [end] edit nothing where a variant joins: in half precision the first copy, and some
     that are moved by rounding."""
-    return 1 if dtype == torch.float32 else 4
+    return 1 if dtype == torch.float32 else 3
 
 
 def _nudges(captured, runs, layers):
@@ -237,10 +266,14 @@ def _nudges(captured, runs, layers):
     z = captured.z[0]
     rows, heads = torch.tensor(runs), range(z.shape[-2])
     # No condition is called None.
-    kinds = [(None, "z", bit) for bit in range(unedited_copies(z.dtype) - 1)]
+    kinds = [(None, "z", number) for number in range(unedited_copies(z.dtype) - 1)]
     variants = [[(layer, head, kind, "end") for head in heads] for layer in layers for kind in kinds]
-    moved = {kind: {layer: nudged(captured.z[layer], by_place(z, kind[2])) for layer in layers} for kind in kinds}
-    return variants, {kind: (made, rows) for kind, made in moved.items()}
+    made = {}
+    for kind in kinds:
+        # In pairs that move every number both ways, so that only what is rounded otherwise is left of them.
+        up = by_place(z, kind[2] // 2) ^ bool(kind[2] % 2)
+        made[kind] = {layer: nudged(captured.z[layer], up) for layer in layers}, rows
+    return variants, made
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
@@ -396,7 +429,11 @@ def _forward(
                     attention.output = (z, *weights)
                 if (index, "z") in writes or looking < count:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
-                    z = torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)]) if looking < count else z
+                    z = (
+                        torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
+                        if looking < count
+                        else z
+                    )
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
                 put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
