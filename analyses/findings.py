@@ -10,7 +10,7 @@ Nothing is printed or written here, but for what the store keeps.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from rgb_circuit.answer_pieces import Pieces
 from rgb_circuit.errors import InputError, ModelError, NotApplicable
 from rgb_circuit.measure import follow, follow_all, measure
 from rgb_circuit.measurement import Measurement
-from rgb_circuit.noise import floor_of, nudged_layers
+from rgb_circuit.noise import floor_of, rounded_otherwise, spread
 from rgb_circuit.panels import panels_for
 from rgb_circuit.patching import in_order, patched_heads
 from rgb_circuit.play import Played, answered_right
@@ -121,7 +121,7 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
                 "--only-correct"
             )
     # Of the trials as given, whichever are left out.
-    floor = floor_of(measure(model, _noise(model, every, asked), store))
+    floor = _floor(model, every[:NOISE_TRIALS], asked, store)
     effects = in_order(measure(model, _effects(model, trials, asked), store), trials)
     effects.attrs["noise_floor"] = floor
 
@@ -233,7 +233,14 @@ def _effects(model, trials, asked):
 
 
 def _noise(model, trials, asked):
-    return [nudged_layers(model, trials[:NOISE_TRIALS], one, asked.positions) for one in _targets(trials)]
+    some = replace(asked, heads=spread(asked.heads or model.heads()))
+    return [rounded_otherwise(one, trials) for one in _effects(model, trials, some)]
+
+
+def _floor(model, trials, asked, store):
+    effects, noise = _effects(model, trials, asked), _noise(model, trials, asked)
+    frames = measure(model, [*effects, *noise], store)
+    return floor_of(frames[: len(effects)], frames[len(effects) :])
 
 
 def _targets(trials):

@@ -22,7 +22,7 @@ from rgb_circuit.layers import patched_layers
 from rgb_circuit.locking import locked
 from rgb_circuit.manifest import manifest
 from rgb_circuit.measure import measure
-from rgb_circuit.noise import floor_of, least_mean, nudged_layers
+from rgb_circuit.noise import floor_of, least_mean, rounded_otherwise
 from rgb_circuit.panels import panels_for
 from rgb_circuit.patching import in_order
 from rgb_circuit.plots import knockout_lines, layer_heatmaps
@@ -37,7 +37,7 @@ from . import digits
 from . import report as _report
 
 # How many trials the noise of the number format is measured on.
-NOISY = 4
+NOISY = 2
 
 
 def knockout(
@@ -144,13 +144,12 @@ def _measured(model, trials, folder, options, asked, stage, labels):
         one.prepare(model, None)
     is_run = (Path(folder) / "manifest.json").is_file()
     about = recorded_run(folder) if is_run and "positions" in options else manifest(model, trials, options)
-    targets = list(dict.fromkeys(one.target for one in asked))
-    noise = [nudged_layers(model, tuple(trials[:NOISY]), target) for target in targets]
+    noise = [rounded_otherwise(one, trials[:NOISY]) for one in asked]
     with opened(folder) as made, locked(made):
         store = open_store(made, about)
         frames = measure(model, [*asked, *noise], store, stage=stage)
     frame = in_order(frames[: len(asked)], trials, labels)
-    frame.attrs["noise_floor"] = floor_of(frames[len(asked) :])
+    frame.attrs["noise_floor"] = floor_of(frames[: len(asked)], frames[len(asked) :])
     return frame
 
 

@@ -110,6 +110,8 @@ def _going_on(model, unit):
 def _not_held(model, recurring, unit, kept):
     """How many of a trial's pictures go through the model, since no trial before has shown them; ``kept``:
     condition → its length and how many positions are kept."""
+    if unit.nudge:
+        return len(kept)
     new = 0
     for condition in kept:
         trial = next(asked.trial for _, asked in unit.asked if condition in asked.conditions)
@@ -125,14 +127,15 @@ def _swept(model, asked):
     """The plain forwards that a sweep comes to."""
     length = asked.lengths[asked.target]
     rows = asked.rows or rows_at_once(model, length, length - asked.kept)
-    first = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
-    # In each chunk copies that edit nothing run too; at [end], others join at their own first layers.
-    unedited = unedited_copies(model.dtype, model.d_head) if asked.kept == 1 else 1
-    starts = [
-        [*[chunk[0]] * unedited, *(chunk if asked.kept == 1 else [chunk[0]] * len(chunk))]
-        for chunk in chunks(first, rows)
-    ]
-    run = sum(model.n_layers - start for chunk in starts for start in chunk)
+    # Each joins at its first edited layer; at [end] also, in each forward, two copies that edit nothing, and
+    # those that are moved by rounding where others join.
+    starts = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
+    unedited = starts[:1]
+    if asked.kept == 1:
+        several = unedited_copies(model.dtype) - 1
+        every = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
+        unedited = [start for chunk in every for start in [*chunk[:1] * 2, *chunk * several]]
+    run = sum(model.n_layers - start for start in [*starts, *unedited])
     return run / model.n_layers * asked.kept / length + _walked(model, asked)
 
 

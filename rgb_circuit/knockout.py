@@ -109,7 +109,13 @@ def knocked(
             about.append((first, label_of(seen)))
     check_edits(model, edits)
     return Knocked(
-        tuple(trials), tuple(edits.values()), condition, tuple(edits), batch_size, tuple(about), window
+        tuple(trials),
+        tuple(edits.values()),
+        condition,
+        tuple(edits),
+        batch_size,
+        about=tuple(about),
+        window=window,
     )
 
 

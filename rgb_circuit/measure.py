@@ -259,6 +259,11 @@ class Unit:
         )
 
     @property
+    def nudge(self) -> bool:
+        """Whether the model is to round otherwise, which all of a unit ask or none."""
+        return self.asked[0][1].nudge
+
+    @property
     def conditions(self) -> list[str]:
         """All that are shown."""
         return list(dict.fromkeys(condition for _, asked in self.asked for condition in asked.conditions))
@@ -279,7 +284,7 @@ def _units(works, store):
             continue
         for asked in every:
             # A job that was handed in while others waited for all trials is still the same job thereafter.
-            units = by_name.setdefault((asked.trial.name, detached and work.asked.together), [])
+            units = by_name.setdefault((asked.trial.name, detached and work.asked.together, asked.nudge), [])
             unit = next((unit for unit in units if unit.shares(asked)), None)
             if unit is None:
                 units.append(unit := Unit())
@@ -354,11 +359,14 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         inputs = encode(model, [(trial, condition) for trial in shown])
         here = [asked for _, asked in units[0].asked if condition in asked.conditions]
         kept = max(asked.held for unit in units for _, asked in unit.asked if condition in asked.conditions)
+        # What is nudged is no other's picture.
+        shared = not units[0].nudge
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
             "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
-            "recurs": recurring.name(model, shown[0], condition),
+            "nudge": units[0].nudge,
+            "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
         }
     # What is one condition's picture here may be another's in the next trial.
@@ -375,7 +383,7 @@ def _go_on(model, pictures):
     """Let those that are another's picture under another question go on from it (`programs.continued`)."""
     for name, one in pictures.items():
         # No more than this is known of a picture that goes on.
-        plain = set(one["keep"]) <= {"z"} and one["recurs"] is None
+        plain = set(one["keep"]) <= {"z"} and one["recurs"] is None and not one["nudge"]
         for first, other in pictures.items() if plain and model.ahead == "none" else ():
             common = _in_common(model, other["inputs"], one["inputs"])
             if first != name and other["after"] is None and 0 < common <= one["start"]:

@@ -104,6 +104,7 @@ class Asked:
         spots: positions as in an edit → token positions of the target's prompt.
         means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
+        nudge: whether the model is to round otherwise, as in `programs.capture`.
     """
 
     trial: Trial
@@ -117,6 +118,7 @@ class Asked:
     spots: Mapping[str | tuple[int, ...], list[int]] | None = None
     means: Mapping[str, list[torch.Tensor]] | None = None
     rows: int | None = None
+    nudge: bool = False
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -1,22 +1,35 @@
 """How much of an effect is rounding: the noise floor of a model in its number format.
 
-An edit sets off other rounding in every layer after it, and what that does to a logit has nothing to do with
-the head. To measure it, every number that the heads of a layer put out is moved to its neighbour in the
-number format, which is no edit at all but for rounding. Where an effect is not larger than what that does,
-rounding may be all of it.
+Rounding shifts every effect by something that has nothing to do with the head: in the captured runs, from
+which it is restored, in what attention makes of them where it is nearly one-hot, and in the patched run.
+
+1. Measure some effects as they are, and once more while the model rounds otherwise: every number of the
+   residual stream that enters a layer of a captured run is moved to a neighbour in the number format, up or
+   down by chance, which is no edit at all but for rounding.
+2. Each of the two is off what a model without rounding gives, by chance and by about as much, so their
+   difference is off by √2 times as much.
+3. The floor is the 95 % quantile of these differences, divided by √2. Where an effect is not larger, rounding
+   may be all of it.
+
+Source: rounding by chance, and what results then differ by, is Monte Carlo arithmetic (Parker 1997, UCLA
+    CSD-970002) and before it CESTAC (Vignes 1993, Mathematics and Computers in Simulation 35).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from .edits import Edit
+from .measure import measure
 from .panels import mean_floor
-from .patching import Patched, patch_edits, patched_edits
+from .patching import Patched, patched_heads, targets_of
 from .statistics import ROUNDING
-from .trial import Trial
+from .trial import Trial, as_trials
 from .vlm import Vlm
+
+# Heads that are enough to tell how effects of all are rounded; fewer are all taken.
+HEADS = 64
 
 
 def noise_floor(
@@ -27,10 +40,11 @@ def noise_floor(
     positions: str | Sequence[int] = "end",
     progress: bool = True,
 ) -> float:
-    """The effect of rounding alone, in logits: 95 % of such effects are smaller.
+    """How far rounding alone moves the effect of a head, in logits: 95 % of effects are off by less.
 
-    A run per trial × target × layer; each moves the z of all heads of one layer by rounding. A mean over n
-    trials has a floor of about this over √n, since rounding is as likely up as down.
+    Every trial × target is measured twice, with z restored from ``clean`` (in ``clean`` itself: zeroed), of
+    64 heads at most that are spread over the model. A mean over n trials has a floor of about this over √n,
+    since rounding is as likely up as down.
 
     Args:
         target, positions, progress: as in `patch_heads`.
@@ -38,20 +52,34 @@ def noise_floor(
     Raises:
         InputError: as `patch_heads`.
     """
-    frame = patch_edits(model, trials, _variants(model, positions), target=target, progress=progress)
-    return floor_of([frame])
+    trials, heads = as_trials(trials), spread(model.heads())
+    plain = [
+        patched_heads(model, trials, "zero" if one == "clean" else "clean", one, "z", positions, heads)
+        for one in targets_of(target)
+    ]
+    again = [rounded_otherwise(one, trials) for one in plain]
+    frames = measure(model, [*plain, *again], progress=progress, stage="measuring rounding")
+    return floor_of(frames[: len(plain)], frames[len(plain) :])
 
 
-def nudged_layers(
-    model: Vlm, trials: Sequence[Trial], target: str, positions: str | Sequence[int] = "end"
-) -> Patched:
-    """What `noise_floor` is taken from, of one target, as what is to be measured."""
-    return patched_edits(trials, _variants(model, positions), target)
+def spread(heads: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """Some of these heads, evenly; all where they are few."""
+    if len(heads) <= HEADS:
+        return heads
+    return [heads[place] for place in np.linspace(0, len(heads) - 1, HEADS).round().astype(int)]
 
 
-def floor_of(frames: Sequence[pd.DataFrame]) -> float:
-    """The noise floor from the frames of `nudged_layers`."""
-    return float(np.quantile(np.concatenate([frame["effect"].abs() for frame in frames]), 0.95))
+def rounded_otherwise(measurement: Patched, trials: Sequence[Trial]) -> Patched:
+    """The same of some trials, while the model rounds otherwise."""
+    return replace(measurement, trials=tuple(trials), nudge=True)
+
+
+def floor_of(frames: Sequence[pd.DataFrame], again: Sequence[pd.DataFrame]) -> float:
+    """The noise floor from effects, and from the same or some of them measured `rounded_otherwise`."""
+    first, second = (pd.concat(each, ignore_index=True) for each in (frames, again))
+    labels = [name for name in second if name != "effect" and not name.endswith("logit")]
+    both = second.merge(first, on=labels, suffixes=("_again", ""))
+    return float(np.quantile((both["effect_again"] - both["effect"]).abs(), 0.95) / 2**0.5)
 
 
 def least_mean(frame: pd.DataFrame, logits: str) -> float:
@@ -65,12 +93,3 @@ def least_mean(frame: pd.DataFrame, logits: str) -> float:
     return max(
         mean_floor(frame.attrs.get("noise_floor", 0.0), n), ROUNDING * float(frame[logits].abs().max())
     )
-
-
-def _variants(model, positions):
-    return {
-        f"layer {layer}": [
-            Edit(layer, head, "rounding", positions=positions) for head in range(model.n_heads)
-        ]
-        for layer in range(model.n_layers)
-    }

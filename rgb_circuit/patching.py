@@ -171,12 +171,14 @@ class Patched(OfPictures):
         target: the condition that is patched.
         names: of the variants, each its own.
         rows: the most variants in one forward, or None for as many as fit.
+        nudge: let the model round otherwise, as in `programs.capture`.
     """
 
     edits: tuple[tuple[AnyEdit, ...], ...]
     target: str
     names: tuple[str, ...]
     rows: int | None = None
+    nudge: bool = False
 
     function: ClassVar[str] = "patch"
     unlike_others: ClassVar[tuple[str, ...]] = ("names", "rows")
@@ -254,6 +256,7 @@ class Patched(OfPictures):
                 spots=spots[trial.name],
                 means=means(),
                 rows=self.rows,
+                nudge=self.nudge,
             )
 
         return asked

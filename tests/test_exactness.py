@@ -349,7 +349,7 @@ def causal_alone(inputs, text):
     captured = inputs["captured"]
     seen = torch.arange(captured.length)
     later = (seen > seen[captured.start :, None]) * torch.finfo(torch.float32).min
-    inputs["masks"] = dict.fromkeys(inputs["masks"], later.expand(len(inputs["entries"][0]), 1, -1, -1))
+    inputs["masks"] = dict.fromkeys(inputs["masks"], later.expand(len(inputs["picked"]), 1, -1, -1))
 
 
 def masks_of_the_next_layer(inputs, text):
@@ -389,10 +389,9 @@ def test_what_a_layer_is_handed_wrongly_is_refused_by_the_copy_that_edits_nothin
     subject, forward = subject_of(name), sweep._forward
     text = subject.bare.model.model.language_model
 
-    def broken(wrapped, heads, writes, first, entries, **inputs):
-        inputs["entries"] = entries
+    def broken(*given, **inputs):
         mutate(inputs, text)
-        return forward(wrapped, heads, writes, first, **inputs)
+        return forward(*given, **inputs)
 
     wanted = subject.wanted("z", positions)
     assert np.abs(subject.swept("z", positions) - wanted).max() < subject.close

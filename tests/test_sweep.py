@@ -8,8 +8,9 @@ import torch
 
 import rgb_circuit as rgb
 from rgb_circuit import reference
+from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs import sweep
-from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.prompts import answer_tokens, prompt_ids
 
 
 def largest_error(model, trial, positions):
@@ -47,10 +48,6 @@ def wrong_angles(inputs):
     handed(inputs, angles=[(sin, cos) for cos, sin in inputs["captured"].angles])
 
 
-def no_angles(inputs):
-    handed(inputs, angles=[None] * len(inputs["captured"].angles))
-
-
 def keys_of_the_next_layer(inputs):
     keys = inputs["captured"].keys
     handed(inputs, keys=[*keys[1:], keys[0]])
@@ -74,28 +71,14 @@ def no_write(inputs):
     inputs["writes"].clear()
 
 
-def one_layer_late(inputs):
-    """What enters does so behind the layer that it should enter at."""
-    late = {min(layer + 1, 2): entry for layer, entry in sorted(inputs["entries"].items(), reverse=True)}
-    inputs["entries"], inputs["first"] = late, min(late)
-    if inputs["copies"] is not None:
-        inputs["entries"] = {
-            layer: inputs["entries"][min(late)][:, :1].expand(-1, new, -1)
-            for layer, new in joined(inputs["copies"], min(late)).items()
-        }
-
-
-def joined(copies, first):
-    """Layer → how many copies enter there, where the first do at ``first``."""
-    return {
-        layer: count - (copies[layer - 1] if layer > first else 0)
-        for layer, count in copies.items()
-        if layer >= first
-    }
+def entered_as_the_next_layer(inputs):
+    """What enters a layer is what enters the next."""
+    streams = inputs["captured"].resid_pre
+    handed(inputs, resid_pre=[*streams[1:], streams[-1]])
 
 
 WRONG_STATE = {
-    # Without angles of their own copies that join later do not fit, and the forward ends there.
+    # Without angles of their own what joins later does not fit, and the forward ends there.
     "end": [
         see_everything,
         see_no_first_token,
@@ -103,17 +86,16 @@ WRONG_STATE = {
         wrong_angles,
         keys_of_the_next_layer,
         something_added,
-        one_layer_late,
+        entered_as_the_next_layer,
     ],
-    "all": [wrong_angles, something_added, one_layer_late],
+    "all": [wrong_angles, something_added, entered_as_the_next_layer],
     (-9, -2): [
         see_everything,
         see_no_first_token,
         wrong_angles,
-        no_angles,
         keys_of_the_next_layer,
         something_added,
-        one_layer_late,
+        entered_as_the_next_layer,
     ],
 }
 WRONG_WRITES = [next_head, next_row, no_write]
@@ -122,10 +104,10 @@ WRONG_WRITES = [next_head, next_row, no_write]
 def mutated(monkeypatch, mutate):
     forward = sweep._forward
 
-    def broken(wrapped, heads, writes, first, entries, **inputs):
-        inputs.update(writes=dict(writes), first=first, entries=entries)
+    def broken(wrapped, heads, writes, *given, **inputs):
+        inputs["writes"] = dict(writes)
         mutate(inputs)
-        return forward(wrapped, heads, **inputs)
+        return forward(wrapped, heads, inputs.pop("writes"), *given, **inputs)
 
     monkeypatch.setattr(sweep, "_forward", broken)
 
@@ -178,3 +160,57 @@ def test_eager_attention_gives_the_same_frames(random_folder):
             options = dict(component=component, positions=positions, progress=False)
             one, other = rgb.patch_heads(sdpa, trials, **options), rgb.patch_heads(eager, trials, **options)
             np.testing.assert_allclose(one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_hook_on_the_first_or_the_last_token_is_refused(place, layer):
+    """It acts on one copy alone, which at both ends is one that edits nothing."""
+    module, processor = random_llava(layers=3)
+    model = rgb.wrap(module, processor, name="steered")
+
+    def steer(block, given, output):
+        output = output.clone()
+        output[:, place] += 1.0
+        return output
+
+    trials = rgb.rgb_trials(model, 1)
+    hook = module.model.language_model.layers[layer].register_forward_hook(steer)
+    with pytest.raises(rgb.InputError, match="edits nothing moves its logits|hook"):
+        rgb.patch_heads(model, trials, target="erased", progress=False)
+    hook.remove()
+    rgb.patch_heads(model, trials, target="erased", progress=False)
+
+
+def layers_run(model, call):
+    """Positions times layers that a call runs."""
+    seen = []
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(
+            lambda _, given: seen.append(given[0].shape[:-1].numel())
+        )
+        for layer in model.nnsight._module.model.language_model.layers
+    ]
+    call()
+    for hook in hooks:
+        hook.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize("positions", ["end", "all"])
+@pytest.mark.parametrize("heads", ["every", "one a layer"])
+def test_a_variant_runs_from_its_own_layer_on(grouped, positions, heads, batch_size):
+    trials, layers = rgb.rgb_trials(grouped, 2), grouped.n_layers
+    heads = grouped.heads() if heads == "every" else [(layer, 0) for layer in range(layers)]
+    length = len(next(iter(prompt_ids(grouped, trials).values())))
+    options = dict(target="erased", positions=positions, heads=heads, batch_size=batch_size, progress=False)
+    ran = layers_run(grouped, lambda: rgb.patch_heads(grouped, trials, **options))
+    captures, variants = 2 * length * layers, sum(layers - layer for layer, _ in heads)
+    if positions == "all":
+        # One run a trial edits nothing, however many batches there are.
+        assert ran == len(trials) * (captures + length * (variants + layers))
+    else:
+        # Two copies in every forward do.
+        forwards = 1 if batch_size is None else len(heads) // (batch_size // len(trials))
+        assert 0 <= len(trials) * (captures + variants + 2 * layers * forwards) - ran < ran / 10

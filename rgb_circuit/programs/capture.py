@@ -28,6 +28,7 @@ def capture(
     inputs: dict[str, torch.Tensor],
     start: int,
     keep: Collection[str],
+    nudge: bool = False,
 ) -> SimpleNamespace:
     """The inside of one forward over a batch of pictures, from position ``start`` on.
 
@@ -36,6 +37,8 @@ def capture(
         inputs: as `prompts.encode` makes them.
         start: first position of which anything is kept.
         keep: any of the words below.
+        nudge: let the model round otherwise: every number of the residual stream that enters a layer is moved
+            to a neighbour in the number format, up or down by chance, alike in all pictures.
 
     Returns:
         A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
@@ -78,13 +81,18 @@ def capture(
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
         found = {name: [] for name in names}
         shared, left = {}, None
-        for layer in language_model(wrapped).layers if keep else ():
+        for index, layer in enumerate(language_model(wrapped).layers if keep or nudge else ()):
             if resume or apart:
                 # nnsight wants a layer's source reached before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
-            if resume or "resid_pre" in keep:
+            if nudge or resume or "resid_pre" in keep:
                 arguments, options = layer.inputs
-                entry = later(arguments[0], start)
+                stream = arguments[0]
+            if nudge:
+                stream = nudged(stream, by_chance(stream, index))
+                layer.inputs = (stream, *arguments[1:]), options
+            if resume or "resid_pre" in keep:
+                entry = later(stream, start)
                 found["resid_pre"].append(entry)
             if resume:
                 if left is not None:
@@ -263,11 +271,23 @@ def counted(entry):
     return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
 
 
-def nudged(z: torch.Tensor, bit: int = 0) -> torch.Tensor:
-    """``z`` with half of its numbers moved up and half down, each to about its neighbour in the number
-    format: up where this bit of the number's place is set."""
-    up_or_down = 2 * (torch.arange(z.shape[-1], device=z.device) >> bit & 1) - 1
-    return (z.float() * (1 + torch.finfo(z.dtype).eps * up_or_down)).to(z)
+def nudged(numbers: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """Each number moved to about its neighbour in the number format, upwards where ``up``, which is True or
+    False."""
+    up_or_down = 2 * up.to(numbers.device) - 1.0
+    return (numbers.float() * (1 + torch.finfo(numbers.dtype).eps * up_or_down)).to(numbers)
+
+
+def by_place(z: torch.Tensor, bit: int = 0) -> torch.Tensor:
+    """True for half of the places in a head, (d_head,): those whose number has this bit set."""
+    return (torch.arange(z.shape[-1]) >> bit & 1).bool()
+
+
+def by_chance(stream: torch.Tensor, seed: int) -> torch.Tensor:
+    """True for about half of the places of a stream (batch, positions, width); a picture's are the same
+    whichever others are in the batch."""
+    drawn = torch.rand(stream.shape[1:], generator=torch.Generator().manual_seed(seed))
+    return drawn < 0.5
 
 
 def recombined(

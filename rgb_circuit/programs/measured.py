@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import attention_gaps, capture, kept_from, nudged, recombined
+from .capture import attention_gaps, by_place, capture, kept_from, nudged, recombined
 from .continued import continued
 from .paths import paths
 from .sweep import sweep
@@ -23,8 +23,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
 
     Args:
         head_shape: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, as in
-            `capture`; its name in ``held`` where it ``recurs``, or None; and where it is another's picture
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, and
+            whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and where it is another's picture
             ``after`` the same words, that condition and the ``common`` number of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
@@ -53,7 +53,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             )
             kept = continued(wrapped, head_shape, captured[first], own, other, picture["start"])
         elif kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
-            kept = capture(wrapped, head_shape, picture["inputs"], picture["start"], picture["keep"])
+            of_picture = (picture[name] for name in ("inputs", "start", "keep", "nudge"))
+            kept = capture(wrapped, head_shape, *of_picture)
         if picture["recurs"] is not None:
             held[picture["recurs"]] = kept
         seen[condition] = {
@@ -127,13 +128,17 @@ def written(shown, target, kind, layers, means):
             parts = {"pattern": {"queries": other, "keys": other}, "query": {"queries": other}}
             parts |= {"key": {"keys": other}, "value": {"values": other}}
             value = recombined(target, layer, **parts[component])
+            if value.dtype != torch.float32:
+                # Made anew it is rounded otherwise, also where the parts are the target's own.
+                own = recombined(target, layer)
+                value = torch.where((value == own).all(-1, keepdim=True), target.z[layer], value)
         elif source == "zero":
             value = torch.zeros_like(like[layer][:1])
         elif source == "mean":
             # They come from elsewhere, and one write may hold other kinds too.
             value = means[component][layer].to(like[layer].device)
         elif source == "rounding":
-            value = nudged(target.z[layer])
+            value = nudged(target.z[layer], by_place(target.z[layer]))
         else:
             value = lined_up(getattr(shown[source], component)[layer], target)
         made[layer] = value if scale == 1 else scale * value

@@ -13,11 +13,18 @@ from its target run only from the first edited position and layer on.
    sequence, all at the same position, under a mask that lets each see of the shared prefix what [end] saw,
    and itself (speculative decoding calls this tree attention). Each joins at its first edited layer: below,
    it would be the target run. One forward over 1,024 tokens patches 1,024 heads.
-4. Any other positions: the variants are rows of a batch, each running on from ``start``. The first layer's
-   attention is not run again where its z is known, and of the last layer's no more than [end]'s.
-5. Beside the variants runs a copy that edits nothing. It must end where the target run did, and effects are
-   counted from it: what rounds otherwise in this forward than in the captured one is in both, and cancels.
-6. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
+4. Any other positions: the variants are rows of a batch, each running on from ``start`` and joining at its
+   first edited layer. That layer's attention is not run again where its z is known, and of the last layer's
+   no more than [end]'s.
+5. Beside the variants runs what edits nothing: at [end] the first and the last copy of every forward, at
+   other positions one row per target run. It must end where the target run did, and effects are counted from
+   it: what rounds otherwise here than in the captured run is in both, and cancels.
+6. A copy at [end] leaves the first copy's stream where it joins, so below they round alike. From there on
+   each rounds in its own way, and so would a single copy that all are held against; in half precision
+   effects are held against the mean of the first copy and of some that are moved by rounding where the
+   variant joins (`unedited_copies`). What writes nothing but the very numbers of the target run differs
+   from these by rounding alone, so in half precision its effect is 0 (`idle`).
+7. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
    would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
@@ -37,7 +44,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import allowed, behind, counted, first_of, language_model, nudged, with_first
+from .capture import allowed, behind, by_place, counted, first_of, language_model, nudged, with_first
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -112,16 +119,12 @@ def sweep(
             if advance:
                 advance(len(chosen) / len(variants))
     else:
+        # Sorted by layer, so that the first row of every run is among those that enter first.
         rows = [(run, index) for index in order for run in range(len(runs))]
-        # (target run, entry layer) → final state of the run that edits nothing.
+        # Target run → final state of the run that edits nothing.
         baselines = {}
         while rows:
-            first = first_layer[rows[0][1]]
-            new = [
-                run
-                for run in dict.fromkeys(run for run, _ in rows[:batch_size])
-                if (run, first) not in baselines
-            ]
+            new = [run for run in dict.fromkeys(run for run, _ in rows[:batch_size]) if run not in baselines]
             batch = rows[: max(1, batch_size - len(new))]
             new = [run for run in new if run in {run for run, _ in batch}]
             rows = rows[len(batch) :]
@@ -133,6 +136,8 @@ def sweep(
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(batch) / len(runs) / len(variants))
+    if captured.z[0].dtype != torch.float32:
+        effects[idle(captured, runs, variants, values, spots)] = 0.0
     return {
         "effects": effects,
         "drift": drift / float(captured.logits.abs().max().clamp_min(1e-30)),
@@ -141,13 +146,37 @@ def sweep(
     }
 
 
-def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
-    """All variants at [end] as copies of the last token, behind one that edits nothing.
+def idle(captured, runs, variants, values, spots):
+    """Which variants of which target runs put nothing else in place than what the run has there, to the last
+    bit, (runs, variants)."""
+    same = {}
+    for kind, layer, component in {
+        (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
+        for edits in variants
+        for edit in edits
+        if edit[2] in values
+    }:
+        made, row = values[kind]
+        own = getattr(captured, component)
+        # What is not kept of the target run is another's.
+        same[kind, layer] = bool(own) and (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
 
-    A copy enters at its first edited layer: below, it would be the target run. In half precision the one that
-    edits nothing rounds in its own way, and all effects would be off by that together; so some copies that
-    are moved by rounding enter beside it (`unedited_copies`), and effects are taken from the mean of all
-    these.
+    def leaves(run, edit):
+        layer, head, kind, positions = edit
+        if kind not in values:
+            return kind[2] == (0 if kind[1] == "attention" else 1)
+        if same[kind, layer] is False:
+            return False
+        places = torch.tensor(spots[run][positions]) - captured.start
+        return bool(same[kind, layer][run, places][..., slice(None) if head is None else head].all())
+
+    return torch.tensor(
+        [[all(leaves(run, edit) for edit in edits) for edits in variants] for run in range(len(runs))]
+    )
+
+
+def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
+    """All variants at [end] as copies of the last token, between two that edit nothing.
 
     Args:
         variants: by their first edited layers.
@@ -156,20 +185,18 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         Effects (runs, variants, answers), the largest of the unedited copies, whether all was finite, and
         whether a copy was left with nothing to look at.
     """
-    first = min(layer for layer, _, _, _ in variants[0])
-    nudges, made = _nudges(captured, runs, first)
-    variants, values = [*nudges, *variants], {**values, **made}
-    copies, prefix, n_runs = len(variants) + 1, captured.start, len(runs)
     enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
-    n_layers = len(captured.z)
-    active = {layer: 1 + sum(own <= layer for own in enters) for layer in range(first, n_layers)}
-    entries = {
-        layer: captured.resid_pre[layer][runs].expand(-1, count - active.get(layer - 1, 0), -1)
-        for layer, count in active.items()
-        if count > active.get(layer - 1, 0)
-    }
+    nudges, made = _nudges(captured, runs, sorted(set(enters)))
+    # Stable, so that the copies moved by rounding stand before the variants of their layer.
+    joined = [*((edits[0][0], True, edits) for edits in nudges)]
+    joined += [(layer, False, edits) for layer, edits in zip(enters, variants)]
+    joined.sort(key=lambda copy: copy[0])
+    layers, is_nudge = (torch.tensor(column) for column in list(zip(*joined))[:2])
+    first = joined[0][0]
+    copies, prefix, n_runs = len(joined) + 2, captured.start, len(runs)
+    active = {layer: 2 + int((layers <= layer).sum()) for layer in range(first, len(captured.z))}
     every_run, picked = torch.arange(n_runs), torch.tensor(runs)
-    like = entries[first]
+    like = captured.resid_pre[first]
     lowest = torch.finfo(like.dtype).min
     itself = torch.full((copies, copies), lowest, dtype=like.dtype, device=like.device).fill_diagonal_(0)
 
@@ -179,7 +206,7 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
     written, biases = {}, {}
-    for copy, edits in enumerate(variants, start=1):
+    for copy, (_, _, edits) in enumerate(joined, start=1):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
                 place = every_run, torch.full_like(every_run, copy), torch.zeros_like(every_run), every_run
@@ -187,20 +214,20 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
                 continue
             for run in range(n_runs):
                 keys = torch.tensor(spots[run][positions[1]])
-                # Of the last positions a copy sees its own alone.
+                # A copy sees only its own last position.
                 keys[keys == prefix] += copy
                 biases.setdefault(layer, []).append((run, head, torch.tensor([copy]), keys, kind[2]))
 
-    # Every copy is held against its run's first one, and that against the captured run.
+    # The first and the last copy are held against the captured run, and all others against the first.
     base = (every_run * copies)[:, None].repeat(1, copies)
-    base[:, 0] = n_runs * copies + every_run
+    base[:, 0] = base[:, -1] = n_runs * copies + every_run
     effects, _, finite, blind = _forward(
         wrapped,
         head_shape,
-        _writes(written, values),
+        _writes(written, {**values, **made}),
         first,
-        entries,
-        reads=slice(None),
+        active,
+        side_by_side=True,
         known=captured.normed[runs],
         base=base.flatten(),
         answers=answers.repeat_interleave(copies, dim=0),
@@ -208,95 +235,107 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         picked=picked,
         masks=_by_layer(captured, first, seen, biases),
         biases=biases,
-        copies=active,
         softcap=softcap,
     )
     effects = effects.unflatten(0, (n_runs, copies))
-    unedited, own = effects[:, 1 : 1 + len(nudges)], effects[:, 1 + len(nudges) :]
-    # The first of them is what all are held against.
-    own = own - unedited.sum(1, keepdim=True) / (1 + len(nudges))
-    return own, float(effects[:, 0].abs().max()), finite, blind
+    drift = float(effects[:, [0, -1]].abs().max())
+    effects = _from_the_mean(effects[:, 1:-1], layers, is_nudge)
+    return effects[:, ~is_nudge], drift, finite, blind
 
 
-def unedited_copies(dtype, d_head):
-    """How many copies at [end] edit nothing: in half precision one that does not, and one moved by rounding
-    for each bit of a place in a head."""
-    return 1 if dtype == torch.float32 else (d_head - 1).bit_length() + 1
+def _from_the_mean(effects, layers, is_nudge):
+    """Effects (runs, copies, answers) that are counted from the first copy, counted from the mean of it and
+    of the copies moved by rounding where each joins (copies,)."""
+    effects = effects.clone()
+    for layer in layers.unique() if is_nudge.any() else ():
+        here = layers == layer
+        several = effects[:, here & is_nudge]
+        effects[:, here] -= several.sum(1, keepdim=True) / (1 + several.shape[1])
+    return effects
 
 
-def _nudges(captured, runs, first):
-    """Variants that move all heads of layer ``first`` by rounding, each in another way; and what they
+def unedited_copies(dtype):
+    """How many copies at [end] edit nothing where a variant joins: in half precision the first copy, and some
+    that are moved by rounding."""
+    return 1 if dtype == torch.float32 else 3
+
+
+def _nudges(captured, runs, layers):
+    """Variants that each move all heads of one of the layers by rounding, in another way; and what they
     write."""
-    z = captured.z[first]
-    rows = torch.tensor(runs)
-    kinds = [("bit", "z", bit) for bit in range(unedited_copies(z.dtype, z.shape[-1]) - 1)]
-    variants = [[(first, head, kind, "end") for head in range(z.shape[-2])] for kind in kinds]
-    return variants, {kind: ({first: nudged(z, kind[2])}, rows) for kind in kinds}
+    z = captured.z[0]
+    rows, heads = torch.tensor(runs), range(z.shape[-2])
+    # No condition is called None.
+    kinds = [(None, "z", number) for number in range(unedited_copies(z.dtype) - 1)]
+    variants = [[(layer, head, kind, "end") for head in heads] for layer in layers for kind in kinds]
+    made = {}
+    for kind in kinds:
+        # In pairs that move every number both ways, so that only what is rounded otherwise is left of them.
+        up = by_place(z, kind[2] // 2) ^ bool(kind[2] % 2)
+        made[kind] = {layer: nudged(captured.z[layer], up) for layer in layers}, rows
+    return variants, made
 
 
 def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
-    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, and after them the
-    unedited runs ``new``.
+    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, behind the unedited
+    runs ``new``.
 
     Args:
-        baselines: (target run, entry layer) → final state of the unedited run, (width,); those of ``new`` are
-            added.
+        rows: by their first edited layers.
+        baselines: target run → final state of the unedited run, (width,); those of ``new`` are added.
 
     Returns:
         Effects (rows, answers), the largest of the unedited rows, whether all was finite, and whether a
         position was left with nothing to look at.
     """
-    run = torch.tensor([which for which, _ in rows])
-    first = min(layer for _, edits in rows for layer, _, _, _ in edits)
+    enters = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
+    first = enters[0]
+    enters = torch.tensor([*[first] * len(new), *enters])
+    active = {layer: int((enters <= layer).sum()) for layer in range(first, len(captured.z))}
     written, biases = {}, {}
-    for row, (which, edits) in enumerate(rows):
+    for row, (which, edits) in enumerate(rows, start=len(new)):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
                 place = torch.tensor(spots[which][positions]) - captured.start
                 place = torch.full_like(place, row), place, place, torch.full_like(place, which)
                 _note(written, layer, head, kind, place)
                 continue
-            queries, keys = (torch.tensor(spots[which][one]) for one in positions)
+            queries, keys = (torch.tensor(spots[which][places]) for places in positions)
             biases.setdefault(layer, []).append((row, head, queries - captured.start, keys, kind[2]))
 
-    every = torch.cat([run, torch.tensor(new, dtype=run.dtype)])
-    picked = torch.tensor([runs[which] for which in every.tolist()])
+    every = [*new, *(which for which, _ in rows)]
+    picked = torch.tensor([runs[which] for which in every])
 
     def seen(layer):
         # As the model does it, which costs less.
         whole = captured.start == 0 and captured.masks[layer] is None and layer not in biases
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
-    before = [which for which in dict.fromkeys(run.tolist()) if which not in new]
-    known = torch.stack(
-        [*(captured.normed[runs[which]] for which in new), *(baselines[which, first] for which in before)]
-    )
-    # Where each row's base is: behind the edited rows, in the order of ``new``, then of ``known``.
-    place = {which: len(rows) + index for index, which in enumerate(new)}
-    place |= {which: len(rows) + 2 * len(new) + index for index, which in enumerate(before)}
-    base = [place[which] for which in run.tolist()] + [
-        len(rows) + len(new) + index for index in range(len(new))
-    ]
+    before = [which for which in dict.fromkeys(every) if which not in new]
+    known = [*(captured.normed[runs[which]] for which in new), *(baselines[which] for which in before)]
+    # Where each row's base is: among the rows, or behind them in ``known``.
+    place = {which: index for index, which in enumerate(new)}
+    place |= {which: len(every) + len(new) + index for index, which in enumerate(before)}
+    base = [*range(len(every), len(every) + len(new)), *(place[which] for which, _ in rows)]
     effects, normed, finite, blind = _forward(
         wrapped,
         head_shape,
         _writes(written, values),
         first,
-        {first: captured.resid_pre[first][picked]},
-        reads=slice(-1, None),
-        known=known,
+        active,
+        side_by_side=False,
+        known=torch.stack(known),
         base=torch.tensor(base),
         answers=answers[every],
         captured=captured,
         picked=picked,
         masks=_by_layer(captured, first, seen, biases),
         biases=biases,
-        copies=None,
         softcap=softcap,
     )
-    baselines.update({(which, first): normed[len(rows) + index] for index, which in enumerate(new)})
-    unedited = float(effects[len(rows) :].abs().max()) if new else 0.0
-    return effects[: len(rows)], unedited, finite, blind
+    baselines.update({which: normed[index] for index, which in enumerate(new)})
+    unedited = float(effects[: len(new)].abs().max()) if new else 0.0
+    return effects[len(new) :], unedited, finite, blind
 
 
 def _forward(
@@ -304,8 +343,8 @@ def _forward(
     head_shape,
     writes,
     first,
-    entries,
-    reads,
+    active,
+    side_by_side,
     known,
     base,
     answers,
@@ -313,77 +352,95 @@ def _forward(
     picked,
     masks,
     biases,
-    copies,
     softcap,
 ):
     """Run on from layer ``first``, with the writes made.
 
     Args:
         writes: as `_writes` makes them.
-        entries: layer → the residual stream of what enters there beside the rest, (rows, positions, width).
-        reads: positions whose final states are read, in every row of the ``entries``; together they make the
-            rows below.
+        active: layer → how many copies or rows run there, the first of all; side by side the last copy runs
+            everywhere, behind those.
+        side_by_side: copies of [end] in one sequence for each of ``picked``, all of whose final states make
+            the rows below; or rows running on from ``captured.start``, whose last position does.
         known: more final states, (known, width).
         base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
         answers: token ids to read, (rows, answers).
-        picked: per row of the ``entries``, the captured picture that it goes on from.
+        picked: the captured pictures that sequences or rows go on from.
         masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or
             None.
         biases: layer → what is added to its mask, as `biased` takes it.
-        copies: layer → how many of [end] run there in each row, the first of those that the masks are for;
-            None where rows run on from ``captured.start``.
 
     Returns:
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
         width); whether these were finite; and whether a position was left with nothing to look at.
     """
-    prefix, entry, last = captured.start, entries[first], len(captured.z) - 1
+    prefix, last = captured.start, len(captured.z) - 1
+    entry = captured.resid_pre[first][picked if side_by_side else picked[: active[first]]]
+    entry = entry.expand(-1, active[first], -1) if side_by_side else entry
     with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
-        blind = torch.tensor(False)
+        blind, before = torch.tensor(False), 0
         for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
                 layer.skip(entry)
             else:
                 attention = layer.self_attn.source.attention_interface_1
                 arguments, options = layer.inputs
-                stream = entry if index == first else arguments[0]
-                if index != first and index in entries:
-                    stream = torch.cat([stream, entries[index].to(stream)], 1)
+                count = active[index]
+                own = picked if side_by_side else picked[:count]
+                if index == first:
+                    stream = entry
+                elif side_by_side:
+                    stream = forked(arguments[0], count - before)
+                else:
+                    joining = captured.resid_pre[index][picked[before:count]]
+                    stream = torch.cat([arguments[0], joining.to(arguments[0])])
                 stream = put(stream, writes.get((index, "resid_pre")))
                 angles = {}
                 if captured.angles[index] is not None:
-                    beside = None if copies is None else copies[index]
-                    angles = {"position_embeddings": of_rows(captured.angles[index], picked, beside)}
+                    beside = count if side_by_side else None
+                    angles = {"position_embeddings": of_rows(captured.angles[index], own, beside)}
                 layer.inputs = (stream, *arguments[1:]), {**options, **angles}
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments
                 if prefix:
-                    keys, values = behind(captured, index, keys, values, picked)
+                    keys, values = behind(captured, index, keys, values, own)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
                 if index in biases:
                     mask = biased(mask, biases[index], head_shape[0])
                     blind = blind | (mask.amax(-1) <= torch.finfo(mask.dtype).min / 2).any().cpu()
-                if copies is not None and mask is not None:
-                    mask = mask[:, :, : copies[index], : prefix + copies[index]]
-                # What z is at the first layer is known, and of the last only [end] is read.
+                if mask is not None and side_by_side:
+                    mask = mask[:, :, :count, : prefix + count]
+                elif mask is not None:
+                    mask = mask[:count]
+                # What z is where a row joins is known, and of the last layer only [end] is read.
                 untouched = index not in biases and (index, "resid_pre") not in writes
-                known_here = copies is None and index == first and untouched
-                short = copies is None and (known_here or index == last)
+                looking = before if untouched and not side_by_side else count
+                short = not side_by_side and (looking == 0 or index == last)
                 if short:
                     queries, mask = queries[:, :, -1:], mask if mask is None else mask[:, :, -1:]
+                if 0 < looking < count:
+                    queries, keys, values = queries[:looking], keys[:looking], values[:looking]
+                    mask = mask if mask is None else mask[:looking]
                 attention.inputs = (module, queries, keys, values, mask, *others), options
-                if short:
+                if short or 0 < looking < count:
                     z, *weights = attention.output
                     missing = stream.shape[1] - z.shape[1]
-                    attention.output = (pad(z, (0, 0, 0, 0, missing, 0)), *weights)
-                if (index, "z") in writes or known_here:
+                    z = pad(z, (0, 0, 0, 0, missing, 0, 0, count - len(z)))
+                    attention.output = (z, *weights)
+                if (index, "z") in writes or looking < count:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
-                    z = captured.z[index][picked].to(z) if known_here else z
+                    z = (
+                        torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
+                        if looking < count
+                        else z
+                    )
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
                 put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
-                    layer.output = layer.output + captured.added[index][picked]
-        normed = language_model(wrapped).norm.output[:, reads].flatten(0, 1).save()
+                    layer.output = layer.output + captured.added[index][own]
+                before = count
+        normed = language_model(wrapped).norm.output[:, slice(None) if side_by_side else slice(-1, None)]
+        normed = normed.flatten(0, 1).save()
         finite = bool(torch.isfinite(normed).all())
         held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
         change = normed.float() - held_against.float()
@@ -395,11 +452,16 @@ def _forward(
         bias = logits[-1:].expand(len(ids), -1).gather(-1, ids).float()
         effects = (logits[:-1].gather(-1, ids).float() - bias) * size.to(logits.device)
         if softcap is not None:
-            before = wrapped.lm_head(held_against).gather(-1, ids).float()
-            effects = softcap * (((before + effects) / softcap).tanh() - (before / softcap).tanh())
+            uncapped = wrapped.lm_head(held_against).gather(-1, ids).float()
+            effects = softcap * (((uncapped + effects) / softcap).tanh() - (uncapped / softcap).tanh())
         effects = effects.cpu().save()
         finite.save(), blind.save()
     return effects, normed, finite, bool(blind)
+
+
+def forked(stream, count):
+    """A stream (sequences, copies, width) with more copies of its first, put before its last."""
+    return torch.cat([stream[:, :-1], stream[:, :1].expand(-1, count, -1), stream[:, -1:]], 1)
 
 
 def _note(written, layer, head, kind, place):
