@@ -42,7 +42,11 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
         UserWarning: some trials have the same pictures, since too much is fixed.
     """
     words = colors(
-        model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form
+        model.processor.tokenizer,
+        model.template,
+        fixed.get("palette", PALETTE),
+        model.answer_form,
+        model.sayable,
     )
     return sample_trials(words, n, seed, model.grid[0], fixed, **drawn_for(model))
 
@@ -52,10 +56,13 @@ def drawn_for(model: Vlm) -> dict:
     return {"tile_px": model.tile_px, "margin": model.layout.margin, "template": model.template}
 
 
-def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str) -> list[str]:
+def colors(
+    tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str, sayable: int
+) -> list[str]:
     """The words of a palette that the game can be drawn with; see `rgb_trials`."""
+    asked = prompt(template=template)
     # As many as have a role.
-    return drawable(tokenizer, prompt(template=template), palette, form, least=4, taken=NOTHING_ODD)
+    return drawable(tokenizer, asked, palette, form, least=4, taken=NOTHING_ODD, sayable=sayable)
 
 
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
