@@ -23,6 +23,7 @@ from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from .errors import FOREIGN, InputError, first_line
+from .execute import one_at_a_time
 from .inputs import inputs_of
 from .layout import Layout
 from .modules import vocabulary_of
@@ -81,14 +82,9 @@ def holds(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], written: str) 
     if _letters(written) in found:
         return True
     # Unknown words, and what a tokenizer spells in its own way: what it makes of the text alone.
-    alone = tokenizer(
-        written,
-        add_special_tokens=False,
-        return_offsets_mapping=tokenizer.is_fast,
-    )
-    spans = alone["offset_mapping"] if tokenizer.is_fast else [(0, len(written))]
-    covered = {place for first, last in spans for place in range(first, last)}
-    if any(place not in covered for place, letter in enumerate(written) if letter.isalnum()):
+    with one_at_a_time:
+        alone = tokenizer(written, add_special_tokens=False)
+    if alone.is_fast and _without_token(written, alone.encodings[0].offsets):
         return False
     return _letters(tokenizer.decode(alone["input_ids"])) in found
 
@@ -114,6 +110,12 @@ def say_unknown(name: str, tokenizer: PreTrainedTokenizerBase, read: Mapping[str
 def plain(layout: Layout) -> Image.Image:
     """A grey picture of the size that is shown without resampling."""
     return Image.new("RGB", (layout.picture_px, layout.picture_px), GREY)
+
+
+def _without_token(written, spans):
+    """The letters of a text that stand in none of its tokens' (begin, end)."""
+    covered = {place for first, last in spans for place in range(first, last)}
+    return [letter for place, letter in enumerate(written) if letter.isalnum() and place not in covered]
 
 
 def _check_rows(name, module, tokenizer, prompt, ids, image):

@@ -16,7 +16,7 @@ from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
 from .execute import one_at_a_time
 from .inputs import inputs_of
-from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
+from .rgb_game import NOTHING_ODD, PALETTE, prompt, question_of, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -255,9 +255,9 @@ def locate(
 def _question_positions(model, trial, input_ids, condition):
     """Where the words of the question are; counted from the prompt's end, since an image is one token there
     before it is shown."""
-    before, after = model.template.split("{question}")
     asked = trial.asked(condition)
-    if not (asked.startswith(before) and asked.endswith(after) and len(asked) > len(before) + len(after)):
+    question = question_of(asked, model.template)
+    if question is None:
         raise InputError(
             f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so which of its "
             f"tokens are the question is not known; make it with model.prompt(question), or give positions "
@@ -266,7 +266,7 @@ def _question_positions(model, trial, input_ids, condition):
     tokenizer = model.processor.tokenizer
     shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
     text = once_begun(tokenizer, shown)
-    question = asked[len(before) : len(asked) - len(after)].strip()
+    question = question.strip()
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
