@@ -132,9 +132,7 @@ def _check_rows(name, module, tokenizer, prompt, ids, image):
 
 def _letters(text):
     """Letters and digits alone, without case and accents."""
-    return "".join(
-        letter for letter in unicodedata.normalize("NFKD", text.casefold()) if letter.isalnum()
-    )
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text.casefold()) if letter.isalnum())
 
 
 def _short(text):

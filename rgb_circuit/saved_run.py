@@ -218,9 +218,7 @@ def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Tr
     ]
 
 
-def going_on(
-    folder: str | Path, model: Vlm, trials: Sequence[Trial]
-) -> tuple[Vlm, list[Trial]]:
+def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[Vlm, list[Trial]]:
     """Model and trials as the run in ``folder``, if there is one, recorded them: see `as_recorded`."""
     try:
         recorded = read_manifest(folder)

@@ -108,7 +108,7 @@ def test_a_prompt_that_is_cut_nevertheless_is_refused_before_any_forward(wrapped
 
     monkeypatch.setattr(inputs, "uncut", cutting)
     with pytest.raises(rgb.InputError, match="'small' would not be asked what is written: of the prompt"):
-        rgb.play(wrapped, [asking(wrapped)], progress=False)
+        rgb.play(wrapped, [asking(wrapped, f"{LONG} now")], progress=False)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,8 @@ ENTRIES = {
     "knockout": lambda model, trial: rgb.knockout(model, [trial], queries="end", keys="image"),
     "attribute": lambda model, trial: rgb.attribute(model, [trial], progress=False),
     "direct_effects": lambda model, trial: rgb.direct_effects(model, [trial], progress=False),
-    "logit_lens": lambda model, trial: rgb.logit_lens(model, [trial], progress=False),
+    "lens": lambda model, trial: rgb.lens(model, [trial], progress=False),
+    "patch_layers": lambda model, trial: rgb.patch_layers(model, [trial], target="erased", positions="end"),
     "answer_pieces": lambda model, trial: rgb.answer_pieces(model, [trial], progress=False),
     "generate": lambda model, trial: rgb.generate(model, trial),
     "token": lambda model, trial: model.token(trial.answers["odd"], trial.prompt),
