@@ -50,7 +50,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "device": None if model.server else model.nnsight.device.type,
         "attention": model.config.text_config._attn_implementation,
         "vision_attention": model.config.vision_config._attn_implementation,
-        "matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
         "answer_form": model.answer_form,
         "layers": model.n_layers,
         "heads": model.n_heads,
