@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -543,8 +542,6 @@ def _say(options):
     if not 0 <= options.trial < len(trials):
         raise InputError(f"--trial is {options.trial}; there are {len(trials)} trials, from 0 on")
     trial = trials[options.trial]
-    if options.question is not None:
-        _print_unknown_words(model, [replace(trial, prompt=model.prompt(options.question))])
     say.say(model, trial, options.condition, scales, looks, options.question, options.tokens)
 
 
@@ -710,7 +707,6 @@ def _model_and_trials(options):
     model = _loaded(options)
     if own is not None:
         own = read_trials(options.trials_file, template=model.template)
-        _print_unknown_words(model, own)
         drawable = _print_undrawable(model, own)
         _print_fit(model, drawable)
         _print_alike(model, drawable)
@@ -754,20 +750,6 @@ def _published(model):
             "with --trials 32"
         )
     return [published_trial(**drawn_for(model))]
-
-
-def _print_unknown_words(model, trials):
-    """Say whether questions hold words that the model cannot read; a large tokenizer spells out what it does
-    not know."""
-    tokenizer = model.processor.tokenizer
-    prompts = dict.fromkeys(trial.prompt.replace("<image>", model.processor.image_token) for trial in trials)
-    unread = [text for text in prompts if tokenizer.unk_token_id in tokenizer(text)["input_ids"]]
-    if unread:
-        some = f"some words of {len(unread)} of {len(prompts)} questions"
-        print(
-            f"{model.name} has no tokens for {some} and reads them as {tokenizer.unk_token}, e.g. in "
-            f"{unread[0]!r}"
-        )
 
 
 def _print_undrawable(model, trials):

@@ -27,7 +27,7 @@ from rgb_circuit.panels import panels_for
 from rgb_circuit.patching import in_order
 from rgb_circuit.plots import knockout_lines, layer_heatmaps
 from rgb_circuit.results import opened, write_figure, write_frame
-from rgb_circuit.saved_run import recorded_run
+from rgb_circuit.saved_run import going_on, recorded_run
 from rgb_circuit.statistics import mean_over_trials
 from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial
@@ -62,6 +62,7 @@ def knockout(
     Raises:
         InputError: what cannot be measured, before anything is written.
     """
+    model, trials = going_on(folder, model, trials)
     seen = groups_of("keys", _usual(trials, end=False) if keys is None else keys)
     asked = [
         knocked(model, trials, "clean", looking, seen, window) for looking in groups_of("queries", queries)
@@ -95,6 +96,7 @@ def layers(
     Raises:
         InputError: as `knockout`.
     """
+    model, trials = going_on(folder, model, trials)
     targets = list(dict.fromkeys(target for target, _ in panels_for(trials).values()))
     groups = groups_of("positions", _usual(trials, end=True) if positions is None else positions)
     asked = [

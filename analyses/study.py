@@ -20,11 +20,26 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
-from rgb_circuit.manifest import check_same, differences, manifest, record_finish
+from rgb_circuit.manifest import (
+    check_same,
+    differences,
+    manifest,
+    read_manifest,
+    record_finish,
+    write_manifest,
+)
 from rgb_circuit.panels import tested
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.results import opened, write_figure, write_frame
-from rgb_circuit.saved_run import ModelNeeded, recorded_model, recorded_run, recorded_trials
+from rgb_circuit.saved_run import (
+    ModelNeeded,
+    as_recorded,
+    going_on,
+    in_conversation,
+    recorded_model,
+    recorded_run,
+    recorded_trials,
+)
 from rgb_circuit.store import open_store
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
@@ -60,8 +75,11 @@ def run(
             holds another run; after it, a model that does not play, or a disk that is full. What was finished
             is kept.
     """
+    model, trials = going_on(folder, model, trials)
     check(model, trials, options, shard)
     store = open_store(folder, manifest(model, trials, options), detached)
+    # Another shard may have begun the folder meanwhile.
+    model, trials = going_on(folder, model, trials)
     asked = asked_by(options, anyway)
     if shard is None:
         store.clean()
@@ -156,7 +174,8 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
         store = open_store(folder, recorded)
         store.clean()
         for other in folders:
-            store.take_over(Path(other))
+            store.take_over(Path(other), _renamed(other, recorded, trials))
+        _record_conversations(folder, folders)
         absent = recorded_model(recorded)
         missing = _unmeasured(store, absent, trials, asked)
         try:
@@ -259,7 +278,36 @@ def reloaded(recorded: Mapping[str, Any]) -> Vlm:
     options = recorded["options"]
     placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
     where = {"remote": recorded["server"] or False, "revision": recorded["revision"], **placement}
-    return loaded(recorded["model"], tiles=options.get("tiles"), **where)
+    return as_recorded(loaded(recorded["model"], tiles=options.get("tiles"), **where), recorded)
+
+
+def _renamed(other, recorded, trials):
+    """What parts of the folder ``other`` are called there → in a run with the manifest ``recorded``: trials
+    and what is measured of all of them are named by their prompts too, which may differ by a date."""
+    template = recorded_run(other)["template"]
+    if template == recorded["template"]:
+        return {}
+    there = in_conversation(trials, recorded["template"], template)
+    absent, asked = recorded_model(recorded), asked_by(recorded["options"], anyway=True)
+    keys = [
+        [one.key for several in needs(absent, some, some, asked).values() for one in several]
+        for some in (there, trials)
+    ]
+    contents = [[trial.content for trial in some] for some in (there, trials)]
+    return dict(zip(*keys)) | dict(zip(*contents))
+
+
+def _record_conversations(folder, folders):
+    """Write down, and say, in which other words than the manifest's some trials were asked."""
+    here = read_manifest(folder)
+    others = dict.fromkeys(recorded_run(other)["template"] for other in folders)
+    also = [template for template in others if template != here["template"]]
+    if also and also != here.get("also_asked"):
+        write_manifest(folder, {**here, "also_asked": also})
+        print(
+            f"What the chat template writes changes by itself: trials were asked in {here['template']!r} and "
+            f"in {', '.join(map(repr, also))}"
+        )
 
 
 def _unmeasured(store, model, trials, asked):

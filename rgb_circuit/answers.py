@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from .errors import InputError
@@ -76,11 +77,17 @@ def preferred(
     return tuple(sorted(FORMS, key=weight.__getitem__, reverse=True))
 
 
-def written(tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, form: str) -> list[int] | None:
-    """The ids that a word adds behind a prompt; None where it changes what comes before, or is unknown."""
+def written(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, form: str, sayable: float = inf
+) -> list[int] | None:
+    """The ids that a word adds behind a prompt; None where it changes what comes before, or is unknown.
+
+    Args:
+        sayable: how many tokens the model has a logit for; a word that begins with another is unknown too.
+    """
     start, ids = (token_ids(tokenizer, text) for text in (prompt, prompt + FORMS[form](word)))
     added = ids[len(start) :]
-    if ids[: len(start)] != start or not added or tokenizer.unk_token_id in added:
+    if ids[: len(start)] != start or not added or tokenizer.unk_token_id in added or added[0] >= sayable:
         return None
     return added
 
@@ -107,23 +114,36 @@ def ends(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def form_of(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], forms: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    words: Iterable[str],
+    forms: Sequence[str],
+    sayable: float = inf,
 ) -> str | None:
-    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt."""
+    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt; ``sayable`` as
+    in `written`."""
     return next(
-        (form for form in forms if any(written(tokenizer, prompt, word, form) for word in words)), None
+        (form for form in forms if any(written(tokenizer, prompt, word, form, sayable) for word in words)),
+        None,
     )
 
 
 def drawable(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, words: Iterable[str], form: str, least: int, taken: str
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    words: Iterable[str],
+    form: str,
+    least: int,
+    taken: str,
+    sayable: float,
 ) -> list[str]:
     """The words that are one token; if fewer than ``least``, also those that begin with a token of their own.
 
     Args:
         taken: a word whose first token none of them may begin with.
+        sayable: as in `written`.
     """
-    ids = {word: written(tokenizer, prompt, word, form) for word in words}
+    ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
     whole = [word for word, some in ids.items() if some and len(some) == 1]
     if len(whole) >= least:
         return whole
@@ -144,23 +164,31 @@ def in_likeliest(
     answers: Mapping[str, str],
     forms: Sequence[str],
     name: str,
+    sayable: float,
 ) -> Reading:
     """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which all can be
     written.
 
     Args:
         name: of the model, for messages.
+        sayable: as in `written`.
 
     Raises:
         InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
     """
     for form in forms:
-        found = {role: written(tokenizer, prompt, word, form) for role, word in answers.items()}
+        found = {role: written(tokenizer, prompt, word, form, sayable) for role, word in answers.items()}
         ids = {role: some for role, some in found.items() if some}
         if len(ids) == len(answers):
             break
     else:
         unknown = next(word for role, word in answers.items() if role not in ids)
+        if there := written(tokenizer, prompt, unknown, form):
+            raise InputError(
+                f"answer {unknown!r} begins with token {there[0]}, and lm_head of {name} has {sayable} rows: "
+                "the tokenizer has tokens that the model was not given; choose another word, or take the "
+                "tokenizer that belongs to these weights"
+            )
         raise InputError(
             f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose "
             "another word"

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from tqdm.auto import tqdm
 
 from .answers import FORMS, Reading, in_likeliest, preferred
+from .as_read import plain, read_ids, say_unknown
 from .errors import InputError
 from .execute import execute
 from .inputs import inputs_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # How many of the likeliest tokens vote on the form.
 VOTERS = 64
-GREY = (128, 128, 128)
 
 
 def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
@@ -34,8 +33,7 @@ def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
         settle(model, [prompt])
     asked = prompt, *answers.items()
     if asked not in model.readings:
-        forms = model.forms[prompt]
-        model.readings[asked] = in_likeliest(model.processor.tokenizer, prompt, answers, forms, model.name)
+        model.readings[asked] = _in_likeliest(model, prompt, answers, model.forms[prompt])
     return model.readings[asked]
 
 
@@ -45,7 +43,7 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
         return
     for form in model.forms.get(prompt, FORMS):
         try:
-            in_likeliest(model.processor.tokenizer, prompt, answers, [form], model.name)
+            _in_likeliest(model, prompt, answers, [form])
             return
         except InputError as error:
             # The last form is the plain word: what is wrong with that is what a user can mend.
@@ -57,19 +55,24 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward
     each. A server is waited for in a detached run too, as when a model is loaded, since nothing can be read
     before."""
-    plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
+    module, processor, grey = model.nnsight._module, model.processor, plain(model.layout)
+    ids = {prompt: read_ids(model.name, module, processor, model.layout, prompt) for prompt in new}
+    say_unknown(model.name, processor.tokenizer, ids)
     lengths = {}
     for prompt in new:
-        ids = inputs_of(model.processor, model.layout, [prompt], [plain])["input_ids"]
-        lengths.setdefault(ids.shape[1], []).append(prompt)
+        lengths.setdefault(len(ids[prompt]), []).append(prompt)
     with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
         for length, alike in lengths.items():
             for some in chunks(alike, pictures_at_once(model, length, length - 1)):
-                inputs = inputs_of(model.processor, model.layout, some, [plain] * len(some))
+                inputs = inputs_of(processor, model.layout, some, [grey] * len(some))
                 for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(
-                        model.processor.tokenizer, last, *(one.tolist() for one in likeliest)
+                        processor.tokenizer, last, *(one.tolist() for one in likeliest)
                     )
                 bar.update(len(some))
+
+
+def _in_likeliest(model, prompt, answers, forms):
+    return in_likeliest(model.processor.tokenizer, prompt, answers, forms, model.name, model.sayable)

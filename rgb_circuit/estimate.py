@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from PIL import Image
-
-from .asking import GREY
+from .as_read import plain
 from .edits import PathEdit, starts_in
 from .execute import execute
 from .inputs import inputs_of
@@ -87,8 +85,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
 
 def seconds_of_a_forward(model: Vlm) -> float:
     """How long a plain forward takes now; of the second of two, since the first may warm things up."""
-    plain = Image.new("RGB", (model.picture_px, model.picture_px), GREY)
-    inputs = inputs_of(model.processor, model.layout, [model.prompt()], [plain])
+    inputs = inputs_of(model.processor, model.layout, [model.prompt()], [plain(model.layout)])
     for _ in range(2):
         start = time.perf_counter()
         execute(model, likeliest_tokens, inputs, 1)

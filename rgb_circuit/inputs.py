@@ -11,6 +11,7 @@ from transformers import ProcessorMixin
 from .answers import ends, once_begun
 from .execute import one_at_a_time
 from .layout import Layout
+from .uncut import uncut
 
 
 def inputs_of(
@@ -27,11 +28,11 @@ def inputs_of(
     texts = [once_begun(tokenizer, prompt.replace("<image>", processor.image_token)) for prompt in prompts]
     # A fast tokenizer cannot be used by two threads at once.
     with one_at_a_time:
-        made = processor(
-            text=texts, images=[[image] for image in images], return_tensors="pt", **layout.options
-        )
+        made = uncut(processor, texts, images, **layout.options)
         length = made["input_ids"].shape[1]
-        kept = length - ends(tokenizer)
+        # A processor may be set to write no special tokens, whatever its tokenizer does alone.
+        ended = ends(tokenizer) and bool((made["input_ids"][:, -1] == tokenizer.eos_token_id).all())
+        kept = length - ended
     made = {
         name: value
         for name, value in made.items()

@@ -25,6 +25,7 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from .errors import InputError
+from .uncut import uncut
 
 # Tiles per side where pictures may have any size: the published experiment's.
 TILES = 24
@@ -142,7 +143,7 @@ def _tokens(processor, config, prompt, side):
     """How many image tokens a square picture of this side has."""
     board = Image.new("RGB", (side, side), "blue")
     options = _whole(processor, side)
-    encoded = processor(text=[prompt], images=[[board]], return_tensors="pt", **options)
+    encoded = uncut(processor, [prompt], [board], **options)
     return int((encoded["input_ids"] == config.image_token_id).sum())
 
 
@@ -171,8 +172,10 @@ def _takes(name, module):
     """What the model's forward takes by name, from the class that says so: one around it may pass on whatever
     it is given."""
     for kind in type(module).__mro__:
-        named = frozenset(signature(kind.forward).parameters) if hasattr(kind, "forward") else frozenset()
+        named, hands_on = _parameters(kind)
         if {"input_ids", "pixel_values"} <= named:
+            # What is not named here goes on to the model below lm_head, which makes use of it.
+            named |= _parameters(type(module.base_model))[0] if hands_on else frozenset()
             # A forward that is given labels computes a loss.
             return named - {"labels"}
     raise InputError(
@@ -180,6 +183,13 @@ def _takes(name, module):
         "can be shown to it; give a "
         "vision-language model of transformers"
     )
+
+
+def _parameters(kind):
+    """The names that a class's forward takes, and whether it takes others too."""
+    taken = signature(kind.forward).parameters if hasattr(kind, "forward") else {}
+    others = {name for name, one in taken.items() if one.kind is one.VAR_KEYWORD}
+    return frozenset(taken) - others, bool(others)
 
 
 def _whole(processor, side):

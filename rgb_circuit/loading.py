@@ -18,11 +18,12 @@ from nnsight import TransformersModel
 from transformers import PreTrainedModel, ProcessorMixin
 
 from .answers import form_of, preferred
+from .as_read import read_ids, say_unknown
 from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
 from .conversation import template_of
 from .errors import FOREIGN, InputError, first_line
 from .layout import layout_of
-from .modules import check_language_model, check_ready, check_vlm
+from .modules import check_language_model, check_ready, check_vlm, vocabulary_of
 from .probe import PLAIN, probe
 from .processors import fitted
 from .prompts import colors
@@ -149,10 +150,11 @@ def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles
 
 def _shown(name, module, processor, tiles):
     """How pictures and questions are shown to a model: its `Layout`, and the template of its conversation."""
-    template = template_of(module.config, processor)
-    asked = prompt(template=template).replace("<image>", processor.image_token)
+    template = template_of(name, module.config, processor)
+    asked = prompt(template=template)
     try:
-        return layout_of(name, module, processor, asked, tiles), template
+        shown = asked.replace("<image>", processor.image_token)
+        layout = layout_of(name, module, processor, shown, tiles)
     except InputError:
         raise
     except FOREIGN as error:
@@ -160,6 +162,9 @@ def _shown(name, module, processor, tiles):
             f"the processor of {name!r} ({type(processor).__name__}) fails on a square picture with the "
             f"game's question ({first_line(error)}); give one that takes text=[prompt] and images=[[picture]]"
         ) from error
+    ids = read_ids(name, module, processor, layout, asked)
+    say_unknown(name, processor.tokenizer, {asked: ids})
+    return layout, template
 
 
 def _wrapped(module, processor):
@@ -175,7 +180,8 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     asked = prompt(template=template)
     probed = probe(wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name)
     forms = preferred(processor.tokenizer, *probed["likeliest"])
-    form = form_of(processor.tokenizer, asked, PALETTE, forms)
+    _, sayable = vocabulary_of(wrapped._module)
+    form = form_of(processor.tokenizer, asked, PALETTE, forms, sayable)
     if form is None:
         raise InputError(
             f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another "
@@ -189,7 +195,7 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         layout=layout,
         dtype=getattr(torch, probed["dtype"]),
         answer_form=form,
-        words=tuple(colors(processor.tokenizer, template, PALETTE, form)),
+        words=tuple(colors(processor.tokenizer, template, PALETTE, form, sayable)),
         template=template,
         ahead=probed["ahead"],
         forms={asked: forms},

@@ -1,6 +1,5 @@
 """A run's manifest: what shapes its numbers, written beside them, so that other runs can be told from it."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
+from .fingerprint import fingerprint
 from .results import existing, write_bytes
+from .rgb_game import question_of
 from .trial import Trial, described
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas"
 
 # Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are
 # compared), what was asked for where the manifest has what it led to, packages that shape no part of a run,
-# what a run is called, when it was made, and what follows from the rest.
+# what a run is called, when it was made, and what follows from the rest: the conversation from the chat
+# template, but for what changes by itself, such as today's date.
 NOT_COMPARED = (
     "options.trials_file", "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
-    "options.name", "started", "finished", "parameters",
+    "options.name", "started", "finished", "parameters", "template", "also_asked",
 )  # fmt: skip
 
 
@@ -35,19 +37,20 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
     hashes, options.
 
     Returns:
-        Only what JSON can hold. ``weights`` is a hash of the weights and the processor in memory; None for a
-        hub model, whose ``commit`` says it, and for a model on a server. ``server`` is the server's URL, or
-        None.
+        Only what JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
+        `rgb_circuit.fingerprint.fingerprint` has them. ``server`` is the server's URL, or None.
     """
     return {
         "model": model.name,
         "revision": model.revision,
         "commit": model.commit,
-        "weights": None if model.commit or model.server else _weights_hash(model),
+        **fingerprint(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "server": model.server and model.server.url,
         "device": None if model.server else model.nnsight.device.type,
         "attention": model.config.text_config._attn_implementation,
+        "vision_attention": model.config.vision_config._attn_implementation,
+        "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
         "answer_form": model.answer_form,
         "layers": model.n_layers,
         "heads": model.n_heads,
@@ -122,12 +125,12 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
     """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
     both = [json.loads(json.dumps(manifest)) for manifest in (there, here)]
-    trials = [{trial["name"]: trial for trial in manifest.pop("trials", [])} for manifest in both]
+    trials = [{trial["name"]: trial for trial in _in_any_conversation(manifest)} for manifest in both]
     there, here = map(_flat, both)
     names = [
         name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)
     ]
-    found = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
+    found = [_difference(name, there.get(name), here.get(name)) for name in names]
     if list(trials[0]) != list(trials[1]):
         return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
     for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
@@ -138,16 +141,23 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
     return found
 
 
-def _weights_hash(model):
-    found = hashlib.sha256(model.config.to_json_string().encode())
-    found.update(model.processor.image_processor.to_json_string().encode())
-    found.update(json.dumps(model.processor.tokenizer.get_vocab(), sort_keys=True).encode())
-    for name, tensor in model.nnsight._module.state_dict().items():
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        # Offloaded weights are not in memory.
-        if not tensor.is_meta:
-            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+def _in_any_conversation(manifest):
+    """The trials that a manifest loses here, with the question alone of a prompt in its conversation."""
+    template = manifest.get("template", "")
+
+    def question(text):
+        return question_of(text, template) or text
+
+    for trial in manifest.pop("trials", []):
+        prompts = {condition: question(text) for condition, text in trial.get("prompts", {}).items()}
+        yield {**trial, "prompt": question(trial["prompt"]), "prompts": prompts}
+
+
+def _difference(name, there, here):
+    """One difference in words; a hash says nothing to anybody."""
+    if name in ("config", "weights", "chat_template") or name.startswith("tokenizer."):
+        return name
+    return f"{name} ({_short(there)} there, {_short(here)} here)"
 
 
 def _flat(value, name=""):

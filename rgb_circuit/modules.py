@@ -128,6 +128,17 @@ def softcap_of(config: PreTrainedConfig) -> float | None:
     return getattr(config.text_config, "final_logit_softcapping", None)
 
 
+def vocabulary_of(module: PreTrainedModel) -> tuple[int, int]:
+    """How many tokens a model can read and how many it can say: rows of its embedding and of its
+    ``lm_head``."""
+    read, said = module.get_input_embeddings(), module.get_output_embeddings()
+    # A quantised weight is packed, so what the layer says of itself comes first.
+    return (
+        getattr(read, "num_embeddings", None) or len(read.weight),
+        getattr(said, "out_features", None) or len(said.weight),
+    )
+
+
 def _a(thing):
     name = type(thing).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -18,6 +18,7 @@ from tokenizers import AddedToken
 from transformers import LlavaProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from .errors import FOREIGN, InputError, first_line
+from .uncut import uncut
 
 # Stands for the picture in every prompt.
 IMAGE = "<image>"
@@ -217,7 +218,7 @@ def _token(tokenizer):
 
 def _check_counts(processor, module, pixels, name):
     side = pixels.shape[-1]
-    ids = processor(text=[IMAGE], images=[Image.new("RGB", (side, side))], return_tensors="pt")["input_ids"]
+    ids = uncut(processor, [IMAGE], [Image.new("RGB", (side, side))])["input_ids"]
     written = int((ids == module.config.image_token_id).sum())
     made = _features(module, pixels, module.config.vision_feature_select_strategy, name)
     if written != made:

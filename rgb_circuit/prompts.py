@@ -16,7 +16,7 @@ from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
 from .execute import one_at_a_time
 from .inputs import inputs_of
-from .rgb_game import NOTHING_ODD, PALETTE, prompt, sample_trials
+from .rgb_game import NOTHING_ODD, PALETTE, prompt, question_of, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
         UserWarning: some trials have the same pictures, since too much is fixed.
     """
     words = colors(
-        model.processor.tokenizer, model.template, fixed.get("palette", PALETTE), model.answer_form
+        model.processor.tokenizer,
+        model.template,
+        fixed.get("palette", PALETTE),
+        model.answer_form,
+        model.sayable,
     )
     return sample_trials(words, n, seed, model.grid[0], fixed, **drawn_for(model))
 
@@ -52,10 +56,13 @@ def drawn_for(model: Vlm) -> dict:
     return {"tile_px": model.tile_px, "margin": model.layout.margin, "template": model.template}
 
 
-def colors(tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str) -> list[str]:
+def colors(
+    tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str, sayable: int
+) -> list[str]:
     """The words of a palette that the game can be drawn with; see `rgb_trials`."""
+    asked = prompt(template=template)
     # As many as have a role.
-    return drawable(tokenizer, prompt(template=template), palette, form, least=4, taken=NOTHING_ODD)
+    return drawable(tokenizer, asked, palette, form, least=4, taken=NOTHING_ODD, sayable=sayable)
 
 
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
@@ -248,9 +255,9 @@ def locate(
 def _question_positions(model, trial, input_ids, condition):
     """Where the words of the question are; counted from the prompt's end, since an image is one token there
     before it is shown."""
-    before, after = model.template.split("{question}")
     asked = trial.asked(condition)
-    if not (asked.startswith(before) and asked.endswith(after) and len(asked) > len(before) + len(after)):
+    question = question_of(asked, model.template)
+    if question is None:
         raise InputError(
             f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so which of its "
             f"tokens are the question is not known; make it with model.prompt(question), or give positions "
@@ -259,7 +266,7 @@ def _question_positions(model, trial, input_ids, condition):
     tokenizer = model.processor.tokenizer
     shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
     text = once_begun(tokenizer, shown)
-    question = asked[len(before) : len(asked) - len(after)].strip()
+    question = question.strip()
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]

@@ -50,6 +50,13 @@ def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
     return template.replace("{question}", question)
 
 
+def question_of(text: str, template: str = TEMPLATE) -> str | None:
+    """The question of a prompt in a conversation; None where the prompt is not of that conversation."""
+    before, _, after = template.partition("{question}")
+    inside = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+    return text[len(before) : len(text) - len(after)] if inside else None
+
+
 def draw(
     background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0
 ) -> Image.Image:

@@ -1,7 +1,7 @@
 """A run as far as its folder says it: which model, which trials, and what was found."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from .errors import InputError
+from .fingerprint import chat_template
 from .layout import Layout
 from .manifest import read_manifest
 from .results import read_frame
-from .rgb_game import COLOR_ROLES, published_trial, sample_trials
+from .rgb_game import COLOR_ROLES, prompt, published_trial, question_of, sample_trials
 from .trial import Trial
 from .trials_file import read_trials
 from .vlm import Vlm
@@ -177,6 +178,56 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     drawn = int(options["trials"]), options["seed"], manifest["grid"][0]
     fixed = {role: options[role] for role in COLOR_ROLES if options.get(role)}
     return sample_trials(manifest["words"], *drawn, fixed, **_drawn_for(manifest))
+
+
+def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
+    """The model in the conversation of a run that it goes on with.
+
+    A chat template may write what changes by itself, such as today's date; the run goes on with what it
+    recorded. A model of another chat template is left as it is, for `rgb_circuit.manifest.check_same` to
+    refuse.
+    """
+    same = recorded.get("chat_template") == chat_template(model.processor)
+    if not same or recorded["template"] == model.template:
+        return model
+    return replace(
+        model,
+        template=recorded["template"],
+        answer_form=recorded["answer_form"],
+        words=tuple(recorded["words"]),
+    )
+
+
+def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Trial]:
+    """The trials with prompts of the conversation ``before`` put into the conversation ``after``; both are
+    templates, with ``{question}``."""
+    if before == after:
+        return list(trials)
+
+    def moved(text):
+        question = question_of(text, before)
+        return text if question is None else prompt(question, after)
+
+    return [
+        replace(
+            trial,
+            prompt=moved(trial.prompt),
+            prompts={condition: moved(text) for condition, text in trial.prompts.items()},
+        )
+        for trial in trials
+    ]
+
+
+def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[Vlm, list[Trial]]:
+    """Model and trials as the run in ``folder``, if there is one, recorded them: see `as_recorded`."""
+    try:
+        recorded = read_manifest(folder)
+    except InputError:
+        return model, list(trials)
+    if "template" not in recorded:
+        return model, list(trials)
+    gone_on = as_recorded(model, recorded)
+    return gone_on, in_conversation(trials, model.template, gone_on.template)
 
 
 def _drawn_for(manifest):

@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -101,10 +102,16 @@ class Store:
                 write_bytes(path, json.dumps(sizes, indent=2).encode())
         return sizes[name]
 
-    def take_over(self, folder: Path) -> None:
-        """Copy the parts of ``folder`` that are missing here, and the sizes that they were made with."""
+    def take_over(self, folder: Path, renamed: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Copy the parts of ``folder`` that are missing here, and the sizes that they were made with.
+
+        Args:
+            renamed: key or unit there → what it is called here, where that differs.
+        """
         for path in [*folder.glob(SIZES), *sorted(folder.glob(f"{PARTS}/*/[!.]*.parquet"))]:
-            place = self.folder / path.relative_to(folder)
+            *inside, name = path.relative_to(folder).with_suffix("").parts
+            named = [renamed.get(part, part) for part in (*inside, name)]
+            place = self.folder.joinpath(*named).with_suffix(path.suffix)
             if not place.exists():
                 write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
 

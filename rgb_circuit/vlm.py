@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .layout import Layout
-from .modules import softcap_of
+from .modules import softcap_of, vocabulary_of
 from .programs.capture import language_model
 from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
@@ -102,6 +102,11 @@ class Vlm:
     def softcap(self) -> float | None:
         """Where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2; else None."""
         return softcap_of(self.config)
+
+    @property
+    def sayable(self) -> int:
+        """How many tokens have a logit: rows of ``lm_head``."""
+        return vocabulary_of(self.nnsight._module)[1]
 
     @property
     def config(self):

@@ -274,8 +274,8 @@ def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, c
     without("expected:swapped_colors")(rows, tmp_path)
     path, out = write(tmp_path, rows), tmp_path / "out"
     assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "reads them as <unk>" in printed and "swapped_colors not scored" in printed
+    printed, told = capsys.readouterr()
+    assert "reads them as <unk>" in told and "swapped_colors not scored" in printed
     (why,) = (line for line in printed.splitlines() if line.startswith("No role table: P1a, P1b"))
     assert all(lacking in why for lacking in ("recolored", "erased", "swapped", "moved", "odd, "))
     frame = pd.read_parquet(out / "patch_heads.parquet")
