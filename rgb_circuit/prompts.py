@@ -128,12 +128,12 @@ def _check_tile_is_one_token(model, trial):
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × "
             f"{columns} image tokens; {advice}"
         )
-    image, side = trial.images["clean"], model.picture_px
-    if image.size == (side, side):
+    (width, height), side = trial.size, model.picture_px
+    if (width, height) == (side, side):
         return
     beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
-        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one "
+        f"a tile of trial {trial.name!r} ({width} × {height} px) does not cover exactly one "
         f"image token of {model.name} "
         f"({model.tile_px} px of a {side} × {side} px picture{beyond}); {advice}"
     )
@@ -170,7 +170,7 @@ def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") ->
     shown = {
         trial.name: (
             read(model, trial.asked(condition), trial.answers).prompt,
-            trial.images[condition].size,
+            trial.size,
         )
         for trial in trials
     }
