@@ -250,16 +250,21 @@ def _question_positions(model, trial, input_ids, condition):
     before it is shown."""
     before, after = model.template.split("{question}")
     asked = trial.asked(condition)
-    if not (asked.startswith(before) and asked.endswith(after) and len(asked) > len(before) + len(after)):
+    if not (asked.startswith(before) and asked.endswith(after) and len(asked) >= len(before) + len(after)):
         raise InputError(
             f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so which of its "
             f"tokens are the question is not known; make it with model.prompt(question), or give positions "
             "as ints"
         )
+    question = asked[len(before) : len(asked) - len(after)].strip()
+    if not question:
+        raise InputError(
+            f"the question of trial {trial.name!r} is blank, so that positions='question' means nothing "
+            "there; ask one, or use 'text' or 'end'"
+        )
     tokenizer = model.processor.tokenizer
     shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
     text = once_begun(tokenizer, shown)
-    question = asked[len(before) : len(asked) - len(after)].strip()
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
