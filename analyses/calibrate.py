@@ -375,7 +375,7 @@ def _all_shuffled(trials, seed):
     shuffled = []
     for trial in trials:
         names = list(trial.images)
-        images = {name: trial.images[other] for name, other in zip(names, rng.permutation(names))}
+        images = {name: trial.sources[other] for name, other in zip(names, rng.permutation(names))}
         shuffled.append(replace(trial, images=images, expected={}))
     return shuffled
 

@@ -179,7 +179,7 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
     for row, trial in enumerate(trials):
         compared = {trial.answers[trial.expected[condition]] for condition in (source, target)}
         for column, other in enumerate(trials):
-            if row == column or trial.images[source].size != other.images[source].size:
+            if row == column or trial.size != other.size:
                 cost[row, column] = np.inf
             # One word more is worse than all that chance and places can add up to.
             elif other.answers[other.expected[source]] in compared:
@@ -420,7 +420,7 @@ def _given_partners(trials, source, target, seed):
         replace(
             trial,
             # Without the other conditions: to be equal to one of those would be nothing to warn of.
-            images={name: trial.images[name] for name in kept} | {RESAMPLED: trials[index].images[source]},
+            images={name: trial.sources[name] for name in kept} | {RESAMPLED: trials[index].sources[source]},
             expected={condition: trial.expected[condition] for condition in (source, target)},
         )
         for trial, index in zip(trials, partners(trials, source, target, seed))

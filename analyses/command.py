@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import shtab
+from tqdm.auto import tqdm
 
 from rgb_circuit.edits import OF_A_HEAD, OF_A_LAYER
 from rgb_circuit.errors import InputError, ServerError
@@ -686,8 +687,9 @@ def _model_and_trials(options):
     """Those of the run whose folder is given, else those that the options say."""
     from analyses.study import reloaded, trials_again
     from rgb_circuit.prompts import rgb_trials
+    from rgb_circuit.rgb_game import TEMPLATE
     from rgb_circuit.saved_run import recorded_run
-    from rgb_circuit.trials_file import read_trials
+    from rgb_circuit.trials_file import TrialsFile
 
     if getattr(options, "folder", None) is not None:
         recorded = recorded_run(options.folder)
@@ -699,14 +701,15 @@ def _model_and_trials(options):
             f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
             "leave it out, or draw trials with --trials 32"
         )
-    # Once before the model is loaded, for what is wrong with the file, and again in the model's own
-    # conversation.
-    own = None if options.trials_file is None else read_trials(options.trials_file)
+    file = None if options.trials_file is None else TrialsFile.read(options.trials_file)
+    if file is not None:
+        # What is wrong with the file is said before a model is loaded.
+        file.trials(TEMPLATE)
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
     model = _loaded(options)
-    if own is not None:
-        own = read_trials(options.trials_file, template=model.template)
+    if file is not None:
+        own = file.trials(model.template)
         drawable = _print_undrawable(model, own)
         _print_fit(model, drawable)
         _print_alike(model, drawable)
@@ -756,14 +759,15 @@ def _print_undrawable(model, trials):
     """Say of which pictures nobody knows where the model's tokens lie, and return the other trials."""
     from rgb_circuit.as_seen import as_seen
 
-    drawable, reason = [], None
-    for trial in trials:
+    undrawable, reason = set(), None
+    # The processor goes by the size.
+    for size, trial in {trial.size: trial for trial in trials}.items():
         try:
             as_seen(model, trial.images["clean"])
         except InputError as error:
+            undrawable.add(size)
             reason = error
-        else:
-            drawable.append(trial)
+    drawable = [trial for trial in trials if trial.size not in undrawable]
     if reason is not None:
         print(
             f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: "
@@ -776,9 +780,9 @@ def _print_fit(model, trials):
     """Say which pictures the model sees less than all of, between bars, or out of proportion."""
     from rgb_circuit.as_seen import fit
 
-    fits = {size: fit(model, size) for size in dict.fromkeys(trial.images["clean"].size for trial in trials)}
+    fits = {size: fit(model, size) for size in dict.fromkeys(trial.size for trial in trials)}
     for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
-        changed = {trial.name: size for trial in trials if how(fits[size := trial.images["clean"].size])}
+        changed = {trial.name: size for trial in trials if how(fits[size := trial.size])}
         if changed:
             name, (width, height) = next(iter(changed.items()))
             print(
@@ -805,15 +809,19 @@ def _proportion(fit):
 def _print_alike(model, trials):
     """Say between which pictures there is no difference, or none that the model could see."""
     from rgb_circuit.as_seen import as_seen
-    from rgb_circuit.trial import identical
+    from rgb_circuit.pictures import identical, picture_hash
 
     # (pair of conditions, whether the pictures themselves are the same) → trials.
     alike = {}
-    for trial in trials:
-        same = identical(trial.images)
-        for pair in identical(
-            {condition: as_seen(model, image) for condition, image in trial.images.items()}
-        ):
+    # Of a picture's pixels: those of what the model sees of it.
+    seen = {}
+    for trial in tqdm(trials, desc="comparing pictures", unit="trial", delay=2):
+        own = {condition: picture_hash(source) for condition, source in trial.sources.items()}
+        for condition, pixels in own.items():
+            if pixels not in seen:
+                seen[pixels] = picture_hash(as_seen(model, trial.images[condition]))
+        same = identical(own)
+        for pair in identical({condition: seen[pixels] for condition, pixels in own.items()}):
             alike.setdefault((pair, pair in same), []).append(trial.name)
     for ((one, other), same), names in alike.items():
         some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"

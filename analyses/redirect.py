@@ -228,7 +228,7 @@ def _shown(model, trial, rng):
     two = trial.images["clean"].copy()
     tile = trial.images["recolored"].crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
     two.paste(tile, (place[1] * side, place[0] * side))
-    images = {"clean": trial.images["clean"], "two tiles": two}
+    images = {"clean": trial.sources["clean"], "two tiles": two}
     words = {word: word for word in model.words if word not in trial.answers.values()}
     return replace(
         trial, images=images, answers={**trial.answers, **words}, tile=place, expected={}, prompts={}

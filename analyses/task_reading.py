@@ -372,7 +372,7 @@ def _asking(model, trials, question):
     return [
         replace(
             trial,
-            images={**trial.images, OTHER: trial.images["clean"]},
+            images={**trial.sources, OTHER: trial.sources["clean"]},
             prompts={**trial.prompts, OTHER: trial.asked("clean").replace(ODD_QUESTION, question)},
         )
         for trial in trials

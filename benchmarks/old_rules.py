@@ -36,11 +36,16 @@ roles.roles(rgb.load(folder), trials, progress=False)[["layer", "head", "role"]]
 FIELDS = ("name", "prompt", "images", "answers", "tile", "grid", "expected")
 
 
+def _fields(trial):
+    """As an old package takes them."""
+    return {name: getattr(trial, name) for name in FIELDS} | {"images": dict(trial.images)}
+
+
 def by_old_rules(checkout, made, trials):
     """``layer, head, role``, as the package in ``checkout`` has them."""
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "trials", Path(folder) / "table"
-        given.write_bytes(pickle.dumps([{name: getattr(trial, name) for name in FIELDS} for trial in trials]))
+        given.write_bytes(pickle.dumps(list(map(_fields, trials))))
         saved = save(*made, Path(folder) / "model")
         arguments = [sys.executable, "-c", OLD, str(saved), str(given), str(out)]
         subprocess.run(arguments, check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)})

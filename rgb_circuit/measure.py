@@ -250,7 +250,7 @@ class Unit:
             and all(
                 condition not in other.trial.images
                 or (
-                    other.trial.images[condition] is asked.trial.images[condition]
+                    other.trial.sources[condition] is asked.trial.sources[condition]
                     and other.trial.asked(condition) == asked.trial.asked(condition)
                 )
                 for condition in asked.conditions

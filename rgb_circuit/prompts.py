@@ -135,12 +135,12 @@ def _check_tile_is_one_token(model, trial):
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × "
             f"{columns} image tokens; {advice}"
         )
-    image, side = trial.images["clean"], model.picture_px
-    if image.size == (side, side):
+    (width, height), side = trial.size, model.picture_px
+    if (width, height) == (side, side):
         return
     beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
     raise InputError(
-        f"a tile of trial {trial.name!r} ({image.width} × {image.height} px) does not cover exactly one "
+        f"a tile of trial {trial.name!r} ({width} × {height} px) does not cover exactly one "
         f"image token of {model.name} "
         f"({model.tile_px} px of a {side} × {side} px picture{beyond}); {advice}"
     )
@@ -177,7 +177,7 @@ def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") ->
     shown = {
         trial.name: (
             read(model, trial.asked(condition), trial.answers).prompt,
-            trial.images[condition].size,
+            trial.size,
         )
         for trial in trials
     }
@@ -263,10 +263,15 @@ def _question_positions(model, trial, input_ids, condition):
             f"tokens are the question is not known; make it with model.prompt(question), or give positions "
             "as ints"
         )
+    question = question.strip()
+    if not question:
+        raise InputError(
+            f"the question of trial {trial.name!r} is blank, so that positions='question' means nothing "
+            "there; ask one, or use 'text' or 'end'"
+        )
     tokenizer = model.processor.tokenizer
     shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
     text = once_begun(tokenizer, shown)
-    question = question.strip()
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]

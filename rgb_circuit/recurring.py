@@ -14,7 +14,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from .asking import read
-from .trial import Trial, picture_hash
+from .pictures import picture_hash
+from .trial import Trial
 
 if TYPE_CHECKING:
     from .vlm import Vlm
@@ -40,7 +41,7 @@ class Recurring:
 
     def name(self, model: Vlm, trial: Trial, condition: str) -> str | None:
         """What a condition's picture under its prompt is called in ``held``; None where it does not recur."""
-        picture = picture_hash(trial.images[condition]) if self.pictures else ""
+        picture = picture_hash(trial.sources[condition]) if self.pictures else ""
         if picture not in self.pictures:
             return None
         return f"{picture} {read(model, trial.asked(condition), trial.answers).prompt}"

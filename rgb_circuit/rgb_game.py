@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError
+from .table_text import shortened
 from .trial import Trial, check_tile
 
 RGB = tuple[int, int, int]
@@ -46,7 +47,15 @@ PUBLISHED_TILE, PUBLISHED_GRID = (10, 9), 24
 
 
 def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
-    """The question about one picture, in a conversation."""
+    """The question about one picture, in a conversation.
+
+    Raises:
+        InputError: a question that is no text.
+    """
+    if not isinstance(question, str):
+        raise InputError(
+            f"the question is {shortened(question)} ({type(question).__name__}); give it as text"
+        )
     return template.replace("{question}", question)
 
 

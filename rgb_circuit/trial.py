@@ -3,16 +3,19 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
+from numbers import Real
 
 import numpy as np
 from PIL import Image
 
 from .errors import InputError
 from .picture import as_rgb
+from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
+from .table_text import as_text, shortened
 from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
 # How many conditions a notebook shows of a trial, and how wide, in pixels.
@@ -26,11 +29,14 @@ class Trial:
     Nothing here is tied to the RGB game: anyone can build a trial from two pictures.
 
     Attributes:
-        name: identifies the trial in every frame.
+        name: identifies the trial in every frame; a whole number becomes text.
         prompt: the text shown with each picture, holding one ``<image>``.
         images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
             will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-        answers: role → word, read at its first token; no two different words may begin with the same one.
+            A `rgb_circuit.pictures.PictureFile` stays in its file, and is opened each time that it is looked
+            at.
+        answers: role → word or whole number, read at its first token, without the blanks around it; no two
+            may begin with the same token. The game's role ``"none"`` may repeat another's word.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
@@ -38,8 +44,9 @@ class Trial:
             is a picture and a question.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, pictures of different size, an
-            expectation that names no role, a tile off the grid, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, pictures of different size, a name,
+            prompt or answer that says nothing, two roles with one word, an expectation that names no role, a
+            tile off the grid, or a prompt without exactly one ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
@@ -55,46 +62,17 @@ class Trial:
     prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        if "clean" not in self.images:
-            raise InputError(
-                f"trial {self.name!r} has the conditions {sorted(self.images)} but no 'clean' picture; add "
-                "images['clean']"
-            )
-        object.__setattr__(
-            self, "images", {name: self._shown(name, image) for name, image in self.images.items()}
-        )
-        clean = self.images["clean"].size
-        for condition, image in self.images.items():
-            if image.size != clean:
-                raise InputError(
-                    f"trial {self.name!r}: picture {condition!r} is {_pixels(image.size)} but 'clean' is "
-                    f"{_pixels(clean)}; "
-                    "make all conditions the same size"
-                )
-        if not self.answers:
-            raise InputError(f"trial {self.name!r} has no answers; give at least one role and its word")
-        for condition, role in self.expected.items():
-            if condition not in self.images or role not in self.answers:
-                raise InputError(
-                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions "
-                    f"{sorted(self.images)} "
-                    f"and the roles {sorted(self.answers)}; use one of these"
-                )
-        for condition in self.prompts:
-            if condition not in self.images:
-                raise InputError(
-                    f"trial {self.name!r} has a prompt for {condition!r}, but has the conditions "
-                    f"{sorted(self.images)}; add that picture"
-                )
-        for prompt in (self.prompt, *self.prompts.values()):
-            if prompt.count("<image>") != 1:
-                raise InputError(
-                    f"the prompt of trial {self.name!r} holds {prompt.count('<image>')} '<image>'; put "
-                    "exactly one where the picture goes"
-                )
+        name = as_text(self.name, "the name of a trial", "red on blue")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "images", self._pictures())
+        object.__setattr__(self, "answers", self._words())
+        self._check_expected()
+        self._check_prompts()
         if self.tile is not None:
-            check_tile(self.tile, self.grid)
-        for one, other in identical(self.images):
+            tile, grid = check_tile(self.tile, self.grid)
+            object.__setattr__(self, "tile", tile)
+            object.__setattr__(self, "grid", grid)
+        for one, other in identical({name: picture_hash(source) for name, source in self.sources.items()}):
             if self.asked(one) != self.asked(other):
                 continue
             # At this line, so that Python tells it once, however often the trial is made again.
@@ -103,6 +81,17 @@ class Trial:
                 "restored "
                 "from one in the other; check which pictures these are"
             )
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Condition → where its picture comes from: the picture itself, or its file. For making a trial of
+        another's pictures without opening them."""
+        return sources_of(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of its pictures in pixels."""
+        return self.sources["clean"].size
 
     def asked(self, condition: str) -> str:
         """The prompt that is shown with a condition's picture."""
@@ -114,7 +103,7 @@ class Trial:
         return hashlib.sha256(json.dumps(described(self)).encode()).hexdigest()[:16]
 
     def __repr__(self):
-        what = f"{', '.join(self.images)} of {_pixels(self.images['clean'].size)}"
+        what = f"{', '.join(self.images)} of {_pixels(self.size)}"
         where = (
             "" if self.tile is None else f", tile {self.tile[0]},{self.tile[1]} of {self.grid} × {self.grid}"
         )
@@ -158,11 +147,92 @@ class Trial:
         framed = outlined(image, tile, grid)
         return [framed, enlarged(framed, tile, grid)] if self.grid > SMALL_FROM else [framed]
 
-    def _shown(self, condition, image):
+    def _pictures(self):
+        """``images``, each as it is shown."""
+        given = self._mapping("images", "conditions to pictures, with 'clean' among them")
+        if "clean" not in given:
+            raise InputError(
+                f"trial {self.name!r} has the conditions {sorted(given)} but no 'clean' picture; add "
+                "images['clean']"
+            )
+        shown = {name: self._shown(name, source) for name, source in sources_of(given).items()}
+        clean = shown["clean"].size
+        for condition, source in shown.items():
+            if source.size != clean:
+                raise InputError(
+                    f"trial {self.name!r}: picture {condition!r} is {_pixels(source.size)} but 'clean' is "
+                    f"{_pixels(clean)}; "
+                    "make all conditions the same size"
+                )
+        return Pictures(shown)
+
+    def _shown(self, condition, source):
+        if isinstance(source, PictureFile):
+            return source
         try:
-            return as_rgb(image)
+            return as_rgb(source)
         except InputError as error:
             raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
+
+    def _words(self):
+        """``answers``, each as text without the blanks around it."""
+        given = self._mapping("answers", "roles to words, such as {'right': 'red'}")
+        if not given:
+            raise InputError(f"trial {self.name!r} has no answers; give at least one role and its word")
+        words = {
+            role: as_text(word, f"answer {role!r} of trial {self.name!r}", "red").strip()
+            for role, word in given.items()
+        }
+        # The game's word for "nothing is odd" may be one of a user's colours.
+        first = {}
+        for role, word in words.items():
+            if role != "none" and (other := first.setdefault(word.casefold(), role)) != role:
+                raise InputError(
+                    f"trial {self.name!r} has one word for two roles, {words[other]!r} for {other!r} and "
+                    f"{word!r} for {role!r}, which could not be told apart; give each a word of its own"
+                )
+        return words
+
+    def _mapping(self, field, what):
+        """A field that maps names to something."""
+        given = getattr(self, field)
+        if not isinstance(given, Mapping):
+            raise InputError(
+                f"the {field} of trial {self.name!r} are {_kind(given)}; give a mapping of {what}"
+            )
+        for name in given:
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(
+                    f"trial {self.name!r} has {shortened(name)} ({type(name).__name__}) among its "
+                    f"{field}; name each in text"
+                )
+        return given
+
+    def _check_expected(self):
+        expected = self._mapping("expected", "conditions to roles, such as {'clean': 'right'}")
+        for condition, role in expected.items():
+            # A table may hold lists, which are no keys.
+            if condition not in self.images or role not in list(self.answers):
+                raise InputError(
+                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions "
+                    f"{sorted(self.images)} "
+                    f"and the roles {sorted(self.answers)}; use one of these"
+                )
+
+    def _check_prompts(self):
+        for condition in self._mapping("prompts", "conditions to prompts"):
+            if condition not in self.images:
+                raise InputError(
+                    f"trial {self.name!r} has a prompt for {condition!r}, but has the conditions "
+                    f"{sorted(self.images)}; add that picture"
+                )
+        for given in (self.prompt, *self.prompts.values()):
+            prompt = as_text(given, f"the prompt of trial {self.name!r}", "<image> Which color?")
+            if prompt.count("<image>") != 1:
+                raise InputError(
+                    f"the prompt of trial {self.name!r} holds {prompt.count('<image>')} '<image>'; put "
+                    "exactly one where the picture goes"
+                )
 
 
 def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
@@ -210,44 +280,33 @@ def described(trial: Trial) -> dict:
         "prompt": trial.prompt,
         "answers": dict(trial.answers),
         "expected": dict(trial.expected),
-        "tile": None if trial.tile is None else [int(place) for place in trial.tile],
+        "tile": None if trial.tile is None else list(trial.tile),
         "grid": trial.grid,
-        "pictures": {condition: picture_hash(image) for condition, image in trial.images.items()},
+        "pictures": {condition: picture_hash(source) for condition, source in trial.sources.items()},
     }
     return about | ({"prompts": dict(trial.prompts)} if trial.prompts else {})
 
 
-def picture_hash(image: Image.Image) -> str:
-    """A hash of a picture's mode, size and pixels."""
-    # Bytes of a palette picture say nothing without the palette.
-    return hashlib.sha256(
-        f"{image.mode} {image.size} ".encode() + image.convert("RGBA").tobytes()
-    ).hexdigest()
-
-
-def identical(images: Mapping[str, Image.Image]) -> list[tuple[str, str]]:
-    """Pairs of conditions whose pictures have the same pixels, each with the first condition that has them.
-
-    Args:
-        images: condition → picture, all of one mode.
-    """
-    first, pairs = {}, []
-    for condition, image in images.items():
-        pixels = image.size, hashlib.sha256(image.tobytes()).digest()
-        if pixels in first:
-            pairs.append((first[pixels], condition))
-        first.setdefault(pixels, condition)
-    return pairs
-
-
-def check_tile(tile, grid):
-    """Raise InputError unless ``tile`` (row, column) lies on a ``grid`` × ``grid`` board."""
+def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
+    """``tile`` (row, column) and ``grid``, each a whole number; InputError unless the tile lies on a ``grid``
+    × ``grid`` board."""
     if grid is None:
         raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
-    if len(tile) != 2 or not all(index == int(index) and 0 <= index < grid for index in tile):
+    if not _whole(grid) or grid < 1:
+        raise InputError(f"grid is {shortened(grid)}; give a whole number of tiles per side")
+    if not isinstance(tile, (Sequence, np.ndarray)) or len(tile) != 2 or not all(map(_whole, tile)):
+        raise InputError(f"tile is {shortened(tile)}; give its row and column, whole numbers from 0")
+    if not all(0 <= index < grid for index in tile):
         raise InputError(
             f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}"
         )
+    row, column = tile
+    return (int(row), int(column)), int(grid)
+
+
+def _whole(value):
+    """Whether it is a whole number, as a decimal one too: a table with missing cells has no others."""
+    return isinstance(value, Real) and value % 1 == 0
 
 
 def _pixels(size):

@@ -1,6 +1,6 @@
 """Trials from a file: your own pictures, question and answers, a row per trial.
 
-The file is a CSV, or a folder that holds one beside the pictures. Its columns:
+The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its columns:
 
 | column | holds | |
 |---|---|---|
@@ -13,14 +13,18 @@ The file is a CSV, or a folder that holds one beside the pictures. Its columns:
 | ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
 | ``grid`` | how many tiles a side has | optional |
 
-Every trial has every picture and every answer. Paths count from the file's own folder. A question is put into
-the conversation that the model was made for; one with ``<image>`` is taken as the whole prompt.
+Every trial has every picture and every answer. Capitals and blanks in a column's name make no difference, but
+for the CONDITION or ROLE. Other columns are named in a warning and left out. Paths count from the file's own
+folder. A question is put into the conversation that the model was made for; one with ``<image>`` is taken as
+the whole prompt, as it stands, with the line breaks at its end.
 
-Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright, transparent places
-on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has several frames is refused;
-`rgb_circuit.picture.as_rgb` has the rules. What is left of a picture that is not of the model's own shape is
-up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture between bars or
-stretch it. The command says which, and `rgb_circuit.as_seen.as_seen` shows it.
+Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
+transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
+several frames is refused; `rgb_circuit.picture.as_rgb` has the rules. Every picture is looked at
+once when the file is read, and stays in its file until it is shown
+(`rgb_circuit.pictures.PictureFile`). What is left of a picture that is not of the model's own shape
+is up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture
+between bars or stretch it. The command says which, and `rgb_circuit.as_seen.as_seen` shows it.
 
 A role says what a word is *for*, not which word it is: effects are
 averaged over trials role by role, so the right answer to the clean pictures should have the same role in
@@ -28,54 +32,102 @@ every row.
 """
 
 import csv
+import os
+import unicodedata
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from tqdm.auto import tqdm
 
 from .errors import InputError
-from .picture import as_rgb
+from .pictures import PictureFile, Pictures
 from .rgb_game import TEMPLATE, prompt
+from .table_text import shortened
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
 PLACE = ("tile_row", "tile_column", "grid")
 PREFIXES = ("image:", "answer:", "expected:")
+# More letters than a path has on any system; pictures are also written into tables as such.
+LONGEST_PATH = 4096
+
+# How files begin that are often taken for a table's text.
+BEGINNINGS = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "an Excel file or another archive",
+    b"\xd0\xcf\x11\xe0": "an Excel file",
+    b"\x1f\x8b": "compressed",
+    b"\xff\xfe": "in UTF-16",
+    b"\xfe\xff": "in UTF-16",
+    b"{": "JSON",
+    b"[": "JSON",
+}
 
 
-def read_trials(path: str | Path, *, template: str = TEMPLATE) -> list[Trial]:
+def read_trials(path: str | Path, *, template: str = TEMPLATE, progress: bool = True) -> list[Trial]:
     """The trials of a CSV file with the columns above, or of the only one in a folder.
 
     Rows are counted in messages as a spreadsheet does: the header is row 1.
+
+    Args:
+        template: of the conversation that questions are put into, with ``<image>`` and ``{question}``; a
+            model's own is ``model.template``.
+        progress: show a bar when it takes longer than two seconds.
 
     Raises:
         InputError: a file, column, cell or picture that cannot be used; the message names file, row and
             column.
 
     Warns:
-        UserWarning: two conditions of a trial have the same picture.
+        UserWarning: two conditions of a trial have the same picture, or a column means nothing here.
     """
-    path = _file(Path(path))
-    header, rows = _table(path)
-    _check_header(path, header)
-    trials, row_of = [], {}
-    for number, cells in rows:
-        where = f"{path.name}, row {number}"
-        if len(cells) != len(header):
-            numbers = f"{len(cells)} cells but the header has {len(header)}"
-            raise InputError(f"{where} has {numbers}; put cells that hold a comma into quotes")
-        row = dict(zip(header, (cell.strip() for cell in cells)))
-        trial = _trial(where, row, path.parent, template)
-        if trial.name in row_of:
-            twin = f"row {row_of[trial.name]}"
-            raise InputError(
-                f"{where}, column 'name': {twin} is named {trial.name!r} too; give each trial its own name"
-            )
-        row_of[trial.name] = number
-        trials.append(trial)
-    if not trials:
-        raise InputError(f"{path} has a header but no trials; add a row per trial")
-    return trials
+    return TrialsFile.read(path, progress=progress).trials(template)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial's row.
+
+    Attributes:
+        where: file and row, for messages.
+        cells: column → what stands there.
+        pictures: condition → its file.
+    """
+
+    where: str
+    cells: dict[str, str]
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class TrialsFile:
+    """A file of trials whose pictures were looked at; in a conversation its rows are trials."""
+
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def read(cls, path: str | Path, *, progress: bool = True) -> "TrialsFile":
+        """See `read_trials`."""
+        path = _file(Path(path))
+        header, table = _table(path)
+        columns = _columns(path, header)
+        cells = {f"{path.name}, row {number}": _cells(path, number, row, columns) for number, row in table}
+        if not cells:
+            raise InputError(f"{path} has a header but no trials; add a row per trial")
+        _check_names(cells)
+        for where, row in cells.items():
+            _check_filled(where, row)
+        rows, known = [], {}
+        with tqdm(cells.items(), desc="reading pictures", unit="trial", delay=2, disable=not progress) as bar:
+            for where, row in bar:
+                rows.append(Row(where, row, _pictures(where, row, path.parent, known)))
+        return cls(tuple(rows))
+
+    def trials(self, template: str) -> list[Trial]:
+        """A trial per row; see `read_trials`."""
+        return [_trial(row, template) for row in self.rows]
 
 
 def _file(path: Path) -> Path:
@@ -93,12 +145,11 @@ def _file(path: Path) -> Path:
 
 def _table(path):
     """Header, and (row number, cells) of every row that is not empty."""
+    _check_text(path)
     try:
         # Spreadsheets put a byte order mark first, which would become part of the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; give a CSV with a row per trial") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one") from error
     if not rows:
@@ -108,94 +159,207 @@ def _table(path):
         )
     header, *rest = rows
     filled = [(number, cells) for number, cells in enumerate(rest, start=2) if any(map(str.strip, cells))]
-    return [name.strip() for name in header], filled
+    return header, filled
 
 
-def _check_header(path, header):
-    if len(header) == 1 and ";" in header[0]:
-        raise InputError(f"{path.name} is separated by semicolons; export it with commas")
+def _check_text(path):
+    """Raise InputError for a file that is not there, or that is plainly no CSV in UTF-8."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}; give a CSV with a row per trial") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error}); give a CSV with a row per trial") from error
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    kind = next((kind for begin, kind in BEGINNINGS.items() if text.startswith(begin)), None)
+    if kind is None and b"\0" in start:
+        kind = "no text"
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind}; give a CSV in UTF-8 with a row per trial, as spreadsheets export it or "
+            "pandas writes it with frame.to_csv(path, index=False)"
+        )
+
+
+def _columns(path, header):
+    """What each column is called here, None for one that is left out; of the columns that the header names,
+    up to the last."""
+    columns = [_plain(name) for name in header]
+    while columns and not columns[-1]:
+        columns.pop()
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in columns[0]:
+            raise InputError(f"{path.name} is separated by {name}; export it with commas")
     for name in REQUIRED:
-        if name not in header:
-            raise InputError(f"{path.name} has no column {name!r}; it has {', '.join(map(repr, header))}")
-    for name in header:
-        prefixed = name.startswith(PREFIXES) and not name.endswith(":") and name != "image:clean"
-        if not prefixed and name not in (*REQUIRED, *PLACE):
+        if name not in columns:
+            raise InputError(f"{path.name} has no column {name!r}; it has {_listed(columns)}")
+    for name in columns:
+        if name.startswith(PREFIXES) and (name.endswith(":") or name == "image:clean"):
             raise InputError(
                 f"{path.name}: column {name!r} means nothing here; use {', '.join([*REQUIRED, *PLACE])}, "
-                "image:CONDITION, "
-                "answer:ROLE or expected:CONDITION, and remove other columns"
+                "image:CONDITION, answer:ROLE or expected:CONDITION"
             )
-        if header.count(name) > 1:
-            raise InputError(f"{path.name} has {header.count(name)} columns {name!r}; keep one")
-    roles, conditions = _named("answer:", header), ["clean", *_named("image:", header)]
+        if _known(name) and columns.count(name) > 1:
+            raise InputError(f"{path.name} has {columns.count(name)} columns {name!r}; keep one")
+    _check_together(path, columns)
+    if others := [name for name in columns if not _known(name)]:
+        warnings.warn(
+            f"{path.name}: columns that mean nothing here are left out: {_listed(others)}", stacklevel=4
+        )
+    return [name if _known(name) else None for name in columns]
+
+
+def _plain(name):
+    """A column's name as it is written here: capitals and blanks make no difference, but in what is named
+    after a colon."""
+    kind, colon, rest = name.strip().partition(":")
+    plain = "_".join(kind.split()).casefold()
+    if colon and f"{plain}:" in PREFIXES:
+        return f"{plain}:{rest.strip()}"
+    return plain if not colon and plain in (*REQUIRED, *PLACE) else name.strip()
+
+
+def _known(name):
+    return name in (*REQUIRED, *PLACE) or name.startswith(PREFIXES)
+
+
+def _listed(names):
+    """Names of columns, as many as a sentence holds."""
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return (", ".join(map(shortened, names[:12])) or "none") + more
+
+
+def _check_together(path, columns):
+    """Raise InputError for columns that lack another."""
+    roles, conditions = _named("answer:", columns), ["clean", *_named("image:", columns)]
     if not roles:
         raise InputError(
-            f"{path.name} has no answers; add a column such as 'answer:right' with a word in every row"
+            f"{path.name} has no answers; add a column answer:ROLE for each word whose logit is read"
         )
-    for condition in _named("expected:", header):
+    for condition in _named("expected:", columns):
         if condition not in conditions:
             raise InputError(
-                f"{path.name}: 'expected:{condition}' is about no picture; the pictures are "
+                f"{path.name}: 'expected:{condition}' has no picture; the conditions are "
                 f"{', '.join(conditions)}"
             )
-    given = [name for name in PLACE if name in header]
+    given = [name for name in PLACE if name in columns]
     if given and len(given) < len(PLACE):
         raise InputError(f"{path.name} has {', '.join(given)} alone; a place needs all of {', '.join(PLACE)}")
 
 
-def _trial(where, row, folder, template):
-    """The trial of one row, given as column → cell."""
-    for column in row:
-        if not row[column] and not column.startswith("expected:") and column not in PLACE:
+def _cells(path, number, cells, columns):
+    """Column → cell of a row, of the columns that mean something."""
+    # A separator at the end of a line makes one more cell.
+    while len(cells) > len(columns) and not cells[-1].strip():
+        cells = cells[:-1]
+    if len(cells) != len(columns):
+        raise InputError(
+            f"{path.name}, row {number} has {len(cells)} cells but the header has {len(columns)}; put cells "
+            "that hold a comma into quotes"
+        )
+    row = {name: cell.strip() for name, cell in zip(columns, cells) if name is not None}
+    # A whole prompt is asked as it was written: its last line break may be what the answer follows.
+    question = cells[columns.index("question")]
+    return row | {"question": question} if "<image>" in question else row
+
+
+def _check_names(rows):
+    """Raise InputError for two trials of one name."""
+    first = {}
+    for where, row in rows.items():
+        if (twin := first.setdefault(row["name"], where)) != where and row["name"]:
+            raise InputError(
+                f"{where}, column 'name': {twin.rpartition(', ')[2]} is named {row['name']!r} too; give each "
+                "trial its own name"
+            )
+
+
+def _check_filled(where, row):
+    """Raise InputError for a cell that is empty or names no role."""
+    for column, cell in row.items():
+        if not cell and not column.startswith("expected:") and column not in PLACE:
             free = f"expected:… and {', '.join(PLACE)}"
             raise InputError(f"{where}, column {column!r} is empty; every row fills every column but {free}")
     roles = _named("answer:", row)
-    expected = {
-        condition: row[f"expected:{condition}"]
-        for condition in _named("expected:", row)
-        if row[f"expected:{condition}"]
-    }
-    for condition, role in expected.items():
-        if role not in roles:
+    for condition in _named("expected:", row):
+        role = row[f"expected:{condition}"]
+        if role and role not in roles:
             raise InputError(
                 f"{where}, column 'expected:{condition}': {role!r} is no role; the roles are "
                 f"{', '.join(roles)}"
             )
+
+
+def _pictures(where, row, folder, known):
+    """Condition → picture of a row.
+
+    Args:
+        known: path → the picture of a file that was looked at, which this adds to.
+    """
     columns = {"clean": "clean", **{condition: f"image:{condition}" for condition in _named("image:", row)}}
-    images = {
-        condition: _picture(where, column, folder / row[column]) for condition, column in columns.items()
+    pictures = {}
+    for condition, column in columns.items():
+        if len(row[column]) > LONGEST_PATH:
+            raise InputError(
+                f"{where}, column {column!r} holds {len(row[column])} letters, which is no path; give the "
+                "path of a picture, counted from the folder of the CSV"
+            )
+        path = _on_disk(folder, row[column])
+        try:
+            if path not in known:
+                known[path] = PictureFile.read(path)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV"
+            ) from error
+        except InputError as error:
+            raise InputError(f"{where}, column {column!r}, {error}") from error
+        pictures[condition] = known[path]
+    return Pictures(pictures)
+
+
+def _on_disk(folder, name):
+    """The path of a file that a table names. An accented letter may be one character there and two on disk,
+    or the other way round."""
+    path = folder / name
+    if name.isascii() or os.path.exists(path):
+        return path
+    here = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        if not os.path.exists(here / part) and here.is_dir():
+            same = [file for file in os.listdir(here) if _composed(file) == _composed(part)]
+            part = same[0] if same else part
+        here /= part
+    return here if os.path.exists(here) else path
+
+
+def _composed(name):
+    return unicodedata.normalize("NFC", name)
+
+
+def _trial(row, template):
+    """The trial of a row."""
+    cells = row.cells
+    question = cells["question"]
+    expected = {
+        condition: cells[f"expected:{condition}"]
+        for condition in _named("expected:", cells)
+        if cells[f"expected:{condition}"]
     }
-    answers = {role: row[f"answer:{role}"] for role in roles}
-    tile, grid = _place(where, row)
-    question = row["question"]
+    tile, grid = _place(row.where, cells)
     try:
         return Trial(
-            row["name"],
+            cells["name"],
             question if "<image>" in question else prompt(question, template),
-            images,
-            answers,
+            row.pictures,
+            {role: cells[f"answer:{role}"] for role in _named("answer:", cells)},
             tile,
             grid,
             expected,
         )
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _picture(where, column, path):
-    try:
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV"
-        ) from error
-    except InputError as error:
-        raise InputError(f"{where}, column {column!r}, {path}: {error}") from error
-    # What Pillow raises for broken files depends on the format.
-    except Exception as error:
-        reason = f"cannot read {path} as a picture ({error})"
-        raise InputError(f"{where}, column {column!r}: {reason}; save it as PNG or JPEG") from error
+        raise InputError(f"{row.where}: {error}") from error
 
 
 def _place(where, row):

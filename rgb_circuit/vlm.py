@@ -115,7 +115,11 @@ class Vlm:
 
     def prompt(self, question: str = ODD_QUESTION) -> str:
         """A question about one picture in this model's own conversation, with ``<image>`` where the picture
-        goes."""
+        goes.
+
+        Raises:
+            InputError: a question that is no text.
+        """
         return prompt(question, self.template)
 
     def heads(self) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What cannot be done is said in one sentence that names the value and the way out, before any forward."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -98,6 +99,71 @@ def test_trials(grouped, trials, no_forward):
         with pytest.raises(rgb.InputError) as error:
             rgb.patch_heads(grouped, given)
         assert part in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (dict(answers={"right": float("nan")}), "answer 'right' of trial .* is nan (float); give text"),
+        (dict(answers={"right": None}), "answer 'right' of trial .* is None (NoneType); give"),
+        (dict(answers={"right": pd.NA}), "answer 'right' of trial .* is <NA> (NAType); give"),
+        (dict(answers={"right": 3.0}), "answer 'right' of trial .* is 3.0 (float); give text"),
+        (dict(answers={"right": True}), "answer 'right' of trial .* is True (bool); give text"),
+        (dict(answers={"right": ["yes", "no"]}), "answer 'right' of trial .* is ['yes', 'no'] (list); give"),
+        (dict(answers={"right": ""}), "answer 'right' of trial .* is blank ('')"),
+        (dict(answers={"right": " \n"}), "answer 'right' of trial .* is blank (' \\n')"),
+        (dict(answers={"right": "red", "other": "red"}), "one word for two roles, 'red' for 'right' and"),
+        (dict(answers={"right": "yes", "other": " Yes"}), "'yes' for 'right' and 'Yes' for 'other'"),
+        (dict(answers={1: "red"}), "has 1 (int) among its answers; name each in text"),
+        (dict(answers={" ": "red"}), "has ' ' (str) among its answers; name each in text"),
+        (dict(answers=["red", "blue"]), "the answers of trial .* are a list; give a mapping of roles"),
+        (dict(answers={}), "has no answers"),
+        (dict(name=float("nan")), "the name of a trial is nan (float); give text"),
+        (dict(name=" "), "the name of a trial is blank (' ')"),
+        (dict(prompt=None), "the prompt of trial .* is None (NoneType); give text"),
+        (dict(prompt=""), "the prompt of trial .* is blank"),
+        (dict(prompts={"erased": None}), "the prompt of trial .* is None"),
+        (dict(images=[]), "the images of trial .* are a list; give a mapping of conditions to pictures"),
+        (dict(expected={"clean": ["odd"]}), "expects ['odd'] for 'clean', but has the conditions"),
+        (dict(expected={"clean": None}), "expects None for 'clean', but has the conditions"),
+        (dict(tile=float("nan")), "tile is nan; give its row and column"),
+        (dict(tile=(1, float("nan"))), "tile is (1, nan); give its row and column"),
+        (dict(tile="12"), "tile is '12'; give its row and column"),
+        (dict(grid="6"), "grid is '6'; give a whole number"),
+    ],
+)  # fmt: skip
+def test_what_a_table_holds_is_named_by_trial_and_field(trials, changes, said):
+    with pytest.raises(rgb.InputError) as error:
+        changed(trials[0], **changes)
+    before, _, after = said.partition(".*")
+    assert before in str(error.value) and after in str(error.value), str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_whole_numbers_are_words_and_names(grouped, trials):
+    text = changed(trials[0], name="7", answers={"right": "red", "other": "blue"})
+    counted = changed(
+        trials[0], name=np.int64(7), answers={"right": np.str_("red "), "other": "\nblue"},
+        tile=np.array(trials[0].tile), grid=np.float64(trials[0].grid),
+    )  # fmt: skip
+    assert counted == text and counted.content == text.content and repr(counted) == repr(text)
+    numbers = changed(trials[0], answers={"right": 3, "other": np.int64(4)})
+    assert numbers.answers == {"right": "3", "other": "4"}
+    assert rgb.play(grouped, counted, progress=False).equals(rgb.play(grouped, text, progress=False))
+
+
+def test_the_games_word_for_nothing_odd_may_be_a_colour(trials):
+    assert changed(trials[0], answers={"odd": "white", "none": "white"}).answers["none"] == "white"
+
+
+def test_a_blank_question_is_asked_but_has_no_positions(grouped, trials):
+    for question in ("", " ", "\n"):
+        trial = changed(trials[0], prompt=grouped.prompt(question))
+        assert len(rgb.play(grouped, trial, ["clean"], progress=False)) == 1
+        with pytest.raises(rgb.InputError, match="question of trial .* is blank.*'text' or 'end'"):
+            rgb.patch_heads(grouped, trial, positions="question", heads=[(0, 0)], progress=False)
+    with pytest.raises(rgb.InputError, match="the question is nan .float.; give it as text"):
+        grouped.prompt(float("nan"))
 
 
 def test_a_condition_may_not_be_named_like_a_source_without_a_picture(grouped, trials, no_forward):

@@ -1,5 +1,7 @@
 """Trials from a file: anybody's pictures, checked before any forward."""
 
+import unicodedata
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,7 +177,6 @@ def cut_short(path):
             ["no answers"],
         ),
         (column("image:clean", "red-green.png"), ["'image:clean'", "means nothing"]),
-        (column("colour", "x"), ["'colour'", "means nothing"]),
         (column("answer:", "x"), ["'answer:'", "means nothing"]),
         (column("answer:right", "red"), ["2 columns 'answer:right'"]),
         (column("expected:erased", "right"), ["'expected:erased'", "swapped_colors"]),
@@ -231,9 +232,11 @@ def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
     [
         (None, "no file"),
         (b"", "is empty"),
-        (b"\xff\xfe\x00x", "UTF-8"),
         (b'name,"question\n', "cannot read"),
+        (b"name,\xe9\n", "cannot read .* in UTF-8"),
         (b"name;question;clean\n", "separated by semicolons; export it with commas"),
+        (b"name\tquestion\tclean\n", "separated by tabs; export it with commas"),
+        (",".join(f"column {number}" for number in range(500)).encode(), "'column 11' and 488 more$"),
     ],
 )
 def test_files_that_are_no_table_are_refused(tmp_path, content, part):
@@ -242,6 +245,118 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, part):
         path.write_bytes(content)
     with pytest.raises(rgb.InputError, match=part):
         read_trials(path)
+
+
+@pytest.mark.parametrize(
+    "name, export, said",
+    [
+        ("trials.json", lambda frame, path: frame.to_json(path), "is JSON"),
+        ("trials.jsonl", lambda frame, path: frame.to_json(path, orient="records", lines=True), "is JSON"),
+        ("list.json", lambda frame, path: frame.to_json(path, orient="records"), "is JSON"),
+        ("trials.parquet", lambda frame, path: frame.to_parquet(path), "is a Parquet file"),
+        ("trials.csv.gz", lambda frame, path: frame.to_csv(path), "is compressed"),
+        ("utf16.csv", lambda frame, path: frame.to_csv(path, encoding="utf-16"), "is in UTF-16"),
+        ("bare.csv", lambda frame, path: frame.to_csv(path, encoding="utf-16-le"), "is no text"),
+        ("trials.xlsx", lambda frame, path: path.write_bytes(b"PK\x03\x04\0\0[Content"), "an Excel file or"),
+        ("trials.png", lambda frame, path: shapes("red", "blue").save(path), "is no text"),
+    ],
+)
+def test_another_kind_of_file_is_named_with_what_is_taken(tmp_path, rows, name, export, said, capsys):
+    export(pd.DataFrame(rows[1:], columns=rows[0]), tmp_path / name)
+    assert main(["play", "--trials-file", str(tmp_path / name)]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and "give a CSV in UTF-8 with a row per trial" in printed
+    assert printed.count("\n") == 1 and len(printed) < 400
+
+
+def test_a_folder_of_another_kind_of_file_says_what_is_taken(tmp_path, rows):
+    pd.DataFrame(rows[1:], columns=rows[0]).to_json(tmp_path / "trials.json")
+    with pytest.raises(rgb.InputError, match="holds no CSV; put one CSV"):
+        read_trials(tmp_path)
+
+
+def test_a_whole_prompt_is_kept_to_the_last_line_break(tmp_path, rows):
+    """What a chat template ends in is where the answer is read."""
+    whole = "<image>\nWhich color? assistant\n"
+    rows[1][1], rows[2][1] = f'"{whole}"', '"  Which color?\n"'
+    first, second, _ = read_trials(write(tmp_path, rows))
+    assert first.prompt == whole
+    assert second.prompt == "USER: <image>\nWhich color?\nASSISTANT:"
+
+
+def test_columns_that_mean_nothing_are_named_and_left_out(tmp_path, rows, capsys):
+    plain = read_trials(write(tmp_path, rows))
+    column("colour", "x")(rows, tmp_path), column("Split", "test")(rows, tmp_path)
+    path = write(tmp_path, rows)
+    with pytest.warns(UserWarning, match="mean nothing here are left out: 'colour', 'Split'$"):
+        assert read_trials(path) == plain
+    assert main(["play", "--trials-file", str(path)]) == 0
+    assert capsys.readouterr().err.count("left out: 'colour', 'Split'") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_empty_columns_at_the_end_do_no_harm(tmp_path, rows):
+    plain = read_trials(write(tmp_path, rows))
+    column("", "")(rows, tmp_path), rows[2].append("")
+    assert read_trials(write(tmp_path, rows)) == plain
+
+
+@pytest.mark.filterwarnings("error")
+def test_capitals_and_blanks_in_the_names_of_columns_make_no_difference(tmp_path, rows):
+    for name, value in zip(("tile_row", "tile_column", "grid"), "126"):
+        column(name, value)(rows, tmp_path)
+    plain = read_trials(write(tmp_path, rows))
+    written = {
+        "name": "Name", "question": " QUESTION ", "image:swapped_colors": "Image: swapped_colors",
+        "answer:right": "ANSWER :right", "expected:clean": "Expected : clean", "tile_row": "Tile Row",
+    }  # fmt: skip
+    rows[0] = [written.get(name, name) for name in rows[0]]
+    assert read_trials(write(tmp_path, rows)) == plain
+    rows[0] = ["Right" if name == "ANSWER :right" else name for name in rows[0]]
+    column("Name", "again")(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="has 2 columns 'name'; keep one"):
+        read_trials(write(tmp_path, rows))
+
+
+@pytest.mark.parametrize("names", [("left/right", "50%"), ("ß", "Ä"), ("a b", "a:b"), ("1", "2")])
+def test_conditions_and_roles_may_be_called_anything(tmp_path, rows, names):
+    condition, role = names
+    cell(0, "image:swapped_colors", f"image:{condition}")(rows, tmp_path)
+    cell(0, "expected:swapped_colors", f"expected:{condition}")(rows, tmp_path)
+    cell(0, "answer:other", f"answer:{role}")(rows, tmp_path)
+    for number in (1, 2, 3):
+        rows[number][-1] = role
+    trial = read_trials(write(tmp_path, rows))[0]
+    assert list(trial.images) == ["clean", condition] and list(trial.answers) == ["right", role]
+    assert trial.expected[condition] == role
+    played = rgb.play(rgb.load("planted"), [trial], progress=False)
+    assert list(played["condition"]) == ["clean", condition] and f"logit_{role}" in played
+
+
+@pytest.mark.parametrize("on_disk, in_table", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_an_accent_may_be_written_in_either_way(tmp_path, rows, on_disk, in_table):
+    folder = tmp_path / unicodedata.normalize(on_disk, "été")
+    folder.mkdir()
+    shapes("red", "green").save(folder / unicodedata.normalize(on_disk, "é.png"))
+    cell(1, "clean", unicodedata.normalize(in_table, "été/é.png"))(rows, tmp_path)
+    trial = read_trials(write(tmp_path, rows))[0]
+    assert np.array_equal(trial.images["clean"], shapes("red", "green"))
+    cell(1, "clean", "ete/é.png")(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="row 2, column 'clean': no file .*ete/é.png"):
+        read_trials(write(tmp_path, rows))
+
+
+def test_a_picture_written_into_the_table_is_refused_without_repeating_it(tmp_path, rows):
+    cell(1, "clean", "iVBORw0KGgo" * 1000)(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="row 2, column 'clean' holds 11000 letters.* no path") as error:
+        read_trials(write(tmp_path, rows))
+    assert len(str(error.value)) < 200
+
+
+def test_two_roles_of_one_word_are_refused_in_a_file_too(tmp_path, rows):
+    cell(2, "answer:other", "Green")(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="row 3: .* 'green' for 'right' and 'Green' for 'other'"):
+        read_trials(write(tmp_path, rows))
 
 
 def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path, rows):
