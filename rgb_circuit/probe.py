@@ -14,6 +14,8 @@ import torch
 from .asking import VOTERS
 from .checks import RESUMED, RESUMED_HALF
 from .errors import FOREIGN, InputError, first_line
+from .execute import numbers_as_usual
+from .hooks import hooks_watched
 from .inputs import inputs_of
 from .layout import Layout
 from .modules import softcap_of
@@ -73,9 +75,9 @@ def probe(
     if server:
         probed = server.run(wrapped, program, (*arguments, None))
     else:
-        bare = _bare(wrapped, inputs, name)
         try:
-            probed = program(wrapped, *arguments, bare)
+            with hooks_watched(wrapped._module, name), numbers_as_usual():
+                probed = program(wrapped, *arguments, _bare(wrapped, inputs, name))
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
@@ -131,6 +133,8 @@ def _bare(wrapped, inputs, name):
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
     try:
         logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
+    except InputError:
+        raise
     except FOREIGN as error:
         advice = _way_out(error, "use a model that answers about a picture in transformers")
         raise InputError(
