@@ -36,18 +36,25 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
     with one_at_a_time:
         if model.server is not None:
             return model.server.run(model.nnsight, program, arguments, jobs)
-        module, name = model.nnsight._module, model.name
-        # Much may have been done to it since it was wrapped.
-        check_ready(module, name)
-        if model.as_wrapped is not None:
-            check_unchanged(model.as_wrapped, module, name)
-        if has_edits(model.nnsight):
-            raise InputError(
-                f"nnsight edits {name!r} in every trace (nnsight.edit(inplace=True)), which would be in all "
-                "numbers; call model.nnsight.clear_edits(), and give what is to be changed as rgb.Edit"
-            )
-        with hooks_watched(module, name), numbers_as_usual(), torch.no_grad():
+        check_model(model)
+        module = model.nnsight._module
+        with hooks_watched(module, model.name), numbers_as_usual(), torch.no_grad():
             return program(model.nnsight, *arguments)
+
+
+def check_model(model: "Vlm") -> None:
+    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; nothing of one
+    that is not here. Much may have been done to it by now."""
+    if model.as_wrapped is None:
+        return
+    module, name = model.nnsight._module, model.name
+    check_ready(module, name)
+    check_unchanged(model.as_wrapped, module, name)
+    if has_edits(model.nnsight):
+        raise InputError(
+            f"nnsight edits {name!r} in every trace (nnsight.edit(inplace=True)), which would be in all "
+            "numbers; call model.nnsight.clear_edits(), and give what is to be changed as rgb.Edit"
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ token side by side. Code that steers "the last token" would meet the last copy a
 2. A ``forward`` of a module's own, in place of its class's, cannot be watched, so it is named
    (`check_forwards`). Those of nnsight, of accelerate where it moves tensors between devices, and of
    transformers itself are known.
-3. What was compiled in place runs uncompiled: a compiled module has its hooks of then within it.
+3. What is compiled has its hooks of then within it, and nothing can be reached there, so it is named too.
 4. The vision tower and the projector run as in any plain forward, so what stands there is right and stays.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,32 @@ def run_in_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module
             yield where, part
 
 
+def is_compiled(part: torch.nn.Module) -> bool:
+    """Whether a module is compiled, in place or within another one."""
+    return part._compiled_call_impl is not None or "_orig_mod" in part._modules
+
+
 def check_forwards(module: torch.nn.Module, name: str) -> None:
-    """Raise InputError if a module that is run in parts has a ``forward`` that somebody put in place of its
-    class's."""
+    """Raise InputError if a module that is run in parts is compiled, or has a ``forward`` that somebody put
+    in place of its class's."""
     for where, part in run_in_parts(module):
+        if is_compiled(part):
+            raise InputError(
+                f"{_place(where, name)} is compiled, so patching cannot reach into what it runs; load the "
+                "model again and do not compile it"
+            )
         mover = part.__dict__.get("_hf_hook")
         for hook in getattr(mover, "hooks", (mover,)):
             if hook is not None and _home(hook) != "accelerate":
                 raise InputError(
-                    f"{_place(where, name)} has a hook of accelerate that is not its own, {_described(hook)}, "
-                    f"and {WHY}; remove it (accelerate.hooks.remove_hook_from_module)"
+                    f"{_place(where, name)} has a hook put on with accelerate, {_described(hook)}, and "
+                    f"{WHY}; remove it (accelerate.hooks.remove_hook_from_module)"
                 )
         for slot in ("forward", "_old_forward"):
             forward = original_forward(part.__dict__.get(slot))
-            own = forward is None or getattr(forward, "__func__", forward) is type(part).forward
-            if not own and _home(forward) not in ("accelerate", "transformers"):
+            if forward is None or getattr(forward, "__func__", forward) is type(part).forward:
+                continue
+            if _home(forward) not in ("accelerate", "transformers"):
                 raise InputError(
                     f"the forward of {_place(where, name)} was replaced by {_described(forward)}, and {WHY}; "
                     "load the model again without that, or put the module's own back (del module.forward) "
@@ -72,7 +83,7 @@ def check_forwards(module: torch.nn.Module, name: str) -> None:
 
 @contextmanager
 def hooks_watched(module: torch.nn.Module, name: str) -> Iterator[None]:
-    """Within, a hook that changes something ends the run, and what was compiled in place runs uncompiled.
+    """Within, a hook that changes something ends the run.
 
     Raises:
         InputError: names the hook, its module, and what to do.
@@ -86,10 +97,8 @@ def hooks_watched(module: torch.nn.Module, name: str) -> Iterator[None]:
             for key, hook in hooks.items():
                 watched.append((hooks, key, hook))
                 hooks[key] = _Watched(hook, kind, hooks is shared, places, name, found)
-    compiled = any(part._compiled_call_impl is not None for part in parts)
     try:
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-            yield
+        yield
     except Exception as error:
         # What is wrong with a run that a hook changed matters less than the hook.
         if found:
@@ -173,8 +182,8 @@ def _function(thing: Any) -> Any:
 
 
 def _home(thing: Any) -> str:
-    """The package that a function, or an object's class, is of. A wrapper may bear its inside's ``__module__``,
-    but not its globals."""
+    """The package that a function, or an object's class, is of. A wrapper may bear the ``__module__`` of what
+    it wraps, but not its globals."""
     function = _function(thing)
     globals_of = getattr(function, "__globals__", None)
     return (type(function).__module__ if globals_of is None else globals_of["__name__"]).split(".")[0]

@@ -10,7 +10,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AttentionInterfac
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors import InputError
-from .hooks import check_forwards
+from .hooks import check_forwards, is_compiled
 from .programs.capture import language_model
 
 # Attention that adds a mask of numbers to its scores, whatever the mask. Others know masks of their own form
@@ -39,6 +39,11 @@ def check_vlm(module: torch.nn.Module, name: str) -> None:
     if any(type(part).__module__.split(".")[0] == "peft" for part in parts):
         raise InputError(
             f"{name!r} has adapters beside its weights, which head analyses would leave out; {MERGE}"
+        )
+    if isinstance(module, torch.nn.Module) and is_compiled(module):
+        raise InputError(
+            f"{name!r} is compiled, so patching cannot reach into what it runs; give the model as it was "
+            "before (what torch.compile was given)"
         )
     if not isinstance(module, PreTrainedModel):
         raise InputError(
@@ -78,8 +83,8 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
     if torch.is_autocast_enabled(device):
         other = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
         raise InputError(
-            f"torch.autocast is on, so {name!r} would compute some of its layers in {other}; call this outside "
-            f"of it, and to run the whole model in {other} load it with dtype={other!r}"
+            f"torch.autocast is on, so {name!r} would compute some of its layers in {other}; call this "
+            f"outside of it, and to run the whole model in {other} load it with dtype={other!r}"
         )
 
 
@@ -96,8 +101,8 @@ def _check_kernel(module, name):
                 f"the language model of {name!r} attends with {kernel!r}"
                 f"{f', which {whose} registered anew' if kernel in KERNELS else ''}, and patching needs the "
                 "'sdpa' or 'eager' of transformers, which take its masks; load it with "
-                f"rgb.load(…, attn_implementation={way_out!r}), or call set_attn_implementation({way_out!r}) on "
-                "the model that rgb.wrap is given"
+                f"rgb.load(…, attn_implementation={way_out!r}), or call "
+                f"set_attn_implementation({way_out!r}) on the model that rgb.wrap is given"
             )
 
 

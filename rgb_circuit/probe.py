@@ -136,7 +136,8 @@ def _bare(wrapped, inputs, name):
     except InputError:
         raise
     except FOREIGN as error:
-        advice = _way_out(error, "use a model that answers about a picture in transformers")
+        plain = _in_one_format(wrapped._module) or "use a model that answers about a picture in transformers"
+        advice = _way_out(error, plain)
         raise InputError(
             f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}"
         ) from error
@@ -149,6 +150,18 @@ def _bare(wrapped, inputs, name):
             f"each, in that order; {PLAIN}"
         )
     return logits
+
+
+def _in_one_format(module):
+    """What to do where parts of a model have other number formats than the rest; None where they have one."""
+    formats: dict[torch.dtype, str] = {}
+    for where, weights in module.named_parameters():
+        if weights.is_floating_point():
+            formats.setdefault(weights.dtype, where)
+    if len(formats) < 2:
+        return None
+    each = " and ".join(f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items())
+    return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
 
 
 def _way_out(error, otherwise):

@@ -56,15 +56,10 @@ def _change(wrapped, module):
             return f"the part {where} was replaced by {a_kind(parts[where])}"
     weights = dict(_weights(module))
     for where, before in wrapped.weights.items():
-        now = weights.get(where, before)
-        if now != before:
-            said = [
-                str(one).removeprefix("torch.")
-                for pair in zip(before, now)
-                if pair[0] != pair[1]
-                for one in pair
-            ]
-            return f"{where} was brought from {said[0]} to {said[1]}"
+        # What is kept under another name since, as pruning does, is as good.
+        for old, new in zip(before, weights.get(where, before)):
+            if old != new:
+                return f"{where} was brought from {_short(old)} to {_short(new)}"
     settings = dict(_settings(module))
     for where in dict.fromkeys([*wrapped.settings, *settings]):
         before, now = (found.get(where, "nothing") for found in (wrapped.settings, settings))
@@ -93,3 +88,7 @@ def _flat(where, value):
             yield from _flat(f"{where}.{key}", inner)
     else:
         yield where, repr(value)
+
+
+def _short(of_torch):
+    return str(of_torch).removeprefix("torch.")
