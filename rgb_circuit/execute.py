@@ -43,8 +43,8 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 
 
 def check_model(model: "Vlm") -> None:
-    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; nothing of one
-    that is not here. Much may have been done to it by now."""
+    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; one that is
+    not here passes."""
     if model.as_wrapped is None:
         return
     module, name = model.nnsight._module, model.name

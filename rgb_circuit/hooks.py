@@ -42,7 +42,8 @@ WHY = "patching runs the language model in parts, where it would act otherwise t
 def run_in_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     """Names and modules of all but what stands beside the language model, such as the vision tower."""
     text = language_model(module)
-    beside = {id(inner) for part in module.model.children() if part is not text for inner in part.modules()}
+    around = module.get_submodule("model").children()
+    beside = {id(inner) for part in around if part is not text for inner in part.modules()}
     for where, part in module.named_modules():
         if id(part) not in beside:
             yield where, part

@@ -560,7 +560,7 @@ CHANGES = {
     ),
     "image token": (
         lambda module: setattr(module.config, "image_token_id", 3),
-        "config.image_token_id was changed from 4 to 3",
+        "config.image_token_(id|index) was changed from 4 to 3",
     ),
     "sees ahead": (
         lambda module: setattr(layer(module).self_attn, "is_causal", False),
