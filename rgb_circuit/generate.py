@@ -1,7 +1,9 @@
 """What the model says, with edits made and without.
 
 1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and values kept, up
-   to its end token.
+   to its end token. Of a checkpoint's other generation settings those hold that say which tokens may come;
+   those that say how tokens are computed, or what is returned with them, are overridden (`OVERRIDDEN`), since
+   the text is the same; and those that make it another than one greedy text are refused (`REFUSED`).
 2. Edits are made in each of its forwards: the prompt's, and that of every token that it said. Positions are
    the prompt's. Where an edit has something to act on in later tokens too (what the run itself has there,
    zeros, or a look), ``"end"`` is every token from which something is said, and ``"all"`` and ``"text"`` hold
@@ -21,10 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from transformers import GenerationConfig
 
 from .checks import check_attention, check_finite, check_seeing
 from .edits import OF_ATTENTION, AttentionEdit, Edit, check_edits
-from .errors import InputError
+from .errors import FOREIGN, InputError, first_line
 from .execute import execute
 from .patching import patched_edits
 from .programs.said import said
@@ -32,6 +35,36 @@ from .programs.sweep import plain
 from .prompts import check_trials, encode
 from .trial import Trial
 from .vlm import Vlm
+
+# Setting of transformers' generation configuration → what it is here, whatever the checkpoint says.
+OVERRIDDEN = {
+    "do_sample": False,
+    "use_cache": True,
+    "cache_implementation": "dynamic",
+    "prefill_chunk_size": None,
+    "prompt_lookup_num_tokens": None,
+    "assistant_early_exit": None,
+    "use_mtp": False,
+    "is_assistant": False,
+    "return_dict_in_generate": False,
+    "output_scores": False,
+    "output_logits": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+}
+# Setting → the value that leaves one greedy text, and what any other does.
+REFUSED = {
+    "num_beams": (1, "searches with beams"),
+    "num_return_sequences": (1, "wants several texts"),
+    "guidance_scale": (1, "weighs against a run without the prompt"),
+    "penalty_alpha": (0, "searches contrastively"),
+    "dola_layers": (None, "contrasts layers"),
+    "constraints": (None, "constrains a search with beams"),
+    "force_words_ids": (None, "constrains a search with beams"),
+    "stop_strings": (None, "stops at strings, for which transformers wants a tokenizer"),
+    "token_healing": (False, "changes the prompt's last token"),
+    "max_time": (None, "stops by the clock"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +107,22 @@ def generate(
         max_new_tokens: tokens to say at most, each run.
 
     Returns:
-        What was `Said`. Greedy, under the model's own generation settings otherwise; without edits it is
-        Hugging Face's ``generate(do_sample=False)``.
+        What was `Said`. Without edits it is Hugging Face's ``generate(do_sample=False)`` on the same
+        checkpoint. Its generation configuration holds in what says which tokens may come (end tokens,
+        repetition and n-gram penalties, suppressed, forced and bad words, biases, least lengths, watermarks).
+        Sampling, kinds of caches, assisted decoding and what is returned are overridden, which leaves the
+        text as it is.
 
     Raises:
         InputError: a condition that the trial lacks, an edit that does not exist or that leaves a token
-            nothing to look at, or a number of tokens below one, before any forward.
+            nothing to look at, a number of tokens below one, or a generation configuration under which
+            ``generate(do_sample=False)`` is not one greedy text (beams, several sequences, guidance,
+            contrastive search, constraints, stop strings, token healing, a time limit, quantized caches),
+            before any forward. On a server these are overridden: its configuration is not seen here.
     """
     if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")
+    settings = _settings(model, max_new_tokens)
     edits = tuple(edits)
     variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
     kept, spots, pictures = 1, {}, {}
@@ -111,8 +151,7 @@ def generate(
             kept,
             plain(list(variants.values())),
             spots,
-            max_new_tokens,
-            tokenizer.pad_token_id or 0,
+            settings,
         )
     check_attention(model, done["gaps"])
     check_finite(model, all(run["finite"] for run in done["runs"]))
@@ -120,6 +159,52 @@ def generate(
     texts = [tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in done["runs"]]
     rows = [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])]
     return Said(texts[0], texts[1] if edits else None, pd.concat(rows, ignore_index=True))
+
+
+def _settings(model, max_new_tokens):
+    """What Hugging Face's ``generate`` is told, so that it is one greedy text.
+
+    Raises:
+        InputError: a checkpoint's own setting makes it another.
+    """
+    if model.server is None:
+        _check_settings(model.name, model.nnsight._module)
+    here = {setting: usual for setting, (usual, _) in REFUSED.items()} | OVERRIDDEN
+    # Which settings there are differs with transformers' version.
+    known = vars(GenerationConfig())
+    return {setting: value for setting, value in here.items() if setting in known} | {
+        "max_new_tokens": max_new_tokens,
+        # A single prompt gets no padding, and transformers warns where no token for it is set.
+        "pad_token_id": model.processor.tokenizer.pad_token_id or 0,
+    }
+
+
+def _check_settings(name, module):
+    """Raise InputError if a model's own settings make its text another than one greedy one, or none."""
+    given = vars(module.generation_config)
+    quantized = given.get("cache_implementation") == "quantized"
+    refused = REFUSED | ({"cache_implementation": (None, "rounds keys and values")} if quantized else {})
+    for setting, (usual, what) in refused.items():
+        # Unset is None, and False in some.
+        if given.get(setting) not in (None, False, usual):
+            raise InputError(
+                f"the generation configuration of {name!r} has {setting} = {given[setting]!r}, which {what}, "
+                f"and generate says one greedy text; set it to {usual} (generation_config.json, or "
+                "generation_config of the model)"
+            )
+    try:
+        module.generation_config.validate()
+    except FOREIGN as error:
+        raise InputError(
+            f"transformers refuses the generation configuration of {name!r} ({first_line(error)}); correct "
+            "it (generation_config.json, or generation_config of the model)"
+        ) from error
+    if misplaced := getattr(module.config, "_get_generation_parameters", dict)():
+        raise InputError(
+            f"the configuration of {name!r} has {', '.join(sorted(misplaced))}, which transformers takes "
+            "from the generation configuration alone; move it there (from config.json to "
+            "generation_config.json, or from config to generation_config of the model)"
+        )
 
 
 def _kept_of(edits, source, condition):

@@ -23,11 +23,12 @@ from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weight
 from .conversation import template_of
 from .errors import FOREIGN, InputError, first_line
 from .layout import layout_of
-from .modules import check_language_model, check_ready, check_vlm, vocabulary_of
+from .modules import KERNELS, check_language_model, check_ready, check_vlm, vocabulary_of
 from .probe import PLAIN, probe
 from .processors import fitted
 from .prompts import colors
 from .rgb_game import PALETTE, prompt
+from .unchanged import as_it_is
 from .vlm import Vlm
 
 SHIPPED = ("toy", "planted")
@@ -72,7 +73,7 @@ def load(
             analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
     """
-    if attn_implementation not in ("sdpa", "eager"):
+    if attn_implementation not in KERNELS:
         raise InputError(
             f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks "
             "that patching needs"
@@ -136,7 +137,8 @@ def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles
     ``tiles`` is as in `load`.
 
     Raises:
-        InputError: a model of another kind, one that has adapters, is in training mode or offloaded; a
+        InputError: a model of another kind, one that has adapters, is in training mode or offloaded, on which
+            somebody put hooks that change what it computes, or forwards or attention of their own; a
             processor that cannot be made to fit; or a model whose internals do not behave as the analyses
             need.
     """
@@ -201,6 +203,7 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         forms={asked: forms},
         server=server,
         commit=commit,
+        as_wrapped=None if server else as_it_is(wrapped._module),
         **heads,
     )
 

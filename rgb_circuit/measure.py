@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from .checks import check_attention, check_finite, check_paths, check_seeing, check_unedited
 from .edits import OF_ATTENTION
 from .errors import InputError
-from .execute import execute
+from .execute import check_model, execute
 from .jobs import Pending
 from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
 from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
@@ -207,6 +207,8 @@ def _prepare(model, work, store):
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
     try:
+        # Also here, since what is prepared reads the model's configuration.
+        check_model(model)
         work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.error = error

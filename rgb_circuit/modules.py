@@ -1,15 +1,21 @@
-"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its
-weights."""
+"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its weights,
+its own forwards, and attention that takes the masks of patching."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, PreTrainedModel
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AttentionInterface, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors import InputError
+from .hooks import check_forwards, is_compiled
+from .programs.capture import language_model
+
+# Attention that adds a mask of numbers to its scores, whatever the mask. Others know masks of their own form
+# (flex), lengths alone (flash), or pages; and what somebody registered may be no softmax.
+KERNELS = ("sdpa", "eager")
 
 MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload())"
 
@@ -41,15 +47,20 @@ def check_vlm(module: torch.nn.Module, name: str) -> None:
         raise InputError(
             f"{name!r} has adapters beside its weights, which head analyses would leave out; {MERGE}"
         )
+    if isinstance(module, torch.nn.Module) and is_compiled(module):
+        raise InputError(
+            f"{name!r} is compiled, so patching cannot reach into what it runs; give the model as it was "
+            "before (what torch.compile was given)"
+        )
     if not isinstance(module, PreTrainedModel):
         raise InputError(
-            f"{name!r} is {_a(module)}, not a model of transformers; give the model itself, as "
+            f"{name!r} is {a_kind(module)}, not a model of transformers; give the model itself, as "
             "AutoModelForImageTextToText.from_pretrained returns it"
         )
     check_config(module.config, name)
     if not isinstance(module, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(module.config)]):
         raise InputError(
-            f"{name!r} is {_a(module)}, which gives no logits; give the whole model, as "
+            f"{name!r} is {a_kind(module)}, which gives no logits; give the whole model, as "
             "AutoModelForImageTextToText.from_pretrained returns it"
         )
 
@@ -57,7 +68,8 @@ def check_vlm(module: torch.nn.Module, name: str) -> None:
 def check_ready(module: torch.nn.Module, name: str) -> None:
     """Raise InputError unless ``module`` can be run now; cheap enough for before every run.
 
-    Checked are that no part is in training mode (dropout makes noise), and that all weights are on a device.
+    Checked are that no part is in training mode (dropout makes noise), that all weights are on a device, that
+    forwards and attention are the model's own, and that nothing else than the weights sets the number format.
     """
     for where, part in module.named_modules():
         if part.training:
@@ -71,6 +83,33 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
                 f"weights of {name!r} are not in memory ({where}): they are offloaded to CPU or disk, or "
                 "were never loaded; make them fit with dtype='bfloat16', choose another device_map such as "
                 "'cpu', or leave them on a server with remote=True"
+            )
+    check_forwards(module, name)
+    _check_kernel(module, name)
+    device = next(module.parameters()).device.type
+    if torch.is_autocast_enabled(device):
+        other = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+        raise InputError(
+            f"torch.autocast is on, so {name!r} would compute some of its layers in {other}; call this "
+            f"outside of it, and to run the whole model in {other} load it with dtype={other!r}"
+        )
+
+
+def _check_kernel(module, name):
+    """Raise InputError unless the language model's attention is transformers' own, of those that take a mask
+    of numbers."""
+    for layer in language_model(module).layers:
+        kernel = getattr(getattr(layer.self_attn, "config", None), "_attn_implementation", "eager")
+        function = AttentionInterface().get(kernel)
+        whose = getattr(function, "__globals__", {"__name__": "transformers"})["__name__"]
+        if kernel not in KERNELS or whose.split(".")[0] != "transformers":
+            way_out = "eager" if kernel == "sdpa" else "sdpa"
+            raise InputError(
+                f"the language model of {name!r} attends with {kernel!r}"
+                f"{f', which {whose} registered anew' if kernel in KERNELS else ''}, and patching needs the "
+                "'sdpa' or 'eager' of transformers, which take its masks; load it with "
+                f"rgb.load(…, attn_implementation={way_out!r}), or call "
+                f"set_attn_implementation({way_out!r}) on the model that rgb.wrap is given"
             )
 
 
@@ -139,6 +178,7 @@ def vocabulary_of(module: PreTrainedModel) -> tuple[int, int]:
     )
 
 
-def _a(thing):
+def a_kind(thing: object) -> str:
+    """The class of a thing, with its article."""
     name = type(thing).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -1,15 +1,21 @@
 """What this package uses of nnsight beside its public names, which any version may move."""
 
+import inspect
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from .errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from nnsight import TransformersModel
 
 WANTED = "nnsight>=0.8.1,<0.9"
 
 try:
     from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
     from nnsight.intervention.interleaver import OutOfOrderError
-    from nnsight.intervention.source import SourceNotAvailable
+    from nnsight.intervention.source import Controller, SourceNotAvailable
     from nnsight.modeling.huggingface import _ID_CACHE as HUB_SPELLINGS
     from nnsight.schema.config import CONFIG
     from nnsight.schema.response import ResponseModel
@@ -31,4 +37,22 @@ __all__ = [
     "RemoteError",
     "ResponseModel",
     "SourceNotAvailable",
+    "has_edits",
+    "original_forward",
 ]
+
+
+def original_forward(forward: Callable | None) -> Callable | None:
+    """What a module's own ``forward`` runs beside nnsight's handing over; what is not nnsight's as it is."""
+    if not isinstance(forward, Controller):
+        return forward
+    original = forward.state.original
+    if getattr(original, "__module__", None) == Controller.__module__:
+        # How nnsight calls a forward that the module had before.
+        return inspect.getclosurevars(original).nonlocals["forward"]
+    return original
+
+
+def has_edits(wrapped: "TransformersModel") -> bool:
+    """Whether nnsight makes edits of the user's own in every trace of this model."""
+    return bool(wrapped._edits)

@@ -14,6 +14,8 @@ import torch
 from .asking import VOTERS
 from .checks import RESUMED, RESUMED_HALF
 from .errors import FOREIGN, InputError, first_line
+from .execute import numbers_as_usual
+from .hooks import hooks_watched
 from .inputs import inputs_of
 from .layout import Layout
 from .modules import softcap_of
@@ -73,9 +75,9 @@ def probe(
     if server:
         probed = server.run(wrapped, program, (*arguments, None))
     else:
-        bare = _bare(wrapped, inputs, name)
         try:
-            probed = program(wrapped, *arguments, bare)
+            with hooks_watched(wrapped._module, name), numbers_as_usual():
+                probed = program(wrapped, *arguments, _bare(wrapped, inputs, name))
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
@@ -131,8 +133,11 @@ def _bare(wrapped, inputs, name):
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
     try:
         logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
+    except InputError:
+        raise
     except FOREIGN as error:
-        advice = _way_out(error, "use a model that answers about a picture in transformers")
+        plain = _in_one_format(wrapped._module) or "use a model that answers about a picture in transformers"
+        advice = _way_out(error, plain)
         raise InputError(
             f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}"
         ) from error
@@ -145,6 +150,18 @@ def _bare(wrapped, inputs, name):
             f"each, in that order; {PLAIN}"
         )
     return logits
+
+
+def _in_one_format(module):
+    """What to do where parts of a model have other number formats than the rest; None where they have one."""
+    formats: dict[torch.dtype, str] = {}
+    for where, weights in module.named_parameters():
+        if weights.is_floating_point():
+            formats.setdefault(weights.dtype, where)
+    if len(formats) < 2:
+        return None
+    each = " and ".join(f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items())
+    return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
 
 
 def _way_out(error, otherwise):

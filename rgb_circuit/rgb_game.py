@@ -62,7 +62,7 @@ def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
 def question_of(text: str, template: str = TEMPLATE) -> str | None:
     """The question of a prompt in a conversation; None where the prompt is not of that conversation."""
     before, _, after = template.partition("{question}")
-    inside = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+    inside = text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)
     return text[len(before) : len(text) - len(after)] if inside else None
 
 

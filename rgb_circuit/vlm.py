@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .answers import Reading
     from .server import Server
+    from .unchanged import Wrapped
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +47,7 @@ class Vlm:
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was
             asked.
         readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
+        as_wrapped: the module as it was when it was checked; None where a server holds the weights.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Vlm:
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[tuple, Reading] = field(default_factory=dict)
+    as_wrapped: Wrapped | None = None
 
     def __repr__(self):
         rows, columns = self.grid

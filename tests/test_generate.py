@@ -14,9 +14,11 @@ import torch
 from families import KINDS, NAMES
 from oracle import Oracle
 from test_exactness import KERNELS, subject_of
+from transformers import GenerationConfig, WatermarkingConfig
 
 import rgb_circuit as rgb
 from rgb_circuit.models.planted import Placement, planted
+from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode
 
 LAST = families.LAYERS - 1
@@ -277,6 +279,125 @@ def test_a_checkpoints_own_settings_hold_and_show_in_the_margin(known):
     wanted = model.nnsight._module.generate(**inputs, do_sample=False, max_new_tokens=3)
     assert said.tokens["id"].tolist() == wanted[0, inputs["input_ids"].shape[1] :].tolist()
     assert said.tokens["margin"].iloc[0] > 0 > said.tokens["margin"].iloc[1]
+
+
+@pytest.fixture(scope="module")
+def _talkative():
+    model = rgb.wrap(*random_llava(layers=2), name="talks")
+    return model, rgb.rgb_trials(model, 1)[0]
+
+
+@pytest.fixture
+def talkative(_talkative):
+    """A random LLaVA, a trial, the ids that it says, and its generation configuration, for a test's own
+    settings."""
+    model, trial = _talkative
+    module = model.nnsight._module
+    before, module.generation_config = module.generation_config, GenerationConfig(eos_token_id=2)
+    yield model, trial, by_hugging_face(model, trial), module.generation_config
+    module.generation_config = before
+
+
+def by_hugging_face(model, trial):
+    """The ids that Hugging Face's own generate says."""
+    inputs = encode(model, [(trial, "clean")])
+    said = model.nnsight._module.generate(**inputs, do_sample=False, max_new_tokens=6, pad_token_id=0)
+    return getattr(said, "sequences", said)[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def by_us(model, trial):
+    """The ids that rgb.generate says, without edits and with one that is next to none."""
+    edits = [rgb.Edit(1, 1, "own", positions="all", scale=1 + 1e-7)]
+    tokens = rgb.generate(model, trial, edits=edits, max_new_tokens=6).tokens
+    return [tokens[tokens["run"] == run]["id"].tolist() for run in ("unedited", "edited")]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda ids: dict(repetition_penalty=30.0),
+        lambda ids: dict(no_repeat_ngram_size=1),
+        lambda ids: dict(bad_words_ids=[ids[:1]]),
+        lambda ids: dict(suppress_tokens=ids[:2]),
+        lambda ids: dict(begin_suppress_tokens=ids[:1]),
+        lambda ids: dict(forced_eos_token_id=2),
+        lambda ids: dict(eos_token_id=[ids[2], 2]),
+        lambda ids: dict(min_new_tokens=6, eos_token_id=ids[1]),
+        lambda ids: dict(sequence_bias=[[ids[:1], -10.0]]),
+        lambda ids: dict(watermarking_config=WatermarkingConfig(bias=20.0)),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_tokens_holds(talkative, settings):
+    model, trial, plain, configuration = talkative
+    configuration.update(**settings(plain))
+    wanted = by_hugging_face(model, trial)
+    assert wanted != plain
+    assert by_us(model, trial) == [wanted, wanted]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(do_sample=True, temperature=0.2, top_p=0.9, top_k=3, min_p=0.1),
+        dict(use_cache=False),
+        dict(cache_implementation="static"),
+        dict(cache_implementation="offloaded"),
+        dict(prefill_chunk_size=8),
+        dict(prompt_lookup_num_tokens=3),
+        dict(return_dict_in_generate=True, output_scores=True, output_logits=True),
+        dict(output_attentions=True, output_hidden_states=True),
+        dict(max_length=3, early_stopping=True, length_penalty=2.0),
+        dict(guidance_scale=1.0, num_beams=1, num_return_sequences=1, penalty_alpha=0.0),
+    ],
+    ids=str,
+)
+def test_what_a_checkpoint_says_of_how_tokens_are_made_and_returned_is_overridden(talkative, settings):
+    model, trial, plain, configuration = talkative
+    configuration.update(**settings)
+    assert by_us(model, trial) == [plain, plain]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(num_beams=4),
+        dict(num_return_sequences=2, num_beams=1),
+        dict(guidance_scale=1.5),
+        dict(penalty_alpha=0.6, top_k=4),
+        dict(dola_layers="high"),
+        dict(force_words_ids=[[3]]),
+        dict(stop_strings=["red"]),
+        dict(token_healing=True),
+        dict(max_time=5.0),
+        dict(cache_implementation="quantized"),
+    ],
+    ids=str,
+)
+def test_what_makes_it_another_text_than_one_greedy_one_is_refused_by_name(talkative, no_forward, settings):
+    model, trial, _, configuration = talkative
+    for setting, value in settings.items():
+        setattr(configuration, setting, value)
+    setting, value = next(iter(settings.items()))
+    with pytest.raises(rgb.InputError) as refused:
+        rgb.generate(model, trial)
+    assert f"configuration of 'talks' has {setting} = {value!r}, which" in str(refused.value)
+
+
+def test_settings_that_transformers_refuses_are_refused_in_a_sentence(talkative, no_forward, monkeypatch):
+    model, trial, _, configuration = talkative
+    configuration.early_stopping = "sometimes"
+    with pytest.raises(rgb.InputError, match="refuses the generation configuration of 'talks' .*early_stop"):
+        rgb.generate(model, trial)
+
+
+def test_generation_settings_in_the_models_own_configuration_are_refused():
+    module, processor = random_llava(layers=2)
+    module.config.repetition_penalty = 2.0
+    model = rgb.wrap(module, processor, name="old")
+    with pytest.raises(
+        rgb.InputError, match="of 'old' has repetition_penalty, .*move it there"
+    ):
+        rgb.generate(model, rgb.rgb_trials(model, 1)[0])
 
 
 def test_it_shows_as_two_lines(known):

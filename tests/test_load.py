@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 
+import pandas as pd
 import pytest
 import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
@@ -233,3 +234,57 @@ def test_code_in_a_model_repository_is_not_run(random_folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     rgb.load(str(tmp_path))
     assert not marker.exists()
+
+
+def test_an_attention_that_a_checkpoint_asks_for_is_loaded_as_one_that_takes_masks(random_folder, tmp_path):
+    folder = tmp_path / "flash"
+    shutil.copytree(random_folder["grouped"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["attn_implementation"] = "flash_attention_2"
+    config["text_config"]["attn_implementation"] = "flash_attention_2"
+    (folder / "config.json").write_text(json.dumps(config))
+    model = rgb.load(folder)
+    assert model.config.text_config._attn_implementation == "sdpa"
+
+
+def frames(model, trials):
+    """What some functions find."""
+    edits = [rgb.Edit(1, 1, "zero")]
+    return [
+        rgb.patch_heads(model, trials, target="recolored", progress=False),
+        rgb.patch_heads(model, trials, target="recolored", positions="all", progress=False),
+        rgb.attribute(model, trials, target="recolored", progress=False),
+        rgb.play(model, trials, progress=False),
+        rgb.generate(model, trials[0], edits=edits, max_new_tokens=2).tokens,
+    ]
+
+
+def test_numbers_are_the_same_whatever_torchs_default_number_format(grouped):
+    trials = rgb.rgb_trials(grouped, 1)
+    wanted = frames(grouped, trials)
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = rgb.load(grouped.name)
+        for frame, other in zip(frames(model, trials), wanted, strict=True):
+            pd.testing.assert_frame_equal(frame, other)
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_numbers_are_the_same_whatever_is_said_of_gradients(grouped, mode):
+    trials = rgb.rgb_trials(grouped, 1)
+    wanted = rgb.patch_heads(grouped, trials, target="recolored", progress=False)
+    with mode():
+        model = rgb.load(grouped.name)
+        found = rgb.patch_heads(model, trials, target="recolored", progress=False)
+    pd.testing.assert_frame_equal(found, wanted)
+
+
+def test_autocast_is_refused_with_what_it_would_do(grouped):
+    trials = rgb.rgb_trials(grouped, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        for run in (lambda: rgb.load(grouped.name), lambda: rgb.play(grouped, trials)):
+            with pytest.raises(rgb.InputError, match="autocast is on, .*bfloat16; call this outside of it"):
+                run()

@@ -1,13 +1,26 @@
 """What a module must be before it is traced, and what a probe of one picture finds out about it."""
 
 import copy
+import functools
 
 import families
+import pandas as pd
 import pytest
 import torch
 import transformers
 from accelerate import cpu_offload
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+from accelerate.hooks import AlignDevicesHook, ModelHook, SequentialHook, add_hook_to_module
+from brute_force import BruteForce
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations, prune, weight_norm
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    CLIPVisionConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+from transformers.masking_utils import eager_mask
 
 import rgb_circuit as rgb
 from rgb_circuit.models import small
@@ -227,10 +240,11 @@ def test_a_soft_cap_that_the_configuration_names_is_known_and_another_is_not():
 def test_a_model_that_fails_by_itself_is_said_to(made):
     module, processor = made
 
-    def fail(*_):
-        raise RuntimeError("out of order\nsecond line")
+    class Failing(type(module)):
+        def forward(self, *args, **kwargs):
+            raise RuntimeError("out of order\nsecond line")
 
-    module.model.language_model.layers[1].register_forward_pre_hook(fail)
+    module.__class__ = Failing
     with pytest.raises(
         rgb.InputError, match=r"'mine' fails on a plain picture, before any analysis \(out of order\)"
     ):
@@ -264,3 +278,326 @@ def test_logits_that_are_not_finite_in_float32_mean_broken_weights(made):
         rgb.InputError, match="not finite .* in float32, so its weights are broken; take another checkpoint"
     ):
         rgb.wrap(module, processor, name="mine")
+
+
+def layer(module, index=1):
+    return module.model.language_model.layers[index]
+
+
+def moved(tensor):
+    """Another one at the last position."""
+    return torch.cat([tensor[:, :-1], tensor[:, -1:] + 1], 1)
+
+
+def steer(module, given, made):
+    return moved(made)
+
+
+def steer_in_place(module, given, made):
+    made.data[:, -1] += 1
+
+
+def steer_before(module, given, named):
+    return (moved(given[0]), *given[1:]), named
+
+
+def steer_all_modules(module):
+    """On whichever module; on others than MLPs it watches."""
+    return register_module_forward_hook(
+        lambda part, given, made: moved(made) if part is layer(module).mlp else None
+    )
+
+
+HOOKS = {
+    "after a layer": (
+        lambda module: layer(module).register_forward_hook(steer),
+        r"layers.1 of 'mine' has a forward hook, steer \(test_modules.py, line \d+\), which changes",
+    ),
+    "in place": (
+        lambda module: layer(module).mlp.register_forward_hook(steer_in_place),
+        r"layers.1.mlp of 'mine' has a forward hook, steer_in_place \(",
+    ),
+    "before a layer": (
+        lambda module: layer(module).register_forward_pre_hook(steer_before, with_kwargs=True),
+        r"layers.1 of 'mine' has a forward pre-hook, steer_before \(",
+    ),
+    "in a class": (
+        lambda module: module.lm_head.register_forward_hook(functools.partial(steer)),
+        r"lm_head of 'mine' has a forward hook, steer \(",
+    ),
+    "of all modules": (
+        steer_all_modules,
+        r"a forward hook of all modules, steer_all_modules.*changes what .*layers.1.mlp of 'mine' computes",
+    ),
+}
+
+
+def patched(module, processor, trials=None, **options):
+    """Effects of all heads, and the model."""
+    model = rgb.wrap(module, processor, name="mine")
+    trials = trials or rgb.rgb_trials(model, 1)
+    return rgb.patch_heads(model, trials, target="recolored", progress=False, **options)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before wrap", "after wrap"])
+@pytest.mark.parametrize(("put", "sentence"), HOOKS.values(), ids=HOOKS)
+def test_a_hook_that_changes_something_is_named(made, put, sentence, before):
+    module, processor = made
+    if before:
+        handle = put(module)
+        try:
+            with pytest.raises(rgb.InputError, match=sentence + ".*remove it"):
+                rgb.wrap(module, processor, name="mine")
+        finally:
+            handle.remove()
+    model = rgb.wrap(module, processor, name="mine")
+    trials = rgb.rgb_trials(model, 1)
+    wanted = rgb.patch_heads(model, trials, progress=False)
+    handle = put(module)
+    try:
+        with pytest.raises(rgb.InputError, match=sentence + ".*remove it"):
+            rgb.patch_heads(model, trials, progress=False)
+    finally:
+        handle.remove()
+    # Nothing is left of it, nor of its being watched.
+    pd.testing.assert_frame_equal(rgb.patch_heads(model, trials, progress=False), wanted)
+
+
+def test_hooks_that_only_watch_may_stay_and_see_every_run(made):
+    module, processor = made
+    wanted, seen = patched(*made), []
+    part = layer(module)
+    part.register_forward_hook(lambda part, given, made: seen.append("none"))
+    part.mlp.register_forward_hook(lambda part, given, made: made)
+    part.register_forward_pre_hook(lambda part, given, named: (given, named), with_kwargs=True)
+    part.self_attn.o_proj.register_forward_pre_hook(lambda part, given: given[0])
+    module.register_forward_hook(lambda part, given, named, made: None, with_kwargs=True)
+    once = module.lm_head.register_forward_hook(lambda *_: (once.remove(), seen.append("once"))[0])
+    of_all = register_module_forward_hook(lambda part, given, made: None)
+    hooks = dict(part._forward_hooks)
+    try:
+        pd.testing.assert_frame_equal(patched(*made), wanted)
+    finally:
+        of_all.remove()
+    assert seen.count("once") == 1 and len(seen) > 10
+    assert part._forward_hooks == hooks and not module.lm_head._forward_hooks
+
+
+def test_what_computes_weights_before_a_forward_changes_nothing(made):
+    module, processor = made
+    wanted = patched(*made)
+    weight_norm(layer(module).mlp.up_proj)
+    parametrizations.weight_norm(layer(module).self_attn.o_proj)
+    prune.identity(layer(module, 0).self_attn.q_proj, "weight")
+    module.gradient_checkpointing_enable()
+    module.enable_input_require_grads()
+    # What they add is in training mode.
+    module.eval()
+    got = patched(*made)
+    pd.testing.assert_frame_equal(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_a_hook_on_the_vision_tower_acts_as_in_a_plain_forward(made):
+    module, processor = made
+    trials = rgb.rgb_trials(rgb.wrap(*made, name="plain"), 1)
+    without = patched(*made, trials)
+    module.model.multi_modal_projector.register_forward_hook(lambda part, given, made: moved(made))
+    model, bare = rgb.wrap(*made, name="mine"), BruteForce(module, processor, attention="sdpa")
+    frame = rgb.patch_heads(model, trials, target="recolored", progress=False)
+    assert (frame["effect"] - without["effect"]).abs().max() > 1e-3
+    logits, *_ = bare.run(trials[0], "recolored")
+    for row in frame.itertuples():
+        token = model.token(row.answer, trials[0].prompt)
+        by_hooks = bare.patch(trials[0], "clean", "recolored", row.layer, row.head, "z", [-1])
+        assert abs(float(by_hooks[token] - logits[token]) - row.effect) < 1e-4
+
+
+def test_a_backward_hook_matters_where_there_are_gradients(made):
+    module, processor = made
+    model = rgb.wrap(*made, name="mine")
+    trials = rgb.rgb_trials(model, 1)
+
+    def estimates():
+        return rgb.attribute(model, trials, target="recolored", progress=False)
+
+    wanted, effects = estimates(), patched(*made, trials)
+    handle = layer(module).mlp.register_full_backward_hook(lambda part, into, out: None)
+    pd.testing.assert_frame_equal(estimates(), wanted)
+    handle.remove()
+    layer(module).mlp.register_full_backward_hook(lambda part, into, out: (2 * into[0],))
+    with pytest.raises(rgb.InputError, match=r"layers.1.mlp of 'mine' has a backward hook, .*which changes"):
+        estimates()
+    pd.testing.assert_frame_equal(patched(*made, trials), effects)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before wrap", "after wrap"])
+def test_a_forward_of_a_modules_own_is_named(made, before):
+    module, processor = made
+    model = None if before else rgb.wrap(*made, name="mine")
+    own = layer(module).mlp.forward
+
+    @functools.wraps(own)
+    def steered(*given):
+        return moved(own(*given))
+
+    layer(module).mlp.forward = steered
+    with pytest.raises(rgb.InputError, match=r"the forward of .*layers.1.mlp of 'mine' was replaced by .*py"):
+        rgb.wrap(*made, name="mine") if before else rgb.play(model, rgb.rgb_trials(model, 1))
+
+
+def test_a_forward_that_was_replaced_before_nnsight_wrapped_it_is_named(made):
+    import nnsight
+
+    module, processor = made
+    own = layer(module).mlp.forward
+    layer(module).mlp.forward = lambda *given: moved(own(*given))
+    nnsight.NNsight(module)
+    with pytest.raises(rgb.InputError, match=r"layers.1.mlp of 'mine' was replaced by .*<lambda> \(test_m"):
+        rgb.wrap(*made, name="mine")
+
+
+def test_hooks_of_accelerate_are_known_and_others_of_its_kind_are_named(made):
+    class Steers(ModelHook):
+        def post_forward(self, module, output):
+            return moved(output)
+
+    module, processor = made
+    wanted = patched(*made)
+    for part in (layer(module), layer(module).self_attn, module.lm_head):
+        add_hook_to_module(part, SequentialHook(AlignDevicesHook("cpu", io_same_device=True)))
+    pd.testing.assert_frame_equal(patched(*made), wanted)
+    add_hook_to_module(layer(module), Steers(), append=True)
+    with pytest.raises(
+        rgb.InputError, match="layers.1 of 'mine' has a hook put on with accelerate, a Steers"
+    ):
+        patched(*made)
+
+
+@pytest.mark.parametrize("which", ["whole", "in place", "a layer", "an MLP"])
+def test_what_is_compiled_is_named(made, which):
+    module, processor = made
+    if which == "whole":
+        module = torch.compile(module, backend="eager")
+    elif which == "in place":
+        module.compile(backend="eager")
+    elif which == "a layer":
+        layer(module).compile(backend="eager")
+    else:
+        layer(module).mlp = torch.compile(layer(module).mlp, backend="eager")
+    with pytest.raises(rgb.InputError, match="'mine' is compiled, so patching cannot reach into"):
+        rgb.wrap(module, processor, name="mine")
+
+
+def test_edits_of_nnsights_own_are_named(made):
+    model = rgb.wrap(*made, name="mine")
+    trials = rgb.rgb_trials(model, 1)
+    with model.nnsight.edit(inplace=True):
+        model.nnsight.model.language_model.layers[1].mlp.output[:] = 0
+    with pytest.raises(rgb.InputError, match=r"nnsight edits 'mine' in every trace.*clear_edits\(\)"):
+        rgb.play(model, trials)
+    model.nnsight.clear_edits()
+    assert len(rgb.play(model, trials, progress=False))
+
+
+KERNELS = ("flex_attention", "flash_attention_2", "flash_attention_3", "paged|eager", "paged|sdpa", "user's")
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, "kernels-community/flash-attn"])
+def test_attention_that_takes_no_masks_is_named_with_the_way_out(made, kernel):
+    module, processor = made
+    model = rgb.wrap(*made, name="mine")
+    module.config.text_config._attn_implementation = kernel
+    sentence = rf"'mine' attends with .{kernel.replace('|', '.')}.*attn_implementation='sdpa'"
+    with pytest.raises(rgb.InputError, match=sentence):
+        rgb.wrap(*made, name="mine")
+    with pytest.raises(rgb.InputError, match=sentence):
+        rgb.play(model, rgb.rgb_trials(model, 1))
+    module.set_attn_implementation("sdpa")
+    assert len(rgb.play(model, rgb.rgb_trials(model, 1), progress=False))
+
+
+def test_attention_that_somebody_registered_is_named_under_its_own_name_and_under_anothers(made, monkeypatch):
+    module, processor = made
+    wrong = functools.wraps(AttentionInterface()["sdpa"])(lambda *given, **named: None)
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", wrong)
+    with pytest.raises(rgb.InputError, match="'sdpa', which test_modules registered anew.*='eager'"):
+        rgb.wrap(*made, name="mine")
+    monkeypatch.setitem(AttentionInterface._global_mapping, "mine", wrong)
+    monkeypatch.setitem(AttentionMaskInterface._global_mapping, "mine", eager_mask)
+    module.set_attn_implementation("mine")
+    with pytest.raises(rgb.InputError, match="attends with 'mine', and patching needs .*='sdpa'"):
+        rgb.wrap(*made, name="mine")
+
+
+def test_the_vision_tower_may_attend_in_any_way(made):
+    module, processor = made
+    wanted = patched(*made)
+    module.set_attn_implementation({"vision_config": "eager"})
+    assert layer(module).self_attn.config._attn_implementation == "sdpa"
+    pd.testing.assert_frame_equal(patched(*made), wanted, rtol=0, atol=1e-5)
+
+
+def swap(module):
+    layer(module).self_attn.o_proj = copy.deepcopy(layer(module).self_attn.v_proj)
+
+
+def fewer(module):
+    del module.model.language_model.layers[1]
+
+
+CHANGES = {
+    "heads": (
+        lambda module: setattr(module.config.text_config, "num_attention_heads", 2),
+        "config.text_config.num_attention_heads was changed from 4 to 2",
+    ),
+    "soft cap": (
+        lambda module: setattr(module.config.text_config, "final_logit_softcapping", 2.0),
+        "config.text_config.final_logit_softcapping was changed from nothing to 2.0",
+    ),
+    "window": (
+        lambda module: setattr(module.config.text_config, "sliding_window", 4),
+        "config.text_config.sliding_window was changed from nothing to 4",
+    ),
+    "image token": (
+        lambda module: setattr(module.config, "image_token_id", 3),
+        "config.image_token_(id|index) was changed from 4 to 3",
+    ),
+    "sees ahead": (
+        lambda module: setattr(layer(module).self_attn, "is_causal", False),
+        "is_causal of the attention in layer 1 was changed from True to False",
+    ),
+    "half": (lambda module: module.half(), "was brought from float32 to float16"),
+    "a head": (lambda module: module.lm_head.double(), "lm_head.weight was brought from float32 to float64"),
+    "another part": (swap, r"the part .*layers.1.self_attn.o_proj was replaced by a Linear"),
+    "a layer less": (fewer, r"the part .*layers.1 was taken away"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), CHANGES.values(), ids=CHANGES)
+def test_what_was_changed_since_it_was_wrapped_is_named(made, change, sentence):
+    module, processor = made
+    model = rgb.wrap(*made, name="mine")
+    trials = rgb.rgb_trials(model, 1)
+    change(module)
+    with pytest.raises(rgb.InputError, match=sentence + " since 'mine' was wrapped.*wrap or load it again"):
+        rgb.patch_heads(model, trials, progress=False)
+
+
+def test_other_weights_are_taken_as_they_are(made):
+    module, processor = made
+    model = rgb.wrap(*made, name="mine")
+    trials = rgb.rgb_trials(model, 1)
+    before = rgb.patch_heads(model, trials, target="recolored", progress=False)
+    layer(module).self_attn.v_proj.weight.data *= 2
+    after = rgb.patch_heads(model, trials, target="recolored", progress=False)
+    assert (after["effect"] - before["effect"]).abs().max() > 1e-3
+    pd.testing.assert_frame_equal(after, patched(*made, trials))
+
+
+def test_parts_in_several_number_formats_are_named(made):
+    module, processor = made
+    module.lm_head.double()
+    with pytest.raises(
+        rgb.InputError, match=r"in float32 \(.*\) and float64 \(lm_head.weight\), so bring them into one"
+    ):
+        rgb.wrap(*made, name="mine")

@@ -26,7 +26,7 @@ GO_ON = ("end", "all", "text")
 OF_Z = ("z", "pattern", "value", "query", "key")
 
 
-def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, variants, spots, most, pad):
+def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, variants, spots, settings):
     """Go on from one picture's prompt, greedily, once per variant.
 
     Args:
@@ -37,8 +37,7 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
         kept: how many of the prompt's last positions edits take something for.
         variants: edits that are made together, as `sweep.plain` makes them; none for the model as it is.
         spots: positions as in an edit → token positions of the prompt.
-        most: tokens to say, unless an end token comes before.
-        pad: id of a token for padding, which a single prompt never gets.
+        settings: of Hugging Face's ``generate``: greedy, one text, one token in each forward after the first.
 
     Returns:
         ``runs``, for each variant: ``ids`` of what is said; ``logits``, of the token that is said and of the
@@ -62,16 +61,15 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
     runs = []
     for edits in variants:
         steps = [_changes(edits, spots, length - kept, values), _changes(edits, None, 0, values)]
-        runs.append(_run(wrapped, head_shape, inputs, steps, spots, most, pad))
+        runs.append(_run(wrapped, head_shape, inputs, steps, spots, settings))
     return {"runs": runs, "gaps": gaps}
 
 
-def _run(wrapped, head_shape, inputs, steps, spots, most, pad):
+def _run(wrapped, head_shape, inputs, steps, spots, settings):
     """One text. ``steps``: what changes in the prompt's forward, and in that of every token that was said."""
     length = inputs["input_ids"].shape[1]
     layers = sorted({layer for changes in steps for layer, _ in changes})
-    greedy = {"do_sample": False, "num_beams": 1, "cache_implementation": "dynamic", "pad_token_id": pad}
-    with wrapped.generate(max_new_tokens=most, **greedy) as tracer:
+    with wrapped.generate(**settings) as tracer:
         with tracer.invoke(**inputs):
             seen, blind = [].save(), [].save()
             # The end of this loop is that the model says no more.
