@@ -11,6 +11,8 @@ import altair as alt
 
 # Of cells and intervals that are not shown to be an effect.
 FADED = 0.16
+# Of words.
+COLORS = ["@vermilion", "@green", "@blue", "@purple", "@quiet"]
 
 
 def head_map(limit: float, fraction: bool) -> Mapping:
@@ -97,6 +99,14 @@ def effects(fraction: bool) -> Mapping:
 
     Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say.
     """
+    legend = alt.Legend(
+        title="word",
+        orient="top",
+        direction="horizontal",
+        columns=alt.ExprRef("width < 220 ? 1 : width < 340 ? 2 : 5"),
+    )
+    # Further words than there are colours have another shape.
+    shapes = [shape for shape in ("circle", "square", "diamond", "triangle-up") for _ in COLORS]
     base = alt.Chart(alt.NamedData("effects")).encode(
         y=alt.Y(
             "sweep:N",
@@ -107,13 +117,8 @@ def effects(fraction: bool) -> Mapping:
         color=alt.Color(
             "role:N",
             sort=None,
-            scale=alt.Scale(range=["@vermilion", "@green", "@blue", "@purple", "@quiet"]),
-            legend=alt.Legend(
-                title="word",
-                orient="top",
-                direction="horizontal",
-                columns=alt.ExprRef("width < 220 ? 1 : width < 340 ? 2 : 5"),
-            ),
+            scale=alt.Scale(range=COLORS),
+            legend=legend,
         ),
         opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.35)),
         tooltip=[
@@ -126,7 +131,10 @@ def effects(fraction: bool) -> Mapping:
     title = "fraction of the gap" if fraction else "logits"
     axis = alt.Axis(title=title, format=".0%" if fraction else ".2~g", tickCount=5)
     ends = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", axis=axis), x2="high:Q")
-    points = base.mark_point(filled=True, size=34).encode(x="value:Q")
+    points = base.mark_point(filled=True, size=34).encode(
+        x="value:Q",
+        shape=alt.Shape("role:N", sort=None, scale=alt.Scale(range=shapes), legend=legend),
+    )
     zero = alt.Chart(alt.NamedData("effects")).mark_rule(color="@quiet").encode(x=alt.datum(0))
     return _finished(alt.layer(zero, ends, points))
 
