@@ -18,6 +18,7 @@ PANELS: Mapping[str, tuple[str, str]] = {
 # What counts as an effect, as for roles (`analyses.evidence`): this fraction of the gap or more, and where
 # there is no gap, or one of fewer logits than the second, that fraction of the second.
 LEAST, LEAST_GAP = 0.05, 0.5
+LEAST_SAID = f"{100 * LEAST:g}\N{NO-BREAK SPACE}% of the gap or {LEAST * LEAST_GAP:g} logits"
 
 
 def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:

@@ -47,6 +47,9 @@ function share(value) {
   return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.95 ? percent.toFixed(1) : percent.toPrecision(1)} %`;
 }
 
+// A user's name as a button has room for it: of a long one the beginning and the end.
+const brief = (name) => (name.length <= 28 ? name : `${name.slice(0, 18).trimEnd()}…${name.slice(-9).trimStart()}`);
+
 const times = (value) => (value >= 9.95 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));
 
 // Heads and maps
@@ -163,6 +166,9 @@ function rank(map) {
     : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
 }
 
+// Where an axis ends that shows these and zero, in both directions.
+const farthest = (rows, least) => Math.max(least, ...rows.flatMap((row) => [row.low, row.high]).map(Math.abs)) * 1.05;
+
 function drawEffects(number) {
   const words = new Set(data.maps.map((map) => map.role));
   const rows = data.maps.map((map) => {
@@ -174,7 +180,11 @@ function drawEffects(number) {
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
   const size = { width: room("explore-effects") - 185, height: { step: Math.max(6, 34 / words.size) } };
-  return draw("effects", { effects: rows }, {}, size);
+  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
+  const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
+  const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));
+  const most = farthest(rows, data.fraction ? data.least : data.least * data.least_gap);
+  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), most }, size);
 }
 
 function drawWrites(number) {
@@ -185,7 +195,7 @@ function drawWrites(number) {
     const [value, low, high] = ends(word, number);
     return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
   });
-  return draw("writes", { writes: rows }, {}, { width: room("explore-writes") - 130, height: { step: 22 } });
+  return draw("writes", { writes: rows }, { most: farthest(rows, data.least * data.least_gap) }, { width: room("explore-writes") - 130, height: { step: 22 } });
 }
 
 function drawPaths() {
@@ -282,7 +292,7 @@ function tellHead(number) {
     const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n");
     if (fraction !== null) effect.append(made("br"), made("span", `${measured(fraction, null, null, " %")} of the gap`, "quiet"));
     const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-    says.append(made("span", ` ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
+    says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
     row.append(effect, says);
     return row;
   }));
@@ -311,7 +321,8 @@ function tellControls() {
   options($("explore-word"), unique(within((one) => keyed(one) === keyed(map)).map((one) => one.role)), map.role,
     (one) => (data.words[one] ? `${one}: ${data.words[one]}` : one));
   $("explore-panels").replaceChildren(...data.panels.map((number) => {
-    const one = data.maps[number], button = made("button", `${one.role}, when ${one.target}`);
+    const one = data.maps[number], button = made("button", `${brief(one.role)}, when ${brief(one.target)}`);
+    button.title = `${one.role}, when ${one.target}`;
     button.setAttribute("aria-pressed", String(number === state.map));
     button.onclick = () => choose({ map: number });
     return button;
@@ -319,8 +330,8 @@ function tellControls() {
   const gap = map.gap === null ? "There is no gap here, so fractions of it mean nothing; effects are in the tooltips." : `The gap here is ${signed(map.gap, decimals([map.gap])).replace("+", "")} logits.`;
   const unit = data.fraction ? gap : "Not every picture is shown to change the model's answer, so some have no gap to be a fraction of, and colours are logits.";
   const least = `${signed(leastOf(map), decimals([leastOf(map)])).replace("+", "")} logits`;
-  const enough = map.gap >= data.least_gap ? `${share(data.least)} of the gap (${least})` : least;
-  $("explore-map-says").textContent = `${unit} Shown: ${data.n > 1 ? "told from zero (q ≤ 5 % over all heads)" : "more than rounding"}, and ${enough} or more.`;
+  const enough = map.gap >= data.least_gap ? `${100 * data.least}\u00a0% of the gap (${least})` : least;
+  $("explore-map-says").textContent = `${unit} Shown: ${data.n > 1 ? "told from zero (q ≤ 5\u00a0% over all heads)" : "more than rounding"}, and ${enough} or more.`;
   $("explore-fade").checked = state.fade;
   $("explore-least").value = state.least;
   $("explore-least-says").textContent = data.fraction ? share(leastDrawn()) : leastDrawn().toPrecision(2);
@@ -498,6 +509,7 @@ async function start() {
   $("explore").hidden = false;
   $("explore-none").hidden = true;
   document.querySelectorAll(".scripted").forEach((element) => (element.hidden = false));
+  $("explore-predictions").closest(".card").hidden = !data.predictions.length;
   $("explore-all").closest("details").open = data.layers * data.heads <= 64;
   filterTable();
   await connect();

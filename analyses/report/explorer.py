@@ -68,8 +68,9 @@ def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``least,
-        least_gap`` (`rgb_circuit.panels`); ``n`` (trials); ``roles, scores``; ``predictions, asked``; ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
+        ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
+        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions, asked``;
+        ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
         ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]

@@ -44,7 +44,8 @@ def estimates_against_exact(
     n = estimate["trial"].nunique()
     rho = float(spearmanr(truth, guess).statistic)
     ax.set_title(
-        f"{model_title(model)} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman {rho:.2f}", fontsize=9
+        f"{model_title(model)} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman {rho:.2f}",
+        fontsize=9,
     )
     ax.spines[["top", "right"]].set_visible(False)
     off = (guess - truth).abs().groupby(["layer", "head"]).idxmax()

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ..errors import InputError
-from ..panels import LEAST, LEAST_GAP, PANELS, shown, tested
+from ..panels import LEAST_SAID, PANELS, shown, tested
 from ..statistics import fewest_trials
 from .canvas import (
     DIVERGING,
@@ -39,6 +39,8 @@ ROOMY = 16
 LEAST_LIMIT = 0.1
 # How many cells of a panel are named at most, and from which share of the scale on.
 NAMED, LEAST_NAMED = 5, 0.05
+# Letters of a title that a panel has room for.
+LONGEST_TITLE = 40
 # What may not differ between the rows that are averaged.
 SETTING = ("source", "target", "component", "positions", "role")
 # Where a name may be, in points from its cell: the nearest first.
@@ -156,14 +158,17 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     for (panel, (target, role)), ax in zip(which.items(), drawn):
         own = table[table["panel"] == panel]
         head_heatmap(own, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
-        ax.set_title(f"{brief(role)} logit, {brief(target)} picture")
+        ax.set_title(panel_title(role, target))
         ax.set_xlabel(f"head\n\n{_ranked(own, shares, limit)}")
         ax.set_anchor("N")
     for ax in empty:
         ax.remove()
     unit = "fraction of the gap" if shares else "logits: not every target has a gap"
     bar = figure.colorbar(
-        ScalarMappable(Normalize(-limit, limit), DIVERGING), ax=list(drawn), label=f"effect ({unit})", shrink=0.7
+        ScalarMappable(Normalize(-limit, limit), DIVERGING),
+        ax=list(drawn),
+        label=f"effect ({unit})",
+        shrink=0.7,
     )
     if shares:
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
@@ -175,14 +180,19 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     ]
     # A single column is too narrow for the title on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
-    least = f"below {percent(LEAST)} of the gap or {LEAST * LEAST_GAP:g} logits"
-    faded = f"grey: not told from zero (t test, q > 5 % over heads), or {least}"
+    faded = f"grey: not told from zero (t test, q > 5 % over heads), or below {LEAST_SAID}"
     if n == 1:
-        faded = f"of one trial, which tests nothing; grey: {least}"
+        faded = f"of one trial, which tests nothing; grey: below {LEAST_SAID}"
     elif n < fewest_trials(0.025, heads := len(table[["layer", "head"]].drop_duplicates())):
         faded += f", and {n} trials can hardly tell a head of {heads:,}"
     figure.suptitle(f"{about}\n{faded}")
     return figure
+
+
+def panel_title(role: str, target: str) -> str:
+    """What a panel shows; on two lines where it would run into its neighbour."""
+    said = f"{brief(role)} logit, {brief(target)} picture"
+    return said if len(said) <= LONGEST_TITLE else said.replace(" logit, ", " logit,\n", 1)
 
 
 def _check(table, column):
@@ -249,9 +259,7 @@ def _ranked(table, shares, limit):
             written = f"{row.effect:+.2g}{ends} logits"
         lines.append(f"{head_name(row.layer, row.head)}: {written}")
     # As many lines below every map, or one would be higher than another.
-    return "\n".join(
-        [*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))]
-    )
+    return "\n".join([*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))])
 
 
 def _estimated(frame):

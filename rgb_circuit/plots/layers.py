@@ -55,8 +55,8 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
         ax.set(xlabel="layer", ylabel="", title=f"{brief(role)} logit, {brief(target)} picture")
     first, n = frame.iloc[0], frame["trial"].nunique()
     figure.suptitle(
-        f"{first['component']} restored from {brief(first['source'])} · {model_title(model)} · n = {n} · dots: interval "
-        "reaches 0",
+        f"{first['component']} restored from {brief(first['source'])} · {model_title(model)} · n = {n} · "
+        "dots: interval reaches 0",
         fontsize=10,
     )
     return figure

@@ -84,7 +84,9 @@ def lens_over_picture(
     )  # fmt: skip
     first = rows.iloc[0]
     what = f"{first['component']} of layer {layer}" if head is None else f"z of {head_name(layer, head)}"
-    ax.figure.colorbar(drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{brief(first['answer'])}”")
+    ax.figure.colorbar(
+        drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{brief(first['answer'])}”"
+    )
     ax.set_xticks([]), ax.set_yticks([])
     ax.set_title(f"{brief(role)}: {what}, {brief(first['condition'])} picture", fontsize=9)
     return ax
@@ -116,7 +118,15 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
         layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
         # Further roles than there are colours are told apart by their dashes.
         dashes = ("-", "--", ":")[number // len(colors) % 3]
-        ax.plot(layers, values.mean(0), color=color, linestyle=dashes, marker="o", markersize=3, label=legend_name(role))
+        ax.plot(
+            layers,
+            values.mean(0),
+            color=color,
+            linestyle=dashes,
+            marker="o",
+            markersize=3,
+            label=legend_name(role),
+        )
         if len(values) > 1:
             ax.fill_between(layers, *t_interval(values), color=color, alpha=0.2, linewidth=0)
     component, condition = frame["component"].iloc[0], brief(frame["condition"].iloc[0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.panels import LEAST, LEAST_GAP, shown
+from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots.canvas import head_name
 
 from ... import digits
@@ -29,8 +29,7 @@ def _values(run: Run):
         roles=[] if roles is None else sorted(set(roles.explode())),
         every=len(rows),
         n=int(run.frames["sweeps"]["n"].iloc[0]),
-        least=LEAST,
-        least_logits=LEAST * LEAST_GAP,
+        least=LEAST_SAID,
     )
 
 

@@ -3,10 +3,10 @@
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
-from rgb_circuit.panels import LEAST, LEAST_GAP, shown
+from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots import head_heatmap
-from rgb_circuit.plots.canvas import brief, head_name, limit_of, new_axes, percent, percent_between
-from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY
+from rgb_circuit.plots.canvas import head_name, limit_of, new_axes, percent, percent_between
+from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
 
 from ..embedded import svg
 from ..run import Needs, Run
@@ -30,8 +30,7 @@ def _values(run: Run):
         dtype=run.manifest["dtype"],
         figures=_figures(frame, shares),
         shares=shares,
-        least=LEAST,
-        least_logits=LEAST * LEAST_GAP,
+        least=LEAST_SAID,
         names=names,
         strongest=strongest,
         n=frame["n"].iloc[0],
@@ -67,7 +66,7 @@ def _figures(frame, shares):
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
-        ax.set_title(f"{brief(role)} logit, {brief(target)} picture", fontsize=10)
+        ax.set_title(panel_title(role, target), fontsize=10)
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
         figures.append(svg(ax.figure, says))
     return figures
