@@ -80,8 +80,8 @@ def _common_panels(runs):
 def _of_panel(runs, panel, place, tables, k):
     one, other = (table[panel] for table in tables)
     other = other.reindex(one.index)
-    least = tuple(float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
-    found, back = agreement(one, other, k, least), agreement(other, one, k, least[::-1])
+    mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
+    found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
     samples = [_samples(run, place, one.index) for run in runs]
     same = runs[0].manifest["trials"] == runs[1].manifest["trials"] and set(samples[0].index) == set(
         samples[1].index
