@@ -48,8 +48,8 @@ def estimates_against_exact(
         fontsize=9,
     )
     ax.spines[["top", "right"]].set_visible(False)
-    off = (guess - truth).abs().groupby(["layer", "head"]).idxmax()
-    worst = (guess - truth).abs().loc[off].nlargest(label).index
+    far = (guess - truth).abs().dropna()
+    worst = far.loc[far.groupby(["layer", "head"]).idxmax()].nlargest(label).index
     names = []
     for key in worst:
         _, layer, head, _ = key

@@ -27,7 +27,9 @@ def knockout_lines(
     """
     role = frame["role"].iloc[0] if role is None else role
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
-    ax = ax or new_axes(6.4, 4)
+    # The legend stands below the axes, two flows a line.
+    flows = len(table[["queries", "keys"]].drop_duplicates())
+    ax = ax or new_axes(6.4, 3.4 + 0.2 * max(3, flows // 2))
     ax.axhline(0, color=QUIET, linewidth=1)
     for number, ((queries, keys), line) in enumerate(table.groupby(["queries", "keys"], sort=False)):
         color, dash = COLORS[number % len(COLORS)], DASHES[number // len(COLORS) % len(DASHES)]
