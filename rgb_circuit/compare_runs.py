@@ -26,7 +26,8 @@ def compare_runs(a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int =
             samples of trials.
         k: how many heads count as the top of a panel, at most: those that raise the word's logit most, by
             0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one below half a logit:
-            `rgb_circuit.panels.least_effect`). What does less is no effect, in whichever order it comes.
+            `rgb_circuit.panels.least_effect`). Smaller effects are on no top, however large they are beside
+            the others.
 
     Returns:
         A row per panel that both have (``compared`` is "effects") and per role that a head has in either

@@ -15,6 +15,8 @@ FADED = 0.16
 COLORS = [
     "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a", "#7570b3",
 ]  # fmt: skip
+# Where an axis ends; explore.js says it.
+ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 
 
 def head_map(limit: float, fraction: bool) -> Mapping:
@@ -100,14 +102,9 @@ def effects(fraction: bool) -> Mapping:
     """What restoring one head does: an interval for each sweep and word.
 
     Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters: ``columns``
-    of the legend, ``room`` for each of its names (pixels), ``most`` (where the axis ends, in both
-    directions).
+    of the legend, ``room`` for each of its names (pixels), ``from, to`` (where the axis ends).
     """
-    columns, room, most = (
-        alt.param(name="columns", value=5),
-        alt.param(name="room", value=160),
-        alt.param(name="most", value=1),
-    )
+    columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
     legend = alt.Legend(
         title="word",
         orient="top",
@@ -143,7 +140,7 @@ def effects(fraction: bool) -> Mapping:
     )
     points = base.mark_point(filled=True, size=34).encode(x="value:Q")
     zero = alt.Chart(alt.NamedData("effects")).mark_rule(color="@quiet").encode(x=alt.datum(0))
-    return _finished(alt.layer(zero, ends, points), [columns, room, most])
+    return _finished(alt.layer(zero, ends, points), [columns, room, *ENDS])
 
 
 def picture() -> Mapping:
@@ -230,10 +227,8 @@ def words() -> Mapping:
 def writes() -> Mapping:
     """What one head adds to the logit of each answer by itself.
 
-    Data ``writes``: ``role, value, low, high, says``. Parameter: ``most`` (where the axis ends, in both
-    directions).
+    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (where the axis ends).
     """
-    most = alt.param(name="most", value=1)
     base = alt.Chart(alt.NamedData("writes")).encode(
         y=alt.Y(
             "role:N",
@@ -247,7 +242,7 @@ def writes() -> Mapping:
         color=alt.condition("datum.value < 0", alt.value("@down"), alt.value("@up")),
     )
     ends = base.mark_rule(strokeWidth=1.5, color="@ink").encode(x="low:Q", x2="high:Q")
-    return _finished(alt.layer(bars, ends), [most])
+    return _finished(alt.layer(bars, ends), ENDS)
 
 
 def paths() -> Mapping:
@@ -275,7 +270,7 @@ def _finished(chart, parameters=()):
 
 def _around_zero():
     """A scale whose ends explore.js says: what is next to nothing must not fill it."""
-    return alt.Scale(domainMin=alt.ExprRef("-most"), domainMax=alt.ExprRef("most"), nice=False)
+    return alt.Scale(domainMin=alt.ExprRef("from"), domainMax=alt.ExprRef("to"), nice=False)
 
 
 def _names(room, **options):

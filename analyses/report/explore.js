@@ -166,8 +166,10 @@ function rank(map) {
     : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
 }
 
-// Where an axis ends that shows these and zero, in both directions.
-const farthest = (rows, least) => Math.max(least, ...rows.flatMap((row) => [row.low, row.high]).map(Math.abs)) * 1.05;
+// Where an axis ends that shows these: `least` or further on both sides of zero, or rounding would fill it.
+const reaching = (rows, least) => ({
+  from: 1.05 * Math.min(-least, ...rows.map((row) => row.low)), to: 1.05 * Math.max(least, ...rows.map((row) => row.high)),
+});
 
 function drawEffects(number) {
   const words = new Set(data.maps.map((map) => map.role));
@@ -183,8 +185,8 @@ function drawEffects(number) {
   // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
   const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
   const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));
-  const most = farthest(rows, data.fraction ? data.least : data.least * data.least_gap);
-  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), most }, size);
+  const axis = reaching(rows, data.fraction ? data.least : data.least * data.least_gap);
+  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), ...axis }, size);
 }
 
 function drawWrites(number) {
@@ -195,7 +197,7 @@ function drawWrites(number) {
     const [value, low, high] = ends(word, number);
     return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
   });
-  return draw("writes", { writes: rows }, { most: farthest(rows, data.least * data.least_gap) }, { width: room("explore-writes") - 130, height: { step: 22 } });
+  return draw("writes", { writes: rows }, reaching(rows, data.least * data.least_gap), { width: room("explore-writes") - 130, height: { step: 22 } });
 }
 
 function drawPaths() {
