@@ -14,7 +14,7 @@ import shtab
 from tqdm.auto import tqdm
 
 from rgb_circuit.edits import OF_A_HEAD, OF_A_LAYER
-from rgb_circuit.errors import InputError, ServerError
+from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.jobs import Pending
 
 from .as_options import as_options
@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit status: 1 for a check that found a difference, 2 for input that cannot be used, 3 for a
-        server that could not do it, 4 for jobs that are not done yet, 130 for a command that was stopped
-        with Ctrl-C, 141 for one whose reader went away.
+        The exit status: 1 for a check that found a difference or a figure that could not be drawn, 2 for
+        input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet, 130
+        for a command that was stopped with Ctrl-C, 141 for one whose reader went away.
     """
     try:
         status = _main(arguments)
@@ -74,6 +74,9 @@ def _main(arguments):
     except InputError as error:
         print(f"rgb-circuit: {as_options(str(error), vars(options))}", file=sys.stderr)
         return 2
+    except NotDrawn as error:
+        print(f"rgb-circuit: {error}", file=sys.stderr)
+        return 1
     except ServerError as error:
         print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
         return 3
@@ -496,7 +499,7 @@ def _attention(options):
     from rgb_circuit.attention import attention_from_end, over_picture
     from rgb_circuit.edits import check_head
     from rgb_circuit.plots import attention_over_picture
-    from rgb_circuit.plots.canvas import new_figure
+    from rgb_circuit.plots.canvas import brief, model_title, new_figure, without_formulas
     from rgb_circuit.results import opened, write_figure
 
     ((layer, head),) = _one_head(options.head)
@@ -524,12 +527,13 @@ def _attention(options):
                 ax=(ax := row[trial.name][conditions.index(condition)]),
             )
             role = trial.expected.get(condition)
-            ax.set_title(condition if role is None else f"{condition}: {trial.answers[role]}", fontsize=10)
+            shown = [condition] if role is None else [condition, trial.answers[role]]
+            ax.set_title(": ".join(map(brief, shown)), fontsize=10)
         figure.suptitle(
-            f"Head {layer}.{head} of {model.name} from [end]: grey where it does not look, n = "
+            f"Head {layer}.{head} of {model_title(model.name)} from [end]: grey where it does not look, n = "
             f"{len(trials)} trials"
         )
-        path = write_figure(figure, folder, f"attention_{layer}.{head}")
+        path = write_figure(without_formulas(figure), folder, f"attention_{layer}.{head}")
         print(f"Wrote {path}")
 
 

@@ -7,7 +7,7 @@ they take its model and trials, and its report gets a section.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from rgb_circuit import patching
 from rgb_circuit.edits import Groups, groups_of
-from rgb_circuit.errors import InputError
+from rgb_circuit.errors import InputError, NotDrawn, attempt
 from rgb_circuit.knockout import LABELS, knocked
 from rgb_circuit.layers import patched_layers
 from rgb_circuit.locking import locked
@@ -73,7 +73,7 @@ def knockout(
     print(f"{model.name}, n = {len(trials)} trials: attention knocked out, effect on the {role} logit")
     for (looking, at), rows in about.groupby(["queries", "keys"], sort=False):
         _print_largest(f"{looking} does not see {at}", rows, window, least_mean(frame, "logit"))
-    _write(folder, "knockout", frame, knockout_lines(frame, model.name, role=role).figure)
+    _write(folder, "knockout", frame, lambda: knockout_lines(frame, model.name, role=role).figure)
 
 
 def layers(
@@ -109,7 +109,7 @@ def layers(
     print(f"{model.name}, n = {len(trials)} trials: {component} restored, effect on the {role} logit")
     for (target, group), rows in about.groupby(["target", "positions"], sort=False):
         _print_largest(f"{target} picture, at {group}", rows, 1, least_mean(frame, "target_logit"))
-    _write(folder, "layers", frame, layer_heatmaps(frame, model.name, role=role))
+    _write(folder, "layers", frame, lambda: layer_heatmaps(frame, model.name, role=role))
 
 
 def groups_from(text: str) -> Groups:
@@ -166,9 +166,14 @@ def _print_largest(what: str, rows: pd.DataFrame, window: int, least: float) -> 
     print(f"  {what + ':':40s} most at {at}: {row['effect']:+.{places}f} [{numbers}]")
 
 
-def _write(folder: str | Path, name: str, frame: pd.DataFrame, figure: Figure) -> None:
-    folder = Path(folder)
-    written = [write_frame(frame, folder, name), write_figure(figure, folder, name)]
+def _write(folder: str | Path, name: str, frame: pd.DataFrame, draw: Callable[[], Figure]) -> None:
+    folder, failed = Path(folder), {}
+    written = [write_frame(frame, folder, name)]
+    with attempt(f"{name}.png", failed):
+        written.append(write_figure(draw(), folder, name))
     if (folder / "patch_heads.parquet").is_file():
-        written.append(_report.write(folder))
+        with attempt("report.html", failed):
+            written.append(_report.write(folder))
+    if failed:
+        raise NotDrawn(failed, folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {folder}/")

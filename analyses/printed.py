@@ -7,6 +7,7 @@ import torch
 from rgb_circuit.estimate import Cost
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
+from rgb_circuit.plots.canvas import brief
 from rgb_circuit.vlm import Vlm
 
 from . import digits, roles, standing
@@ -172,7 +173,8 @@ def _panels(model, found, positions):
         print(f"\nRestored alone {where}, no head moves the logit of any answer.")
     else:
         print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
-        print(digits.table(table).to_string())
+        heads = [f"{brief(role)}, when {brief(target)}" for target, role in found.which.values()]
+        print(digits.table(table).set_axis(heads, axis=1).to_string())
     rounding = f"{mean_floor(found.effects.attrs['noise_floor'], len(found.trials)):.2g}"
     number = str(model.dtype).removeprefix("torch.")
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")

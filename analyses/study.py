@@ -16,7 +16,7 @@ import torch
 from transformers.utils import logging
 
 from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
-from rgb_circuit.errors import InputError
+from rgb_circuit.errors import InputError, NotDrawn, attempt
 from rgb_circuit.estimate import cost, seconds_of_a_forward
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
@@ -238,18 +238,30 @@ def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
 
 
 def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
-    """Write frames, figures and report; returns their paths."""
+    """Write frames, figures and report; returns their paths.
+
+    Raises:
+        NotDrawn: when all else is written, figures that could not be drawn.
+    """
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
     frames["panels"] = tested(found.effects, found.which)
     frames["left_out"] = pd.DataFrame(found.left_out.items(), columns=["frame", "reason"], dtype=str)
     written = [write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None]
-    written.append(write_figure(panel_heatmaps(found.effects, model.name, found.which), folder, "panels"))
+    failed: dict[str, Exception] = {}
+    with attempt("panels.png", failed):
+        figure = panel_heatmaps(found.effects, model.name, found.which)
+        written.append(write_figure(figure, folder, "panels"))
     if found.riddle is not None and len(found.riddle):
-        forest = effect_forest(found.riddle, model.name, group="verdict")
-        written.append(write_figure(forest.figure, folder, "riddle"))
+        with attempt("riddle.png", failed):
+            forest = effect_forest(found.riddle, model.name, group="verdict")
+            written.append(write_figure(forest.figure, folder, "riddle"))
     record_finish(folder)
-    return [*written, _report.write(folder)]
+    with attempt("report.html", failed):
+        written.append(_report.write(folder))
+    if failed:
+        raise NotDrawn(failed, folder)
+    return written
 
 
 def _finish(store, model, trials, options, asked):

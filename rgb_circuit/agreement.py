@@ -29,18 +29,20 @@ class Agreement:
     shared: list[tuple[int, int]]
 
 
-def agreement(one: pd.Series, other: pd.Series, k: int) -> Agreement:
+def agreement(one: pd.Series, other: pd.Series, k: int, least: tuple[float, float] = (0.0, 0.0)) -> Agreement:
     """Correlations of two effects over heads, and the heads that both put on top.
 
     Args:
         one, other: (layer, head) → effect, of the same heads.
-        k: how many heads count as the top, at most: those whose effect is largest, if it is above zero.
+        k: how many heads count as the top, at most: those whose effect is largest, if it is above zero and
+            reaches ``least``, of the one and of the other.
     """
-    top = [head for head in one.sort_values(ascending=False, kind="stable").index[:k] if one[head] > 0]
+    order = one.sort_values(ascending=False, kind="stable").index[:k]
+    top = [head for head in order if one[head] > 0 and one[head] >= least[0]]
     # Ties at the k-th head are common where effects come in steps; which the other would list first means
     # nothing.
-    least = other.nlargest(k).iloc[-1]
-    shared = [head for head in top if other[head] >= least and other[head] > 0]
+    last = max(other.nlargest(k).iloc[-1], least[1])
+    shared = [head for head in top if other[head] >= last and other[head] > 0]
     varied = one.nunique() > 1 and other.nunique() > 1
     found = [
         measure(one, other).statistic if varied else float("nan")

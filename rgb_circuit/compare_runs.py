@@ -7,7 +7,7 @@ import pandas as pd
 
 from .agreement import agreement, correlation_interval
 from .errors import InputError
-from .panels import panels
+from .panels import gaps, least_effect, panels
 from .saved_run import SavedRun, read_run
 
 Head = tuple[int, int]
@@ -24,7 +24,10 @@ def compare_runs(a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int =
     Args:
         a, b: runs of the same heads, or their folders: of two models of one shape, or of one model on two
             samples of trials.
-        k: how many heads count as the top of a panel, at most: those that raise the word's logit most.
+        k: how many heads count as the top of a panel, at most: those that raise the word's logit most, by
+            0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one below half a logit:
+            `rgb_circuit.panels.least_effect`). Smaller effects are on no top, however large they are beside
+            the others.
 
     Returns:
         A row per panel that both have (``compared`` is "effects") and per role that a head has in either
@@ -78,7 +81,8 @@ def _common_panels(runs):
 def _of_panel(runs, panel, place, tables, k):
     one, other = (table[panel] for table in tables)
     other = other.reindex(one.index)
-    found, back = agreement(one, other, k), agreement(other, one, k)
+    mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
+    found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
     samples = [_samples(run, place, one.index) for run in runs]
     same = runs[0].manifest["trials"] == runs[1].manifest["trials"] and set(samples[0].index) == set(
         samples[1].index

@@ -1,5 +1,10 @@
 """The exceptions that a user meets; each message is one sentence that says what is wrong and what to do."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
+
 from huggingface_hub.errors import HTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
@@ -32,6 +37,40 @@ class ModelError(InputError):
 
 class CannotWrite(InputError):
     """A file cannot be written; what was written before is left as it was."""
+
+
+class NotDrawn(RuntimeError):
+    """Figures or sections of a report could not be drawn, by a fault of ours; all else was written.
+
+    Attributes:
+        failed: what could not be drawn → what was raised.
+    """
+
+    def __init__(self, failed: Mapping[str, Exception], folder: str | Path):
+        self.failed = dict(failed)
+        name, error = next(iter(self.failed.items()))
+        own = [at for at in extract_tb(error.__traceback__) if "site-packages" not in at.filename]
+        where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+        more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
+        super().__init__(
+            f"{name} could not be drawn ({type(error).__name__}{where}: {first_line(error)}){more}; this is "
+            f"a fault of rgb-circuit, and all that was measured is in {folder}/: once it is mended, "
+            f"rgb-circuit report {folder} draws it"
+        )
+
+
+@contextmanager
+def attempt(what: str, failed: dict[str, Exception]) -> Iterator[None]:
+    """Draw something after everything was measured: where it fails by a fault of ours, note it in ``failed``
+    and go on, for the caller to raise `NotDrawn` when all else is written."""
+    try:
+        yield
+    except NotDrawn as error:
+        failed |= error.failed
+    except InputError:
+        raise
+    except Exception as error:
+        failed[what] = error
 
 
 class ServerError(RuntimeError):

@@ -15,6 +15,10 @@ PANELS: Mapping[str, tuple[str, str]] = {
     "odd, when erased": ("erased", "odd"),
     "background, when erased": ("erased", "background"),
 }
+# What counts as an effect, as for roles (`analyses.evidence`): this fraction of the gap or more, and where
+# there is no gap, or one of fewer logits than the second, that fraction of the second.
+LEAST, LEAST_GAP = 0.05, 0.5
+LEAST_SAID = f"{100 * LEAST:g}\N{NO-BREAK SPACE}% of the gap or {LEAST * LEAST_GAP:g} logits"
 
 
 def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
@@ -129,6 +133,22 @@ def tested(
         found = dict(ci_low=low, ci_high=high, gap=gap[target], told=told, n=len(cells))
         blocks.append(pd.DataFrame(about, index=block.index).join(block.assign(**found)))
     return pd.concat(blocks, ignore_index=True)
+
+
+def least_effect(gap: float | pd.Series) -> np.ndarray:
+    """From which size on a mean effect counts as one, in logits: `LEAST` of the gap, and of `LEAST_GAP` where
+    the gap is smaller or missing."""
+    # The larger of the two; fmax takes the number where the other is missing.
+    return LEAST * np.fmax(np.asarray(gap, dtype=float), LEAST_GAP)
+
+
+def shown(table: pd.DataFrame) -> pd.Series:
+    """Whether each effect is shown to be one: told from zero, and as large as `least_effect`.
+
+    Args:
+        table: ``effect, gap`` (logits) and ``told``, as from `tested`.
+    """
+    return table["told"].eq(True) & (table["effect"].abs() >= least_effect(table["gap"]))
 
 
 def mean_floor(floor: float, n: int) -> float:

@@ -102,6 +102,23 @@ def test_top_heads_raise_the_word_and_come_in_order():
     assert found.spearman == pytest.approx(spearmanr(one, other).statistic)
 
 
+def test_what_is_next_to_nothing_is_on_no_top():
+    """However large it is beside all else: each side has its own least size."""
+    heads = pd.MultiIndex.from_product([range(1), range(4)])
+    one = pd.Series([1.0, 0.3, 1e-6, 0], heads)
+    other = pd.Series([0.1, 3e-6, 2e-6, 1e-6], heads)
+    assert agreement(one, other, 3).top == [(0, 0), (0, 1), (0, 2)]
+    found, back = agreement(one, other, 3, (0.2, 0.025)), agreement(other, one, 3, (0.025, 0.2))
+    assert found.top == [(0, 0), (0, 1)] and found.shared == back.top == back.shared == [(0, 0)]
+
+
+def test_runs_whose_heads_do_nothing_share_none(runs, tmp_path):
+    frame = pd.read_parquet(runs[0] / "patch_heads.parquet")
+    faint = changed(runs[0], tmp_path / "faint", patch_heads=frame.assign(effect=1e-6 * frame["effect"]))
+    table = rgb.compare_runs(faint, runs[1]).query("compared == 'effects'")
+    assert (table["in_a"] == 0).all() and (table["in_b"] > 0).all() and (table["shared"] == 0).all()
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_the_interval_covers_what_as_many_trials_give_in_the_middle(same):
     """Of 100 pairs of runs of one model, whose effects wander over trials."""

@@ -1,10 +1,12 @@
 """The page to click shows what the frames say, whatever is clicked, in a real browser."""
 
+import csv
 import io
 import json
 import re
 import shutil
 from types import SimpleNamespace
+from urllib.parse import unquote_plus
 
 import large
 import numpy as np
@@ -22,6 +24,7 @@ from rgb_circuit.attention import attention_from_end, over_picture
 
 # Half a unit in the last of four digits.
 DIGITS = dict(rel=5.1e-4, abs=1e-12)
+NOTHING = "No head is shown to do anything here."
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +318,42 @@ def test_another_trial_is_another_picture(toy, chromium):
     assert uri == data["pictures"][5]["uri"]
 
 
+ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$ " + "and a name that is long " * 4]
+
+
+def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
+    """Whatever could be taken for markup, a list, a format or a field of a chart."""
+    colors, words = ["red", "green", "blue", "yellow"], ["_a.b[0]", '{c}, "d"', ODD[3] + "word"]
+    for color in colors:
+        Image.new("RGB", (84, 84), color).save(tmp_path / f"{color}.png")
+    with open(tmp_path / "trials.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        pictures, answers = [f"image:{name}" for name in ODD], [f"answer:{name}" for name in words]
+        table.writerow(["name", "question", "clean", *pictures, *answers])
+        for number in range(2):
+            files = [f"{colors[place % 4]}.png" for place in range(5)]
+            table.writerow([f"{number}: <i>", "Which color is the background?", *files, *colors[:3]])
+    own, out = str(tmp_path / "trials.csv"), tmp_path / "run"
+    assert main(["run", "-q", "--trials-file", own, "--out", str(out)]) == 0
+    page = shown(opened(chromium, out / "report.html", viewport=dict(width=400, height=800)))
+    assert not page.errors and page.locator("#explore-panels button").count() == 12
+    for number, target in enumerate(ODD):
+        sweep = f"clean → {target}"
+        if number:
+            after(page, lambda sweep=sweep: page.select_option("#explore-sweep", label=sweep))
+        (asked,) = re.findall(r"map=([^&]*)", page.evaluate("location.hash"))
+        assert unquote_plus(asked) == f"z,clean,{target},{words[0]}"
+        again = shown(opened(chromium, out / "report.html", page.evaluate("location.hash")))
+        assert again.locator("#explore-sweep option:checked").inner_text() == sweep
+        again.context.close()
+    names = page.locator("#explore-effects .role-axis-label text").all_text_contents()
+    assert {f"z: clean → {target}" for target in ODD[:3]} <= set(names)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.locator("#explore-head b, #explore-panels b, #pictures b").count() == 0
+    # Where nothing was tested, there is no table of what was.
+    assert not page.locator("#explore-predictions").is_visible()
+
+
 def test_arrow_keys_go_from_head_to_head(toy, chromium):
     page = shown(opened(chromium, toy / "report.html", "#head=3.2"))
     page.focus("#explore-map")
@@ -322,6 +361,15 @@ def test_arrow_keys_go_from_head_to_head(toy, chromium):
     assert page.inner_text("#explore-head") == "Head 2.2"
     after(page, lambda: page.keyboard.press("ArrowLeft"))
     assert page.inner_text("#explore-head") == "Head 2.1"
+
+
+def slide(page, to):
+    """Fade what is below so many hundredths of the scale."""
+    change = (
+        f"() => {{ const range = document.getElementById('explore-least'); range.value = {to};"
+        " range.dispatchEvent(new Event('input')); }"
+    )
+    after(page, lambda: page.evaluate(change))
 
 
 def opacities(page):
@@ -335,20 +383,118 @@ def test_cells_that_are_not_told_from_zero_are_faded(big, chromium):
         "component == 'z' and source == 'clean' and target == 'recolored' and role == 'odd'"
     )
     strong = [opacity == 1 for opacity in opacities(page)]
-    assert strong == told.sort_values(["layer", "head"])["told"].tolist() and 0 < sum(strong) < 100
+    wanted = panels.shown(told.sort_values(["layer", "head"]))
+    assert strong == wanted.tolist() and 0 < sum(strong) < 100
     after(page, lambda: page.uncheck("#explore-fade"))
     assert set(opacities(page)) == {1}
     # A threshold fades what is below it: half of the scale leaves two heads or fewer.
-    after(
-        page,
-        lambda: page.evaluate(
-            "() => { const range = document.getElementById('explore-least'); range.value = 40;"
-            " range.dispatchEvent(new Event('input')); }"
-        ),
-    )
+    slide(page, 40)
     value = told.sort_values(["layer", "head"])["restored_fraction"].abs()
     data, _ = inside(big)
     assert [opacity == 1 for opacity in opacities(page)] == (value >= 0.4 * data["limit"]).tolist()
+
+
+def ranked(page):
+    """The heads of the list of strongest ones, in its order, and what it says of each."""
+    texts = page.locator("#explore-rank li button").all_inner_texts()
+    return {text.split()[0]: text for text in texts}
+
+
+def test_the_list_of_the_strongest_follows_the_fade_and_marks_what_is_not_shown(toy, chromium):
+    page = shown(opened(chromium, toy / "report.html"))
+    own = frames(toy).sweeps.query(
+        "component == 'z' and source == 'clean' and target == 'recolored' and role == 'odd'"
+    )
+    own = own.assign(size=own["effect"].abs(), shown=panels.shown(own)).sort_values("size", ascending=False)
+    own = own.set_index(own["layer"].astype(str) + "." + own["head"].astype(str))
+    assert list(ranked(page)) == own.index[own["shown"]].tolist()[:12]
+    assert page.inner_text("#explore-rank-says") == ("" if own["shown"].any() else NOTHING)
+    after(page, lambda: page.uncheck("#explore-fade"))
+    found = ranked(page)
+    assert list(found) == own.index[own["size"] > 0].tolist()[:12]
+    assert [text.endswith("?") for text in found.values()] == (~own["shown"].loc[list(found)]).tolist()
+    assert page.inner_text("#explore-rank-says") == "?: not shown."
+    # What the slider fades is not listed either.
+    slide(page, 60)
+    data, _ = inside(toy)
+    large = own.index[own["restored_fraction"].abs() >= 0.6 * data["limit"]]
+    assert list(ranked(page)) == large.tolist()
+
+
+@pytest.mark.parametrize(
+    "map_", ["", "#head=&map=pattern,clean,erased,background", "#map=z,clean,erased,odd"]
+)
+def test_the_head_shown_first_does_most_in_the_map_shown(planted, chromium, map_):
+    page = shown(opened(chromium, planted / "report.html", map_))
+    component, target, role = {
+        "": ("z", "recolored", "odd"),
+        "#head=&map=pattern,clean,erased,background": ("pattern", "erased", "background"),
+        "#map=z,clean,erased,odd": ("z", "recolored", "odd"),
+    }[map_]
+    own = frames(planted).sweeps.query(
+        "component == @component and source == 'clean' and target == @target and role == @role"
+    )
+    most = own.loc[own["effect"].abs().idxmax()]
+    assert page.inner_text("#explore-head") == f"Head {most['layer']}.{most['head']}"
+    assert next(iter(ranked(page))) == f"{most['layer']}.{most['head']}"
+
+
+def test_effects_of_rounding_are_not_shown(planted, chromium, tmp_path):
+    """Whatever their q is: a millionth of a logit in the same direction in all trials is nothing."""
+    folder = shutil.copytree(planted, tmp_path / "run")
+    sweeps = pd.read_parquet(folder / "sweeps.parquet")
+    numbers = ["effect", "ci_low", "ci_high", "restored_fraction"]
+    sweeps[numbers] *= 1e-7
+    sweeps.assign(told=True).to_parquet(folder / "sweeps.parquet")
+    report.write(folder)
+    page = shown(opened(chromium, folder / "report.html"))
+    assert max(opacities(page)) < 1 and not ranked(page)
+    assert page.inner_text("#explore-rank-says") == NOTHING
+    # Nor do they fill the axis.
+    ticks = page.locator("#explore-effects .role-axis-label text").all_text_contents()
+    assert any(tick.strip("−") in ("5%", "4%") for tick in ticks), ticks
+    assert "or 0.025 logits" in page.inner_text("#heads")
+
+
+def widths(page):
+    """Chart → its width in pixels, of those that are drawn."""
+    return page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#explore .vega-embed')]"
+        ".filter((one) => one.offsetParent).map((one) => [one.id, "
+        "Math.round(one.querySelector('svg').getBoundingClientRect().width)]))"
+    )
+
+
+def test_charts_keep_their_width_over_clicks_and_windows(big, chromium):
+    page = shown(opened(chromium, big / "report.html"))
+    before = widths(page)
+    assert before["explore-map"] > 500 and len(before) >= 5
+    for number in range(10):
+        after(page, lambda number=number: click_cell(page, 31 - 3 * number, 3 * number))
+        if number % 3 == 0:
+            after(
+                page, lambda number=number: page.click(f"#explore-panels button:nth-child({2 + number // 6})")
+            )
+            after(page, lambda: page.click("#explore-panels button:nth-child(1)"))
+    assert kept(widths(page), before)
+
+    def resized(width):
+        page.set_viewport_size(dict(width=width, height=900))
+        # The page waits for the window to come to rest.
+        page.wait_for_timeout(600)
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        return widths(page)
+
+    narrow = resized(700)
+    assert narrow["explore-map"] != before["explore-map"] and max(narrow.values()) <= 700
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert kept(resized(1300), before)
+
+
+def kept(now, before):
+    """Whether the charts that are drawn in both are as wide; names of heads on axes differ by some pixels."""
+    both = set(now) & set(before)
+    return len(both) >= 5 and all(abs(now[name] - before[name]) <= 12 for name in both)
 
 
 def test_all_maps_have_one_scale(planted, chromium):
@@ -389,11 +535,8 @@ def test_the_component_is_switched(planted, chromium):
     after(page, lambda: page.select_option("#explore-component", "pattern"))
     assert "map=pattern" in page.evaluate("location.hash")
     own = frames(planted).sweeps.query("component == 'pattern' and target == 'recolored' and role == 'odd'")
-    told = own[own["told"]].reindex(own["effect"].abs().sort_values(ascending=False).index).dropna()
-    largest = told["effect"].abs().max()
-    names = [f"{row.layer}.{row.head}" for row in told.itertuples() if abs(row.effect) >= largest / 20]
-    listed = [text.split()[0] for text in page.locator("#explore-rank li button").all_inner_texts()]
-    assert sorted(listed) == sorted(names[:12])
+    large = own[panels.shown(own)]
+    assert set(ranked(page)) == {f"{row.layer}.{row.head}" for row in large.itertuples()}
 
 
 def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
@@ -411,6 +554,11 @@ def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
     held = evidence[evidence["holds"] & evidence["prediction"].isin(["P1a", "P2c"])]
     both = held.groupby(["layer", "head"]).size()
     assert rows.count() == (both == 2).sum() > 0
+    # A head's name finds that head, whatever other names and numbers hold it.
+    page.fill("#explore-filter", "3.2")
+    assert [row.split()[0] for row in rows.all_inner_texts()] == ["3.2"]
+    page.fill("#explore-filter", "13.")
+    assert rows.count() == 32 and all(row.startswith("13.") for row in rows.all_inner_texts())
     page.fill("#explore-filter", "")
     page.click("#explore-all thead th:nth-child(3) button")
     panel = frames(big).panels.query("panel == 'odd, when recolored'").set_index(["layer", "head"])["effect"]

@@ -1,5 +1,6 @@
 """Every figure shows what its frame holds, on the axes it is given, and leaves matplotlib as it was."""
 
+import inspect
 import io
 from itertools import combinations
 
@@ -15,10 +16,14 @@ from matplotlib.text import Text
 from PIL import Image
 
 import rgb_circuit as rgb
+from analyses import evidence as evidence_of_roles
 from analyses import roles
+from analyses.evidence import examine
 from rgb_circuit import plots
+from rgb_circuit.panels import LEAST, LEAST_GAP, tested
 from rgb_circuit.plots import PREDICTIONS
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
+from rgb_circuit.plots.predictions import in_words
 
 
 def heads(layers, per_layer):
@@ -272,15 +277,33 @@ def test_what_is_not_told_from_zero_is_faded_however_large():
     assert "3.0" not in drawn_names(ax)
 
 
+@pytest.mark.parametrize("gap, least", [(4.0, 0.2), (0.2, 0.025), (0.0, 0.025)])
+def test_what_is_told_from_zero_and_next_to_nothing_is_faded(gap, least):
+    """Below 5 % of the gap, and of half a logit where there is none or a smaller one."""
+    frame = one_setting(sweep(trials=16, gap=gap, size=0.0))
+    at = frame["layer"] == 3
+    frame.loc[at, "effect"] = least * frame.loc[at, "head"].map([0.9, 1.1, -0.9, -1.1].__getitem__)
+    frame["effect"] *= 1 + np.random.default_rng(0).normal(0, 0.01, len(frame))
+    assert tested(frame, {"": ("erased", "odd")})["told"].sum() == 4
+    shown = set(heads(4, 4)) - faded(plots.head_heatmap(frame))
+    assert shown == {(3, 1), (3, 3)}
+
+
+def test_the_least_size_of_an_effect_is_that_of_roles():
+    assert inspect.signature(examine).parameters["least"].default == LEAST
+    assert evidence_of_roles.LEAST_GAP == LEAST_GAP
+
+
 def test_too_few_trials_to_tell_a_head_are_said_to_be_so():
     title = plots.panel_heatmaps(sweep(32, 32, trials=8), "toy").get_suptitle()
     assert "8 trials can hardly tell a head of 1,024" in title
     assert "hardly" not in plots.panel_heatmaps(sweep(4, 4, trials=16), "toy").get_suptitle()
 
 
-def test_of_one_trial_nothing_is_tested_and_nothing_faded_but_rounding():
+def test_of_one_trial_nothing_is_tested_and_what_is_small_or_rounding_is_faded():
     frame = one_setting(sweep(trials=1))
-    assert len(plots.head_heatmap(frame).collections) == 1
+    least = frame[frame["effect"].abs() < 0.05 * 4]
+    assert faded(plots.head_heatmap(frame)) == set(zip(least["layer"], least["head"]))
     frame.attrs["noise_floor"] = 1.0
     small = frame[frame["effect"].abs() <= 1]
     assert faded(plots.head_heatmap(frame)) == set(zip(small["layer"], small["head"]))
@@ -300,7 +323,7 @@ def test_effects_that_are_next_to_nothing_do_not_glow():
     figure = plots.panel_heatmaps(sweep(size=0.001), "toy")
     assert {ax.collections[0].get_clim() for ax in figure.axes[:3]} == {(-0.1, 0.1)}
     assert all(not ax.texts for ax in figure.axes)
-    assert figure.axes[0].get_xlabel().strip().endswith("no large effect is told from zero")
+    assert figure.axes[0].get_xlabel().strip().endswith("no large effect is shown")
 
 
 def test_without_a_gap_panels_are_in_logits_and_say_so():
@@ -388,6 +411,24 @@ def test_a_forest_tells_states_apart_by_colour_shape_and_filling():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["holds", "refuted", "undecided"]
     assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 3
     assert [handle.get_markerfacecolor() != PAPER for handle in handles] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "claims, words",
+    [
+        ("none none", "no effect on “none”"),
+        ("odd none, other none, background none", "no effect on odd, other or background"),
+        ("none down, odd not up", "“none” down, odd not up"),
+        (
+            "odd up, background none past the extractors",
+            "odd up, no effect on background past the extractors",
+        ),
+        ("background mostly through the extractors", "background mostly through the extractors"),
+        ("carries the question", "carries the question"),
+    ],
+)
+def test_what_is_expected_reads_as_english(claims, words):
+    assert in_words(claims) == words
 
 
 def test_every_prediction_has_plain_words():

@@ -11,6 +11,12 @@ import altair as alt
 
 # Of cells and intervals that are not shown to be an effect.
 FADED = 0.16
+# Of words: the page's own, then others that show on light and on dark.
+COLORS = [
+    "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a", "#7570b3",
+]  # fmt: skip
+# Where an axis ends; explore.js says it.
+ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 
 
 def head_map(limit: float, fraction: bool) -> Mapping:
@@ -95,8 +101,17 @@ def head_map(limit: float, fraction: bool) -> Mapping:
 def effects(fraction: bool) -> Mapping:
     """What restoring one head does: an interval for each sweep and word.
 
-    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say.
+    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters: ``columns``
+    of the legend, ``room`` for each of its names (pixels), ``from, to`` (where the axis ends).
     """
+    columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
+    legend = alt.Legend(
+        title="word",
+        orient="top",
+        direction="horizontal",
+        columns=alt.ExprRef("columns"),
+        labelLimit=alt.ExprRef("room"),
+    )
     base = alt.Chart(alt.NamedData("effects")).encode(
         y=alt.Y(
             "sweep:N",
@@ -107,13 +122,8 @@ def effects(fraction: bool) -> Mapping:
         color=alt.Color(
             "role:N",
             sort=None,
-            scale=alt.Scale(range=["@vermilion", "@green", "@blue", "@purple", "@quiet"]),
-            legend=alt.Legend(
-                title="word",
-                orient="top",
-                direction="horizontal",
-                columns=alt.ExprRef("width < 220 ? 1 : width < 340 ? 2 : 5"),
-            ),
+            scale=alt.Scale(range=COLORS),
+            legend=legend,
         ),
         opacity=alt.condition("datum.shown", alt.value(1), alt.value(0.35)),
         tooltip=[
@@ -125,10 +135,12 @@ def effects(fraction: bool) -> Mapping:
     )
     title = "fraction of the gap" if fraction else "logits"
     axis = alt.Axis(title=title, format=".0%" if fraction else ".2~g", tickCount=5)
-    ends = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", axis=axis), x2="high:Q")
+    ends = base.mark_rule(strokeWidth=1.5).encode(
+        x=alt.X("low:Q", axis=axis, scale=_around_zero()), x2="high:Q"
+    )
     points = base.mark_point(filled=True, size=34).encode(x="value:Q")
     zero = alt.Chart(alt.NamedData("effects")).mark_rule(color="@quiet").encode(x=alt.datum(0))
-    return _finished(alt.layer(zero, ends, points))
+    return _finished(alt.layer(zero, ends, points), [columns, room, *ENDS])
 
 
 def picture() -> Mapping:
@@ -215,7 +227,7 @@ def words() -> Mapping:
 def writes() -> Mapping:
     """What one head adds to the logit of each answer by itself.
 
-    Data ``writes``: ``role, value, low, high, says``.
+    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (where the axis ends).
     """
     base = alt.Chart(alt.NamedData("writes")).encode(
         y=alt.Y(
@@ -226,11 +238,11 @@ def writes() -> Mapping:
         tooltip=[alt.Tooltip("role:N", title="word"), alt.Tooltip("says:N", title="logits")],
     )
     bars = base.mark_bar(height=alt.RelativeBandSize(0.6)).encode(
-        x=alt.X("value:Q", axis=alt.Axis(title="logits", tickCount=5)),
+        x=alt.X("value:Q", axis=alt.Axis(title="logits", tickCount=5), scale=_around_zero()),
         color=alt.condition("datum.value < 0", alt.value("@down"), alt.value("@up")),
     )
     ends = base.mark_rule(strokeWidth=1.5, color="@ink").encode(x="low:Q", x2="high:Q")
-    return _finished(alt.layer(bars, ends))
+    return _finished(alt.layer(bars, ends), ENDS)
 
 
 def paths() -> Mapping:
@@ -254,6 +266,11 @@ def paths() -> Mapping:
 
 def _finished(chart, parameters=()):
     return (chart.add_params(*parameters) if parameters else chart).to_dict()
+
+
+def _around_zero():
+    """A scale whose ends explore.js says: what is next to nothing must not fill it."""
+    return alt.Scale(domainMin=alt.ExprRef("from"), domainMax=alt.ExprRef("to"), nice=False)
 
 
 def _names(room, **options):

@@ -47,6 +47,9 @@ function share(value) {
   return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.95 ? percent.toFixed(1) : percent.toPrecision(1)} %`;
 }
 
+// A user's name as a button has room for it: of a long one the beginning and the end.
+const brief = (name) => (name.length <= 28 ? name : `${name.slice(0, 18).trimEnd()}…${name.slice(-9).trimStart()}`);
+
 const times = (value) => (value >= 9.95 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));
 
 // Heads and maps
@@ -60,7 +63,15 @@ const sweepOf = (map) => [map.component, map.source, map.target, map.positions];
 const keyOf = (map) => [...sweepOf(map).slice(0, 3), map.role].join(",");
 const valueOf = (map, effect) =>
   effect === null || (data.fraction && map.gap === null) ? null : data.fraction ? effect / map.gap : effect;
-const shownOf = (map, number) => map.told[number] === "1";
+// From which size on an effect counts as one, in logits: as rgb_circuit.panels.least_effect.
+const leastOf = (map) => data.least * Math.max(map.gap ?? 0, data.least_gap);
+const sizeOf = (map, number) => Math.abs(map.effect[number] ?? 0);
+const shownOf = (map, number) => map.told[number] === "1" && sizeOf(map, number) >= leastOf(map);
+// What the map does not fade.
+const strong = (map, number) =>
+  (!state.fade || shownOf(map, number)) && Math.abs(valueOf(map, map.effect[number]) ?? 0) >= leastDrawn();
+const leastDrawn = () => (state.least / 100) * data.limit;
+const bySize = (map) => [...map.effect.keys()].sort((a, b) => sizeOf(map, b) - sizeOf(map, a));
 const roleOf = (number) => (data.roles ? data.roles[number] : "not tested");
 
 const ends = (map, number) => [map.effect[number], map.ci_low[number], map.ci_high[number]];
@@ -73,8 +84,8 @@ function said(map, number) {
   };
 }
 
-const restored = ([component, source, target]) =>
-  `${component}: ${source === "zero" ? "nothing" : source} → ${target}`;
+const route = ([, source, target]) => `${source === "zero" ? "nothing" : source} → ${target}`;
+const restored = (sweep) => `${sweep[0]}: ${route(sweep)}`;
 
 // Charts
 
@@ -121,7 +132,7 @@ async function drawMap() {
   const map = data.maps[state.map], rows = [];
   const cell = Math.min(92, Math.max(8, (room("explore-map") - 52) / data.heads));
   const size = { width: Math.floor(cell * data.heads), height: Math.floor(Math.min(cell, 48) * data.layers) };
-  const signals = { chosen: state.head, fade: state.fade, least: (state.least / 100) * data.limit, roomy: cell >= 34 };
+  const signals = { chosen: state.head, fade: state.fade, least: leastDrawn(), roomy: cell >= 34 };
   rank(map);
   // A click changes the outline only.
   if (views.map?.shows === state.map && views.map.key === keyFor(size)) return draw("map", {}, signals, size);
@@ -137,22 +148,28 @@ async function drawMap() {
   views.map.shows = state.map;
 }
 
-// The strongest heads of a map, by name: whoever reads the map need not count cells.
+// The strongest heads of a map that it does not fade, by name: whoever reads the map need not count cells.
 function rank(map) {
-  const numbers = [...map.effect.keys()].filter((number) => map.effect[number] && shownOf(map, number));
-  const largest = Math.max(...numbers.map((number) => Math.abs(map.effect[number])));
-  numbers.sort((a, b) => Math.abs(map.effect[b]) - Math.abs(map.effect[a]));
-  $("explore-rank").replaceChildren(...numbers.slice(0, 12).filter((number) => Math.abs(map.effect[number]) >= largest / 20).map((number) => {
-    const item = made("li"), name = nameOf(number), about = said(map, number);
+  const numbers = bySize(map).filter((number) => sizeOf(map, number) > 0 && strong(map, number)).slice(0, 12);
+  $("explore-rank").replaceChildren(...numbers.map((number) => {
+    const item = made("li"), name = nameOf(number), about = said(map, number), shown = shownOf(map, number);
     const mean = (data.fraction && map.gap !== null ? about.says : about.logits).split(" [")[0];
     const button = item.appendChild(made("button", `${name} `, "link"));
-    button.append(made("span", mean, "quiet"));
+    button.append(made("span", shown ? mean : `${mean} ?`, "quiet"));
     button.setAttribute("aria-pressed", String(name === state.head));
     button.onclick = () => choose({ head: name });
     return item;
   }));
-  $("explore-rank-none").hidden = numbers.length > 0;
+  const that = state.least ? " of that size" : "";
+  $("explore-rank-says").textContent = numbers.length
+    ? numbers.every((number) => shownOf(map, number)) ? "" : "?: not shown."
+    : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
 }
+
+// Where an axis ends that shows these: `least` or further on both sides of zero, or rounding would fill it.
+const reaching = (rows, least) => ({
+  from: 1.05 * Math.min(-least, ...rows.map((row) => row.low)), to: 1.05 * Math.max(least, ...rows.map((row) => row.high)),
+});
 
 function drawEffects(number) {
   const words = new Set(data.maps.map((map) => map.role));
@@ -165,7 +182,11 @@ function drawEffects(number) {
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
   const size = { width: room("explore-effects") - 185, height: { step: Math.max(6, 34 / words.size) } };
-  return draw("effects", { effects: rows }, {}, size);
+  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
+  const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
+  const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));
+  const axis = reaching(rows, data.fraction ? data.least : data.least * data.least_gap);
+  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), ...axis }, size);
 }
 
 function drawWrites(number) {
@@ -176,7 +197,7 @@ function drawWrites(number) {
     const [value, low, high] = ends(word, number);
     return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
   });
-  return draw("writes", { writes: rows }, {}, { width: room("explore-writes") - 130, height: { step: 22 } });
+  return draw("writes", { writes: rows }, reaching(rows, data.least * data.least_gap), { width: room("explore-writes") - 130, height: { step: 22 } });
 }
 
 function drawPaths() {
@@ -273,7 +294,7 @@ function tellHead(number) {
     const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n");
     if (fraction !== null) effect.append(made("br"), made("span", `${measured(fraction, null, null, " %")} of the gap`, "quiet"));
     const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-    says.append(made("span", ` ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
+    says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
     row.append(effect, says);
     return row;
   }));
@@ -296,22 +317,26 @@ function tellControls() {
   const within = (test) => data.maps.filter(test);
   options($("explore-component"), unique(data.maps.map((one) => one.component)), map.component, (one) => data.components[one] ?? one);
   const sweeps = within((one) => one.component === map.component);
-  options($("explore-sweep"), unique(sweeps.map((one) => sweepOf(one).join())), sweepOf(map).join(),
-    (one) => restored(one.split(",")).split(": ")[1]);
-  options($("explore-word"), unique(within((one) => sweepOf(one).join() === sweepOf(map).join()).map((one) => one.role)), map.role,
+  // A user's name of a picture may hold anything, also what would separate names.
+  const keyed = (one) => JSON.stringify(sweepOf(one));
+  options($("explore-sweep"), unique(sweeps.map(keyed)), keyed(map), (one) => route(JSON.parse(one)));
+  options($("explore-word"), unique(within((one) => keyed(one) === keyed(map)).map((one) => one.role)), map.role,
     (one) => (data.words[one] ? `${one}: ${data.words[one]}` : one));
   $("explore-panels").replaceChildren(...data.panels.map((number) => {
-    const one = data.maps[number], button = made("button", `${one.role}, when ${one.target}`);
+    const one = data.maps[number], button = made("button", `${brief(one.role)}, when ${brief(one.target)}`);
+    button.title = `${one.role}, when ${one.target}`;
     button.setAttribute("aria-pressed", String(number === state.map));
     button.onclick = () => choose({ map: number });
     return button;
   }));
   const gap = map.gap === null ? "There is no gap here, so fractions of it mean nothing; effects are in the tooltips." : `The gap here is ${signed(map.gap, decimals([map.gap])).replace("+", "")} logits.`;
-  $("explore-map-says").textContent = data.fraction ? gap : "Not every picture of the game is shown to change the model's answer, so some have no gap to be a fraction of, and colours are logits.";
+  const unit = data.fraction ? gap : "Not every picture is shown to change the model's answer, so some have no gap to be a fraction of, and colours are logits.";
+  const least = `${signed(leastOf(map), decimals([leastOf(map)])).replace("+", "")} logits`;
+  const enough = map.gap >= data.least_gap ? `${100 * data.least}\u00a0% of the gap (${least})` : least;
+  $("explore-map-says").textContent = `${unit} Shown: ${data.n > 1 ? "told from zero (q ≤ 5\u00a0% over all heads)" : "more than rounding"}, and ${enough} or more.`;
   $("explore-fade").checked = state.fade;
   $("explore-least").value = state.least;
-  const least = (state.least / 100) * data.limit;
-  $("explore-least-says").textContent = data.fraction ? share(least) : least.toPrecision(2);
+  $("explore-least-says").textContent = data.fraction ? share(leastDrawn()) : leastDrawn().toPrecision(2);
   const picture = data.pictures[state.picture];
   if (picture) {
     options($("explore-trial"), unique(data.pictures.map((one) => one.trial)), picture.trial);
@@ -334,18 +359,15 @@ function address() {
 
 // What an address asks for, as far as this run has it.
 function stateFrom(hash) {
-  const asked = new URLSearchParams(hash.slice(1)), strongest = () => {
-    const map = data.maps[data.panels[0]];
-    return map.effect.reduce((best, value, number) => (Math.abs(value) > Math.abs(map.effect[best]) ? number : best), 0);
-  };
-  const withRole = data.roles ? data.roles.findIndex((role) => role !== "none") : -1;
+  const asked = new URLSearchParams(hash.slice(1));
   const head = asked.has("head") ? numberOf(asked.get("head")) : NaN;
-  const map = data.maps.findIndex((one) => keyOf(one) === asked.get("map"));
+  const found = data.maps.findIndex((one) => keyOf(one) === asked.get("map")), map = found < 0 ? data.panels[0] : found;
+  const order = bySize(data.maps[map]), most = order.find((number) => shownOf(data.maps[map], number)) ?? order[0];
   const picture = data.pictures.findIndex((one) => `${one.condition} of ${one.trial}` === asked.get("picture"));
   const least = Number(asked.get("least"));
   return {
-    head: nameOf(Number.isNaN(head) ? (withRole >= 0 ? withRole : strongest()) : head),
-    map: map < 0 ? data.panels[0] : map,
+    head: nameOf(Number.isNaN(head) ? most : head),
+    map,
     picture: Math.max(0, picture),
     fade: asked.get("fade") !== "no",
     least: least >= 0 && least <= 100 ? least : 0,
@@ -402,10 +424,13 @@ function markRow() {
 
 function filterTable() {
   const words = $("explore-filter").value.toLowerCase().split(/\s+/).filter(Boolean), role = $("explore-filter-role").value;
+  // What looks like a head's name is that head, or with the layer alone all of its heads, and no number.
+  const named = (word, row) => (word.endsWith(".") ? row.dataset.head.startsWith(word) : row.dataset.head === word);
   let left = 0;
   for (const row of $("explore-all").tBodies[0].rows) {
     const text = row.textContent.toLowerCase().replace(/\s+/g, " ");
-    row.hidden = !(words.every((word) => text.includes(word)) && (!role || row.dataset.role.split(" + ").includes(role)));
+    const has = (word) => (/^\d+\.\d*$/.test(word) ? named(word, row) : text.includes(word));
+    row.hidden = !(words.every(has) && (!role || row.dataset.role.split(" + ").includes(role)));
     left += !row.hidden;
   }
   $("explore-filter-says").textContent = `${left.toLocaleString("en")} of ${(data.layers * data.heads).toLocaleString("en")} heads`;
@@ -427,7 +452,7 @@ function sortTable(header) {
 function connect() {
   $("explore-component").onchange = (event) => chooseMap({ component: event.target.value });
   $("explore-sweep").onchange = (event) => {
-    const [component, source, target, positions] = event.target.value.split(",");
+    const [component, source, target, positions] = JSON.parse(event.target.value);
     chooseMap({ component, source, target, positions });
   };
   $("explore-word").onchange = (event) => chooseMap({ role: event.target.value });
@@ -486,6 +511,7 @@ async function start() {
   $("explore").hidden = false;
   $("explore-none").hidden = true;
   document.querySelectorAll(".scripted").forEach((element) => (element.hidden = false));
+  $("explore-predictions").closest(".card").hidden = !data.predictions.length;
   $("explore-all").closest("details").open = data.layers * data.heads <= 64;
   filterTable();
   await connect();

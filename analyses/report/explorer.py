@@ -23,8 +23,10 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
+from rgb_circuit.panels import LEAST, LEAST_GAP
 from rgb_circuit.plots import PREDICTIONS
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
+from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
@@ -66,8 +68,9 @@ def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``roles, scores``;
-        ``predictions, asked``; ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
+        ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
+        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions, asked``;
+        ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
         ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
@@ -91,6 +94,9 @@ def data(run: Run) -> dict:
         panels=panels,
         limit=limit,
         fraction=fraction,
+        least=LEAST,
+        least_gap=LEAST_GAP,
+        n=int(run.frames["sweeps"]["n"].iloc[0]),
         words={} if run.own else WORDS,
         components=COMPONENTS,
         writes=_writes(run, places),
@@ -154,7 +160,7 @@ def _predictions(run, places):
     found = []
     for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(name=name, says=PREDICTIONS.get(name, ""), expected=rows["expected"].iloc[0])
+        one = dict(name=name, says=PREDICTIONS.get(name, ""), expected=in_words(rows["expected"].iloc[0]))
         one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})

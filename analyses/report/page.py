@@ -9,6 +9,7 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
+from rgb_circuit.errors import NotDrawn, attempt
 from rgb_circuit.results import write_bytes
 
 from . import head, sections
@@ -26,17 +27,24 @@ def write(folder: str | Path) -> Path:
 
     Raises:
         InputError: a folder without a run's manifest and frames, or one that cannot be read or written.
+        NotDrawn: sections that could not be drawn; the report is written without them.
     """
     known = known_sections()
     run = read(Path(folder), [head.NEEDS, *(section.needs for section in known.values())])
+    shown: list[dict[str, object]] = []
+    failed: dict[str, Exception] = {}
     # What figures need is set while they are made, and nowhere else.
     with matplotlib.rc_context(SETTINGS):
-        shown = [
-            dict(id=name) | filled(section, run) for name, section in known.items() if section.applies(run)
-        ]
+        for name, section in known.items():
+            with attempt(f"the section “{section.link}” of the report", failed):
+                if section.applies(run):
+                    shown.append(dict(id=name) | filled(section, run))
         page = _environment().get_template("page.html.jinja")
         text = page.render(run=run, head=head.values(run), sections=shown)
-    return write_bytes(run.folder / "report.html", text.encode())
+    path = write_bytes(run.folder / "report.html", text.encode())
+    if failed:
+        raise NotDrawn(failed, run.folder)
+    return path
 
 
 def known_sections() -> dict[str, Section]:

@@ -9,6 +9,7 @@ import pandas as pd
 from rgb_circuit.errors import InputError
 from rgb_circuit.manifest import read_manifest
 from rgb_circuit.panels import mean_floor
+from rgb_circuit.plots.canvas import model_title
 from rgb_circuit.results import read_frame
 
 MANIFEST = ("options", "trials", "versions", "layers", "heads")
@@ -61,9 +62,14 @@ class Run:
         return self.manifest["model"]
 
     @property
+    def model_title(self) -> str:
+        """The model's name without the folders that it lies in, which are nobody else's business."""
+        return model_title(self.model)
+
+    @property
     def name(self) -> str:
         """What the run is called: as it was named, or as its model, of whose path the last part will do."""
-        return self.manifest["options"].get("name") or Path(self.model).name
+        return self.manifest["options"].get("name") or self.model_title.rpartition("/")[2]
 
     @property
     def trials(self) -> int:

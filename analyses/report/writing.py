@@ -6,6 +6,7 @@ import pandas as pd
 
 from rgb_circuit.plots import canvas
 from rgb_circuit.plots.canvas import head_name
+from rgb_circuit.plots.predictions import in_words
 
 from .. import digits
 
@@ -73,4 +74,12 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-FILTERS = dict(signed=signed, places=places, percent=percent, small=small, area=area, sentence=sentence)
+FILTERS = dict(
+    in_words=in_words,
+    signed=signed,
+    places=places,
+    percent=percent,
+    small=small,
+    area=area,
+    sentence=sentence,
+)

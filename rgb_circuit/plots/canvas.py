@@ -1,12 +1,19 @@
-"""What all figures share: colours, numbers as text, and a figure that pyplot does not know of."""
+"""What all figures share: colours, names and numbers as text, and a figure that pyplot does not know of."""
 
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 # Red to blue through white: told apart with every common kind of colour blindness.
 DIVERGING = "RdBu_r"
@@ -18,6 +25,11 @@ QUIET, INK = "0.55", "0.1"
 PAPER = "#fefefe"
 # Over what is not told from zero, and how much of it.
 FADED, FADING = "0.9", 0.75
+# Letters of a name that a title or a legend has room for.
+LONGEST_NAME = 28
+
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn", Axes, Figure)
 
 
 class ShownFigure(Figure):
@@ -47,6 +59,55 @@ def new_figure(width: float, height: float) -> ShownFigure:
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure, in inches."""
     return new_figure(width, height).add_subplot(axes_class=ShownAxes)
+
+
+def literal(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
+    """A function that draws, whose texts are shown letter by letter: names come from users, and a dollar sign
+    in one means a dollar, not the beginning of a formula."""
+
+    @wraps(draw)
+    def drawn(*arguments: Arguments.args, **options: Arguments.kwargs) -> Drawn:
+        with rc_context({"text.parse_math": False}):
+            shown = draw(*arguments, **options)
+        # The title and the labels of axes that were given are older than the setting.
+        return without_formulas(shown)
+
+    return drawn
+
+
+def without_formulas(shown: Drawn) -> Drawn:
+    """The same axes or figure, all of whose texts so far are shown letter by letter."""
+    for text in shown.findobj(Text):
+        text.set_parse_math(False)
+    return shown
+
+
+def brief(name: str, most: int = LONGEST_NAME) -> str:
+    """A user's name as a figure has room for it: of a long one the beginning and the end, on one line."""
+    name = " ".join(str(name).split())
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 3
+    return f"{name[: most - 1 - end].rstrip()}…{name[len(name) - end :].lstrip()}"
+
+
+def legend_name(name: str) -> str:
+    """A user's name for a legend, from which matplotlib leaves out what begins with an underscore."""
+    return brief(name) if not name.startswith("_") else f" {brief(name)}"
+
+
+def model_title(name: str) -> str:
+    """A model's name as a title has it: of a folder's path the last part; a hub id stays whole."""
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..", "~")]
+    is_path = name.count("/") != 1 or "\\" in name or name[0] in "/.~" or name[-1] == "/"
+    return parts[-1] if parts and is_path else name
+
+
+def limit_of(values: ArrayLike, least: float = 0.0) -> float:
+    """Where a scale ends that is centred on zero: at the largest size among the numbers, or at ``least`` if
+    that is more; at 1 where both are nothing."""
+    sizes = np.abs(np.asarray(values, dtype=float))
+    return max(float(sizes[np.isfinite(sizes)].max(initial=0)), least) or 1.0
 
 
 def percent(share: float, places: int | None = None) -> str:

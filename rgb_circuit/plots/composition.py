@@ -8,12 +8,26 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
 from ..errors import InputError
-from .canvas import BLUE, DIVERGING, INK, PAPER, QUIET, VERMILION, head_name, new_axes
+from .canvas import (
+    BLUE,
+    DIVERGING,
+    INK,
+    PAPER,
+    QUIET,
+    VERMILION,
+    brief,
+    head_name,
+    limit_of,
+    literal,
+    model_title,
+    new_axes,
+)
 
 SENDER, RECEIVER = ["sender_layer", "sender_head"], ["receiver_layer", "receiver_head"]
 SHARES = ["share", "share_low", "share_high"]
 
 
+@literal
 def composition_map(
     frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None
 ) -> Axes:
@@ -33,25 +47,26 @@ def composition_map(
     rows = of_role(frame, role)
     cells = _cells(rows, rows["mediated_effect"])
     ax = ax or new_axes(max(4.8, 2.4 + 0.45 * cells.shape[1]), max(3, 1.8 + 0.45 * cells.shape[0]))
-    limit = float(np.nanmax(np.abs(cells.to_numpy()))) or 1.0
+    limit = limit_of(cells)
     # Rounding alone can differ from zero in the same direction in every trial.
     clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
     sns.heatmap(
         cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True,
         xticklabels=True, yticklabels=True,
-        cbar_kws={"label": f"mediated effect on {role} (logits)", "shrink": 0.8},
+        cbar_kws={"label": f"mediated effect on {brief(role)} (logits)", "shrink": 0.8},
     )  # fmt: skip
     for row, column in zip(*(_cells(rows, clear.astype(float)) == 1).to_numpy().nonzero()):
         dark = abs(cells.iat[row, column]) > 0.6 * limit
         ax.plot(column + 0.5, row + 0.5, "o", markersize=3, color="white" if dark else INK)
     first = rows.iloc[0]
-    title = f"{first['source']} into {first['target']} · {model} · n = {first['n']}"
+    title = f"{route(first)} · {model_title(model)} · n = {first['n']}"
     ax.set(xlabel="receiver (frozen)", ylabel="sender")
     ax.set_title(title, fontsize=10)
     ax.tick_params(axis="y", rotation=0)
     return ax
 
 
+@literal
 def composition_diagram(
     pairs: pd.DataFrame,
     together: pd.DataFrame,
@@ -106,15 +121,15 @@ def composition_diagram(
     for number, receiver in enumerate(receivers):
         _arrow(ax, [(1.13, number), (1.72, middle)], 0, QUIET)
         _node(ax, (1, number), head_name(*receiver))
-    _node(ax, (2, middle), f"{role}\nlogit")
+    _node(ax, (2, middle), f"{brief(role)}\nlogit")
 
     ax.set(xlim=(-0.3, 2.35), ylim=(lowest + 0.5, top - 0.9))
     for place, text in enumerate(("restored", "frozen", "answer")):
         ax.text(place, top - 0.75, text, ha="center", fontsize=9, color=QUIET)
     first = together.iloc[0]
-    about = f"{first['source']} into {first['target']} · {model} · n = {first['n']} trials"
+    about = f"{route(first)} · {model_title(model)} · n = {first['n']} trials"
     ax.set_title(
-        f"Share of the effect on the {role} logit: blue through a head, orange past them all\n{about}",
+        f"Share of the effect on the {brief(role)} logit: blue through a head, orange past them all\n{about}",
         fontsize=9,
     )
     ax.set_axis_off()
@@ -127,6 +142,11 @@ def of_role(frame: pd.DataFrame, role: str) -> pd.DataFrame:
     if rows.empty:
         raise InputError(f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}")
     return rows
+
+
+def route(row: pd.Series) -> str:
+    """From which picture into which, of a row that has ``source`` and ``target``."""
+    return f"{brief(row['source'])} into {brief(row['target'])}"
 
 
 def _cells(rows, values):

@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 from ..errors import InputError
-from .canvas import BLUE, INK, QUIET, head_name, new_axes, write_names
+from .canvas import BLUE, INK, QUIET, head_name, limit_of, literal, model_title, new_axes, write_names
 
 
+@literal
 def estimates_against_exact(
     estimate: pd.DataFrame, exact: pd.DataFrame, model: str, *, label: int = 6, ax: Axes | None = None
 ) -> Axes:
@@ -33,7 +34,7 @@ def estimates_against_exact(
         raise InputError("the two frames have other heads; estimate what was patched")
     truth, guess = means
     ax = ax or new_axes(4.6, 4.4)
-    limit = 1.05 * float(max(truth.abs().max(), guess.abs().max())) or 1.0
+    limit = 1.05 * limit_of([truth, guess])
     ax.plot([-limit, limit], [-limit, limit], color=QUIET, linewidth=1)
     ax.scatter(truth, guess, s=12, color=BLUE, alpha=0.6, linewidth=0)
     ax.set(
@@ -43,11 +44,12 @@ def estimates_against_exact(
     n = estimate["trial"].nunique()
     rho = float(spearmanr(truth, guess).statistic)
     ax.set_title(
-        f"{model} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman {rho:.2f}", fontsize=9
+        f"{model_title(model)} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman {rho:.2f}",
+        fontsize=9,
     )
     ax.spines[["top", "right"]].set_visible(False)
-    off = (guess - truth).abs().groupby(["layer", "head"]).idxmax()
-    worst = (guess - truth).abs().loc[off].nlargest(label).index
+    far = (guess - truth).abs().dropna()
+    worst = far.loc[far.groupby(["layer", "head"]).idxmax()].nlargest(label).index
     names = []
     for key in worst:
         _, layer, head, _ = key

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .canvas import BLUE, QUIET, VERMILION, head_name, new_axes, write_names
+from .canvas import BLUE, QUIET, VERMILION, brief, head_name, literal, model_title, new_axes, write_names
 
 # Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
 LINEAR_UP_TO = 16
 
 
+@literal
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
     """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named
     where names fit.
@@ -45,9 +46,8 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
         ticks = [0, 4, 8, *(2**power for power in range(4, int(np.log2(size.max())) + 1))]
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     first = frame.iloc[0]
-    ax.set_title(
-        f"{first['source']} against {first['target']} · {model} · n = {first['n']} trials", fontsize=10
-    )
+    against = f"{brief(first['source'])} against {brief(first['target'])}"
+    ax.set_title(f"{against} · {model_title(model)} · n = {first['n']} trials", fontsize=10)
     ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
     ax.spines[["top", "right"]].set_visible(False)
     # Below the axes: bands and curve may be anywhere in them.

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..errors import InputError
-from .canvas import BLUE, PAPER, QUIET, VERMILION, head_name, new_axes
-from .predictions import legend
+from .canvas import BLUE, PAPER, QUIET, VERMILION, head_name, literal, model_title, new_axes
+from .predictions import in_words, legend
 
 NEEDED = (
     "layer", "head", "prediction", "expected", "effect", "ci_low", "ci_high", "restored_fraction", "n",
@@ -20,6 +20,7 @@ LOOKS = {
 }
 
 
+@literal
 def effect_forest(
     evidence: pd.DataFrame,
     model: str,
@@ -65,7 +66,9 @@ def effect_forest(
         rows = evidence[(evidence["layer"] == layer) & (evidence["head"] == head)]
         what = rows[group].iloc[0] if group else "none"
         lines.append((head_name(layer, head) + (f"  {what}" if what != "none" else ""), None))
-        lines += [(f"{row.prediction}  {row.expected.split(', ')[0]}", row) for row in rows.itertuples()]
+        lines += [
+            (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row) for row in rows.itertuples()
+        ]
     said = legend(row.prediction for _, row in lines if row is not None)
     ax = ax or new_axes(5.8, 1.5 + 0.21 * max(1, len(lines)) + 0.14 * (said.count("\n") + bool(said)))
     ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
@@ -97,7 +100,7 @@ def effect_forest(
         ax.text(0.5, 0.5, "no head", transform=ax.transAxes, ha="center", va="center")
     ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "left", "right"]].set_visible(False)
-    parts = [model]
+    parts = [model_title(model)]
     parts += [f"{len(drawn)} of {len(every):,} heads"] if len(drawn) < len(every) else []
     parts += [f"n = {evidence['n'].iloc[0]} trials"] if len(evidence) else []
     ax.set_title(" · ".join(parts), fontsize=9, pad=20 if states else None)

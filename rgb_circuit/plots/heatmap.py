@@ -13,14 +13,18 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ..errors import InputError
-from ..panels import PANELS, tested
+from ..panels import LEAST_SAID, PANELS, shown, tested
 from ..statistics import fewest_trials
 from .canvas import (
     DIVERGING,
     FADED,
     FADING,
     INK,
+    brief,
     head_name,
+    limit_of,
+    literal,
+    model_title,
     new_axes,
     new_figure,
     percent,
@@ -35,6 +39,8 @@ ROOMY = 16
 LEAST_LIMIT = 0.1
 # How many cells of a panel are named at most, and from which share of the scale on.
 NAMED, LEAST_NAMED = 5, 0.05
+# Letters of a title that a panel has room for.
+LONGEST_TITLE = 40
 # What may not differ between the rows that are averaged.
 SETTING = ("source", "target", "component", "positions", "role")
 # Where a name may be, in points from its cell: the nearest first.
@@ -45,6 +51,7 @@ AROUND = [
 ]
 
 
+@literal
 def head_heatmap(
     table: pd.DataFrame,
     column: str = "effect",
@@ -64,7 +71,7 @@ def head_heatmap(
     Args:
         table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with one target
             and one role. Of such a frame the mean over trials is drawn, as a fraction of the gap where there
-            is one (`rgb_circuit.panels.tested`), and what is not told from zero is faded.
+            is one (`rgb_circuit.panels.tested`), and what is not shown (`rgb_circuit.panels.shown`) is faded.
         column: the number that is drawn.
         model: its name, for the title.
         label: how many of the largest cells are named, as far as they are a twentieth of the largest and not
@@ -82,10 +89,9 @@ def head_heatmap(
     title, unit = [column], "effect (logits)"
     if column == "effect" and {"trial", *SETTING} <= set(table):
         table, title, unit, limit = _of_sweep(table, limit)
-        told = "told"
+        told = "shown"
     cells = table.pivot(index="layer", columns="head", values=column)
-    size = table[column].abs()
-    limit = limit or float(size.max()) or 1.0
+    limit = limit or limit_of(table[column])
     roomy = max(cells.shape) <= ROOMY
     ax = ax or new_axes(5 if roomy else 6.2, 4.5 if roomy else 5.6)
     ticks = 1 if roomy else 4
@@ -102,7 +108,7 @@ def head_heatmap(
         veil = table.assign(veil=1.0 - seen).pivot(index="layer", columns="head", values="veil")
         veil = np.ma.masked_where(veil != 1, veil)
         ax.pcolormesh(veil, cmap=ListedColormap([FADED]), alpha=FADING)
-    ax.set(xlabel="head", ylabel="layer", title=_title(title[0], model, *title[1:]))
+    ax.set(xlabel="head", ylabel="layer", title=_title(title[0], model_title(model), *title[1:]))
     ax.tick_params(rotation=0)
     largest = table.loc[_large(table[column][seen], limit, label)]
     names = []
@@ -122,6 +128,7 @@ def head_heatmap(
     return ax
 
 
+@literal
 def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS) -> Figure:
     """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's three.
 
@@ -133,10 +140,11 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     """
     table = tested(frame, which)
     n, shares = int(table["n"].iloc[0]), bool(table["gap"].notna().all())
+    table["shown"] = shown(table)
     numbers = ["effect", "ci_low", "ci_high"]
     if shares:
         table[numbers] = table[numbers].div(table["gap"], axis=0)
-    limit = max(table["effect"].abs().max(), LEAST_LIMIT if shares else 0) or 1.0
+    limit = limit_of(table["effect"], LEAST_LIMIT if shares else 0)
     columns = min(3, len(which))
     rows = -(-len(which) // columns)
     layers, heads = (frame[name].nunique() for name in ("layer", "head"))
@@ -146,35 +154,45 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     # Layout forgets some of what stands below maps that are kept square.
     figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     axes = figure.subplots(rows, columns, squeeze=False)
-    for (panel, (target, role)), ax in zip(which.items(), axes.flat):
+    drawn, empty = axes.flat[: len(which)], axes.flat[len(which) :]
+    for (panel, (target, role)), ax in zip(which.items(), drawn):
         own = table[table["panel"] == panel]
-        head_heatmap(own, label=NAMED, told="told", limit=limit, bar=False, ax=ax)
-        ax.set_title(f"{role} logit, {target} picture")
+        head_heatmap(own, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
+        ax.set_title(panel_title(role, target))
         ax.set_xlabel(f"head\n\n{_ranked(own, shares, limit)}")
         ax.set_anchor("N")
-    for ax in axes.flat[len(which) :]:
+    for ax in empty:
         ax.remove()
-    unit = "fraction of the gap" if shares else "logits: no target has a gap in all trials"
+    unit = "fraction of the gap" if shares else "logits: not every target has a gap"
     bar = figure.colorbar(
-        ScalarMappable(Normalize(-limit, limit), DIVERGING), ax=axes, label=f"effect ({unit})", shrink=0.7
+        ScalarMappable(Normalize(-limit, limit), DIVERGING),
+        ax=list(drawn),
+        label=f"effect ({unit})",
+        shrink=0.7,
     )
     if shares:
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     source, positions = frame["source"].iloc[0], frame["positions"].iloc[0]
     parts = [
         f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
-        model,
+        model_title(model),
         f"mean of {n} trial{'s' * (n > 1)}",
     ]
     # A single column is too narrow for the title on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
-    faded = "grey: not told from zero (t test, q > 5 % over heads)"
+    faded = f"grey: not told from zero (t test, q > 5 % over heads), or below {LEAST_SAID}"
     if n == 1:
-        faded = "of one trial, which tests nothing"
+        faded = f"of one trial, which tests nothing; grey: below {LEAST_SAID}"
     elif n < fewest_trials(0.025, heads := len(table[["layer", "head"]].drop_duplicates())):
         faded += f", and {n} trials can hardly tell a head of {heads:,}"
     figure.suptitle(f"{about}\n{faded}")
     return figure
+
+
+def panel_title(role: str, target: str) -> str:
+    """What a panel shows; on two lines where it would run into its neighbour."""
+    said = f"{brief(role)} logit, {brief(target)} picture"
+    return said if len(said) <= LONGEST_TITLE else said.replace(" logit, ", " logit,\n", 1)
 
 
 def _check(table, column):
@@ -203,17 +221,18 @@ def _check(table, column):
 
 
 def _of_sweep(frame, limit):
-    """Of a frame of one setting: its `tested` heads, title, unit and limit."""
+    """Of a frame of one setting: its `tested` heads, those that are `shown` marked, title, unit and limit."""
     target, role, source, component = (
         frame[name].iloc[0] for name in ("target", "role", "source", "component")
     )
     table = tested(frame, {"effect": (target, role)})
+    table["shown"] = shown(table)
     n, unit = int(table["n"].iloc[0]), "effect (logits)"
     if table["gap"].notna().all():
         unit = "effect (fraction of the gap)"
         table["effect"] /= table["gap"]
-        limit = limit or max(table["effect"].abs().max(), LEAST_LIMIT)
-    about = f"{role} logit, {component} of {source} into {target}"
+        limit = limit or limit_of(table["effect"], LEAST_LIMIT)
+    about = f"{brief(role)} logit, {component} of {brief(source)} into {brief(target)}"
     return table, [about, f"n = {n} trial{'s' * (n > 1)}"], unit, limit
 
 
@@ -230,18 +249,17 @@ def _large(values, limit, most):
 
 def _ranked(table, shares, limit):
     """The effects of the heads that are named, a line each."""
-    shown = table.loc[_large(table["effect"][table["told"]], limit, NAMED)]
+    large = table.loc[_large(table["effect"][table["shown"]], limit, NAMED)]
     lines = []
-    for row in shown.itertuples():
+    for row in large.itertuples():
         if shares:
             written = percent_between(row.effect, row.ci_low, row.ci_high)
         else:
-            written = f"{row.effect:+.2g} [{row.ci_low:.2g}, {row.ci_high:.2g}] logits"
+            ends = f" [{row.ci_low:.2g}, {row.ci_high:.2g}]" if np.isfinite(row.ci_low) else ""
+            written = f"{row.effect:+.2g}{ends} logits"
         lines.append(f"{head_name(row.layer, row.head)}: {written}")
     # As many lines below every map, or one would be higher than another.
-    return "\n".join(
-        [*(lines or ["no large effect is told from zero"]), *[""] * (NAMED - max(1, len(lines)))]
-    )
+    return "\n".join([*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))])
 
 
 def _estimated(frame):

@@ -5,13 +5,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ..statistics import mean_over_trials
-from .canvas import QUIET, new_axes
+from .canvas import QUIET, brief, literal, model_title, new_axes
 
 # Okabe and Ito's, in an order in which neighbours differ in lightness too; then dashes go on.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", ":")
 
 
+@literal
 def knockout_lines(
     frame: pd.DataFrame, model: str, *, role: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -26,7 +27,9 @@ def knockout_lines(
     """
     role = frame["role"].iloc[0] if role is None else role
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
-    ax = ax or new_axes(6.4, 4)
+    # The legend stands below the axes, two flows a line.
+    flows = len(table[["queries", "keys"]].drop_duplicates())
+    ax = ax or new_axes(6.4, 3.4 + 0.2 * max(3, flows // 2))
     ax.axhline(0, color=QUIET, linewidth=1)
     for number, ((queries, keys), line) in enumerate(table.groupby(["queries", "keys"], sort=False)):
         color, dash = COLORS[number % len(COLORS)], DASHES[number // len(COLORS) % len(DASHES)]
@@ -44,9 +47,10 @@ def knockout_lines(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(
         xlabel="layer" if window == 1 else f"first of {window} layers",
-        ylabel=f"effect on the {role} logit",
+        ylabel=f"effect on the {brief(role)} logit",
     )
-    ax.set_title(f"Attention knocked out, {frame['condition'].iloc[0]} picture · {model} · n = {n}", size=10)
+    condition = brief(frame["condition"].iloc[0])
+    ax.set_title(f"Attention knocked out, {condition} picture · {model_title(model)} · n = {n}", size=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return ax

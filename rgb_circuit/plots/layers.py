@@ -6,12 +6,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..statistics import mean_over_trials
-from .canvas import DIVERGING, new_figure
+from .canvas import DIVERGING, brief, limit_of, literal, model_title, new_figure
 
 # Maps with more layers than this have no room for numbers.
 ROOMY = 12
 
 
+@literal
 def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) -> Figure:
     """A map of layers × position groups for every target, all on one scale: the restored fraction of one
     answer's logit, or its effect in logits where nothing is restored from a picture.
@@ -33,7 +34,7 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
     targets, groups = table["target"].unique(), table["positions"].unique()
     layers = table["layer"].nunique()
     figure = new_figure(1.8 + 0.34 * max(layers, 10), (1.2 + 0.45 * len(groups)) * len(targets) + 0.8)
-    limit = max(1.0, table["effect"].abs().max()) if fraction else table["effect"].abs().max() or 1.0
+    limit = limit_of(table["effect"], 1.0 if fraction else 0)
     label = "restored fraction" if fraction else "effect (logits)"
     for ax, target in zip(figure.subplots(len(targets), 1, squeeze=False)[:, 0], targets):
         own = table[table["target"] == target]
@@ -51,11 +52,11 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
         for row, column in np.argwhere(unsure & large):
             ax.text(column + 0.5, row + 0.85, "·", ha="center", va="center", fontsize=9, color="0.3")
         ax.tick_params(rotation=0)
-        ax.set(xlabel="layer", ylabel="", title=f"{role} logit, {target} picture")
+        ax.set(xlabel="layer", ylabel="", title=f"{brief(role)} logit, {brief(target)} picture")
     first, n = frame.iloc[0], frame["trial"].nunique()
     figure.suptitle(
-        f"{first['component']} restored from {first['source']} · {model} · n = {n} · dots: interval "
-        "reaches 0",
+        f"{first['component']} restored from {brief(first['source'])} · {model_title(model)} · n = {n} · "
+        "dots: interval reaches 0",
         fontsize=10,
     )
     return figure

@@ -8,12 +8,27 @@ from PIL import Image
 from ..errors import InputError
 from ..picture import as_rgb
 from ..statistics import t_interval
-from .canvas import BLUE, DIVERGING, GREEN, PURPLE, QUIET, VERMILION, head_name, new_axes
+from .canvas import (
+    BLUE,
+    DIVERGING,
+    GREEN,
+    PURPLE,
+    QUIET,
+    VERMILION,
+    brief,
+    head_name,
+    legend_name,
+    limit_of,
+    literal,
+    model_title,
+    new_axes,
+)
 
 # Components whose lens gives a logit, and not a share of one.
 WHOLE = ("resid_pre", "resid_post")
 
 
+@literal
 def lens_over_picture(
     frame: pd.DataFrame,
     image: Image.Image,
@@ -57,7 +72,7 @@ def lens_over_picture(
     values = cells.to_numpy(dtype=float, na_value=np.nan)
     if values.size == 1 or cells.index[0] != 0 or cells.columns[0] != 0:
         raise InputError("the frame has some image tokens only; read them all with positions='image'")
-    limit = limit or float(np.nanmax(np.abs(values))) or 1.0
+    limit = limit or limit_of(values)
     ax = ax or new_axes(4.2, 3.4)
     width, height = image.size
     grey = as_rgb(image).convert("L")
@@ -69,12 +84,15 @@ def lens_over_picture(
     )  # fmt: skip
     first = rows.iloc[0]
     what = f"{first['component']} of layer {layer}" if head is None else f"z of {head_name(layer, head)}"
-    ax.figure.colorbar(drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{first['answer']}”")
+    ax.figure.colorbar(
+        drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{brief(first['answer'])}”"
+    )
     ax.set_xticks([]), ax.set_yticks([])
-    ax.set_title(f"{role}: {what}, {first['condition']} picture", fontsize=9)
+    ax.set_title(f"{brief(role)}: {what}, {brief(first['condition'])} picture", fontsize=9)
     return ax
 
 
+@literal
 def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
     """What the layers say of each answer, a line per role: the mean over trials with its 95 % interval.
 
@@ -100,13 +118,21 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
         layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
         # Further roles than there are colours are told apart by their dashes.
         dashes = ("-", "--", ":")[number // len(colors) % 3]
-        ax.plot(layers, values.mean(0), color=color, linestyle=dashes, marker="o", markersize=3, label=role)
+        ax.plot(
+            layers,
+            values.mean(0),
+            color=color,
+            linestyle=dashes,
+            marker="o",
+            markersize=3,
+            label=legend_name(role),
+        )
         if len(values) > 1:
             ax.fill_between(layers, *t_interval(values), color=color, alpha=0.2, linewidth=0)
-    component, condition = frame["component"].iloc[0], frame["condition"].iloc[0]
+    component, condition = frame["component"].iloc[0], brief(frame["condition"].iloc[0])
     places = frame["position"].nunique()
     where = "one position" if places == 1 else f"mean of {places:,} positions"
-    ax.set_title(f"{component}, {condition} picture, {where} · {model} · n = {n}", fontsize=9)
+    ax.set_title(f"{component}, {condition} picture, {where} · {model_title(model)} · n = {n}", fontsize=9)
     ax.set(xlabel="layer", ylabel=_unit(component))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.spines[["top", "right"]].set_visible(False)

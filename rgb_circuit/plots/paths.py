@@ -3,13 +3,14 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .canvas import BLUE, GREEN, QUIET, VERMILION, head_name, new_axes
-from .composition import RECEIVER, SENDER, of_role
+from .canvas import BLUE, GREEN, QUIET, VERMILION, brief, head_name, literal, model_title, new_axes
+from .composition import RECEIVER, SENDER, of_role, route
 
 # In the order in which they are drawn, from above.
 COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
 
 
+@literal
 def path_parts(
     frame: pd.DataFrame, model: str, role: str = "background", *, most: int = 10, ax: Axes | None = None
 ) -> Axes:
@@ -44,8 +45,8 @@ def path_parts(
     ax.spines[["top", "left", "right"]].set_visible(False)
     ax.legend(title="into the", frameon=False, fontsize=8, title_fontsize=8, loc="best")
     first = rows.iloc[0]
-    about = [f"{first['source']} into {first['target']}", model, f"n = {first['n']} trials"]
+    about = [route(first), model_title(model), f"n = {first['n']} trials"]
     about += [f"{len(drawn)} of {len(largest)} pairs"] if len(drawn) < len(largest) else []
     ax.set_title(" · ".join(about), fontsize=9)
-    ax.set_xlabel(f"effect of the direct path on the {role} logit, 95 % interval")
+    ax.set_xlabel(f"effect of the direct path on the {brief(role)} logit, 95 % interval")
     return ax

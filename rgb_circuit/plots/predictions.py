@@ -5,7 +5,9 @@ them as a legend.
 that is named; "where it looks" is its attention alone, over that picture's own values.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 PREDICTIONS: Mapping[str, str] = {
     "P1a": "its output raises the odd colour where the tile is recolored",
@@ -28,6 +30,36 @@ PREDICTIONS: Mapping[str, str] = {
     "P9b": "its output leaves the word for “nothing is odd” where the tile is recolored",
     "P10": "the clean answer falls with its output of the erased picture: it is needed",
 }
+
+
+# A claim as frames have it: the role of an answer, what happens to its logit, and by which route.
+CLAIM = re.compile(
+    r"(?P<role>.+) (?P<what>not up|not down|up|down|none|mostly)(?P<route> (?:past|through) the extractors|)"
+)
+
+
+def in_words(claims: str) -> str:
+    """What a prediction expects, as ``expected`` of a frame has it, in English: “none” is the role of a word
+    there, and also says that a logit does not move.
+
+    >>> in_words("none down, odd none, none none")
+    '“none” down, no effect on odd or “none”'
+    """
+    parsed = [CLAIM.fullmatch(claim) or claim for claim in claims.split(", ")]
+    words: list[str] = []
+    for unmoved, some in groupby(parsed, lambda one: not isinstance(one, str) and one["what"] == "none"):
+        each = [one if isinstance(one, str) else _word(one, unmoved) for one in some]
+        words += [f"no effect on {_either(each)}"] if unmoved else each
+    return ", ".join(words)
+
+
+def _word(claim: re.Match, unmoved: bool) -> str:
+    role = "“none”" if claim["role"] == "none" else claim["role"]
+    return role + claim["route"] if unmoved else f"{role} {claim['what']}{claim['route']}"
+
+
+def _either(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def legend(predictions: Iterable[str]) -> str:

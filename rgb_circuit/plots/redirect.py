@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .canvas import BLUE, QUIET, VERMILION
+from .canvas import BLUE, QUIET, VERMILION, literal, model_title
 
 TITLES = {"clean": "the background there", "two tiles": "a second odd tile there"}
 
 
+@literal
 def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
     """Share of trials that name what is at the other place, over the bias: the heads found and random ones,
     with 95 % intervals, beside the unedited model; a panel per picture.
@@ -43,5 +44,7 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
     axes[0].set_ylabel("names what is there (share)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.suptitle(f"Heads made to look elsewhere · {model} · n = {table['n'].iloc[0]} trials", fontsize=10)
+    figure.suptitle(
+        f"Heads made to look elsewhere · {model_title(model)} · n = {table['n'].iloc[0]} trials", fontsize=10
+    )
     return figure

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots.canvas import head_name
 
 from ... import digits
@@ -28,6 +29,7 @@ def _values(run: Run):
         roles=[] if roles is None else sorted(set(roles.explode())),
         every=len(rows),
         n=int(run.frames["sweeps"]["n"].iloc[0]),
+        least=LEAST_SAID,
     )
 
 
@@ -62,11 +64,11 @@ def _panels(run, index):
         own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
         gap = own["gap"].max()
         own = own.set_index(["layer", "head"]).reindex(index)
+        large = shown(own.assign(gap=gap))
         unit = "logits" if pd.isna(gap) else "of the gap"
         values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
         columns[f"{role}, when {target} ({unit})"] = [
-            _cell(value, pd.notna(gap), "n" if told is True else "n quiet")
-            for value, told in zip(values, own["told"].astype(object))
+            _cell(value, pd.notna(gap), "n" if plain else "n quiet") for value, plain in zip(values, large)
         ]
     return columns
 

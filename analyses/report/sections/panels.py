@@ -3,9 +3,10 @@
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots import head_heatmap
-from rgb_circuit.plots.canvas import head_name, new_axes, percent, percent_between
-from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY
+from rgb_circuit.plots.canvas import head_name, limit_of, new_axes, percent, percent_between
+from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
 
 from ..embedded import svg
 from ..run import Needs, Run
@@ -29,6 +30,7 @@ def _values(run: Run):
         dtype=run.manifest["dtype"],
         figures=_figures(frame, shares),
         shares=shares,
+        least=LEAST_SAID,
         names=names,
         strongest=strongest,
         n=frame["n"].iloc[0],
@@ -46,13 +48,15 @@ def _cell(row):
 
 
 def _figures(frame, shares):
-    frame = frame.assign(value=frame["effect"] / frame["gap"] if shares else frame["effect"])
-    limit = max(frame["value"].abs().max(), LEAST_LIMIT if shares else 0) or 1.0
+    frame = frame.assign(
+        value=frame["effect"] / frame["gap"] if shares else frame["effect"], shown=shown(frame)
+    )
+    limit = limit_of(frame["value"], LEAST_LIMIT if shares else 0)
     figures = []
     for _, rows in frame.groupby("panel", sort=False):
         large = max(rows["layer"].nunique(), rows["head"].nunique()) > ROOMY
         ax = new_axes(5.2, 4.6) if large else new_axes(3.9, 3.5)
-        head_heatmap(rows, "value", label=5, told="told", limit=limit, ax=ax)
+        head_heatmap(rows, "value", label=5, told="shown", limit=limit, ax=ax)
         bar = ax.collections[0].colorbar
         bar.set_label("fraction of the gap" if shares else "effect (logits)")
         if shares:
@@ -62,7 +66,7 @@ def _figures(frame, shares):
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
-        ax.set_title(f"{role} logit, {target} picture", fontsize=10)
+        ax.set_title(panel_title(role, target), fontsize=10)
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
         figures.append(svg(ax.figure, says))
     return figures
