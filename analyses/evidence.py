@@ -19,19 +19,25 @@ some show a small gap by chance. Where it is not, what a prediction asks for mea
 does not hold), and the restored fraction is missing. The effect and its interval are measured all the same,
 and shown.
 
-| claim | shown by rejecting that the mean effect is |
-|---|---|
-| up, down | at most ``least`` · gap in that direction |
-| not up, not down | at least ``margin`` · gap in that direction |
-| none | ``margin`` · gap or more away from zero, either way (equivalence) |
-| mostly (of a part) | no larger in this part than in the other |
+| claim | shown by rejecting that the mean effect is | or that a trial's effect is inside that only in |
+|---|---|---|
+| up, down | at most ``least`` · gap in that direction | |
+| not up, not down | at least ``margin`` · gap in that direction | 65 % of trials |
+| none | ``margin`` · gap or more away from zero, either way (equivalence) | 65 % of trials |
+| mostly (of a part) | no larger in this part than in the other | |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
 threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
 head in a large model.
 
-**Tests** are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those of the
-same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.absence`), p being twice the
+smaller: a stray trial in which the picture confused the model moves the mean and its error, and is one of 32
+to a count. No more than one trial of four of any odd colour, background or word of the claim may lie outside,
+and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted by the
+mean, or where in most trials the effect lies beyond the margin, on one side.
+
+**Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those
+of the same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
 "background up". These are not drawn at random but all used equally often, so that what a head does for one of
 them and not for another is no noise.
 
@@ -80,6 +86,7 @@ import pandas as pd
 from scipy import stats
 
 import rgb_circuit as rgb
+from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.edits import ARTIFICIAL, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.measure import follow
@@ -210,6 +217,8 @@ def examine(
         without a gap), ``share, share_low, share_high`` (of the head's effect that goes the way that is asked
         for; missing where none is), ``answer`` (role that the effect is on), ``words`` (for which of its
         words the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest p),
+        ``outside`` (trials in which an effect that should be absent is not, the most of any claim), ``stray``
+        (the trial of them that lies furthest outside, where they are few enough to be strays; else empty),
         ``found`` (the claimed effects have p ≤ level on the trials that find; without a split that is all of
         them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the
         model answered wrongly).
@@ -300,6 +309,8 @@ def steps(
             frozen += yield from _stand_ins(trials, measured, frozen, rules, positions)
         measured.effects.update((yield from _past_and_through(trials, measured, tested, frozen, positions)))
     frame = _judge(measured, hypotheses, rules)
+    named = ["", *(trial.name for trial in trials)]
+    frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in set(frozen) for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
     return frame
@@ -473,6 +484,13 @@ class Measured:
     def strata(self, claim: Claim) -> np.ndarray | None:
         """The claim's word in every trial, (trials,)."""
         return None if self.words is None else self.words[:, ROLES.index(claim.role)]
+
+    def factors(self, claim: Claim) -> list[np.ndarray]:
+        """The words for each of which an absence must hold, the claim's, the odd one, the background, each
+        (trials,)."""
+        if self.words is None:
+            return []
+        return [self.words[:, ROLES.index(role)] for role in dict.fromkeys((claim.role, "odd", "background"))]
 
     def odd(self, condition: str, claim: Claim) -> np.ndarray:
         """The odd word's logit in an unpatched run relative to the claim's control, (trials,)."""
@@ -766,6 +784,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
         if lead.expected == "up" and not void
         else "",
         weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
+        **_strays(tests, testing.start),
         found=found,
         cutoff=cutoffs[0],
         together=together,
@@ -773,19 +792,19 @@ def _judge_one(measured, prediction, rules, finding, testing):
 
 
 class _Tests:
-    """The one-sided tests of a claim on some of the trials.
+    """The tests of a claim on some of the trials.
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        margins: by how much the mean is on the claim's side in each test, (tests, heads); ``error``: the
-            mean's standard error.
+        over: of an absence, by how much each trial lies outside the margin, negative inside, (trials, heads);
+            else None.
     """
 
     def __init__(self, measured, claim, rules, used):
         effects, strata = measured.tested(claim)[used], _some(measured.strata(claim), used)
         gap = abs(measured.gap(claim)[used].mean())
         some, none = rules.least * gap, rules.margin * gap
-        sides = {
+        self.sides = {
             "up": [(some, 1)],
             "down": [(-some, -1)],
             "not up": [(none, -1)],
@@ -796,12 +815,64 @@ class _Tests:
         if np.isnan(effects).any():
             # Nothing could be frozen or read, so nothing is shown.
             effects = np.zeros_like(effects)
+        self.n = len(effects)
         mean, self.error, _ = within_strata(effects, strata)
-        self.margins = np.stack([side * (mean - value) for value, side in sides])
-        toward = [t_p(side * (effects - value), "greater", strata) for value, side in sides]
-        away = [t_p(side * (effects - value), "less", strata) for value, side in sides]
+        # By how much the mean is on the claim's side in each test, (tests, heads).
+        self.margins = np.stack([side * (mean - value) for value, side in self.sides])
+        toward = [t_p(side * (effects - value), "greater", strata) for value, side in self.sides]
+        away = [t_p(side * (effects - value), "less", strata) for value, side in self.sides]
         self.shown = np.max(toward, axis=0)
-        self.refuted = np.minimum(1, len(sides) * np.min(away, axis=0))
+        self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
+        self.over = None
+        if claim.expected not in EFFECTS:
+            self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
+
+    def _count(self, effects, factors, level):
+        """Let the trials speak beside their mean."""
+        outside = [side * (value - effects) for value, side in self.sides]
+        self.over, self.factors = np.max(outside, axis=0), factors
+        self.beyond = [over > 0 for over in outside]
+        # A mean that is shown to lie beyond is more than a few strays.
+        self.vetoed = self.refuted <= level
+        counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
+        median = len(self.sides) * np.min([mostly_p(one, share=HALF) for one in self.beyond], axis=0)
+        self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
+        self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
+
+    def trials_to_show(self, level):
+        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
+        where they are not on the claim's side."""
+        by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
+        by_mean = np.where((self.margins > 0).all(0), by_mean.max(0), np.inf)
+        if self.over is None:
+            return by_mean
+        by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
+        return np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
+
+    def trials_to_refute(self, level):
+        """(heads,): the same of ``refuted``."""
+        level = level / len(self.sides) / (1 if self.over is None else 2)
+        by_mean = trials_needed(self.margins, self.error, self.n, level)
+        by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
+        if self.over is None:
+            return by_mean
+        return np.min([by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0)
+
+
+def _strays(tests, first):
+    """How many trials lie outside the margin of an absence, the most of any claim, missing without one; and
+    the number of the one that lies furthest, where they are few, else -1.
+
+    Args:
+        first: number of the first trial that the tests are of.
+    """
+    over = [test.over for test in tests if test.over is not None]
+    if not over:
+        return dict(outside=np.nan, stray=-1)
+    outside = np.max([(one > 0).sum(0) for one in over], axis=0)
+    furthest = first + np.max(over, axis=0).argmax(0)
+    few = (outside > 0) & (outside <= len(over[0]) / ONE_OF)
+    return dict(outside=outside.astype(float), stray=np.where(few, furthest, -1))
 
 
 def _hold_to_the_role(hypothesis, judged, rules):
@@ -837,13 +908,9 @@ def _cutoff(p, q, level):
 def _to_decide(tests, cutoffs, n):
     """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
     held, refuted = cutoffs
-    margins, errors = (
-        np.concatenate([test.margins for test in tests]),
-        np.concatenate([np.broadcast_to(test.error, test.margins.shape) for test in tests]),
-    )
-    toward = trials_needed(margins, errors, n, held).max(0)
-    away = np.where(margins < 0, trials_needed(margins, errors, n, refuted), np.inf).min(0)
-    return np.maximum(np.where((margins > 0).all(0), toward, away), n + 1)
+    toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
+    away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
+    return np.maximum(np.where(np.isfinite(toward), toward, away), n + 1)
 
 
 def _share(measured, prediction, used):

