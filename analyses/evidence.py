@@ -25,6 +25,8 @@ and shown.
 | not up, not down | at least ``margin`` · gap in that direction | 65 % of trials |
 | none | ``margin`` · gap or more away from zero, either way (equivalence) | 65 % of trials |
 | mostly (of a part) | no larger in this part than in the other | |
+| below half (without attention to some tokens) | half as large as with it, or more | |
+| above others | at most ``least`` · gap above the word that rises most beside it | |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
 threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
@@ -35,6 +37,11 @@ smaller: a stray trial in which the picture confused the model moves the mean an
 to a count. No more than one trial of four of any odd colour, background or word of the claim may lie outside,
 and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted by the
 mean, or where in most trials the effect lies beyond the margin, on one side.
+
+**Above others.** Who raises many words raises the odd one above the mean of the controls. Here it must rise
+above each of them, for each odd colour that the head is shown to serve: there it is held against the control
+word that rises most in trials of that colour. It is not shown either where another word does as well for such
+a colour (by the mean over its trials), or is shown to do better, by ``margin`` of the gap, for any colour.
 
 **Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those
 of the same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
@@ -119,7 +126,7 @@ LEAST_GAP = 0.5
 STATES = ("holds", "refuted", "undecided")
 
 # What a claim may expect that is an effect; the rest is the absence of one.
-EFFECTS = ("up", "down", "mostly")
+EFFECTS = ("up", "down", "mostly", "below half", "above others")
 
 
 @dataclass(frozen=True)
@@ -131,23 +138,37 @@ class Sweep:
         source: a condition, or ``"zero"``.
         part: of the effect. ``"past"`` is what is left with the color extractors frozen at their target run,
             ``"through"`` what that takes away.
+        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where empty.
     """
 
     target: str
     source: str = "clean"
     component: str = "z"
     part: str = "whole"
+    over: str = ""
+    without: str = ""
 
     @property
     def whole(self) -> "Sweep":
         """The same sweep with nothing frozen."""
-        return Sweep(self.target, self.source, self.component)
+        return replace(self, part="whole")
+
+    @property
+    def restores(self) -> str:
+        """What is put into the target, in words: such as "z", "pattern over image" or "z without image"."""
+        some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
+        return " ".join([self.component, *some])
+
+    def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> rgb.Edit:
+        """A head's edit that does it."""
+        some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
+        return rgb.Edit(*head, self.source, self.component, positions, **some)
 
 
 @dataclass(frozen=True)
 class Claim:
     """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down",
-    "none" or "mostly"."""
+    "none", "mostly", "below half" or "above others"."""
 
     role: str
     expected: str
@@ -165,14 +186,15 @@ class Prediction:
     """Claims that must all hold; the effect that the evidence shows is that of the first.
 
     Attributes:
-        instead_of: the prediction of the same role that this one may stand in for.
+        instead_of: the prediction of the same role that this one may stand in for; of several, that which the
+            role has.
         varied: the role of an answer that must not be the same word in all trials, or a head that always says
             that word would pass.
     """
 
     name: str
     claims: tuple[Claim, ...]
-    instead_of: str | None = None
+    instead_of: str | tuple[str, ...] | None = None
     varied: str | None = None
 
 
@@ -342,11 +364,27 @@ def sweeps(
 ) -> dict[Sweep, Measurement]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_palette(model, list(trials))
-    wanted = dict.fromkeys(claim.sweep.whole for prediction in predictions for claim in prediction.claims)
+    claims = [claim for prediction in predictions for claim in prediction.claims]
+    wanted = dict.fromkeys(sweep for claim in claims for sweep in _sweeps_of(claim))
     return {
-        sweep: patched_heads(model, trials, sweep.source, sweep.target, sweep.component, positions)
+        sweep: patched_heads(
+            model,
+            trials,
+            sweep.source,
+            sweep.target,
+            sweep.component,
+            positions,
+            over=sweep.over or None,
+            without=sweep.without or None,
+        )
         for sweep in wanted
     }
+
+
+def _sweeps_of(claim):
+    """What is measured for a claim, with nothing frozen."""
+    whole = claim.sweep.whole
+    return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
 def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
@@ -383,8 +421,10 @@ def slots(predictions: Sequence[Prediction]) -> list[list[str]]:
     """The names of what a role asks for: each with those that may stand in for it."""
     own = {prediction.name: [prediction.name] for prediction in predictions if prediction.instead_of is None}
     for prediction in predictions:
-        if prediction.instead_of is not None:
-            own[prediction.instead_of].append(prediction.name)
+        stands_in = prediction.instead_of or ()
+        for name in (stands_in,) if isinstance(stands_in, str) else stands_in:
+            if name in own:
+                own[name].append(prediction.name)
     return list(own.values())
 
 
@@ -438,6 +478,9 @@ class Measured:
         if claim.expected == "mostly":
             other = {"past": "through", "through": "past"}[claim.sweep.part]
             return self.effect(claim) - self.effect(replace(claim, sweep=replace(claim.sweep, part=other)))
+        if claim.expected == "below half":
+            whole = replace(claim, sweep=replace(claim.sweep, without=""))
+            return self.effect(whole) / 2 - self.effect(claim)
         absence = claim.expected not in EFFECTS
         return self.without_similarity(claim) if absence and claim.role == "odd" else self.effect(claim)
 
@@ -674,7 +717,7 @@ def _past_and_through(trials, measured, predictions, frozen, positions):
         held = {other: rgb.Edit(other[0], other[1], whole.target, positions=positions) for other in frozen}
         variants = {
             f"{layer}.{head}": [
-                rgb.Edit(layer, head, whole.source, whole.component, positions),
+                whole.edit((layer, head), positions),
                 *(held[other] for other in later[layer, head]),
             ]
             for layer, head in measured.heads
@@ -801,9 +844,13 @@ class _Tests:
     """
 
     def __init__(self, measured, claim, rules, used):
-        effects, strata = measured.tested(claim)[used], _some(measured.strata(claim), used)
+        strata = _some(measured.strata(claim), used)
         gap = abs(measured.gap(claim)[used].mean())
         some, none = rules.least * gap, rules.margin * gap
+        others = None
+        if claim.expected == "above others":
+            others = _Others(measured, claim, used, some, none, rules.level)
+        effects = others.ahead if others else measured.tested(claim)[used]
         self.sides = {
             "up": [(some, 1)],
             "down": [(-some, -1)],
@@ -811,6 +858,8 @@ class _Tests:
             "not down": [(-none, 1)],
             "none": [(none, -1), (-none, 1)],
             "mostly": [(0, 1)],
+            "below half": [(0, 1)],
+            "above others": [(some, 1)],
         }[claim.expected]
         if np.isnan(effects).any():
             # Nothing could be frozen or read, so nothing is shown.
@@ -824,6 +873,9 @@ class _Tests:
         self.shown = np.max(toward, axis=0)
         self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
         self.over = None
+        if others:
+            self.shown = np.where(others.do_as_well, 1, self.shown)
+            self.margins = np.where(others.do_as_well, -np.inf, self.margins)
         if claim.expected not in EFFECTS:
             self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
 
@@ -942,15 +994,110 @@ def _shown_words(effects, strata, some, level):
     words, counts = np.unique(strata, return_counts=True)
     if len(words) < 2 or counts.min() < 2:
         return ""
-    spread = sum(((effects[strata == word] - effects[strata == word].mean(0)) ** 2).sum(0) for word in words)
+    shown = _serves(effects, strata, some, level)
+    return np.array(
+        ["" if own.all() else ", ".join(words[own]) for own in shown.T],
+        dtype=object,
+    )
+
+
+def _serves(effects, strata, some, level):
+    """(words, heads): the strata in which more than ``some`` is shown, of several with two trials or more
+    each."""
+    q = [stats.false_discovery_control(column) for column in _p_by_word(effects - some, strata).T]
+    return np.array(q).T <= level
+
+
+def _p_by_word(effects, strata):
+    """(words, heads): p of a mean of zero or less in each stratum, with the spread of all."""
+    words, counts = np.unique(strata, return_counts=True)
+    means = np.stack([effects[strata == word].mean(0) for word in words])
+    spread = sum(((effects[strata == word] - mean) ** 2).sum(0) for word, mean in zip(words, means))
     freedom = len(effects) - len(words)
-    q = []
-    for word, count in zip(words, counts):
-        above, error = effects[strata == word].mean(0) - some, np.sqrt(spread / freedom / count)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            q.append(np.where(error > 0, stats.t.sf(above / error, freedom), (above <= 0).astype(float)))
-    shown = [words[stats.false_discovery_control(column) <= level] for column in np.array(q).T]
-    return np.array(["" if len(own) == len(words) else ", ".join(own) for own in shown], dtype=object)
+    error = np.sqrt(spread / freedom / counts[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, stats.t.sf(means / error, freedom), (means <= 0).astype(float))
+
+
+class _Others:
+    """How a claim's word rises beside every other word that neither picture shows.
+
+    Attributes:
+        ahead: by how much more it rises than the one of them that rises most in trials of the same stratum
+            where the head is shown to serve that, and than their mean elsewhere, (trials, heads).
+        do_as_well: whether another word rises as much in a stratum that the head is shown to serve, or more,
+            by more than the margin, in any, (heads,).
+    """
+
+    def __init__(self, measured, claim, used, some, none, level):
+        values = measured.effects[claim.sweep][used]
+        columns = _control_columns(claim.sweep.target, values.shape[-1])
+        own, others = values[..., ROLES.index(claim.role)], values[..., columns]
+        strata = _some(measured.strata(claim), used)
+        # With a trial of each nothing can be said of one.
+        one = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
+        strata = np.full(len(own), "") if one else strata
+        words = (
+            np.array(columns)[None].repeat(len(own), 0)
+            if measured.words is None
+            else (measured.words[used][:, columns])
+        )
+        relative = measured.effect(claim)[used]
+        served = _serves(relative, strata, some, level)
+        self.ahead = np.empty_like(own)
+        self.do_as_well = np.zeros(own.shape[1], dtype=bool)
+        behind, labels = [], []
+        for number, stratum in enumerate(np.unique(strata)):
+            here = strata == stratum
+            lead = own[here][..., None] - others[here]
+            present = [word for word in np.unique(words[here]) if word != ""]
+            # (words, heads): of each word, over the trials that do not show it.
+            means = np.stack([_mean_of(lead, words[here] == word) for word in present])
+            self.do_as_well |= served[number] & (means.min(0) <= some)
+            order = means.argsort(0)
+            first = _beside_first(lead, words[here], np.array(present), order)
+            self.ahead[here] = np.where(served[number], first, relative[here])
+            for word in present:
+                behind.append(_where(-lead - none, words[here] == word))
+                labels += [f"{stratum} {word}"] * len(behind[-1])
+        labels = np.array(labels)
+        kept = np.concatenate(behind)
+        # Bonferroni over all pairs of a colour and another word.
+        several = np.isin(
+            labels, [word for word, count in zip(*np.unique(labels, return_counts=True)) if count > 1]
+        )
+        if several.any():
+            p = _p_by_word(kept[several], labels[several])
+            self.do_as_well |= (p.min(0) * len(p)) <= level
+
+
+def _where(values, chosen):
+    """Of (trials, heads, columns) those that are chosen, (trials, columns): (chosen, heads)."""
+    trial, column = np.nonzero(chosen)
+    return values[trial, :, column]
+
+
+def _mean_of(values, chosen):
+    return _where(values, chosen).mean(0)
+
+
+def _beside_first(lead, words, names, order):
+    """(trials, heads): the lead over the first word in a head's order that the trial does not show.
+
+    Args:
+        lead: (trials, heads, columns).
+        words: of the columns, (trials, columns).
+        names: of the words.
+        order: indices into the names, (words, heads).
+    """
+    found = np.full(lead.shape[:2], np.nan)
+    for rank in order:
+        # (trials, heads): the column that has the word of this rank, if any.
+        has = words[:, None, :] == names[rank][None, :, None]
+        column = has.argmax(-1)
+        value = np.take_along_axis(lead, column[..., None], -1)[..., 0]
+        found = np.where(np.isnan(found) & has.any(-1), value, found)
+    return found
 
 
 def _some(strata, used):

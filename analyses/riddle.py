@@ -46,6 +46,7 @@ ASKS = {
 # Role → what it says of a head.
 EXPLANATIONS = {
     "POI localization": "localizes",
+    "row or column localization": "localizes the row or the column",
     "place relay": "relays the place",
     "background writer": "writes the background",
     "canvas suppressor": "holds the canvas's colour down",
@@ -79,7 +80,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
     Returns:
-        A row per head of which P3a holds and P3b is not refuted, or that has the role oddness × prediction
+        A row per head of which P3a holds and P3b is not refuted, or that has one of these roles × prediction
         (`ASKS`): ``layer, head, verdict, left, decide, route, late, prediction, expected, raises`` (in
         words), ``effect, ci_low, ci_high, restored_fraction, n, holds, state``.
         ``verdict``: one of `EXPLANATIONS`, or "undecided".
@@ -95,7 +96,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     met = {role: _evidence.heads(evidence, _roles.HYPOTHESES[role][0]) for role in EXPLANATIONS}
     first, second = (prediction.name for prediction in PASSES_THE_SEED)
     asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
-    asked += [head for head in met["oddness"] if head not in asked]
+    asked += [head for head in holds.index if head not in asked and any(head in own for own in met.values())]
     columns = (
         "layer head verdict left decide route late prediction expected raises effect ci_low ci_high "
         "restored_fraction n holds state"
@@ -136,9 +137,11 @@ def _open(rows, role):
 
 def _deciding(rows, roles):
     """The undecided predictions of some roles, and what would decide them, in words."""
-    names = [prediction.name for role in roles for prediction in _roles.HYPOTHESES[role][0]]
+    every = [slot for role in roles for slot in _evidence.slots(_roles.HYPOTHESES[role][0])]
+    # What another prediction stands in for decides nothing.
+    lacking = [slot for slot in every if not rows.loc[slot, "holds"].any()]
     said = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(name for slot in lacking for name in slot):
         row = rows.loc[name]
         if row["void"]:
             said.append(f"{name} needs {WHY_VOID[row['void']]}")

@@ -76,7 +76,7 @@ def _restored(wanted):
     """What a prediction restores, from where into which picture."""
     every = (prediction for predictions, _ in roles.HYPOTHESES.values() for prediction in predictions)
     sweep = next(prediction for prediction in every if prediction.name == wanted).claims[0].sweep
-    return f"{sweep.component}, {sweep.source} → {sweep.target}"
+    return f"{sweep.restores}, {sweep.source} → {sweep.target}"
 
 
 SECTION = Section(
