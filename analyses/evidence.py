@@ -90,7 +90,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 import rgb_circuit as rgb
 from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
@@ -110,6 +109,8 @@ from rgb_circuit.statistics import (
     within_strata,
 )
 from rgb_circuit.trial import as_trials
+
+from .above_others import above_others, serves
 
 COLORS = ("odd", "other", "background", "other_background")
 ROLES = (*COLORS, "none")
@@ -162,7 +163,7 @@ class Sweep:
     def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> rgb.Edit:
         """A head's edit that does it."""
         some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
-        return rgb.Edit(*head, self.source, self.component, positions, **some)
+        return replace(rgb.Edit(*head, self.source, self.component, positions), **some)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -524,6 +525,14 @@ class Measured:
                 taken[trial] -= lift * relative[trial, :, ROLES.index("background")]
         return taken
 
+    def beside_others(self, claim: Claim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Effects on the claim's word, (trials, heads), and on those that neither picture shows, (trials,
+        heads, columns); and what these words are, (trials, columns)."""
+        values = self.effects[claim.sweep]
+        columns = _control_columns(claim.sweep.target, values.shape[-1])
+        words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
+        return values[..., ROLES.index(claim.role)], values[..., columns], words.astype(str)
+
     def strata(self, claim: Claim) -> np.ndarray | None:
         """The claim's word in every trial, (trials,)."""
         return None if self.words is None else self.words[:, ROLES.index(claim.role)]
@@ -847,10 +856,10 @@ class _Tests:
         strata = _some(measured.strata(claim), used)
         gap = abs(measured.gap(claim)[used].mean())
         some, none = rules.least * gap, rules.margin * gap
-        others = None
+        effects, as_well = measured.tested(claim)[used], None
         if claim.expected == "above others":
-            others = _Others(measured, claim, used, some, none, rules.level)
-        effects = others.ahead if others else measured.tested(claim)[used]
+            own, others, words = (part[used] for part in measured.beside_others(claim))
+            effects, as_well = above_others(own, others, words, effects, strata, some, none, rules.level)
         self.sides = {
             "up": [(some, 1)],
             "down": [(-some, -1)],
@@ -873,9 +882,9 @@ class _Tests:
         self.shown = np.max(toward, axis=0)
         self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
         self.over = None
-        if others:
-            self.shown = np.where(others.do_as_well, 1, self.shown)
-            self.margins = np.where(others.do_as_well, -np.inf, self.margins)
+        if as_well is not None:
+            self.shown = np.where(as_well, 1, self.shown)
+            self.margins = np.where(as_well, -np.inf, self.margins)
         if claim.expected not in EFFECTS:
             self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
 
@@ -994,110 +1003,11 @@ def _shown_words(effects, strata, some, level):
     words, counts = np.unique(strata, return_counts=True)
     if len(words) < 2 or counts.min() < 2:
         return ""
-    shown = _serves(effects, strata, some, level)
+    shown = serves(effects, strata, some, level)
     return np.array(
         ["" if own.all() else ", ".join(words[own]) for own in shown.T],
         dtype=object,
     )
-
-
-def _serves(effects, strata, some, level):
-    """(words, heads): the strata in which more than ``some`` is shown, of several with two trials or more
-    each."""
-    q = [stats.false_discovery_control(column) for column in _p_by_word(effects - some, strata).T]
-    return np.array(q).T <= level
-
-
-def _p_by_word(effects, strata):
-    """(words, heads): p of a mean of zero or less in each stratum, with the spread of all."""
-    words, counts = np.unique(strata, return_counts=True)
-    means = np.stack([effects[strata == word].mean(0) for word in words])
-    spread = sum(((effects[strata == word] - mean) ** 2).sum(0) for word, mean in zip(words, means))
-    freedom = len(effects) - len(words)
-    error = np.sqrt(spread / freedom / counts[:, None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error > 0, stats.t.sf(means / error, freedom), (means <= 0).astype(float))
-
-
-class _Others:
-    """How a claim's word rises beside every other word that neither picture shows.
-
-    Attributes:
-        ahead: by how much more it rises than the one of them that rises most in trials of the same stratum
-            where the head is shown to serve that, and than their mean elsewhere, (trials, heads).
-        do_as_well: whether another word rises as much in a stratum that the head is shown to serve, or more,
-            by more than the margin, in any, (heads,).
-    """
-
-    def __init__(self, measured, claim, used, some, none, level):
-        values = measured.effects[claim.sweep][used]
-        columns = _control_columns(claim.sweep.target, values.shape[-1])
-        own, others = values[..., ROLES.index(claim.role)], values[..., columns]
-        strata = _some(measured.strata(claim), used)
-        # With a trial of each nothing can be said of one.
-        one = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
-        strata = np.full(len(own), "") if one else strata
-        words = (
-            np.array(columns)[None].repeat(len(own), 0)
-            if measured.words is None
-            else (measured.words[used][:, columns])
-        )
-        relative = measured.effect(claim)[used]
-        served = _serves(relative, strata, some, level)
-        self.ahead = np.empty_like(own)
-        self.do_as_well = np.zeros(own.shape[1], dtype=bool)
-        behind, labels = [], []
-        for number, stratum in enumerate(np.unique(strata)):
-            here = strata == stratum
-            lead = own[here][..., None] - others[here]
-            present = [word for word in np.unique(words[here]) if word != ""]
-            # (words, heads): of each word, over the trials that do not show it.
-            means = np.stack([_mean_of(lead, words[here] == word) for word in present])
-            self.do_as_well |= served[number] & (means.min(0) <= some)
-            order = means.argsort(0)
-            first = _beside_first(lead, words[here], np.array(present), order)
-            self.ahead[here] = np.where(served[number], first, relative[here])
-            for word in present:
-                behind.append(_where(-lead - none, words[here] == word))
-                labels += [f"{stratum} {word}"] * len(behind[-1])
-        labels = np.array(labels)
-        kept = np.concatenate(behind)
-        # Bonferroni over all pairs of a colour and another word.
-        several = np.isin(
-            labels, [word for word, count in zip(*np.unique(labels, return_counts=True)) if count > 1]
-        )
-        if several.any():
-            p = _p_by_word(kept[several], labels[several])
-            self.do_as_well |= (p.min(0) * len(p)) <= level
-
-
-def _where(values, chosen):
-    """Of (trials, heads, columns) those that are chosen, (trials, columns): (chosen, heads)."""
-    trial, column = np.nonzero(chosen)
-    return values[trial, :, column]
-
-
-def _mean_of(values, chosen):
-    return _where(values, chosen).mean(0)
-
-
-def _beside_first(lead, words, names, order):
-    """(trials, heads): the lead over the first word in a head's order that the trial does not show.
-
-    Args:
-        lead: (trials, heads, columns).
-        words: of the columns, (trials, columns).
-        names: of the words.
-        order: indices into the names, (words, heads).
-    """
-    found = np.full(lead.shape[:2], np.nan)
-    for rank in order:
-        # (trials, heads): the column that has the word of this rank, if any.
-        has = words[:, None, :] == names[rank][None, :, None]
-        column = has.argmax(-1)
-        value = np.take_along_axis(lead, column[..., None], -1)[..., 0]
-        found = np.where(np.isnan(found) & has.any(-1), value, found)
-    return found
 
 
 def _some(strata, used):
