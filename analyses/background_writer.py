@@ -11,6 +11,9 @@ They pass the seed's test of a POI localization head (P3) without finding a plac
 | P5w | z from clean, extractors frozen | erased | background up, more past the extractors than through |
 | P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
+P3c, P3d and P5b stand in for P3a, P3b and P5w of a head that reads the odd colour or localizes besides
+(`poi_localization`).
+
 P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and P5w, and none
 passes either where no color extractor is found. P8 tells a writer from a head that holds the canvas's colour
 down when nothing is odd (`canvas_suppressor`). With one background in all trials a head that always says its
@@ -29,7 +32,7 @@ import rgb_circuit as rgb
 from . import color_extractor
 from . import evidence as _evidence
 from .evidence import Claim, Prediction, Sweep
-from .poi_localization import PASSES_THE_SEED
+from .poi_localization import BOTH_WAYS, PASSES_THE_SEED, READS_TOO
 
 _PAST = Sweep("erased", part="past")
 
@@ -38,7 +41,7 @@ WRITES = (
     Prediction("P5w", (Claim("background", "up", _PAST), Claim("background", "mostly", _PAST))),
 )
 RESTS = Prediction("P8", (Claim("background", "none", Sweep("erased", source="zero")),))
-PREDICTIONS = (*PASSES_THE_SEED, *WRITES, RESTS)
+PREDICTIONS = (*PASSES_THE_SEED, *READS_TOO, *WRITES, BOTH_WAYS, RESTS)
 
 
 def evidence(
@@ -48,7 +51,7 @@ def evidence(
     extractors: Iterable[tuple[int, int]] | None = None,
     **options,
 ) -> pd.DataFrame:
-    """P3a, P3b, P4w, P5w and P8 for every head.
+    """P3a, P3b, P3c, P3d, P4w, P5w, P5b and P8 for every head.
 
     Args:
         extractors: (layer, head) pairs that P5w freezes; by default those that `color_extractor` finds on the
@@ -64,10 +67,11 @@ def evidence(
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
     return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
     )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of the background writers: every prediction holds."""
+    """The (layer, head) pairs of the background writers: every prediction holds, or the one that may
+    stand in for it."""
     return _evidence.heads(evidence, PREDICTIONS)

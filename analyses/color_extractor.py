@@ -9,6 +9,8 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | P1b | z | erased | odd up |
 | P2a | pattern only | recolored | odd not up, other not down: the answer stays the tile's actual colour |
 | P2b | pattern only | erased | background up, odd not up: the head reads what is now at that place |
+| P1c | z | erased | odd above others: no other word rises as much, for any colour that it serves |
+| P2d | z without its attention to the picture | erased | odd below half: what it brings, it has seen itself |
 | P2c | value only | recolored | odd up: what it finds where it looks makes the answer |
 | | pattern only, from moved | recolored | other down: looking elsewhere takes the tile's colour away |
 
@@ -38,7 +40,8 @@ _PATTERN_RECOLORED, _PATTERN_ERASED = (
 _VALUE_RECOLORED = Sweep("recolored", component="value")
 _ELSEWHERE = Sweep("recolored", source="moved", component="pattern")
 
-PREDICTIONS = (
+# What raises the odd word and reads it where it looks, from whatever it looks at.
+READS = (
     Prediction("P1a", (Claim("odd", "up", Sweep("recolored")),)),
     Prediction("P1b", (Claim("odd", "up", Sweep("erased")),)),
     Prediction(
@@ -51,10 +54,13 @@ PREDICTIONS = (
         instead_of="P2b",
     ),
 )
+ALONE = Prediction("P1c", (Claim("odd", "above others", Sweep("erased")),))
+FROM_THE_PICTURE = Prediction("P2d", (Claim("odd", "below half", Sweep("erased", without="image")),))
+PREDICTIONS = (*READS[:2], ALONE, *READS[2:], FROM_THE_PICTURE)
 
 
 def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
-    """P1a, P1b, P2a, P2b and P2c for every head.
+    """P1a, P1b, P1c, P2a, P2b, P2c and P2d for every head.
 
     Args:
         options: ``margin, least, level, split, only_correct, positions, progress`` of
@@ -71,5 +77,5 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of the color extractors: P1a, P1b, P2a, and P2b or P2c hold."""
+    """The (layer, head) pairs of the color extractors: P1a, P1b, P1c, P2a, P2d, and P2b or P2c hold."""
     return _evidence.heads(evidence, PREDICTIONS)

@@ -63,7 +63,7 @@ def evidence(
         InputError: too few trials, or a picture or word that the prediction needs and a trial lacks.
     """
     return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
     )
 
 

@@ -19,19 +19,32 @@ some show a small gap by chance. Where it is not, what a prediction asks for mea
 does not hold), and the restored fraction is missing. The effect and its interval are measured all the same,
 and shown.
 
-| claim | shown by rejecting that the mean effect is |
-|---|---|
-| up, down | at most ``least`` · gap in that direction |
-| not up, not down | at least ``margin`` · gap in that direction |
-| none | ``margin`` · gap or more away from zero, either way (equivalence) |
-| mostly (of a part) | no larger in this part than in the other |
+| claim | shown by rejecting that the mean effect is | or that a trial's effect is inside that only in |
+|---|---|---|
+| up, down | at most ``least`` · gap in that direction | |
+| not up, not down | at least ``margin`` · gap in that direction | 65 % of trials |
+| none | ``margin`` · gap or more away from zero, either way (equivalence) | 65 % of trials |
+| mostly (of a part) | no larger in this part than in the other | |
+| below half (without attention to some tokens) | half as large as with it, or more | |
+| above others | at most ``least`` · gap above the word that rises most beside it | |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
 threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
 head in a large model.
 
-**Tests** are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those of the
-same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.absence`), p being twice the
+smaller: a stray trial in which the picture confused the model moves the mean and its error, and is one of 32
+to a count. No more than one trial of four of any odd colour, background or word of the claim may lie outside,
+and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted by the
+mean, or where in most trials the effect lies beyond the margin, on one side.
+
+**Above others.** Who raises many words raises the odd one above the mean of the controls. Here it must rise
+above each of them, for each odd colour that the head is shown to serve: there it is held against the control
+word that rises most in trials of that colour. It is not shown either where another word does as well for such
+a colour (by the mean over its trials), or is shown to do better, by ``margin`` of the gap, for any colour.
+
+**Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those
+of the same t. The strata of a claim are the words that it is about: odd colours for "odd up", backgrounds for
 "background up". These are not drawn at random but all used equally often, so that what a head does for one of
 them and not for another is no noise.
 
@@ -77,9 +90,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 import rgb_circuit as rgb
+from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.edits import ARTIFICIAL, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.measure import follow
@@ -97,6 +110,8 @@ from rgb_circuit.statistics import (
 )
 from rgb_circuit.trial import as_trials
 
+from .above_others import above_others, serves
+
 COLORS = ("odd", "other", "background", "other_background")
 ROLES = (*COLORS, "none")
 # Target picture → roles of the colours that neither it nor a picture with the odd tile on the background
@@ -112,7 +127,7 @@ LEAST_GAP = 0.5
 STATES = ("holds", "refuted", "undecided")
 
 # What a claim may expect that is an effect; the rest is the absence of one.
-EFFECTS = ("up", "down", "mostly")
+EFFECTS = ("up", "down", "mostly", "below half", "above others")
 
 
 @dataclass(frozen=True)
@@ -124,23 +139,37 @@ class Sweep:
         source: a condition, or ``"zero"``.
         part: of the effect. ``"past"`` is what is left with the color extractors frozen at their target run,
             ``"through"`` what that takes away.
+        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where empty.
     """
 
     target: str
     source: str = "clean"
     component: str = "z"
     part: str = "whole"
+    over: str = ""
+    without: str = ""
 
     @property
     def whole(self) -> "Sweep":
         """The same sweep with nothing frozen."""
-        return Sweep(self.target, self.source, self.component)
+        return replace(self, part="whole")
+
+    @property
+    def restores(self) -> str:
+        """What is put into the target, in words: such as "z", "pattern over image" or "z without image"."""
+        some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
+        return " ".join([self.component, *some])
+
+    def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> rgb.Edit:
+        """A head's edit that does it."""
+        some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
+        return replace(rgb.Edit(*head, self.source, self.component, positions), **some)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Claim:
     """What is ``expected`` of the mean effect on the logit of ``role``: "up", "down", "not up", "not down",
-    "none" or "mostly"."""
+    "none", "mostly", "below half" or "above others"."""
 
     role: str
     expected: str
@@ -158,14 +187,15 @@ class Prediction:
     """Claims that must all hold; the effect that the evidence shows is that of the first.
 
     Attributes:
-        instead_of: the prediction of the same role that this one may stand in for.
+        instead_of: the prediction of the same role that this one may stand in for; of several, that which the
+            role has.
         varied: the role of an answer that must not be the same word in all trials, or a head that always says
             that word would pass.
     """
 
     name: str
     claims: tuple[Claim, ...]
-    instead_of: str | None = None
+    instead_of: str | tuple[str, ...] | None = None
     varied: str | None = None
 
 
@@ -210,6 +240,8 @@ def examine(
         without a gap), ``share, share_low, share_high`` (of the head's effect that goes the way that is asked
         for; missing where none is), ``answer`` (role that the effect is on), ``words`` (for which of its
         words the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest p),
+        ``outside`` (trials in which an effect that should be absent is not, the most of any claim), ``stray``
+        (the trial of them that lies furthest outside, where they are few enough to be strays; else empty),
         ``found`` (the claimed effects have p ≤ level on the trials that find; without a split that is all of
         them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the
         model answered wrongly).
@@ -300,6 +332,8 @@ def steps(
             frozen += yield from _stand_ins(trials, measured, frozen, rules, positions)
         measured.effects.update((yield from _past_and_through(trials, measured, tested, frozen, positions)))
     frame = _judge(measured, hypotheses, rules)
+    named = ["", *(trial.name for trial in trials)]
+    frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in set(frozen) for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
     return frame
@@ -331,11 +365,27 @@ def sweeps(
 ) -> dict[Sweep, Measurement]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_palette(model, list(trials))
-    wanted = dict.fromkeys(claim.sweep.whole for prediction in predictions for claim in prediction.claims)
+    claims = [claim for prediction in predictions for claim in prediction.claims]
+    wanted = dict.fromkeys(sweep for claim in claims for sweep in _sweeps_of(claim))
     return {
-        sweep: patched_heads(model, trials, sweep.source, sweep.target, sweep.component, positions)
+        sweep: patched_heads(
+            model,
+            trials,
+            sweep.source,
+            sweep.target,
+            sweep.component,
+            positions,
+            over=sweep.over or None,
+            without=sweep.without or None,
+        )
         for sweep in wanted
     }
+
+
+def _sweeps_of(claim):
+    """What is measured for a claim, with nothing frozen."""
+    whole = claim.sweep.whole
+    return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
 def missing(trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
@@ -372,8 +422,10 @@ def slots(predictions: Sequence[Prediction]) -> list[list[str]]:
     """The names of what a role asks for: each with those that may stand in for it."""
     own = {prediction.name: [prediction.name] for prediction in predictions if prediction.instead_of is None}
     for prediction in predictions:
-        if prediction.instead_of is not None:
-            own[prediction.instead_of].append(prediction.name)
+        stands_in = prediction.instead_of or ()
+        for name in (stands_in,) if isinstance(stands_in, str) else stands_in:
+            if name in own:
+                own[name].append(prediction.name)
     return list(own.values())
 
 
@@ -427,6 +479,9 @@ class Measured:
         if claim.expected == "mostly":
             other = {"past": "through", "through": "past"}[claim.sweep.part]
             return self.effect(claim) - self.effect(replace(claim, sweep=replace(claim.sweep, part=other)))
+        if claim.expected == "below half":
+            whole = replace(claim, sweep=replace(claim.sweep, without=""))
+            return self.effect(whole) / 2 - self.effect(claim)
         absence = claim.expected not in EFFECTS
         return self.without_similarity(claim) if absence and claim.role == "odd" else self.effect(claim)
 
@@ -470,9 +525,24 @@ class Measured:
                 taken[trial] -= lift * relative[trial, :, ROLES.index("background")]
         return taken
 
+    def beside_others(self, claim: Claim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Effects on the claim's word, (trials, heads), and on those that neither picture shows, (trials,
+        heads, columns); and what these words are, (trials, columns)."""
+        values = self.effects[claim.sweep]
+        columns = _control_columns(claim.sweep.target, values.shape[-1])
+        words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
+        return values[..., ROLES.index(claim.role)], values[..., columns], words.astype(str)
+
     def strata(self, claim: Claim) -> np.ndarray | None:
         """The claim's word in every trial, (trials,)."""
         return None if self.words is None else self.words[:, ROLES.index(claim.role)]
+
+    def factors(self, claim: Claim) -> list[np.ndarray]:
+        """The words for each of which an absence must hold, the claim's, the odd one, the background, each
+        (trials,)."""
+        if self.words is None:
+            return []
+        return [self.words[:, ROLES.index(role)] for role in dict.fromkeys((claim.role, "odd", "background"))]
 
     def odd(self, condition: str, claim: Claim) -> np.ndarray:
         """The odd word's logit in an unpatched run relative to the claim's control, (trials,)."""
@@ -656,7 +726,7 @@ def _past_and_through(trials, measured, predictions, frozen, positions):
         held = {other: rgb.Edit(other[0], other[1], whole.target, positions=positions) for other in frozen}
         variants = {
             f"{layer}.{head}": [
-                rgb.Edit(layer, head, whole.source, whole.component, positions),
+                whole.edit((layer, head), positions),
                 *(held[other] for other in later[layer, head]),
             ]
             for layer, head in measured.heads
@@ -766,6 +836,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
         if lead.expected == "up" and not void
         else "",
         weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
+        **_strays(tests, testing.start),
         found=found,
         cutoff=cutoffs[0],
         together=together,
@@ -773,35 +844,96 @@ def _judge_one(measured, prediction, rules, finding, testing):
 
 
 class _Tests:
-    """The one-sided tests of a claim on some of the trials.
+    """The tests of a claim on some of the trials.
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        margins: by how much the mean is on the claim's side in each test, (tests, heads); ``error``: the
-            mean's standard error.
+        over: of an absence, by how much each trial lies outside the margin, negative inside, (trials, heads);
+            else None.
     """
 
     def __init__(self, measured, claim, rules, used):
-        effects, strata = measured.tested(claim)[used], _some(measured.strata(claim), used)
+        strata = _some(measured.strata(claim), used)
         gap = abs(measured.gap(claim)[used].mean())
         some, none = rules.least * gap, rules.margin * gap
-        sides = {
+        effects, as_well = measured.tested(claim)[used], None
+        if claim.expected == "above others":
+            own, others, words = (part[used] for part in measured.beside_others(claim))
+            effects, as_well = above_others(own, others, words, effects, strata, some, none, rules.level)
+        self.sides = {
             "up": [(some, 1)],
             "down": [(-some, -1)],
             "not up": [(none, -1)],
             "not down": [(-none, 1)],
             "none": [(none, -1), (-none, 1)],
             "mostly": [(0, 1)],
+            "below half": [(0, 1)],
+            "above others": [(some, 1)],
         }[claim.expected]
         if np.isnan(effects).any():
             # Nothing could be frozen or read, so nothing is shown.
             effects = np.zeros_like(effects)
+        self.n = len(effects)
         mean, self.error, _ = within_strata(effects, strata)
-        self.margins = np.stack([side * (mean - value) for value, side in sides])
-        toward = [t_p(side * (effects - value), "greater", strata) for value, side in sides]
-        away = [t_p(side * (effects - value), "less", strata) for value, side in sides]
+        # By how much the mean is on the claim's side in each test, (tests, heads).
+        self.margins = np.stack([side * (mean - value) for value, side in self.sides])
+        toward = [t_p(side * (effects - value), "greater", strata) for value, side in self.sides]
+        away = [t_p(side * (effects - value), "less", strata) for value, side in self.sides]
         self.shown = np.max(toward, axis=0)
-        self.refuted = np.minimum(1, len(sides) * np.min(away, axis=0))
+        self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
+        self.over = None
+        if as_well is not None:
+            self.shown = np.where(as_well, 1, self.shown)
+            self.margins = np.where(as_well, -np.inf, self.margins)
+        if claim.expected not in EFFECTS:
+            self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
+
+    def _count(self, effects, factors, level):
+        """Let the trials speak beside their mean."""
+        outside = [side * (value - effects) for value, side in self.sides]
+        self.over, self.factors = np.max(outside, axis=0), factors
+        self.beyond = [over > 0 for over in outside]
+        # A mean that is shown to lie beyond is more than a few strays.
+        self.vetoed = self.refuted <= level
+        counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
+        median = len(self.sides) * np.min([mostly_p(one, share=HALF) for one in self.beyond], axis=0)
+        self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
+        self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
+
+    def trials_to_show(self, level):
+        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
+        where they are not on the claim's side."""
+        by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
+        by_mean = np.where((self.margins > 0).all(0), by_mean.max(0), np.inf)
+        if self.over is None:
+            return by_mean
+        by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
+        return np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
+
+    def trials_to_refute(self, level):
+        """(heads,): the same of ``refuted``."""
+        level = level / len(self.sides) / (1 if self.over is None else 2)
+        by_mean = trials_needed(self.margins, self.error, self.n, level)
+        by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
+        if self.over is None:
+            return by_mean
+        return np.min([by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0)
+
+
+def _strays(tests, first):
+    """How many trials lie outside the margin of an absence, the most of any claim, missing without one; and
+    the number of the one that lies furthest, where they are few, else -1.
+
+    Args:
+        first: number of the first trial that the tests are of.
+    """
+    over = [test.over for test in tests if test.over is not None]
+    if not over:
+        return dict(outside=np.nan, stray=-1)
+    outside = np.max([(one > 0).sum(0) for one in over], axis=0)
+    furthest = first + np.max(over, axis=0).argmax(0)
+    few = (outside > 0) & (outside <= len(over[0]) / ONE_OF)
+    return dict(outside=outside.astype(float), stray=np.where(few, furthest, -1))
 
 
 def _hold_to_the_role(hypothesis, judged, rules):
@@ -837,13 +969,9 @@ def _cutoff(p, q, level):
 def _to_decide(tests, cutoffs, n):
     """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
     held, refuted = cutoffs
-    margins, errors = (
-        np.concatenate([test.margins for test in tests]),
-        np.concatenate([np.broadcast_to(test.error, test.margins.shape) for test in tests]),
-    )
-    toward = trials_needed(margins, errors, n, held).max(0)
-    away = np.where(margins < 0, trials_needed(margins, errors, n, refuted), np.inf).min(0)
-    return np.maximum(np.where((margins > 0).all(0), toward, away), n + 1)
+    toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
+    away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
+    return np.maximum(np.where(np.isfinite(toward), toward, away), n + 1)
 
 
 def _share(measured, prediction, used):
@@ -875,15 +1003,11 @@ def _shown_words(effects, strata, some, level):
     words, counts = np.unique(strata, return_counts=True)
     if len(words) < 2 or counts.min() < 2:
         return ""
-    spread = sum(((effects[strata == word] - effects[strata == word].mean(0)) ** 2).sum(0) for word in words)
-    freedom = len(effects) - len(words)
-    q = []
-    for word, count in zip(words, counts):
-        above, error = effects[strata == word].mean(0) - some, np.sqrt(spread / freedom / count)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            q.append(np.where(error > 0, stats.t.sf(above / error, freedom), (above <= 0).astype(float)))
-    shown = [words[stats.false_discovery_control(column) <= level] for column in np.array(q).T]
-    return np.array(["" if len(own) == len(words) else ", ".join(own) for own in shown], dtype=object)
+    shown = serves(effects, strata, some, level)
+    return np.array(
+        ["" if own.all() else ", ".join(words[own]) for own in shown.T],
+        dtype=object,
+    )
 
 
 def _some(strata, used):

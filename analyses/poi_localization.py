@@ -10,10 +10,19 @@ extractors, later than it, read the colour at that place. Restored at [end], or 
 | P4 | z from clean | swapped | other_background up: the colour now at that place, not the one it saw |
 | P5 | z from clean, extractors frozen | erased | background up, more through the extractors than past |
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
-| P7 | pattern, extractors frozen or not | erased | background up through the extractors: looking is enough |
+| P7 | pattern over the picture, extractors frozen or not | erased | background up through the extractors |
 
 P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of a
-localizer the values at that place, whatever is there, are what the extractors need.
+localizer the values at that place, whatever is there, are what the extractors need, so that looking at the
+picture as it did is enough. A head that looks at a word where another noted the place passes all but P7.
+
+A head may do something else besides:
+
+| prediction | restored | in | expected |
+|---|---|---|---|
+| P3c, for P3a | z from clean | erased, recolored | background up in erased, odd up in both: it reads, too |
+| P3d, for P3b | z from clean | recolored | background unchanged, odd up |
+| P5b, for P5 | z from clean, extractors frozen or not | erased | background up through them and past them |
 
 P3 alone does not tell a POI head from a background writer, since the colour at that place and the background
 are one word in ``erased`` and ``recolored``. Where no color extractor is found P5 cannot be tested, and no
@@ -45,8 +54,28 @@ LOCALIZES = (
     Prediction("P5", (Claim("background", "up", _THROUGH), Claim("background", "mostly", _THROUGH))),
     Prediction("P6", (Claim("background", "up", _MOVED), Claim("other", "down", _MOVED))),
 )
-LOOKS = Prediction("P7", (Claim("background", "up", Sweep("erased", component="pattern", part="through")),))
-PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES, LOOKS)
+LOOKS = Prediction(
+    "P7",
+    (Claim("background", "up", Sweep("erased", component="pattern", part="through", over="image")),),
+)
+# Of a head that reads the odd colour too.
+READS_TOO = (
+    Prediction(
+        "P3c",
+        (Claim("background", "up", _ERASED), Claim("odd", "up", _ERASED), Claim("odd", "up", _RECOLORED)),
+        instead_of="P3a",
+    ),
+    Prediction(
+        "P3d", (Claim("background", "none", _RECOLORED), Claim("odd", "up", _RECOLORED)), instead_of="P3b"
+    ),
+)
+# Of a head that both localizes and writes.
+BOTH_WAYS = Prediction(
+    "P5b",
+    (Claim("background", "up", _THROUGH), Claim("background", "up", Sweep("erased", part="past"))),
+    instead_of=("P5", "P5w"),
+)
+PREDICTIONS = (*PASSES_THE_SEED, *READS_TOO, *LOCALIZES, BOTH_WAYS, LOOKS)
 
 
 def evidence(
@@ -56,7 +85,7 @@ def evidence(
     extractors: Iterable[tuple[int, int]] | None = None,
     **options,
 ) -> pd.DataFrame:
-    """P3a, P3b, P4, P5, P6 and P7 for every head.
+    """P3a, P3b, P3c, P3d, P4, P5, P5b, P6 and P7 for every head.
 
     Args:
         extractors: (layer, head) pairs that P5 and P7 freeze; by default those that `color_extractor` finds
@@ -72,10 +101,11 @@ def evidence(
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
     return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.PREDICTIONS, extractors=extractors, **options
+        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
     )
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of the POI localization heads: every prediction holds."""
+    """The (layer, head) pairs of the POI localization heads: every prediction holds, or the one that may
+    stand in for it."""
     return _evidence.heads(evidence, PREDICTIONS)

@@ -106,7 +106,7 @@ def findings(model: Vlm, found: Findings, options: dict) -> None:
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence, options["positions"])
+        _roles(found.table, found.evidence, options["positions"], options["only_correct"])
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -180,7 +180,7 @@ def _panels(model, found, positions):
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
 
 
-def _roles(table, evidence, positions):
+def _roles(table, evidence, positions, only_correct):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name[:1] == "P"]
@@ -214,7 +214,7 @@ def _roles(table, evidence, positions):
     if refused := roles.refused(evidence):
         print(f"{refused[:1].upper()}{refused[1:]}.")
     if not lacking:
-        print(_power(evidence))
+        print(_power(evidence, 0 if only_correct else None))
     frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
     extractors = roles.heads(table, "color extractor")
     unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in extractors]
@@ -234,12 +234,12 @@ def _circuit(evidence):
             print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
 
 
-def _power(evidence):
-    """The smallest effect that these trials can confirm, in words."""
+def _power(evidence, stray):
+    """The smallest effect that these trials can confirm, in words; ``stray`` as in `roles.power`."""
     n, even, uneven = (
         evidence["n"].iloc[0],
-        roles.power(evidence, 0.25),
-        roles.power(evidence, 1.0),
+        roles.power(evidence, 0.25, stray=stray),
+        roles.power(evidence, 1.0, stray=stray),
     )
     steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
     varying = (

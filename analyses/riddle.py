@@ -46,6 +46,7 @@ ASKS = {
 # Role → what it says of a head.
 EXPLANATIONS = {
     "POI localization": "localizes",
+    "row or column localization": "localizes the row or the column",
     "place relay": "relays the place",
     "background writer": "writes the background",
     "canvas suppressor": "holds the canvas's colour down",
@@ -73,7 +74,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
     Returns:
-        A row per head of which P3a holds and P3b is not refuted, or that has the role oddness × prediction
+        A row per head of which P3a holds and P3b is not refuted, or that has one of these roles × prediction
         (`ASKS`): ``layer, head, verdict, left, decide, route, late, prediction, expected, raises`` (in
         words), ``effect, ci_low, ci_high, restored_fraction, n, holds, state``.
         ``verdict``: one of `EXPLANATIONS`, or "undecided".
@@ -91,7 +92,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     left = {role: standing.open_heads(evidence, role) for role in EXPLANATIONS}
     first, second = (prediction.name for prediction in PASSES_THE_SEED)
     asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
-    asked += [head for head in met["oddness"] if head not in asked]
+    asked += [head for head in holds.index if head not in asked and any(head in own for own in met.values())]
     columns = (
         "layer head verdict left decide route late prediction expected raises effect ci_low ci_high "
         "restored_fraction n holds state"

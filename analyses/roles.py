@@ -1,15 +1,25 @@
 """What every head is: the hypotheses side by side, from one set of sweeps."""
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.absence import chance_of_mostly
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.statistics import smallest_mean
+from rgb_circuit.statistics import POWER, smallest_mean
 
-from . import background_writer, canvas_suppressor, color_extractor, oddness, place_relay, poi_localization
+from . import (
+    background_writer,
+    canvas_suppressor,
+    color_extractor,
+    half_localization,
+    oddness,
+    place_relay,
+    poi_localization,
+)
 from . import evidence as _evidence
 from .evidence import Claim, Prediction, Sweep
 
@@ -17,6 +27,7 @@ from .evidence import Claim, Prediction, Sweep
 HYPOTHESES = {
     "color extractor": (color_extractor.PREDICTIONS, ("P1a", "P1b")),
     "POI localization": (poi_localization.PREDICTIONS, ("P3a", "P4", "P6")),
+    "row or column localization": (half_localization.PREDICTIONS, ("P6",)),
     "place relay": (place_relay.PREDICTIONS, ("P3a", "P4", "P6")),
     "background writer": (background_writer.PREDICTIONS, ("P3a", "P4w")),
     "canvas suppressor": (canvas_suppressor.PREDICTIONS, ("P3a", "P8s")),
@@ -33,8 +44,9 @@ def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFram
         options: those of `evidence`.
 
     Returns:
-        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P2a, P2b, P2c``
-        (`color_extractor`), ``P3a, P3b, P4, P5, P6, P7`` (`poi_localization`), ``P7r`` (`place_relay`),
+        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P1c, P2a, P2b, P2c,
+        P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4, P5, P5b, P6, P7`` (`poi_localization`), ``P3n,
+        P6p`` (`half_localization`), ``P7r`` (`place_relay`),
         ``P4w, P5w, P8`` (`background_writer`), ``P8s`` (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and
         ``P10``: the clean answer needs the head; see `table`.
 
@@ -70,7 +82,7 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    finders = color_extractor.PREDICTIONS
+    finders = color_extractor.READS
     return _evidence.examine(
         model, trials, _families(), finders=finders, extractors=extractors, split=split, **options
     )
@@ -78,14 +90,14 @@ def evidence(
 
 def steps(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> Steps[pd.DataFrame]:
     """`evidence` as steps; see `analyses.evidence.steps`, which takes the ``options``."""
-    return _evidence.steps(model, trials, _families(), finders=color_extractor.PREDICTIONS, **options)
+    return _evidence.steps(model, trials, _families(), finders=color_extractor.READS, **options)
 
 
 def needs(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], positions: str | Sequence[int] = "end"
 ) -> list[Measurement]:
     """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
-    return _evidence.needs(model, trials, _families(), color_extractor.PREDICTIONS, positions)
+    return _evidence.needs(model, trials, _families(), color_extractor.READS, positions)
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:
@@ -93,15 +105,17 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``layer, head, role, score, colors`` and a Boolean per prediction.
-        ``role`` is "color extractor", "POI localization", "place relay", "background writer", "canvas
-        suppressor", "oddness", or "none"; a head that meets all predictions of several hypotheses is called
-        by all, such as "color extractor + background writer".
+        ``role`` is "color extractor", "POI localization", "row or column localization", "place relay",
+        "background writer", "canvas suppressor", "oddness", or "none"; a head that meets all predictions of
+        several hypotheses is called by all, such as "color extractor + background writer". Which cannot go
+        together, `exclusive` says.
         ``colors``: of a color extractor, the colours for which it alone is shown to restore the odd word in
         both pictures, such as "green, red"; empty where these are all, or too few trials have a colour to
         tell. ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color
-        extractor, of P3a, P4 and P6 for POI localization and place relay, of P3a and P4w for a background
-        writer, of P3a and P8s for a canvas suppressor, of P9a for oddness. Of several roles, and for "none"
-        of all, it is the one furthest from zero: how much the head does of anything, for better or worse. It
+        extractor, of P3a, P4 and P6 for POI localization and place relay, of P6 for row or column
+        localization, of P3a and P4w for a background writer, of P3a and P8s for a canvas suppressor, of P9a
+        for oddness. Of several roles, and for "none" of all, it is the one furthest from zero: how much the
+        head does of anything, for better or worse. It
         is missing where a gap that it is a fraction of is not shown (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
@@ -136,11 +150,60 @@ def _families():
     return [*(predictions for predictions, _ in HYPOTHESES.values()), (NEEDED,)]
 
 
+def exclusive() -> list[tuple[str, str]]:
+    """The pairs of roles that no head can have both, since one asks for what the other forbids, whichever
+    predictions stand in for others."""
+    names = list(HYPOTHESES)
+    return [
+        (one, other)
+        for number, one in enumerate(names)
+        for other in names[number + 1 :]
+        if not any(
+            _agree([*some, *others])
+            for some in _ways(HYPOTHESES[one][0])
+            for others in _ways(HYPOTHESES[other][0])
+        )
+    ]
+
+
+# What cannot be said of one word in one sweep besides.
+_FORBIDS = {
+    "up": {"not up", "none", "down"},
+    "down": {"not down", "none", "up"},
+    "above others": {"not up", "none", "down"},
+}
+
+
+def _ways(predictions):
+    """Every choice of predictions that makes up a role."""
+    named = {prediction.name: prediction for prediction in predictions}
+    return [[named[name] for name in names] for names in product(*_evidence.slots(predictions))]
+
+
+def _agree(predictions):
+    """Whether no two claims of some predictions contradict each other."""
+    claims = [claim for prediction in predictions for claim in prediction.claims]
+    return not any(_contradict(one, other) for one in claims for other in claims)
+
+
+def _contradict(one, other):
+    if one.role != other.role or one.sweep.whole != other.sweep.whole:
+        return False
+    if one.expected == other.expected == "mostly":
+        return one.sweep.part != other.sweep.part
+    return one.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(one.expected, ())
+
+
 def power(
-    evidence: pd.DataFrame, variation: float = 1.0, colors: int = 8, level: float = 0.05, least: float = 0.05
+    evidence: pd.DataFrame,
+    variation: float = 1.0,
+    colors: int = 8,
+    level: float = 0.05,
+    least: float = 0.05,
+    stray: float | None = None,
 ) -> float:
     """The smallest share of the gap that one head among all must restore to be confirmed four times of five,
-    on as many trials.
+    on as many trials: what it does must be shown, and what it does not do as well.
 
     Args:
         evidence: from `evidence`.
@@ -148,12 +211,21 @@ def power(
             a trained model.
         colors: how many are drawn.
         level, least: as `evidence` was called.
+        stray: the share of trials in which what should be absent is not; by default as many as the model
+            answers wrongly. Give 0 where these were left out.
 
     Returns:
         Infinite where no head could be.
     """
-    every = len(evidence[["layer", "head"]].drop_duplicates())
-    return smallest_mean(int(evidence["n"].iloc[0]), variation, least, level / every, colors)
+    every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
+    if stray is None:
+        stray = min(1.0, float(evidence["wrong"].iloc[0]) / n)
+    needed = level / every
+    # Without strays the mean shows an absence as well.
+    absent = float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, colors, needed / 2)
+    if absent <= POWER:
+        return float("inf")
+    return smallest_mean(n, variation, least, needed, colors, POWER / absent)
 
 
 def refused(evidence: pd.DataFrame) -> str:

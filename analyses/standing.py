@@ -27,6 +27,7 @@ from . import roles
 NAMES = {
     "color extractor": "color extractors",
     "POI localization": "POI heads",
+    "row or column localization": "row or column localizers",
     "place relay": "place relays",
     "background writer": "background writers",
     "canvas suppressor": "canvas suppressors",

@@ -53,6 +53,11 @@ class Edit:
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, ``"rest"`` (image tokens but the
             tile's), ``"question"`` (its words), ``"first"``, or ints.
         scale: what is written is multiplied by it.
+        over: with ``"pattern"``, the positions that are looked at as in the source's run; what that leaves of
+            the attention goes to all others in the proportions that it has in the target's run. All
+            positions by default.
+        without: with ``"z"``, positions that the head's attention is knocked out of, in the source's run, for
+            this head alone. None by default.
     """
 
     layer: int
@@ -61,9 +66,24 @@ class Edit:
     component: str = "z"
     positions: Positions = "end"
     scale: float = 1.0
+    over: Positions | None = None
+    without: Positions | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "positions", _places("positions", self.positions))
+        for name in ("positions", "over", "without"):
+            words = getattr(self, name)
+            if words is not None:
+                object.__setattr__(self, name, _places(name, words))
+
+    @property
+    def looked_at(self) -> tuple[Positions, ...]:
+        """The positions that `over` and `without` name."""
+        return tuple(words for words in (self.over, self.without) if words is not None)
+
+    @property
+    def remade(self) -> bool:
+        """Whether what is written is made of queries, keys and values."""
+        return self.component in OF_ATTENTION or self.without is not None
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,7 @@ class AttentionEdit:
     # As in an `Edit`.
     source: ClassVar[str] = "own"
     component: ClassVar[str] = "attention"
+    remade: ClassVar[bool] = False
 
     def __post_init__(self):
         for name in ("queries", "keys"):
@@ -128,6 +149,7 @@ class PathEdit:
     # As in an `Edit`.
     component: ClassVar[str] = "path"
     positions: ClassVar[str] = "end"
+    remade: ClassVar[bool] = False
 
     def __post_init__(self):
         if not isinstance(self.senders, str):
@@ -188,6 +210,14 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
     if not groups or not all(groups):
         raise InputError(f"{name} is {positions!r}; name at least one group of positions")
     return groups
+
+
+def component_of(edit: AnyEdit) -> str:
+    """What an edit writes, in words, as frames have it: such as "z", or "z without image"."""
+    some = [(name, getattr(edit, name, None)) for name in ("over", "without")]
+    return " ".join(
+        [edit.component, *(f"{name} {label_of(words)}" for name, words in some if words is not None)]
+    )
 
 
 def label_of(positions: Positions) -> str:
@@ -254,6 +284,19 @@ def _check_edit(model, edit):
             "source 'own' with scale 1 changes nothing; give scale, such as Edit(layer, head, 'own', scale=0)"
         )
     _check_words("positions", edit.positions)
+    for name, component in (("over", "pattern"), ("without", "z")):
+        if getattr(edit, name) is None:
+            continue
+        if edit.component != component:
+            raise InputError(
+                f"{name} is for component {component!r}, not {edit.component!r}; leave it out, or use "
+                f"{component!r}"
+            )
+        if edit.source in ARTIFICIAL:
+            raise InputError(
+                f"source {edit.source!r} has no attention, so {name} means nothing; leave it out"
+            )
+        _check_words(name, getattr(edit, name))
 
 
 def _check_attention_edit(model, edit):

@@ -209,10 +209,14 @@ def _check_settings(name, module):
 
 def _kept_of(edits, source, condition):
     """What must be kept of a picture, as words of `programs.capture`."""
-    keep = {edit.component for edit in edits if edit.source == source and edit.component not in OF_ATTENTION}
+    keep = {edit.component for edit in edits if edit.source == source and not edit.remade}
     if source == condition and any(edit.source == "rounding" for edit in edits):
         keep.add("z")
-    if any(edit.component in OF_ATTENTION and source in (edit.source, condition) for edit in edits):
+    if any(
+        edit.source == source or (edit.component in OF_ATTENTION and source == condition)
+        for edit in edits
+        if edit.remade
+    ):
         keep.add("attention")
     return sorted(keep)
 

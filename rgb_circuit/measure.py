@@ -467,7 +467,8 @@ def _kept_of(asked, condition):
         elif edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
             yield "attention"
         elif edit.component not in OF_ATTENTION and edit.source == condition:
-            yield edit.component
+            # An `AttentionEdit` has no source that is shown.
+            yield "attention" if edit.remade else edit.component
 
 
 def _kept_of_path(edit, condition, target):

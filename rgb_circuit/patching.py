@@ -13,13 +13,13 @@ import pandas as pd
 
 from .edits import (
     ARTIFICIAL,
-    OF_ATTENTION,
     AnyEdit,
     AttentionEdit,
     Edit,
     PathEdit,
     check_edits,
     check_heads,
+    component_of,
     label_of,
 )
 from .errors import InputError
@@ -44,6 +44,8 @@ def patch_heads(
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
+    over: str | Sequence[int] | None = None,
+    without: str | Sequence[int] | None = None,
     among: str | None = None,
     batch_size: int | None = None,
     progress: bool = True,
@@ -58,6 +60,7 @@ def patch_heads(
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
+        over, without: as in `Edit`: the pattern over these positions alone, z without attention to them.
         among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
             ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
             says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
@@ -77,21 +80,22 @@ def patch_heads(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    every = {head: [_edit(head, source, component, positions)] for head in heads}
+    every = {head: [_edit(head, source, component, positions, over, without)] for head in heads}
     check_edits(model, every)
     skipped: list[tuple[int, int]] = []
     if among is not None:
         # It stands above, since it estimates what is done here.
         from .attribute import among as ranked_highest
 
-        if component != "z":
-            raise InputError(f"among estimates component 'z', not {component!r}; leave it out")
+        if component != "z" or without is not None:
+            asked_for = component_of(_edit((0, 0), source, component, positions, over, without))
+            raise InputError(f"among estimates component 'z', not {asked_for!r}; leave it out")
         heads, skipped = ranked_highest(
             model, trials, heads, method=among, source=source, target=target, positions=positions,
             progress=progress,
         )  # fmt: skip
     asked = [
-        patched_heads(model, trials, source, one, component, positions, heads, batch_size)
+        patched_heads(model, trials, source, one, component, positions, heads, batch_size, over, without)
         for one in targets_of(target)
     ]
     frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
@@ -139,6 +143,8 @@ def patched_heads(
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
     batch_size: int | None = None,
+    over: str | Sequence[int] | None = None,
+    without: str | Sequence[int] | None = None,
 ) -> PatchedHeads:
     """`patch_heads` of one target, as what is to be measured.
 
@@ -146,7 +152,7 @@ def patched_heads(
         heads: that exist; all by default.
     """
     heads = model.heads() if heads is None else heads
-    edits = tuple((_edit(head, source, component, positions),) for head in heads)
+    edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
     names = tuple(f"{layer}.{head}" for layer, head in heads)
     return PatchedHeads(tuple(trials), edits, target, names, batch_size)
 
@@ -207,6 +213,7 @@ class Patched(OfPictures):
         every = [edit for edits in self.edits for edit in edits]
         changed = {edit.positions for edit in every} or {"end"}
         looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
+        looked_at |= {words for edit in every if isinstance(edit, Edit) for words in edit.looked_at}
         spots = {
             trial.name: {
                 positions: locate(model, trial, positions, own[trial.name], self.target)
@@ -286,9 +293,9 @@ class PatchedHeads(Patched):
         return frame
 
 
-def _edit(head, source, component, positions):
+def _edit(head, source, component, positions, over=None, without=None):
     layer, index = head
-    return Edit(layer, index, source, component, positions)
+    return Edit(layer, index, source, component, positions, over=over, without=without)
 
 
 def check_batch_size(batch_size: int | None) -> None:
@@ -350,6 +357,12 @@ def _check_seeing(model, name, edits, trials, spots):
     or if it leaves a position nothing to look at."""
     biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
     knocked = [edit for edit in biased if edit.bias == -inf]
+    # What a head gives without some attention is what it gives with that knocked out.
+    knocked += [
+        AttentionEdit(edit.layer, edit.head, edit.positions, edit.without)
+        for edit in edits
+        if isinstance(edit, Edit) and edit.without is not None
+    ]
     # Where some see later positions, the engine itself finds who is left with nothing.
     for trial in trials if model.ahead == "none" else ():
         where = spots[trial.name]
@@ -393,12 +406,12 @@ def _check_lined_up(model, patched, condition, ids, spots):
                     )
                 continue
             first = len(own) - spots[trial.name][edit.positions][0]
-            if edit.component in OF_ATTENTION or first > behind:
+            if edit.remade or first > behind:
                 raise InputError(
                     f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
                     f"{len(other)} "
                     f"and {len(own)} tokens, which line up from the end to the picture only; restore "
-                    f"{edit.component if edit.component not in OF_ATTENTION else 'z'} there, such as at "
+                    f"{'z' if edit.remade else edit.component} there, such as at "
                     "'end', or ask in as many tokens"
                 )
 
@@ -461,6 +474,6 @@ def _described(edits):
 
     return (
         common(edit.source for edit in edits),
-        common(edit.component for edit in edits),
+        common(component_of(edit) for edit in edits),
         common(label_of(edit.positions) for edit in edits),
     )

@@ -13,6 +13,7 @@ from analyses import (
     background_writer,
     canvas_suppressor,
     color_extractor,
+    half_localization,
     oddness,
     place_relay,
     poi_localization,
@@ -175,9 +176,14 @@ def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
 @pytest.mark.parametrize(
     "analysis, names, heads",
     [
-        (color_extractor, ["P1a", "P1b", "P2a", "P2b", "P2c"], sorted(EXTRACTORS)),
-        (poi_localization, ["P3a", "P3b", "P4", "P5", "P6", "P7"], [PLACEMENT.poi]),
-        (background_writer, ["P3a", "P3b", "P4w", "P5w", "P8"], WRITERS),
+        (color_extractor, ["P1a", "P1b", "P1c", "P2a", "P2b", "P2c", "P2d"], sorted(EXTRACTORS)),
+        (
+            poi_localization,
+            ["P3a", "P3b", "P3c", "P3d", "P4", "P5", "P6", "P5b", "P7"],
+            [PLACEMENT.poi],
+        ),
+        (half_localization, ["P3n", "P3b", "P6", "P6p"], []),
+        (background_writer, ["P3a", "P3b", "P3c", "P3d", "P4w", "P5w", "P5b", "P8"], WRITERS),
         (place_relay, ["P3a", "P3b", "P4", "P5", "P6", "P7r"], []),
         (canvas_suppressor, ["P3a", "P3b", "P4", "P5w", "P8s"], []),
         (oddness, ["P9a", "P9b"], []),
@@ -259,7 +265,7 @@ def test_roles_ask_for_every_sweep_once(plain):
             wanted = steps.send(measure(model, wanted, progress=False))
     first, *later = asked
     sweeps = [one for one in first if isinstance(one, Patched)]
-    assert len(sweeps) == len({one.key for one in sweeps}) == 10
+    assert len(sweeps) == len({one.key for one in sweeps}) == 12
     # Whether other heads stand in for the extractors, and what goes past these.
     assert [[one.target for one in step] for step in later] == [["clean"], ["erased", "erased"]]
 
@@ -346,7 +352,8 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
         found += len(named) - len(wrong)
         shares.append(len(wrong) / max(1, len(named)))
     assert np.mean(shares) <= 0.05
-    assert found > 0.9 * 60 * 2
+    # Asking the mean and a count of trials costs an absence twice its p; of 16 trials the count says little.
+    assert found > 0.85 * 60 * 2
 
 
 def test_a_prediction_may_stand_in_for_another():
@@ -430,8 +437,8 @@ def test_roles_of_the_toy_are_complete():
     table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
     assert (
         list(table.columns)
-        == "layer head role score colors P1a P1b P2a P2b P2c P3a P3b P4 P5 P6 P7 P7r P4w P5w P8 P8s P9a P9b "
-        "P10".split()
+        == "layer head role score colors P1a P1b P1c P2a P2b P2c P2d P3a P3b P3c P3d P4 P5 P6 P5b P7 P3n P6p "
+        "P7r P4w P5w P8 P8s P9a P9b P10".split()
     )
     assert list(zip(table["layer"], table["head"])) == model.heads()
     assert all(pd.api.types.is_bool_dtype(kind) for kind in table.dtypes.iloc[5:])

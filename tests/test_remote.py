@@ -111,6 +111,8 @@ def every_kind(model, words):
         "mean": [rgb.Edit(layer, None, "mean", "mlp_out", words)],
         "looks less": [rgb.AttentionEdit(layer, queries=words, keys="first", bias=-1.0)],
         "one looks away": [rgb.AttentionEdit(0, head, queries=words, keys="tile")],
+        "without the tile": [rgb.Edit(1, head, positions=words, without="tile")],
+        "over the picture": [rgb.Edit(1, head, component="pattern", positions=words, over="image")],
     }
 
 

@@ -84,7 +84,7 @@ NOISE_LOOK, NOISE_READ = 1.0, 0.5
 MODERATE_NOISE = 0.02
 
 # Channels that only parts of `UNKIND` need.
-FURTHER = ("handed", "white", "cue", "noted")
+FURTHER = ("handed", "white", "cue", "noted", "line", "summary", "gate")
 # A head that looks at some tiles more than at others looks at them little, so that its attention can vary
 # much.
 LOOKS_LITTLE = -3.0
@@ -102,8 +102,11 @@ class Part:
         looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head
             wrote); "found unless answered" (only while no colour is in the answer), "found or canvas" (all
             tiles, where no place was written), "canvas unless found" (all tiles, as long as no place was
-            written), "mark from cue" (the odd tile, from the question's first word alone) or "cue" (the
-            question's first word).
+            written), "mark from cue" (the odd tile, from the question's first word alone), "cue" (the
+            question's first word), "own line" (from the word that stands for a row of tiles, this row, and in
+            it the odd tile), "found line" and "handed line" (the word of the row that was found or handed
+            on), "found row" (the row that was found, and in it the odd tile) or "canvas if gate" (all tiles
+            where the gate is open, the odd one most).
         carries, writes_to: channels of `layout`; a word of ``WORDS`` is that word's channel of "answer".
         gain: how often the carried vector is added; for "answer", "white" and "noted", in logits.
         colors: the colours that it carries; all where empty.
@@ -155,6 +158,14 @@ UNKIND: Mapping[str, Part] = {
     "early_poi": Part("early POI localization", "POI localization", "mark from cue", "place", "found", 1.0),
     "early_extractor": Part("early color extractor", "color extractor", "found", "color", "noted", 10.0),
     "carrier": Part("carrier", "none", "cue", "noted", "answer", 1.0),
+    # Words of the question stand for rows of tiles: they are told what is in the row, and which row it is.
+    "summary": Part("row summary", "none", "own line", "color", "summary", 1.0),
+    "summary_reader": Part("reader of summaries", "none", "found line", "summary", "answer", 6.0),
+    "line_relay": Part("relay by text", "none", "handed line", "line", "found", 1.0),
+    "row_reader": Part("reader of a row", "color extractor", "found row", "color", "answer", 10.0),
+    # It says that a tile is odd, and not where.
+    "gate": Part("existence gate", "none", "mark", "mark", "gate", 1.0),
+    "gated_reader": Part("gated reader", "color extractor", "canvas if gate", "color", "answer", 10.0),
 }
 CIRCUIT = ("mean", "poi", "extractor")
 DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
@@ -250,10 +261,11 @@ def planted(
         name
         for name in FURTHER
         if any(name in (part.carries, part.writes_to, *part.looks_for.split()) for part, _ in more)
+        or (name == "line" and any(part.looks_for == "found row" for part, _ in more))
     )
     channels, width = layout(grid, heads, further)
-    # A cue takes a slow plane of its own.
-    d_head = 2 * grid + 2 * len(WORDS) + 2 * ("cue" in channels)
+    # A cue and lines each take a slow plane of their own.
+    d_head = 2 * grid + 2 * len(WORDS) + 2 * ("cue" in channels or "line" in channels)
 
     tools = small.processor(grid, tile_px, vocabulary)
     vision_width = 2 * (1 + 3 + 2 * grid)
@@ -289,6 +301,7 @@ def planted(
         _set_vision(model.model.vision_tower, grid, tools.image_processor)
         _set_projector(model.model.multi_modal_projector, channels, grid, palette)
         _set_words(model, channels, tools.tokenizer, likeness, palette)
+        _set_lines(model, channels, tools.tokenizer)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: part for part, (at, head) in placed if at == index}
             kept_clear = ["constant", *(["place", "found", "bos"] if uneven else [])]
@@ -357,13 +370,15 @@ def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[d
     ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer``
     (a channel per colour word) and ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER`
     come after these: ``handed`` (a place), ``white`` (the answer for nothing), ``cue`` (1 at the
-    question's first word) and ``noted`` (a colour) at text tokens.
+    question's first word), ``noted`` (a colour), ``line`` (the row that a word of the question stands for),
+    ``summary`` (the colour in that row) and ``gate`` (open where a tile is odd) at text tokens.
     """
     colors = len(WORDS)
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
     sizes |= dict(found=2 * grid, answer=colors, idle=colors)
-    sizes |= {name: {"handed": 2 * grid, "noted": colors}.get(name, 1) for name in further}
+    several = {"handed": 2 * grid, "noted": colors, "line": grid, "summary": colors}
+    sizes |= {name: several.get(name, 1) for name in further}
     channels, start = {}, 0
     for name, size in sizes.items():
         channels[name] = slice(start, start + size)
@@ -460,6 +475,18 @@ def _set_words(model, channels, tokenizer, likeness, palette):
         head[answers[-1], channels["white"]] = 1 / PER_LOGIT
 
 
+def _set_lines(model, channels, tokenizer):
+    """Let the question's first words, each once, stand for the rows of tiles."""
+    if "line" not in channels:
+        return
+    ids = list(dict.fromkeys(tokenizer(ODD_QUESTION, add_special_tokens=False)["input_ids"]))
+    line = channels["line"]
+    rows = line.stop - line.start
+    if len(ids) < rows:
+        raise InputError(f"the question has {len(ids)} words for {rows} rows of tiles; use a smaller grid")
+    model.model.language_model.embed_tokens.weight[ids[:rows], line] = torch.eye(rows)
+
+
 def _likeness(palette) -> torch.Tensor:
     """(word, word): the cosine of their colours around grey, 0 for a word with itself."""
     colors = torch.tensor([palette[word] for word in WORDS]) / 127.5 - 1
@@ -508,6 +535,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
     }
     # No head that shares keys and values with these carries a place or a colour (`_placed`).
     carried |= {"handed": carried["place"], "noted": carried["color"], "mark": slice(0, 1)}
+    carried |= {"line": slice(0, grid), "summary": carried["color"]}
     queries, keys, values = (
         projection.weight.view(-1, d_head, projection.weight.shape[1])
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -524,6 +552,10 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         keys[group, bos, channels["bos"]] = 1
         if "cue" in channels:
             keys[group, slow[2 * grid + 2], channels["cue"]] = 1
+        if "line" in channels:
+            # A word is in the row that it stands for.
+            keys[group, place[:grid], channels["line"]] = torch.eye(grid)
+            keys[group, slow[2 * grid + 3], channels["line"]] = 1
     for head, part in parts.items():
         value = carried[part.carries]
         features = value.stop - value.start
@@ -537,6 +569,9 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             if part.writes_to in WORDS
             else channels[part.writes_to]
         )
+        if part.carries == "line":
+            # Rows come first.
+            to = slice(to.start, to.start + grid)
         written = part.gain * unit * torch.eye(features)
         if part.colors:
             written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in WORDS]))
@@ -563,6 +598,32 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         elif part.looks_for == "cue":
             # The question's first word 2 · SHARP, first token SHARP, others 0.
             query[slow[2 * grid + 2], channels["constant"]] = 2 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for == "own line":
+            # From a word that stands for a row: its tiles 3 · SHARP, the odd one 5 · SHARP, one elsewhere
+            # 2 · SHARP, first token SHARP, words less. Other tokens find nothing.
+            query[place[:grid], channels["line"]] = 3 * SHARP * scale * torch.eye(grid)
+            query[mark, channels["line"]] = 2 * SHARP * scale
+            query[slow[2 * grid + 3], channels["line"]] = -6 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for in ("found line", "handed line"):
+            # The word of that row 4 · SHARP, first token 3 · SHARP, other words and the row's tiles
+            # 2 · SHARP.
+            of = channels[part.looks_for.split()[0]]
+            query[place[:grid], slice(of.start, of.start + grid)] = 2 * SHARP * scale * torch.eye(grid)
+            query[slow[2 * grid + 3], channels["text"]] = 2 * SHARP * scale
+            query[bos, channels["constant"]] = 3 * SHARP * scale
+        elif part.looks_for == "found row":
+            # The odd tile in that row 3 · SHARP, its other tiles 2 · SHARP, first token SHARP, words less.
+            of = channels["found"]
+            query[place[:grid], slice(of.start, of.start + grid)] = 2 * SHARP * scale * torch.eye(grid)
+            query[mark, channels["text"]] = SHARP * scale
+            query[slow[2 * grid + 3], channels["text"]] = -4 * SHARP * scale
+            query[bos, channels["constant"]] = SHARP * scale
+        elif part.looks_for == "canvas if gate":
+            # With the gate open the odd tile 4 · SHARP and any other 2 · SHARP, first token SHARP.
+            query[place[:grid], channels["gate"]] = 2 * SHARP * scale
+            query[mark, channels["gate"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "canvas unless found":
             # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to 1); for
@@ -660,7 +721,8 @@ def _placed(
         raise InputError(
             f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither"
         )
-    if kv_heads < heads and any(part.carries in ("handed", "mark", "noted") for part, _ in more):
+    own = ("handed", "mark", "noted", "line", "summary")
+    if kv_heads < heads and any(part.carries in own for part, _ in more):
         raise InputError(
             "heads that carry a mark, or a place or colour that was handed on, need keys and values of their "
             "own; use kv_heads=heads"

@@ -296,6 +296,7 @@ def recombined(
     queries: SimpleNamespace | None = None,
     keys: SimpleNamespace | None = None,
     values: SimpleNamespace | None = None,
+    unseen: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Z from the queries, keys and values of some pictures, (pictures, kept, head, d_head).
 
@@ -304,27 +305,67 @@ def recombined(
         layer: from 0.
         queries, keys, values: where each is taken from, if not from ``captured``: as many pictures of equally
             many positions. What may be seen goes with the queries.
+        unseen: positions that nobody looks at, Booleans, (pictures, length); all are seen by default.
     """
     looking = queries or captured
     mixed = SimpleNamespace(**{**vars(looking), "keys": (keys or captured).keys})
     seen = (values or captured).values[layer]
     if mixed.softcaps[layer] is not None:
-        probabilities, seen = pattern(mixed, layer), seen.float()
-        z = probabilities @ seen.repeat_interleave(probabilities.shape[1] // seen.shape[1], dim=1)
-        return z.to(mixed.z[layer]).transpose(1, 2)
+        return looking_at(pattern(mixed, layer, unseen), seen).to(mixed.z[layer])
     z = scaled_dot_product_attention(
         mixed.queries[layer],
         mixed.keys[layer],
         seen,
-        attn_mask=allowed(mixed, layer, torch.arange(len(seen))),
+        attn_mask=_allowed_but(mixed, layer, unseen),
         scale=mixed.scaling[layer],
         enable_gqa=True,
     )
     return z.transpose(1, 2)
 
 
-def pattern(captured: SimpleNamespace, layer: int) -> torch.Tensor:
-    """Attention probabilities of the kept positions, float32, (batch, head, kept, length)."""
+def over_some(
+    captured: SimpleNamespace, layer: int, other: SimpleNamespace, some: torch.Tensor
+) -> torch.Tensor:
+    """Z where some positions are looked at as in another run, (pictures, kept, head, d_head).
+
+    They get the probabilities that they have there; what these leave goes to all other positions in the
+    proportions that it has here.
+
+    Args:
+        captured, other: with ``"attention"``, as many pictures of equally many positions.
+        some: Booleans, (pictures, length).
+    """
+    restored = pattern(other, layer).to(captured.z[layer].device)
+    restored = restored * some.to(restored.device)[:, None, None]
+    left = 1 - restored.sum(-1, keepdim=True)
+    z = looking_at(restored + left * pattern(captured, layer, some), captured.values[layer])
+    return z.to(captured.z[layer])
+
+
+def looking_at(probabilities: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Z of a pattern (pictures, head, kept, length) over values (pictures, kv_head, length, d_head), float32,
+    (pictures, kept, head, d_head)."""
+    values = values.float().repeat_interleave(probabilities.shape[1] // values.shape[1], dim=1)
+    return (probabilities @ values).transpose(1, 2)
+
+
+def left_blind(captured: SimpleNamespace, layer: int, unseen: torch.Tensor) -> torch.Tensor:
+    """Kept positions that see nothing but what is ``unseen``, Booleans, (pictures, kept)."""
+    seen = _allowed_but(captured, layer, unseen)
+    return (seen.amax(-1) <= torch.finfo(seen.dtype).min / 2)[:, 0]
+
+
+def _allowed_but(captured, layer, unseen):
+    """`allowed` of all captured pictures, without the positions that are ``unseen``, if any."""
+    seen = allowed(captured, layer, torch.arange(len(captured.z[layer])))
+    if unseen is None:
+        return seen
+    return seen.masked_fill(unseen.to(seen.device)[:, None, None], torch.finfo(seen.dtype).min)
+
+
+def pattern(captured: SimpleNamespace, layer: int, unseen: torch.Tensor | None = None) -> torch.Tensor:
+    """Attention probabilities of the kept positions, float32, (batch, head, kept, length); ``unseen`` as in
+    `recombined`."""
     queries, keys = captured.queries[layer].float(), captured.keys[layer].float()
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     # A server may run requests under autocast, which would round the scores to half precision.
@@ -332,7 +373,7 @@ def pattern(captured: SimpleNamespace, layer: int) -> torch.Tensor:
         scores = queries @ keys.transpose(-1, -2) * captured.scaling[layer]
     if (cap := captured.softcaps[layer]) is not None:
         scores = cap * (scores / cap).tanh()
-    return (scores + allowed(captured, layer, torch.arange(len(queries))).float()).softmax(-1)
+    return (scores + _allowed_but(captured, layer, unseen).float()).softmax(-1)
 
 
 def attention_gaps(captured: SimpleNamespace) -> list[float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import attention_gaps, by_place, capture, kept_from, nudged, recombined
+from .capture import attention_gaps, by_place, capture, kept_from, left_blind, nudged, over_some, recombined
 from .continued import continued
 from .paths import paths
 from .sweep import sweep
@@ -82,11 +82,16 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
                     layers_of.setdefault(kind, set()).add(layer)
         through = {kind: layers for kind, layers in layers_of.items() if kind[1] == "path"}
         ends, gap = paths(wrapped, head_shape, captured, one["target"], through, one["path_rows"])
+        blind = False
         for kind, layers in layers_of.items():
             if kind in through:
                 made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
             else:
-                made = written(shown, target, kind, sorted(layers), one["means"])
+                some = some_positions(kind, one["spots"], target.length)
+                made = written(shown, target, kind, sorted(layers), one["means"], some)
+                blind = blind or leaves_blind(
+                    shown, kind, sorted(layers), some, one["variants"], one["spots"]
+                )
             several = len(next(iter(made.values()))) > 1
             rows = torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
             values[kind] = made, rows
@@ -103,7 +108,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             softcap,
             advance and (lambda share, whole=of_sweep: advance(share * whole)),
         )
-        done.append({**swept, "gap": gap})
+        done.append({**swept, "gap": gap, "blind": blind or swept["blind"]})
     return {"pictures": seen, "sweeps": done}
 
 
@@ -117,13 +122,43 @@ def _portions(pictures, sweeps, held):
     return {name: one / total for name, one in first.items()}, [one / total for one in each]
 
 
-def written(shown, target, kind, layers, means):
-    """Layer → what edits of one kind write, (trials or 1, kept, …)."""
-    source, component, scale = kind
+def some_positions(kind, spots, length):
+    """The positions that a kind looks ``over``, or is ``without``, Booleans, (trials, length); None for any
+    other kind."""
+    if len(kind) == 3:
+        return None
+    some = torch.zeros(len(spots), length, dtype=torch.bool)
+    for row, where in zip(some, spots):
+        row[where[kind[3][1]]] = True
+    return some
+
+
+def leaves_blind(shown, kind, layers, some, variants, spots):
+    """Whether a position that is written sees nothing but what its attention is ``without``."""
+    if some is None or kind[3][0] != "without":
+        return False
+    source = shown[kind[0]]
+    written_at = {words for edits in variants for _, _, own, words in edits if own == kind}
+    return any(
+        bool(left_blind(source, layer, some)[row][torch.tensor(where[word]) - source.start].any())
+        for layer in layers
+        for row, where in enumerate(spots)
+        for word in written_at
+    )
+
+
+def written(shown, target, kind, layers, means, some=None):
+    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions` has
+    them."""
+    source, component, scale = kind[:3]
     made = {}
     like = target.z if component == "z" else target.resid_pre
     for layer in layers:
-        if component in ("pattern", "query", "key", "value"):
+        if some is not None and component == "pattern":
+            value = over_some(target, layer, shown[source], some)
+        elif some is not None:
+            value = recombined(shown[source], layer, unseen=some)
+        elif component in ("pattern", "query", "key", "value"):
             other = shown[source]
             parts = {"pattern": {"queries": other, "keys": other}, "query": {"queries": other}}
             parts |= {"key": {"keys": other}, "value": {"values": other}}

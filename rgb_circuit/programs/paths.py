@@ -195,7 +195,7 @@ def _seen(end, layer, into, part):
     """Z at [end] with one part replaced."""
     name = {"query": "queries", "key": "keys", "value": "values"}[into]
     mixed = SimpleNamespace(**{**vars(end), name: {layer: part}})
-    return recombined(end, layer, **{name: mixed})
+    return recombined(end, layer, **{name: mixed})  # type: ignore[arg-type]
 
 
 def _given(shown, own, layer, starting, begins, rows):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .capture import as_numbers, attention_gaps, capture, language_model, unmasked
-from .measured import written
+from .measured import leaves_blind, some_positions, written
 from .sweep import biased, put, put_outputs
 
 if TYPE_CHECKING:
@@ -53,15 +53,18 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
         if "attention" in picture["keep"]:
             gaps += [max(attention_gaps(shown[condition]))]
     nothing = SimpleNamespace(start=length - kept, length=length, z=None, resid_pre=None)
-    base, values = shown.get(target, nothing), {}
+    base, values, left_blind = shown.get(target, nothing), {}, False
     for kind in {kind for edits in variants for _, _, kind, _ in edits}:
         if kind[1] != "attention" and kind[0] not in ("own", "zero"):
             layers = {layer for edits in variants for layer, _, own, _ in edits if own == kind}
-            values[kind] = written(shown, base, kind, sorted(layers), None)
+            some = some_positions(kind, [spots], length)
+            values[kind] = written(shown, base, kind, sorted(layers), None, some)
+            left_blind = left_blind or leaves_blind(shown, kind, layers, some, variants, [spots])
     runs = []
     for edits in variants:
         steps = [_changes(edits, spots, length - kept, values), _changes(edits, None, 0, values)]
-        runs.append(_run(wrapped, head_shape, inputs, steps, spots, settings))
+        run = _run(wrapped, head_shape, inputs, steps, spots, settings)
+        runs.append({**run, "blind": left_blind or run["blind"]})
     return {"runs": runs, "gaps": gaps}
 
 
@@ -122,7 +125,7 @@ def _changes(edits, spots, start, values):
     """
     changes = {}
     for layer, head, kind, positions in edits:
-        source, component, factor = kind
+        source, component, factor = kind[:3]
         attention = component == "attention"
         own = attention or source in ("own", "zero")
         word = positions[0] if attention else positions

@@ -30,9 +30,10 @@ from its target run only from the first edited position and layer on.
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
 
 This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind,
-positions), where kind is (source, component, scale) and positions are as in an `Edit`. Of an `AttentionEdit`
-kind is (source, "attention", bias), and positions are (queries, keys); of a `PathEdit` it is (source, "path",
-(into, senders)).
+positions), where kind is (source, component, scale) and positions are as in an `Edit`; where the edit has
+one, kind ends in (``"over"`` or ``"without"``, positions). Of an `AttentionEdit` kind is (source,
+"attention", bias), and positions are (queries, keys); of a `PathEdit` it is (source, "path", (into,
+senders)).
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ if TYPE_CHECKING:
 
     from ..edits import AnyEdit, Positions, Sender
 
-    Kind = tuple[str, str, float | tuple[str, tuple[Sender, ...]]]
+    Kind = (
+        tuple[str, str, float | tuple[str, tuple[Sender, ...]]]
+        | tuple[str, str, float, tuple[str, Positions]]
+    )
     Plain = tuple[int, int | None, Kind, Positions | tuple[Positions, Positions]]
     # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it, (runs,).
     Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
@@ -67,7 +71,9 @@ def _plain(edit):
         return edit.layer, edit.head, (edit.source, edit.component, (edit.into, edit.senders)), edit.positions
     if edit.component == "attention":
         return edit.layer, edit.head, (edit.source, edit.component, edit.bias), (edit.queries, edit.keys)
-    return edit.layer, edit.head, (edit.source, edit.component, edit.scale), edit.positions
+    kind = edit.source, edit.component, edit.scale
+    some = [(name, words) for name in ("over", "without") if (words := getattr(edit, name)) is not None]
+    return edit.layer, edit.head, (*kind, *some), edit.positions
 
 
 def sweep(

@@ -55,7 +55,13 @@ def _values(run: Run):
         ],
         no_gap=roles.no_gap(evidence),
         refused=roles.refused(evidence),
-        power={variation: roles.power(evidence, variation) for variation in (0.25, 1.0)},
+        power={
+            # Trials that are left out cannot stray.
+            variation: roles.power(
+                evidence, variation, stray=0 if run.manifest["options"].get("only_correct") else None
+            )
+            for variation in (0.25, 1.0)
+        },
     )
 
 
@@ -80,7 +86,7 @@ def _restored(wanted):
     """What a prediction restores, from where into which picture."""
     every = (prediction for predictions, _ in roles.HYPOTHESES.values() for prediction in predictions)
     sweep = next(prediction for prediction in every if prediction.name == wanted).claims[0].sweep
-    return f"{sweep.component}, {sweep.source} → {sweep.target}"
+    return f"{sweep.restores}, {sweep.source} → {sweep.target}"
 
 
 SECTION = Section(

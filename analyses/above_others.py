@@ -1,0 +1,108 @@
+"""Whether a head raises a word above every other one, not above their mean alone.
+
+A head that says how bright a tile is raises black for a blue one, and blue as well: above the mean of all
+words, yet not above each.
+"""
+
+import numpy as np
+from scipy import stats
+
+
+def above_others(
+    own: np.ndarray,
+    others: np.ndarray,
+    words: np.ndarray,
+    relative: np.ndarray,
+    strata: np.ndarray | None,
+    some: float,
+    margin: float,
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """By how much a word rises above the others, and whether one of them does as well.
+
+    Args:
+        own: effects on the word, (trials, heads).
+        others: on the others, (trials, heads, columns).
+        words: which word a column has in a trial, empty where the trial has none, (trials, columns).
+        relative: effects on the word relative to the mean of the others, (trials, heads).
+        strata: the word itself in every trial, (trials,), or None.
+        some: a rise that counts.
+        margin: by how much another word must be shown to rise more where the head serves nothing.
+        level: of what is shown.
+
+    Returns:
+        ``ahead``, (trials, heads): in strata that the head is shown to serve, above the other word that rises
+        most there, and ``relative`` elsewhere. ``as_well``, (heads,): in a stratum that it serves, the mean
+        over another word is ``some`` or less; or in any, that word is shown to rise more by ``margin``.
+    """
+    # With a trial of each, nothing can be said of one.
+    alone = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
+    labels = np.full(len(own), "") if alone else np.asarray(strata)
+    served = serves(relative, labels, some, level)
+    ahead, as_well = np.empty_like(own), np.zeros(own.shape[1], dtype=bool)
+    behind, pairs = [], []
+    for number, stratum in enumerate(np.unique(labels)):
+        here = labels == stratum
+        lead, said = own[here][..., None] - others[here], words[here]
+        names = [word for word in np.unique(said) if word]
+        # (words, heads): of each word, over the trials that have it.
+        means = np.stack([_where(lead, said == word).mean(0) for word in names])
+        as_well |= served[number] & (means.min(0) <= some)
+        first = _beside_first(lead, said, names, means.argsort(0))
+        ahead[here] = np.where(served[number], first, relative[here])
+        for word in names:
+            behind.append(_where(-lead - margin, said == word))
+            pairs += [f"{stratum} {word}"] * len(behind[-1])
+    return ahead, as_well | _any_shown(np.concatenate(behind), np.array(pairs), level)
+
+
+def serves(effects: np.ndarray, strata: np.ndarray, some: float, level: float) -> np.ndarray:
+    """The strata in which more than ``some`` is shown, Booleans, (strata in order, heads); corrected over
+    strata, each of two trials or more."""
+    p = _p_by_stratum(effects - some, strata)
+    return np.array([stats.false_discovery_control(column) for column in p.T]).T <= level
+
+
+def _any_shown(effects, strata, level):
+    """(heads,): whether a mean above zero is shown in a stratum, corrected over these (Bonferroni)."""
+    names, counts = np.unique(strata, return_counts=True)
+    several = np.isin(strata, names[counts > 1])
+    if not several.any():
+        return np.zeros(effects.shape[1], dtype=bool)
+    p = _p_by_stratum(effects[several], strata[several])
+    return p.min(0) * len(p) <= level
+
+
+def _p_by_stratum(effects, strata):
+    """(strata, heads): p of a mean of zero or less, with the spread within all of them."""
+    names, counts = np.unique(strata, return_counts=True)
+    means = np.stack([effects[strata == name].mean(0) for name in names])
+    spread = sum(((effects[strata == name] - mean) ** 2).sum(0) for name, mean in zip(names, means))
+    freedom = len(effects) - len(names)
+    error = np.sqrt(spread / freedom / counts[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, stats.t.sf(means / error, freedom), (means <= 0).astype(float))
+
+
+def _where(values, chosen):
+    """Of (trials, heads, columns) those that are chosen, (trials, columns): (chosen, heads)."""
+    trial, column = np.nonzero(chosen)
+    return values[trial, :, column]
+
+
+def _beside_first(lead, words, names, order):
+    """(trials, heads): the lead over the first word in a head's order that the trial has.
+
+    Args:
+        lead: (trials, heads, columns).
+        words: of the columns, (trials, columns).
+        names: of the words.
+        order: indices into the names, (words, heads).
+    """
+    found = np.full(lead.shape[:2], np.nan)
+    for rank in order:
+        # (trials, heads, columns): where the word of this rank is.
+        has = words[:, None, :] == np.array(names)[rank][None, :, None]
+        value = np.take_along_axis(lead, has.argmax(-1)[..., None], -1)[..., 0]
+        found = np.where(np.isnan(found) & has.any(-1), value, found)
+    return found

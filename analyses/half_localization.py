@@ -1,0 +1,57 @@
+"""Heads that find the odd tile's row, or its column, and need another for the rest.
+
+The color extractors look where row and column cross, so that a head which brings one of the two does nothing
+alone on a plain canvas, and passes no test of a POI localization head there. Where another head brings the
+rest, it moves the reading. Restored at [end], or at other ``positions``:
+
+| prediction | restored | in | expected |
+|---|---|---|---|
+| P3n | z from clean | erased | background not up, odd not up: alone it is not enough |
+| P3b | z from clean | recolored | odd, other, background unchanged: the place was right already |
+| P6 | z from moved | recolored | background up, other down: it moves the reading |
+| P6p | pattern only, from moved | recolored | background up, other down: it looks at the tile itself |
+
+Which of the two it is these pictures cannot tell: ``moved`` has the tile in another row and another column.
+How predictions are tested: `analyses.evidence`.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+import rgb_circuit as rgb
+
+from . import evidence as _evidence
+from .evidence import Claim, Prediction, Sweep
+from .poi_localization import LOCALIZES, PASSES_THE_SEED
+
+_ERASED = Sweep("erased")
+_LOOKS_ELSEWHERE = Sweep("recolored", source="moved", component="pattern")
+NOT_ENOUGH = Prediction("P3n", (Claim("background", "not up", _ERASED), Claim("odd", "not up", _ERASED)))
+MOVES = Prediction(
+    "P6p", (Claim("background", "up", _LOOKS_ELSEWHERE), Claim("other", "down", _LOOKS_ELSEWHERE))
+)
+_BORROWED = [prediction for prediction in (*PASSES_THE_SEED, *LOCALIZES) if prediction.name in ("P3b", "P6")]
+PREDICTIONS = (NOT_ENOUGH, *_BORROWED, MOVES)
+
+
+def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+    """P3n, P3b, P6 and P6p for every head.
+
+    Args:
+        options: ``margin, least, level, split, only_correct, positions, progress`` of
+            `analyses.evidence.examine`.
+
+    Returns:
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
+        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+
+    Raises:
+        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
+    """
+    return _evidence.examine(model, trials, [PREDICTIONS], **options)
+
+
+def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of the row or column localizers: every prediction holds."""
+    return _evidence.heads(evidence, PREDICTIONS)
