@@ -44,7 +44,6 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "model": model.name,
         "revision": model.revision,
         "commit": model.commit,
-        **fingerprint(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "server": model.server and model.server.url,
         "device": None if model.server else model.nnsight.device.type,
@@ -63,6 +62,8 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "template": model.template,
         "ahead": model.ahead,
         "words": list(model.words),
+        # Hashes come after what says more, since a refusal names the first differences.
+        **fingerprint(model),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],
         "versions": versions(),

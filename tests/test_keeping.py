@@ -429,7 +429,7 @@ def two_trials(tmp_path_factory):
     [
         (["--seed", "1"], ["options.seed (0 there, 1 here)", "trials (2 there, 2 here, not the same)"]),
         (["--trials", "3"], ["options.trials (2 there, 3 here)", "trials (2 there, 3 here"]),
-        (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights ("]),
+        (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights;"]),
         (["--positions", "all"], ["options.positions (end there, all here)"]),
         (
             ["--model", "planted", "--seed", "1"],
