@@ -1,7 +1,7 @@
-"""A trial's pictures: those in memory as they are, those in files opened each time that one is looked at.
+"""A trial's pictures: those in memory as they are, those in files opened whenever one is looked at.
 
-Two thousand photographs do not fit into memory. So of a file only its size and a hash of its pixels are kept,
-both from one pass, and whoever looks at the picture gets it fresh and lets go of it.
+Two thousand photographs do not fit into memory. So only the size and a hash of the pixels are kept
+of a file, both from one pass. Each look at the picture opens the file again, and nothing keeps it.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def picture_hash(picture: Source) -> str:
 
 
 def identical(hashes: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of conditions whose pictures have the same pixels, each with the first condition that has them.
+    """Pairs of conditions whose pictures have the same pixels, each with the first condition that has
+    them.
 
     Args:
         hashes: condition → `picture_hash` of its picture.

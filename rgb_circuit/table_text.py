@@ -1,4 +1,4 @@
-"""Names and words as tables give them: text or whole numbers are taken, and what says nothing is refused."""
+"""Names and words as tables give them: text and whole numbers are taken, the rest is refused."""
 
 from numbers import Integral
 
@@ -13,7 +13,7 @@ def as_text(value: object, what: str, example: str) -> str:
         example: of what would do.
 
     Raises:
-        InputError: anything else, such as a missing value, a decimal number or a list; or blank text.
+        InputError: anything else, such as a missing value, a decimal number, a list or blank text.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))

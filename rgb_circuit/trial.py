@@ -33,10 +33,9 @@ class Trial:
         prompt: the text shown with each picture, holding one ``<image>``.
         images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
             will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-            A `rgb_circuit.pictures.PictureFile` stays in its file, and is opened each time that it is looked
-            at.
-        answers: role → word or whole number, read at its first token, without the blanks around it; no two
-            may begin with the same token. The game's role ``"none"`` may repeat another's word.
+            A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look.
+        answers: role → word or whole number, read at its first token, without the blanks around it.
+            No two may begin with the same token, but the game's ``"none"`` may repeat another word.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
@@ -84,8 +83,8 @@ class Trial:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """Condition → where its picture comes from: the picture itself, or its file. For making a trial of
-        another's pictures without opening them."""
+        """Condition → where its picture comes from: the picture itself, or its file. A trial that is
+        made of another's sources opens no file."""
         return sources_of(self.images)
 
     @property
@@ -288,8 +287,8 @@ def described(trial: Trial) -> dict:
 
 
 def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
-    """``tile`` (row, column) and ``grid``, each a whole number; InputError unless the tile lies on a ``grid``
-    × ``grid`` board."""
+    """``tile`` (row, column) and ``grid`` as whole numbers; InputError unless the tile lies on a
+    ``grid`` × ``grid`` board."""
     if grid is None:
         raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
     if not _whole(grid) or grid < 1:
@@ -305,7 +304,7 @@ def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
 
 
 def _whole(value):
-    """Whether it is a whole number, as a decimal one too: a table with missing cells has no others."""
+    """Whether it is a whole number, be it 3.0: a column with missing cells has decimal numbers."""
     return isinstance(value, Real) and value % 1 == 0
 
 

@@ -13,10 +13,10 @@ The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its 
 | ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
 | ``grid`` | how many tiles a side has | optional |
 
-Every trial has every picture and every answer. Capitals and blanks in a column's name make no difference, but
-for the CONDITION or ROLE. Other columns are named in a warning and left out. Paths count from the file's own
-folder. A question is put into the conversation that the model was made for; one with ``<image>`` is taken as
-the whole prompt, as it stands, with the line breaks at its end.
+Every trial has every picture and every answer. Capitals and blanks in a column's name make no
+difference, but for the CONDITION or ROLE. Other columns are named in a warning and left out. Paths
+count from the file's own folder. A question is put into the conversation that the model was made
+for; one with ``<image>`` is the whole prompt, kept as it is, to the last line break.
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
 transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
@@ -50,10 +50,10 @@ from .trial import Trial
 REQUIRED = ("name", "question", "clean")
 PLACE = ("tile_row", "tile_column", "grid")
 PREFIXES = ("image:", "answer:", "expected:")
-# More letters than a path has on any system; pictures are also written into tables as such.
+# No path is longer; some tables hold the pictures themselves, as base64.
 LONGEST_PATH = 4096
 
-# How files begin that are often taken for a table's text.
+# First bytes of other kinds of file → what the file is.
 BEGINNINGS = {
     b"PAR1": "a Parquet file",
     b"PK\x03\x04": "an Excel file or another archive",
@@ -72,8 +72,8 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE, progress: bool = 
     Rows are counted in messages as a spreadsheet does: the header is row 1.
 
     Args:
-        template: of the conversation that questions are put into, with ``<image>`` and ``{question}``; a
-            model's own is ``model.template``.
+        template: of the conversation that questions are put into, with ``<image>`` and
+            ``{question}``; a model's own is ``model.template``.
         progress: show a bar when it takes longer than two seconds.
 
     Raises:
@@ -183,8 +183,7 @@ def _check_text(path):
 
 
 def _columns(path, header):
-    """What each column is called here, None for one that is left out; of the columns that the header names,
-    up to the last."""
+    """What each column is called here, up to the last that has a name; None for one that is left out."""
     columns = [_plain(name) for name in header]
     while columns and not columns[-1]:
         columns.pop()
