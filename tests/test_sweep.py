@@ -162,8 +162,7 @@ def test_eager_attention_gives_the_same_frames(random_folder):
             np.testing.assert_allclose(one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("place", [0, -1])
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("place, layer", [(0, 0), (-1, 0), (-1, 1)])
 def test_a_hook_on_the_first_or_the_last_token_is_refused(place, layer):
     """It acts on one copy alone, which at both ends is one that edits nothing."""
     module, processor = random_llava(layers=3)
@@ -197,9 +196,8 @@ def layers_run(model, call):
     return sum(seen)
 
 
+@pytest.mark.parametrize("positions, heads", [("end", "every"), ("all", "every"), ("all", "one a layer")])
 @pytest.mark.parametrize("batch_size", [None, 4])
-@pytest.mark.parametrize("positions", ["end", "all"])
-@pytest.mark.parametrize("heads", ["every", "one a layer"])
 def test_a_variant_runs_from_its_own_layer_on(grouped, positions, heads, batch_size):
     trials, layers = rgb.rgb_trials(grouped, 2), grouped.n_layers
     heads = grouped.heads() if heads == "every" else [(layer, 0) for layer in range(layers)]

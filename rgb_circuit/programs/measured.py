@@ -24,8 +24,9 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, and
-            whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and where it is another's picture
-            ``after`` the same words, that condition and the ``common`` number of positions, or None.
+            whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and
+            where it is another's picture ``after`` the same words, that condition and the ``common`` number
+            of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
             kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial

@@ -170,7 +170,7 @@ def idle(captured, runs, variants, values, spots):
     def leaves(run, edit):
         layer, head, kind, positions = edit
         if kind not in values:
-            return kind[2] == (0 if kind[1] == "attention" else 1)
+            return kind[1] == "attention" and kind[2] == 0
         if same[kind, layer] is False:
             return False
         places = torch.tensor(spots[run][positions]) - captured.start
@@ -435,11 +435,8 @@ def _forward(
                     attention.output = (z, *weights)
                 if (index, "z") in writes or looking < count:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
-                    z = (
-                        torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
-                        if looking < count
-                        else z
-                    )
+                    if looking < count:
+                        z = torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
                 put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
