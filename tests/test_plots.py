@@ -19,8 +19,7 @@ import rgb_circuit as rgb
 from analyses import evidence as evidence_of_roles
 from analyses import roles
 from analyses.evidence import examine
-from rgb_circuit import plots
-from rgb_circuit.panels import LEAST, LEAST_GAP, tested
+from rgb_circuit import panels, plots
 from rgb_circuit.plots import PREDICTIONS
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
 from rgb_circuit.plots.predictions import in_words
@@ -284,14 +283,14 @@ def test_what_is_told_from_zero_and_next_to_nothing_is_faded(gap, least):
     at = frame["layer"] == 3
     frame.loc[at, "effect"] = least * frame.loc[at, "head"].map([0.9, 1.1, -0.9, -1.1].__getitem__)
     frame["effect"] *= 1 + np.random.default_rng(0).normal(0, 0.01, len(frame))
-    assert tested(frame, {"": ("erased", "odd")})["told"].sum() == 4
+    assert panels.tested(frame, {"": ("erased", "odd")})["told"].sum() == 4
     shown = set(heads(4, 4)) - faded(plots.head_heatmap(frame))
     assert shown == {(3, 1), (3, 3)}
 
 
 def test_the_least_size_of_an_effect_is_that_of_roles():
-    assert inspect.signature(examine).parameters["least"].default == LEAST
-    assert evidence_of_roles.LEAST_GAP == LEAST_GAP
+    assert inspect.signature(examine).parameters["least"].default == panels.LEAST
+    assert evidence_of_roles.LEAST_GAP == panels.LEAST_GAP
 
 
 def test_too_few_trials_to_tell_a_head_are_said_to_be_so():
