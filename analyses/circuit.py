@@ -31,8 +31,9 @@ rounding (else p is 1), and trials must be many. Nor does p say by how much: tha
 stands beside it. The p values are not corrected for one another.
 
 Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
-these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where
-resampled trials can lack it, an interval is missing, for it would have no end.
+these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Its
+interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) within the words that are
+right for the source picture.
 
 The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away
 which colour and which place this trial shows and keeps what all trials share, so that the ablated run is
@@ -47,13 +48,11 @@ circuits as control, partial necessity and independence. They ask of partial nec
 whether C beats 90 % of random circuits, which takes 29 of them; here its rank among them is the p value.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
@@ -61,7 +60,7 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits, patched_heads
-from rgb_circuit.statistics import RESAMPLES, ROUNDING, independence_p, shown_to_fall
+from rgb_circuit.statistics import ROUNDING, independence_p, ratio_interval, shown_to_fall
 from rgb_circuit.trial import as_trials
 
 Head = tuple[int, int]
@@ -107,7 +106,7 @@ def circuit(
         ablation), "necessity (zero)", "necessity (resampling)", "partial necessity", "independence",
         "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test has one, else missing),
         ``layer, head`` (the head left out, else missing), ``size`` (heads in the tested set), ``source,
-        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % bootstrap interval over trials),
+        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % interval over trials),
         ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness;
         missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of partial
         necessity and independence; missing elsewhere, and without a random set), ``n`` (trials). Partial
@@ -262,7 +261,7 @@ def curve(
 
     Returns:
         A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit),
-        ``source, target, faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials),
+        ``source, target, faithfulness, ci_low, ci_high`` (95 % interval over trials),
         ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets), ``n``.
 
     Raises:
@@ -316,7 +315,7 @@ def curve_steps(
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]
     gap = _gap(model, m_source, m_target, source, target)
     gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
-    faithfulness, low, high = _fraction(gained[named[0]], gap)
+    faithfulness, low, high = _fraction(gained[named[0]], gap, _words(trials, source, gained.index))
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
@@ -459,6 +458,7 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     gap = _gap(model, m_source, m_target, source, target)
     patched = [_difference(frame, trials, source, target) for frame in (in_target, in_source)]
     gained = pd.concat(patched, axis=1).sub(m_target, axis=0)
+    words = _words(trials, source, gained.index)
 
     def of(test):
         chosen = gained.loc[:, gained.columns.str.startswith(f"{test}: ")]
@@ -468,15 +468,15 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     left = resampled["circuit"] + m_target
     alone = resampled[["circuit"]]
     rows = [
-        _row("sufficiency", of("sufficiency"), gap),
-        _row("isolation", of("isolation"), gap),
+        _row("sufficiency", of("sufficiency"), gap, words),
+        _row("isolation", of("isolation"), gap, words),
         *(
-            _row(test, of(test), gap, ablation="resampling" if instead == RESAMPLED else instead)
+            _row(test, of(test), gap, words, ablation="resampling" if instead == RESAMPLED else instead)
             for test, instead in NECESSITY.items()
         ),
-        _row("partial necessity", resampled, gap, ablation="resampling", p=_rank_p(resampled)),
-        _row("independence", alone, gap, ablation="resampling", p=_independence(m_source, left, seed)),
-        *(_row("minimality", of(f"minimality {head}"), gap, head=head) for head in heads),
+        _row("partial necessity", resampled, gap, words, ablation="resampling", p=_rank_p(resampled)),
+        _row("independence", alone, gap, words, ablation="resampling", p=_independence(m_source, left, seed)),
+        *(_row("minimality", of(f"minimality {head}"), gap, words, head=head) for head in heads),
     ]
     frame = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"})
     frame.insert(4, "size", len(heads) - frame["layer"].notna())
@@ -564,36 +564,22 @@ def _gap(model, m_source, m_target, source, target):
     return gap
 
 
-def _fraction(gained, gap):
-    """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap``
+def _words(trials, source, names):
+    """The right answer to the source picture, in the order of the trials' names."""
+    right = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
+    return [right[name] for name in names]
+
+
+def _fraction(gained, gap, words):
+    """Mean gain / mean gap with its interval over trials; ``gained`` a row per trial, ``gap`` and ``words``
     (trials,)."""
-
-    def ratio(gained, gap, axis):
-        size = gap.mean(axis)
-        return gained.mean(axis) / np.where(size > 0, size, np.nan)
-
-    gained = gained.to_numpy()
-    data = gained, np.broadcast_to(gap[:, None], gained.shape)
-    with warnings.catch_warnings():
-        # It says of an interval that is missing that it is.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            data,
-            ratio,
-            paired=True,
-            vectorized=True,
-            axis=0,
-            n_resamples=RESAMPLES,
-            batch=100,
-            method="percentile",
-            rng=0,
-        ).confidence_interval
-    return ratio(*data, axis=0), interval.low, interval.high
+    values = gained.to_numpy()
+    return values.mean(0) / gap.mean(), *ratio_interval(values, gap[:, None], words)
 
 
-def _row(test, gained, gap, *, ablation=None, head=None, p=np.nan):
+def _row(test, gained, gap, words, *, ablation=None, head=None, p=np.nan):
     """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
-    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap))
+    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap, words))
     random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return {

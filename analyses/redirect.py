@@ -36,7 +36,7 @@ from scipy.stats import norm
 
 from rgb_circuit import AttentionEdit, InputError, Trial, Vlm, patch_edits
 from rgb_circuit.edits import Positions, check_heads
-from rgb_circuit.statistics import bootstrap_interval, sign_flip_p
+from rgb_circuit.statistics import sign_flip_p
 
 Head = tuple[int, int]
 
@@ -114,7 +114,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         A row per picture × bias: ``picture, bias``; ``unedited, found, random``, shares of trials (a trial's
         random draws count as one, their mean), the last two each with ``_low, _high``, Wilson's 95 % interval
         over trials, which is too wide for draws that differ within a trial; ``difference``, found − random,
-        with ``_low, _high`` (95 % bootstrap over trials; no width where all trials agree) and ``p_value``
+        with ``_low, _high`` (`paired_interval`, over trials and for these random sets) and ``p_value``
         (one-sided, sign flips); ``n``, trials.
 
     Source: Wilson (1927), Probable inference.
@@ -131,7 +131,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 low, high = _wilson(values.mean(), len(values))
                 row |= {which: values.mean(), f"{which}_low": low, f"{which}_high": high}
             difference = (found - random).to_numpy()
-            low, high = bootstrap_interval(difference) if len(difference) > 1 else (np.nan, np.nan)
+            low, high = paired_interval(found.to_numpy(), random.to_numpy())
             row |= {
                 "difference": difference.mean(),
                 "difference_low": float(low),
@@ -141,6 +141,37 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             }
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of the difference of two shares of the same trials, from Wilson's interval of each and
+    from how far the two go together.
+
+    Args:
+        one, other: (trials, …), each 0 or 1, or a mean of such.
+
+    Returns:
+        ``(low, high)``, each of shape (…).
+
+    Source: Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
+        based on paired data, method 10.
+    """
+    n, means = len(one), (one.mean(0), other.mean(0))
+    together = ((one - means[0]) * (other - means[1])).mean(0)
+    # Newcombe's correction for continuity, which leaves no agreement beyond what is there.
+    together = np.where(together > 0, np.maximum(together - 1 / (2 * n), 0), together)
+    spread = np.sqrt(np.prod([share * (1 - share) for share in means], axis=0))
+    alike = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    (low, high), (low_other, high_other) = (_wilson(share, n) for share in means)
+    difference = means[0] - means[1]
+
+    def reach(down, up):
+        return np.sqrt(np.maximum(down**2 - 2 * alike * down * up + up**2, 0))
+
+    return (
+        difference - reach(means[0] - low, high_other - means[1]),
+        difference + reach(high - means[0], means[1] - low_other),
+    )
 
 
 def looking_at(

@@ -310,9 +310,9 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
     random = frame[["random_low", "random_mean", "random_high"]]
     assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-3)
     assert (random["random_mean"].iloc[2:6] < frame["faithfulness"].iloc[2:6] - 0.3).all()
-    assert (random["random_low"] <= random["random_mean"]).all() and (
-        random["random_mean"] <= random["random_high"]
-    ).all()
+    # But for rounding, where all sets are alike.
+    assert (random["random_low"] <= random["random_mean"] + 1e-9).all()
+    assert (random["random_mean"] <= random["random_high"] + 1e-9).all()
     again, other = (curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1))
     pd.testing.assert_frame_equal(frame, again)
     assert not np.allclose(other["random_mean"], frame["random_mean"])
