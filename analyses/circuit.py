@@ -20,9 +20,12 @@ state that the model is ever in: a stand-in that waits for silence then speaks. 
 trial what the heads do in another trial's source picture: a state that the model knows, in which they say
 something else. Where the three agree, C is as needed as they say; where they differ, look for a stand-in.
 
-**Partial necessity** has p = (1 + how many random sets leave at most as much as C) / (1 + sets), under
-resampling. Sets are drawn from outside C and all different, so p is small where C is worse to lose than other
-heads of its layers, and never below 1 / (1 + sets).
+**Random sets** are drawn from outside C and all different, and C is compared with them by its rank: p = (1 +
+how many restore as much as C, or leave as little) / (1 + sets). The sets are the replicates of such a test,
+so p is never below 1 / (1 + sets), however many trials there are; where that is above 0.05, it is not
+decidable whether C is better than other heads of its layers.
+
+**Partial necessity** is this rank of what is left, under resampling.
 
 **Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also under
 resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C, since something
@@ -50,6 +53,7 @@ whether C beats 90 % of random circuits, which takes 29 of them; here its rank a
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import factorial
 
 import numpy as np
 import pandas as pd
@@ -60,7 +64,14 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits, patched_heads
-from rgb_circuit.statistics import ROUNDING, independence_p, ratio_interval, shown_to_fall
+from rgb_circuit.statistics import (
+    ROUNDING,
+    decidable,
+    independence_p,
+    rank_p,
+    ratio_interval,
+    shown_to_fall,
+)
 from rgb_circuit.trial import as_trials
 
 Head = tuple[int, int]
@@ -108,9 +119,11 @@ def circuit(
         ``layer, head`` (the head left out, else missing), ``size`` (heads in the tested set), ``source,
         target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % interval over trials),
         ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness;
-        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of partial
-        necessity and independence; missing elsewhere, and without a random set), ``n`` (trials). Partial
-        necessity and independence ask about the run of "necessity (resampling)" and repeat its faithfulness.
+        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of
+        independence; elsewhere the circuit's rank among the random sets, missing for minimality and without a
+        random set), ``n`` (trials), ``decidable`` (whether p could be 0.05 or less with so many random sets,
+        or so many orders of trials; missing where p is). Partial necessity and independence ask about the run
+        of "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
@@ -468,13 +481,19 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     left = resampled["circuit"] + m_target
     alone = resampled[["circuit"]]
     rows = [
-        _row("sufficiency", of("sufficiency"), gap, words),
-        _row("isolation", of("isolation"), gap, words),
+        *(_row(test, of(test), gap, words, p=_rank(of(test))) for test in ("sufficiency", "isolation")),
         *(
-            _row(test, of(test), gap, words, ablation="resampling" if instead == RESAMPLED else instead)
+            _row(
+                test,
+                of(test),
+                gap,
+                words,
+                ablation="resampling" if instead == RESAMPLED else instead,
+                p=_rank(-of(test)),
+            )
             for test, instead in NECESSITY.items()
         ),
-        _row("partial necessity", resampled, gap, words, ablation="resampling", p=_rank_p(resampled)),
+        _row("partial necessity", resampled, gap, words, ablation="resampling", p=_rank(-resampled)),
         _row("independence", alone, gap, words, ablation="resampling", p=_independence(m_source, left, seed)),
         *(_row("minimality", of(f"minimality {head}"), gap, words, head=head) for head in heads),
     ]
@@ -482,16 +501,19 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     frame.insert(4, "size", len(heads) - frame["layer"].notna())
     frame.insert(5, "source", source)
     frame.insert(6, "target", target)
-    return frame.assign(n=len(trials))
+    frame["n"] = len(trials)
+    # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks for.
+    orders = factorial(min(len(trials), 10)) - 1
+    replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
+    frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
+    return frame.assign(decidable=frame["decidable"].mask(frame["p_value"].isna()))
 
 
-def _rank_p(gained):
-    """p value of what the circuit leaves among what random sets leave; (trials, sets)."""
-    left = gained.mean()
-    random = left.drop("circuit")
-    # Sets that hurt the same differ by rounding.
-    slack = ROUNDING * left.abs().max()
-    return (1 + (random <= left["circuit"] + slack).sum()) / (1 + len(random)) if len(random) else np.nan
+def _rank(of_sets):
+    """`rank_p` of the circuit among random sets, of means over trials; (trials, sets)."""
+    means = of_sets.mean()
+    # Sets that do the same differ by rounding.
+    return rank_p(means["circuit"], means.drop("circuit"), ROUNDING * means.abs().max())
 
 
 def _independence(m_source, left, seed):

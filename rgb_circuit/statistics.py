@@ -61,13 +61,18 @@ def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return table.assign(ci_low=low, ci_high=high, n=len(effects))
 
 
-def words_read(rows: pd.DataFrame, trials: pd.Index) -> list[str]:
+def words_read(rows: pd.DataFrame, trials: pd.Index) -> list[str] | None:
     """The word whose logit is read in each trial: the strata of `t_interval`.
 
     Args:
-        rows: of one role, with ``trial`` and ``answer``.
+        rows: of one role, with ``trial``.
         trials: their names, in the order of the effects.
+
+    Returns:
+        A word per trial; None where the rows do not name it in ``answer``.
     """
+    if "answer" not in rows:
+        return None
     return rows.drop_duplicates("trial").set_index("trial")["answer"].loc[trials].astype(str).tolist()
 
 
