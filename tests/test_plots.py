@@ -131,6 +131,8 @@ def summary():
                         role=role,
                         noise=noise,
                         models=5,
+                        true=4,
+                        testable=3,
                         precision=1.0,
                         recall=0.75 - noise / 4,
                     )
@@ -607,6 +609,7 @@ def test_a_share_has_two_digits(share, written):
 
 def test_recall_over_trials_has_a_line_per_kind_that_has_the_role():
     ends = dict(precision_low=0.5, precision_high=1.0, recall_low=0.25, recall_high=0.9, models=3)
+    ends |= dict(true=2, testable=1)
     rows = [
         dict(
             like=like,
@@ -621,6 +624,8 @@ def test_recall_over_trials_has_a_line_per_kind_that_has_the_role():
         for role in ("color extractor", "oddness")
     ]
     figure = plots.recall_over_trials(pd.DataFrame(rows))
+    assert "of 16, 8 testable" in figure.get_suptitle()
+    assert "of 16, 12 testable" in plots.precision_recall_panels(summary()).get_suptitle()
     assert [ax.get_title() for ax in figure.axes] == ["color extractor", "oddness"]
     assert [ax.get_legend_handles_labels()[1] for ax in figure.axes] == [["even", "odd"], ["even"]]
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["16", "64"]

@@ -197,7 +197,7 @@ def test_trials_without_another_colour_are_refused(planted):
 
 def test_the_figure_has_a_panel_per_picture_and_names_model_and_n(by_heads):
     figure = redirect_panels(redirect.summary(by_heads["localizer"]), "planted")
-    assert len(figure.axes) == 2 and "planted · n = 16 trials" in figure.get_suptitle()
+    assert len(figure.axes) == 2 and "planted · n = 16 trials · 3 random sets" in figure.get_suptitle()
     for ax, picture in zip(figure.axes, redirect.PICTURES):
         lines = {line.get_label(): line for line in ax.get_lines()}
         table = redirect.summary(by_heads["localizer"])
