@@ -2,12 +2,17 @@
 
 1. A family of models: planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and
    over numbers of trials, and unkind ones over numbers of trials (`KINDS`), with placements, decoys,
-   grouped-query attention and grids drawn at random; LLaVAs with random weights; and planted ones whose
-   pictures are shuffled among the conditions of a trial. On the last two every role is false.
+   grouped-query attention and grids drawn at random; and three kinds on which every role is false (`NULLS`).
 2. Four readings give each head a role: `analyses.roles` on the trials as they are drawn, and on as many that
    the model answers right on every picture; and beside it two that people use, the largest cells of the
    seed's three heatmaps, and attention to the odd tile.
-3. Their roles are held against the truth: precision and recall per role, and roles given on random models.
+3. Their roles are held against the truth: precision and recall per role, and roles given where none is
+   true.
+
+Where every role is false, that none is given says something only where it could have been: where there is a
+gap, and heads to freeze. So all of these models have a gap; where none of their heads is found to read the
+odd colour, the one that restores it most is frozen in its place; and a head counts as *testable* where every
+role could have been given to it. Of fewer than `INFORMATIVE` of the heads, no rate is told.
 
 A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What is
 measured of a trial is measured once.
@@ -38,7 +43,7 @@ from rgb_circuit.models.planted import (
     planted,
     random_placement,
 )
-from rgb_circuit.models.random import random_llava
+from rgb_circuit.models.random import fitted_llava
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.patching import in_order, patched_heads
 from rgb_circuit.play import Played, answered_right
@@ -47,11 +52,19 @@ from rgb_circuit.store import Store
 
 from . import roles
 from .attention_statistics import attention_statistics
-from .evidence import with_palette
+from .evidence import slots, with_palette
 
 # What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile
 # alike.
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
+# Models on which every role is false → what they are.
+NULLS = {
+    "random": "random weights, fitted readout",
+    "exchanged": "planted, changed pictures exchanged within trials",
+    "permuted": "planted, each prediction's verdicts dealt anew among the heads of a layer",
+}
+# The share of testable heads below which no rate of false roles is told.
+INFORMATIVE = 0.8
 # Share of the gap that a head of CV 1 restores there.
 UNEVEN_SHARE = 0.125
 # Its name, and that of its row beside all heads of its models.
@@ -68,8 +81,7 @@ class Subject:
     """One model to judge.
 
     Attributes:
-        kind: ``"planted"``, ``"random"``, or ``"shuffled"`` (planted, shown the pictures under each other's
-            names).
+        kind: ``"planted"``, or one of `NULLS`.
         noise: of a planted model, as a fraction of its gap; NaN for a random one.
         seed: of everything that is drawn for it.
         sizes: numbers of trials that it is judged by, in order; each the first of the largest.
@@ -92,7 +104,7 @@ class Subject:
         rng = np.random.default_rng([self.seed, self.kind != "random"])
         kv_heads = int(rng.choice([1, 2, 4]))
         if self.kind == "random":
-            model, processor = random_llava(self.seed, layers=4, heads=4, kv_heads=kv_heads)
+            model, processor = fitted_llava(self.seed, layers=4, heads=4, kv_heads=kv_heads)
             places = [(layer, head) for layer in range(4) for head in range(4)]
             return (
                 model,
@@ -175,7 +187,7 @@ def family(
     Args:
         planted_each: even models at every level of ``noise`` by 32 trials, and models of every kind at
             moderate noise by each number of trials; the same ones at each level and number.
-        random: random models by 32 trials, and as many shuffled ones.
+        random: models of each of `NULLS`, by 32 trials.
         trials: that all are judged on, instead of these numbers.
         kinds: of `KINDS`.
     """
@@ -193,8 +205,8 @@ def family(
     every = [level for level in noise if not ("even" in kinds and level == MODERATE_NOISE)]
     known = [Subject("planted", level, number, usual) for level in every for number in numbers]
     known += [Subject("planted", MODERATE_NOISE, number, sizes, like) for like in kinds for number in numbers]
-    false = [Subject("random", np.nan, first + index, usual) for index in range(random)]
-    false += [Subject("shuffled", MODERATE_NOISE, first + index, usual) for index in range(random)]
+    noises = {kind: np.nan if kind == "random" else MODERATE_NOISE for kind in NULLS}
+    false = [Subject(kind, noises[kind], first + index, usual) for kind in NULLS for index in range(random)]
     return [*known, *false]
 
 
@@ -233,10 +245,42 @@ class Known:
         return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(drop=True)
 
 
-def by_roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
-    """``layer, head, role`` as `analyses.roles` has them."""
+def by_roles(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known, null: str = "", seed: int = 0
+) -> pd.DataFrame:
+    """``layer, head, role`` as `analyses.roles` has them, and ``testable``: whether every role could have
+    been given.
+
+    Args:
+        null: the kind of a model on which every role is false, one of `NULLS`.
+        seed: of what is dealt where that is "permuted".
+    """
     evidence = known.follow(model, roles.steps(model, trials))
-    return roles.table(evidence)[["layer", "head", "role"]]
+    if null and (evidence["void"] == "no extractor").any():
+        reads = evidence[evidence["prediction"] == "P1b"]
+        closest = reads.loc[reads["effect"].idxmax()]
+        evidence = known.follow(
+            model, roles.steps(model, trials, extractors=[(closest["layer"], closest["head"])])
+        )
+    if null == "permuted":
+        evidence = dealt(evidence, np.random.default_rng(seed))
+    void = evidence.groupby("prediction")["void"].first() != ""
+    testable = not any(
+        void[slot].all() for predictions, _ in roles.HYPOTHESES.values() for slot in slots(predictions)
+    )
+    return roles.table(evidence)[["layer", "head", "role"]].assign(testable=testable)
+
+
+def dealt(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The evidence with each prediction's verdicts dealt anew among the heads of their layer: how often they
+    still come together in one head is chance, as large as it is in the head where most do."""
+    layers = evidence.groupby(["prediction", "layer"], sort=False).indices.values()
+    order = np.empty(len(evidence), dtype=int)
+    for rows in layers:
+        order[rows] = rng.permutation(rows)
+    kept = ["layer", "head", "prediction"]
+    moved = evidence.drop(columns=kept).iloc[order].reset_index(drop=True)
+    return evidence[kept].reset_index(drop=True).join(moved)
 
 
 def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
@@ -305,11 +349,11 @@ def verdicts(
     Yields:
         Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of the gap),
         ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials, layer, head, truth,
-        name, reading, role``. Random models answer nothing right, and have no rows for only correct trials;
-        models that are not even have rows for ``roles`` only, and even ones by other numbers of trials than
-        32.
+        name, reading, role, testable`` (whether every role could have been given to the head by ``roles``).
+        Random models have no rows for only correct trials; models that are not even, and permuted ones, have
+        rows for ``roles`` only, and even ones by other numbers of trials than 32.
     """
-    key = f"verdicts-{content_hash(list(READINGS))}"
+    key = f"verdicts-{content_hash([*READINGS, 'testable'])}"
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
         sizes = "+".join(map(str, subject.sizes))
         unit = f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
@@ -326,7 +370,7 @@ def _judged(subject):
     about = dict(kind=subject.kind, like=subject.like, noise=subject.noise, seed=subject.seed)
     about |= dict(kv_heads=model.n_kv_heads, grid=model.grid[0], solved=float(played["correct"].mean()))
     known = truth.rename(columns={"role": "truth"})
-    nothing = known[["layer", "head"]].assign(role="none")
+    nothing = known[["layer", "head"]].assign(role="none", testable=False)
     blocks = []
     # The most first: the others are among them.
     for size in reversed(subject.sizes):
@@ -338,24 +382,31 @@ def _judged(subject):
             if key not in done:
                 # A model may answer too few right to tell a role from them.
                 enough = len(sample) >= min(size, ENOUGH)
-                done[key] = READINGS[reading](model, sample, measured) if enough else nothing
+                done[key] = _read(subject, reading, model, sample, measured) if enough else nothing
             blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading, trials=size))
     return pd.concat(blocks, ignore_index=True).assign(**about)[
-        [*about, "trials", "layer", "head", "truth", "name", "reading", "role"]
+        [*about, "trials", "layer", "head", "truth", "name", "reading", "role", "testable"]
     ]
+
+
+def _read(subject, reading, model, sample, measured):
+    """What a reading says of each head; a naive one can give its roles to any."""
+    if READINGS[reading] is by_roles:
+        return by_roles(model, sample, measured, subject.kind if subject.kind in NULLS else "", subject.seed)
+    return READINGS[reading](model, sample, measured).assign(testable=True)
 
 
 def _samples(model, drawn, played, subject, size):
     """Reading → the trials that it judges by."""
-    everything = subject.like == "even" and size == subject.compared
+    everything = subject.like == "even" and size == subject.compared and subject.kind != "permuted"
     samples = dict.fromkeys(READINGS if everything else [reading_of(False)], drawn[:size])
     if subject.kind == "random":
-        # It answers nothing right.
+        # It answers too few right on all pictures.
         samples.pop(reading_of(True), None)
     elif everything:
         samples[reading_of(True)] = _right(model, drawn, played, subject)[:size]
-    if subject.kind == "shuffled":
-        samples = {name: _all_shuffled(sample, subject.seed) for name, sample in samples.items()}
+    if subject.kind == "exchanged":
+        samples = {name: exchanged(sample, subject.seed) for name, sample in samples.items()}
     return samples
 
 
@@ -369,15 +420,20 @@ def _right(model, drawn, played, subject):
     return right
 
 
-def _all_shuffled(trials, seed):
-    """The trials, each with its pictures under each other's conditions."""
+# The pictures whose odd word is another than the clean one's: whichever is shown, the gap is the same.
+CHANGED = ("recolored", "erased", "swapped")
+
+
+def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:
+    """The trials, in each the three changed pictures under each other's names, none under its own; the clean
+    and the moved one stay, and with them the gap."""
     rng = np.random.default_rng(seed)
-    shuffled = []
+    made = []
     for trial in trials:
-        names = list(trial.images)
-        images = {name: trial.sources[other] for name, other in zip(names, rng.permutation(names))}
-        shuffled.append(replace(trial, images=images, expected={}))
-    return shuffled
+        by = int(rng.integers(1, len(CHANGED)))
+        images = {name: trial.sources[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)}
+        made.append(replace(trial, images={**trial.sources, **images}, expected={}))
+    return made
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -390,7 +446,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         A row per reading × role × noise (planted models): ``reading, role, noise, models, true`` (heads that
         have the role), ``given`` (heads that the reading gives it), ``right`` (both), ``precision,
         precision_low, precision_high, recall, recall_low, recall_high``, with exact (Clopper–Pearson) 95 %
-        intervals over heads; NaN where nothing was given or true.
+        intervals over heads; NaN where nothing was given or true; ``testable`` (how many of the true heads
+        are).
     """
     known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
     # The number of trials that was tried at most levels.
@@ -449,6 +506,7 @@ def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
             row = dict(like=like, trials=trials, role="any role", models=part["seed"].nunique())
             row |= dict(true=len(part), right=sum(right), recall=np.mean(right))
             row["recall_low"], row["recall_high"] = binomtest(sum(right), len(part)).proportion_ci()
+            row["testable"] = int(part["testable"].sum())
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -471,20 +529,22 @@ def _counted(part, role):
         row[name] = right / of if of else np.nan
         interval = binomtest(right, of).proportion_ci() if of else (np.nan, np.nan)
         row[f"{name}_low"], row[f"{name}_high"] = interval
-    return row
+    return row | dict(testable=int((true & part["testable"]).sum()))
 
 
 def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
-    """Roles given where every one is false: on random weights, and on shuffled pictures.
+    """Roles given where every one is false (`NULLS`).
 
     Returns:
-        A row per kind × reading: ``kind, reading, models, models_with_a_role, heads, heads_with_a_role``.
+        A row per kind × reading: ``kind, reading, models, models_with_a_role, heads, heads_with_a_role``,
+        ``testable`` (how many of the heads are), ``informative`` (these are at least `INFORMATIVE` of them;
+        else how many were given a role says nothing).
     """
     rows = []
     for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(["kind", "reading"], sort=False):
         named = part["role"] != "none"
         models = dict(models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique())
-        rows.append(
-            dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum()))
-        )
+        row = dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum()))
+        testable = int(part["testable"].sum())
+        rows.append(row | dict(testable=testable, informative=testable >= INFORMATIVE * len(part)))
     return pd.DataFrame(rows)

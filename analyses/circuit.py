@@ -20,9 +20,12 @@ state that the model is ever in: a stand-in that waits for silence then speaks. 
 trial what the heads do in another trial's source picture: a state that the model knows, in which they say
 something else. Where the three agree, C is as needed as they say; where they differ, look for a stand-in.
 
-**Partial necessity** has p = (1 + how many random sets leave at most as much as C) / (1 + sets), under
-resampling. Sets are drawn from outside C and all different, so p is small where C is worse to lose than other
-heads of its layers, and never below 1 / (1 + sets).
+**Random sets** are drawn from outside C and all different, and C is compared with them by its rank: p = (1 +
+how many restore as much as C, or leave as little) / (1 + sets). The sets are the replicates of such a test,
+so p is never below 1 / (1 + sets), however many trials there are; where that is above 0.05, it is not
+decidable whether C is better than other heads of its layers.
+
+**Partial necessity** is this rank of what is left, under resampling.
 
 **Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also under
 resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C, since something
@@ -31,8 +34,9 @@ rounding (else p is 1), and trials must be many. Nor does p say by how much: tha
 stands beside it. The p values are not corrected for one another.
 
 Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
-these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Where
-resampled trials can lack it, an interval is missing, for it would have no end.
+these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Its
+interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) within the words that are
+right for the source picture.
 
 The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away
 which colour and which place this trial shows and keeps what all trials share, so that the ablated run is
@@ -47,13 +51,12 @@ circuits as control, partial necessity and independence. They ask of partial nec
 whether C beats 90 % of random circuits, which takes 29 of them; here its rank among them is the p value.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from math import factorial
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
@@ -61,7 +64,14 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits, patched_heads
-from rgb_circuit.statistics import RESAMPLES, ROUNDING, independence_p, shown_to_fall
+from rgb_circuit.statistics import (
+    ROUNDING,
+    decidable,
+    independence_p,
+    rank_p,
+    ratio_interval,
+    shown_to_fall,
+)
 from rgb_circuit.trial import as_trials
 
 Head = tuple[int, int]
@@ -107,11 +117,13 @@ def circuit(
         ablation), "necessity (zero)", "necessity (resampling)", "partial necessity", "independence",
         "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test has one, else missing),
         ``layer, head`` (the head left out, else missing), ``size`` (heads in the tested set), ``source,
-        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % bootstrap interval over trials),
+        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % interval over trials),
         ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness;
-        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of partial
-        necessity and independence; missing elsewhere, and without a random set), ``n`` (trials). Partial
-        necessity and independence ask about the run of "necessity (resampling)" and repeat its faithfulness.
+        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of
+        independence; elsewhere the circuit's rank among the random sets, missing for minimality and without a
+        random set), ``n`` (trials), ``decidable`` (whether p could be 0.05 or less with so many random sets,
+        or so many orders of trials; missing where p is). Partial necessity and independence ask about the run
+        of "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
@@ -262,7 +274,7 @@ def curve(
 
     Returns:
         A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit),
-        ``source, target, faithfulness, ci_low, ci_high`` (95 % bootstrap interval over trials),
+        ``source, target, faithfulness, ci_low, ci_high`` (95 % interval over trials),
         ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets), ``n``.
 
     Raises:
@@ -316,7 +328,7 @@ def curve_steps(
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]
     gap = _gap(model, m_source, m_target, source, target)
     gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
-    faithfulness, low, high = _fraction(gained[named[0]], gap)
+    faithfulness, low, high = _fraction(gained[named[0]], gap, _words(trials, source, gained.index))
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
@@ -459,6 +471,7 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     gap = _gap(model, m_source, m_target, source, target)
     patched = [_difference(frame, trials, source, target) for frame in (in_target, in_source)]
     gained = pd.concat(patched, axis=1).sub(m_target, axis=0)
+    words = _words(trials, source, gained.index)
 
     def of(test):
         chosen = gained.loc[:, gained.columns.str.startswith(f"{test}: ")]
@@ -468,30 +481,39 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     left = resampled["circuit"] + m_target
     alone = resampled[["circuit"]]
     rows = [
-        _row("sufficiency", of("sufficiency"), gap),
-        _row("isolation", of("isolation"), gap),
+        *(_row(test, of(test), gap, words, p=_rank(of(test))) for test in ("sufficiency", "isolation")),
         *(
-            _row(test, of(test), gap, ablation="resampling" if instead == RESAMPLED else instead)
+            _row(
+                test,
+                of(test),
+                gap,
+                words,
+                ablation="resampling" if instead == RESAMPLED else instead,
+                p=_rank(-of(test)),
+            )
             for test, instead in NECESSITY.items()
         ),
-        _row("partial necessity", resampled, gap, ablation="resampling", p=_rank_p(resampled)),
-        _row("independence", alone, gap, ablation="resampling", p=_independence(m_source, left, seed)),
-        *(_row("minimality", of(f"minimality {head}"), gap, head=head) for head in heads),
+        _row("partial necessity", resampled, gap, words, ablation="resampling", p=_rank(-resampled)),
+        _row("independence", alone, gap, words, ablation="resampling", p=_independence(m_source, left, seed)),
+        *(_row("minimality", of(f"minimality {head}"), gap, words, head=head) for head in heads),
     ]
     frame = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"})
     frame.insert(4, "size", len(heads) - frame["layer"].notna())
     frame.insert(5, "source", source)
     frame.insert(6, "target", target)
-    return frame.assign(n=len(trials))
+    frame["n"] = len(trials)
+    # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks for.
+    orders = factorial(min(len(trials), 10)) - 1
+    replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
+    frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
+    return frame.assign(decidable=frame["decidable"].mask(frame["p_value"].isna()))
 
 
-def _rank_p(gained):
-    """p value of what the circuit leaves among what random sets leave; (trials, sets)."""
-    left = gained.mean()
-    random = left.drop("circuit")
-    # Sets that hurt the same differ by rounding.
-    slack = ROUNDING * left.abs().max()
-    return (1 + (random <= left["circuit"] + slack).sum()) / (1 + len(random)) if len(random) else np.nan
+def _rank(of_sets):
+    """`rank_p` of the circuit among random sets, of means over trials; (trials, sets)."""
+    means = of_sets.mean()
+    # Sets that do the same differ by rounding.
+    return rank_p(means["circuit"], means.drop("circuit"), ROUNDING * means.abs().max())
 
 
 def _independence(m_source, left, seed):
@@ -564,36 +586,22 @@ def _gap(model, m_source, m_target, source, target):
     return gap
 
 
-def _fraction(gained, gap):
-    """Mean gain / mean gap with its bootstrap interval over trials; ``gained`` a row per trial, ``gap``
+def _words(trials, source, names):
+    """The right answer to the source picture, in the order of the trials' names."""
+    right = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
+    return [right[name] for name in names]
+
+
+def _fraction(gained, gap, words):
+    """Mean gain / mean gap with its interval over trials; ``gained`` a row per trial, ``gap`` and ``words``
     (trials,)."""
-
-    def ratio(gained, gap, axis):
-        size = gap.mean(axis)
-        return gained.mean(axis) / np.where(size > 0, size, np.nan)
-
-    gained = gained.to_numpy()
-    data = gained, np.broadcast_to(gap[:, None], gained.shape)
-    with warnings.catch_warnings():
-        # It says of an interval that is missing that it is.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            data,
-            ratio,
-            paired=True,
-            vectorized=True,
-            axis=0,
-            n_resamples=RESAMPLES,
-            batch=100,
-            method="percentile",
-            rng=0,
-        ).confidence_interval
-    return ratio(*data, axis=0), interval.low, interval.high
+    values = gained.to_numpy()
+    return values.mean(0) / gap.mean(), *ratio_interval(values, gap[:, None], words)
 
 
-def _row(test, gained, gap, *, ablation=None, head=None, p=np.nan):
+def _row(test, gained, gap, words, *, ablation=None, head=None, p=np.nan):
     """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
-    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap))
+    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap, words))
     random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return {

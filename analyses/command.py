@@ -245,7 +245,7 @@ def _parser():
         "--random",
         type=int,
         default=5,
-        help="models with random weights, and as many with shuffled pictures (default: %(default)s)",
+        help="models of each of the three kinds on which every role is false (default: %(default)s)",
     )
     calibrate.add_argument(
         "--trials",

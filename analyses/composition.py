@@ -33,7 +33,7 @@ from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import patched_edits
 from rgb_circuit.paths import patched_paths
-from rgb_circuit.statistics import bootstrap_interval, mean_over_trials
+from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
 from rgb_circuit.trial import as_trials
 
 from . import color_extractor, poi_localization
@@ -93,9 +93,10 @@ def composition(
     Returns:
         A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer,
         receiver_head, source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means
-        over trials), ``ci_low, ci_high`` (95 % bootstrap interval of the mediated effect over trials),
+        over trials), ``ci_low, ci_high`` (95 % t interval of the mediated effect, within the role's words),
         ``share`` (mediated / total of the means; read it only where the total effect is clearly not zero),
-        ``n`` (trials).
+        ``n`` (trials), ``share_low, share_high`` (its 95 % interval, `rgb_circuit.statistics.ratio_interval`;
+        missing where the total effect is not shown to differ from 0).
 
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
@@ -191,7 +192,7 @@ def paths(
     Returns:
         A row per ``into`` (``"query"``, ``"key"``, ``"value"``) × sender × receiver × role that every trial
         has: ``into, sender_layer, sender_head, receiver_layer, receiver_head, source, target, role, effect``
-        (logits, mean over trials), ``ci_low, ci_high`` (its 95 % bootstrap interval over trials), ``n``
+        (logits, mean over trials), ``ci_low, ci_high`` (its 95 % t interval within the role's words), ``n``
         (trials).
 
     Raises:
@@ -266,13 +267,16 @@ def _mediated(trials, pairs, source, target):
         frozen_names.append(name)
     [patched] = yield [patched_edits(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
+    answers = {trial.name: trial.answers for trial in trials}
 
     def per_pair(names):
         columns = pd.MultiIndex.from_product([names, roles])
         return effects[columns].to_numpy(dtype=float).reshape(len(trials), len(names), len(roles))
 
     total, frozen = per_pair([totals[sender] for sender, _ in pairs]), per_pair(frozen_names)
-    low, high = bootstrap_interval(total - frozen)
+    (low, high), (share_low, share_high) = _intervals(
+        total, frozen, [[answers[name][role] for name in effects.index] for role in roles]
+    )
     sender_layer, sender_head = np.array([sender for sender, _ in pairs]).T
     frame = pd.DataFrame(
         {
@@ -291,7 +295,21 @@ def _mediated(trials, pairs, source, target):
     )
     frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(frame["total_effect"] != 0)
     frame["n"] = len(trials)
-    return frame
+    return frame.assign(share_low=share_low.ravel(), share_high=share_high.ravel())
+
+
+def _intervals(total, frozen, words):
+    """Intervals of what is mediated and of its share in the total, each (2, pairs, roles); the effects are
+    (trials, pairs, roles), the words (roles, trials)."""
+    found = np.empty((2, 2, *total.shape[1:]))
+    for number, strata in enumerate(words):
+        whole = total[..., number]
+        mediated = whole - frozen[..., number]
+        found[0, ..., number] = t_interval(mediated, strata)
+        low, high = t_interval(whole, strata)
+        shown = (low > 0) | (high < 0)
+        found[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
+    return found
 
 
 def _heads(model, heads, what):

@@ -25,7 +25,7 @@ from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import gaps, tested
 from rgb_circuit.prompts import prompt_ids, tile_positions
-from rgb_circuit.statistics import t_interval
+from rgb_circuit.statistics import t_interval, words_read
 
 from . import roles
 
@@ -196,7 +196,7 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean over trials
-        and its 95 % t interval, missing with one trial), ``n`` (trials).
+        and its 95 % t interval within words, missing with one trial), ``n`` (trials).
     """
     own = frame[frame["component"] == "head"]
     blocks = []
@@ -204,6 +204,8 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
         layer, head = np.array(cells.columns.tolist(), dtype=int).T
         block = dict(role=role, layer=layer, head=head, direct_effect=cells.mean().to_numpy(), n=len(cells))
-        low, high = t_interval(cells.to_numpy()) if len(cells) > 1 else (np.nan, np.nan)
+        low, high = np.full((2, len(head)), np.nan)
+        if len(cells) > 1:
+            low, high = t_interval(cells.to_numpy(), words_read(rows, cells.index))
         blocks.append(pd.DataFrame(block | dict(ci_low=low, ci_high=high)))
     return pd.concat(blocks, ignore_index=True).astype({"role": "category"})

@@ -102,6 +102,7 @@ from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     fewest_trials,
+    ratio_interval,
     shown_to_fall,
     t_interval,
     t_p,
@@ -986,13 +987,11 @@ def _share(measured, prediction, used):
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
-        # To first order, a ratio of means varies like the mean of this.
-        spread = (part - share * whole) / whole.mean(0)
-    known = np.isfinite(spread).all(0)
-    low, high = t_interval(np.where(known, spread, 0), _some(measured.strata(claims[0]), used))
-    ends = (share, share + low, share + high)
+    known = np.isfinite(share)
+    low, high = ratio_interval(np.nan_to_num(part), whole, _some(measured.strata(claims[0]), used))
     return {
-        name: np.where(known, end, np.nan) for name, end in zip(("share", "share_low", "share_high"), ends)
+        name: np.where(known, end, np.nan)
+        for name, end in zip(("share", "share_low", "share_high"), (share, low, high))
     }
 
 

@@ -138,7 +138,9 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 }
             )
         for row in false[false["reading"] == reading].to_dict("records"):
-            given = f"{row['heads_with_a_role']} of {row['heads']} heads have a role"
+            given = f"{row['heads_with_a_role']} of {row['heads']} heads, {row['testable']} testable"
+            if not row["informative"]:
+                given = f"not informative: of {row['heads']} heads only {row['testable']} testable"
             rows.append(
                 {
                     "reading": "",
@@ -149,7 +151,8 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
             )
     print(
         f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with exact 95 % "
-        "intervals over heads; and on models where every role is false:"
+        f"intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} testable); and roles "
+        "given where every one is false:"
     )
     table = pd.DataFrame(rows)
     left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]

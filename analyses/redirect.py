@@ -12,7 +12,8 @@ where the heads look?
    biases are shown side by side, and none is chosen.
 3. The answer is the likeliest of the trial's words and the colour words that the model knows. ``named``: it
    is the colour at the other place. (`rgb_circuit.generate` lets the model say it with the same edits.)
-4. The control: as many other heads, of the same layers, drawn at random several times.
+4. The control: as many other heads, of the same layers, drawn at random many times. The heads found are
+   compared with them by rank: sets are the replicates of that test, and not the trials.
 
 Where the found heads make the model name the other place and others do not, where these heads look decides
 what is read. Two odd tiles may be answered either way without any edit, so a share is to be compared with the
@@ -36,7 +37,7 @@ from scipy.stats import norm
 
 from rgb_circuit import AttentionEdit, InputError, Trial, Vlm, patch_edits
 from rgb_circuit.edits import Positions, check_heads
-from rgb_circuit.statistics import bootstrap_interval, sign_flip_p
+from rgb_circuit.statistics import decidable, rank_p
 
 Head = tuple[int, int]
 
@@ -51,7 +52,7 @@ def redirect(
     heads: Sequence[Head],
     *,
     biases: Sequence[float] = BIASES,
-    draws: int = 5,
+    draws: int = 19,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -60,7 +61,8 @@ def redirect(
     Args:
         heads: (layer, head) pairs, such as those that `roles` calls color extractors or POI localization.
         biases: what is added to attention scores, above 0; infinite for all attention.
-        draws: how many sets of other heads are drawn; fewer where there are not so many.
+        draws: how many sets of other heads are drawn; fewer where there are not so many. With fewer than 19
+            no p is 0.05.
         seed: of the other places and the draws.
         progress: show a bar when it takes longer than two seconds.
 
@@ -114,15 +116,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         A row per picture × bias: ``picture, bias``; ``unedited, found, random``, shares of trials (a trial's
         random draws count as one, their mean), the last two each with ``_low, _high``, Wilson's 95 % interval
         over trials, which is too wide for draws that differ within a trial; ``difference``, found − random,
-        with ``_low, _high`` (95 % bootstrap over trials; no width where all trials agree) and ``p_value``
-        (one-sided, sign flips); ``n``, trials.
+        with ``_low, _high`` (`paired_interval`, over trials and for these random sets) and ``p_value``
+        (`rank_p`: how many random sets reach the share of those found); ``n``, trials; ``random_sets``, how
+        many; ``decidable``, whether p could be 0.05 or less among so many.
 
     Source: Wilson (1927), Probable inference.
     """
     rows = []
-    kind = frame["heads"].str.split().str[0]
-    share = frame["named"].astype(float).groupby([frame["picture"], kind, frame["bias"], frame["trial"]])
-    means = share.mean()
+    named = frame.assign(kind=frame["heads"].str.split().str[0], named=frame["named"].astype(float))
+    by_set = named.set_index(["picture", "kind", "bias", "heads", "trial"])["named"].sort_index()
+    means = by_set.groupby(["picture", "kind", "bias", "trial"]).mean()
     for picture in dict.fromkeys(frame["picture"]):
         for bias in sorted(set(frame["bias"]) - {0.0}):
             found, random = (means[picture, which, bias] for which in ("found", "random"))
@@ -130,17 +133,50 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             for which, values in (("found", found), ("random", random)):
                 low, high = _wilson(values.mean(), len(values))
                 row |= {which: values.mean(), f"{which}_low": low, f"{which}_high": high}
-            difference = (found - random).to_numpy()
-            low, high = bootstrap_interval(difference) if len(difference) > 1 else (np.nan, np.nan)
+            sets = by_set[picture, "random", bias].groupby("heads").mean()
+            low, high = paired_interval(found.to_numpy(), random.to_numpy())
             row |= {
-                "difference": difference.mean(),
+                "difference": found.mean() - random.mean(),
                 "difference_low": float(low),
                 "difference_high": float(high),
-                "p_value": float(sign_flip_p(difference)),
-                "n": len(difference),
+                "p_value": rank_p(found.mean(), sets, slack=1e-9),
+                "n": len(found),
+                "random_sets": len(sets),
+                "decidable": decidable(len(sets)),
             }
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of the difference of two shares of the same trials, from Wilson's interval of each and
+    from how far the two go together.
+
+    Args:
+        one, other: (trials, …), each 0 or 1, or a mean of such.
+
+    Returns:
+        ``(low, high)``, each of shape (…).
+
+    Source: Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
+        based on paired data, method 10.
+    """
+    n, means = len(one), (one.mean(0), other.mean(0))
+    together = ((one - means[0]) * (other - means[1])).mean(0)
+    # Newcombe's correction for continuity, which leaves no agreement beyond what is there.
+    together = np.where(together > 0, np.maximum(together - 1 / (2 * n), 0), together)
+    spread = np.sqrt(np.prod([share * (1 - share) for share in means], axis=0))
+    alike = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    (low, high), (low_other, high_other) = (_wilson(share, n) for share in means)
+    difference = means[0] - means[1]
+
+    def reach(down, up):
+        return np.sqrt(np.maximum(down**2 - 2 * alike * down * up + up**2, 0))
+
+    return (
+        difference - reach(means[0] - low, high_other - means[1]),
+        difference + reach(high - means[0], means[1] - low_other),
+    )
 
 
 def looking_at(

@@ -41,10 +41,10 @@ from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, pro
 from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import (
     benjamini_hochberg,
-    bootstrap_interval,
     fewest_trials,
     shown_to_fall,
-    sign_flip_p,
+    t_interval,
+    t_p,
 )
 from rgb_circuit.trial import as_trials
 
@@ -168,8 +168,8 @@ def evidence(
     Returns:
         A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected`` (``"up"``),
         ``effect`` (on the logit difference, ``role`` − own answer, mean over trials), ``ci_low, ci_high`` (95
-        % bootstrap interval), ``p_value`` (sign flips), ``q_value, n, holds, restored_fraction`` (effect /
-        gap).
+        % t interval within the words of ``role``), ``p_value`` (of the same t), ``q_value, n, holds,
+        restored_fraction`` (effect / gap).
 
     Raises:
         InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
@@ -218,7 +218,9 @@ def evidence_steps(
             "(the logit difference "
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
         )
-    low, high = bootstrap_interval(effects)
+    words = {trial.name: trial.answers[role] for trial in trials}
+    strata = [words[str(name)] for name in effects.index]
+    low, high = t_interval(effects, strata)
     place, layer, head = effects.columns.to_frame().to_numpy().T
     result = pd.DataFrame(
         {
@@ -229,7 +231,7 @@ def evidence_steps(
             "effect": effects.mean().to_numpy(),
             "ci_low": low,
             "ci_high": high,
-            "p_value": sign_flip_p(effects - least * gap),
+            "p_value": t_p(effects - least * gap, "greater", strata),
         }
     )
     result["q_value"] = benjamini_hochberg(result["p_value"])

@@ -15,7 +15,6 @@ from scipy import stats
 
 from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
 from rgb_circuit.statistics import (
-    bootstrap_interval,
     independence_p,
     sign_flip_p,
     t_interval,
@@ -63,6 +62,14 @@ DRAWS = {
     "1 of 8 colours, CV 1": by_color(1, 1.0),
     "5 % large negative": mixture,
 }
+
+
+def percentile(samples):
+    """Percentile bootstrap (Efron & Tibshirani 1993, chapter 13)."""
+    ends = stats.bootstrap(
+        (samples,), np.mean, axis=0, n_resamples=2000, batch=50, method="percentile", rng=0
+    )
+    return ends.confidence_interval.low, ends.confidence_interval.high
 
 
 def bca(samples):
@@ -117,7 +124,7 @@ def students_p(samples, side, among):
 # What takes long is tried on fewer samples.
 FEW = 500
 INTERVALS = {
-    "percentile bootstrap": lambda samples: bootstrap_interval(samples),
+    "percentile bootstrap": percentile,
     "BCa": lambda samples: bca(samples[:, :FEW]),
     "bootstrap-t": lambda samples: bootstrap_t(samples[:, :FEW]),
     "Student's t": lambda samples: students(samples),

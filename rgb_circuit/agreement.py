@@ -93,6 +93,94 @@ def correlation_interval(
     return float(low), float(high)
 
 
+def reliability(effects: np.ndarray) -> float:
+    """How far mean effects over heads would come out again on as many other trials: the split-half
+    reliability, as a mean over all ways of halving the trials (Cronbach's alpha).
+
+    Args:
+        effects: (trials, heads).
+
+    Returns:
+        At most 1; near 0, or below, where nothing but noise differs between heads. NaN with a single trial,
+        or means that are all equal.
+
+    Source: Cronbach, Coefficient alpha and the internal structure of tests, Psychometrika 16 (1951).
+    """
+    n, total = len(effects), effects.sum(0).var()
+    if n < 2 or total == 0:
+        return np.nan
+    return float(n / (n - 1) * (1 - effects.var(1).sum() / total))
+
+
+def ceiling(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest correlation over heads that mean effects so noisy can have on trials of their own: that of
+    two that were the same without noise. 0 where either is nothing but noise.
+
+    Args:
+        one, other: (trials, heads).
+    """
+    return float(np.sqrt(max(reliability(one), 0) * max(reliability(other), 0)))
+
+
+def disattenuated(
+    one: np.ndarray, other: np.ndarray, *, same_trials: bool, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """The correlation over heads that two effects would have without the noise of single trials, and its
+    interval.
+
+    It is the covariance of different trials over that of each side's different trials, so that noise drops
+    out that no two trials share, also where both sides are measured on the same ones. The interval is the
+    jackknife's over trials. In simulations (16 trials, 64 and 256 heads) a nominal 95 % covers 97 % and more,
+    and nothing is said below ceilings of about 0.5 with 64 heads and 0.2 with 256.
+
+    Args:
+        one, other, same_trials, confidence: as in `correlation_interval`.
+
+    Returns:
+        ``(correlation, low, high)``; by chance above 1. NaN where a side is not shown to be more than noise,
+        or with fewer than three trials.
+
+    Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15 (1904);
+        Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11, for the jackknife.
+    """
+    if min(len(one), len(other)) < 3:
+        return np.nan, np.nan, np.nan
+    sides = [np.asarray(side, dtype=float) for side in (one, other)]
+    sides = [side - side.mean(1, keepdims=True) for side in sides]
+    own = [_leaving_out(side @ side.T) for side in sides]
+    quantile = stats.t.isf((1 - confidence) / 2, min(map(len, sides)) - 1)
+    if any(found <= quantile * _jackknife_error(without) for found, without in own):
+        return np.nan, np.nan, np.nan
+    (square, squares), (square_other, squares_other) = own
+    cross = sides[0] @ sides[1].T
+    with np.errstate(invalid="ignore"):
+        if same_trials:
+            covariance, covariances = _leaving_out(cross)
+            alike = [covariances / np.sqrt(squares * squares_other)]
+        else:
+            covariance = cross.mean()
+            left, right = (
+                (cross.sum() - cross.sum(axis)) / (cross.size - cross.shape[axis]) for axis in (1, 0)
+            )
+            alike = [left / np.sqrt(squares * square_other), right / np.sqrt(square * squares_other)]
+    found = covariance / np.sqrt(square * square_other)
+    width = quantile * np.sqrt(sum(_jackknife_error(values) ** 2 for values in alike))
+    return float(found), float(found - width), float(found + width)
+
+
+def _leaving_out(products):
+    """Mean of the products of different trials, (trials, trials), of all and with each trial left out."""
+    n, apart = len(products), products - np.diag(np.diag(products))
+    total = apart.sum()
+    left = total - apart.sum(0) - apart.sum(1)
+    return total / (n * (n - 1)), left / ((n - 1) * (n - 2))
+
+
+def _jackknife_error(values):
+    """Standard error of a statistic from its values with each trial left out."""
+    return np.sqrt((len(values) - 1) * values.var())
+
+
 def _drawn(n, rng):
     """(draws, trials): the share of each trial in the mean of each draw."""
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .agreement import agreement, correlation_interval
+from .agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
 from .errors import InputError
 from .panels import gaps, least_effect, panels
 from .saved_run import SavedRun, read_run
@@ -14,7 +14,8 @@ Head = tuple[int, int]
 
 COLUMNS = (
     "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a", "in_b",
-    "shared", "by_chance", "both", "only_a", "only_b",
+    "shared", "by_chance", "both", "only_a", "only_b", "reliability_a", "reliability_b", "ceiling",
+    "disattenuated", "disattenuated_low", "disattenuated_high",
 )  # fmt: skip
 
 
@@ -36,7 +37,11 @@ def compare_runs(a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int =
         `rgb_circuit.agreement.correlation_interval`), ``spearman`` (all missing of a role), ``in_a, in_b``
         (how many heads are on top, or have the role), ``shared`` (how many in both), ``by_chance`` (how many
         would be shared if either picked at random), ``both, only_a, only_b`` (their names, strongest first
-        where it is a panel). Roles are compared where both runs tell them.
+        where it is a panel). Roles are compared where both runs tell them. Then, of a panel, what noise does
+        to ``pearson``: ``reliability_a, reliability_b`` (of each run's mean effects, from split halves of its
+        trials), ``ceiling`` (the largest correlation to be had with these, on other trials), and
+        ``disattenuated`` with ``_low, _high`` (the correlation without that noise, and its 95 % interval;
+        `rgb_circuit.agreement.disattenuated`).
 
     Raises:
         InputError: a folder without a finished run, runs of different heads or without a panel in common, or
@@ -89,16 +94,26 @@ def _of_panel(runs, panel, place, tables, k):
     )
     if same:
         samples[1] = samples[1].reindex(samples[0].index)
-    low, high = correlation_interval(*(sample.to_numpy() for sample in samples), same_trials=same)
-    return dict(
-        compared="effects",
-        name=panel,
-        heads=len(one),
-        pearson=found.pearson,
-        pearson_low=low,
-        pearson_high=high,
-        spearman=found.spearman,
-    ) | _overlap(found.top, back.top, found.shared, len(one))
+    sides = [sample.to_numpy() for sample in samples]
+    low, high = correlation_interval(*sides, same_trials=same)
+    without_noise = disattenuated(*sides, same_trials=same)
+    about_noise = dict(zip(("reliability_a", "reliability_b"), map(reliability, sides)))
+    about_noise |= dict(ceiling=ceiling(*sides))
+    names = "disattenuated", "disattenuated_low", "disattenuated_high"
+    return (
+        dict(
+            compared="effects",
+            name=panel,
+            heads=len(one),
+            pearson=found.pearson,
+            pearson_low=low,
+            pearson_high=high,
+            spearman=found.spearman,
+        )
+        | _overlap(found.top, back.top, found.shared, len(one))
+        | about_noise
+        | dict(zip(names, without_noise))
+    )
 
 
 def _samples(run, place, heads):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import InputError
-from .statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p
+from .statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p, words_read
 from .trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
@@ -113,9 +113,9 @@ def tested(
 
     Returns:
         A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high`` (logits; mean
-        over trials and its 95 % t interval), ``gap`` (logits, see `gaps`), ``told`` (Benjamini–Hochberg q of
-        a two-sided t test ≤ level, and more than rounding; of one trial, which tests nothing, just that),
-        ``n`` (trials).
+        over trials and its 95 % t interval within the role's words), ``gap`` (logits, see `gaps`), ``told``
+        (Benjamini–Hochberg q of the same t, two-sided, ≤ level, and more than rounding; of one trial, which
+        tests nothing, just that), ``n`` (trials).
     """
     gap, blocks = gaps(frame), []
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
@@ -126,8 +126,9 @@ def tested(
         told = block["effect"].abs() > rounding
         low = high = np.full(len(block), np.nan)
         if len(cells) > 1:
-            low, high = t_interval(cells)
-            p = 2 * np.minimum(t_p(cells), t_p(cells, "less"))
+            strata = words_read(rows, cells.index)
+            low, high = t_interval(cells, strata)
+            p = 2 * np.minimum(t_p(cells, "greater", strata), t_p(cells, "less", strata))
             told &= benjamini_hochberg(np.minimum(p, 1)) <= level
         about = dict(panel=panel, target=target, role=role)
         found = dict(ci_low=low, ci_high=high, gap=gap[target], told=told, n=len(cells))

@@ -13,8 +13,8 @@ from scipy import stats
 
 from .errors import InputError
 
-# Steps into which a column's absolute sum is divided for the sign-flip distribution, and resamples of the
-# bootstrap.
+# Steps into which a column's absolute sum is divided for the sign-flip distribution, and how many draws stand
+# for all where these are too many.
 LATTICE = 8192
 RESAMPLES = 2000
 # Trials beyond two of each stratum that together tell how skewed the effects are: four of each of eight.
@@ -30,62 +30,50 @@ def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean effects with their intervals.
 
     Args:
-        frame: a row per trial and combination of ``by``, with ``trial`` and ``effect``.
+        frame: a row per trial and combination of ``by``, with ``trial`` and ``effect``, and where it names
+            the word whose logit is read, ``answer``.
         by: columns.
 
     Returns:
         A row per combination, in the frame's order: ``by``, ``effect`` (mean over trials), ``ci_low,
-        ci_high`` (its 95 % bootstrap interval, missing where there is one trial only), ``n`` (trials).
+        ci_high`` (its 95 % t interval within the words of ``answer``, missing where there is one trial
+        only), ``n`` (trials).
     """
     by = list(by)
-    cells = frame.astype({name: object for name in by}).pivot(index="trial", columns=by, values="effect")
     order = pd.MultiIndex.from_frame(frame[by].astype(object).drop_duplicates())
-    cells = cells[order] if len(by) > 1 else cells[order.get_level_values(0)]
+    order = order if len(by) > 1 else order.get_level_values(0)
+
+    def cells(values):
+        rows = frame.astype({name: object for name in (*by, values)})
+        return rows.pivot(index="trial", columns=by, values=values)[order]
+
+    effects = cells("effect").to_numpy(dtype=float)
     table = order.to_frame(index=False).infer_objects()
-    table["effect"] = cells.mean().to_numpy(dtype=float)
-    missing = np.full(len(table), np.nan)
-    low, high = bootstrap_interval(cells.to_numpy(dtype=float)) if len(cells) > 1 else (missing, missing)
-    return table.assign(ci_low=low, ci_high=high, n=len(cells))
+    table["effect"] = effects.mean(0)
+    low, high = np.full((2, len(table)), np.nan)
+    if len(effects) > 1:
+        words = cells("answer").to_numpy(dtype=str) if "answer" in frame else np.full(effects.shape, "")
+        # Combinations that read the same words share their strata.
+        kinds, kind = np.unique(words, axis=1, return_inverse=True)
+        for number, strata in enumerate(kinds.T):
+            own = kind == number
+            low[own], high[own] = t_interval(effects[:, own], strata.tolist())
+    return table.assign(ci_low=low, ci_high=high, n=len(effects))
 
 
-def bootstrap_interval(
-    samples: np.ndarray, confidence: float = 0.95, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of the mean over trials.
-
-    Constant columns get an interval of no width (the BCa interval would be NaN there). With few trials the
-    interval is somewhat narrow: of normal samples, a nominal 95 % covers about 88 % at 8 trials and 92 % at
-    16.
+def words_read(rows: pd.DataFrame, trials: pd.Index) -> list[str] | None:
+    """The word whose logit is read in each trial: the strata of `t_interval`.
 
     Args:
-        samples: (trials, …).
-        confidence: probability that the interval is meant to cover, between 0 and 1.
-        seed: of the resampling; all columns share the same resamples.
+        rows: of one role, with ``trial``.
+        trials: their names, in the order of the effects.
 
     Returns:
-        ``(low, high)``, each of shape (…).
-
-    Raises:
-        InputError: fewer than 2 trials, numbers that are not finite, or a confidence outside 0 to 1.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; `scipy.stats.bootstrap`.
+        A word per trial; None where the rows do not name it in ``answer``.
     """
-    samples = _checked(samples, least=2)
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
-    # The resamples in one batch hold about 10 million numbers.
-    batch = max(1, 10_000_000 // max(samples.size, 1))
-    result = stats.bootstrap(
-        (samples,),
-        np.mean,
-        axis=0,
-        n_resamples=RESAMPLES,
-        batch=batch,
-        confidence_level=confidence,
-        method="percentile",
-        rng=seed,
-    )
-    return result.confidence_interval.low, result.confidence_interval.high
+    if "answer" not in rows:
+        return None
+    return rows.drop_duplicates("trial").set_index("trial")["answer"].loc[trials].astype(str).tolist()
 
 
 def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
@@ -237,6 +225,67 @@ def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | No
         corrected = [_hall(t, one) for one in _skewness_of_the_mean(samples, strata, error)]
         p = np.where(error > 0, stats.t.sf(np.min(corrected, axis=0), freedom), np.where(mean > 0, 0.0, 1.0))
     return np.maximum(p, 0.5 ** len(samples))
+
+
+def ratio_interval(
+    part: np.ndarray, whole: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a ratio of means over trials, mean of the part / mean of the whole.
+
+    An end is the outer one of two. The delta method's is `t_interval` of (part − ratio · whole) / mean of the
+    whole, which reaches the mean of a skewed part. The other is a step towards Fieller's, the ratio r at
+    which Student's t turns against a mean of 0 of part − r · whole: the error is taken at the end itself and
+    not at the ratio, so that it reaches where the whole varies too. Neither covers alone, both together do
+    (``benchmarks/intervals.py``). Read it only where the whole is shown to differ from 0.
+
+    Args:
+        part, whole: (trials, …), of the same trials.
+        strata, confidence: as in `t_interval`.
+
+    Returns:
+        ``(low, high)``, each of shape (…); NaN where the mean of the whole is 0.
+
+    Raises:
+        InputError: as `t_interval`.
+
+    Source: Fieller, Some problems in interval estimation, J. R. Statist. Soc. B 16 (1954).
+    """
+    part, whole = np.broadcast_arrays(*(_checked(side, least=2) for side in (part, whole)))
+    scale = whole.mean(0)
+    known = scale != 0
+    scale = np.where(known, scale, 1)
+    ratio, whole = part.mean(0) / scale, whole / scale
+    rest = part / scale - ratio * whole
+    low, high = t_interval(rest, strata, confidence)
+    _, error, freedom = within_strata(rest, strata)
+    width = stats.t.isf((1 - confidence) / 2, freedom)
+    ends = [
+        side(end, sign * width * within_strata(rest - sign * width * error * whole, strata)[1])
+        for side, end, sign in ((np.minimum, low, -1), (np.maximum, high, 1))
+    ]
+    return np.where(known, ratio + ends[0], np.nan), np.where(known, ratio + ends[1], np.nan)
+
+
+def rank_p(found: float, drawn: Sequence[float], slack: float = 0.0) -> float:
+    """p value of one set of heads among sets drawn at random: (1 + how many of these reach it) / (1 + sets).
+
+    Sets are the replicates, so that p is never below 1 / (1 + sets), however many trials there are.
+
+    Args:
+        found: what the set in question gives; large where it is special.
+        drawn: what each random set gives.
+        slack: by how much less counts as reaching it.
+
+    Returns:
+        p; NaN without a random set.
+    """
+    reaching = int((np.asarray(drawn, dtype=float) >= found - slack).sum())
+    return (1 + reaching) / (1 + len(drawn)) if len(drawn) else np.nan
+
+
+def decidable(sets: int, level: float = 0.05) -> bool:
+    """Whether `rank_p` among so many random sets can reach a level at all."""
+    return 1 / (1 + sets) <= level
 
 
 def _hall(t, skewness):

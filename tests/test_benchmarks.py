@@ -39,3 +39,17 @@ def test_a_head_that_is_estimated_at_nothing_is_missed(monkeypatch):
     trials = rgb.rgb_trials(model, 2)
     atp, _ = script["compared"]("planted", model, trials, ("erased",), "end", model.heads())
     assert atp["k"] == 4 and atp["missed"] == 1 and atp["largest missed"] == atp["largest"]
+
+
+def test_coverage_is_printed_of_old_and_new_intervals(capsys):
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "intervals.py"))
+    script["main"](["shares", "sets"])
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("Newcombe", "bootstrap", "0.99 and 0.01", "rank among sets"))
+
+
+def test_nulls_are_counted_among_heads_that_could_have_been_given_a_role(capsys):
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "nulls.py"))
+    script["main"](["permuted", "--heads", "1"])
+    *_, printed = capsys.readouterr().out.splitlines()
+    assert printed.startswith("permuted (planted") and "testable" in printed and "of 1 models" in printed

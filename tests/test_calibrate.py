@@ -10,6 +10,7 @@ import rgb_circuit as rgb
 from analyses import calibrate, roles
 from rgb_circuit import InputError
 from rgb_circuit.models.planted import MODERATE_NOISE
+from rgb_circuit.models.random import random_llava
 
 WANTED = {
     "alike": {"color extractor", "POI localization"},
@@ -57,11 +58,78 @@ def test_fewer_of_the_same_trials_are_judged_without_a_forward_and_as_by_themsel
     calibrate.by_roles(model, trials[:16], known)
 
 
+def test_exchanged_pictures_stand_under_another_changed_ones_name_and_the_clean_one_stays():
+    model = rgb.load("planted")
+    trials = rgb.rgb_trials(model, 24)
+    found = set()
+    for before, after in zip(trials, calibrate.exchanged(trials, seed=0)):
+        which = {
+            name: next(other for other in before.images if before.images[other] is image)
+            for name, image in after.images.items()
+        }
+        assert which["clean"] == "clean" and which["moved"] == "moved"
+        assert all(which[name] != name for name in calibrate.CHANGED)
+        assert {which[name] for name in calibrate.CHANGED} == set(calibrate.CHANGED)
+        assert after.answers == before.answers and after.tile == before.tile
+        found.add(which["erased"])
+    assert found == {"recolored", "swapped"}
+
+
+@pytest.mark.parametrize("kind", calibrate.NULLS)
+def test_where_every_role_is_false_every_role_could_have_been_given(kind):
+    noise = np.nan if kind == "random" else MODERATE_NOISE
+    frame = calibrate._judged(calibrate.Subject(kind, noise, 1, (16,)))
+    roles_alone = frame[frame["reading"] == "roles"]
+    assert roles_alone["testable"].all() and (roles_alone["truth"] == "none").all()
+    row = calibrate.false_discoveries(frame).set_index("reading").loc["roles"]
+    assert row["testable"] == row["heads"] == len(roles_alone) and row["informative"]
+
+
+def test_without_a_gap_nothing_is_testable_and_no_rate_is_told():
+    model, processor = random_llava(0, layers=2)
+    model = rgb.wrap(model, processor, name="no gap")
+    judged = calibrate.by_roles(model, rgb.rgb_trials(model, 8), calibrate.Known(), null="random")
+    assert not judged["testable"].any()
+    rows = [verdict(kind="random", testable=testable) for testable in [True] * 3 + [False]]
+    row = calibrate.false_discoveries(pd.DataFrame(rows)).iloc[0]
+    assert row["heads"] == 4 and row["testable"] == 3 and not row["informative"]
+
+
+def test_verdicts_are_dealt_anew_within_layers_prediction_by_prediction():
+    heads = [(layer, head) for layer in range(2) for head in range(8)]
+    evidence = pd.DataFrame(
+        [
+            dict(
+                layer=layer,
+                head=head,
+                prediction=name,
+                holds=layer == 0 and head == 3,
+                p_value=10 * layer + head,
+            )
+            for name in ("P1", "P2")
+            for layer, head in heads
+        ]
+    )
+    found = {}
+    for seed in range(200):
+        made = calibrate.dealt(evidence, np.random.default_rng(seed))
+        assert made[["layer", "head", "prediction"]].equals(evidence[["layer", "head", "prediction"]])
+        for (name, layer), rows in made.groupby(["prediction", "layer"]):
+            assert sorted(rows["p_value"]) == [10 * layer + head for head in range(8)]
+            assert (rows["holds"] == (rows["p_value"] == 3)).all()
+        places = tuple(
+            made.loc[made["holds"] & (made["prediction"] == name), "head"].item() for name in ("P1", "P2")
+        )
+        found[places] = found.get(places, 0) + 1
+    # In one head by chance, an eighth of the time.
+    assert 0.06 < sum(count for (one, other), count in found.items() if one == other) / 200 < 0.2
+
+
 def verdict(**of):
     row = dict(
         kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none"
     )
-    return row | dict(name="none") | of
+    return row | dict(name="none", testable=True) | of
 
 
 def test_counts_over_trials_are_heads_of_each_kind_and_of_all():

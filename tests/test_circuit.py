@@ -204,6 +204,23 @@ def test_partial_necessity_is_the_rank_among_sets_that_differ(planted, planted_t
     assert of(wide, trials, [PLACE.poi, PLACE.extractor], random_sets=99) == [pytest.approx(1 / 50), 49]
 
 
+def test_a_circuit_is_ranked_among_random_sets_and_few_sets_decide_nothing(planted, planted_trials):
+    frame = circuit(planted, planted_trials, CIRCUIT, progress=False).set_index("test")
+    ranked_tests = ["sufficiency", "isolation", "necessity", "necessity (zero)", "necessity (resampling)"]
+    # Best of 3 random sets in everything; that is no more than 1 of 4.
+    assert frame.loc[ranked_tests, "p_value"].tolist() == [pytest.approx(1 / 4)] * 5
+    assert not frame.loc[[*ranked_tests, "partial necessity"], "decidable"].any()
+    assert frame.loc["independence", "decidable"]
+    assert frame.loc["minimality", ["p_value", "decidable"]].isna().all(axis=None)
+    # A head that does nothing restores no more than any other, and leaves no less.
+    idle = circuit(planted, planted_trials, [(3, 1)], progress=False).set_index("test")
+    assert (idle.loc[ranked_tests, "p_value"] > 0.2).all()
+    wide = wrapped(heads=8, decoys=())
+    found = circuit(wide, rgb.rgb_trials(wide, 8), [PLACE.poi, PLACE.extractor], progress=False)
+    found = found.set_index("test").loc[ranked_tests]
+    assert found["p_value"].tolist() == [pytest.approx(1 / 21)] * 5 and found["decidable"].all()
+
+
 def test_independence_is_refuted_where_a_reader_outside_the_circuit_follows_the_trials_too():
     # The answer varies with the tile, by what each of two readers makes of it.
     parts = [Part(name, "", "found", "color", "answer", 5.0, variation=1.0) for name in ("one", "two")]
@@ -310,9 +327,9 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
     random = frame[["random_low", "random_mean", "random_high"]]
     assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-3)
     assert (random["random_mean"].iloc[2:6] < frame["faithfulness"].iloc[2:6] - 0.3).all()
-    assert (random["random_low"] <= random["random_mean"]).all() and (
-        random["random_mean"] <= random["random_high"]
-    ).all()
+    # But for rounding, where all sets are alike.
+    assert (random["random_low"] <= random["random_mean"] + 1e-9).all()
+    assert (random["random_mean"] <= random["random_high"] + 1e-9).all()
     again, other = (curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1))
     pd.testing.assert_frame_equal(frame, again)
     assert not np.allclose(other["random_mean"], frame["random_mean"])

@@ -110,11 +110,13 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
         and f"{one['right']} of {one['given']} [" in extractor
     )
     assert sum("none (random)" in row for row in rows) == 3
+    assert sum("none (permuted)" in row for row in rows) == 1
+    assert all(("testable" in row) == ("none (" in row) for row in rows)
     assert max(map(len, rows)) <= 130
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
-    assert set(frame["kind"]) == {"planted", "random", "shuffled"} and frame["reading"].nunique() == 4
+    assert set(frame["kind"]) == {"planted", *calibrate.NULLS} and frame["reading"].nunique() == 4
     assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.HYPOTHESES) * 4
-    # Nothing is answered right there.
+    # Too little is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}

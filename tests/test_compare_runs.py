@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.agreement import agreement, correlation_interval
+from rgb_circuit.agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
 from rgb_circuit.trial import described
 
 
@@ -44,6 +45,9 @@ def test_a_run_agrees_with_itself(runs):
     effects = table[table["compared"] == "effects"]
     assert len(effects) == 3
     assert (effects[["pearson", "pearson_low", "pearson_high", "spearman"]].round(9) == 1).all(axis=None)
+    noiseless = effects[["disattenuated", "disattenuated_low", "disattenuated_high"]]
+    assert (noiseless.round(9) == 1).all(axis=None)
+    assert (effects["ceiling"] <= 1).all() and (effects["reliability_a"] == effects["reliability_b"]).all()
     assert (table["shared"] == table["in_a"]).all() and (table["shared"] == table["in_b"]).all()
     assert not table["only_a"].any() and not table["only_b"].any()
 
@@ -73,7 +77,7 @@ def test_the_planted_models_roles_agree_and_are_named(runs):
     assert row["both"].split() == [f"{layer}.{head}" for layer, head in extractors.itertuples(index=False)]
     assert row["by_chance"] == pytest.approx(row["in_a"] * row["in_b"] / row["heads"])
     assert row["by_chance"] < row["shared"]
-    assert roles["pearson"].isna().all()
+    assert roles[["pearson", "ceiling", "disattenuated"]].isna().all(axis=None)
 
 
 def test_roles_that_differ_are_named_on_their_side(runs, tmp_path):
@@ -136,6 +140,54 @@ def test_the_interval_covers_what_as_many_trials_give_in_the_middle(same):
     # And no more than it must: it is about as wide as the correlations spread.
     spread = np.subtract(*np.quantile(found, [0.975, 0.025]))
     assert 0.5 < np.median(high - low) / spread < 2
+
+
+def test_reliability_is_the_mean_over_all_ways_of_halving_the_trials():
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=40) + rng.normal(size=(6, 40))
+    halves = [
+        (effects[list(half)].sum(0), np.delete(effects, half, axis=0).sum(0))
+        for half in combinations(range(6), 3)
+    ]
+    # Split-half reliability after Flanagan and Rulon: 4 cov / var of the sum.
+    wanted = np.mean([4 * np.cov(*pair)[0, 1] / np.var(np.add(*pair), ddof=1) for pair in halves])
+    assert reliability(effects) == pytest.approx(wanted)
+    assert np.isnan(reliability(effects[:1])) and np.isnan(reliability(np.zeros((4, 8))))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_noise_is_taken_out_of_a_correlation_and_the_ceiling_is_what_it_leaves(same):
+    rng = np.random.default_rng(5)
+    truth = rng.normal(size=300)
+    wanted = 0.8 * truth + 0.6 * rng.normal(size=300)
+    found = []
+    for _ in range(60):
+        noise = rng.normal(size=(16, 300))
+        # What both share of the noise of a trial is none of their agreement.
+        shared = noise if same else rng.normal(size=(16, 300))
+        one = truth + 4 * noise
+        other = wanted + 4 * (0.6 * shared + 0.8 * rng.normal(size=(16, 300)))
+        raw = np.corrcoef(one.mean(0), other.mean(0))[0, 1]
+        found.append((raw, ceiling(one, other), *disattenuated(one, other, same_trials=same)))
+    raw, most, corrected, low, high = np.array(found).T
+    true = np.corrcoef(truth, wanted)[0, 1]
+    if same:
+        assert raw.mean() > true * most.mean() + 0.1
+    else:
+        assert raw.mean() == pytest.approx(true * most.mean(), abs=0.02)
+    # The noise of a mean of 16 trials has variance 1.
+    alone = [effects.var() / (effects.var() + 1) for effects in (truth, wanted)]
+    assert most.mean() == pytest.approx(np.sqrt(np.prod(alone)), abs=0.02)
+    assert corrected.mean() == pytest.approx(true, abs=0.03)
+    assert ((low <= true) & (true <= high)).mean() >= 0.9
+
+
+def test_where_all_is_noise_nothing_is_left_to_correlate():
+    rng = np.random.default_rng(1)
+    most = [ceiling(*rng.normal(size=(2, 16, 200))) for _ in range(40)]
+    assert np.mean(most) < 0.2
+    pairs = [rng.normal(size=(2, 16, 200)) for _ in range(40)]
+    assert np.mean([np.isnan(disattenuated(*pair, same_trials=False)).all() for pair in pairs]) > 0.9
 
 
 def test_one_trial_leaves_no_interval():

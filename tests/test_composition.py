@@ -96,8 +96,15 @@ def test_the_planted_localizer_acts_through_its_extractors_and_nothing_else(plan
         assert row["mediated_effect"] == pytest.approx(gain, abs=0.01)
         assert row["total_effect"] == pytest.approx(sum(gains.values()), abs=0.01)
         assert row["ci_low"] <= row["mediated_effect"] <= row["ci_high"]
+        assert row["share_low"] <= row["share"] <= row["share_high"]
         for writer in senders[1:]:
             assert cell(frame, writer, receiver)["mediated_effect"] == pytest.approx(0, abs=0.01)
+
+
+def test_a_share_of_an_effect_that_is_not_shown_has_no_interval(planted):
+    trials = rgb.rgb_trials(planted, 4)
+    frame = composition(planted, trials, [PLACE.idle_watcher], [PLACE.late_background_writer], progress=False)
+    assert frame[["share_low", "share_high"]].isna().all(axis=None) and frame["ci_low"].notna().all()
 
 
 def test_the_planted_localizer_composes_with_its_extractors_queries_and_with_nothing_else(planted):
@@ -161,7 +168,8 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     pair = "sender_layer sender_head receiver_layer receiver_head source target role".split()
     assert (
         list(frame.columns)
-        == pair + "total_effect frozen_effect mediated_effect ci_low ci_high share n".split()
+        == pair
+        + "total_effect frozen_effect mediated_effect ci_low ci_high share n share_low share_high".split()
     )
     assert len(frame) == 3 * 5
     assert set(frame["n"]) == {2}

@@ -621,8 +621,8 @@ def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch
     assert main(command) == 130
     assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
     assert main(command) == 0
-    # Four levels of noise, eight further kinds, a random model and a shuffled one.
-    assert len(judged) == 15 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 14
+    # Four levels of noise, eight further kinds, and three models without a role.
+    assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
     again = (tmp_path / "calibration.parquet").read_bytes()
     assert main(command) == 0
-    assert len(judged) == 15 and (tmp_path / "calibration.parquet").read_bytes() == again
+    assert len(judged) == 16 and (tmp_path / "calibration.parquet").read_bytes() == again

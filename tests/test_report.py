@@ -411,15 +411,17 @@ def test_the_name_of_a_model_is_shown_and_not_run(copy):
 def calibrate(folder):
     """Put a calibration into a run's folder."""
     ends = dict(precision_low=0.52, precision_high=1.0, recall_low=0.31, recall_high=0.94)
-    counts = dict(models=5, true=7, given=6, right=5, precision=5 / 6, recall=5 / 7)
+    counts = dict(models=5, true=7, given=6, right=5, precision=5 / 6, recall=5 / 7, testable=6)
     known = [
         dict(reading=reading, role=role, noise=noise) | counts | ends
         for reading in ("roles", "attention")
         for role in roles.HYPOTHESES
         for noise in (0.0, 0.5)
     ]
+    counts = dict(reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)
     false = [
-        dict(kind="random", reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)
+        dict(kind=kind, testable=testable, informative=testable >= 64) | counts
+        for kind, testable in (("random", 80), ("exchanged", 32))
     ]
     pd.DataFrame(known).to_parquet(folder / "calibration_summary.parquet")
     pd.DataFrame(false).to_parquet(folder / "calibration_false.parquet")
@@ -439,7 +441,12 @@ def test_calibration_is_shown_where_it_is(copy):
         f"83{space}% [52{space}%, 100{space}%]",
         f"71{space}% [31{space}%, 94{space}%]",
     ]
-    assert page.rows("calibration", 1)[1:] == [["random", "roles", "80", "3"]]
+    # Of the second kind too few heads could have been given a role for the rate to say anything.
+    assert page.rows("calibration", 1)[1:] == [
+        ["random weights, fitted readout", "roles", "80", "80", "3"],
+        ["planted, changed pictures exchanged within trials", "roles", "80", "32", "not informative"],
+    ]
+    assert f"Of {7 * 2 * len(roles.HYPOTHESES)} heads with a role" in page.sections["calibration"]
     assert "not measured here" not in page.sections["limits"]
 
 

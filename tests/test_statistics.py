@@ -3,17 +3,21 @@
 from itertools import permutations, product
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from rgb_circuit import InputError
 from rgb_circuit.statistics import (
     benjamini_hochberg,
-    bootstrap_interval,
+    decidable,
     equivalence_p,
     fewest_trials,
     hsic,
     independence_p,
+    mean_over_trials,
+    rank_p,
+    ratio_interval,
     shown_to_fall,
     sign_flip_p,
     smallest_mean,
@@ -144,26 +148,87 @@ def test_benjamini_hochberg_keeps_false_discoveries_rare():
 # Intervals
 
 
-def test_bootstrap_interval_of_constant_trials_has_no_width():
-    low, high = bootstrap_interval(np.full((5, 2, 3), 0.7))
-    np.testing.assert_allclose(low, np.full((2, 3), 0.7))
-    np.testing.assert_allclose(high, np.full((2, 3), 0.7))
+def knocked(**columns):
+    rows = [
+        dict(trial=f"{trial}", layer=layer, role=role, answer=word if role == "odd" else "white")
+        for trial, word in enumerate(["red", "blue"] * 4)
+        for role in ("odd", "none")
+        for layer in range(2)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
 
 
-@pytest.mark.parametrize("n, least", [(8, 0.84), (16, 0.88), (64, 0.92)])
-def test_bootstrap_interval_covers_the_mean_about_as_often_as_documented(n, least):
-    samples = np.random.default_rng(n).normal(2, 1, (n, 500))
-    low, high = bootstrap_interval(samples)
-    assert low.shape == high.shape == (500,)
-    assert least < ((low < 2) & (2 < high)).mean() < 0.97
+def test_means_have_the_t_interval_within_the_words_that_are_read():
+    frame = knocked()
+    frame["effect"] = np.random.default_rng(0).normal(size=len(frame)) + 3.0 * (frame["answer"] == "red")
+    table = mean_over_trials(frame, ["role", "layer"])
+    assert table[["role", "layer"]].to_numpy().tolist() == [[r, k] for r in ("odd", "none") for k in (0, 1)]
+    for row in table.itertuples():
+        own = frame[(frame["role"] == row.role) & (frame["layer"] == row.layer)].set_index("trial")
+        strata = list("abababab") if row.role == "odd" else None
+        low, high = t_interval(own["effect"].to_numpy(), strata)
+        assert (row.effect, row.ci_low, row.ci_high) == pytest.approx((own["effect"].mean(), low, high))
+    # Between red and blue lie 3 logits, which are no chance.
+    odd = frame[frame["role"] == "odd"]
+    pooled = mean_over_trials(odd.drop(columns="answer"), ["layer"])
+    assert (np.ptp(pooled[["ci_low", "ci_high"]], axis=1) > np.ptp(table.iloc[:2, -3:-1], axis=1)).all()
+    alone = mean_over_trials(frame[frame["trial"] == "3"], ["role", "layer"])
+    assert alone["ci_low"].isna().all() and (alone["n"] == 1).all()
 
 
-def test_bootstrap_interval_is_drawn_from_the_seed():
-    samples = np.random.default_rng(0).normal(size=(9, 4))
-    np.testing.assert_array_equal(bootstrap_interval(samples, seed=1), bootstrap_interval(samples, seed=1))
-    assert not np.array_equal(bootstrap_interval(samples, seed=1), bootstrap_interval(samples, seed=2))
-    wide, narrow = bootstrap_interval(samples, 0.99), bootstrap_interval(samples, 0.5)
-    assert (wide[0] < narrow[0]).all() and (narrow[1] < wide[1]).all()
+def test_the_interval_of_a_ratio_reaches_to_the_outer_one_of_two_ends():
+    rng = np.random.default_rng(3)
+    part, whole = rng.lognormal(size=(16, 50)), rng.lognormal(1, 0.4, (16, 50))
+    strata = np.arange(16) % 4
+    low, high = ratio_interval(part, whole, strata)
+    for column, (numbers, of) in enumerate(zip(part.T, whole.T)):
+        ratio = numbers.mean() / of.mean()
+        delta = [ratio + float(end) for end in t_interval((numbers - ratio * of) / of.mean(), strata)]
+        _, error, freedom = within_strata(numbers - ratio * of, strata)
+        t = stats.t.isf(0.025, freedom)
+        for end, given, sign, outer in ((low, delta[0], -1, min), (high, delta[1], 1, max)):
+            there = ratio + sign * t * error / of.mean()
+            _, error_there, _ = within_strata(numbers - there * of, strata)
+            assert end[column] == pytest.approx(outer(given, ratio + sign * t * error_there / of.mean()))
+    # Turned round with its whole.
+    np.testing.assert_allclose(ratio_interval(part, -whole, strata), (-high, -low))
+
+
+def test_a_ratio_to_a_constant_is_a_mean_and_to_nothing_is_missing():
+    # As far from its mean above as below, so that nothing is skewed.
+    samples = 2 + np.outer([-3, -2, -1, -0.5, 0.5, 1, 2, 3], [1, 2, 3])
+    found = ratio_interval(samples, np.full((8, 1), 4.0))
+    np.testing.assert_allclose(found, np.array(t_interval(samples)) / 4)
+    whole = samples[:, :1]
+    np.testing.assert_allclose(ratio_interval(0.7 * whole, whole), 0.7)
+    assert np.isnan(ratio_interval(samples, np.zeros((8, 3)))).all()
+
+
+@pytest.mark.parametrize("draw", ["lognormal", "gamma"])
+@pytest.mark.parametrize("varies", ["part", "whole"])
+def test_the_interval_of_a_ratio_covers_at_16_trials(draw, varies):
+    rng, cv = np.random.default_rng([len(draw), len(varies)]), 1.4
+    spread = np.log(1 + cv**2) ** 0.5
+    skewed = dict(
+        lognormal=lambda: rng.lognormal(-(spread**2) / 2, spread, (16, 3000)),
+        gamma=lambda: rng.gamma(1 / cv**2, cv**2, (16, 3000)),
+    )[draw]()
+    part, whole = dict(
+        part=(0.8 * skewed, rng.gamma(10, 0.1, (16, 3000))),
+        whole=(skewed * rng.beta(8, 2, (16, 3000)), skewed),
+    )[varies]
+    low, high = ratio_interval(part, whole, np.arange(16) % 8)
+    # As simulated in benchmarks/intervals.py.
+    assert ((low <= 0.8) & (0.8 <= high)).mean() >= 0.925
+
+
+def test_a_set_among_random_ones_rejects_no_more_than_its_level():
+    rng = np.random.default_rng(0)
+    p = np.array([rank_p(found, drawn) for found, *drawn in rng.normal(size=(20000, 20))])
+    assert set(np.round(20 * p)) == set(range(1, 21)) and 0.045 < (p <= 0.05).mean() < 0.055
+    assert rank_p(1.0, [1.0, 0.0, 2.0]) == 3 / 4 and rank_p(1.0, [1.0 - 1e-9], slack=1e-6) == 1
+    assert np.isnan(rank_p(1.0, []))
+    assert decidable(19) and not decidable(18)
 
 
 # Within strata
@@ -293,9 +358,9 @@ def test_the_smallest_mean_is_shown_four_times_of_five():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: bootstrap_interval(np.ones((1, 3))), "there are 1 trials; at least 2 are needed"),
+        (lambda: t_interval(np.ones((1, 3))), "there are 1 trials; at least 2 are needed"),
         (
-            lambda: bootstrap_interval(np.ones((4, 3)), confidence=95),
+            lambda: t_interval(np.ones((4, 3)), confidence=95),
             "confidence is 95; use a number between 0 and 1",
         ),
         (lambda: sign_flip_p(np.array([1.0, np.nan])), "1 of the 2 effects are not finite"),

@@ -1,9 +1,22 @@
-"""LLaVAs with random weights: no head does anything in particular, so every finding on them is false."""
+"""LLaVAs with random weights: no head does anything in particular, so every finding on them is false.
+
+As they are they answer by nothing that is shown, so that there is no gap and nothing can be tested on them.
+With a *fitted readout* there is one: a picture leaves some trace in the last state of any network, and a
+linear map from there to the colour words finds it. The heads are as random as before.
+"""
 
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
+from ..rgb_game import NOTHING_ODD, sample_trials
 from . import small
+
+# What the right word is fitted to, in logits, and the others to 0.
+RIGHT = 10.0
+# Trials that a readout is fitted on, and those of another seed are to be judged.
+FITTED_ON = 256
+# Pictures in a forward.
+BATCH = 64
 
 
 def random_llava(
@@ -54,4 +67,35 @@ def random_llava(
         text, vision = model.model.language_model, model.model.vision_tower.embeddings
         for table in (text.embed_tokens.weight, vision.position_embedding.weight, vision.class_embedding):
             table.copy_(torch.randn(table.shape, generator=generator))
+    return model, tools
+
+
+def fitted_llava(
+    seed: int = 0, *, grid: int = 6, tile_px: int = 4, width: int = 64, d_head: int = 16, **shape
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """`random_llava` with a readout that plays the game, as far as the last state at [end] tells: ``lm_head``
+    is the least-squares map from that state to the right word, on trials that no seed of a user draws.
+
+    Args:
+        seed, grid, tile_px, width, d_head, shape: as in `random_llava`.
+    """
+    model, tools = random_llava(seed, grid=grid, tile_px=tile_px, width=width, d_head=d_head, **shape)
+    trials = sample_trials(small.COLORS, FITTED_ON, 2**32 + seed, grid, {}, tile_px=tile_px)
+    shown = [(trial, condition) for trial in trials for condition in trial.images]
+    states: list[torch.Tensor] = []
+    hook = model.lm_head.register_forward_pre_hook(lambda _, given: states.append(given[0][:, -1]))
+    with torch.no_grad():
+        for first in range(0, len(shown), BATCH):
+            some = shown[first : first + BATCH]
+            images = [trial.images[condition] for trial, condition in some]
+            prompts = [trial.prompt for trial, _ in some]
+            model(**tools(images=images, text=prompts, return_tensors="pt"), logits_to_keep=1)
+    hook.remove()
+    words = [*small.COLORS, NOTHING_ODD]
+    right = [words.index(trial.answers[trial.expected[condition]]) for trial, condition in shown]
+    wanted = RIGHT * torch.nn.functional.one_hot(torch.tensor(right), len(words)).double()
+    fitted = torch.linalg.lstsq(torch.cat(states).double(), wanted - wanted.mean(0)).solution
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[tools.tokenizer.convert_tokens_to_ids(words)] = fitted.T.float()
     return model, tools

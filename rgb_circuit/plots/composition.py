@@ -79,8 +79,7 @@ def composition_diagram(
     """Senders → receivers → answer: which share of each sender's effect runs through each receiver, and which
     past all of them.
 
-    Shares through several receivers need not add up to one. Shares come with the 95 % interval of the
-    mediated effect, divided by the sender's total effect.
+    Shares through several receivers need not add up to one. Shares come with their 95 % intervals.
 
     Args:
         pairs: from `analyses.composition.composition`.
@@ -93,7 +92,9 @@ def composition_diagram(
     Raises:
         InputError: a role that a frame lacks.
     """
-    pairs, together = (_with_shares(of_role(frame, role)) for frame in (pairs, together))
+    pairs, together = (
+        of_role(frame, role).sort_values(SENDER).reset_index(drop=True) for frame in (pairs, together)
+    )
     receivers = list(pairs.groupby(RECEIVER).groups)
     middle, bottom = (len(receivers) - 1) / 2, len(receivers) - 1
     # Senders that act past the receivers stand below them, so that their arrows cross none.
@@ -157,14 +158,6 @@ def _cells(rows, values):
     return table.set_axis([head_name(*head) for head in table.index]).set_axis(
         [head_name(*head) for head in table.columns], axis=1
     )
-
-
-def _with_shares(rows):
-    """The rows of a sender each, with the interval of ``share``, turned round where the total effect is
-    negative."""
-    ends = rows[["ci_low", "ci_high"]].div(rows["total_effect"], axis=0)
-    rows = rows.assign(share_low=ends.min(axis=1), share_high=ends.max(axis=1))
-    return rows.sort_values(SENDER).reset_index(drop=True)
 
 
 def _arrow(ax, points, share, color):

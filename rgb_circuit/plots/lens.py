@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..picture import as_rgb
-from ..statistics import t_interval
+from ..statistics import t_interval, words_read
 from .canvas import (
     BLUE,
     DIVERGING,
@@ -128,7 +128,8 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
             label=legend_name(role),
         )
         if len(values) > 1:
-            ax.fill_between(layers, *t_interval(values), color=color, alpha=0.2, linewidth=0)
+            strata = words_read(frame[frame["role"] == role], by_trial.loc[role].index)
+            ax.fill_between(layers, *t_interval(values, strata), color=color, alpha=0.2, linewidth=0)
     component, condition = frame["component"].iloc[0], brief(frame["condition"].iloc[0])
     places = frame["position"].nunique()
     where = "one position" if places == 1 else f"mean of {places:,} positions"

@@ -58,9 +58,13 @@ def precision_recall_panels(table: pd.DataFrame) -> Figure:
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[1]), frameon=False)
     figure.suptitle(
         f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals "
-        "over heads"
+        f"over heads ({_testable(table[table['reading'] == table['reading'].iloc[0]])})"
     )
     return figure
+
+
+def _testable(table):
+    return f"of {table['true'].sum()}, {table['testable'].sum()} testable"
 
 
 def recall_over_trials(table: pd.DataFrame) -> Figure:
@@ -101,6 +105,6 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
     figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False)
     figure.suptitle(
         f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each kind, 95 % "
-        "intervals over heads"
+        f"intervals over heads ({_testable(table[table['like'] != 'all'])})"
     )
     return figure

@@ -44,7 +44,7 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
     axes[0].set_ylabel("names what is there (share)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.suptitle(
-        f"Heads made to look elsewhere · {model_title(model)} · n = {table['n'].iloc[0]} trials", fontsize=10
-    )
+    trials, sets = table["n"].iloc[0], table["random_sets"].iloc[0]
+    about = f"{model_title(model)} · n = {trials} trials · {sets} random sets"
+    figure.suptitle(f"Heads made to look elsewhere · {about}", fontsize=10)
     return figure

@@ -15,10 +15,13 @@ def _values(run: Run):
     )
     # The reading that this report uses; the others stand beside it in the figures.
     reading = calibrate.reading_of(run.manifest["options"].get("only_correct", False))
+    own, false = table[table["reading"] == reading], run.frames["calibration_false"]
     return dict(
         figure=figure,
-        rows=table[table["reading"] == reading].to_dict("records"),
-        nothing_true=run.frames["calibration_false"].to_dict("records"),
+        rows=own.to_dict("records"),
+        true=own["true"].sum(),
+        testable=own["testable"].sum(),
+        nothing_true=false.assign(kind=false["kind"].replace(calibrate.NULLS)).to_dict("records"),
         models=int(table["models"].max()),
     )
 
@@ -31,8 +34,8 @@ SECTION = Section(
         optional=[
             {
                 "calibration_summary": "reading role noise models true given right precision precision_low "
-                "precision_high recall recall_low recall_high",
-                "calibration_false": "kind reading heads heads_with_a_role",
+                "precision_high recall recall_low recall_high testable",
+                "calibration_false": "kind reading heads heads_with_a_role testable informative",
             }
         ]
     ),

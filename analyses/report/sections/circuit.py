@@ -54,7 +54,7 @@ SECTION = Section(
     title="How few heads are enough",
     needs=Needs(
         optional=[
-            {"circuit": f"test p_value random_sets {FAITHFUL}"},
+            {"circuit": f"test p_value random_sets decidable {FAITHFUL}"},
             {"curve": f"share source target n {FAITHFUL}"},
         ]
     ),

@@ -31,7 +31,8 @@ def _values(run: Run):
     return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
 
 
-MEDIATED = "sender_layer sender_head role total_effect mediated_effect share ci_low ci_high"
+EFFECTS = "total_effect mediated_effect ci_low ci_high share share_low share_high"
+MEDIATED = f"sender_layer sender_head role {EFFECTS}"
 
 SECTION = Section(
     order=70,
