@@ -431,8 +431,8 @@ def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:
     made = []
     for trial in trials:
         by = int(rng.integers(1, len(CHANGED)))
-        images = {name: trial.sources[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)}
-        made.append(replace(trial, images={**trial.sources, **images}, expected={}))
+        images = {name: trial.images[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)}
+        made.append(replace(trial, images={**trial.images, **images}, expected={}))
     return made
 
 

@@ -20,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .edits import OF_ATTENTION, Edit
 from .execute import one_at_a_time
-from .programs.capture import first_of, language_model, nudged, with_first
+from .programs.capture import by_place, first_of, language_model, nudged, with_first
 from .prompts import encode, locate
 from .trial import Trial
 from .vlm import Vlm
@@ -110,7 +110,7 @@ def _given(model, trial, target, edit, seen):
     if edit.source == "zero":
         return torch.zeros_like(there(own))
     if edit.source == "rounding":
-        return nudged(there(own))
+        return nudged(there(own), by_place(there(own)))
     if edit.source == "mean":
         # Prompts of different length are lined up at [end].
         every = [there(run) for (_, condition), run in seen.items() if condition == target]

@@ -155,7 +155,7 @@ def sweep(
 def idle(captured, runs, variants, values, spots):
     """Which variants of which target runs put nothing else in place than what the run has there, to the last
     bit, (runs, variants)."""
-    same = {}
+    same: dict = {}
     for kind, layer, component in {
         (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
         for edits in variants
@@ -294,9 +294,9 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
         Effects (rows, answers), the largest of the unedited rows, whether all was finite, and whether a
         position was left with nothing to look at.
     """
-    enters = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
-    first = enters[0]
-    enters = torch.tensor([*[first] * len(new), *enters])
+    joins = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
+    first = joins[0]
+    enters = torch.tensor([*[first] * len(new), *joins])
     active = {layer: int((enters <= layer).sum()) for layer in range(first, len(captured.z))}
     written, biases = {}, {}
     for row, (which, edits) in enumerate(rows, start=len(new)):
