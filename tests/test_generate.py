@@ -392,9 +392,7 @@ def test_generation_settings_in_the_models_own_configuration_are_refused():
     module, processor = random_llava(layers=2)
     module.config.repetition_penalty = 2.0
     model = rgb.wrap(module, processor, name="old")
-    with pytest.raises(
-        rgb.InputError, match="of 'old' has repetition_penalty, .*move it there"
-    ):
+    with pytest.raises(rgb.InputError, match="of 'old' has repetition_penalty, .*move it there"):
         rgb.generate(model, rgb.rgb_trials(model, 1)[0])
 
 
