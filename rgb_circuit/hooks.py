@@ -89,12 +89,12 @@ def hooks_watched(module: torch.nn.Module, name: str) -> Iterator[None]:
     Raises:
         InputError: names the hook, its module, and what to do.
     """
-    places = {id(part): where for where, part in run_in_parts(module)}
-    parts = [part for _, part in run_in_parts(module)]
+    parts = dict(run_in_parts(module))
+    places = {id(part): where for where, part in parts.items()}
     found: list[str] = []
     watched = []
     for kind, attribute, shared in KINDS:
-        for hooks in (shared, *(getattr(part, attribute) for part in parts)):
+        for hooks in (shared, *(getattr(part, attribute) for part in parts.values())):
             for key, hook in hooks.items():
                 watched.append((hooks, key, hook))
                 hooks[key] = _Watched(hook, kind, hooks is shared, places, name, found)
