@@ -318,12 +318,12 @@ def test_another_trial_is_another_picture(toy, chromium):
     assert uri == data["pictures"][5]["uri"]
 
 
-ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$ " + "and a name that is long " * 4]
+ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$" + " and a name that is long" * 4]
 
 
 def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
     """Whatever could be taken for markup, a list, a format or a field of a chart."""
-    colors, words = ["red", "green", "blue", "yellow"], ["_a.b[0]", '{c}, "d"', ODD[3] + "word"]
+    colors, words = ["red", "green", "blue", "yellow"], ["_a.b[0]", '{c}, "d"', f"{ODD[3]}, as a word"]
     for color in colors:
         Image.new("RGB", (84, 84), color).save(tmp_path / f"{color}.png")
     with open(tmp_path / "trials.csv", "w", newline="") as file:
@@ -341,9 +341,10 @@ def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
         sweep = f"clean → {target}"
         if number:
             after(page, lambda sweep=sweep: page.select_option("#explore-sweep", label=sweep))
-        (asked,) = re.findall(r"map=([^&]*)", page.evaluate("location.hash"))
+        address = page.get_attribute("#explore", "data-shows")
+        (asked,) = re.findall(r"map=([^&]*)", address)
         assert unquote_plus(asked) == f"z,clean,{target},{words[0]}"
-        again = shown(opened(chromium, out / "report.html", page.evaluate("location.hash")))
+        again = shown(opened(chromium, out / "report.html", address))
         assert again.locator("#explore-sweep option:checked").inner_text() == sweep
         again.context.close()
     names = page.locator("#explore-effects .role-axis-label text").all_text_contents()
