@@ -87,7 +87,7 @@ def _without_video(kind):
     place = kind.get_attributes().index("video_processor")
 
     class Parts(ProcessorMixin):
-        """What the class hands its parts to, in its own order and with the video part."""
+        """What the class hands its parts on to, the video part among them."""
 
         def __init__(self, *parts, **options):
             super().__init__(*parts[:place], *parts[place + 1 :], **options)
@@ -95,10 +95,11 @@ def _without_video(kind):
     def get_attributes(cls):
         return [part for part in super(own, cls).get_attributes() if part != "video_processor"]
 
-    def get_processor_dict(cls, *arguments, **options):
-        settings, rest = super(own, cls).get_processor_dict(*arguments, **options)
-        # Some classes insist on the argument.
-        return settings | {"video_processor": None}, rest
+    def from_args_and_dict(cls, parts, settings, **options):
+        # The class takes its parts in its own order, wherever the video part is among them.
+        settings = {name: value for name, value in settings.items() if name != "video_processor"}
+        parts = [*parts[:place], None, *parts[place:]]
+        return super(own, cls).from_args_and_dict(parts, settings, **options)
 
     # Of the same name, so that it is saved as the class that it stands for.
     own: Any = type(
@@ -108,7 +109,7 @@ def _without_video(kind):
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,
             "get_attributes": classmethod(get_attributes),
-            "get_processor_dict": classmethod(get_processor_dict),
+            "from_args_and_dict": classmethod(from_args_and_dict),
             # SmolVLM's chat template asks these of it, for videos.
             "video_processor": SimpleNamespace(num_frames=None, fps=None),
         },
