@@ -17,7 +17,7 @@ def above_others(
     some: float,
     margin: float,
     level: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By how much a word rises above the others, and whether one of them does as well.
 
     Args:
@@ -32,8 +32,9 @@ def above_others(
 
     Returns:
         ``ahead``, (trials, heads): in strata that the head is shown to serve, above the other word that rises
-        most there, and ``relative`` elsewhere. ``as_well``, (heads,): in a stratum that it serves, the mean
-        over another word is ``some`` or less; or in any, that word is shown to rise more by ``margin``.
+        most there, and ``relative`` elsewhere. ``as_well``, (heads,): whether in a stratum that it serves the
+        mean over another word is ``some`` or less; or in any, that word is shown to rise more by ``margin``.
+        ``against``, (heads,): p of none rising more by that.
     """
     # With a trial of each, nothing can be said of one.
     alone = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
@@ -53,7 +54,8 @@ def above_others(
         for word in names:
             behind.append(_where(-lead - margin, said == word))
             pairs += [f"{stratum} {word}"] * len(behind[-1])
-    return ahead, as_well | _any_shown(np.concatenate(behind), np.array(pairs), level)
+    against = _any_p(np.concatenate(behind), np.array(pairs))
+    return ahead, as_well | (against <= level), against
 
 
 def serves(effects: np.ndarray, strata: np.ndarray, some: float, level: float) -> np.ndarray:
@@ -63,14 +65,14 @@ def serves(effects: np.ndarray, strata: np.ndarray, some: float, level: float) -
     return np.array([stats.false_discovery_control(column) for column in p.T]).T <= level
 
 
-def _any_shown(effects, strata, level):
-    """(heads,): whether a mean above zero is shown in a stratum, corrected over these (Bonferroni)."""
+def _any_p(effects, strata):
+    """(heads,): p of a mean of zero or less in every stratum (Bonferroni)."""
     names, counts = np.unique(strata, return_counts=True)
     several = np.isin(strata, names[counts > 1])
     if not several.any():
-        return np.zeros(effects.shape[1], dtype=bool)
+        return np.ones(effects.shape[1])
     p = _p_by_stratum(effects[several], strata[several])
-    return p.min(0) * len(p) <= level
+    return np.minimum(1, p.min(0) * len(p))
 
 
 def _p_by_stratum(effects, strata):

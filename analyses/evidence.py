@@ -19,11 +19,11 @@ some show a small gap by chance. Where it is not, what a prediction asks for mea
 does not hold), and the restored fraction is missing. The effect and its interval are measured all the same,
 and shown.
 
-| claim | shown by rejecting that the mean effect is | or that a trial's effect is inside that only in |
+| claim | shown by rejecting that the mean effect is | or that so few trials lie inside that |
 |---|---|---|
 | up, down | at most ``least`` · gap in that direction | |
-| not up, not down | at least ``margin`` · gap in that direction | 65 % of trials |
-| none | ``margin`` · gap or more away from zero, either way (equivalence) | 65 % of trials |
+| not up, not down | at least ``margin`` · gap in that direction | 65 % or fewer |
+| none | ``margin`` · gap or more away from zero, either way (equivalence) | 65 % or fewer |
 | mostly (of a part) | no larger in this part than in the other | |
 | below half (without attention to some tokens) | half as large as with it, or more | |
 | above others | at most ``least`` · gap above the word that rises most beside it | |
@@ -857,10 +857,13 @@ class _Tests:
         strata = _some(measured.strata(claim), used)
         gap = abs(measured.gap(claim)[used].mean())
         some, none = rules.least * gap, rules.margin * gap
-        effects, as_well = measured.tested(claim)[used], None
+        effects = measured.tested(claim)[used]
+        blocked, against = np.zeros(effects.shape[1], dtype=bool), np.ones(effects.shape[1])
         if claim.expected == "above others":
             own, others, words = (part[used] for part in measured.beside_others(claim))
-            effects, as_well = above_others(own, others, words, effects, strata, some, none, rules.level)
+            effects, blocked, against = above_others(
+                own, others, words, effects, strata, some, none, rules.level
+            )
         self.sides = {
             "up": [(some, 1)],
             "down": [(-some, -1)],
@@ -882,10 +885,10 @@ class _Tests:
         away = [t_p(side * (effects - value), "less", strata) for value, side in self.sides]
         self.shown = np.max(toward, axis=0)
         self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
-        self.over = None
-        if as_well is not None:
-            self.shown = np.where(as_well, 1, self.shown)
-            self.margins = np.where(as_well, -np.inf, self.margins)
+        self.over, self.blocked = None, blocked
+        if claim.expected == "above others":
+            self.shown = np.where(blocked, 1, self.shown)
+            self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, against))
         if claim.expected not in EFFECTS:
             self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
 
@@ -905,7 +908,7 @@ class _Tests:
         """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
         where they are not on the claim's side."""
         by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
-        by_mean = np.where((self.margins > 0).all(0), by_mean.max(0), np.inf)
+        by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
         if self.over is None:
             return by_mean
         by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
@@ -1003,10 +1006,7 @@ def _shown_words(effects, strata, some, level):
     if len(words) < 2 or counts.min() < 2:
         return ""
     shown = serves(effects, strata, some, level)
-    return np.array(
-        ["" if own.all() else ", ".join(words[own]) for own in shown.T],
-        dtype=object,
-    )
+    return np.array(["" if own.all() else ", ".join(words[own]) for own in shown.T], dtype=object)
 
 
 def _some(strata, used):
