@@ -438,7 +438,7 @@ def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:
     for trial in trials:
         by = int(rng.integers(1, len(CHANGED)))
         images = {name: trial.images[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)}
-        made.append(replace(trial, images=trial.images | images, expected={}))
+        made.append(replace(trial, images={**trial.images, **images}, expected={}))
     return made
 
 
