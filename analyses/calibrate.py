@@ -61,7 +61,7 @@ KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "rest
 NULLS = {
     "random": "random weights, fitted readout",
     "exchanged": "planted, changed pictures exchanged within trials",
-    "permuted": "planted, each prediction's verdicts dealt anew among the heads of a layer",
+    "permuted": "planted, heads permuted within layers between predictions",
 }
 # The share of testable heads below which no rate of false roles is told.
 INFORMATIVE = 0.8
@@ -253,7 +253,7 @@ def by_roles(
 
     Args:
         null: the kind of a model on which every role is false, one of `NULLS`.
-        seed: of what is dealt where that is "permuted".
+        seed: of the permutation where that is "permuted".
     """
     evidence = known.follow(model, roles.steps(model, trials))
     if null and (evidence["void"] == "no extractor").any():
@@ -263,7 +263,7 @@ def by_roles(
             model, roles.steps(model, trials, extractors=[(closest["layer"], closest["head"])])
         )
     if null == "permuted":
-        evidence = dealt(evidence, np.random.default_rng(seed))
+        evidence = permuted(evidence, np.random.default_rng(seed))
     void = evidence.groupby("prediction")["void"].first() != ""
     testable = not any(
         void[slot].all() for predictions, _ in roles.HYPOTHESES.values() for slot in slots(predictions)
@@ -271,13 +271,19 @@ def by_roles(
     return roles.table(evidence)[["layer", "head", "role"]].assign(testable=testable)
 
 
-def dealt(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The evidence with each prediction's verdicts dealt anew among the heads of their layer: how often they
-    still come together in one head is chance, as large as it is in the head where most do."""
-    layers = evidence.groupby(["prediction", "layer"], sort=False).indices.values()
+def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The evidence with the heads of each layer permuted, prediction by prediction, so that no head keeps the
+    verdicts that make a role: those of a role's predictions come from different heads of the layer, as far as
+    it has so many. What stands in for a prediction moves with it."""
+    shift: dict[str, int] = {}
+    for predictions, _ in roles.HYPOTHESES.values():
+        for slot in slots(predictions):
+            number = len(set(shift.values()))
+            shift.update({name: number for name in slot if name not in shift})
+    start = {layer: int(rng.integers(100)) for layer in sorted(set(evidence["layer"]))}
     order = np.empty(len(evidence), dtype=int)
-    for rows in layers:
-        order[rows] = rng.permutation(rows)
+    for (name, layer), rows in evidence.groupby(["prediction", "layer"], sort=False).indices.items():
+        order[rows] = np.roll(rows, start[layer] + shift.get(name, 0))
     kept = ["layer", "head", "prediction"]
     moved = evidence.drop(columns=kept).iloc[order].reset_index(drop=True)
     return evidence[kept].reset_index(drop=True).join(moved)

@@ -95,34 +95,27 @@ def test_without_a_gap_nothing_is_testable_and_no_rate_is_told():
     assert row["heads"] == 4 and row["testable"] == 3 and not row["informative"]
 
 
-def test_verdicts_are_dealt_anew_within_layers_prediction_by_prediction():
-    heads = [(layer, head) for layer in range(2) for head in range(8)]
-    evidence = pd.DataFrame(
-        [
-            dict(
-                layer=layer,
-                head=head,
-                prediction=name,
-                holds=layer == 0 and head == 3,
-                p_value=10 * layer + head,
-            )
-            for name in ("P1", "P2")
-            for layer, head in heads
-        ]
-    )
-    found = {}
-    for seed in range(200):
-        made = calibrate.dealt(evidence, np.random.default_rng(seed))
-        assert made[["layer", "head", "prediction"]].equals(evidence[["layer", "head", "prediction"]])
-        for (name, layer), rows in made.groupby(["prediction", "layer"]):
-            assert sorted(rows["p_value"]) == [10 * layer + head for head in range(8)]
-            assert (rows["holds"] == (rows["p_value"] == 3)).all()
-        places = tuple(
-            made.loc[made["holds"] & (made["prediction"] == name), "head"].item() for name in ("P1", "P2")
-        )
-        found[places] = found.get(places, 0) + 1
-    # In one head by chance, an eighth of the time.
-    assert 0.06 < sum(count for (one, other), count in found.items() if one == other) / 200 < 0.2
+def test_permuted_heads_keep_no_set_of_verdicts_that_makes_a_role():
+    names = ("P1a", "P1b", "P2a", "P2b", "P2c", "P10")
+    rows = [
+        dict(layer=layer, head=head, prediction=name, own=10 * layer + head)
+        for name in names
+        for layer in range(2)
+        for head in range(4)
+    ]
+    evidence, places = pd.DataFrame(rows), set()
+    for seed in range(20):
+        made = calibrate.permuted(evidence, np.random.default_rng(seed))
+        kept = ["layer", "head", "prediction"]
+        assert made[kept].equals(evidence[kept])
+        # Within each layer, every head's verdict goes to one head.
+        assert (made["own"] // 10 == made["layer"]).all()
+        assert not made.duplicated(["prediction", "own"]).any()
+        by_head = made.pivot(index=["layer", "head"], columns="prediction", values="own")
+        assert (by_head[["P1a", "P1b", "P2a", "P2b"]].nunique(axis=1) == 4).all()
+        assert (by_head["P2b"] == by_head["P2c"]).all()
+        places.add(tuple(by_head["P1a"]))
+    assert len(places) > 4
 
 
 def verdict(**of):

@@ -19,7 +19,7 @@ def _values(run: Run):
     return dict(
         figure=figure,
         rows=own.to_dict("records"),
-        true=own["true"].sum(),
+        having=own["true"].sum(),
         testable=own["testable"].sum(),
         nothing_true=false.assign(kind=false["kind"].replace(calibrate.NULLS)).to_dict("records"),
         models=int(table["models"].max()),
