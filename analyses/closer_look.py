@@ -71,9 +71,10 @@ def steps(
 
     Returns:
         ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and
-        ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
-        `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
-        carry the question), and what is shown of every head (`analyses.every_head.steps`).
+        ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`),
+        ``task_reading`` (as `analyses.task_reading`), ``question_attention`` (as its ``reading``, from
+        [end], of the heads that carry the question), and what is shown of every head
+        (`analyses.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[Head]] = {}
