@@ -27,13 +27,15 @@ from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.rgb_game import ODD_QUESTION
 
-from . import circuit, composition, every_head, roles, task_reading
+from . import circuit, composition, every_head, roles, standing, task_reading
 from .evidence import with_palette
 
 Head = tuple[int, int]
 
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
+# How many of the trials are shown in which a head strays from its role.
+STRAYS = 4
 # On how many trials paths are walked: those into keys and values take all positions of a few layers. Of 8
 # senders and 2 extractors that is about a plain forward a trial, on pictures that composition has captured.
 PATH_TRIALS = 8
@@ -68,14 +70,16 @@ def steps(
         positions: where the run restores heads.
 
     Returns:
-        ``stimuli`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and ``paths`` (as
-        `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`), ``task_reading`` (as
-        `analyses.task_reading`), ``question_attention`` (as its ``reading``, from [end], of the heads that
-        carry the question), and what is shown of every head (`analyses.every_head.steps`).
+        ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and
+        ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`),
+        ``task_reading`` (as `analyses.task_reading`), ``question_attention`` (as its ``reading``, from
+        [end], of the heads that carry the question), and what is shown of every head
+        (`analyses.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[Head]] = {}
     shown: list[Head] = []
+    chosen = pd.DataFrame()
     if evidence is not None:
         table = roles.table(evidence)
         named = table[table["role"] != "none"]
@@ -93,6 +97,7 @@ def steps(
     senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
     return {
         "stimuli": _stimuli(trials),
+        "strays": _strays(trials, evidence, chosen),
         "attention": _looks(trials, shown),
         "composition": _through(composition.composition_steps, model, testing, senders, extractors, target),
         "mediation": _through(composition.mediation_steps, model, testing, senders, extractors, target),
@@ -107,6 +112,23 @@ def steps(
 
 def _stimuli(trials):
     [frame] = yield [Shown(tuple(trials[:TRIALS]))]
+    return frame
+
+
+def _strays(trials, evidence, chosen):
+    """The pictures of trials in which a head that is shown does what its role says it does not."""
+    if evidence is None:
+        raise NotApplicable("roles were not tested")
+    names = [
+        name
+        for row in chosen.to_dict("records")
+        for role in row["role"].split(" + ")
+        for name in standing.strays(evidence, (row["layer"], row["head"]), role)["stray"]
+    ]
+    stray = [trial for trial in trials if trial.name in list(dict.fromkeys(names))[:STRAYS]]
+    if not stray:
+        raise NotApplicable("no trial strays")
+    [frame] = yield [Shown(tuple(stray))]
     return frame
 
 

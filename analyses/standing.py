@@ -84,7 +84,7 @@ def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[str]
     """What of some roles is neither shown nor refuted of a head.
 
     Returns:
-        A row per prediction: ``prediction, void, trials_to_decide``, as in the evidence.
+        A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the evidence.
     """
     rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction")
     unmet = [
@@ -92,7 +92,20 @@ def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[str]
     ]
     rows = rows.loc[list(dict.fromkeys(unmet))].reset_index()
     left = (rows["state"] == "undecided") | (rows["void"] != "")
-    return rows.loc[left, ["prediction", "void", "trials_to_decide"]]
+    return rows.loc[left, ["prediction", "void", "trials_to_decide", "outside", "stray", "n"]]
+
+
+def strays(evidence: pd.DataFrame, head: tuple[int, int], role: str) -> pd.DataFrame:
+    """The predictions of a role of which an absence fails in a few trials of a head.
+
+    Returns:
+        A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the trial in
+        which it fails by most), ``n``.
+    """
+    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])]
+    names = [name for slot in _slots(role) for name in slot]
+    rows = rows[rows["prediction"].isin(names) & (rows["stray"] != "") & (rows["void"] == "")]
+    return rows[["prediction", "state", "outside", "stray", "n"]]
 
 
 def _lacks(evidence, head, role):
@@ -100,6 +113,8 @@ def _lacks(evidence, head, role):
     said = []
     for row in lacking(evidence, head, [role]).to_dict("records"):
         why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided, {_to_decide(row)}"
+        if row["stray"]:
+            why += f"; {row['outside']:.0f} of {row['n']} trials stray"
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
 

@@ -1,13 +1,18 @@
-"""Figures as parts of an HTML page."""
+"""Figures and pictures as parts of an HTML page."""
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from PIL import Image
 
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
+from rgb_circuit.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
+from rgb_circuit.trial import odd_tile
 
 # For the time in which figures are made and written: text that stays text, and the same bytes for the same
 # figure. Names come from users, and a dollar sign in one means a dollar.
@@ -46,3 +51,19 @@ def svg(figure: Figure, says: str) -> Markup:
     )
     label = f'<svg role="img" aria-label="{escape(says)}" style="width: {float(width) / 72:.2f}in" '
     return Markup(text.replace("<svg ", label, 1))
+
+
+def shown_picture(row: Mapping[str, Any], grid: Sequence[int] | None) -> dict[str, object]:
+    """What is shown of a picture: of the game's, the odd tile is outlined, and enlarged where it is small."""
+    image, close = Image.open(io.BytesIO(row["png"])).convert("RGB"), None
+    crisp = image.getcolors(256) is not None
+    if grid and (tile := odd_tile(image, grid[0])):
+        image = outlined(image, tile, grid)
+        close = data_uri(enlarged(image, tile, grid)) if grid[0] > SMALL_FROM else None
+    return dict(
+        condition=row["condition"],
+        expected=None if pd.isna(row["expected"]) else row["expected"],
+        uri=data_uri(image),
+        close=close,
+        crisp=crisp,
+    )

@@ -18,7 +18,11 @@ NEEDS = Needs(
         "panels": "target role layer head effect ci_low ci_high",
     },
     optional=[
-        {"evidence": "layer head prediction restored_fraction void n", "roles": "layer head role"},
+        {
+            "evidence": "layer head prediction restored_fraction holds state trials_to_decide void n "
+            "outside stray",
+            "roles": "layer head role",
+        },
     ],
 )
 

@@ -6,7 +6,7 @@ from rgb_circuit.plots import PREDICTIONS, effect_forest
 from rgb_circuit.plots.canvas import head_name
 
 from ... import roles, standing
-from ..embedded import svg
+from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import STRONGEST, name
@@ -53,6 +53,7 @@ def _values(run: Run):
             dict(role=role, state=stands.state, says=_says(stands))
             for role, stands in standing.standings(evidence).items()
         ],
+        strays=_strays(run, named),
         no_gap=roles.no_gap(evidence),
         refused=roles.refused(evidence),
         power={
@@ -63,6 +64,36 @@ def _values(run: Run):
             for variation in (0.25, 1.0)
         },
     )
+
+
+def _strays(run, named):
+    """What strays in the trials whose pictures are there: the head, the prediction, how many trials, and the
+    pictures of the one that strays most."""
+    if "strays" not in run.frames:
+        return []
+    shown, evidence = run.frames["strays"], run.frames["evidence"]
+    grid, found = None if run.own else run.manifest["grid"], []
+    for _, head in named.iterrows():
+        for role in head["role"].split(" + "):
+            for row in standing.strays(evidence, (head["layer"], head["head"]), role).to_dict("records"):
+                pictures = shown[shown["trial"] == row["stray"]]
+                pictures = pictures[pictures["condition"].isin(_shown_in(row["prediction"]))]
+                if len(pictures):
+                    seen = [shown_picture(picture, grid) for picture in pictures.to_dict("records")]
+                    found.append(row | dict(head=name(head), pictures=seen))
+    return found
+
+
+def _shown_in(wanted):
+    """The pictures that a prediction is about."""
+    claims = [
+        claim
+        for predictions, _ in roles.HYPOTHESES.values()
+        for prediction in predictions
+        if prediction.name == wanted
+        for claim in prediction.claims
+    ]
+    return {"clean", *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target))}
 
 
 def _says(stands):
@@ -97,9 +128,10 @@ SECTION = Section(
         optional=[
             {
                 "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction q_value "
-                "n holds state trials_to_decide void weakest wrong",
+                "n holds state trials_to_decide void weakest wrong outside stray",
                 "roles": "layer head role score colors",
-            }
+            },
+            {"strays": "trial condition expected png"},
         ]
     ),
     values=_values,
