@@ -49,7 +49,7 @@ def knockout(
     """The effect of keeping some positions from looking at others, in every window of layers.
 
     With queries at ``"end"`` all windows and groups of a trial take about one forward beside the picture's
-    own; with others about half of one each.
+    own; with others half of one for each window and pair of groups, and one more.
 
     Args:
         condition: the picture that is shown.
