@@ -41,14 +41,12 @@ from transformers import (
 from transformers.utils import logging
 
 from .errors import FOREIGN, InputError, first_line
+from .git_lfs import is_pointer
 from .modules import MERGE, check_config
 from .processor_parts import read_processor as processor_beside
 
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
-
-# How a file begins that Git LFS puts in another's place.
-POINTER = b"version https://git-lfs.github.com/spec/"
 
 # Left over in files of all ages, and read by nothing: tables that are computed anew, and a vision tower's own
 # head.
@@ -121,16 +119,6 @@ def check_fetched(folder: str | Path, name: str) -> None:
             f"{name!r} holds {_few(pointers)} as Git LFS pointers of some hundred bytes, without what they "
             f"stand for; run git lfs pull in {folder}"
         )
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether a file is a Git LFS pointer, by its first line.
-
-    Source: the Git LFS specification, docs/spec.md: a pointer is smaller than 1,024 bytes.
-    """
-    if path.stat().st_size >= 1024:
-        return False
-    return path.read_bytes().startswith(POINTER)
 
 
 def read_config(found: Checkpoint) -> PreTrainedConfig:

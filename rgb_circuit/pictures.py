@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from .errors import InputError, first_line
+from .git_lfs import is_pointer
 from .picture import as_rgb
 
 
@@ -153,5 +154,9 @@ def _opened(path):
         raise InputError(f"{path}: {error}") from error
     # What Pillow raises for broken files depends on the format.
     except Exception as error:
+        if is_pointer(path):
+            raise InputError(
+                f"{path} is a Git LFS pointer without the picture that it stands for; run git lfs pull there"
+            ) from error
         reason = f"cannot read it as a picture ({first_line(error)})"
         raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error

@@ -42,6 +42,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .errors import InputError
+from .git_lfs import is_pointer
 from .pictures import PictureFile, Pictures
 from .rgb_game import TEMPLATE, prompt
 from .table_text import shortened
@@ -173,6 +174,8 @@ def _check_text(path):
         raise InputError(f"cannot read {path} ({error}); give a CSV with a row per trial") from error
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     kind = next((kind for begin, kind in BEGINNINGS.items() if text.startswith(begin)), None)
+    if is_pointer(path):
+        raise InputError(f"{path} is a Git LFS pointer without its table; run git lfs pull there")
     if kind is None and b"\0" in start:
         kind = "no text"
     if kind is not None:

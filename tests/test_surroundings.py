@@ -105,3 +105,15 @@ def test_attention_of_another_form_is_told_by_how_much(grouped):
     with pytest.raises(rgb.InputError, match="attention in layer 1 .* by 0.3 of the largest"):
         checks.check_attention(grouped, [0.0, 0.3])
     checks.check_attention(grouped, [0.0, 0.01])
+
+
+def test_a_picture_or_table_that_git_lfs_has_not_fetched_is_named(tmp_path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234567\n"
+    (tmp_path / "a.png").write_text(pointer)
+    table = tmp_path / "pairs.csv"
+    table.write_text("name,question,clean,answer:right\nx,Which?,a.png,red\n")
+    with pytest.raises(rgb.InputError, match="a.png is a Git LFS pointer .*run git lfs pull"):
+        rgb.read_trials(table)
+    table.write_text(pointer)
+    with pytest.raises(rgb.InputError, match="pairs.csv is a Git LFS pointer .*run git lfs pull"):
+        rgb.read_trials(table)
