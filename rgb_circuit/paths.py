@@ -99,7 +99,7 @@ def patched_paths(
     reaching = [(one, sender, head) for one, sender, head in pairs if below(sender, head[0])]
     edits = tuple((PathEdit(*head, (sender,), one, source),) for one, sender, head in reaching)
     names = tuple(f"{sender} into the {one} of {layer}.{head}" for one, sender, (layer, head) in reaching)
-    return PatchedPaths(tuple(trials), edits, target, names, None, pairs, source)
+    return PatchedPaths(tuple(trials), edits, target, names, pairs=pairs, source=source)
 
 
 @dataclass(frozen=True)
