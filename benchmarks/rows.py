@@ -23,8 +23,8 @@ def rows_of(model, trial, batch_size):
     heads = partial(rgb.patch_heads, model, trial, target="erased", positions="all", **options)
     yield "all heads", heads, model.n_layers * model.n_heads, 2
     yield "one head in every layer", partial(heads, heads=[(layer, 0) for layer in layers]), len(layers), 2
-    whole = partial(rgb.patch_layers, model, trial, target="erased", positions="all", **options)
-    yield "whole layers", whole, len(layers), 2
+    whole = partial(rgb.patch_layers, model, trial, target="erased", positions="image", **options)
+    yield "whole layers at the picture", whole, len(layers), 2
     knocked = partial(rgb.knockout, model, trial, queries="image", keys="first", **options)
     yield "knockout from the picture on, windows of one layer", knocked, len(layers), 1
 

@@ -165,13 +165,14 @@ def idle(captured, runs, variants, values, spots):
         made, row = values[kind]
         own = getattr(captured, component)
         # What is not kept of the target run is another's.
-        same[kind, layer] = bool(own) and (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
+        if own:
+            same[kind, layer] = (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
 
     def leaves(run, edit):
         layer, head, kind, positions = edit
         if kind not in values:
             return kind[1] == "attention" and kind[2] == 0
-        if same[kind, layer] is False:
+        if (kind, layer) not in same:
             return False
         places = torch.tensor(spots[run][positions]) - captured.start
         return bool(same[kind, layer][run, places][..., slice(None) if head is None else head].all())
@@ -294,10 +295,10 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
         Effects (rows, answers), the largest of the unedited rows, whether all was finite, and whether a
         position was left with nothing to look at.
     """
-    joins = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
-    first = joins[0]
-    enters = torch.tensor([*[first] * len(new), *joins])
-    active = {layer: int((enters <= layer).sum()) for layer in range(first, len(captured.z))}
+    enters = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
+    first = enters[0]
+    joining = torch.tensor([*[first] * len(new), *enters])
+    active = {layer: int((joining <= layer).sum()) for layer in range(first, len(captured.z))}
     written, biases = {}, {}
     for row, (which, edits) in enumerate(rows, start=len(new)):
         for layer, head, kind, positions in edits:
