@@ -4,7 +4,7 @@
 |---|---|---|
 | shown | a head meets every prediction of the role | its heads |
 | refuted | every head has a prediction that is refuted | there is no … |
-| undecided | neither: some heads are open | no … is shown, and what the open heads lack |
+| undecided | neither: some heads are open | no … is shown, how many heads are open, and what these lack |
 | untested | no prediction can be tested | whether there is one cannot be tested |
 
 A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is shown.
@@ -112,16 +112,15 @@ def _lacks(evidence, head, role):
     """`lacking`, in words."""
     said = []
     for row in lacking(evidence, head, [role]).to_dict("records"):
-        why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided, {_to_decide(row)}"
-        if row["stray"]:
-            why += f"; {row['outside']:.0f} of {row['n']} trials stray"
+        why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided: {_to_decide(row)}"
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
 
 
 def _to_decide(row):
+    outside = f"outside its margin in {row['outside']:.0f} of {row['n']} trials, " if row["stray"] else ""
     trials = row["trials_to_decide"]
-    return "on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide"
+    return outside + ("on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide")
 
 
 def a(role: str, count: int = 1) -> str:
@@ -136,7 +135,8 @@ def none_is(standing: Standing) -> str:
         return f"there is no {one}"
     if standing.state == "untested":
         return f"whether there is a {one} cannot be tested"
-    return f"no {one} is shown, and none is ruled out"
+    count = len(standing.open)
+    return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
 
 
 def nearly(standing: Standing) -> str:

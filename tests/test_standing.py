@@ -16,6 +16,7 @@ def evidence():
     frame = pd.DataFrame(rows).assign(
         expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32, holds=False,
         state="refuted", trials_to_decide=np.nan, void="", restored_fraction=0.0, words="",
+        outside=0.0, stray="",
     )  # fmt: skip
     return frame
 
@@ -45,9 +46,9 @@ def test_one_head_that_is_open_makes_it_undecided_and_says_what_it_lacks(evidenc
     frame = changed(frame, 1, ["P2a"], state="undecided", holds=False, trials_to_decide=45.0)
     stands = standing.standings(frame)["color extractor"]
     assert stands.state == "undecided"
-    assert standing.none_is(stands) == "no color extractor is shown, and none is ruled out"
+    assert standing.none_is(stands) == "no color extractor is shown (1 head is still open)"
     assert standing.nearly(stands) == (
-        "1.0 restores 101\N{NO-BREAK SPACE}% and lacks P2a (undecided, 45 trials would decide)"
+        "1.0 restores 101\N{NO-BREAK SPACE}% and lacks P2a (undecided: 45 trials would decide)"
     )
     # One refuted prediction more, and nothing is open any longer.
     stands = standing.standings(changed(frame, 1, ["P1a"], state="refuted", holds=False))["color extractor"]
@@ -84,3 +85,15 @@ def test_a_prediction_that_another_stands_in_for_is_not_lacking(evidence):
     frame = changed(frame, 0, slot[-1:], state="holds", holds=True)
     assert not set(slot) & set(standing.lacking(frame, (0, 0), [role])["prediction"])
     assert by_prediction(frame, "holds").loc[(0, 0), slot].any()
+
+
+def test_a_trial_that_strays_is_counted_and_named(evidence):
+    frame = changed(evidence, 1, predictions("color extractor"), state="holds", holds=True)
+    frame = changed(frame, 1, ["P2a"], state="undecided", holds=False, trials_to_decide=45.0)
+    frame = changed(frame, 1, ["P2a"], outside=1.0, stray="007")
+    assert standing.nearly(standing.standings(frame)["color extractor"]).endswith(
+        "lacks P2a (undecided: outside its margin in 1 of 32 trials, 45 trials would decide)"
+    )
+    (stray,) = standing.strays(frame, (1, 0), "color extractor").to_dict("records")
+    assert (stray["prediction"], stray["stray"], stray["outside"]) == ("P2a", "007", 1)
+    assert standing.strays(frame, (0, 0), "color extractor").empty

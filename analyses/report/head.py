@@ -114,7 +114,8 @@ def _of_roles(run):
         if shown.heads
     ]
     wanted = [standings[role] for role in standing.CIRCUIT]
-    absent = [role for role in wanted if not role.heads]
+    # What is refuted first.
+    absent = sorted((role for role in wanted if not role.heads), key=lambda role: role.state != "refuted")
     parts = [f"{listed(found)} meet every prediction of their role"] if found else []
     for role in absent:
         if near := standing.nearly(role):
@@ -127,7 +128,7 @@ def _of_roles(run):
             "reads its colour.",
             more,
         )
-    said = listed([standing.none_is(role) for role in absent])
+    said = ", and ".join(standing.none_is(role) for role in absent)
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role.", more
     if any(role.state == "refuted" for role in absent):
