@@ -17,6 +17,7 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses import closer_look, color_extractor, compare, report, roles, task_reading
 from analyses.command import main
+from analyses.evidence import slots
 from analyses.report import head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
@@ -218,10 +219,11 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
         states |= set(
             evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["state"]
         )
-        held = evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)][
-            "holds"
-        ].sum()
-        assert held < 5 and f"{held} of 5 hold" in cell
+        own = evidence[(evidence["layer"] == row.layer) & (evidence["head"] == row.head)]
+        holds = set(own.loc[own["holds"], "prediction"])
+        wanted = slots(color_extractor.PREDICTIONS)
+        held = sum(bool(holds & set(slot)) for slot in wanted)
+        assert held < len(wanted) and f"{held} of {len(wanted)} hold" in cell
     assert (
         {"holds", "undecided"}
         <= states
@@ -255,7 +257,9 @@ def test_every_number_of_the_role_table_is_in_the_frame(name, request):
         assert float(q) == pytest.approx(wanted["q_value"], rel=0.06)
         assert expected.startswith(in_words(wanted["expected"]))
         seen += 1
-    assert seen == {"planted": 4 * 5 + 6 + 2 * 5, "toy": 3 * 5}[name]
+    # P1a to P1c, P2a to P2d; P3a, P3b, P4 to P7; P3a, P3b, P4w, P5w, P8. Of the toy's heads some lack P2b
+    # or P2c.
+    assert seen == 4 * 7 + 6 + 2 * 5 if name == "planted" else 3 * 6 <= seen <= 3 * 7
 
 
 # Frame, the row in question (of several, the first), column, a value that stands out, and where and how it

@@ -268,10 +268,10 @@ function made(tag, text = "", kind = "") {
 function tellHead(number) {
   const role = roleOf(number);
   $("explore-head").textContent = `Head ${state.head}`;
-  const held = (name) => {
-    const rows = data.predictions.filter((one) => data.asked[name].includes(one.name));
-    return `${rows.filter((one) => one.states[number] === "h").length} of the ${rows.length} predictions of the role “${name}”`;
-  };
+  const holds = new Set(data.predictions.filter((one) => one.states[number] === "h").map((one) => one.name));
+  // One that stands in for another is as good.
+  const met = (name) => data.asked[name].filter((slot) => slot.some((one) => holds.has(one))).length;
+  const held = (name) => `${met(name)} of the ${data.asked[name].length} predictions of the role “${name}”`;
   const own = role.split(" + ").filter((name) => name in data.asked);
   const score = data.scores?.[number] ?? null;
   $("explore-role").textContent = role === "none" ? "no role shown" : role;
@@ -279,12 +279,13 @@ function tellHead(number) {
   let says = "Which role it has was not tested.";
   if (own.length) says = `It meets ${own.map(held).join(" and ")}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
   else if (data.roles) {
-    const best = Object.keys(data.asked).map((name) => [data.predictions.filter((one) => data.asked[name].includes(one.name) && one.states[number] === "h").length / data.asked[name].length, name])
-      .sort((a, b) => b[0] - a[0])[0];
+    const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
     says = `It meets ${held(best[1])}, more of no other role.`;
   }
   $("explore-head-says").textContent = says;
-  const asked = (one) => own.some((name) => data.asked[name].includes(one.name));
+  const needed = (slot) => (slot.some((one) => holds.has(one)) ? slot.filter((one) => holds.has(one)) : slot);
+  const wanted = new Set(own.flatMap((name) => data.asked[name].flatMap(needed)));
+  const asked = (one) => wanted.has(one.name);
   const ordered = [...data.predictions.filter(asked), ...data.predictions.filter((one) => !asked(one))];
   $("explore-predictions").replaceChildren(...ordered.map((one) => {
     const row = made("tr"), [word, kind, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];

@@ -31,6 +31,7 @@ from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
 from .. import roles
+from ..evidence import slots
 from . import charts
 from .run import Run
 from .writing import COMPONENTS, WORDS, listed
@@ -69,7 +70,8 @@ def data(run: Run) -> dict:
 
     Returns:
         ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
-        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions, asked``;
+        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions``; ``asked`` (role
+        → its predictions, each with those that may stand in for it);
         ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
         ``charts``.
     """
@@ -164,7 +166,8 @@ def _predictions(run, places):
         one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})
-    asked = {role: [one.name for one in some] for role, (some, _) in roles.HYPOTHESES.items()}
+    # Each prediction with those that may stand in for it.
+    asked = {role: slots(some) for role, (some, _) in roles.HYPOTHESES.items()}
     return dict(predictions=found, asked=asked)
 
 

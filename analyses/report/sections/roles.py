@@ -6,6 +6,7 @@ from rgb_circuit.plots import PREDICTIONS, effect_forest
 from rgb_circuit.plots.canvas import head_name
 
 from ... import roles, standing
+from ...evidence import slots
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -26,7 +27,7 @@ def _values(run: Run):
     colors = table.set_index(["layer", "head"])["colors"]
     heads, drawn = [], []
     for _, head in named.iterrows():
-        rows = _asked(evidence, head)
+        rows, held = _asked(evidence, head)
         drawn.append(rows.assign(role=head["role"] if run.found else f"closest to {head['role']}"))
         heads.append(
             dict(
@@ -34,7 +35,7 @@ def _values(run: Run):
                 role=head["role"],
                 colors=colors[int(head["layer"]), int(head["head"])],
                 rows=[row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")],
-                held=f"{rows['holds'].sum()} of {len(rows)}",
+                held=held,
             )
         )
     drawn = pd.concat(drawn)
@@ -102,11 +103,15 @@ def _says(stands):
 
 
 def _asked(evidence, head):
-    """What a head does about each prediction of its roles."""
-    predictions = [one for role in head["role"].split(" + ") for one in roles.HYPOTHESES[role][0]]
+    """What a head does about each prediction of its roles; where one stands in for another, what holds is
+    enough. And how many of those that are asked for hold, in words."""
     rows = evidence[(evidence["layer"] == head["layer"]) & (evidence["head"] == head["head"])]
-    names = list(dict.fromkeys(prediction.name for prediction in predictions))
-    return rows.set_index("prediction").loc[names].reset_index()
+    rows = rows.set_index("prediction")
+    wanted = [slot for role in head["role"].split(" + ") for slot in slots(roles.HYPOTHESES[role][0])]
+    holding = [[name for name in slot if rows.loc[name, "holds"]] for slot in wanted]
+    names = [name for slot, held in zip(wanted, holding) for name in held or slot]
+    shown = rows.loc[list(dict.fromkeys(names))].reset_index()
+    return shown, f"{sum(map(bool, holding))} of {len(wanted)}"
 
 
 def _where(positions):
