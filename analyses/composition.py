@@ -44,6 +44,9 @@ Head = tuple[int, int]
 # The hypothesis of composition for a head that nobody named: what it does runs through the color extractors.
 PREDICTIONS = tuple(prediction for prediction in poi_localization.LOCALIZES if prediction.name == "P5")
 
+# Logits. A smaller effect is rounding, in whichever number format, and has no shares.
+ROUNDED = 1e-5
+
 
 def evidence(
     model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options
@@ -307,7 +310,7 @@ def _intervals(total, frozen, words):
         mediated = whole - frozen[..., number]
         found[0, ..., number] = t_interval(mediated, strata)
         low, high = t_interval(whole, strata)
-        shown = (low > 0) | (high < 0)
+        shown = ((low > 0) | (high < 0)) & (np.abs(whole.mean(0)) > ROUNDED)
         found[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
     return found
 

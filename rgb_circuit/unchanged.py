@@ -33,6 +33,10 @@ class Wrapped:
     settings: dict[str, Any]
 
 
+# Settings that saving a model writes; the number formats of its weights are remembered by themselves.
+BY_SAVING = ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path")
+
+
 def as_it_is(module: PreTrainedModel) -> Wrapped:
     """What is remembered of a module."""
     return Wrapped(dict(module.named_modules()), dict(_weights(module)), dict(_settings(module)))
@@ -85,6 +89,8 @@ def _flat(where, value):
     """The values in nested mappings, by their paths."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
+            if key in BY_SAVING:
+                continue
             yield from _flat(f"{where}.{key}", inner)
     else:
         yield where, repr(value)

@@ -74,9 +74,10 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsy
     folder = tmp_path / "nothing"
     assert main(["run", "--dry-run", "--trials", "3", "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
-    # Thirteen different pictures; ten sweeps, three of the question, two of rounding.
+    # Thirteen different pictures, and three of each trial for the noise; twelve sweeps, three of the
+    # question, two of noise.
     assert "toy: 3 trials, 16 heads" in printed
-    assert "4.33 pictures through the model, 15 sweeps of heads" in printed and "KiB to disk" in printed
+    assert "7.33 pictures through the model, 17 sweeps of heads" in printed and "KiB to disk" in printed
     assert not folder.exists()
     assert main(["run", "--dry-run", "--positions", "9999", "--out", str(folder)]) == 2
 
@@ -170,7 +171,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--heads", "three"], "'three'; write layer.head"),
         (["run", "--heads", "3.0,"], "'3.0,'"),
         (["run", "--heads", "3.0,9.1"], "head 9.1 does not exist in toy"),
-        (["run", "--odd", "mauve"], "odd='mauve' is not in the palette"),
+        (["run", "--odd", "mauve"], "--odd mauve is not in the palette"),
         (["run", "--odd", "red", "--background", "red"], "must differ"),
         (["run", "--odd", "red", "--trials", "published"], "--odd holds a colour of drawn trials"),
         (["run", "--other-background", "red", "--trials-file", "FILE"], "--other-background holds a colour"),

@@ -92,7 +92,13 @@ def through(frame):
     """Pairs of heads, as from `analyses.composition`."""
     rows = frame[frame["trial"] == "0"].drop_duplicates(["role", "layer", "head"])
     ends = dict(
-        total_effect=1.0, mediated_effect=rows["effect"], share=rows["effect"], ci_low=0.1, ci_high=0.9
+        total_effect=1.0,
+        mediated_effect=rows["effect"],
+        share=rows["effect"],
+        ci_low=0.1,
+        ci_high=0.9,
+        share_low=0.1,
+        share_high=0.9,
     )
     heads = dict(sender_layer=rows["layer"], sender_head=rows["head"], receiver_layer=1, receiver_head=0)
     return rows.assign(**ends, **heads, n=3)

@@ -584,7 +584,9 @@ def test_rules_that_make_no_sense_are_refused(plain, options, message):
 
 def test_evidence_of_another_analysis_is_refused(plain):
     frame = color_extractor.evidence(*plain, progress=False)
-    with pytest.raises(rgb.InputError, match="the evidence has no prediction P3a, P3b, P4, P5, P6"):
+    with pytest.raises(
+        rgb.InputError, match="the evidence has no prediction P3a, P3b, P3c, P3d, P4, P5, P5b, P6, P7"
+    ):
         poi_localization.heads(frame)
 
 

@@ -397,7 +397,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "POI localization" in printed
+        printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "color extractor" in printed
     )
     # With all three, the sweeps with frozen heads remain.
     when = parts(tmp_path / "ab")

@@ -568,10 +568,11 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(run_here, run_there, nd
 
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
     # Each trial by itself: the first four, the rest of the first half, the second half. Beside it direct
-    # effects of eight trials and where every head looks on three, for the page. Then stand-ins, and frozen
+    # effects of eight trials and where every head looks on three, for the page; and the noise of four trials.
+    # Then stand-ins, and frozen
     # heads. Of the closer look, for half the trials what is averaged and what is patched; and where the heads
     # found look for three.
-    each = [(4, 4 + 4 + 3), (2, 2 + 2), (6, 6 + 2)]
+    each = [(4, 4 + 4 + 3 + 4), (2, 2 + 2), (6, 6 + 2)]
     through, look = [(12, 12), (12, 12)], [(6, 2 * 6), (3, 3)]
     assert run_there[1] == [*each, *through, *look]
 
@@ -627,8 +628,9 @@ def test_a_detached_run_is_handed_in_and_collected(
     status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
     # The probe of the model, the question that is new to it, and everything that needs no result over all
-    # trials, at once; for the page, where heads look on three trials and direct effects of eight.
-    assert len(handed_in) == 1 + 1 + 12 + 3 + 8
+    # trials, at once; for the page, where heads look on three trials and direct effects of eight; the noise of
+    # four.
+    assert len(handed_in) == 1 + 1 + 12 + 3 + 8 + 4
     rounds = 0
     while status == 4 and rounds < 100:
         status = main(["collect", str(tmp_path)])

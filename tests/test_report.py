@@ -345,7 +345,14 @@ def test_a_verdict_changes_with_the_roles(copy):
         "roles",
         lambda table: table.loc.__setitem__((table["role"] == "POI localization", "role"), "none"),
     )
-    assert "not complete in planted: there is no POI head" in page.sections[""]
+    page = change(
+        copy,
+        "evidence",
+        lambda frame: frame.loc.__setitem__(
+            ((frame["prediction"] == "P3a") & (frame["layer"] == 2), ["holds", "state"]), [False, "refuted"]
+        ),
+    )
+    assert "not whole in planted: there is no POI head" in page.sections[""]
 
 
 def test_a_model_that_answers_wrongly_is_not_judged(copy):
@@ -616,7 +623,7 @@ def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentenc
     for part, needs in asking.items():
         for name, columns in named(needs).items():
             if not (path := copy / f"{name}.parquet").is_file():
-                assert name in ("answers", "task_reading", "question_attention"), part
+                assert name in ("answers", "strays", "task_reading", "question_attention"), part
                 continue
             frame = pd.read_parquet(path)
             frame.drop(columns=columns).assign(other=0).to_parquet(path)
@@ -674,6 +681,7 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
     # The extractor, and the pair that does the same; not the one that finds the mark by itself.
     assert set(zip(told["receiver_layer"], told["receiver_head"])) == {(3, 0), (4, 1), (4, 3)}
     assert pd.read_parquet(planted / "left_out.parquet")["frame"].tolist() == [
+        "strays",
         "task_reading",
         "question_attention",
     ]

@@ -32,7 +32,9 @@ SECTION = Section(
     order=92,
     link="Knockout",
     title="Who must look where, and when",
-    needs=Needs(optional=[{"knockout": "trial condition layer window queries keys role logit effect"}]),
+    needs=Needs(
+        optional=[{"knockout": "trial condition layer window queries keys role answer logit effect"}]
+    ),
     values=_values,
     fragment=beside(__file__),
     applies=lambda run: "knockout" in run.frames,

@@ -20,7 +20,10 @@ SECTION = Section(
     title="Where the answer lies, layer by layer",
     needs=Needs(
         optional=[
-            {"layers": "trial source target component positions layer role effect source_logit target_logit"}
+            {
+                "layers": "trial source target component positions layer role answer effect source_logit "
+                "target_logit"
+            }
         ]
     ),
     values=_values,
