@@ -43,7 +43,7 @@ WHY_VOID = {
     "no word": "answers['none']",
 }
 # How many open heads a sentence names.
-NAMED = 3
+NAMED = 2
 
 
 @dataclass(frozen=True)

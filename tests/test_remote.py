@@ -628,8 +628,8 @@ def test_a_detached_run_is_handed_in_and_collected(
     status = main(["run", *options, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
     # The probe of the model, the question that is new to it, and everything that needs no result over all
-    # trials, at once; for the page, where heads look on three trials and direct effects of eight; the noise of
-    # four.
+    # trials, at once; for the page, where heads look on three trials and direct effects of eight; and the
+    # noise of four.
     assert len(handed_in) == 1 + 1 + 12 + 3 + 8 + 4
     rounds = 0
     while status == 4 and rounds < 100:
