@@ -38,7 +38,7 @@ from .writing import COMPONENTS, WORDS, listed
 
 DIGITS = 4
 # Characters of packed attention in a page; with all else, a page of 1,024 heads stays below 5 MB.
-BUDGET = 2_000_000
+BUDGET = 1_850_000
 # Steps of attention per doubling, and the step of an even spread; step 0 is less than half of that.
 STEPS, EVEN = 3, 4
 
