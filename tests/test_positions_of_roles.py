@@ -86,7 +86,7 @@ def test_heads_are_frozen_where_they_are_restored(early, at_text):
 
 def test_the_command_prints_the_roles_of_the_positions_that_it_restores(tmp_path, capsys):
     folder = save(*planted(**EARLY)[:2], tmp_path / "model")
-    command = ["run", "--model", str(folder), "--trials", "10", "--positions", "text"]
+    command = ["run", "--model", str(folder), "--trials", "16", "--positions", "text"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     assert "Roles from effects at positions 'text'" in printed
