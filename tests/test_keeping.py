@@ -406,7 +406,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     assert parts(tmp_path / "ab") == when and len(loaded) == 2
     # With those too, no model is needed.
     assert main(["report", str(tmp_path / "all")]) == 0
-    assert "POI localization" in capsys.readouterr().out and len(loaded) == 2
+    assert "color extractor" in capsys.readouterr().out and len(loaded) == 2
     assert content(tmp_path / "whole") == content(tmp_path / "early") == content(tmp_path / "all")
 
 
