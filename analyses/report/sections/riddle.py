@@ -43,7 +43,7 @@ SECTION = Section(
         optional=[
             {
                 "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n holds "
-                "state trials_to_decide void"
+                "state trials_to_decide void outside stray"
             }
         ]
     ),
