@@ -1,0 +1,430 @@
+"""A task as a value: what its pictures show, what its answers are for, and what is claimed of heads.
+
+Everything that evidence needs to know of a task follows from one thing that each condition says: the roles
+whose words its picture *shows*, that is, gives a reason to say.
+
+- **Controls** of a target picture are the roles drawn from the task's words that neither it nor the clean
+  picture shows. A word's logit is read relative to their mean.
+- **The gap** is the fall of the right answer's word from the clean picture to another whose right answer is
+  another; where that keeps the answer, to the ``corrupted`` one.
+- **Similarity** of words is taken out of an absence where the target shows a single word, and not this one.
+
+A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that again
+(`rgb_circuit.tasks.read_task` from a file). Only ``draw`` is code.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from .edits import ARTIFICIAL
+from .errors import InputError
+from .hypothesis import Claim, Hypothesis, Prediction, Sweep
+from .table_text import shortened
+from .trial import Trial
+
+
+@dataclass(frozen=True)
+class Role:
+    """What an answer is for.
+
+    Attributes:
+        says: in words, such as "colour of the odd tile".
+        word: the same in all trials, such as "white"; None where it differs. Such a word is no control, and a
+            trial may lack it, which leaves claims about it void.
+    """
+
+    says: str = ""
+    word: str | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A picture and a question about it.
+
+    Attributes:
+        says: in words, such as "the tile in the other colour".
+        right: the role of the right answer; None where none is.
+        shows: the roles whose words the picture gives a reason to say.
+        question: where it is another than the task's.
+        picture: the condition whose picture it is, where it has none of its own.
+    """
+
+    says: str = ""
+    right: str | None = None
+    shows: tuple[str, ...] = ()
+    question: str = ""
+    picture: str = ""
+
+
+Draw = Callable[..., list[Trial]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked, of which pictures, with which answers, and what is claimed of heads.
+
+    Attributes:
+        name: as ``--task`` has it.
+        question: about every picture that has none of its own.
+        roles: role of an answer → what it is for; in the order in which answers are kept.
+        conditions: condition → its picture; "clean" first.
+        corrupted: the condition that circuits and routes are measured against.
+        says: the task in words, such as "the RGB game".
+        asks: what a model must do, in words.
+        second_question: another question about the clean picture, and the role of its right answer.
+        vocabulary: the words that roles are drawn from → what drawing them takes.
+        hypotheses: the roles of heads.
+        checks: predictions that are tested though no role asks for them.
+        panels: panel → (target, role); every other picture with the right answer's word, where empty.
+        place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
+        draw: draws trials; None where pictures come from files.
+
+    Raises:
+        InputError: no clean picture, or a name in a condition, hypothesis or panel that the task does not have.
+    """
+
+    name: str
+    question: str
+    roles: Mapping[str, Role]
+    conditions: Mapping[str, Condition]
+    corrupted: str
+    says: str = ""
+    asks: str = ""
+    second_question: tuple[str, str] | None = None
+    vocabulary: Mapping[str, Any] = field(default_factory=dict)
+    hypotheses: tuple[Hypothesis, ...] = ()
+    checks: tuple[Prediction, ...] = ()
+    panels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    place: str = ""
+    draw: Draw | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self):
+        if next(iter(self.conditions), None) != "clean":
+            raise InputError(f"task {self.name!r}: the first of its conditions is not 'clean'; add it, first")
+        self._has(self.corrupted, self.conditions, "corrupted")
+        for name, condition in self.conditions.items():
+            for role in (*condition.shows, *([] if condition.right is None else [condition.right])):
+                self._has(role, self.roles, f"condition {name!r}")
+            if condition.picture:
+                self._has(condition.picture, self.conditions, f"the picture of condition {name!r}")
+        if self.conditions["clean"].right is None and self.hypotheses:
+            raise InputError(
+                f"task {self.name!r}: condition 'clean' has no right answer, so that nothing can be restored; "
+                "say which role it is, such as right = 'odd'"
+            )
+        if self.second_question is not None:
+            self._has(self.second_question[1], self.roles, "second_question")
+        for panel, (target, role) in self.panels.items():
+            self._has(target, self.conditions, f"panel {panel!r}")
+            self._has(role, self.roles, f"panel {panel!r}")
+        known = {hypothesis.short for hypothesis in self.hypotheses if hypothesis.short}
+        for prediction in self.predictions:
+            self.check(prediction)
+            for group in (claim.sweep.of for claim in prediction.claims if claim.sweep.of):
+                self._has(group, known, f"prediction {prediction.name}", "a hypothesis whose short is")
+
+    def _has(self, name, there, where, what="which"):
+        if name not in there:
+            raise InputError(
+                f"task {self.name!r}: {where} names {shortened(name)}, {what} it does not have; use one of "
+                f"{', '.join(map(str, there)) or '(none)'}"
+            )
+
+    def check(self, prediction: Prediction) -> None:
+        """Raise InputError unless the task has the roles and conditions that a prediction names."""
+        for claim in prediction.claims:
+            self._has(claim.role, self.roles, f"prediction {prediction.name}")
+            for condition in pictures_of(claim.sweep):
+                self._has(condition, self.conditions, f"prediction {prediction.name}")
+        if prediction.varied:
+            self._has(prediction.varied, self.roles, f"varied of prediction {prediction.name}")
+
+    @property
+    def right(self) -> str:
+        """The role of the right answer about the clean picture."""
+        right = self.conditions["clean"].right
+        if right is None:
+            raise InputError(f"task {self.name!r} has no right answer for 'clean'; say which role it is")
+        return right
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """All that are tested, each once: those of the hypotheses, then the checks."""
+        every = [prediction for hypothesis in self.hypotheses for prediction in hypothesis.predictions]
+        return tuple(dict.fromkeys([*every, *self.checks]))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The pictures that its panels restore heads in."""
+        return tuple(dict.fromkeys(target for target, _ in self.panels.values()))
+
+    def hypothesis(self, name: str) -> Hypothesis:
+        """One of its hypotheses.
+
+        Raises:
+            InputError: a name that none has.
+        """
+        for hypothesis in self.hypotheses:
+            if hypothesis.name == name:
+                return hypothesis
+        names = ", ".join(hypothesis.name for hypothesis in self.hypotheses) or "none"
+        raise InputError(f"task {self.name!r} has no hypothesis {name!r}; it has {names}")
+
+    def read_by(self, group: str) -> Hypothesis | None:
+        """The hypothesis whose heads ``through the GROUP`` means; None where the task has none."""
+        return next((hypothesis for hypothesis in self.hypotheses if hypothesis.short == group), None)
+
+    def controls(self, target: str) -> tuple[str, ...]:
+        """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the roles."""
+        shown = {*self.conditions["clean"].shows, *self.conditions[target].shows}
+        return tuple(name for name, role in self.roles.items() if role.word is None and name not in shown)
+
+    def changed(self, sweep: Sweep) -> str:
+        """The picture to which a sweep's gap falls from the clean one."""
+        other = sweep.source if sweep.target == "clean" else sweep.target
+        if other in ARTIFICIAL or self.conditions[other].right == self.right:
+            return self.corrupted
+        return other
+
+    def written_alone(self, claim: Claim) -> str | None:
+        """The role whose word alone the claim's target shows, where the claim says that another drawn word
+        stays; else None."""
+        shown = [role for role in self.conditions[claim.sweep.target].shows if self.roles[role].word is None]
+        stays = not claim.is_effect and self.roles[claim.role].word is None and claim.role not in shown
+        return shown[0] if stays and len(shown) == 1 else None
+
+    def with_controls(self, trials: Sequence[Trial], words: Iterable[str], prompt: str) -> list[Trial]:
+        """The trials, with the vocabulary's other words as further answers, called "unshown 0", "unshown 1",
+        …: a mean of many words wanders less than one word does. A trial with a prompt or words of its own
+        stays as it is.
+
+        Args:
+            words: those of the vocabulary that the model can be asked for.
+            prompt: in which the model answers with these words.
+        """
+        drawn, words = [name for name, role in self.roles.items() if role.word is None], list(words)
+        extended = []
+        for trial in trials:
+            said = [trial.answers.get(role) for role in drawn]
+            if trial.prompt == prompt and set(said) <= set(words):
+                others = [word for word in words if word not in said]
+                more = {f"unshown {number}": word for number, word in enumerate(others)}
+                trial = replace(trial, answers={**trial.answers, **more})
+            extended.append(trial)
+        return extended
+
+    def plain(self) -> dict[str, Any]:
+        """What JSON and TOML can hold of it: all but ``draw``, and nothing that is as it is by default.
+
+        Predictions stand once, and hypotheses name theirs.
+        """
+        table: dict[str, Any] = {"name": self.name}
+        for name in ("says", "asks", "question", "corrupted", "place"):
+            if value := getattr(self, name):
+                table[name] = value
+        if self.second_question is not None:
+            table["second_question"] = list(self.second_question)
+        if self.checks:
+            table["checks"] = [prediction.name for prediction in self.checks]
+        table["roles"] = {name: _plain(role) for name, role in self.roles.items()}
+        table["conditions"] = {name: _plain(condition) for name, condition in self.conditions.items()}
+        if self.vocabulary:
+            table["vocabulary"] = {word: _listed(value) for word, value in self.vocabulary.items()}
+        if self.panels:
+            table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
+        if self.predictions:
+            table["predictions"] = {prediction.name: _prediction(prediction) for prediction in self.predictions}
+        if self.hypotheses:
+            table["hypotheses"] = {hypothesis.name: _hypothesis(hypothesis) for hypothesis in self.hypotheses}
+        return table
+
+    @classmethod
+    def of_plain(cls, table: Mapping[str, Any], where: str = "the task") -> "Task":
+        """The task that `plain` gave, or a file holds.
+
+        Args:
+            where: the table is from, for messages.
+
+        Raises:
+            InputError: a key that is not known, one that is missing, or a value of another kind; with its key.
+        """
+        table = _table(table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK)
+        hypotheses, shared = hypotheses_of(table, where)
+        given = {name: _typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table}
+        roles = {
+            name: Role(word) if isinstance(word, str) else _made(Role, word, f"{where}: roles.{name}")
+            for name, word in _typed(table["roles"], dict, f"{where}: roles").items()
+        }
+        conditions = {
+            name: _made(Condition, condition, f"{where}: conditions.{name}")
+            for name, condition in _typed(table["conditions"], dict, f"{where}: conditions").items()
+        }
+        second = table.get("second_question")
+        if second is not None:
+            second = _strings(second, f"{where}: second_question")
+            if len(second) != 2:
+                raise InputError(
+                    f"{where}: second_question has {len(second)} pieces; give the question and the role of its "
+                    "right answer"
+                )
+        words = table.get("vocabulary", {})
+        panels = _typed(table.get("panels", {}), dict, f"{where}: panels")
+        try:
+            return cls(
+                **given,
+                roles=roles,
+                conditions=conditions,
+                second_question=second,
+                vocabulary=dict.fromkeys(words) if isinstance(words, list) else dict(words),
+                hypotheses=hypotheses,
+                checks=tuple(
+                    _named(name, shared, f"{where}: checks") for name in _strings(table.get("checks", []), "checks")
+                ),
+                panels={name: _strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
+            )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+    @classmethod
+    def of_trials(cls, trials: Sequence[Trial]) -> "Task":
+        """The task of pictures that nobody described: their own roles and conditions; each picture shows its
+        right answer."""
+        first = trials[0]
+        conditions = {
+            name: Condition(right=right, shows=() if right is None else (right,))
+            for name in ("clean", *(name for name in first.images if name != "clean"))
+            for right in [first.expected.get(name)]
+        }
+        right = conditions["clean"].right
+        others = [name for name in conditions if name != "clean"]
+        changed = [name for name in others if conditions[name].right not in (None, right)]
+        return cls(
+            name="own pictures",
+            question="",
+            roles={role: Role() for role in first.answers},
+            conditions=conditions,
+            corrupted=(changed or others or ["clean"])[0],
+        )
+
+
+def pictures_of(sweep: Sweep) -> list[str]:
+    """The conditions that a sweep shows."""
+    return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
+
+
+def hypotheses_of(
+    table: Mapping[str, Any], where: str
+) -> tuple[tuple[Hypothesis, ...], dict[str, Prediction]]:
+    """The hypotheses of a table, and the predictions under ``predictions``, which several may name."""
+    shared = {
+        name: _read_prediction(name, text, f"{where}: predictions.{name}")
+        for name, text in _typed(table.get("predictions", {}), dict, f"{where}: predictions").items()
+    }
+    made = []
+    for name, body in _typed(table.get("hypotheses", {}), dict, f"{where}: hypotheses").items():
+        here = f"{where}: hypotheses.{name}"
+        body = _table(body, here, needed=("predictions",), also=_HYPOTHESIS)
+        given = body.pop("predictions")
+        if isinstance(given, list):
+            predictions = [_named(one, shared, f"{here}.predictions") for one in given]
+        else:
+            predictions = [
+                _read_prediction(one, text, f"{here}.predictions.{one}")
+                for one, text in _typed(given, dict, f"{here}.predictions").items()
+            ]
+        for key, value in body.items():
+            kind = {"score": list, "in_circuit": bool}.get(key, str)
+            body[key] = _strings(value, f"{here}.{key}") if kind is list else _typed(value, kind, f"{here}.{key}")
+        try:
+            made.append(Hypothesis(name, tuple(predictions), **body))
+        except InputError as error:
+            raise InputError(f"{here}: {error}") from error
+    return tuple(made), shared
+
+
+_TEXTS = ("name", "says", "asks", "question", "corrupted", "place")
+_TASK = ("says", "asks", "place", "second_question", "vocabulary", "hypotheses", "predictions", "checks", "panels")
+_HYPOTHESIS = tuple(one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions"))
+_PREDICTION = ("instead_of", "varied", "says")
+
+
+def _read_prediction(name, given, where):
+    if isinstance(given, str):
+        given = {"claims": given}
+    table = _table(given, where, needed=("claims",), also=_PREDICTION)
+    if isinstance(table.get("instead_of"), list):
+        table["instead_of"] = _strings(table["instead_of"], f"{where}.instead_of")
+    try:
+        return Prediction.parse(name, table.pop("claims"), **table)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _named(name, shared, where):
+    if name not in shared:
+        raise InputError(
+            f"{where} names {shortened(name)}, which is not among the predictions of the file: "
+            f"{', '.join(shared) or 'it has none'}"
+        )
+    return shared[name]
+
+
+def _table(given, where, needed=(), also=()):
+    """A copy of a table that has all that it needs, and nothing that is not known."""
+    given = dict(_typed(given, dict, where))
+    known = (*needed, *also)
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"{where} has the key {unknown[0]!r}, which is not known; use {', '.join(known)}")
+    if missing := [name for name in needed if name not in given]:
+        raise InputError(f"{where} has no {missing[0]!r}; add it")
+    return given
+
+
+_KINDS = {str: "text in quotes", dict: "a table", list: "a list", bool: "true or false"}
+
+
+def _typed(value, kind, where):
+    if kind is dict and isinstance(value, Mapping):
+        return value
+    if not isinstance(value, kind):
+        raise InputError(f"{where} is {shortened(value)}; give {_KINDS[kind]}")
+    return value
+
+
+def _strings(value, where):
+    """A list of texts as a tuple."""
+    if isinstance(value, tuple):
+        value = list(value)
+    return tuple(_typed(text, str, where) for text in _typed(value, list, where))
+
+
+def _made(kind, given, where):
+    """A `Role` or `Condition` from its table."""
+    table = _table(given, where, also=tuple(one.name for one in fields(kind)))
+    if "shows" in table:
+        table["shows"] = _strings(table["shows"], f"{where}.shows")
+    for name, value in table.items():
+        if name != "shows":
+            _typed(value, str, f"{where}.{name}")
+    return kind(**table)
+
+
+def _plain(value):
+    """The fields of a `Role` or `Condition` that are not empty."""
+    given = {one.name: getattr(value, one.name) for one in fields(value)}
+    return {name: _listed(own) for name, own in given.items() if own not in ("", None, ())}
+
+
+def _listed(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _prediction(prediction):
+    more = {name: _listed(value) for name in _PREDICTION if (value := getattr(prediction, name))}
+    return {"claims": prediction.text} | more if more else prediction.text
+
+
+def _hypothesis(hypothesis):
+    given = {name: _listed(value) for name in _HYPOTHESIS if (value := getattr(hypothesis, name))}
+    return given | {"predictions": [prediction.name for prediction in hypothesis.predictions]}

@@ -1,0 +1,42 @@
+"""The tasks that ship, and which task given trials are of."""
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import InputError
+from ..table_text import shortened
+from ..task import Task
+from ..trial import Trial
+from . import rgb
+from .task_file import read_hypotheses, read_task, to_toml
+
+__all__ = ["find", "read_hypotheses", "read_task", "task_of", "tasks", "to_toml"]
+
+
+def tasks() -> Mapping[str, Task]:
+    """Name → task, of those that ship."""
+    return {task.name: task for task in (rgb.TASK,)}
+
+
+def find(name: str) -> Task:
+    """A task that ships.
+
+    Raises:
+        InputError: a name that none has.
+    """
+    if name not in tasks():
+        raise InputError(f"there is no task {shortened(name)}; use one of {', '.join(tasks())}, or a TOML file")
+    return tasks()[name]
+
+
+def task_of(trials: Sequence[Trial]) -> Task:
+    """The task that trials are of: the first that ships whose conditions and answers all of them have, else
+    one made of their own (`Task.of_trials`)."""
+    for task in tasks().values():
+        if all(_plays(trial, task) for trial in trials):
+            return task
+    return Task.of_trials(trials)
+
+
+def _plays(trial, task):
+    needed = [role for role, about in task.roles.items() if about.word is None]
+    return set(task.conditions) <= set(trial.images) and set(needed) <= set(trial.answers)

@@ -1,0 +1,75 @@
+"""Tasks and hypotheses as TOML files: data only, no name of a function and no expression."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..hypothesis import Hypothesis
+from ..task import Task, hypotheses_of
+
+# A key that TOML takes without quotes.
+_BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+def read_task(path: str | Path) -> Task:
+    """The task that a TOML file describes; how it is written: docs/tasks.md.
+
+    Raises:
+        InputError: no such file, no TOML, or something in it that is no task, with its key.
+    """
+    return Task.of_plain(_table_of(path), Path(path).name)
+
+
+def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
+    """The hypotheses of a TOML file, which may be a task's or hold nothing else.
+
+    Raises:
+        InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
+    """
+    name = Path(path).name
+    hypotheses, _ = hypotheses_of(_table_of(path), name)
+    if not hypotheses:
+        raise InputError(f"{name} has no hypotheses; add a table such as [hypotheses.reader]")
+    return hypotheses
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """A table of text, numbers, lists and tables, such as `Task.plain` gives, as TOML.
+
+    >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
+    name = "shapes"
+    <BLANKLINE>
+    [roles]
+    right = { says = "colour of the square" }
+    """
+    plain = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if not isinstance(value, Mapping)]
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            plain += ["", f"[{_key(name)}]", *(f"{_key(key)} = {_value(own)}" for key, own in value.items())]
+    return "\n".join(plain)
+
+
+def _value(value):
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(name)} = {_value(own)}" for name, own in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    # JSON's text, numbers, true and false are TOML's; TOML has no null.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name):
+    return name if name and set(name) <= _BARE else json.dumps(name, ensure_ascii=False)
+
+
+def _table_of(path):
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no TOML: {error}") from error
