@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -34,6 +36,7 @@ from .store import Store
 from .trial import Trial
 from .vlm import Vlm
 
+P = ParamSpec("P")
 T = TypeVar("T")
 # tqdm's own, with shares of a trial: one of a large model takes minutes.
 BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
@@ -117,6 +120,48 @@ def follow(
     if isinstance(found, InputError):
         raise found
     return found
+
+
+class Analysis(Protocol[P, T]):
+    """A function that measures and returns what it found; ``steps``, with the same arguments, only says step
+    by step what is to be measured, for those who measure several analyses together (`follow_all`)."""
+
+    steps: Callable[P, Steps[T]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Analysis[P, T]]:
+    """Make an analysis of a generator of `rgb_circuit.measurement.Steps`: called, it follows its own steps.
+
+    Args:
+        stage: as in `measure`.
+
+    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here alone.
+
+    >>> @stepwise(stage="playing")
+    ... def right(model, trials, *, progress=True):
+    ...     [played] = yield [Played.of(trials)]
+    ...     return played["correct"].mean()
+    >>> right(model, trials), follow(model, right.steps(model, trials), store)
+    (1.0, 1.0)
+    """
+
+    def decorated(steps: Callable[P, Steps[T]]) -> Analysis[P, T]:
+        signature = inspect.signature(steps)
+
+        @wraps(steps)
+        def followed(*args: P.args, **kwargs: P.kwargs) -> T:
+            todo, given = steps(*args, **kwargs), signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            model, progress = given.arguments["model"], given.arguments["progress"]
+            return follow(model, todo, progress=progress, stage=stage)
+
+        analysis = cast(Analysis[P, T], followed)
+        analysis.steps = steps
+        return analysis
+
+    return decorated
 
 
 def follow_all(
