@@ -63,7 +63,7 @@ from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.statistics import (
     ROUNDING,
     decidable,
@@ -150,8 +150,8 @@ def circuit(
 
     restored, working = _variants(model, heads, source, target, random_sets, seed)
     in_target, in_source = yield [
-        patched_edits(trials, restored, target),
-        patched_edits(paired, working, source),
+        PatchedEdits.of(trials, restored, target),
+        PatchedEdits.of(paired, working, source),
     ]
     return _tests(model, trials, heads, in_target, in_source, source, target, seed)
 
@@ -221,8 +221,8 @@ def ranked(
     """
     trials = _checked(trials, source, target)
     noised, denoised = yield [
-        patched_heads(model, trials, target, source),
-        patched_heads(model, trials, source, target),
+        PatchedHeads.of(model, trials, target, source),
+        PatchedHeads.of(model, trials, source, target),
     ]
     return _ranking(trials, noised, denoised, source, target)
 
@@ -283,7 +283,7 @@ def curve(
         for number, chosen in enumerate(rankings)
     ]
     variants = {name: _isolated(held, sorted(kept), source) for kept, name in names.items()}
-    [frame] = yield [patched_edits(trials, variants, source)]
+    [frame] = yield [PatchedEdits.of(trials, variants, source)]
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]

@@ -31,8 +31,8 @@ from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import INTO, check_heads
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import patched_edits
-from rgb_circuit.paths import patched_paths
+from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
 from rgb_circuit.trial import as_trials
 
@@ -179,7 +179,7 @@ def paths(
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
     roles = _roles(trials := as_trials(trials), source, target)
-    [patched] = yield [patched_paths(trials, senders, receivers, INTO, source, target)]
+    [patched] = yield [PatchedPaths.of(trials, senders, receivers, INTO, source, target)]
     ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("layer", "head")]
     itself = (patched["sender_layer"] == patched["receiver_layer"]) & (
         patched["sender_head"] == patched["receiver_head"]
@@ -229,7 +229,7 @@ def _mediated(trials, pairs, source, target):
         name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
         variants[name] = [*variants[totals[sender]], *(Edit(layer, head, target) for layer, head in after)]
         frozen_names.append(name)
-    [patched] = yield [patched_edits(trials, variants, target)]
+    [patched] = yield [PatchedEdits.of(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
     answers = {trial.name: trial.answers for trial in trials}
 

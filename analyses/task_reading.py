@@ -34,7 +34,7 @@ from rgb_circuit.errors import NotApplicable
 from rgb_circuit.execute import execute
 from rgb_circuit.jobs import Jobs, gathering
 from rgb_circuit.measure import measure, stepwise
-from rgb_circuit.measurement import Asked, Measurement, OfPictures, Steps
+from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.patching import in_order
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
@@ -132,7 +132,7 @@ class Questioned(OfPictures):
             trial, tokens = asking[trial.name], own[trial.name]
             positions = found[trial.name].get(self.place, ())
             lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
-            return Asked(
+            return Request(
                 trial=trial,
                 lengths=lengths,
                 ids=tuple(answer_tokens(model, trial).values()),

@@ -26,7 +26,7 @@ from .edits import OF_ATTENTION
 from .errors import InputError
 from .execute import check_model, execute
 from .jobs import Pending
-from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
+from .measurement import Measurement, OfPictures, Request, Seen, Steps, content_hash
 from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from .programs.measured import measured
 from .programs.sweep import plain
@@ -288,9 +288,9 @@ def _run(model, works, store, progress, stage):
 class Unit:
     """What is asked of the same pictures: measurements, and what each asks of the trial."""
 
-    asked: list[tuple[_Work, Asked]] = field(default_factory=list)
+    asked: list[tuple[_Work, Request]] = field(default_factory=list)
 
-    def shares(self, asked: Asked) -> bool:
+    def shares(self, asked: Request) -> bool:
         """Whether it is the same trial as far as its pictures and prompts go."""
         return all(
             other.trial.name == asked.trial.name
