@@ -45,7 +45,7 @@ from rgb_circuit.models.planted import (
 )
 from rgb_circuit.models.random import fitted_llava
 from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.patching import in_order, patched_heads
+from rgb_circuit.patching import PatchedHeads, in_order
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.store import Store
@@ -299,7 +299,7 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) 
     # With the words that roles are told from, so that their sweeps serve.
     said = with_palette(model, trials)
     targets = dict.fromkeys(target for target, _ in PANELS.values())
-    swept = known.measure(model, [patched_heads(model, said, "clean", target) for target in targets])
+    swept = known.measure(model, [PatchedHeads.of(model, said, "clean", target) for target in targets])
     table = panels(in_order(swept, said))
     recolored, erased, background = (table[panel] for panel in PANELS)
     largest = recolored.idxmax()

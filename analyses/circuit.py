@@ -61,9 +61,9 @@ from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
-from rgb_circuit.measure import follow
+from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.statistics import (
     ROUNDING,
     decidable,
@@ -86,6 +86,7 @@ SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 EVERY_SIZE_UP_TO = 16
 
 
+@stepwise(stage="patching")
 def circuit(
     model: Vlm,
     trials: Sequence[Trial],
@@ -96,7 +97,7 @@ def circuit(
     random_sets: int = 20,
     seed: int = 0,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
 
     Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has
@@ -131,23 +132,6 @@ def circuit(
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
     """
-    steps = circuit_steps(
-        model, trials, heads, source=source, target=target, random_sets=random_sets, seed=seed
-    )
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def circuit_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    heads: Sequence[Head],
-    *,
-    source: str = "clean",
-    target: str = "erased",
-    random_sets: int = 20,
-    seed: int = 0,
-) -> Steps[pd.DataFrame]:
-    """`circuit` as steps."""
     if RESAMPLED in (source, target):
         raise InputError(
             f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
@@ -166,8 +150,8 @@ def circuit_steps(
 
     restored, working = _variants(model, heads, source, target, random_sets, seed)
     in_target, in_source = yield [
-        patched_edits(trials, restored, target),
-        patched_edits(paired, working, source),
+        PatchedEdits.of(trials, restored, target),
+        PatchedEdits.of(paired, working, source),
     ]
     return _tests(model, trials, heads, in_target, in_source, source, target, seed)
 
@@ -207,6 +191,7 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
         ) from None
 
 
+@stepwise(stage="patching")
 def ranked(
     model: Vlm,
     trials: Sequence[Trial],
@@ -214,7 +199,7 @@ def ranked(
     source: str = "clean",
     target: str = "erased",
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """All heads, the most important first: the larger of how much of the logit difference goes when one head
     alone gets its target z (noising), and of how much comes when it alone gets its source z (denoising).
 
@@ -234,22 +219,15 @@ def ranked(
     Raises:
         InputError: as `circuit`, before any forward.
     """
-    steps = ranked_steps(model, trials, source=source, target=target)
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def ranked_steps(
-    model: Vlm, trials: Sequence[Trial], *, source: str = "clean", target: str = "erased"
-) -> Steps[pd.DataFrame]:
-    """`ranked` as steps."""
     trials = _checked(trials, source, target)
     noised, denoised = yield [
-        patched_heads(model, trials, target, source),
-        patched_heads(model, trials, source, target),
+        PatchedHeads.of(model, trials, target, source),
+        PatchedHeads.of(model, trials, source, target),
     ]
     return _ranking(trials, noised, denoised, source, target)
 
 
+@stepwise(stage="patching")
 def curve(
     model: Vlm,
     trials: Sequence[Trial],
@@ -260,7 +238,7 @@ def curve(
     random_sets: int = 20,
     seed: int = 0,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside random sets.
 
     Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking
@@ -280,23 +258,6 @@ def curve(
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
     """
-    steps = curve_steps(
-        model, trials, ranking, source=source, target=target, random_sets=random_sets, seed=seed
-    )
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def curve_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    ranking: Sequence[Head],
-    *,
-    source: str = "clean",
-    target: str = "erased",
-    random_sets: int = 20,
-    seed: int = 0,
-) -> Steps[pd.DataFrame]:
-    """`curve` as steps."""
     trials = _checked(trials, source, target)
     _check_random(random_sets)
     ranking = [(int(layer), int(head)) for layer, head in ranking]
@@ -322,7 +283,7 @@ def curve_steps(
         for number, chosen in enumerate(rankings)
     ]
     variants = {name: _isolated(held, sorted(kept), source) for kept, name in names.items()}
-    [frame] = yield [patched_edits(trials, variants, source)]
+    [frame] = yield [PatchedEdits.of(trials, variants, source)]
     m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
     m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]

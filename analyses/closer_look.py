@@ -99,9 +99,9 @@ def steps(
         "stimuli": _stimuli(trials),
         "strays": _strays(trials, evidence, chosen),
         "attention": _looks(trials, shown),
-        "composition": _through(composition.composition_steps, model, testing, senders, extractors, target),
-        "mediation": _through(composition.mediation_steps, model, testing, senders, extractors, target),
-        "paths": _through(composition.paths_steps, model, testing[:PATH_TRIALS], senders, extractors, target),
+        "composition": _through(composition.composition.steps, model, testing, senders, extractors, target),
+        "mediation": _through(composition.mediation.steps, model, testing, senders, extractors, target),
+        "paths": _through(composition.paths.steps, model, testing[:PATH_TRIALS], senders, extractors, target),
         "circuit": _whole(model, testing, extractors + localizers, target),
         "curve": curve(model, trials),
         "task_reading": _questions(model, trials),
@@ -155,7 +155,7 @@ def _whole(model, trials, heads, target):
             "no head is shown to be a color extractor or a POI head, so these roles name no set of heads; "
             "the curve tests the sets that the ranking names"
         )
-    return (yield from circuit.circuit_steps(model, trials, heads, target=target))
+    return (yield from circuit.circuit.steps(model, trials, heads, target=target))
 
 
 def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
@@ -172,15 +172,15 @@ def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> Steps[pd.DataFrame]:
             f"are {len(finding) + len(testing)}"
         )
     # With the words that the roles are told from, so that their sweep serves.
-    ranking = yield from circuit.ranked_steps(model, with_palette(model, finding), target=target)
+    ranking = yield from circuit.ranked.steps(model, with_palette(model, finding), target=target)
     ranking = ranking[["layer", "head"]].to_numpy()
-    return (yield from circuit.curve_steps(model, testing, ranking, target=target))
+    return (yield from circuit.curve.steps(model, testing, ranking, target=target))
 
 
 def _questions(model, trials):
     if not _asks_the_game(trials):
         raise NotApplicable("these trials do not ask the game's question, which is what would change")
-    return (yield from task_reading.evidence_steps(model, trials, positions=_places(model)))
+    return (yield from task_reading.evidence.steps(model, trials, positions=_places(model)))
 
 
 def _question_attention(model, trials):

@@ -29,10 +29,10 @@ import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import INTO, check_heads
-from rgb_circuit.measure import follow
+from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import patched_edits
-from rgb_circuit.paths import patched_paths
+from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
 from rgb_circuit.trial import as_trials
 
@@ -75,6 +75,7 @@ def heads(evidence: pd.DataFrame) -> list[Head]:
     return _evidence.heads(evidence, PREDICTIONS)
 
 
+@stepwise(stage="patching")
 def composition(
     model: Vlm,
     trials: Sequence[Trial],
@@ -84,7 +85,7 @@ def composition(
     target: str = "erased",
     source: str = "clean",
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """How much of each sender's effect runs through each receiver alone: all pairs in one forward per trial.
 
     Args:
@@ -104,20 +105,6 @@ def composition(
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
     """
-    steps = composition_steps(model, trials, senders, receivers, target=target, source=source)
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def composition_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
-    *,
-    target: str = "erased",
-    source: str = "clean",
-) -> Steps[pd.DataFrame]:
-    """`composition` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender, receiver in _pairs(senders, receivers)]
     frame = yield from _mediated(trials, pairs, source, target)
@@ -127,6 +114,7 @@ def composition_steps(
     return frame.drop(columns="pair")
 
 
+@stepwise(stage="patching")
 def mediation(
     model: Vlm,
     trials: Sequence[Trial],
@@ -136,7 +124,7 @@ def mediation(
     target: str = "erased",
     source: str = "clean",
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """How much of each sender's effect runs through all receivers together.
 
     Args:
@@ -151,20 +139,6 @@ def mediation(
     Raises:
         InputError: as `composition`.
     """
-    steps = mediation_steps(model, trials, senders, receivers, target=target, source=source)
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def mediation_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
-    *,
-    target: str = "erased",
-    source: str = "clean",
-) -> Steps[pd.DataFrame]:
-    """`mediation` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
     for sender, frozen in pairs:
@@ -176,6 +150,7 @@ def mediation_steps(
     return frame.drop(columns="pair")
 
 
+@stepwise(stage="patching")
 def paths(
     model: Vlm,
     trials: Sequence[Trial],
@@ -185,7 +160,7 @@ def paths(
     target: str = "erased",
     source: str = "clean",
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """By which of query, key and value each sender acts on each receiver: the effect of its direct path into
     that part alone, as `rgb_circuit.patch_paths`.
 
@@ -201,24 +176,10 @@ def paths(
     Raises:
         InputError: as `composition`; or a model in which there are no direct paths.
     """
-    steps = paths_steps(model, trials, senders, receivers, target=target, source=source)
-    return follow(model, steps, progress=progress, stage="patching")
-
-
-def paths_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
-    *,
-    target: str = "erased",
-    source: str = "clean",
-) -> Steps[pd.DataFrame]:
-    """`paths` as steps."""
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
     roles = _roles(trials := as_trials(trials), source, target)
-    [patched] = yield [patched_paths(trials, senders, receivers, INTO, source, target)]
+    [patched] = yield [PatchedPaths.of(trials, senders, receivers, INTO, source, target)]
     ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("layer", "head")]
     itself = (patched["sender_layer"] == patched["receiver_layer"]) & (
         patched["sender_head"] == patched["receiver_head"]
@@ -268,7 +229,7 @@ def _mediated(trials, pairs, source, target):
         name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
         variants[name] = [*variants[totals[sender]], *(Edit(layer, head, target) for layer, head in after)]
         frozen_names.append(name)
-    [patched] = yield [patched_edits(trials, variants, target)]
+    [patched] = yield [PatchedEdits.of(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
     answers = {trial.name: trial.answers for trial in trials}
 

@@ -97,7 +97,7 @@ from rgb_circuit.edits import ARTIFICIAL, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.patching import patched_edits, patched_heads
+from rgb_circuit.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import (
     benjamini_hochberg,
@@ -369,7 +369,7 @@ def sweeps(
     claims = [claim for prediction in predictions for claim in prediction.claims]
     wanted = dict.fromkeys(sweep for claim in claims for sweep in _sweeps_of(claim))
     return {
-        sweep: patched_heads(
+        sweep: PatchedHeads.of(
             model,
             trials,
             sweep.source,
@@ -690,7 +690,7 @@ def _stand_ins(trials, measured, readers, rules, positions):
     sweep = Sweep("clean", source="erased")
     if sweep not in measured.effects:
         variants |= {f"alone {layer}.{head}": [_silenced((layer, head), positions)] for layer, head in later}
-    [frame] = yield [patched_edits(trials, variants, "clean")]
+    [frame] = yield [PatchedEdits.of(trials, variants, "clean")]
     effects, _, _ = _arrays(frame, trials, len(variants))
     claim = Claim("odd", "down", sweep)
     odd = _relative(effects, "odd", "clean")
@@ -734,7 +734,7 @@ def _past_and_through(trials, measured, predictions, frozen, positions):
             if later[layer, head]
         }
         if variants:
-            asked[whole] = patched_edits(trials, variants, whole.target)
+            asked[whole] = PatchedEdits.of(trials, variants, whole.target)
     frames = dict(zip(asked, (yield list(asked.values())))) if asked else {}
     effects = {}
     for whole in wholes:

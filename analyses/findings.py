@@ -20,7 +20,7 @@ from rgb_circuit.measure import follow, follow_all, measure
 from rgb_circuit.measurement import Measurement
 from rgb_circuit.noise import floor_of, rounded_otherwise, spread
 from rgb_circuit.panels import panels_for
-from rgb_circuit.patching import in_order, patched_heads
+from rgb_circuit.patching import PatchedHeads, in_order
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.store import Store
 from rgb_circuit.trial import Trial
@@ -40,7 +40,7 @@ STAGES = ("every picture, every head", "what goes through the heads found", "a c
 
 
 @dataclass(frozen=True)
-class Asked:
+class Study:
     """What a run asks.
 
     Attributes:
@@ -100,7 +100,7 @@ class Findings:
     left_out: Mapping[str, str]
 
 
-def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Findings:
+def find(model: Vlm, trials: Sequence[Trial], asked: Study, store: Store) -> Findings:
     """Everything that a run finds.
 
     Raises:
@@ -148,7 +148,7 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Asked, store: Store) -> Fin
 
 
 def measure_each(
-    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Asked, store: Store
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Study, store: Store
 ) -> None:
     """Measure everything that each trial gives by itself.
 
@@ -190,7 +190,7 @@ def _one_by_one(several):
 
 
 def needs(
-    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Asked
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Study
 ) -> dict[str, list[Measurement]]:
     """What a run asks of each trial by itself: the ``run``, its ``roles``, its closer ``look``, and
     what is shown of all ``heads``.
@@ -227,7 +227,7 @@ def _plays_not(model, played):
 
 def _effects(model, trials, asked):
     return [
-        patched_heads(model, trials, "clean", one, asked.component, asked.positions, asked.heads)
+        PatchedHeads.of(model, trials, "clean", one, asked.component, asked.positions, asked.heads)
         for one in _targets(trials)
     ]
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from rgb_circuit import patching
 from rgb_circuit.edits import Groups, groups_of
 from rgb_circuit.errors import InputError, NotDrawn, attempt
-from rgb_circuit.knockout import LABELS, knocked
-from rgb_circuit.layers import patched_layers
+from rgb_circuit.knockout import LABELS, Knocked
+from rgb_circuit.layers import PatchedLayers
 from rgb_circuit.locking import locked
 from rgb_circuit.manifest import manifest
 from rgb_circuit.measure import measure
@@ -65,7 +65,7 @@ def knockout(
     model, trials = going_on(folder, model, trials)
     seen = groups_of("keys", _usual(trials, end=False) if keys is None else keys)
     asked = [
-        knocked(model, trials, "clean", looking, seen, window) for looking in groups_of("queries", queries)
+        Knocked.of(model, trials, "clean", looking, seen, window) for looking in groups_of("queries", queries)
     ]
     role = _role(trials, role)
     frame = _measured(model, trials, folder, options, asked, "knocking out", LABELS)
@@ -100,7 +100,7 @@ def layers(
     targets = list(dict.fromkeys(target for target, _ in panels_for(trials).values()))
     groups = groups_of("positions", _usual(trials, end=True) if positions is None else positions)
     asked = [
-        patched_layers(model, trials, component, "clean", target, group)
+        PatchedLayers.of(model, trials, component, "clean", target, group)
         for target, group in product(targets, groups)
     ]
     role = _role(trials, role)

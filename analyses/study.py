@@ -1,4 +1,4 @@
-"""A run, from the command to its folder: what is asked (`findings.Asked`), what is found (`findings.find`),
+"""A run, from the command to its folder: what is asked (`findings.Study`), what is found (`findings.find`),
 what is printed (`printed`) and what is written.
 
 The folder is the run's store (`rgb_circuit.store`). A run that was killed, or whose trials were shared out in
@@ -46,7 +46,7 @@ from rgb_circuit.vlm import Vlm
 
 from . import printed
 from . import report as _report
-from .findings import Asked, Findings, find, measure_each, needs
+from .findings import Findings, Study, find, measure_each, needs
 
 
 def run(
@@ -224,10 +224,10 @@ def parse_heads(text: str, option: str = "--heads") -> tuple[tuple[int, int], ..
         ) from None
 
 
-def asked_by(options: Mapping[str, Any], anyway: bool) -> Asked:
+def asked_by(options: Mapping[str, Any], anyway: bool) -> Study:
     """What a run asks, from its options."""
     heads = options.get("heads")
-    return Asked(
+    return Study(
         positions=parse_positions(options["positions"]),
         only_correct=options["only_correct"],
         own=options.get("trials_file") is not None,

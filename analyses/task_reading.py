@@ -33,8 +33,8 @@ from rgb_circuit.checks import check_attention, check_finite
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.execute import execute
 from rgb_circuit.jobs import Jobs, gathering
-from rgb_circuit.measure import follow, measure
-from rgb_circuit.measurement import Asked, Measurement, OfPictures, Steps
+from rgb_circuit.measure import measure, stepwise
+from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.patching import in_order
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
@@ -132,7 +132,7 @@ class Questioned(OfPictures):
             trial, tokens = asking[trial.name], own[trial.name]
             positions = found[trial.name].get(self.place, ())
             lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
-            return Asked(
+            return Request(
                 trial=trial,
                 lengths=lengths,
                 ids=tuple(answer_tokens(model, trial).values()),
@@ -146,6 +146,7 @@ class Questioned(OfPictures):
         return asked
 
 
+@stepwise(stage="patching across questions")
 def evidence(
     model: Vlm,
     trials: Sequence[Trial],
@@ -156,7 +157,7 @@ def evidence(
     level: float = 0.05,
     least: float = 0.05,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """Is each head's part in the question enough to move the answer towards the other question's?
 
     Args:
@@ -175,23 +176,6 @@ def evidence(
         InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
             model that is not shown to change its answer with the question.
     """
-    steps = evidence_steps(
-        model, trials, question=question, positions=positions, role=role, level=level, least=least
-    )
-    return follow(model, steps, progress=progress, stage="patching across questions")
-
-
-def evidence_steps(
-    model: Vlm,
-    trials: Sequence[Trial],
-    *,
-    question: str = BACKGROUND_QUESTION,
-    positions: Sequence[str] = PLACES,
-    role: str = "background",
-    level: float = 0.05,
-    least: float = 0.05,
-) -> Steps[pd.DataFrame]:
-    """`evidence` as steps."""
     trials = as_trials(trials)
     needed = fewest_trials(level)
     if len(trials) < needed:

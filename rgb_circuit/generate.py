@@ -29,7 +29,7 @@ from .checks import check_attention, check_finite, check_seeing
 from .edits import OF_ATTENTION, AttentionEdit, Edit, check_edits
 from .errors import FOREIGN, InputError, first_line
 from .execute import execute
-from .patching import patched_edits
+from .patching import PatchedEdits
 from .programs.said import said
 from .programs.sweep import plain
 from .prompts import check_trials, encode
@@ -130,7 +130,7 @@ def generate(
         check_edits(model, {"edited": edits})
         if any(edit.source == "mean" for edit in edits):
             raise InputError("source 'mean' is of several trials, and one is talked about; use another one")
-        asked = patched_edits([trial], {"edited": edits}, condition).prepare(model, None)(trial)
+        asked = PatchedEdits.of([trial], {"edited": edits}, condition).prepare(model, None)(trial)
         kept, spots = asked.kept, asked.spots
         for source in asked.conditions:
             if keep := _kept_of(edits, source, condition):

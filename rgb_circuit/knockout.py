@@ -75,48 +75,10 @@ def knockout(
     check_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
     asked = [
-        knocked(model, trials, condition, looking, keys, window, chosen, batch_size)
+        Knocked.of(model, trials, condition, looking, keys, window, chosen, batch_size)
         for looking in groups_of("queries", queries)
     ]
     return in_order(measure(model, asked, progress=progress, stage="knocking out"), trials, LABELS)
-
-
-def knocked(
-    model: Vlm,
-    trials: Sequence[Trial],
-    condition: str,
-    queries: Positions,
-    keys: Groups,
-    window: int = 1,
-    heads: Sequence[Head] | None = None,
-    batch_size: int | None = None,
-) -> Knocked:
-    """`knockout` of one group of queries, as what is to be measured.
-
-    Raises:
-        InputError: groups or heads that do not exist, or nothing to knock out.
-    """
-    edits, about = {}, []
-    every: Sequence[tuple[int, int | None]] = (
-        [(layer, None) for layer in range(model.n_layers)] if heads is None else heads
-    )
-    for first, seen in product(range(model.n_layers - window + 1), groups_of("keys", keys)):
-        inside = [(layer, head) for layer, head in every if first <= layer < first + window]
-        if inside:
-            edits[f"{first} {label_of(seen)}"] = tuple(
-                AttentionEdit(layer, head, queries, seen) for layer, head in inside
-            )
-            about.append((first, label_of(seen)))
-    check_edits(model, edits)
-    return Knocked(
-        tuple(trials),
-        tuple(edits.values()),
-        condition,
-        tuple(edits),
-        batch_size,
-        about=tuple(about),
-        window=window,
-    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +95,38 @@ class Knocked(Patched):
 
     function: ClassVar[str] = "knockout"
     unlike_others: ClassVar[tuple[str, ...]] = (*Patched.unlike_others, "about", "window")
+
+    @classmethod
+    def of(
+        cls,
+        model: Vlm,
+        trials: Sequence[Trial],
+        condition: str,
+        queries: Positions,
+        keys: Groups,
+        window: int = 1,
+        heads: Sequence[Head] | None = None,
+        batch_size: int | None = None,
+    ) -> Knocked:
+        """What `knockout` asks of one group of queries.
+
+        Raises:
+            InputError: groups or heads that do not exist, or nothing to knock out.
+        """
+        edits, about = {}, []
+        every: Sequence[tuple[int, int | None]] = (
+            [(layer, None) for layer in range(model.n_layers)] if heads is None else heads
+        )
+        for first, seen in product(range(model.n_layers - window + 1), groups_of("keys", keys)):
+            inside = [(layer, head) for layer, head in every if first <= layer < first + window]
+            if inside:
+                edits[f"{first} {label_of(seen)}"] = tuple(
+                    AttentionEdit(layer, head, queries, seen) for layer, head in inside
+                )
+                about.append((first, label_of(seen)))
+        check_edits(model, edits)
+        variants, names = tuple(edits.values()), tuple(edits)
+        return cls(tuple(trials), variants, condition, names, batch_size, about=tuple(about), window=window)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `knockout`."""

@@ -58,36 +58,37 @@ def patch_layers(
         )
     check_batch_size(batch_size)
     asked = [
-        patched_layers(model, trials, component, source, one, group, batch_size)
+        PatchedLayers.of(model, trials, component, source, one, group, batch_size)
         for one, group in product(targets_of(target), groups_of("positions", positions))
     ]
     return in_order(measure(model, asked, progress=progress, stage="patching layers"), trials)
 
 
-def patched_layers(
-    model: Vlm,
-    trials: Sequence[Trial],
-    component: str,
-    source: str,
-    target: str,
-    positions: Positions,
-    batch_size: int | None = None,
-) -> PatchedLayers:
-    """`patch_layers` of one target and group, as what is to be measured.
-
-    Raises:
-        InputError: what does not exist.
-    """
-    edits = {
-        str(layer): (Edit(layer, None, source, component, positions),) for layer in range(model.n_layers)
-    }
-    check_edits(model, edits)
-    return PatchedLayers(tuple(trials), tuple(edits.values()), target, tuple(edits), batch_size)
-
-
 @dataclass(frozen=True)
 class PatchedLayers(Patched):
     """Runs of one target, each with one layer's edit."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Vlm,
+        trials: Sequence[Trial],
+        component: str,
+        source: str,
+        target: str,
+        positions: Positions,
+        batch_size: int | None = None,
+    ) -> PatchedLayers:
+        """What `patch_layers` asks of one target and group.
+
+        Raises:
+            InputError: what does not exist.
+        """
+        edits = {
+            str(layer): (Edit(layer, None, source, component, positions),) for layer in range(model.n_layers)
+        }
+        check_edits(model, edits)
+        return cls(tuple(trials), tuple(edits.values()), target, tuple(edits), batch_size)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `patch_layers`."""

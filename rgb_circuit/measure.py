@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -24,7 +26,7 @@ from .edits import OF_ATTENTION
 from .errors import InputError
 from .execute import check_model, execute
 from .jobs import Pending
-from .measurement import Asked, Measurement, OfPictures, Seen, Steps, content_hash
+from .measurement import Measurement, OfPictures, Request, Seen, Steps, content_hash
 from .memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from .programs.measured import measured
 from .programs.sweep import plain
@@ -34,6 +36,7 @@ from .store import Store
 from .trial import Trial
 from .vlm import Vlm
 
+P = ParamSpec("P")
 T = TypeVar("T")
 # tqdm's own, with shares of a trial: one of a large model takes minutes.
 BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
@@ -117,6 +120,48 @@ def follow(
     if isinstance(found, InputError):
         raise found
     return found
+
+
+class Analysis(Protocol[P, T]):
+    """A function that measures and returns what it found; ``steps``, with the same arguments, only says step
+    by step what is to be measured, for those who measure several analyses together (`follow_all`)."""
+
+    steps: Callable[P, Steps[T]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Analysis[P, T]]:
+    """Make an analysis of a generator of `rgb_circuit.measurement.Steps`: called, it follows its own steps.
+
+    Args:
+        stage: as in `measure`.
+
+    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here alone.
+
+    >>> @stepwise(stage="playing")
+    ... def right(model, trials, *, progress=True):
+    ...     [played] = yield [Played.of(trials)]
+    ...     return played["correct"].mean()
+    >>> right(model, trials), follow(model, right.steps(model, trials), store)
+    (1.0, 1.0)
+    """
+
+    def decorated(steps: Callable[P, Steps[T]]) -> Analysis[P, T]:
+        signature = inspect.signature(steps)
+
+        @wraps(steps)
+        def followed(*args: P.args, **kwargs: P.kwargs) -> T:
+            todo, given = steps(*args, **kwargs), signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            model, progress = given.arguments["model"], given.arguments["progress"]
+            return follow(model, todo, progress=progress, stage=stage)
+
+        analysis = cast(Analysis[P, T], followed)
+        analysis.steps = steps
+        return analysis
+
+    return decorated
 
 
 def follow_all(
@@ -243,9 +288,9 @@ def _run(model, works, store, progress, stage):
 class Unit:
     """What is asked of the same pictures: measurements, and what each asks of the trial."""
 
-    asked: list[tuple[_Work, Asked]] = field(default_factory=list)
+    asked: list[tuple[_Work, Request]] = field(default_factory=list)
 
-    def shares(self, asked: Asked) -> bool:
+    def shares(self, asked: Request) -> bool:
         """Whether it is the same trial as far as its pictures and prompts go."""
         return all(
             other.trial.name == asked.trial.name

@@ -84,12 +84,12 @@ class Measurement(ABC):
 class OfPictures(Measurement):
     """A measurement of what pictures did inside the model, so that others may share its captures.
 
-    Its `prepare` returns a function, trial → `Asked`.
+    Its `prepare` returns a function, trial → `Request`.
     """
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What one measurement asks of one trial.
 
     Attributes:

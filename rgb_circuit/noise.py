@@ -23,7 +23,7 @@ import pandas as pd
 
 from .measure import measure
 from .panels import mean_floor
-from .patching import Patched, patched_heads, targets_of
+from .patching import Patched, PatchedHeads, targets_of
 from .statistics import ROUNDING
 from .trial import Trial, as_trials
 from .vlm import Vlm
@@ -54,7 +54,7 @@ def noise_floor(
     """
     trials, heads = as_trials(trials), spread(model.heads())
     plain = [
-        patched_heads(model, trials, "zero" if one == "clean" else "clean", one, "z", positions, heads)
+        PatchedHeads.of(model, trials, "zero" if one == "clean" else "clean", one, "z", positions, heads)
         for one in targets_of(target)
     ]
     again = [rounded_otherwise(one, trials) for one in plain]

@@ -26,7 +26,7 @@ from .errors import InputError
 from .execute import execute
 from .jobs import Jobs, gathering
 from .measure import measure
-from .measurement import Asked, OfPictures, Seen
+from .measurement import OfPictures, Request, Seen
 from .programs.measured import summed
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
 from .trial import Trial, as_trials
@@ -95,7 +95,7 @@ def patch_heads(
             progress=progress,
         )  # fmt: skip
     asked = [
-        patched_heads(model, trials, source, one, component, positions, heads, batch_size, over, without)
+        PatchedHeads.of(model, trials, source, one, component, positions, heads, batch_size, over, without)
         for one in targets_of(target)
     ]
     frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
@@ -130,42 +130,8 @@ def patch_edits(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [patched_edits(trials, variants, one, batch_size) for one in targets_of(target)]
+    asked = [PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
-
-
-def patched_heads(
-    model: Vlm,
-    trials: Sequence[Trial],
-    source: str,
-    target: str,
-    component: str = "z",
-    positions: str | Sequence[int] = "end",
-    heads: Sequence[tuple[int, int]] | None = None,
-    batch_size: int | None = None,
-    over: str | Sequence[int] | None = None,
-    without: str | Sequence[int] | None = None,
-) -> PatchedHeads:
-    """`patch_heads` of one target, as what is to be measured.
-
-    Args:
-        heads: that exist; all by default.
-    """
-    heads = model.heads() if heads is None else heads
-    edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
-    names = tuple(f"{layer}.{head}" for layer, head in heads)
-    return PatchedHeads(tuple(trials), edits, target, names, batch_size)
-
-
-def patched_edits(
-    trials: Sequence[Trial],
-    variants: Mapping[str, Sequence[AnyEdit]],
-    target: str,
-    batch_size: int | None = None,
-) -> Patched:
-    """`patch_edits` of one target, as what is to be measured."""
-    edits = tuple(map(tuple, variants.values()))
-    return Patched(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
 
 
 @dataclass(frozen=True)
@@ -251,7 +217,7 @@ class Patched(OfPictures):
             return _means(model, self, own, kept, jobs) if self.together else None
 
         def asked(trial):
-            return Asked(
+            return Request(
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
@@ -280,8 +246,49 @@ class Patched(OfPictures):
 
 
 @dataclass(frozen=True)
+class PatchedEdits(Patched):
+    """Runs of one target, each with the edits that somebody named."""
+
+    @classmethod
+    def of(
+        cls,
+        trials: Sequence[Trial],
+        variants: Mapping[str, Sequence[AnyEdit]],
+        target: str,
+        batch_size: int | None = None,
+    ) -> PatchedEdits:
+        """What `patch_edits` asks of one target."""
+        edits = tuple(map(tuple, variants.values()))
+        return cls(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
+
+
+@dataclass(frozen=True)
 class PatchedHeads(Patched):
     """Runs of one target, each with one head's edit."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Vlm,
+        trials: Sequence[Trial],
+        source: str,
+        target: str,
+        component: str = "z",
+        positions: str | Sequence[int] = "end",
+        heads: Sequence[tuple[int, int]] | None = None,
+        batch_size: int | None = None,
+        over: str | Sequence[int] | None = None,
+        without: str | Sequence[int] | None = None,
+    ) -> PatchedHeads:
+        """What `patch_heads` asks of one target.
+
+        Args:
+            heads: that exist; all by default.
+        """
+        heads = model.heads() if heads is None else heads
+        edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
+        names = tuple(f"{layer}.{head}" for layer, head in heads)
+        return cls(tuple(trials), edits, target, names, batch_size)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `patch_heads`."""

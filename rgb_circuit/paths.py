@@ -82,24 +82,8 @@ def patch_paths(
             raise InputError(f"{what} is empty; name at least one")
     for end in ends:
         check_into(end, source)
-    asked = [patched_paths(trials, senders, receivers, ends, source, one) for one in targets_of(target)]
+    asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets_of(target)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
-
-
-def patched_paths(
-    trials: Sequence[Trial],
-    senders: Sequence[Sender],
-    receivers: Sequence[tuple[int, int]],
-    into: Sequence[str],
-    source: str,
-    target: str,
-) -> PatchedPaths:
-    """`patch_paths` of one target, as what is to be measured; of senders and receivers that exist."""
-    pairs = tuple((one, sender, receiver) for one in into for sender in senders for receiver in receivers)
-    reaching = [(one, sender, head) for one, sender, head in pairs if below(sender, head[0])]
-    edits = tuple((PathEdit(*head, (sender,), one, source),) for one, sender, head in reaching)
-    names = tuple(f"{sender} into the {one} of {layer}.{head}" for one, sender, (layer, head) in reaching)
-    return PatchedPaths(tuple(trials), edits, target, names, pairs=pairs, source=source)
 
 
 @dataclass(frozen=True)
@@ -115,6 +99,23 @@ class PatchedPaths(Patched):
     source: str = "clean"
 
     function: ClassVar[str] = "paths"
+
+    @classmethod
+    def of(
+        cls,
+        trials: Sequence[Trial],
+        senders: Sequence[Sender],
+        receivers: Sequence[tuple[int, int]],
+        into: Sequence[str],
+        source: str,
+        target: str,
+    ) -> PatchedPaths:
+        """What `patch_paths` asks of one target; senders and receivers exist."""
+        pairs = tuple((end, sender, receiver) for end in into for sender in senders for receiver in receivers)
+        reaching = [(end, sender, head) for end, sender, head in pairs if below(sender, head[0])]
+        edits = tuple((PathEdit(*head, (sender,), end, source),) for end, sender, head in reaching)
+        names = tuple(f"{sender} into the {end} of {layer}.{head}" for end, sender, (layer, head) in reaching)
+        return cls(tuple(trials), edits, target, names, pairs=pairs, source=source)
 
     @property
     def conditions(self) -> list[str]:

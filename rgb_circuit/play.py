@@ -11,7 +11,7 @@ import pandas as pd
 
 from .jobs import Jobs
 from .measure import measure
-from .measurement import Asked, OfPictures
+from .measurement import OfPictures, Request
 from .prompts import answer_tokens, check_trials, prompt_ids
 from .trial import Trial, as_trials
 from .vlm import Vlm
@@ -67,7 +67,7 @@ class Played(OfPictures):
 
         def asked(trial):
             tokens = {condition: answer_tokens(model, trial, condition) for condition in self.conditions}
-            return Asked(
+            return Request(
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
                 ids=tuple(dict.fromkeys(token for own in tokens.values() for token in own.values())),

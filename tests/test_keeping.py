@@ -20,7 +20,7 @@ import rgb_circuit as rgb
 from analyses import closer_look, roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
-from analyses.findings import Asked, measure_each
+from analyses.findings import Study, measure_each
 from analyses.task_reading import patch_questions, questions
 from rgb_circuit import measure as measuring
 from rgb_circuit import memory
@@ -31,8 +31,8 @@ from rgb_circuit.manifest import described, manifest
 from rgb_circuit.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.patching import patched_edits, patched_heads
-from rgb_circuit.paths import patched_paths
+from rgb_circuit.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.play import Played
 from rgb_circuit.store import open_store
 
@@ -108,7 +108,7 @@ def refused(capsys):
 
 def heads_at_the_tile(model, trials, source):
     """Two heads, in one target."""
-    return patched_heads(model, trials, source, "recolored", positions="tile", heads=[(0, 1), (1, 2)])
+    return PatchedHeads.of(model, trials, source, "recolored", positions="tile", heads=[(0, 1), (1, 2)])
 
 
 JOINT = {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}
@@ -120,7 +120,7 @@ CALLS = {
         lambda model, trials: rgb.play(model, trials, progress=False),
     ),
     "every head": (
-        lambda model, trials: patched_heads(model, trials, "clean", "erased", "pattern"),
+        lambda model, trials: PatchedHeads.of(model, trials, "clean", "erased", "pattern"),
         lambda model, trials: rgb.patch_heads(model, trials, target="erased", component="pattern"),
     ),
     "at the tile": (
@@ -130,7 +130,7 @@ CALLS = {
         ),
     ),
     "mean over trials": (
-        lambda model, trials: patched_heads(model, trials, "mean", "erased"),
+        lambda model, trials: PatchedHeads.of(model, trials, "mean", "erased"),
         lambda model, trials: rgb.patch_heads(model, trials, source="mean", target="erased"),
     ),
     "mean at the tile": (
@@ -140,15 +140,15 @@ CALLS = {
         ),
     ),
     "joint": (
-        lambda model, trials: patched_edits(trials, JOINT, "erased"),
+        lambda model, trials: PatchedEdits.of(trials, JOINT, "erased"),
         lambda model, trials: rgb.patch_edits(model, trials, JOINT, target="erased"),
     ),
     "paths": (
-        lambda model, trials: patched_paths(trials, *PATHS, "clean", "erased"),
+        lambda model, trials: PatchedPaths.of(trials, *PATHS, "clean", "erased"),
         lambda model, trials: rgb.patch_paths(model, trials, *PATHS[:2], into=PATHS[2]),
     ),
     "paths into the query": (
-        lambda model, trials: patched_paths(trials, *PATHS[:2], ["query"], "moved", "recolored"),
+        lambda model, trials: PatchedPaths.of(trials, *PATHS[:2], ["query"], "moved", "recolored"),
         lambda model, trials: rgb.patch_paths(
             model, trials, *PATHS[:2], source="moved", target="recolored", into="query"
         ),
@@ -190,8 +190,8 @@ def everything(model, trials):
     renamed = [replace(trial, answers={"odd": trial.answers["odd"]}, expected={}) for trial in trials]
     return [
         *(asked(model, trials) for asked, _ in CALLS.values()),
-        patched_heads(model, renamed, "clean", "erased", "pattern"),
-        patched_heads(model, trials, "zero", "erased"),
+        PatchedHeads.of(model, renamed, "clean", "erased", "pattern"),
+        PatchedHeads.of(model, trials, "zero", "erased"),
     ]
 
 
@@ -208,9 +208,9 @@ def shares_of_trials(model, trials):
     """What a default run asks, more or less."""
     return [
         Played.of(trials),
-        *(patched_heads(model, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
-        patched_heads(model, trials, "clean", "erased", "pattern"),
-        patched_heads(model, trials, "erased", "clean"),
+        *(PatchedHeads.of(model, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
+        PatchedHeads.of(model, trials, "clean", "erased", "pattern"),
+        PatchedHeads.of(model, trials, "erased", "clean"),
         *questions(trials, positions="end"),
     ]
 
@@ -227,7 +227,7 @@ def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, t
     assert len(seen["pictures"]) == len(different) == cost(grouped, asked).captures
     # In a second round they are still there.
     del seen["pictures"][:]
-    measure(grouped, [patched_heads(grouped, trials, "swapped", "erased")], store)
+    measure(grouped, [PatchedHeads.of(grouped, trials, "swapped", "erased")], store)
     assert len(seen["pictures"]) < len(different - {trial.images["clean"].tobytes() for trial in trials})
 
 
@@ -260,7 +260,7 @@ def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, tr
 
     one, two = (measured(Played((trial,), ("clean",)))["logit_odd"].item() for trial in (first, other))
     several = [
-        measured(patched_heads(grouped, trials[:n], "mean", "erased"))["effect"].to_numpy() for n in (2, 3)
+        measured(PatchedHeads.of(grouped, trials[:n], "mean", "erased"))["effect"].to_numpy() for n in (2, 3)
     ]
     with pytest.raises(rgb.InputError, match="two trials are named"):
         measured(Played((first, first), ("clean",)))
@@ -272,9 +272,9 @@ def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, tr
     store = open_store(tmp_path, manifest(grouped, trials, {}))
     for wrong in ([], [trials[0], trials[0]], [*trials[:2], rgb.rgb_trial()]):
         with pytest.raises(rgb.InputError):
-            measure(grouped, [Played.of(trials), patched_heads(grouped, wrong, "clean", "erased")], store)
+            measure(grouped, [Played.of(trials), PatchedHeads.of(grouped, wrong, "clean", "erased")], store)
     with pytest.raises(rgb.InputError, match="'middle'"):
-        measure(grouped, [patched_heads(grouped, trials, "clean", "erased", positions="middle")], store)
+        measure(grouped, [PatchedHeads.of(grouped, trials, "clean", "erased", positions="middle")], store)
     assert not seen["forwards"] and not parts(tmp_path)
 
 
@@ -322,7 +322,7 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
     for free, some in ((3, trials[:1]), (200, trials)):
         monkeypatch.setattr(memory, "_fit", lambda model, needed, most, share, free=free: free)
         store = open_store(tmp_path, manifest(grouped, trials, {}))
-        measure(grouped, [patched_heads(grouped, some, "clean", "erased")], store)
+        measure(grouped, [PatchedHeads.of(grouped, some, "clean", "erased")], store)
     assert sizes == [3, 3, 3]
 
 
@@ -348,7 +348,7 @@ def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(
 def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen):
     """Ranked on the first half, it asks of the second half's pictures while they are in the model; of shards
     it asks again, and gets the same bytes."""
-    trials, asked = rgb.rgb_trials(grouped, 6), Asked(anyway=True)
+    trials, asked = rgb.rgb_trials(grouped, 6), Study(anyway=True)
     taken = {}
     for folder, several in (("whole", [trials]), ("shards", [trials[::2], trials[1::2]])):
         store = open_store(tmp_path / folder, manifest(grouped, trials, {}))
@@ -548,7 +548,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
         return data[:40] + bytes([data[40] ^ 1]) + data[41:]
 
     store = open_store(tmp_path, manifest(grouped, trials, {}))
-    asked = [patched_heads(grouped, trials, "clean", "erased")]
+    asked = [PatchedHeads.of(grouped, trials, "clean", "erased")]
     [before] = measure(grouped, asked, store)
     when = parts(tmp_path)
     victim = sorted(when)[1]

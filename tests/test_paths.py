@@ -20,7 +20,7 @@ import rgb_circuit as rgb
 from rgb_circuit import memory
 from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import PARTS, Placement
-from rgb_circuit.paths import patched_paths
+from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.programs import measured as program
 from rgb_circuit.programs.paths import paths
 
@@ -295,8 +295,8 @@ def test_measured_beside_others_paths_cost_no_capture(grouped, trials):
         lambda _, given, named: seen.extend(named.get("pixel_values", *given)), with_kwargs=True
     )
     asked = [
-        patched_paths(trials, [(0, 1)], [(2, 0)], INTO, "clean", "erased"),
-        patched_paths(trials, [(0, 2)], [(1, 0)], ["query"], "clean", "erased"),
+        PatchedPaths.of(trials, [(0, 1)], [(2, 0)], INTO, "clean", "erased"),
+        PatchedPaths.of(trials, [(0, 2)], [(1, 0)], ["query"], "clean", "erased"),
     ]
     frames = measure(grouped, asked, progress=False)
     hook.remove()

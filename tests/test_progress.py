@@ -5,7 +5,7 @@ from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 import rgb_circuit.measure
-from rgb_circuit.patching import patched_heads
+from rgb_circuit.patching import PatchedHeads
 from rgb_circuit.store import open_store
 
 
@@ -28,7 +28,7 @@ def steps(monkeypatch):
 def test_shares_of_a_trial_add_up_to_the_trials(grouped, steps, stored, positions, tmp_path):
     trials = rgb.rgb_trials(grouped, 3)
     asked = [
-        patched_heads(grouped, trials, "clean", target, positions=positions)
+        PatchedHeads.of(grouped, trials, "clean", target, positions=positions)
         for target in ("erased", "recolored")
     ]
     store = open_store(tmp_path / "run", {"model": grouped.name}) if stored else None

@@ -756,7 +756,7 @@ def test_a_detached_mean_in_several_requests_is_the_mean(ndif_server, monkeypatc
     here, there = rgb.load("toy"), rgb.load("toy", remote=True)
     # A question that is new to the model, which is asked first.
     trials = [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in rgb.rgb_trials(here, 6)]
-    asked = [patching.patched_heads(here, trials, "mean", "erased"), Played.of(trials)]
+    asked = [patching.PatchedHeads.of(here, trials, "mean", "erased"), Played.of(trials)]
     expected, before = measure.measure(here, asked), there.server.requests
     effects, answers = collected(there, asked, tmp_path)
     np.testing.assert_allclose(effects["effect"], expected[0]["effect"], atol=1e-4)
@@ -772,7 +772,7 @@ def test_what_a_model_cannot_do_is_handed_in_no_more_than_twice(far, monkeypatch
 
     monkeypatch.setattr(measure, "check_unedited", misbehaves)
     trials, before = rgb.rgb_trials(far, 3), far.server.requests
-    asked = [patching.patched_heads(far, trials, "clean", "erased"), Played.of(trials)]
+    asked = [patching.PatchedHeads.of(far, trials, "clean", "erased"), Played.of(trials)]
     for _ in range(4):
         with pytest.raises(rgb.InputError, match="it ends elsewhere"):
             collected(far, asked, tmp_path)
