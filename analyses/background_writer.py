@@ -28,20 +28,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
-from . import color_extractor
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
-from .poi_localization import BOTH_WAYS, PASSES_THE_SEED, READS_TOO
 
-_PAST = Sweep("erased", part="past")
-
-WRITES = (
-    Prediction("P4w", (Claim("background", "up", Sweep("swapped")),), varied="background"),
-    Prediction("P5w", (Claim("background", "up", _PAST), Claim("background", "mostly", _PAST))),
-)
-RESTS = Prediction("P8", (Claim("background", "none", Sweep("erased", source="zero")),))
-PREDICTIONS = (*PASSES_THE_SEED, *READS_TOO, *WRITES, BOTH_WAYS, RESTS)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("background writer")
 
 
 def evidence(
@@ -66,12 +58,11 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
-    )
+    frozen = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the background writers: every prediction holds, or the one that may
     stand in for it."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

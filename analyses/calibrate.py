@@ -17,7 +17,7 @@ role could have been given to it. Of fewer than `INFORMATIVE` of the heads, no r
 A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What is
 measured of a trial is measured once.
 
-An analysis that is added to `analyses.roles.HYPOTHESES` is calibrated here without a change.
+An analysis that is added to `analyses.roles.GAME` is calibrated here without a change.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +52,8 @@ from rgb_circuit.store import Store
 
 from . import roles
 from .attention_statistics import attention_statistics
-from .evidence import slots, with_palette
+from .evidence import with_controls
+from .roles import GAME
 
 # What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile
 # alike.
@@ -265,9 +266,7 @@ def by_roles(
     if null == "permuted":
         evidence = permuted(evidence, np.random.default_rng(seed))
     void = evidence.groupby("prediction")["void"].first() != ""
-    testable = not any(
-        void[slot].all() for predictions, _ in roles.HYPOTHESES.values() for slot in slots(predictions)
-    )
+    testable = not any(void[slot].all() for hypothesis in GAME.hypotheses for slot in hypothesis.slots)
     return roles.table(evidence)[["layer", "head", "role"]].assign(testable=testable)
 
 
@@ -276,8 +275,8 @@ def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     verdicts that make a role: those of a role's predictions come from different heads of the layer, as far as
     it has so many. What stands in for a prediction moves with it."""
     shift: dict[str, int] = {}
-    for predictions, _ in roles.HYPOTHESES.values():
-        for slot in slots(predictions):
+    for hypothesis in GAME.hypotheses:
+        for slot in hypothesis.slots:
             number = len(set(shift.values()))
             shift.update({name: number for name in slot if name not in shift})
     start = {layer: int(rng.integers(100)) for layer in sorted(set(evidence["layer"]))}
@@ -297,7 +296,7 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) 
     odd word (by more than a tenth of the extractor's cell) in the other two.
     """
     # With the words that roles are told from, so that their sweeps serve.
-    said = with_palette(model, trials)
+    said = with_controls(GAME, model, trials)
     targets = dict.fromkeys(target for target, _ in PANELS.values())
     swept = known.measure(model, [PatchedHeads.of(model, said, "clean", target) for target in targets])
     table = panels(in_order(swept, said))
@@ -461,7 +460,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
         about = dict(reading=reading, noise=noise, models=part["seed"].nunique())
-        rows += [about | dict(role=role) | _counted(part, role) for role in roles.HYPOTHESES]
+        rows += [
+            about | dict(role=hypothesis.name) | _counted(part, hypothesis.name)
+            for hypothesis in GAME.hypotheses
+        ]
     return pd.DataFrame(rows)
 
 
@@ -483,8 +485,9 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         for trials, part in own.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [
-                dict(like=like, trials=trials, role=role, models=models) | _counted(part, role)
-                for role in roles.HYPOTHESES
+                dict(like=like, trials=trials, role=hypothesis.name, models=models)
+                | _counted(part, hypothesis.name)
+                for hypothesis in GAME.hypotheses
             ]
             rows += [row for row in counted if row["true"] or row["given"]]
     return pd.DataFrame(rows)

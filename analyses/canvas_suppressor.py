@@ -20,18 +20,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
-from . import color_extractor
 from . import evidence as _evidence
-from .background_writer import WRITES
-from .evidence import Claim, Prediction, Sweep
-from .poi_localization import LOCALIZES, PASSES_THE_SEED
 
-HOLDS_DOWN = Prediction(
-    "P8s", (Claim("background", "up", Sweep("erased", source="zero")),), varied="background"
-)
-_BORROWED = tuple(prediction for prediction in (*LOCALIZES, *WRITES) if prediction.name in ("P4", "P5w"))
-PREDICTIONS = (*PASSES_THE_SEED, *_BORROWED, HOLDS_DOWN)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("canvas suppressor")
 
 
 def evidence(
@@ -56,11 +50,10 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
-    )
+    frozen = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the canvas suppressors: every prediction holds."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

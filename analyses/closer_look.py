@@ -28,7 +28,7 @@ from rgb_circuit.panels import panels, strongest
 from rgb_circuit.rgb_game import ODD_QUESTION
 
 from . import circuit, composition, every_head, roles, standing, task_reading
-from .evidence import with_palette
+from .evidence import with_controls
 
 Head = tuple[int, int]
 
@@ -87,7 +87,9 @@ def steps(
             roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         )
         shown = [(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
-        by_role = {role: roles.heads(table, role) for role in roles.HYPOTHESES}
+        by_role = {
+            hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in roles.GAME.hypotheses
+        }
     if not shown:
         strong = strongest(panels(effects, which), 3).index
         shown = [(int(layer), int(head)) for layer, head in (name.split(".") for name in strong)]
@@ -123,7 +125,9 @@ def _strays(trials, evidence, chosen):
         name
         for row in chosen.to_dict("records")
         for role in row["role"].split(" + ")
-        for name in standing.strays(evidence, (row["layer"], row["head"]), role)["stray"]
+        for name in standing.strays(evidence, (row["layer"], row["head"]), roles.GAME.hypothesis(role))[
+            "stray"
+        ]
     ]
     stray = [trial for trial in trials if trial.name in list(dict.fromkeys(names))[:STRAYS]]
     if not stray:
@@ -172,7 +176,7 @@ def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> Steps[pd.DataFrame]:
             f"are {len(finding) + len(testing)}"
         )
     # With the words that the roles are told from, so that their sweep serves.
-    ranking = yield from circuit.ranked.steps(model, with_palette(model, finding), target=target)
+    ranking = yield from circuit.ranked.steps(model, with_controls(roles.GAME, model, finding), target=target)
     ranking = ranking[["layer", "head"]].to_numpy()
     return (yield from circuit.curve.steps(model, testing, ranking, target=target))
 

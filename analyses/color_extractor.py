@@ -29,34 +29,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
 
-_PATTERN_RECOLORED, _PATTERN_ERASED = (
-    Sweep("recolored", component="pattern"),
-    Sweep("erased", component="pattern"),
-)
-_VALUE_RECOLORED = Sweep("recolored", component="value")
-_ELSEWHERE = Sweep("recolored", source="moved", component="pattern")
-
-# What raises the odd word and reads it where it looks, from whatever it looks at.
-READS = (
-    Prediction("P1a", (Claim("odd", "up", Sweep("recolored")),)),
-    Prediction("P1b", (Claim("odd", "up", Sweep("erased")),)),
-    Prediction(
-        "P2a", (Claim("odd", "not up", _PATTERN_RECOLORED), Claim("other", "not down", _PATTERN_RECOLORED))
-    ),
-    Prediction("P2b", (Claim("background", "up", _PATTERN_ERASED), Claim("odd", "not up", _PATTERN_ERASED))),
-    Prediction(
-        "P2c",
-        (Claim("odd", "up", _VALUE_RECOLORED), Claim("other", "down", _ELSEWHERE)),
-        instead_of="P2b",
-    ),
-)
-ALONE = Prediction("P1c", (Claim("odd", "above others", Sweep("erased")),))
-FROM_THE_PICTURE = Prediction("P2d", (Claim("odd", "below half", Sweep("erased", without="image")),))
-PREDICTIONS = (*READS[:2], ALONE, *READS[2:], FROM_THE_PICTURE)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("color extractor")
 
 
 def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
@@ -73,9 +51,9 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], **options)
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the color extractors: P1a, P1b, P1c, P2a, P2d, and P2b or P2c hold."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

@@ -29,20 +29,22 @@ import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import INTO, check_heads
+from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits
 from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
+from rgb_circuit.tasks import find
 from rgb_circuit.trial import as_trials
 
-from . import color_extractor, poi_localization
 from . import evidence as _evidence
 
 Head = tuple[int, int]
 
 # The hypothesis of composition for a head that nobody named: what it does runs through the color extractors.
-PREDICTIONS = tuple(prediction for prediction in poi_localization.LOCALIZES if prediction.name == "P5")
+TASK = find("rgb")
+HYPOTHESIS = Hypothesis("through the extractors", (TASK.prediction("P5"),))
 
 # Logits. A smaller effect is rounding, in whichever number format, and has no shares.
 ROUNDED = 1e-5
@@ -65,14 +67,13 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that the prediction needs and a trial lacks.
     """
-    return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
-    )
+    frozen = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
     """The (layer, head) pairs that act through the color extractors."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)
 
 
 @stepwise(stage="patching")

@@ -252,13 +252,13 @@ def _check_predictions(trials):
     conditions and roles."""
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}
-    for predictions, _ in roles.HYPOTHESES.values():
-        for prediction in predictions:
-            unshown, unnamed = missing(trials[0], prediction)
-            if unshown or unnamed:
-                untestable[prediction.name] = None
-                pictures |= dict.fromkeys(unshown)
-                answers |= dict.fromkeys(unnamed)
+    every = [prediction for hypothesis in roles.GAME.hypotheses for prediction in hypothesis.predictions]
+    for prediction in every:
+        unshown, unnamed = missing(roles.GAME, trials[0], prediction)
+        if unshown or unnamed:
+            untestable[prediction.name] = None
+            pictures |= dict.fromkeys(unshown)
+            answers |= dict.fromkeys(unnamed)
     if untestable:
         needed = [
             f"{kind} {', '.join(names)}"

@@ -20,19 +20,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
-from .poi_localization import LOCALIZES, PASSES_THE_SEED
 
-_ERASED = Sweep("erased")
-_LOOKS_ELSEWHERE = Sweep("recolored", source="moved", component="pattern")
-NOT_ENOUGH = Prediction("P3n", (Claim("background", "not up", _ERASED), Claim("odd", "not up", _ERASED)))
-MOVES = Prediction(
-    "P6p", (Claim("background", "up", _LOOKS_ELSEWHERE), Claim("other", "down", _LOOKS_ELSEWHERE))
-)
-_BORROWED = [prediction for prediction in (*PASSES_THE_SEED, *LOCALIZES) if prediction.name in ("P3b", "P6")]
-PREDICTIONS = (NOT_ENOUGH, *_BORROWED, MOVES)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("row or column localization")
 
 
 def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
@@ -49,9 +42,9 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], **options)
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the row or column localizers: every prediction holds."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

@@ -17,22 +17,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
 
-_ERASED = Sweep("erased")
-PREDICTIONS = (
-    Prediction(
-        "P9a",
-        (
-            Claim("none", "down", _ERASED),
-            Claim("odd", "not up", _ERASED),
-            Claim("background", "not up", _ERASED),
-        ),
-    ),
-    Prediction("P9b", (Claim("none", "none", Sweep("recolored")),)),
-)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("oddness")
 
 
 def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
@@ -49,9 +39,9 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(model, trials, [PREDICTIONS], **options)
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the oddness heads: every prediction holds."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

@@ -17,14 +17,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
-from . import color_extractor
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
-from .poi_localization import LOCALIZES, PASSES_THE_SEED
 
-RELAYS = Prediction("P7r", (Claim("background", "not up", Sweep("erased", component="pattern")),))
-PREDICTIONS = (*PASSES_THE_SEED, *LOCALIZES, RELAYS)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("place relay")
 
 
 def evidence(
@@ -49,11 +47,10 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
-    )
+    frozen = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the place relays: every prediction holds."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

@@ -37,45 +37,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.tasks import find
 
-from . import color_extractor
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
 
-_ERASED, _RECOLORED, _MOVED = Sweep("erased"), Sweep("recolored"), Sweep("recolored", source="moved")
-_THROUGH = Sweep("erased", part="through")
-
-PASSES_THE_SEED = (
-    Prediction("P3a", (Claim("background", "up", _ERASED), Claim("odd", "not up", _ERASED))),
-    Prediction("P3b", tuple(Claim(role, "none", _RECOLORED) for role in ("odd", "other", "background"))),
-)
-LOCALIZES = (
-    Prediction("P4", (Claim("other_background", "up", Sweep("swapped")),)),
-    Prediction("P5", (Claim("background", "up", _THROUGH), Claim("background", "mostly", _THROUGH))),
-    Prediction("P6", (Claim("background", "up", _MOVED), Claim("other", "down", _MOVED))),
-)
-LOOKS = Prediction(
-    "P7",
-    (Claim("background", "up", Sweep("erased", component="pattern", part="through", over="image")),),
-)
-# Of a head that reads the odd colour too.
-READS_TOO = (
-    Prediction(
-        "P3c",
-        (Claim("background", "up", _ERASED), Claim("odd", "up", _ERASED), Claim("odd", "up", _RECOLORED)),
-        instead_of="P3a",
-    ),
-    Prediction(
-        "P3d", (Claim("background", "none", _RECOLORED), Claim("odd", "up", _RECOLORED)), instead_of="P3b"
-    ),
-)
-# Of a head that both localizes and writes.
-BOTH_WAYS = Prediction(
-    "P5b",
-    (Claim("background", "up", _THROUGH), Claim("background", "up", Sweep("erased", part="past"))),
-    instead_of=("P5", "P5w"),
-)
-PREDICTIONS = (*PASSES_THE_SEED, *READS_TOO, *LOCALIZES, BOTH_WAYS, LOOKS)
+TASK = find("rgb")
+HYPOTHESIS = TASK.hypothesis("POI localization")
 
 
 def evidence(
@@ -100,12 +67,11 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    return _evidence.examine(
-        model, trials, [PREDICTIONS], finders=color_extractor.READS, extractors=extractors, **options
-    )
+    frozen = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
 def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
     """The (layer, head) pairs of the POI localization heads: every prediction holds, or the one that may
     stand in for it."""
-    return _evidence.heads(evidence, PREDICTIONS)
+    return _evidence.heads(evidence, HYPOTHESIS)

@@ -231,8 +231,8 @@ def _roles(table, evidence, positions, only_correct):
 
 def _circuit(evidence):
     """Of the roles that the hypothesised circuit is made of, those that no head is shown to have."""
-    for role, stands in standing.standings(evidence).items():
-        if role in standing.CIRCUIT and not stands.heads:
+    for stands in standing.standings(evidence).values():
+        if stands.hypothesis.in_circuit and not stands.heads:
             said, nearly = standing.none_is(stands), standing.nearly(stands)
             print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
 

@@ -28,7 +28,6 @@ import rgb_circuit as rgb
 from . import color_extractor, standing
 from . import evidence as _evidence
 from . import roles as _roles
-from .poi_localization import PASSES_THE_SEED
 
 ASKS = {
     "P4": "the other canvas's colour",
@@ -88,10 +87,9 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """
     layers = [layer for layer, _ in color_extractor.heads(evidence)]
     holds, state = _evidence.by_prediction(evidence, "holds"), _evidence.by_prediction(evidence, "state")
-    met = {role: _evidence.heads(evidence, _roles.HYPOTHESES[role][0]) for role in EXPLANATIONS}
-    left = {role: standing.open_heads(evidence, role) for role in EXPLANATIONS}
-    first, second = (prediction.name for prediction in PASSES_THE_SEED)
-    asked = [head for head in holds.index if holds.loc[head, first] and state.loc[head, second] != "refuted"]
+    met = {role: _evidence.heads(evidence, _roles.GAME.hypothesis(role)) for role in EXPLANATIONS}
+    left = {role: standing.open_heads(evidence, _roles.GAME.hypothesis(role)) for role in EXPLANATIONS}
+    asked = [head for head in holds.index if holds.loc[head, "P3a"] and state.loc[head, "P3b"] != "refuted"]
     asked += [head for head in holds.index if head not in asked and any(head in own for own in met.values())]
     columns = (
         "layer head verdict left decide route late prediction expected raises effect ci_low ci_high "
@@ -128,8 +126,8 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
 def _deciding(evidence, head, roles):
     """The undecided predictions of some roles, and what would decide them, in words."""
-    said = []
-    for row in standing.lacking(evidence, head, roles).to_dict("records"):
+    said, wanted = [], [_roles.GAME.hypothesis(role) for role in roles]
+    for row in standing.lacking(evidence, head, wanted).to_dict("records"):
         name, trials = row["prediction"], row["trials_to_decide"]
         if row["void"]:
             said.append(f"{name} needs {standing.WHY_VOID[row['void']]}")

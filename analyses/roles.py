@@ -1,65 +1,50 @@
 """What every head is: the hypotheses side by side, from one set of sweeps."""
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.absence import chance_of_mostly
+from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.statistics import POWER, smallest_mean
+from rgb_circuit.task import Task
+from rgb_circuit.tasks import find
 
-from . import (
-    background_writer,
-    canvas_suppressor,
-    color_extractor,
-    half_localization,
-    oddness,
-    place_relay,
-    poi_localization,
-)
 from . import evidence as _evidence
-from .evidence import Claim, Prediction, Sweep
+from .evidence import Frozen
 
-# Role → the predictions that all must hold, and those of them whose restored fractions make its score.
-HYPOTHESES = {
-    "color extractor": (color_extractor.PREDICTIONS, ("P1a", "P1b")),
-    "POI localization": (poi_localization.PREDICTIONS, ("P3a", "P4", "P6")),
-    "row or column localization": (half_localization.PREDICTIONS, ("P6",)),
-    "place relay": (place_relay.PREDICTIONS, ("P3a", "P4", "P6")),
-    "background writer": (background_writer.PREDICTIONS, ("P3a", "P4w")),
-    "canvas suppressor": (canvas_suppressor.PREDICTIONS, ("P3a", "P8s")),
-    "oddness": (oddness.PREDICTIONS, ("P9a",)),
-}
-# No role asks for it, since another head may step in: what the clean answer loses without the head.
-NEEDED = Prediction("P10", (Claim("odd", "down", Sweep("clean", source="erased")),))
+# The task whose roles are told where no other is given.
+GAME = find("rgb")
 
 
-def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
+def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options) -> pd.DataFrame:
     """One row per head: its role, how strongly, and which predictions it meets.
 
     Args:
-        options: those of `evidence`.
+        task, options: those of `evidence`.
 
     Returns:
-        ``layer, head, role, score, colors``, then a Boolean per prediction: ``P1a, P1b, P1c, P2a, P2b, P2c,
-        P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4, P5, P5b, P6, P7`` (`poi_localization`), ``P3n,
-        P6p`` (`half_localization`), ``P7r`` (`place_relay`),
-        ``P4w, P5w, P8`` (`background_writer`), ``P8s`` (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and
-        ``P10``: the clean answer needs the head; see `table`.
+        ``layer, head, role, score, colors``, then a Boolean per prediction of the task: of the game's ``P1a,
+        P1b, P1c, P2a, P2b, P2c, P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4, P5, P6, P5b, P7``
+        (`poi_localization`), ``P3n, P6p`` (`half_localization`), ``P7r`` (`place_relay`), ``P4w, P5w, P8``
+        (`background_writer`), ``P8s`` (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and ``P10``: the clean
+        answer needs the head; see `table`.
 
     Raises:
         InputError: as `evidence`.
     """
-    return table(evidence(model, trials, **options))
+    return table(evidence(model, trials, task=task, **options), task)
 
 
 def evidence(
     model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
     *,
+    task: Task = GAME,
     extractors: Iterable[tuple[int, int]] | None = None,
     split: bool = False,
     **options,
@@ -69,6 +54,7 @@ def evidence(
     The false discovery rate is controlled for each role, over heads.
 
     Args:
+        task: whose hypotheses and checks are tested.
         extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are found to
             read the odd colour.
         split: find on the first half of the trials and test on the second, so that the effects of the heads
@@ -82,87 +68,99 @@ def evidence(
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
     """
-    finders = color_extractor.READS
+    frozen: Frozen | None = None if extractors is None else {"extractors": extractors}
     return _evidence.examine(
-        model, trials, _families(), finders=finders, extractors=extractors, split=split, **options
+        model,
+        trials,
+        task.hypotheses,
+        task=task,
+        checks=task.checks,
+        frozen=frozen,
+        split=split,
+        **options,
     )
 
 
-def steps(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> Steps[pd.DataFrame]:
+def steps(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options
+) -> Steps[pd.DataFrame]:
     """`evidence` as steps; see `analyses.evidence.steps`, which takes the ``options``."""
-    return _evidence.steps(model, trials, _families(), finders=color_extractor.READS, **options)
+    return _evidence.steps(model, trials, task.hypotheses, task=task, checks=task.checks, **options)
 
 
 def needs(
-    model: rgb.Vlm, trials: Sequence[rgb.Trial], positions: str | Sequence[int] = "end"
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    positions: str | Sequence[int] = "end",
+    task: Task = GAME,
 ) -> list[Measurement]:
     """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
-    return _evidence.needs(model, trials, _families(), color_extractor.READS, positions)
+    return _evidence.needs(model, trials, task.hypotheses, task=task, checks=task.checks, positions=positions)
 
 
-def table(evidence: pd.DataFrame) -> pd.DataFrame:
+def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
     """One row per head from the frame of `evidence`.
+
+    Args:
+        task: whose hypotheses were tested.
 
     Returns:
         ``layer, head, role, score, colors`` and a Boolean per prediction.
-        ``role`` is "color extractor", "POI localization", "row or column localization", "place relay",
-        "background writer", "canvas suppressor", "oddness", or "none"; a head that meets all predictions of
-        several hypotheses is called by all, such as "color extractor + background writer". Which cannot go
-        together, `exclusive` says.
-        ``colors``: of a color extractor, the colours for which it alone is shown to restore the odd word in
-        both pictures, such as "green, red"; empty where these are all, or too few trials have a colour to
-        tell. ``score`` is a signed fraction of the gap: the mean restored fraction of P1a and P1b for a color
-        extractor, of P3a, P4 and P6 for POI localization and place relay, of P6 for row or column
-        localization, of P3a and P4w for a background writer, of P3a and P8s for a canvas suppressor, of P9a
-        for oddness. Of several roles, and for "none" of all, it is the one furthest from zero: how much the
-        head does of anything, for better or worse. It
-        is missing where a gap that it is a fraction of is not shown (`no_gap`).
+        ``role`` is the name of a hypothesis, in the game "color extractor", "POI localization", "row or
+        column localization", "place relay", "background writer", "canvas suppressor" or "oddness", or it is
+        "none"; a head that meets all predictions of several hypotheses is called by all, such as "color
+        extractor + background writer". Which cannot go together, `exclusive` says.
+        ``colors``: of a head that carries the right answer (`carries_the_answer`), the words for which it
+        alone is shown to restore it in all its pictures, such as "green, red"; empty where these are all, or
+        too few trials have a word to tell. ``score`` is a signed fraction of the gap: the mean restored
+        fraction of the predictions that are the hypothesis' `rgb_circuit.hypothesis.Hypothesis.score`. Of
+        several roles, and for "none" of all, it is the one furthest from zero: how much the head does of
+        anything, for better or worse. It is missing where a gap that it is a fraction of is not shown
+        (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
-    fractions = scores_by_role(evidence)
-    met = {role: _evidence.heads(evidence, predictions) for role, (predictions, _) in HYPOTHESES.items()}
-    reads = set(met["color extractor"])
-    names, best, colors = [], [], []
+    fractions = scores_by_role(evidence, task)
+    met = {hypothesis: _evidence.heads(evidence, hypothesis) for hypothesis in task.hypotheses}
+    names, best, words = [], [], []
     for head in frame.index:
-        colors.append(_colors(evidence, head) if head in reads else "")
-        own = [role for role in HYPOTHESES if head in met[role]]
-        names.append(" + ".join(own) or "none")
-        best.append(max(fractions.loc[head, own or list(HYPOTHESES)].dropna(), key=abs, default=np.nan))
+        own = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
+        carried = [_words(evidence, head, one) for one in own if carries_the_answer(one, task)]
+        words.append(carried[0] if carried else "")
+        names.append(" + ".join(hypothesis.name for hypothesis in own) or "none")
+        scored = [hypothesis.name for hypothesis in own or task.hypotheses]
+        best.append(max(fractions.loc[head, scored].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
-    frame.insert(2, "colors", colors)
+    frame.insert(2, "colors", words)
     return frame.rename_axis(columns=None).reset_index()
 
 
-def _colors(evidence, head):
-    """The colours that an extractor is shown to serve in both pictures, where not all."""
+def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
+    """Whether a hypothesis is scored by what raises the right answer's word, and by nothing else."""
+    scored = [prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score]
+    leads = [prediction.claims[0] for prediction in scored]
+    return all(claim.role == task.right and claim.expected == "up" for claim in leads)
+
+
+def _words(evidence, head, hypothesis):
+    """The words for which a head is shown to do all that it is scored by, where not all."""
     rows = evidence[
         (evidence["layer"] == head[0])
         & (evidence["head"] == head[1])
-        & evidence["prediction"].isin(["P1a", "P1b"])
+        & evidence["prediction"].isin(hypothesis.score)
     ]
     shown = [set(words.split(", ")) for words in rows["words"] if words]
     return ", ".join(sorted(set.intersection(*shown))) if shown else ""
 
 
-def _families():
-    return [*(predictions for predictions, _ in HYPOTHESES.values()), (NEEDED,)]
-
-
-def exclusive() -> list[tuple[str, str]]:
+def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
     """The pairs of roles that no head can have both, since one asks for what the other forbids, whichever
     predictions stand in for others."""
-    names = list(HYPOTHESES)
     return [
-        (one, other)
-        for number, one in enumerate(names)
-        for other in names[number + 1 :]
-        if not any(
-            _agree([*some, *others])
-            for some in _ways(HYPOTHESES[one][0])
-            for others in _ways(HYPOTHESES[other][0])
-        )
+        (first.name, second.name)
+        for first, second in combinations(task.hypotheses, 2)
+        if not any(_agree([*some, *others]) for some in _ways(first) for others in _ways(second))
     ]
 
 
@@ -174,24 +172,24 @@ _FORBIDS = {
 }
 
 
-def _ways(predictions):
+def _ways(hypothesis: Hypothesis) -> list[list[Prediction]]:
     """Every choice of predictions that makes up a role."""
-    named = {prediction.name: prediction for prediction in predictions}
-    return [[named[name] for name in names] for names in product(*_evidence.slots(predictions))]
+    named = {prediction.name: prediction for prediction in hypothesis.predictions}
+    return [[named[name] for name in names] for names in product(*hypothesis.slots)]
 
 
-def _agree(predictions):
+def _agree(predictions: Sequence[Prediction]) -> bool:
     """Whether no two claims of some predictions contradict each other."""
     claims = [claim for prediction in predictions for claim in prediction.claims]
-    return not any(_contradict(one, other) for one in claims for other in claims)
+    return not any(_contradict(claim, other) for claim in claims for other in claims)
 
 
-def _contradict(one, other):
-    if one.role != other.role or one.sweep.whole != other.sweep.whole:
+def _contradict(claim: Claim, other: Claim) -> bool:
+    if claim.role != other.role or claim.sweep.whole != other.sweep.whole:
         return False
-    if one.expected == other.expected == "mostly":
-        return one.sweep.part != other.sweep.part
-    return one.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(one.expected, ())
+    if claim.expected == other.expected == "mostly":
+        return claim.sweep.part != other.sweep.part
+    return claim.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(claim.expected, ())
 
 
 def power(
@@ -228,7 +226,7 @@ def power(
     return smallest_mean(n, variation, least, needed, colors, POWER / absent)
 
 
-def refused(evidence: pd.DataFrame) -> str:
+def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
     """The roles that these trials cannot show, and why, in words without a full stop; empty where there are
     none.
 
@@ -237,7 +235,12 @@ def refused(evidence: pd.DataFrame) -> str:
     """
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
     one, unread = (
-        [role for role in HYPOTHESES if reason in _voids(role, void)] for reason in ("one word", "no word")
+        [
+            hypothesis.name
+            for hypothesis in task.hypotheses
+            if reason in {void.get(prediction.name, "") for prediction in hypothesis.predictions}
+        ]
+        for reason in ("one word", "no word")
     )
     said = []
     if one:
@@ -254,10 +257,6 @@ def refused(evidence: pd.DataFrame) -> str:
     return "; ".join(said)
 
 
-def _voids(role, void):
-    return {void.get(prediction.name, "") for prediction in HYPOTHESES[role][0]}
-
-
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
     """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among others."""
     own = [role in names.split(" + ") for names in table["role"]]
@@ -266,7 +265,7 @@ def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
     ]
 
 
-def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
+def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFrame:
     """The heads that come closest to a role: those with the highest score for any.
 
     Args:
@@ -278,14 +277,14 @@ def closest(evidence: pd.DataFrame, k: int = 3) -> pd.DataFrame:
         ``score`` (for that role, as in `table`). No row where no head has a score, for want of a gap
         (`no_gap`).
     """
-    fractions = scores_by_role(evidence).dropna(how="all")
+    fractions = scores_by_role(evidence, task).dropna(how="all")
     if fractions.empty:
         return pd.DataFrame(columns=["layer", "head", "role", "score"])
     nearest = pd.DataFrame({"role": fractions.idxmax(axis=1), "score": fractions.max(axis=1)})
     return nearest.sort_values("score", ascending=False, kind="stable").head(k).reset_index()
 
 
-def no_gap(evidence: pd.DataFrame) -> str:
+def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
     """What cannot be tested because the model's answer does not change (`analyses.evidence`), in words; empty
     where all can be.
 
@@ -295,8 +294,7 @@ def no_gap(evidence: pd.DataFrame) -> str:
     names = list(dict.fromkeys(evidence.loc[evidence["void"] == "no gap", "prediction"]))
     if not names:
         return ""
-    every = [prediction for those in _families() for prediction in those]
-    pictures = {prediction.name: _changed(prediction) for prediction in every}
+    pictures = {prediction.name: task.changed(prediction.claims[0].sweep) for prediction in task.predictions}
     targets = list(dict.fromkeys(pictures[name] for name in names))
     all_of_them = set(targets) == set(pictures.values())
     which = "" if all_of_them else " and ".join(targets) + " "
@@ -310,18 +308,13 @@ def no_gap(evidence: pd.DataFrame) -> str:
     return f"no gap: {which_do} not change what the model says about the odd word, {shown}, so {void}"
 
 
-def _changed(prediction):
-    """The picture that a prediction's gap is from."""
-    sweep = prediction.claims[0].sweep
-    return sweep.source if sweep.target == "clean" else sweep.target
-
-
-def scores_by_role(evidence: pd.DataFrame) -> pd.DataFrame:
+def scores_by_role(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
     """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for
     it; missing where a gap is not shown."""
     fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
     # Of what a score is the mean of, nothing may be missing.
     means = {
-        role: fractions[list(scored)].mean(axis=1, skipna=False) for role, (_, scored) in HYPOTHESES.items()
+        hypothesis.name: fractions[list(hypothesis.score)].mean(axis=1, skipna=False)
+        for hypothesis in task.hypotheses
     }
     return pd.DataFrame(means)

@@ -18,23 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.plots.canvas import head_name, percent
+from rgb_circuit.task import Task
 
 from . import evidence as _evidence
-from . import roles
+from .roles import GAME, scores_by_role
 
-# Role → what its heads are called.
-NAMES = {
-    "color extractor": "color extractors",
-    "POI localization": "POI heads",
-    "row or column localization": "row or column localizers",
-    "place relay": "place relays",
-    "background writer": "background writers",
-    "canvas suppressor": "canvas suppressors",
-    "oddness": "oddness heads",
-}
-# The roles that the hypothesised circuit is made of.
-CIRCUIT = ("color extractor", "POI localization")
 # Reason why a prediction is void → what it would take.
 WHY_VOID = {
     "no gap": "a model that answers by the odd tile",
@@ -51,36 +41,36 @@ class Standing:
     """Where one role stands.
 
     Attributes:
-        role: a key of `roles.HYPOTHESES`.
+        hypothesis: whose role it is.
         state: "shown", "refuted", "undecided" or "untested".
         heads: the (layer, head) pairs that have the role.
         open: a row per open head, the highest score first: ``layer, head, score`` (as in `roles.table`, for
             this role), ``lacks`` (words).
     """
 
-    role: str
+    hypothesis: Hypothesis
     state: str
     heads: list[tuple[int, int]]
     open: pd.DataFrame
 
 
-def standings(evidence: pd.DataFrame) -> dict[str, Standing]:
-    """Role → where it stands, for every role of `roles.HYPOTHESES`.
+def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
+    """Role → where it stands, for every hypothesis of a task.
 
     Args:
-        evidence: from `roles.evidence`.
+        evidence: from `roles.evidence`, of the same task.
     """
-    return {role: _standing(evidence, role) for role in roles.HYPOTHESES}
+    return {hypothesis.name: _standing(evidence, hypothesis, task) for hypothesis in task.hypotheses}
 
 
-def open_heads(evidence: pd.DataFrame, role: str) -> list[tuple[int, int]]:
+def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
     """The heads of which nothing that a role asks for is refuted, those that have it among them."""
     state = _evidence.by_prediction(evidence, "state")
-    left = [(state[slot] != "refuted").any(axis=1) for slot in _slots(role)]
+    left = [(state[slot] != "refuted").any(axis=1) for slot in hypothesis.slots]
     return [tuple(head) for head in state.index[np.logical_and.reduce(left)]]
 
 
-def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[str]) -> pd.DataFrame:
+def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypothesis]) -> pd.DataFrame:
     """What of some roles is neither shown nor refuted of a head.
 
     Returns:
@@ -88,14 +78,18 @@ def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[str]
     """
     rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction")
     unmet = [
-        name for role in wanted for slot in _slots(role) if not rows.loc[slot, "holds"].any() for name in slot
+        name
+        for hypothesis in wanted
+        for slot in hypothesis.slots
+        if not rows.loc[slot, "holds"].any()
+        for name in slot
     ]
     rows = rows.loc[list(dict.fromkeys(unmet))].reset_index()
     left = (rows["state"] == "undecided") | (rows["void"] != "")
     return rows.loc[left, ["prediction", "void", "trials_to_decide", "outside", "stray", "n"]]
 
 
-def strays(evidence: pd.DataFrame, head: tuple[int, int], role: str) -> pd.DataFrame:
+def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis) -> pd.DataFrame:
     """The predictions of a role of which an absence fails in a few trials of a head.
 
     Returns:
@@ -103,15 +97,15 @@ def strays(evidence: pd.DataFrame, head: tuple[int, int], role: str) -> pd.DataF
         which it fails by most), ``n``.
     """
     rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])]
-    names = [name for slot in _slots(role) for name in slot]
+    names = [name for slot in hypothesis.slots for name in slot]
     rows = rows[rows["prediction"].isin(names) & (rows["stray"] != "") & (rows["void"] == "")]
     return rows[["prediction", "state", "outside", "stray", "n"]]
 
 
-def _lacks(evidence, head, role):
+def _lacks(evidence, head, hypothesis):
     """`lacking`, in words."""
     said = []
-    for row in lacking(evidence, head, [role]).to_dict("records"):
+    for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
         why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided: {_to_decide(row)}"
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
@@ -123,14 +117,14 @@ def _to_decide(row):
     return outside + ("on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide")
 
 
-def a(role: str, count: int = 1) -> str:
+def a(hypothesis: Hypothesis, count: int = 1) -> str:
     """What heads of a role are called, one or several."""
-    return NAMES[role] if count > 1 else NAMES[role].removesuffix("s")
+    return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
 
 
 def none_is(standing: Standing) -> str:
     """What is to be said of a role that no head has, without capital and full stop."""
-    one = a(standing.role)
+    one = a(standing.hypothesis)
     if standing.state == "refuted":
         return f"there is no {one}"
     if standing.state == "untested":
@@ -149,14 +143,14 @@ def nearly(standing: Standing) -> str:
     return "; ".join(heads) + (f"; {more} more heads are open" if more > 0 else "")
 
 
-def _standing(evidence, role):
-    heads = _evidence.heads(evidence, roles.HYPOTHESES[role][0])
-    names = [name for slot in _slots(role) for name in slot]
+def _standing(evidence, hypothesis, task):
+    heads = _evidence.heads(evidence, hypothesis)
+    names = [name for slot in hypothesis.slots for name in slot]
     own = evidence[evidence["prediction"].isin(names)]
-    left = [head for head in open_heads(evidence, role) if head not in heads]
-    scores = roles.scores_by_role(evidence)[role]
+    left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
+    scores = scores_by_role(evidence, task)[hypothesis.name]
     rows = [
-        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, role))
+        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, hypothesis))
         for head in left
     ]
     table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])
@@ -167,8 +161,4 @@ def _standing(evidence, role):
         state = "untested"
     else:
         state = "undecided" if left else "refuted"
-    return Standing(role, state, heads, table)
-
-
-def _slots(role):
-    return _evidence.slots(roles.HYPOTHESES[role][0])
+    return Standing(hypothesis, state, heads, table)

@@ -140,7 +140,9 @@ class Claim:
         _check_name(self.role, "the role of an answer")
         _among(self.expected, EXPECTATIONS, "what a claim expects")
         if not isinstance(self.sweep, Sweep):
-            raise InputError(f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as Sweep('erased')")
+            raise InputError(
+                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as Sweep('erased')"
+            )
         if self.expected == "mostly" and self.sweep.part == "whole":
             raise InputError(
                 f"the claim '{self.role} mostly' is of the whole effect; say which part is the larger, such as "
@@ -277,7 +279,9 @@ class Hypothesis:
                     f"{' or '.join(prediction.stands_in_for)}, which it does not have; it has {', '.join(names)}"
                 )
         if not slots(given):
-            raise InputError(f"hypothesis {self.name!r} has only predictions that stand in for others; add those")
+            raise InputError(
+                f"hypothesis {self.name!r} has only predictions that stand in for others; add those"
+            )
         for name in self.score:
             _among(name, names, f"the score of hypothesis {self.name!r}")
         if not self.score:
@@ -326,7 +330,9 @@ def groups(predictions: Iterable[Prediction]) -> tuple[str, ...]:
 def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
     """The claims of a text; ``name``: of the prediction, for messages."""
     if not isinstance(text, str):
-        raise InputError(f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}")
+        raise InputError(
+            f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
+        )
     claims = []
     for block in text.split(";"):
         words, colon, done = block.partition(":")

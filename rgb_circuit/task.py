@@ -171,9 +171,14 @@ class Task:
         names = ", ".join(hypothesis.name for hypothesis in self.hypotheses) or "none"
         raise InputError(f"task {self.name!r} has no hypothesis {name!r}; it has {names}")
 
-    def read_by(self, group: str) -> Hypothesis | None:
-        """The hypothesis whose heads ``through the GROUP`` means; None where the task has none."""
-        return next((hypothesis for hypothesis in self.hypotheses if hypothesis.short == group), None)
+    def prediction(self, name: str) -> Prediction:
+        """One of its predictions.
+
+        Raises:
+            InputError: a name that none has.
+        """
+        named = {prediction.name: prediction for prediction in self.predictions}
+        return _named(name, named, f"task {self.name!r}")
 
     def controls(self, target: str) -> tuple[str, ...]:
         """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the roles."""
@@ -234,7 +239,9 @@ class Task:
         if self.panels:
             table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
         if self.predictions:
-            table["predictions"] = {prediction.name: _prediction(prediction) for prediction in self.predictions}
+            table["predictions"] = {
+                prediction.name: _prediction(prediction) for prediction in self.predictions
+            }
         if self.hypotheses:
             table["hypotheses"] = {hypothesis.name: _hypothesis(hypothesis) for hypothesis in self.hypotheses}
         return table
@@ -249,7 +256,9 @@ class Task:
         Raises:
             InputError: a key that is not known, one that is missing, or a value of another kind; with its key.
         """
-        table = _table(table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK)
+        table = _table(
+            table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK
+        )
         hypotheses, shared = hypotheses_of(table, where)
         given = {name: _typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table}
         roles = {
@@ -269,6 +278,8 @@ class Task:
                     "right answer"
                 )
         words = table.get("vocabulary", {})
+        if not isinstance(words, (list, Mapping)):
+            raise InputError(f"{where}: vocabulary is {shortened(words)}; give a list of words, or a table")
         panels = _typed(table.get("panels", {}), dict, f"{where}: panels")
         try:
             return cls(
@@ -276,10 +287,15 @@ class Task:
                 roles=roles,
                 conditions=conditions,
                 second_question=second,
-                vocabulary=dict.fromkeys(words) if isinstance(words, list) else dict(words),
+                vocabulary=dict.fromkeys(words)
+                if isinstance(words, list)
+                else {
+                    word: tuple(value) if isinstance(value, list) else value for word, value in words.items()
+                },
                 hypotheses=hypotheses,
                 checks=tuple(
-                    _named(name, shared, f"{where}: checks") for name in _strings(table.get("checks", []), "checks")
+                    _named(name, shared, f"{where}: checks")
+                    for name in _strings(table.get("checks", []), "checks")
                 ),
                 panels={name: _strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
             )
@@ -335,7 +351,9 @@ def hypotheses_of(
             ]
         for key, value in body.items():
             kind = {"score": list, "in_circuit": bool}.get(key, str)
-            body[key] = _strings(value, f"{here}.{key}") if kind is list else _typed(value, kind, f"{here}.{key}")
+            body[key] = (
+                _strings(value, f"{here}.{key}") if kind is list else _typed(value, kind, f"{here}.{key}")
+            )
         try:
             made.append(Hypothesis(name, tuple(predictions), **body))
         except InputError as error:
@@ -344,7 +362,17 @@ def hypotheses_of(
 
 
 _TEXTS = ("name", "says", "asks", "question", "corrupted", "place")
-_TASK = ("says", "asks", "place", "second_question", "vocabulary", "hypotheses", "predictions", "checks", "panels")
+_TASK = (
+    "says",
+    "asks",
+    "place",
+    "second_question",
+    "vocabulary",
+    "hypotheses",
+    "predictions",
+    "checks",
+    "panels",
+)
 _HYPOTHESIS = tuple(one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions"))
 _PREDICTION = ("instead_of", "varied", "says")
 
@@ -364,7 +392,7 @@ def _read_prediction(name, given, where):
 def _named(name, shared, where):
     if name not in shared:
         raise InputError(
-            f"{where} names {shortened(name)}, which is not among the predictions of the file: "
+            f"{where} names {shortened(name)}, which is not among its predictions: "
             f"{', '.join(shared) or 'it has none'}"
         )
     return shared[name]

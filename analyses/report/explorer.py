@@ -31,7 +31,6 @@ from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
 from .. import roles
-from ..evidence import slots
 from . import charts
 from .run import Run
 from .writing import COMPONENTS, WORDS, listed
@@ -167,7 +166,7 @@ def _predictions(run, places):
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})
     # Each prediction with those that may stand in for it.
-    asked = {role: slots(some) for role, (some, _) in roles.HYPOTHESES.items()}
+    asked = {hypothesis.name: hypothesis.slots for hypothesis in roles.GAME.hypotheses}
     return dict(predictions=found, asked=asked)
 
 

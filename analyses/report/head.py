@@ -108,18 +108,18 @@ def _of_roles(run):
     evidence = run.frames["evidence"]
     standings = standing.standings(evidence)
     found = [
-        f"{len(shown.heads)} {standing.a(role, len(shown.heads))} "
+        f"{len(shown.heads)} {standing.a(shown.hypothesis, len(shown.heads))} "
         f"({', '.join(head_name(*head) for head in shown.heads)})"
-        for role, shown in standings.items()
+        for shown in standings.values()
         if shown.heads
     ]
-    wanted = [standings[role] for role in standing.CIRCUIT]
+    wanted = [stands for stands in standings.values() if stands.hypothesis.in_circuit]
     # What is refuted first.
     absent = sorted((role for role in wanted if not role.heads), key=lambda role: role.state != "refuted")
     parts = [f"{listed(found)} meet every prediction of their role"] if found else []
     for role in absent:
         if near := standing.nearly(role):
-            parts.append(f"nearest to a {standing.a(role.role)}: {near}")
+            parts.append(f"nearest to a {standing.a(role.hypothesis)}: {near}")
     parts.append(roles.no_gap(evidence))
     more = " ".join(sentence(part) for part in parts if part)
     if not absent:

@@ -24,7 +24,9 @@ def find(name: str) -> Task:
         InputError: a name that none has.
     """
     if name not in tasks():
-        raise InputError(f"there is no task {shortened(name)}; use one of {', '.join(tasks())}, or a TOML file")
+        raise InputError(
+            f"there is no task {shortened(name)}; use one of {', '.join(tasks())}, or a TOML file"
+        )
     return tasks()[name]
 
 

@@ -45,7 +45,9 @@ def to_toml(table: Mapping[str, Any]) -> str:
     [roles]
     right = { says = "colour of the square" }
     """
-    plain = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if not isinstance(value, Mapping)]
+    plain = [
+        f"{_key(name)} = {_value(value)}" for name, value in table.items() if not isinstance(value, Mapping)
+    ]
     for name, value in table.items():
         if isinstance(value, Mapping):
             plain += ["", f"[{_key(name)}]", *(f"{_key(key)} = {_value(own)}" for key, own in value.items())]

@@ -6,7 +6,6 @@ from rgb_circuit.plots import PREDICTIONS, effect_forest
 from rgb_circuit.plots.canvas import head_name
 
 from ... import roles, standing
-from ...evidence import slots
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -76,7 +75,7 @@ def _strays(run, named):
     grid, found = None if run.own else run.manifest["grid"], []
     for _, head in named.iterrows():
         for role in head["role"].split(" + "):
-            for row in standing.strays(evidence, (head["layer"], head["head"]), role).to_dict("records"):
+            for row in _strays_of(evidence, head, role):
                 pictures = shown[shown["trial"] == row["stray"]]
                 pictures = pictures[pictures["condition"].isin(_shown_in(row["prediction"]))]
                 if len(pictures):
@@ -85,15 +84,14 @@ def _strays(run, named):
     return found
 
 
+def _strays_of(evidence, head, role):
+    hypothesis = roles.GAME.hypothesis(role)
+    return standing.strays(evidence, (head["layer"], head["head"]), hypothesis).to_dict("records")
+
+
 def _shown_in(wanted):
     """The pictures that a prediction is about."""
-    claims = [
-        claim
-        for predictions, _ in roles.HYPOTHESES.values()
-        for prediction in predictions
-        if prediction.name == wanted
-        for claim in prediction.claims
-    ]
+    claims = roles.GAME.prediction(wanted).claims
     return {"clean", *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target))}
 
 
@@ -107,7 +105,7 @@ def _asked(evidence, head):
     enough. And how many of those that are asked for hold, in words."""
     rows = evidence[(evidence["layer"] == head["layer"]) & (evidence["head"] == head["head"])]
     rows = rows.set_index("prediction")
-    wanted = [slot for role in head["role"].split(" + ") for slot in slots(roles.HYPOTHESES[role][0])]
+    wanted = [slot for role in head["role"].split(" + ") for slot in roles.GAME.hypothesis(role).slots]
     holding = [[name for name in slot if rows.loc[name, "holds"]] for slot in wanted]
     names = [name for slot, held in zip(wanted, holding) for name in held or slot]
     shown = rows.loc[list(dict.fromkeys(names))].reset_index()
@@ -120,8 +118,7 @@ def _where(positions):
 
 def _restored(wanted):
     """What a prediction restores, from where into which picture."""
-    every = (prediction for predictions, _ in roles.HYPOTHESES.values() for prediction in predictions)
-    sweep = next(prediction for prediction in every if prediction.name == wanted).claims[0].sweep
+    sweep = roles.GAME.prediction(wanted).claims[0].sweep
     return f"{sweep.restores}, {sweep.source} → {sweep.target}"
 
 
