@@ -13,7 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
+from analyses.evidence import heads
+from analyses.evidence.effects import Measured
+from analyses.evidence.verdict import Rules, judge
+from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.statistics import (
     independence_p,
     sign_flip_p,
@@ -21,6 +24,7 @@ from rgb_circuit.statistics import (
     t_p,
     within_strata,
 )
+from rgb_circuit.tasks import find
 
 # Effects of a head in units of the gap, over n trials whose odd colours are balanced (8 colours, as
 # `rgb_trials` draws them).
@@ -189,6 +193,8 @@ def intervals():
 
 
 # Heads that are true on all predictions of a role but one, at its margin.
+GAME = find("rgb")
+ROLES = list(GAME.roles)
 EVERY, TRUE, NEAR, TRIALS, GAP = 1024, 2, 40, 32, 10.0
 HERE, THERE = Sweep("erased"), Sweep("recolored")
 UP = Prediction("up", (Claim("odd", "up", HERE),))
@@ -205,7 +211,7 @@ def simulated(here, there, words):
     logits["clean"][:, ROLES.index("odd")] = GAP
     said = np.full((len(here), len(ROLES)), "", dtype="U9")
     said[:, ROLES.index("odd")] = words
-    return Measured([(0, head) for head in range(here.shape[1])], effects, logits, said)
+    return Measured(GAME, [(0, head) for head in range(here.shape[1])], effects, logits, said)
 
 
 def false_roles(repeats=50):
@@ -220,7 +226,7 @@ def false_roles(repeats=50):
             there = rng.normal(0, 0.1, (TRIALS, EVERY))
             # On the margin of a tenth of the gap.
             there[:, TRUE : TRUE + NEAR] = 0.1 * GAP * draw(rng, TRIALS, NEAR)
-            frame = _judge(
+            frame = judge(
                 simulated(here, there, strata(TRIALS)), [[UP, NONE]], Rules(0.1, 0.05, 0.05, split=False)
             )
             by_themselves = pd.concat(

@@ -12,11 +12,11 @@ A prediction is written in one line, read once and printed back the same:
     background up through the extractors: pattern over image clean -> erased
     odd below half: z clean without image -> erased
 
-| piece | is written | |
-|---|---|---|
-| claims | ``WORDS: SWEEP``, several with ``;`` between | |
-| words | ``ROLE EXPECTED``, several with ``,`` between | behind it may stand ``through the GROUP`` or ``past the GROUP`` |
-| sweep | ``COMPONENT SOURCE -> TARGET`` | behind the component ``over TOKENS``, behind the source ``without TOKENS`` |
+| piece | is written |
+|---|---|
+| claims | ``WORDS: SWEEP``, several with ``;`` between |
+| words | ``ROLE EXPECTED``, ``through the GROUP`` or ``past the GROUP`` may follow; several with ``,`` |
+| sweep | ``COMPONENT SOURCE -> TARGET``, or with ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
 
 >>> prediction = Prediction.parse("P2a", "odd not up, other not down: pattern clean -> recolored")
 >>> prediction.claims[1].role, prediction.claims[1].expected, prediction.claims[1].sweep.target
@@ -43,9 +43,11 @@ PARTS = ("whole", "through", "past")
 
 EXAMPLE = "'background up, odd not up: pattern clean -> erased'"
 _EXPECTED = "|".join(sorted(EXPECTATIONS, key=len, reverse=True))
-_WORD = re.compile(rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?")
+# Words of a claim; group names are the fields' names.
+WORD = re.compile(rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?")
 _SWEEP = re.compile(
-    r"(?P<component>\S+)(?: over (?P<over>\S+))? (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
+    r"(?P<component>\S+)(?: over (?P<over>\S+))?"
+    r" (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
 )
 # What stands between the pieces of a text stands in no name.
 _NAME = re.compile(r"[^\s,:;](?:[^,:;]*[^\s,:;])?")
@@ -58,8 +60,8 @@ class Sweep:
     Attributes:
         target, source: conditions; ``source`` may be ``"zero"``.
         component: what of a head is restored, as in `rgb_circuit.Edit`: "z", "pattern", "value", ….
-        part: of the effect. "past" is what is left with some heads frozen at their target run, "through" what
-            that takes away.
+        part: of the effect. "past" is what is left with some heads frozen at their target run, "through"
+            what that takes away.
         over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where empty.
         of: the group of heads that are frozen, a hypothesis' ``short``; empty for the whole effect.
 
@@ -82,8 +84,8 @@ class Sweep:
             _check_name(name, "a condition")
         if (self.part == "whole") != (self.of == ""):
             raise InputError(
-                f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or 'past' goes "
-                "by, such as of='extractors', and none for the whole effect"
+                f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or 'past' goes"
+                " by, such as of='extractors', and none for the whole effect"
             )
 
     @property
@@ -145,7 +147,7 @@ class Claim:
             )
         if self.expected == "mostly" and self.sweep.part == "whole":
             raise InputError(
-                f"the claim '{self.role} mostly' is of the whole effect; say which part is the larger, such as "
+                f"the claim '{self.role} mostly' is of the whole effect; say which part is larger, such as "
                 f"'{self.role} mostly through the extractors'"
             )
         if self.expected == "below half" and not self.sweep.without:
@@ -192,8 +194,8 @@ class Prediction:
         given = (self.claims,) if isinstance(self.claims, Claim) else tuple(self.claims)
         if not given or not all(isinstance(claim, Claim) for claim in given):
             raise InputError(
-                f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one Claim or more, "
-                f"or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
+                f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one Claim or more"
+                f", or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
             )
         object.__setattr__(self, "claims", given)
 
@@ -276,7 +278,8 @@ class Hypothesis:
             if prediction.stands_in_for and not set(prediction.stands_in_for) & set(names):
                 raise InputError(
                     f"hypothesis {self.name!r}: {prediction.name} stands in for "
-                    f"{' or '.join(prediction.stands_in_for)}, which it does not have; it has {', '.join(names)}"
+                    f"{' or '.join(prediction.stands_in_for)}, which it does not have; it has "
+                    f"{', '.join(names)}"
                 )
         if not slots(given):
             raise InputError(
@@ -349,7 +352,7 @@ def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
         for word in words.split(","):
-            parsed = _WORD.fullmatch(" ".join(word.split()))
+            parsed = WORD.fullmatch(" ".join(word.split()))
             if parsed is None:
                 raise InputError(
                     f"prediction {name}: {word.strip()!r} is no claim; write ROLE and one of "
@@ -382,5 +385,5 @@ def _among(value, allowed, what):
 def _check_name(name, what):
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{what} is called {shortened(name)}; use a name without commas, colons, semicolons, and blanks around it"
+            f"{what} is called {shortened(name)}; use a name without commas, colons and semicolons"
         )

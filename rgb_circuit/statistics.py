@@ -157,7 +157,7 @@ def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray
 
 
 def t_interval(
-    samples: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95
+    samples: np.ndarray, strata: Sequence | np.ndarray | None = None, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
     """t interval of the mean over trials, corrected for skewness, with trials of one stratum compared among
     themselves.
@@ -196,7 +196,9 @@ def t_interval(
     return low, high
 
 
-def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | None = None) -> np.ndarray:
+def t_p(
+    samples: np.ndarray, alternative: str = "greater", strata: Sequence | np.ndarray | None = None
+) -> np.ndarray:
     """One-sided p value of a mean of zero: that of the t whose interval is `t_interval`, so that an interval
     and a test never disagree.
 
@@ -228,7 +230,7 @@ def t_p(samples: np.ndarray, alternative: str = "greater", strata: Sequence | No
 
 
 def ratio_interval(
-    part: np.ndarray, whole: np.ndarray, strata: Sequence | None = None, confidence: float = 0.95
+    part: np.ndarray, whole: np.ndarray, strata: Sequence | np.ndarray | None = None, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of a ratio of means over trials, mean of the part / mean of the whole.
 
@@ -323,7 +325,9 @@ def _standardized(cumulant, n, error):
         return np.where(error > 0, cumulant / (n * error) ** 3, 0.0)
 
 
-def within_strata(samples: np.ndarray, strata: Sequence | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def within_strata(
+    samples: np.ndarray, strata: Sequence | np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over trials, its standard error from the spread within strata, and that error's degrees of
     freedom, each (…).
 

@@ -81,7 +81,7 @@ class Task:
         draw: draws trials; None where pictures come from files.
 
     Raises:
-        InputError: no clean picture, or a name in a condition, hypothesis or panel that the task does not have.
+        InputError: no clean picture, or a name that the task does not have.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Task:
                 self._has(condition.picture, self.conditions, f"the picture of condition {name!r}")
         if self.conditions["clean"].right is None and self.hypotheses:
             raise InputError(
-                f"task {self.name!r}: condition 'clean' has no right answer, so that nothing can be restored; "
+                f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be restored; "
                 "say which role it is, such as right = 'odd'"
             )
         if self.second_question is not None:
@@ -153,6 +153,11 @@ class Task:
         """All that are tested, each once: those of the hypotheses, then the checks."""
         every = [prediction for hypothesis in self.hypotheses for prediction in hypothesis.predictions]
         return tuple(dict.fromkeys([*every, *self.checks]))
+
+    @property
+    def says_of_predictions(self) -> dict[str, str]:
+        """Prediction → it in plain words."""
+        return {prediction.name: prediction.says for prediction in self.predictions}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -254,7 +259,7 @@ class Task:
             where: the table is from, for messages.
 
         Raises:
-            InputError: a key that is not known, one that is missing, or a value of another kind; with its key.
+            InputError: a key that is not known or missing, or a value of another kind; with its key.
         """
         table = _table(
             table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK
@@ -274,8 +279,8 @@ class Task:
             second = _strings(second, f"{where}: second_question")
             if len(second) != 2:
                 raise InputError(
-                    f"{where}: second_question has {len(second)} pieces; give the question and the role of its "
-                    "right answer"
+                    f"{where}: second_question has {len(second)} pieces; give the question and the role of "
+                    "its right answer"
                 )
         words = table.get("vocabulary", {})
         if not isinstance(words, (list, Mapping)):

@@ -7,7 +7,8 @@ import pytest
 from test_hypotheses import NONE_THERE, RULES, UP_HERE, simulated
 
 from analyses import roles
-from analyses.evidence import _judge, heads
+from analyses.evidence import heads
+from analyses.evidence.verdict import judge
 from rgb_circuit.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 
 COLORS = np.tile(list("abcdefgh"), 16)
@@ -45,7 +46,7 @@ def test_a_lone_head_with_one_stray_trial_of_32_is_named_among_many(every):
     here, there = idle(32, every), idle(32, every, seed=1)
     here[:, 5] += 3
     there[7, 5] = 7.17
-    found = _judge(simulated(here, there, COLORS[:32]), [ROLE], RULES)
+    found = judge(simulated(here, there, COLORS[:32]), [ROLE], RULES)
     assert heads(found, ROLE) == [(0, 5)]
     row = found[(found["prediction"] == "none") & (found["head"] == 5)].iloc[0]
     assert row["outside"] == 1 and row["stray"] == 7
@@ -58,7 +59,7 @@ def test_a_lone_head_with_one_stray_trial_of_32_is_named_among_many(every):
 def test_what_a_head_does_for_some_colours_is_no_stray_at_any_number_of_trials(served, size):
     there = idle(128, 24)
     there[:, 3] += size * np.isin(COLORS, list(served))
-    found = _judge(simulated(idle(128, 24, 1), there, COLORS), [[NONE_THERE]], RULES)
+    found = judge(simulated(idle(128, 24, 1), there, COLORS), [[NONE_THERE]], RULES)
     assert found["state"].tolist() == ["holds"] * 3 + ["refuted"] + ["holds"] * 20
 
 
@@ -67,7 +68,7 @@ def test_a_mean_that_is_shown_beyond_the_margin_keeps_the_count_from_speaking():
     there = idle(128, 24)
     there[::5, 3] = 10
     assert mostly_p(there[:, 3] < 1, [COLORS]) < 1e-3
-    found = _judge(simulated(idle(128, 24, 1), there, COLORS), [[NONE_THERE]], RULES)
+    found = judge(simulated(idle(128, 24, 1), there, COLORS), [[NONE_THERE]], RULES)
     assert found["state"].iloc[3] == "undecided"
 
 
@@ -76,7 +77,7 @@ def test_an_absence_is_refuted_by_most_trials_where_one_hides_the_mean():
     there[:, 3] += 3
     # The mean is 1.4, with an error of 1.6.
     there[0, 3] = -48
-    found = _judge(simulated(idle(32, 24, 1), there, COLORS[:32]), [[NONE_THERE]], RULES)
+    found = judge(simulated(idle(32, 24, 1), there, COLORS[:32]), [[NONE_THERE]], RULES)
     assert found["state"].tolist() == ["holds"] * 3 + ["refuted"] + ["holds"] * 20
 
 
@@ -90,14 +91,14 @@ def test_with_the_trials_that_it_asks_for_an_absence_with_strays_is_shown_four_t
     few = idle(16, 24)
     # Two of sixteen, of different colours.
     few[[3, 12], 3] = 6
-    found = _judge(simulated(idle(16, 24, 1), few, COLORS[:16]), [[NONE_THERE]], RULES)
+    found = judge(simulated(idle(16, 24, 1), few, COLORS[:16]), [[NONE_THERE]], RULES)
     row = found.iloc[3]
     assert row["state"] == "undecided"
     needed = int(row["trials_to_decide"])
     assert 32 < needed < 512
     colors = np.resize(COLORS, needed)
     shown = [
-        _judge(simulated(idle(needed, 24, 1), drawn(rng, needed), colors), [[NONE_THERE]], RULES)["state"][3]
+        judge(simulated(idle(needed, 24, 1), drawn(rng, needed), colors), [[NONE_THERE]], RULES)["state"][3]
         for _ in range(200)
     ]
     # That a mean is shown beyond the margin by chance is not in the plan.
@@ -120,7 +121,7 @@ def test_trials_for_a_count_are_those_that_reach_its_level_four_times_of_five():
 
 
 def test_the_power_that_is_printed_counts_absences():
-    found = _judge(simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE], RULES).assign(wrong=0)
+    found = judge(simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE], RULES).assign(wrong=0)
     clean = roles.power(found)
     assert roles.power(found.assign(wrong=1)) > clean
     # Where a tenth of the trials stray, no head is named four times of five.

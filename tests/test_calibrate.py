@@ -173,5 +173,5 @@ def test_the_summary_over_noise_leaves_other_kinds_out():
     rows = [verdict(noise=noise, truth="color extractor", role="color extractor") for noise in (0.0, 0.02)]
     rows += [verdict(like="relay", truth="color extractor"), verdict(trials=64, truth="color extractor")]
     table = calibrate.summary(pd.DataFrame(rows))
-    assert len(table) == 2 * len(roles.HYPOTHESES)
+    assert len(table) == 2 * len(roles.GAME.hypotheses)
     assert (table.loc[table["role"] == "color extractor", "recall"] == 1).all()

@@ -116,7 +116,9 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     assert max(map(len, rows)) <= 130
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
     assert set(frame["kind"]) == {"planted", *calibrate.NULLS} and frame["reading"].nunique() == 4
-    assert len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.HYPOTHESES) * 4
+    assert (
+        len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.GAME.hypotheses) * 4
+    )
     # Too little is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")

@@ -6,7 +6,10 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses import roles
-from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, by_prediction
+from analyses.evidence import by_prediction
+from analyses.evidence.effects import Measured
+from analyses.evidence.verdict import Rules, judge
+from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.models.decoys import DECOYS, TWO_THINGS
 from rgb_circuit.models.planted import MODERATE_NOISE
 
@@ -37,7 +40,7 @@ def test_a_decoy_has_no_role_for_want_of_one_prediction_and_the_true_heads_have_
     assert named == decoy.roles and decoy.head not in named
     role, wanted = STOPPED[name]
     holds = by_prediction(evidence, "holds").loc[decoy.head]
-    slots = roles._evidence.slots(roles.HYPOTHESES[role][0])
+    slots = roles.GAME.hypothesis(role).slots
     assert {slot[0] for slot in slots if not holds[slot].any()} == wanted
 
 
@@ -77,7 +80,7 @@ def state_of(matrix, n=32, noise=0.1):
     """The state of "odd above others" for a head that writes (word, colour), in logits."""
     rng = np.random.default_rng(0)
     order = np.array([np.roll(np.arange(8), -trial) for trial in range(n)])
-    columns = len(ROLES) + 4
+    columns = len(roles.GAME.roles) + 4
     numbers = np.concatenate([order[:, :4], np.full((n, 1), -1), order[:, 4:]], axis=1)
     effects = np.zeros((n, 2, columns))
     for trial in range(n):
@@ -86,8 +89,8 @@ def state_of(matrix, n=32, noise=0.1):
     logits = {name: np.zeros((n, columns)) for name in ("clean", "erased")}
     logits["clean"][:, 0] = 10
     said = np.array([[WORDS[number] if number >= 0 else "" for number in row] for row in numbers])
-    measured = Measured([(0, 0), (0, 1)], {Sweep("erased"): effects}, logits, said)
-    frame = _judge(measured, [[ABOVE]], Rules(0.1, 0.05, 0.05, split=False))
+    measured = Measured(roles.GAME, [(0, 0), (0, 1)], {Sweep("erased"): effects}, logits, said)
+    frame = judge(measured, [[ABOVE]], Rules(0.1, 0.05, 0.05, split=False))
     # A head that does nothing raises nothing.
     assert frame["state"].iloc[1] != "holds"
     return frame["state"].iloc[0]

@@ -15,8 +15,8 @@ import pytest
 from nbclient import NotebookClient
 
 import rgb_circuit as rgb
-from analyses import roles
 from analyses.command import _parser, main
+from rgb_circuit.tasks import find
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -180,8 +180,8 @@ def test_every_command_and_option_is_on_its_page():
 
 def test_every_prediction_of_a_role_is_explained_with_its_claims():
     explained = {row[0]: row[2] for row in rows_of(ROOT / "docs" / "predictions.md") if len(row) == 4}
-    for prediction in [*(one for some, _ in roles.HYPOTHESES.values() for one in some), roles.NEEDED]:
-        assert explained[prediction.name] == ", ".join(map(str, prediction.claims))
+    for prediction in find("rgb").predictions:
+        assert explained[prediction.name] == prediction.expected
 
 
 def test_every_message_that_is_explained_is_one_of_the_code():

@@ -20,12 +20,16 @@ from analyses import (
     riddle,
     roles,
 )
-from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep, _judge, heads
+from analyses.evidence import heads
+from analyses.evidence.effects import Measured
+from analyses.evidence.verdict import Rules, judge
+from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep
 from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
 from rgb_circuit.patching import Patched
+from rgb_circuit.tasks import find
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
@@ -167,7 +171,7 @@ def test_a_head_that_meets_two_hypotheses_is_called_by_both(found):
     head = PLACEMENT.extractor
     also = (found["layer"] == head[0]) & (found["head"] == head[1])
     table = roles.table(found.assign(holds=found["holds"] | also)).set_index(["layer", "head"])
-    assert table.loc[head, "role"] == " + ".join(roles.HYPOTHESES)
+    assert table.loc[head, "role"] == " + ".join(hypothesis.name for hypothesis in GAME.hypotheses)
 
 
 # Each analysis by itself
@@ -278,6 +282,8 @@ UP_HERE, NONE_THERE = (
     Prediction("up", (Claim("odd", "up", HERE),)),
     Prediction("none", (Claim("odd", "none", THERE),)),
 )
+GAME = find("rgb")
+ROLES = list(GAME.roles)
 RULES = Rules(0.1, 0.05, 0.05, split=False)
 
 
@@ -294,7 +300,7 @@ def simulated(here, there=None, words=None):
     if words is not None:
         said = np.full((len(here), len(ROLES)), "", dtype="U9")
         said[:, ROLES.index("odd")] = words
-    return Measured([(0, head) for head in range(here.shape[1])], effects, logits, said)
+    return Measured(GAME, [(0, head) for head in range(here.shape[1])], effects, logits, said)
 
 
 def test_a_prediction_holds_is_refuted_or_stays_undecided():
@@ -303,7 +309,7 @@ def test_a_prediction_holds_is_refuted_or_stays_undecided():
     # Means above, below, and near the threshold of 0.5; the same as absences with a margin of 1.
     here = np.stack([2 + noise, -0.5 + 0.2 * noise, 0.6 + noise], axis=1)
     there = np.stack([3 + noise, 0.2 * noise, 0.9 + noise], axis=1)
-    frame = _judge(simulated(here, there), [[UP_HERE], [NONE_THERE]], RULES)
+    frame = judge(simulated(here, there), [[UP_HERE], [NONE_THERE]], RULES)
     states = frame.set_index(["prediction", "head"])["state"]
     assert states["up"].tolist() == ["holds", "refuted", "undecided"]
     assert states["none"].tolist() == ["refuted", "holds", "undecided"]
@@ -315,11 +321,11 @@ def test_with_the_trials_that_it_asks_for_an_undecided_prediction_is_decided_fou
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 1, 16)
     few = 0.9 + (noise - noise.mean()) / noise.std(ddof=1)
-    frame = _judge(simulated(few[:, None]), [[UP_HERE]], RULES)
+    frame = judge(simulated(few[:, None]), [[UP_HERE]], RULES)
     assert frame["state"].tolist() == ["undecided"]
     needed = int(frame["trials_to_decide"].iloc[0])
     decided = [
-        _judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds"
+        judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds"
         for _ in range(300)
     ]
     assert np.mean(decided) == pytest.approx(0.8, abs=0.07)
@@ -329,11 +335,11 @@ def test_a_head_that_serves_two_of_eight_colours_is_found_and_its_colours_are_na
     words = np.tile(list("abcdefgh"), 4)
     serves = np.isin(words, ["b", "g"])
     noise = np.random.default_rng(0).normal(0, 0.2, len(words))
-    frame = _judge(simulated((serves * 6 + noise)[:, None], words=words), [[UP_HERE]], RULES)
+    frame = judge(simulated((serves * 6 + noise)[:, None], words=words), [[UP_HERE]], RULES)
     assert frame[["state", "words"]].to_numpy().tolist() == [["holds", "b, g"]]
     # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a thousand times
     # the p.
-    unknown = _judge(simulated((serves * 6 + noise)[:, None]), [[UP_HERE]], RULES)
+    unknown = judge(simulated((serves * 6 + noise)[:, None]), [[UP_HERE]], RULES)
     assert frame["p_value"].iloc[0] < unknown["p_value"].iloc[0] / 1000
 
 
@@ -341,13 +347,14 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
     # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone most heads
     # are true.
     rng = np.random.default_rng(0)
+    both = Hypothesis("both", (UP_HERE, NONE_THERE))
     shares, found = [], 0
     for _ in range(60):
         here = np.zeros((16, 200))
         here[:, :42] = rng.normal(3, 0.5, (16, 42))
         there = rng.normal(0, 0.3, (16, 200))
         there[:, 2:42] += 1
-        named = heads(_judge(simulated(here, there), [[UP_HERE, NONE_THERE]], RULES), [UP_HERE, NONE_THERE])
+        named = heads(judge(simulated(here, there), [both.predictions], RULES), both)
         wrong = [head for _, head in named if head >= 2]
         found += len(named) - len(wrong)
         shares.append(len(wrong) / max(1, len(named)))
@@ -357,10 +364,10 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
 
 
 def test_a_prediction_may_stand_in_for_another():
-    either = [UP_HERE, replace(NONE_THERE, instead_of="up")]
+    either = Hypothesis("either", (UP_HERE, replace(NONE_THERE, instead_of="up")))
     noise = np.random.default_rng(0).normal(0, 0.1, (16, 3))
     here, there = noise + [3, 0, 0], noise + [5, 0, 5]
-    assert heads(_judge(simulated(here, there), [either], RULES), either) == [(0, 0), (0, 1)]
+    assert heads(judge(simulated(here, there), [either.predictions], RULES), either) == [(0, 0), (0, 1)]
 
 
 def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
@@ -387,12 +394,12 @@ def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
     logits = {name: np.zeros((32, 9)) for name in ("clean", "erased")}
     logits["clean"][:, 0] = GAP
     claim = Claim("odd", "not up", HERE)
-    measured = Measured([(0, head) for head in range(3)], {HERE: truly}, logits, said)
+    measured = Measured(GAME, [(0, head) for head in range(3)], {HERE: truly}, logits, said)
     raw, without = measured.effect(claim), measured.without_similarity(claim)
     assert without[:, 0].std() < raw[:, 0].std() / 5
     # A true rise stays.
     assert without[:, 1].mean() == pytest.approx(2, abs=0.2)
-    frame = _judge(measured, [[Prediction("not", (claim,))]], RULES)
+    frame = judge(measured, [[Prediction("not", (claim,))]], RULES)
     assert frame["state"].tolist() == ["holds", "refuted", "holds"]
 
 
@@ -418,7 +425,7 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
 def test_true_absences_do_not_let_false_effects_through():
     # At the edge of what counts as an effect: none is one.
     edge = 0.05 * GAP + np.random.default_rng(0).standard_normal((16, 200))
-    holds = _judge(simulated(edge), [[UP_HERE, NONE_THERE]], RULES).groupby("prediction")["holds"].sum()
+    holds = judge(simulated(edge), [[UP_HERE, NONE_THERE]], RULES).groupby("prediction")["holds"].sum()
     assert holds["none"] == 200 and holds["up"] == 0
 
 

@@ -17,7 +17,6 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses import closer_look, color_extractor, compare, report, roles, task_reading
 from analyses.command import main
-from analyses.evidence import slots
 from analyses.report import head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
@@ -27,6 +26,8 @@ from rgb_circuit.as_seen import as_seen
 from rgb_circuit.measure import follow_all
 from rgb_circuit.panels import PANELS
 from rgb_circuit.plots.predictions import in_words
+
+ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
 GAME = [
@@ -213,7 +214,9 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     assert [cell.split("nearest")[0] for cell in shown] == [
         f"{row.layer}.{row.head}" for row in nearest.itertuples()
     ]
-    asked = evidence["prediction"].isin([prediction.name for prediction in color_extractor.PREDICTIONS])
+    asked = evidence["prediction"].isin(
+        [prediction.name for prediction in color_extractor.HYPOTHESIS.predictions]
+    )
     states = set()
     for cell, row in zip(shown, nearest.itertuples()):
         states |= set(
@@ -221,7 +224,7 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
         )
         own = evidence[(evidence["layer"] == row.layer) & (evidence["head"] == row.head)]
         holds = set(own.loc[own["holds"], "prediction"])
-        wanted = slots(color_extractor.PREDICTIONS)
+        wanted = color_extractor.HYPOTHESIS.slots
         held = sum(bool(holds & set(slot)) for slot in wanted)
         assert held < len(wanted) and f"{held} of {len(wanted)} hold" in cell
     assert (
@@ -426,7 +429,7 @@ def calibrate(folder):
     known = [
         dict(reading=reading, role=role, noise=noise) | counts | ends
         for reading in ("roles", "attention")
-        for role in roles.HYPOTHESES
+        for role in ROLES
         for noise in (0.0, 0.5)
     ]
     counts = dict(reading="roles", models=5, models_with_a_role=2, heads=80, heads_with_a_role=3)
@@ -444,7 +447,7 @@ def test_calibration_is_shown_where_it_is(copy):
     report.write(copy)
     page, space = read(copy), "\N{NO-BREAK SPACE}"
     rows = page.rows("calibration")[1:]
-    assert [row[0] for row in rows] == [role for role in roles.HYPOTHESES for _ in range(2)]
+    assert [row[0] for row in rows] == [role for role in ROLES for _ in range(2)]
     assert rows[0][2:] == [
         "7",
         "6",
@@ -457,7 +460,7 @@ def test_calibration_is_shown_where_it_is(copy):
         ["random weights, fitted readout", "roles", "80", "80", "3"],
         ["planted, changed pictures exchanged within trials", "roles", "80", "32", "not informative"],
     ]
-    assert f"Of {7 * 2 * len(roles.HYPOTHESES)} heads with a role" in page.sections["calibration"]
+    assert f"Of {7 * 2 * len(ROLES)} heads with a role" in page.sections["calibration"]
     assert "not measured here" not in page.sections["limits"]
 
 

@@ -11,7 +11,7 @@ from analyses.evidence import by_prediction
 @pytest.fixture(scope="module")
 def evidence():
     """Two heads on which every prediction is refuted, in the columns of `roles.evidence`."""
-    names = [prediction.name for family in roles._families() for prediction in family]
+    names = [prediction.name for prediction in roles.GAME.predictions]
     rows = [dict(layer=layer, head=0, prediction=name) for name in dict.fromkeys(names) for layer in (0, 1)]
     frame = pd.DataFrame(rows).assign(
         expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32, holds=False,
@@ -31,13 +31,13 @@ def changed(evidence, layer, names, **values):
 
 
 def predictions(role):
-    return [prediction.name for prediction in roles.HYPOTHESES[role][0]]
+    return [prediction.name for prediction in roles.GAME.hypothesis(role).predictions]
 
 
 def test_there_is_no_such_head_where_every_head_is_refuted(evidence):
-    for role, stands in standing.standings(evidence).items():
+    for stands in standing.standings(evidence).values():
         assert stands.state == "refuted" and stands.open.empty and not stands.heads
-        assert standing.none_is(stands) == f"there is no {standing.a(role)}"
+        assert standing.none_is(stands) == f"there is no {standing.a(stands.hypothesis)}"
 
 
 def test_one_head_that_is_open_makes_it_undecided_and_says_what_it_lacks(evidence):
@@ -63,9 +63,11 @@ def test_a_head_with_all_predictions_has_the_role(evidence):
 
 def test_what_cannot_be_tested_is_neither_there_nor_not_there(evidence):
     frame = evidence.assign(state="undecided", void="no gap", restored_fraction=np.nan)
-    for role, stands in standing.standings(frame).items():
+    for stands in standing.standings(frame).values():
         assert stands.state == "untested"
-        assert standing.none_is(stands) == f"whether there is a {standing.a(role)} cannot be tested"
+        assert (
+            standing.none_is(stands) == f"whether there is a {standing.a(stands.hypothesis)} cannot be tested"
+        )
 
 
 def test_that_no_extractor_comes_later_is_not_said_where_none_is_known(evidence):
@@ -78,9 +80,9 @@ def test_that_no_extractor_comes_later_is_not_said_where_none_is_known(evidence)
 
 
 def test_a_prediction_that_another_stands_in_for_is_not_lacking(evidence):
-    role = next(role for role in roles.HYPOTHESES if any(len(slot) > 1 for slot in standing._slots(role)))
-    slot = next(slot for slot in standing._slots(role) if len(slot) > 1)
-    frame = changed(evidence, 0, predictions(role), state="undecided", trials_to_decide=45.0)
+    role = next(one for one in roles.GAME.hypotheses if any(len(slot) > 1 for slot in one.slots))
+    slot = next(slot for slot in role.slots if len(slot) > 1)
+    frame = changed(evidence, 0, predictions(role.name), state="undecided", trials_to_decide=45.0)
     assert set(slot) <= set(standing.lacking(frame, (0, 0), [role])["prediction"])
     frame = changed(frame, 0, slot[-1:], state="holds", holds=True)
     assert not set(slot) & set(standing.lacking(frame, (0, 0), [role])["prediction"])
@@ -94,6 +96,6 @@ def test_a_trial_that_strays_is_counted_and_named(evidence):
     assert standing.nearly(standing.standings(frame)["color extractor"]).endswith(
         "lacks P2a (undecided: outside its margin in 1 of 32 trials, 45 trials would decide)"
     )
-    (stray,) = standing.strays(frame, (1, 0), "color extractor").to_dict("records")
+    (stray,) = standing.strays(frame, (1, 0), roles.GAME.hypothesis("color extractor")).to_dict("records")
     assert (stray["prediction"], stray["stray"], stray["outside"]) == ("P2a", "007", 1)
-    assert standing.strays(frame, (0, 0), "color extractor").empty
+    assert standing.strays(frame, (0, 0), roles.GAME.hypothesis("color extractor")).empty

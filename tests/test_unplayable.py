@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import evidence as engine
 from analyses import roles
 from analyses.command import main
-from analyses.evidence import ROLES, Claim, Measured, Prediction, Rules, Sweep
+from analyses.evidence.effects import Measured
+from analyses.evidence.verdict import Rules, judge
 from analyses.report.explorer import unpacked
+from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.statistics import shown_to_fall
@@ -201,7 +202,7 @@ def test_a_fraction_of_a_gap_that_is_not_shown_is_missing_and_the_effect_is_not(
     trials = rgb.rgb_trials(model, 10)
     frame = roles.evidence(model, trials, progress=False)
     # Without an extractor there is nothing to freeze.
-    every = [prediction for those, _ in roles.HYPOTHESES.values() for prediction in those]
+    every = [prediction for one in roles.GAME.hypotheses for prediction in one.predictions]
     through = {one.name for one in every if any(claim.sweep.part != "whole" for claim in one.claims)}
     frozen = frame["prediction"].isin(through)
     assert frame.loc[~frozen, ["effect", "ci_low", "ci_high"]].notna().all(axis=None)
@@ -221,6 +222,9 @@ def test_a_fraction_of_a_gap_that_is_not_shown_is_missing_and_the_effect_is_not(
     assert not shown_to_fall(played["clean"], played["erased"])
 
 
+ROLES = list(roles.GAME.roles)
+
+
 def measured(falls, heads=50, seed=0):
     """Effects on some heads, where the odd word's logit falls from clean to each target by what ``falls``
     draws for a trial."""
@@ -236,7 +240,7 @@ def measured(falls, heads=50, seed=0):
     }
     predictions = [Prediction(target, (Claim("odd", "up", sweep),)) for target, sweep in sweeps.items()]
     predictions.append(Prediction("nothing", (Claim("odd", "none", sweeps["erased"]),)))
-    return Measured([(0, head) for head in range(heads)], effects, logits), predictions
+    return Measured(roles.GAME, [(0, head) for head in range(heads)], effects, logits), predictions
 
 
 @pytest.mark.parametrize("split", [True, False])
@@ -246,7 +250,7 @@ def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_ga
 
     def judged(**falls):
         measurements, heads = measured(falls)
-        return engine._judge(measurements, [[head] for head in heads], rules)
+        return judge(measurements, [[head] for head in heads], rules)
 
     both = judged(erased=real, recolored=real).set_index(["prediction", "head"])
     one = judged(erased=real, recolored=absent).set_index(["prediction", "head"])
@@ -260,7 +264,7 @@ def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_ga
 
 def test_what_is_void_is_named():
     def frame(*void):
-        names = [prediction.name for those, _ in roles.HYPOTHESES.values() for prediction in those]
+        names = [prediction.name for one in roles.GAME.hypotheses for prediction in one.predictions]
         rows = [
             dict(layer=0, head=0, prediction=name, effect=1.0, restored_fraction=0.1, void="", n=8)
             for name in dict.fromkeys(names)

@@ -33,10 +33,10 @@ to a count. No more than one trial of four of any word that the clean picture sh
 outside, and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted
 by the mean, or where in most trials the effect lies beyond the margin, on one side.
 
-**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here it must rise
-above each of them, for each word that the head is shown to serve: there it is held against the control word
-that rises most in trials of that word. It is not shown either where another word does as well for such a word
-(by the mean over its trials), or is shown to do better, by ``margin`` of the gap, for any.
+**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here it must
+rise above each of them, for each word that the head is shown to serve: there it is held against the control
+word that rises most in trials of that word. It is not shown either where another word does as well for such a
+word (by the mean over its trials), or is shown to do better, by ``margin`` of the gap, for any.
 
 **Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those
 of the same t. The strata of a claim are the words that it is about: in the RGB game odd colours for "odd up",

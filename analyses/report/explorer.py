@@ -24,7 +24,6 @@ import vl_convert
 from PIL import Image
 
 from rgb_circuit.panels import LEAST, LEAST_GAP
-from rgb_circuit.plots import PREDICTIONS
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
 from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.thumbnail import data_uri
@@ -161,7 +160,11 @@ def _predictions(run, places):
     found = []
     for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(name=name, says=PREDICTIONS.get(name, ""), expected=in_words(rows["expected"].iloc[0]))
+        one = dict(
+            name=name,
+            says=roles.GAME.says_of_predictions.get(name, ""),
+            expected=in_words(rows["expected"].iloc[0]),
+        )
         one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})

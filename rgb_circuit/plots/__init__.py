@@ -16,11 +16,9 @@ from .layers import layer_heatmaps
 from .lens import lens_over_layers, lens_over_picture
 from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
-from .predictions import PREDICTIONS
 from .redirect import redirect_panels
 
 __all__ = [
-    "PREDICTIONS",
     "attention_over_picture",
     "composition_diagram",
     "composition_map",

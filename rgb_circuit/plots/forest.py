@@ -1,10 +1,13 @@
 """Effects with their intervals, one under the other."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..errors import InputError
+from ..tasks import find
 from .canvas import BLUE, PAPER, QUIET, VERMILION, head_name, literal, model_title, new_axes
 from .predictions import in_words, legend
 
@@ -28,6 +31,7 @@ def effect_forest(
     group: str | None = None,
     roles: pd.DataFrame | None = None,
     most: int = 8,
+    says: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the
@@ -48,6 +52,7 @@ def effect_forest(
             drawn role by role, with their roles beside their names, and those without a role only where no
             head has one.
         most: heads that are drawn. Of more, those with the largest effect on anything.
+        says: prediction → it in plain words; those of the RGB game by default.
         ax: where to draw; a new figure's by default.
 
     Raises:
@@ -69,7 +74,8 @@ def effect_forest(
         lines += [
             (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row) for row in rows.itertuples()
         ]
-    said = legend(row.prediction for _, row in lines if row is not None)
+    says = find("rgb").says_of_predictions if says is None else says
+    said = legend((row.prediction for _, row in lines if row is not None), says)
     ax = ax or new_axes(5.8, 1.5 + 0.21 * max(1, len(lines)) + 0.14 * (said.count("\n") + bool(said)))
     ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
     states = {}

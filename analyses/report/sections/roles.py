@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rgb_circuit.plots import PREDICTIONS, effect_forest
+from rgb_circuit.plots import effect_forest
 from rgb_circuit.plots.canvas import head_name
 
 from ... import roles, standing
@@ -38,12 +38,13 @@ def _values(run: Run):
             )
         )
     drawn = pd.concat(drawn)
-    ax = effect_forest(drawn, run.model, group="role", most=STRONGEST)
+    says = roles.GAME.says_of_predictions
+    ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
         found=run.found,
         heads=heads,
         forest=svg(ax.figure, "Effect and interval of each prediction for the heads in the table"),
-        legend={name: PREDICTIONS.get(name, "") for name in dict.fromkeys(evidence["prediction"])},
+        legend={name: says.get(name, "") for name in dict.fromkeys(evidence["prediction"])},
         n=evidence["n"].iloc[0],
         wrong=evidence["wrong"].iloc[0],
         counts=table["role"].replace("none", "no role").value_counts().to_dict(),
