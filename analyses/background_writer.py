@@ -28,6 +28,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.heads import Head
 from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
@@ -62,7 +63,7 @@ def evidence(
     return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
-def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+def heads(evidence: pd.DataFrame) -> list[Head]:
     """The (layer, head) pairs of the background writers: every prediction holds, or the one that may
     stand in for it."""
     return _evidence.heads(evidence, HYPOTHESIS)

@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 from rgb_circuit import Edit, Vlm, noise_floor, patch_edits, patch_heads, play, rgb_trials
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.estimate import seconds_of_a_forward
+from rgb_circuit.heads import rows_of
 from rgb_circuit.prompts import answer_tokens
 from rgb_circuit.reference import patched_effects
 from rgb_circuit.statistics import ROUNDING
@@ -155,7 +156,7 @@ def _by_engine(model, trial, edits, sweep):
             found[edit] = frame[frame["variant"] == number]
     for edit in edits:
         if (edit.component, edit.positions) == ("z", "end"):
-            found[edit] = sweep[(sweep["layer"] == edit.layer) & (sweep["head"] == edit.head)]
+            found[edit] = rows_of(sweep, (edit.layer, edit.head))
     return np.stack([found[edit]["effect"].to_numpy() for edit in edits])
 
 

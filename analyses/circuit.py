@@ -61,6 +61,7 @@ from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_heads
+from rgb_circuit.heads import Head
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits, PatchedHeads
@@ -73,8 +74,6 @@ from rgb_circuit.statistics import (
     shown_to_fall,
 )
 from rgb_circuit.trial import as_trials
-
-Head = tuple[int, int]
 
 # The condition that holds another trial's source picture.
 RESAMPLED = "resampled"
@@ -90,7 +89,7 @@ EVERY_SIZE_UP_TO = 16
 def circuit(
     model: Vlm,
     trials: Sequence[Trial],
-    heads: Sequence[Head],
+    heads: Sequence[tuple[int, int]],
     *,
     source: str = "clean",
     target: str = "erased",
@@ -231,7 +230,7 @@ def ranked(
 def curve(
     model: Vlm,
     trials: Sequence[Trial],
-    ranking: Sequence[Head],
+    ranking: Sequence[tuple[int, int]],
     *,
     source: str = "clean",
     target: str = "erased",
@@ -260,7 +259,7 @@ def curve(
     """
     trials = _checked(trials, source, target)
     _check_random(random_sets)
-    ranking = [(int(layer), int(head)) for layer, head in ranking]
+    ranking = [Head(int(layer), int(head)) for layer, head in ranking]
     if sorted(ranking) != model.heads():
         raise InputError(
             f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but {model.name} "

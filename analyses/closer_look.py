@@ -22,6 +22,7 @@ import rgb_circuit as rgb
 from rgb_circuit.as_seen import as_seen
 from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import NotApplicable
+from rgb_circuit.heads import Head
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
@@ -29,8 +30,6 @@ from rgb_circuit.rgb_game import ODD_QUESTION
 
 from . import circuit, composition, every_head, roles, standing, task_reading
 from .evidence import with_controls
-
-Head = tuple[int, int]
 
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
@@ -77,7 +76,7 @@ def steps(
         (`analyses.every_head.steps`).
     """
     trials = list(trials)
-    by_role: dict[str, list[Head]] = {}
+    by_role: dict[str, list[tuple[int, int]]] = {}
     shown: list[Head] = []
     chosen = pd.DataFrame()
     if evidence is not None:
@@ -86,13 +85,13 @@ def steps(
         chosen = (
             roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
         )
-        shown = [(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
+        shown = [Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
         by_role = {
             hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in roles.GAME.hypotheses
         }
     if not shown:
         strong = strongest(panels(effects, which), 3).index
-        shown = [(int(layer), int(head)) for layer, head in (name.split(".") for name in strong)]
+        shown = [Head.parse(name) for name in strong]
     _, testing = halves(trials)
     target = _corrupted(trials[0])
     extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])

@@ -23,10 +23,9 @@ from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
 from rgb_circuit.agreement import agreement
+from rgb_circuit.heads import Head
 from rgb_circuit.panels import PANELS, panels
 from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
-
-Head = tuple[int, int]
 
 # Panel → (corruption, answer) as the published table calls them.
 PUBLISHED_PANELS = {
@@ -43,22 +42,22 @@ PUBLISHED_SETTING: Mapping[str, str] = {
     "trials": "the published picture",
 }
 # (head in the published text, head in its figures, panels that the text speaks of).
-MISREADINGS: tuple[tuple[Head, Head, tuple[str, ...]], ...] = (
-    ((18, 6), (19, 6), ("odd, when recolored", "odd, when erased")),
-    ((14, 8), (15, 8), ("background, when erased",)),
+MISREADINGS = (
+    (Head(18, 6), Head(19, 6), ("odd, when recolored", "odd, when erased")),
+    (Head(14, 8), Head(15, 8), ("background, when erased",)),
 )
 # Heads that stand out in the published figures.
-NAMED: tuple[Head, ...] = (
-    (19, 6),
-    (24, 17),
-    (20, 0),
-    (22, 8),
-    (28, 7),
-    (26, 14),
-    (18, 30),
-    (15, 8),
-    (18, 9),
-    (26, 16),
+NAMED = (
+    Head(19, 6),
+    Head(24, 17),
+    Head(20, 0),
+    Head(22, 8),
+    Head(28, 7),
+    Head(26, 14),
+    Head(18, 30),
+    Head(15, 8),
+    Head(18, 9),
+    Head(26, 16),
 )
 # Where a label may be, in points from its head: beside the line of equal effects, on either side, or further
 # off. Those of heads that do nothing must get out of the crowd.
@@ -118,7 +117,7 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
                 k=k,
                 shared=len(found.shared),
                 overlap=len(found.shared) / k,
-                shared_heads=" ".join(map(_label, found.shared)),
+                shared_heads=" ".join(str(Head(*head)) for head in found.shared),
             )
         )
     return pd.DataFrame(rows)
@@ -145,7 +144,7 @@ def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> p
                 effects = dict(
                     published=both.loc[head, (panel, "reference")], run=both.loc[head, (panel, "run")]
                 )
-                rows.append(dict(panel=panel, head=_label(head), named_by=named_by, **effects))
+                rows.append(dict(panel=panel, head=str(head), named_by=named_by, **effects))
     return pd.DataFrame(rows)
 
 
@@ -221,10 +220,10 @@ def scatter(
     # To the left of zero, on the left: the crowd is at zero.
     mirrored = [(-dx, dy) for dx, dy in LABELS]
     names: list[tuple[str, tuple[int, int], str, Sequence[tuple[int, int]]]] = [
-        (_label(head), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored)
+        (str(Head(*head)), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored)
         for head in ordered
     ]
-    names += [(f"{_label(head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
+    names += [(f"{Head(*head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
     places = cells[["reference", "run"]]
     write_names(
         ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True
@@ -281,7 +280,3 @@ def _table(frame):
 def _geometry(table):
     layers = table.index.get_level_values("layer").nunique()
     return f"{len(table)} heads in {layers} layer{'s' * (layers > 1)}"
-
-
-def _label(head):
-    return f"{head[0]}.{head[1]}"

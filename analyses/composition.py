@@ -29,6 +29,7 @@ import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import INTO, check_heads
+from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
@@ -40,8 +41,6 @@ from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence
 
-Head = tuple[int, int]
-
 # The hypothesis of composition for a head that nobody named: what it does runs through the color extractors.
 TASK = find("rgb")
 HYPOTHESIS = Hypothesis("through the extractors", (TASK.prediction("P5"),))
@@ -51,7 +50,7 @@ ROUNDED = 1e-5
 
 
 def evidence(
-    model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[Head] | None = None, **options
+    model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[tuple[int, int]] | None = None, **options
 ) -> pd.DataFrame:
     """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors
     and nothing past them.
@@ -80,8 +79,8 @@ def heads(evidence: pd.DataFrame) -> list[Head]:
 def composition(
     model: Vlm,
     trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
+    senders: Sequence[tuple[int, int]],
+    receivers: Sequence[tuple[int, int]],
     *,
     target: str = "erased",
     source: str = "clean",
@@ -119,8 +118,8 @@ def composition(
 def mediation(
     model: Vlm,
     trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
+    senders: Sequence[tuple[int, int]],
+    receivers: Sequence[tuple[int, int]],
     *,
     target: str = "erased",
     source: str = "clean",
@@ -144,9 +143,9 @@ def mediation(
     pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
     for sender, frozen in pairs:
         if not frozen:
-            raise InputError(f"head {_label([sender])} is the only receiver of itself; name another receiver")
+            raise InputError(f"head {sender} is the only receiver of itself; name another receiver")
     frame = yield from _mediated(trials, pairs, source, target)
-    together = np.array([_label(frozen) for _, frozen in pairs])
+    together = np.array([" ".join(map(str, frozen)) for _, frozen in pairs])
     frame.insert(frame.columns.get_loc("source"), "receivers", together[frame["pair"]])
     return frame.drop(columns="pair")
 
@@ -155,8 +154,8 @@ def mediation(
 def paths(
     model: Vlm,
     trials: Sequence[Trial],
-    senders: Sequence[Head],
-    receivers: Sequence[Head],
+    senders: Sequence[tuple[int, int]],
+    receivers: Sequence[tuple[int, int]],
     *,
     target: str = "erased",
     source: str = "clean",
@@ -197,9 +196,7 @@ def _pairs(senders, receivers):
     """Every (sender, receiver) of two heads."""
     pairs = [(sender, receiver) for sender in senders for receiver in receivers if sender != receiver]
     if not pairs:
-        raise InputError(
-            f"head {_label(senders)} is the only sender and the only receiver; name another receiver"
-        )
+        raise InputError(f"head {senders[0]} is the only sender and the only receiver; name another receiver")
     return pairs
 
 
@@ -222,12 +219,12 @@ def _roles(trials, source, target):
 def _mediated(trials, pairs, source, target):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
     roles = _roles(trials := as_trials(trials), source, target)
-    totals = {sender: _label([sender]) for sender, _ in pairs}
+    totals = {sender: str(sender) for sender, _ in pairs}
     variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
     frozen_names = []
     for sender, receivers in pairs:
         after = [receiver for receiver in receivers if receiver[0] > sender[0]]
-        name = f"{totals[sender]} without {_label(after)}" if after else totals[sender]
+        name = f"{sender} without {' '.join(map(str, after))}" if after else totals[sender]
         variants[name] = [*variants[totals[sender]], *(Edit(layer, head, target) for layer, head in after)]
         frozen_names.append(name)
     [patched] = yield [PatchedEdits.of(trials, variants, target)]
@@ -282,7 +279,3 @@ def _heads(model, heads, what):
     if not heads:
         raise InputError(f"{what} is empty; name at least one (layer, head)")
     return heads
-
-
-def _label(heads):
-    return " ".join(f"{layer}.{head}" for layer, head in heads)

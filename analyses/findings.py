@@ -16,6 +16,7 @@ import pandas as pd
 
 from rgb_circuit.answer_pieces import Pieces
 from rgb_circuit.errors import InputError, ModelError, NotApplicable
+from rgb_circuit.heads import Head
 from rgb_circuit.measure import follow, follow_all, measure
 from rgb_circuit.measurement import Measurement
 from rgb_circuit.noise import floor_of, rounded_otherwise, spread
@@ -68,7 +69,7 @@ class Study:
     def narrowed(self) -> str:
         """Why this run tells no roles, which take every head's z, in words; empty where it does."""
         if self.heads is not None:
-            names = [f"{layer}.{head}" for layer, head in self.heads]
+            names = [str(Head(*head)) for head in self.heads]
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             return f"no other head than {', '.join(names[:5])}{more} was restored"
         return "" if self.component == "z" else f"{self.component} was restored, and not z"

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.heads import Head
 from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
@@ -45,6 +46,6 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
     return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, **options)
 
 
-def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+def heads(evidence: pd.DataFrame) -> list[Head]:
     """The (layer, head) pairs of the row or column localizers: every prediction holds."""
     return _evidence.heads(evidence, HYPOTHESIS)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.heads import Head
 from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
@@ -51,6 +52,6 @@ def evidence(
     return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
 
 
-def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+def heads(evidence: pd.DataFrame) -> list[Head]:
     """The (layer, head) pairs of the place relays: every prediction holds."""
     return _evidence.heads(evidence, HYPOTHESIS)

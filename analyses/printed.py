@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 
 from rgb_circuit.estimate import Cost
+from rgb_circuit.heads import Head
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.plots.canvas import brief
@@ -222,7 +223,7 @@ def _roles(table, evidence, positions, only_correct):
     extractors = roles.heads(table, "color extractor")
     unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in extractors]
     if unnamed:
-        names = ", ".join(f"{layer}.{head}" for layer, head in unnamed)
+        names = ", ".join(str(Head(*head)) for head in unnamed)
         print(
             "Frozen with the color extractors, as heads that read the odd colour too or when these are "
             f"silent: {names}."

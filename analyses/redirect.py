@@ -39,8 +39,6 @@ from rgb_circuit import AttentionEdit, InputError, Trial, Vlm, patch_edits
 from rgb_circuit.edits import Positions, check_heads
 from rgb_circuit.statistics import decidable, rank_p
 
-Head = tuple[int, int]
-
 # Picture → role of the colour at the other place.
 PICTURES = {"clean": "background", "two tiles": "other"}
 BIASES = (1.0, 2.0, 4.0, 8.0, inf)
@@ -49,7 +47,7 @@ BIASES = (1.0, 2.0, 4.0, 8.0, inf)
 def redirect(
     model: Vlm,
     trials: Sequence[Trial],
-    heads: Sequence[Head],
+    heads: Sequence[tuple[int, int]],
     *,
     biases: Sequence[float] = BIASES,
     draws: int = 19,
@@ -180,7 +178,7 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def looking_at(
-    heads: Sequence[Head], bias: float, there: Positions = "tile", rest: Positions = "rest"
+    heads: Sequence[tuple[int, int]], bias: float, there: Positions = "tile", rest: Positions = "rest"
 ) -> list[AttentionEdit]:
     """Edits that make heads look from [end] at some of the image tokens; by default at the trial's tile.
 

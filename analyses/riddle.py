@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.heads import rows_of
 
 from . import color_extractor, standing
 from . import evidence as _evidence
@@ -97,9 +98,7 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     )
     blocks = []
     for head in sorted(asked):
-        rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index(
-            "prediction", drop=False
-        )
+        rows = rows_of(evidence, head).set_index("prediction", drop=False)
         own = [words for role, words in EXPLANATIONS.items() if head in met[role]]
         open_ = {role: words for role, words in EXPLANATIONS.items() if head in left[role]}
         route = (

@@ -9,6 +9,7 @@ from math import inf
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
 from rgb_circuit.edits import check_head
 from rgb_circuit.generate import generate
+from rgb_circuit.heads import Head
 from rgb_circuit.prompts import check_trials, encode, locate, place_positions
 
 from .redirect import looking_at
@@ -22,15 +23,14 @@ def parse_scale(text: str) -> Edit:
     """
     head, _, factor = text.partition("=")
     try:
-        layer, index = map(int, head.split("."))
-        return Edit(layer, index, "own", scale=float(factor))
+        return Edit(*Head.parse(head), "own", scale=float(factor))
     except ValueError:
         raise InputError(
             f"--scale is {text!r}; write it as layer.head=factor, both from 0, such as 19.6=0"
         ) from None
 
 
-def parse_look(text: str) -> tuple[tuple[int, int], tuple[int, int], float]:
+def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
     """``"19.6=10,9:4"`` as head, place (row, column) and bias; infinite where none is given.
 
     Raises:
@@ -39,9 +39,8 @@ def parse_look(text: str) -> tuple[tuple[int, int], tuple[int, int], float]:
     try:
         head, place = text.split("=")
         place, colon, bias = place.partition(":")
-        layer, index = map(int, head.split("."))
         row, column = map(int, place.split(","))
-        return (layer, index), (row, column), float(bias) if colon else inf
+        return Head.parse(head), (row, column), float(bias) if colon else inf
     except ValueError:
         raise InputError(
             f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as 19.6=10,9, or with "

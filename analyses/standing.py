@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.hypothesis import Hypothesis
-from rgb_circuit.plots.canvas import head_name, percent
+from rgb_circuit.plots.canvas import percent
 from rgb_circuit.task import Task
 
 from . import evidence as _evidence
@@ -50,7 +51,7 @@ class Standing:
 
     hypothesis: Hypothesis
     state: str
-    heads: list[tuple[int, int]]
+    heads: list[Head]
     open: pd.DataFrame
 
 
@@ -76,7 +77,7 @@ def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypo
     Returns:
         A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the evidence.
     """
-    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])].set_index("prediction")
+    rows = rows_of(evidence, head).set_index("prediction")
     unmet = [
         name
         for hypothesis in wanted
@@ -96,7 +97,7 @@ def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis
         A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the trial in
         which it fails by most), ``n``.
     """
-    rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])]
+    rows = rows_of(evidence, head)
     names = [name for slot in hypothesis.slots for name in slot]
     rows = rows[rows["prediction"].isin(names) & (rows["stray"] != "") & (rows["void"] == "")]
     return rows[["prediction", "state", "outside", "stray", "n"]]
@@ -136,7 +137,7 @@ def none_is(standing: Standing) -> str:
 def nearly(standing: Standing) -> str:
     """The open heads of a role with what they lack, without full stop; empty where there are none."""
     heads = [
-        f"{head_name(row['layer'], row['head'])} restores {percent(row['score'])} and lacks {row['lacks']}"
+        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks {row['lacks']}"
         for _, row in standing.open.head(NAMED).iterrows()
     ]
     more = len(standing.open) - len(heads)

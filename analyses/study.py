@@ -18,6 +18,7 @@ from transformers.utils import logging
 from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
 from rgb_circuit.errors import InputError, NotDrawn, attempt
 from rgb_circuit.estimate import cost, seconds_of_a_forward
+from rgb_circuit.heads import Head
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.locking import locked, shards_of
 from rgb_circuit.manifest import (
@@ -212,12 +213,11 @@ def parse_positions(text: str) -> str | list[int]:
         ) from None
 
 
-def parse_heads(text: str, option: str = "--heads") -> tuple[tuple[int, int], ...]:
-    """(layer, head) pairs from a command line."""
+def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:
+    """Heads from a command line, each once."""
     try:
-        pairs = [tuple(int(number) for number in part.split(".")) for part in text.split(",")]
-        return tuple(dict.fromkeys((layer, head) for layer, head in pairs))
-    except ValueError:
+        return tuple(dict.fromkeys(map(Head.parse, text.split(","))))
+    except InputError:
         raise InputError(
             f"{option} is {text!r}; write layer.head, both from 0, such as 3.2"
             + (", and commas between several" if option == "--heads" else "")

@@ -32,6 +32,7 @@ from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.checks import check_attention, check_finite
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.execute import execute
+from rgb_circuit.heads import Head
 from rgb_circuit.jobs import Jobs, gathering
 from rgb_circuit.measure import measure, stepwise
 from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
@@ -225,7 +226,7 @@ def evidence(
     return result
 
 
-def heads(evidence: pd.DataFrame) -> list[tuple[int, int]]:
+def heads(evidence: pd.DataFrame) -> list[Head]:
     """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one place
     only."""
     found = (

@@ -35,6 +35,7 @@ from .checks import check_finite, check_unedited
 from .edits import ARTIFICIAL, Edit, Groups, Positions, check_edits, check_heads, groups_of, label_of
 from .errors import InputError, ServerError
 from .execute import execute
+from .heads import Head
 from .jobs import Jobs
 from .measure import measure
 from .measurement import Measurement
@@ -111,14 +112,14 @@ def attribute(
 def among(
     model: Vlm,
     trials: Trial | Sequence[Trial],
-    heads: Sequence[tuple[int, int]],
+    heads: Sequence[Head],
     *,
     method: str,
     source: str,
     target: str | Sequence[str],
     positions: str | Sequence[int],
     progress: bool = True,
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+) -> tuple[list[Head], list[Head]]:
     """The ``heads`` that an estimate ranks highest, and the rest: a tenth, and at least 32, by the largest
     absolute estimate over targets and roles of its mean over trials.
 
@@ -141,10 +142,10 @@ def among(
     chosen = set(size.nlargest(max(LEAST, round(PART * len(size)))).index)
     skipped = [head for head in heads if head not in chosen]
     if skipped:
-        layer, head = size[skipped].idxmax()
+        largest = Head(*size[skipped].idxmax())
         warnings.warn(
             f"{len(skipped)} of {len(heads)} heads were not patched, for their {method} estimates are "
-            f"smaller: at most {size[layer, head]:.3g} logits ({layer}.{head}); what saturated attention "
+            f"smaller: at most {size[largest]:.3g} logits ({largest}); what saturated attention "
             "hides is estimated too small",
             stacklevel=3,
         )

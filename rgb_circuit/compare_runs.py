@@ -1,16 +1,14 @@
 """Two runs side by side, of two models or of two samples of trials: which heads agree."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from .agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
 from .errors import InputError
+from .heads import Head
 from .panels import gaps, least_effect, panels
 from .saved_run import SavedRun, read_run
-
-Head = tuple[int, int]
 
 COLUMNS = (
     "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a", "in_b",
@@ -140,11 +138,11 @@ def _by_role(table) -> dict[str, list[Head]]:
     found: dict[str, list[Head]] = {}
     for row in table[table["role"] != "none"].itertuples():
         for role in row.role.split(" + "):
-            found.setdefault(role, []).append((row.layer, row.head))
+            found.setdefault(role, []).append(Head(row.layer, row.head))
     return found
 
 
-def _overlap(mine: list[Head], theirs: list[Head], shared: list[Head], heads: int):
+def _overlap(mine, theirs, shared, heads):
     return dict(
         in_a=len(mine),
         in_b=len(theirs),
@@ -156,8 +154,8 @@ def _overlap(mine: list[Head], theirs: list[Head], shared: list[Head], heads: in
     )
 
 
-def _names(heads: Iterable[Head]) -> str:
-    return " ".join(f"{layer}.{head}" for layer, head in heads)
+def _names(heads):
+    return " ".join(str(Head(*head)) for head in heads)
 
 
 def _shape(table):

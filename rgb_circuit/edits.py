@@ -9,6 +9,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import InputError
+from .heads import Head
 
 if TYPE_CHECKING:
     from .vlm import Vlm
@@ -362,11 +363,11 @@ def _check_words(name, positions):
         raise InputError(f"{name} is {positions!r}; {_WORDS}")
 
 
-def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[tuple[int, int]]:
-    """The (layer, head) pairs as ints, each once; InputError for anything else and for heads that do not
+def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
+    """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that do not
     exist, where ``what`` says which they are."""
     try:
-        pairs = [(index(layer), index(head)) for layer, head in heads]
+        pairs = [Head(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
         raise InputError(
             f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]"
@@ -380,8 +381,8 @@ def check_head(model: Vlm, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(
-            f"head {layer}.{head} does not exist in {model.name}; it has layers 0 to {model.n_layers - 1} "
-            f"with heads 0 to {model.n_heads - 1}"
+            f"head {Head(layer, head)} does not exist in {model.name}; it has layers 0 to "
+            f"{model.n_layers - 1} with heads 0 to {model.n_heads - 1}"
         )
 
 

@@ -29,8 +29,6 @@ from .patching import Patched, check_batch_size, in_order
 from .trial import Trial, as_trials
 from .vlm import Vlm
 
-Head = tuple[int, int]
-
 LABELS = ("trial", "condition", "queries", "keys", "role", "answer")
 
 
@@ -42,7 +40,7 @@ def knockout(
     queries: Groups,
     keys: Groups,
     window: int = 1,
-    heads: Sequence[Head] | None = None,
+    heads: Sequence[tuple[int, int]] | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -105,7 +103,7 @@ class Knocked(Patched):
         queries: Positions,
         keys: Groups,
         window: int = 1,
-        heads: Sequence[Head] | None = None,
+        heads: Sequence[tuple[int, int]] | None = None,
         batch_size: int | None = None,
     ) -> Knocked:
         """What `knockout` asks of one group of queries.

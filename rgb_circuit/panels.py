@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import InputError
+from .heads import Head
 from .statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p, words_read
 from .trial import Trial
 
@@ -162,7 +163,5 @@ def strongest(table: pd.DataFrame, k: int = 8) -> pd.DataFrame:
     """The ``k`` heads of `panels` with the largest effect in any panel, by size, labelled ``layer.head``."""
     effects = table.drop(columns=["layer", "head"])
     order = effects.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:k]
-    labels = [
-        f"{layer}.{head}" for layer, head in table.loc[order, ["layer", "head"]].itertuples(index=False)
-    ]
+    labels = [str(Head(*head)) for head in table.loc[order, ["layer", "head"]].itertuples(index=False)]
     return effects.loc[order].set_axis(pd.Index(labels, name="head"))

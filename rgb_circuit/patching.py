@@ -24,6 +24,7 @@ from .edits import (
 )
 from .errors import InputError
 from .execute import execute
+from .heads import Head
 from .jobs import Jobs, gathering
 from .measure import measure
 from .measurement import OfPictures, Request, Seen
@@ -82,7 +83,7 @@ def patch_heads(
     heads = model.heads() if heads is None else check_heads(model, heads)
     every = {head: [_edit(head, source, component, positions, over, without)] for head in heads}
     check_edits(model, every)
-    skipped: list[tuple[int, int]] = []
+    skipped: list[Head] = []
     if among is not None:
         # It stands above, since it estimates what is done here.
         from .attribute import among as ranked_highest
@@ -287,7 +288,7 @@ class PatchedHeads(Patched):
         """
         heads = model.heads() if heads is None else heads
         edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
-        names = tuple(f"{layer}.{head}" for layer, head in heads)
+        names = tuple(str(Head(*head)) for head in heads)
         return cls(tuple(trials), edits, target, names, batch_size)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -338,7 +339,8 @@ def _check_overlap(name, edits, trials, spots):
             for trial in trials:
                 places = set(spots[trial.name][edit.positions]) & set(spots[trial.name][other.positions])
                 if places:
-                    what = f"layer {edit.layer}" if edit.head is None else f"head {edit.layer}.{edit.head}"
+                    layer, head = edit.layer, edit.head
+                    what = f"layer {layer}" if head is None else f"head {Head(layer, head)}"
                     raise InputError(
                         f"variant {name!r} edits {what} twice at position {min(places)} of trial "
                         f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"

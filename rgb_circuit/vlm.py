@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .heads import Head
 from .layout import Layout
 from .modules import softcap_of, vocabulary_of
 from .programs.capture import language_model
@@ -125,9 +126,9 @@ class Vlm:
         """
         return prompt(question, self.template)
 
-    def heads(self) -> list[tuple[int, int]]:
+    def heads(self) -> list[Head]:
         """Every (layer, head), in order."""
-        return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
+        return [Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
 
     def token(self, word: str, after: str) -> int:
         """The id of the token that ``word`` is read at after the prompt ``after``: its first, as this model

@@ -82,6 +82,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
+from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
@@ -272,7 +273,7 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
     ]
 
 
-def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
+def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
     """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may stand in for
     it."""
     names = [prediction.name for prediction in hypothesis.predictions]
@@ -283,7 +284,7 @@ def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int
         )
     holds = by_prediction(evidence, "holds")
     every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
-    return [(int(layer), int(head)) for layer, head in holds.index[every]]
+    return [Head(int(layer), int(head)) for layer, head in holds.index[every]]
 
 
 def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -25,6 +25,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
+from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Sweep
 from rgb_circuit.task import Task
 
@@ -35,7 +36,7 @@ class Measured:
 
     Attributes:
         task: whose roles the first words are.
-        heads: (layer, head) pairs.
+        heads: in the order of the effects.
         effects: sweep → (trials, heads, words), words in the order of `columns`; NaN for one that a trial
             lacks.
         logits: condition → (trials, words), of the unpatched runs.
@@ -44,7 +45,7 @@ class Measured:
     """
 
     task: Task
-    heads: list[tuple[int, int]]
+    heads: Sequence[Head]
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, slots
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits
@@ -21,7 +22,6 @@ from rgb_circuit.statistics import benjamini_hochberg, t_p
 from .effects import Measured, arrays
 from .verdict import Rules, judge
 
-Heads = list[tuple[int, int]]
 Positions = str | tuple[int, ...]
 
 
@@ -31,7 +31,7 @@ def frozen_heads(
     finders: Sequence[Prediction],
     rules: Rules,
     positions: Positions,
-) -> Steps[Heads]:
+) -> Steps[list[Head]]:
     """The heads that some predictions find, and those that stand in for them."""
     heads = readers(judge(measured, [finders], rules), finders)
     return heads + (
@@ -39,7 +39,7 @@ def frozen_heads(
     )
 
 
-def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> Heads:
+def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> list[Head]:
     """The heads of which every prediction led by z holds, and no way of meeting the others is refuted."""
     table = evidence.pivot(index=["layer", "head"], columns="prediction")
     holds, state = table["holds"], table["state"]
@@ -47,17 +47,17 @@ def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> Heads:
     kept = holds[restoring].all(axis=1)
     for slot in slots(finders):
         kept &= (state[slot] != "refuted").any(axis=1)
-    return [(int(layer), int(head)) for layer, head in kept.index[kept]]
+    return [Head(int(layer), int(head)) for layer, head in kept.index[kept]]
 
 
 def stand_ins(
     trials: Sequence[rgb.Trial],
     measured: Measured,
-    readers: Heads,
+    readers: Sequence[Head],
     role: str,
     rules: Rules,
     positions: Positions,
-) -> Steps[Heads]:
+) -> Steps[list[Head]]:
     """The heads that raise a role's word only when all ``readers`` are silent (self-repair).
 
     In the clean run, the readers are set to what they do in the corrupted picture, then each later head as
@@ -74,9 +74,9 @@ def stand_ins(
 
     silent = [silenced(head) for head in readers]
     variants = {"silent": silent}
-    variants |= {f"too {layer}.{head}": [*silent, silenced((layer, head))] for layer, head in later}
+    variants |= {f"too {head}": [*silent, silenced(head)] for head in later}
     if claim.sweep not in measured.effects:
-        variants |= {f"alone {layer}.{head}": [silenced((layer, head))] for layer, head in later}
+        variants |= {f"alone {head}": [silenced(head)] for head in later}
     [frame] = yield [PatchedEdits.of(trials, variants, "clean")]
     effects, _, _ = arrays(measured.task, frame, trials, len(variants))
     on_word = replace(measured, effects={claim.sweep: effects}).effect(claim)
@@ -95,7 +95,7 @@ def through_and_past(
     measured: Measured,
     predictions: Iterable[Prediction],
     group: str,
-    frozen: Heads,
+    frozen: Sequence[Head],
     positions: Positions,
 ) -> Steps[dict[Sweep, np.ndarray]]:
     """Sweep → effects, for the parts of a sweep that go through and past a group of ``frozen`` heads; NaN
@@ -106,14 +106,11 @@ def through_and_past(
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     measurements = {}
     for whole in wholes:
-        held = {other: rgb.Edit(other[0], other[1], whole.target, positions=positions) for other in frozen}
+        held = {other: rgb.Edit(*other, whole.target, positions=positions) for other in frozen}
         variants = {
-            f"{layer}.{head}": [
-                whole.edit((layer, head), positions),
-                *(held[other] for other in later[layer, head]),
-            ]
-            for layer, head in measured.heads
-            if later[layer, head]
+            str(head): [whole.edit(head, positions), *(held[other] for other in later[head])]
+            for head in measured.heads
+            if later[head]
         }
         if variants:
             measurements[whole] = PatchedEdits.of(trials, variants, whole.target)

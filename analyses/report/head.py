@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from rgb_circuit.plots.canvas import head_name
+from rgb_circuit.heads import Head
 
 from .. import digits, roles, standing
 from ..playing import cannot_play
@@ -109,7 +109,7 @@ def _of_roles(run):
     standings = standing.standings(evidence)
     found = [
         f"{len(shown.heads)} {standing.a(shown.hypothesis, len(shown.heads))} "
-        f"({', '.join(head_name(*head) for head in shown.heads)})"
+        f"({', '.join(str(Head(*head)) for head in shown.heads)})"
         for shown in standings.values()
         if shown.heads
     ]

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from rgb_circuit.heads import Head
 from rgb_circuit.plots import canvas
-from rgb_circuit.plots.canvas import head_name
 from rgb_circuit.plots.predictions import in_words
 
 from .. import digits
@@ -66,7 +66,7 @@ def sentence(text: str) -> str:
 
 def name(row: Mapping | pd.Series) -> str:
     """A row's head, ``layer.head``."""
-    return head_name(row["layer"], row["head"])
+    return str(Head(row["layer"], row["head"]))
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -63,6 +63,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 
 from ..answers import FORMS, form_of, written
 from ..errors import InputError
+from ..heads import Head
 from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE, RGB, prompt
 from . import small
 
@@ -743,7 +744,8 @@ def _placed(
     for part, (layer, head) in placed:
         if (layer, head) in taken:
             raise InputError(
-                f"{_name(part)} and {taken[layer, head]} are both placed at {layer}.{head}; move one of them"
+                f"{_name(part)} and {taken[layer, head]} are both placed at {Head(layer, head)}; "
+                "move one of them"
             )
         taken[layer, head] = _name(part)
     for earlier, later in ORDER:

@@ -136,11 +136,6 @@ def percent_between(share: float, low: float, high: float) -> str:
     return f"{sign}{percent(share, places)} [{one}, {two}]"
 
 
-def head_name(layer: int, head: int) -> str:
-    """``layer.head``."""
-    return f"{layer}.{head}"
-
-
 def write_names(
     ax: Axes,
     names: Sequence[tuple[str, tuple[float, float], str, Sequence[tuple[float, float]]]],

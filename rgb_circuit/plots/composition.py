@@ -8,6 +8,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
 from ..errors import InputError
+from ..heads import Head
 from .canvas import (
     BLUE,
     DIVERGING,
@@ -16,7 +17,6 @@ from .canvas import (
     QUIET,
     VERMILION,
     brief,
-    head_name,
     limit_of,
     literal,
     model_title,
@@ -118,10 +118,10 @@ def composition_diagram(
             below = level if level > bottom else bottom + 0.6
             _arrow(ax, [(0.13, level), (1.7, below), (1.97, middle + 0.35)], share, VERMILION)
             _note(ax, (0.85, level + 0.49 * (below - level) - 0.05), share, low, high)
-        _node(ax, (0, level), head_name(*sender[SENDER]))
+        _node(ax, (0, level), str(Head(*sender[SENDER])))
     for number, receiver in enumerate(receivers):
         _arrow(ax, [(1.13, number), (1.72, middle)], 0, QUIET)
-        _node(ax, (1, number), head_name(*receiver))
+        _node(ax, (1, number), str(Head(*receiver)))
     _node(ax, (2, middle), f"{brief(role)}\nlogit")
 
     ax.set(xlim=(-0.3, 2.35), ylim=(lowest + 0.5, top - 0.9))
@@ -155,8 +155,8 @@ def _cells(rows, values):
     table = rows[[*SENDER, *RECEIVER]].assign(value=values)
     table = table.pivot(index=SENDER, columns=RECEIVER, values="value")
     table = table.sort_index().sort_index(axis=1)
-    return table.set_axis([head_name(*head) for head in table.index]).set_axis(
-        [head_name(*head) for head in table.columns], axis=1
+    return table.set_axis([str(Head(*head)) for head in table.index]).set_axis(
+        [str(Head(*head)) for head in table.columns], axis=1
     )
 
 

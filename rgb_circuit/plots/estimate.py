@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from scipy.stats import spearmanr
 
 from ..errors import InputError
-from .canvas import BLUE, INK, QUIET, head_name, limit_of, literal, model_title, new_axes, write_names
+from ..heads import Head
+from .canvas import BLUE, INK, QUIET, limit_of, literal, model_title, new_axes, write_names
 
 
 @literal
@@ -55,6 +56,6 @@ def estimates_against_exact(
         _, layer, head, _ = key
         x, y = truth[key], guess[key]
         if np.abs(y - x) > limit / 50:
-            names.append((head_name(layer, head), (x, y), INK, [(5, 4), (5, -10), (-5, 4), (-5, -10)]))
+            names.append((str(Head(layer, head)), (x, y), INK, [(5, 4), (5, -10), (-5, 4), (-5, -10)]))
     write_names(ax, names)
     return ax

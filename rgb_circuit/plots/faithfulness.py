@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .canvas import BLUE, QUIET, VERMILION, brief, head_name, literal, model_title, new_axes, write_names
+from ..heads import Head
+from .canvas import BLUE, QUIET, VERMILION, brief, literal, model_title, new_axes, write_names
 
 # Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
 LINEAR_UP_TO = 16
@@ -56,7 +57,7 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     write_names(
         ax,
         [
-            (head_name(row.layer, row.head), (row.size, row.faithfulness), "black", [(4, -10)])
+            (str(Head(row.layer, row.head)), (row.size, row.faithfulness), "black", [(4, -10)])
             for row in first
         ],
     )

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..errors import InputError
+from ..heads import Head, rows_of
 from ..tasks import find
-from .canvas import BLUE, PAPER, QUIET, VERMILION, head_name, literal, model_title, new_axes
+from .canvas import BLUE, PAPER, QUIET, VERMILION, literal, model_title, new_axes
 from .predictions import in_words, legend
 
 NEEDED = (
@@ -68,9 +69,9 @@ def effect_forest(
     drawn = [head for head in every.itertuples(index=False, name=None) if head in largest]
     lines: list = []
     for layer, head in drawn:
-        rows = evidence[(evidence["layer"] == layer) & (evidence["head"] == head)]
+        rows = rows_of(evidence, (layer, head))
         what = rows[group].iloc[0] if group else "none"
-        lines.append((head_name(layer, head) + (f"  {what}" if what != "none" else ""), None))
+        lines.append((str(Head(layer, head)) + (f"  {what}" if what != "none" else ""), None))
         lines += [
             (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row) for row in rows.itertuples()
         ]

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ..errors import InputError
+from ..heads import Head
 from ..panels import LEAST_SAID, PANELS, shown, tested
 from ..statistics import fewest_trials
 from .canvas import (
@@ -21,7 +22,6 @@ from .canvas import (
     FADING,
     INK,
     brief,
-    head_name,
     limit_of,
     literal,
     model_title,
@@ -117,13 +117,13 @@ def head_heatmap(
         place = column_ + 0.5, row + 0.5
         if roomy:
             color = "white" if abs(value) > 0.6 * limit else INK
-            ax.text(*place, head_name(layer, head), ha="center", va="center", fontsize=7, color=color)
+            ax.text(*place, str(Head(layer, head)), ha="center", va="center", fontsize=7, color=color)
             continue
         ax.add_patch(Rectangle((column_, row), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
         # Towards the middle, where there is room.
         left, below = column_ > cells.shape[1] / 2, row < cells.shape[0] / 2
         near = sorted(AROUND, key=lambda to: abs(to[0]) + 2 * ((to[0] < 0) != left) + ((to[1] < -4) != below))
-        names.append((head_name(layer, head), place, INK, near))
+        names.append((str(Head(layer, head)), place, INK, near))
     write_names(ax, names, lines=True, cell=1)
     return ax
 
@@ -257,7 +257,7 @@ def _ranked(table, shares, limit):
         else:
             ends = f" [{row.ci_low:.2g}, {row.ci_high:.2g}]" if np.isfinite(row.ci_low) else ""
             written = f"{row.effect:+.2g}{ends} logits"
-        lines.append(f"{head_name(row.layer, row.head)}: {written}")
+        lines.append(f"{Head(row.layer, row.head)}: {written}")
     # As many lines below every map, or one would be higher than another.
     return "\n".join([*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))])
 

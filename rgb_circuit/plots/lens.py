@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from ..errors import InputError
+from ..heads import Head
 from ..picture import as_rgb
 from ..statistics import t_interval, words_read
 from .canvas import (
@@ -16,7 +17,6 @@ from .canvas import (
     QUIET,
     VERMILION,
     brief,
-    head_name,
     legend_name,
     limit_of,
     literal,
@@ -83,7 +83,7 @@ def lens_over_picture(
         extent=(0, width, height, 0),
     )  # fmt: skip
     first = rows.iloc[0]
-    what = f"{first['component']} of layer {layer}" if head is None else f"z of {head_name(layer, head)}"
+    what = f"{first['component']} of layer {layer}" if head is None else f"z of {Head(layer, head)}"
     ax.figure.colorbar(
         drawn, ax=ax, shrink=0.8, label=f"{_unit(first['component'])} of “{brief(first['answer'])}”"
     )

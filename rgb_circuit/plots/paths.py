@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .canvas import BLUE, GREEN, QUIET, VERMILION, brief, head_name, literal, model_title, new_axes
+from ..heads import Head
+from .canvas import BLUE, GREEN, QUIET, VERMILION, brief, literal, model_title, new_axes
 from .composition import RECEIVER, SENDER, of_role, route
 
 # In the order in which they are drawn, from above.
@@ -37,7 +38,7 @@ def path_parts(
         heights = [line + 0.22 * (number - 1) for line in range(len(drawn))]
         ax.hlines(heights, here["ci_low"], here["ci_high"], color=color, linewidth=2)
         ax.scatter(here["effect"], heights, s=26, c=color, zorder=3, label=part)
-    names = [f"{head_name(*pair[:2])} → {head_name(*pair[2:])}" for pair in drawn]
+    names = [f"{Head(*pair[:2])} → {Head(*pair[2:])}" for pair in drawn]
     ax.set_yticks(range(len(drawn)), names)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(drawn) - 0.4, -0.6)

@@ -4,8 +4,8 @@ import io
 
 from PIL import Image
 
+from rgb_circuit.heads import Head
 from rgb_circuit.plots import veiled
-from rgb_circuit.plots.canvas import head_name
 from rgb_circuit.thumbnail import data_uri, outlined
 
 from ..run import Needs, Run
@@ -34,7 +34,7 @@ def _values(run: Run):
         picture["uri"] = data_uri(seen)
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
     shown = [
-        dict(name=head_name(*head), role=role_of.get(head), trials=trials) for head, trials in heads.items()
+        dict(name=str(Head(*head)), role=role_of.get(head), trials=trials) for head, trials in heads.items()
     ]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
     return dict(

@@ -1,7 +1,7 @@
 """How few heads are enough, and whether the found ones are."""
 
+from rgb_circuit.heads import Head
 from rgb_circuit.plots import faithfulness_curve
-from rgb_circuit.plots.canvas import head_name
 
 from ... import circuit
 from ..embedded import svg
@@ -38,7 +38,7 @@ def _curve(run):
         curve=svg(figure, "Faithfulness over the number of heads in the circuit"),
         areas=circuit.areas(frame).iloc[0],
         enough=enough,
-        names=[head_name(*head) for head in within[["layer", "head"]].itertuples(index=False)],
+        names=[str(Head(*head)) for head in within[["layer", "head"]].itertuples(index=False)],
         whole=frame.iloc[-1],
         every=int(frame["size"].max()),
         source=frame["source"].iloc[0],

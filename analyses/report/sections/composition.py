@@ -1,7 +1,7 @@
 """What the heads that localize or write the background do through the color extractors."""
 
+from rgb_circuit.heads import Head
 from rgb_circuit.plots import composition_diagram
-from rgb_circuit.plots.canvas import head_name
 
 from ... import digits
 from ..embedded import svg
@@ -22,11 +22,11 @@ def _values(run: Run):
     for sender, alone in on_background.groupby(["sender_layer", "sender_head"]):
         own = pairs[(pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
         lines = [
-            row | dict(receiver=head_name(row["receiver_layer"], row["receiver_head"]))
+            row | dict(receiver=str(Head(row["receiver_layer"], row["receiver_head"])))
             for row in own.to_dict("records")
         ]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
-        rows.append(dict(sender=head_name(*sender), total=alone["total_effect"].iloc[0], lines=lines))
+        rows.append(dict(sender=str(Head(*sender)), total=alone["total_effect"].iloc[0], lines=lines))
         rows[-1]["places"] = digits.decimals([rows[-1]["total"]])
     return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
 

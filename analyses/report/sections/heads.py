@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.heads import Head
 from rgb_circuit.panels import LEAST_SAID, shown
-from rgb_circuit.plots.canvas import head_name
 
 from ... import digits
 from .. import explorer
@@ -45,7 +45,7 @@ def _table(run):
         role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
     rows = [
         dict(
-            head=head_name(*head),
+            head=str(Head(*head)),
             role=role_of.get(head, ""),
             cells=[values[number] for values in columns.values()],
         )

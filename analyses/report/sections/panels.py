@@ -3,9 +3,10 @@
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from rgb_circuit.heads import Head
 from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots import head_heatmap
-from rgb_circuit.plots.canvas import head_name, limit_of, new_axes, percent, percent_between
+from rgb_circuit.plots.canvas import limit_of, new_axes, percent, percent_between
 from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
 
 from ..embedded import svg
@@ -20,7 +21,7 @@ def _values(run: Run):
     heads = size.sort_values(ascending=False, kind="stable").index[:STRONGEST]
     by_head, names = frame.set_index(["layer", "head", "panel"]), list(frame["panel"].unique())
     strongest = [
-        dict(head=head_name(*head), cells=[_cell(by_head.loc[(*head, panel)]) for panel in names])
+        dict(head=str(Head(*head)), cells=[_cell(by_head.loc[(*head, panel)]) for panel in names])
         for head in heads
     ]
     # One unit for all panels, or none could be compared with another.

@@ -1,7 +1,7 @@
 """By which of query, key and value the extractors are told."""
 
+from rgb_circuit.heads import Head
 from rgb_circuit.plots import path_parts
-from rgb_circuit.plots.canvas import head_name
 
 from ... import digits
 from ..embedded import svg
@@ -19,7 +19,7 @@ def _values(run: Run):
     rows = []
     for pair, parts in here.groupby(PAIR):
         of = {row["into"]: row for row in parts.to_dict("records")}
-        rows.append(dict(sender=head_name(*pair[:2]), receiver=head_name(*pair[2:]), parts=of))
+        rows.append(dict(sender=str(Head(*pair[:2])), receiver=str(Head(*pair[2:])), parts=of))
     places = digits.decimals(here[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     return dict(figure=figure, rows=rows, places=places, n=here["n"].iloc[0])
 

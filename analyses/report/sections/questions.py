@@ -1,5 +1,6 @@
 """Which heads carry the question, and which of its words they look at."""
 
+from rgb_circuit.heads import rows_of
 from rgb_circuit.rgb_game import ODD_QUESTION
 
 from ..run import Needs, Run
@@ -39,7 +40,7 @@ def _most_looked_at(run, layer, head):
     if "question_attention" not in run.frames:
         return None
     frame = run.frames["question_attention"]
-    words = frame[(frame["layer"] == layer) & (frame["head"] == head)].nlargest(2, "attention")
+    words = rows_of(frame, (layer, head)).nlargest(2, "attention")
     seen = words[words["attention"] >= LEAST_SHARE]
     return ", ".join(f"“{row.to_word}” {percent(row.attention)}" for row in seen.itertuples()) or "none"
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.plots import effect_forest
-from rgb_circuit.plots.canvas import head_name
 
 from ... import roles, standing
 from ..embedded import shown_picture, svg
@@ -98,13 +98,13 @@ def _shown_in(wanted):
 
 def _says(stands):
     """The heads that have a role, or what the open ones lack."""
-    return ", ".join(head_name(*head) for head in stands.heads) or standing.nearly(stands) or "–"
+    return ", ".join(str(Head(*head)) for head in stands.heads) or standing.nearly(stands) or "–"
 
 
 def _asked(evidence, head):
     """What a head does about each prediction of its roles; where one stands in for another, what holds is
     enough. And how many of those that are asked for hold, in words."""
-    rows = evidence[(evidence["layer"] == head["layer"]) & (evidence["head"] == head["head"])]
+    rows = rows_of(evidence, (head["layer"], head["head"]))
     rows = rows.set_index("prediction")
     wanted = [slot for role in head["role"].split(" + ") for slot in roles.GAME.hypothesis(role).slots]
     holding = [[name for name in slot if rows.loc[name, "holds"]] for slot in wanted]

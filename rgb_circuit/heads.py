@@ -1,0 +1,52 @@
+"""An attention head as a value: which one it is, how it is written, and where it stands in a frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Head(NamedTuple):
+    """A head of the language model, both numbers from 0. It is the pair (layer, head), which every function
+    takes in its place.
+
+    >>> head = Head.parse("19.6")
+    >>> head == (19, 6), head.layer, str(head)
+    (True, 19, '19.6')
+    """
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+    def __repr__(self) -> str:
+        # Lists of heads print as the lists of pairs that they are.
+        return repr(tuple(self))
+
+    @classmethod
+    def parse(cls, text: str, name: str = "head") -> Head:
+        """The head that is written ``layer.head``.
+
+        Args:
+            name: what the text is called where it cannot be read.
+
+        Raises:
+            InputError: any other text.
+        """
+        try:
+            layer, head = map(int, text.split("."))
+        except ValueError:
+            raise InputError(f"{name} is {text!r}; write layer.head, both from 0, such as 3.2") from None
+        return cls(layer, head)
+
+
+def rows_of(frame: pd.DataFrame, head: tuple[int, int]) -> pd.DataFrame:
+    """The rows of a frame with ``layer, head`` that are one head's."""
+    layer, number = head
+    return frame[(frame["layer"] == layer) & (frame["head"] == number)]
