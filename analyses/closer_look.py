@@ -43,13 +43,15 @@ PATH_TRIALS = 8
 QUESTION_HEADS = 256
 
 
-def needs(model: rgb.Vlm, trials: Sequence[rgb.Trial], shown: Sequence[rgb.Trial]) -> list[Measurement]:
-    """What `steps` asks of each trial by itself, whatever was found; ``shown`` are those of the run's first
-    `TRIALS` among them."""
-    asked: list[Measurement] = [Shown(tuple(shown))] if shown else []
-    if _asks_the_game(trials):
-        asked += task_reading.questions(trials, positions=_places(model))
-    return asked
+def of_trials(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd.DataFrame]]:
+    """Those of `steps` that need nothing but trials, so that what they ask first can be measured before any
+    head is found."""
+    return {
+        "stimuli": _stimuli(trials),
+        "curve": curve(model, trials),
+        "task_reading": _questions(model, trials),
+        **every_head.of_trials(trials),
+    }
 
 
 def steps(

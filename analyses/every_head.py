@@ -35,15 +35,10 @@ TRIALS, PICTURES, DIRECT = 3, 5, 8
 SWEEP = ["component", "source", "target", "positions"]
 
 
-def needs(trials: Sequence[rgb.Trial], every: Sequence[rgb.Trial]) -> list[Measurement]:
-    """What is asked of each of some ``trials`` by itself, whatever was found, of those of the run's first
-    among ``every`` trial."""
-    names = [trial.name for trial in every]
-    looked, split = (
-        tuple(trial for trial in trials if trial.name in names[:most]) for most in (TRIALS, DIRECT)
-    )
-    asked: list[Measurement] = [Attended(looked)] if looked else []
-    return [*asked, Written(split, ("clean",))] if split else asked
+def of_trials(trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd.DataFrame]]:
+    """Those of `steps` that need nothing but trials: ``looks`` (`Attended`) and ``direct_effects``
+    (`direct_effects`)."""
+    return {"looks": _looks(trials), "direct_effects": _direct(trials)}
 
 
 def steps(
@@ -61,12 +56,11 @@ def steps(
         roles_told: whether the roles' sweeps were measured.
 
     Returns:
-        ``sweeps`` (`sweep_effects`), ``looks`` (`Attended`), ``direct_effects`` (`direct_effects`).
+        ``sweeps`` (`sweep_effects`), and those `of_trials`.
     """
     return {
         "sweeps": _sweeps(model, list(trials), effects, positions, roles_told),
-        "looks": _looks(trials),
-        "direct_effects": _direct(trials),
+        **of_trials(trials),
     }
 
 

@@ -10,6 +10,7 @@ Nothing is printed or written here, but for what the store keeps.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -27,7 +28,7 @@ from rgb_circuit.store import Store
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
-from . import closer_look, every_head, riddle, roles
+from . import closer_look, riddle, roles
 from .evidence import missing
 from .playing import cannot_play, shown_not_to_play
 
@@ -101,7 +102,7 @@ class Findings:
     left_out: Mapping[str, str]
 
 
-def find(model: Vlm, trials: Sequence[Trial], asked: Study, store: Store) -> Findings:
+def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Findings:
     """Everything that a run finds.
 
     Raises:
@@ -109,12 +110,12 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Study, store: Store) -> Fin
         Pending: in a detached store, jobs that are not done.
     """
     trials = list(trials)
-    measure_each(model, trials, trials, asked, store)
+    measure_each(model, trials, trials, study, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
-    if asked.must_play and shown_not_to_play(played["correct"]):
+    if study.must_play and shown_not_to_play(played["correct"]):
         raise _plays_not(model, played)
     which, every = panels_for(trials), trials
-    if asked.only_correct:
+    if study.only_correct:
         trials = answered_right(trials, played)
         if not trials:
             raise NotApplicable(
@@ -122,24 +123,24 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Study, store: Store) -> Fin
                 "--only-correct"
             )
     # Of the trials as given, whichever are left out.
-    floor = _floor(model, every[:NOISE_TRIALS], asked, store)
-    effects = in_order(measure(model, _effects(model, trials, asked), store), trials)
+    floor = _floor(model, every[:NOISE_TRIALS], study, store)
+    effects = in_order(measure(model, _effects(model, trials, study), store), trials)
     effects.attrs["noise_floor"] = floor
 
     left_out, evidence = {}, None
     try:
-        if asked.narrowed:
-            raise NotApplicable(f"{asked.narrowed}, and roles take z of every head; run without that")
-        if asked.own:
+        if study.narrowed:
+            raise NotApplicable(f"{study.narrowed}, and roles take z of every head; run without that")
+        if study.own:
             _check_predictions(trials)
-        steps = roles.steps(model, trials, positions=asked.positions)
+        steps = roles.steps(model, trials, positions=study.positions)
         evidence = follow(model, steps, store, stage=_stage(2))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence)
     verdicts = None if evidence is None else riddle.table(evidence)
-    analyses = closer_look.steps(model, trials, effects, which, evidence, asked.positions)
-    if asked.narrowed:
+    analyses = closer_look.steps(model, trials, effects, which, evidence, study.positions)
+    if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
     found = follow_all(model, analyses, store, stage=_stage(3))
@@ -149,7 +150,7 @@ def find(model: Vlm, trials: Sequence[Trial], asked: Study, store: Store) -> Fin
 
 
 def measure_each(
-    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Study, store: Store
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study, store: Store
 ) -> None:
     """Measure everything that each trial gives by itself.
 
@@ -160,24 +161,24 @@ def measure_each(
         InputError: as `find`; a model that does not play the game is told by its first trials.
     """
     given = list(trials)
-    if asked.must_play and not store.detached:
-        _measure_needs(model, [given[:GLANCE]], every, asked, store)
+    if study.must_play and not store.detached:
+        _measure_first(model, [given[:GLANCE]], every, study, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played)
     # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a
     # server that is not waited for is asked for all at once.
-    if len(given) < len(every) or asked.only_correct or asked.narrowed or store.detached:
-        _measure_needs(model, [given], every, asked, store)
+    if len(given) < len(every) or study.only_correct or study.narrowed or store.detached:
+        _measure_first(model, [given], every, study, store)
     else:
         halves = [half for half in closer_look.halves(given) if half]
-        _measure_needs(model, halves, every, asked, store, {"curve": closer_look.curve(model, given)})
+        _measure_first(model, halves, every, study, store, {"curve": closer_look.curve(model, given)})
 
 
-def _measure_needs(model, several, every, asked, store, beside=None):
-    """Measure what is needed of some trials, then of others; and ``beside`` it what other steps ask."""
-    wanted = [needs(model, trials, every, asked) for trials in several]
-    analyses = {who: _one_by_one([those.get(who, []) for those in wanted]) for who in wanted[0]}
+def _measure_first(model, several, every, study, store, beside=None):
+    """Measure what is asked first of some trials, then of others; and ``beside`` it what other steps ask."""
+    wanted = [asked_first(model, trials, every, study) for trials in several]
+    analyses = {name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]}
     found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
     # What else fails is said by whoever needs it.
     if isinstance(error := found["run"], InputError):
@@ -190,32 +191,32 @@ def _one_by_one(several):
             yield wanted
 
 
-def needs(
-    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], asked: Study
+def asked_first(
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study
 ) -> dict[str, list[Measurement]]:
-    """What a run asks of each trial by itself: the ``run``, its ``roles``, its closer ``look``, and
-    what is shown of all ``heads``.
+    """What is asked of each trial by itself: of the ``run``, and by each of its analyses at its first step.
 
     Args:
         trials: some of ``every`` trial of the run.
+
+    Returns:
+        The run or the name of an analysis → its measurements, of those of the ``trials`` that it is about.
     """
-    trials = list(trials)
-    run: list[Measurement] = [Played.of(trials), Pieces(tuple(trials)), *_effects(model, trials, asked)]
-    sampled, shown = ({trial.name for trial in every[:most]} for most in (NOISE_TRIALS, closer_look.TRIALS))
-    if noisy := [trial for trial in trials if trial.name in sampled]:
-        run += _noise(model, noisy, asked)
-    wanted = {"run": run}
-    look = [trial for trial in trials if trial.name in shown]
-    if asked.narrowed:
-        return wanted | ({"look": [closer_look.Shown(tuple(look))]} if look else {})
-    try:
-        wanted["roles"] = roles.needs(model, trials, asked.positions)
-    except NotApplicable:
-        # The finished run says so.
-        pass
-    wanted["look"] = closer_look.needs(model, trials, look)
-    wanted["heads"] = every_head.needs(trials, every)
-    return wanted
+    every = list(every)
+    wanted = {"run": [Played.of(every), Pieces(tuple(every)), *_effects(model, every, study)]}
+    wanted["run"] += _noise(model, every[:NOISE_TRIALS], study)
+    analyses = closer_look.of_trials(model, every)
+    if study.narrowed:
+        analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
+    else:
+        with suppress(NotApplicable):
+            wanted["roles"] = roles.needs(model, every, study.positions)
+    for name, steps in analyses.items():
+        # What cannot be asked is said by the finished run.
+        with suppress(InputError):
+            wanted[name] = list(next(steps))
+    some = {name: [one.only(trials) for one in measurements] for name, measurements in wanted.items()}
+    return {name: [one for one in measurements if one.trials] for name, measurements in some.items()}
 
 
 def _plays_not(model, played):
@@ -226,20 +227,20 @@ def _plays_not(model, played):
     )
 
 
-def _effects(model, trials, asked):
+def _effects(model, trials, study):
     return [
-        PatchedHeads.of(model, trials, "clean", one, asked.component, asked.positions, asked.heads)
+        PatchedHeads.of(model, trials, "clean", one, study.component, study.positions, study.heads)
         for one in _targets(trials)
     ]
 
 
-def _noise(model, trials, asked):
-    some = replace(asked, heads=spread(asked.heads or model.heads()))
+def _noise(model, trials, study):
+    some = replace(study, heads=spread(study.heads or model.heads()))
     return [rounded_otherwise(one, trials) for one in _effects(model, trials, some)]
 
 
-def _floor(model, trials, asked, store):
-    effects, noise = _effects(model, trials, asked), _noise(model, trials, asked)
+def _floor(model, trials, study, store):
+    effects, noise = _effects(model, trials, study), _noise(model, trials, study)
     frames = measure(model, [*effects, *noise], store)
     return floor_of(frames[: len(effects)], frames[len(effects) :])
 

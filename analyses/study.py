@@ -47,7 +47,7 @@ from rgb_circuit.vlm import Vlm
 
 from . import printed
 from . import report as _report
-from .findings import Findings, Study, find, measure_each, needs
+from .findings import Findings, Study, asked_first, find, measure_each
 
 
 def run(
@@ -81,15 +81,15 @@ def run(
     store = open_store(folder, manifest(model, trials, options), detached)
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
-    asked = asked_by(options, anyway)
+    study = study_of(options, anyway)
     if shard is None:
         store.clean()
-        _finish(store, model, trials, options, asked)
+        _finish(store, model, trials, options, study)
         store.clean(finished=True)
         return
     which, of = shard
     own = trials[which - 1 :: of]
-    measure_each(model, own, trials, asked, store)
+    measure_each(model, own, trials, study, store)
     print(f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in {folder}/parts/")
     print(f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)")
 
@@ -101,12 +101,12 @@ def check(
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
-    asked = asked_by(options, anyway=True)
-    heads = model.heads() if asked.heads is None else check_heads(model, asked.heads)
-    places = asked.positions if isinstance(asked.positions, str) else tuple(asked.positions)
-    check_edits(model, {head: [Edit(*head, "clean", asked.component, places)] for head in heads})
+    study = study_of(options, anyway=True)
+    heads = model.heads() if study.heads is None else check_heads(model, study.heads)
+    places = study.positions if isinstance(study.positions, str) else tuple(study.positions)
+    check_edits(model, {head: [Edit(*head, "clean", study.component, places)] for head in heads})
     # All trials at once, since some are measured before others are looked at.
-    for one in needs(model, trials, trials, asked)["run"]:
+    for one in asked_first(model, trials, trials, study)["run"]:
         one.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
@@ -127,8 +127,8 @@ def estimate(
     """
     check(model, trials, options, shard)
     own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
-    asked = asked_by(options, anyway=True)
-    wanted = [one for some in needs(model, own, trials, asked).values() for one in some]
+    study = study_of(options, anyway=True)
+    wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
     seconds = None if model.server else seconds_of_a_forward(model)
     printed.estimate(model, cost(model, wanted), seconds)
@@ -169,7 +169,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     for other in folders[1:]:
         check_same(other, recorded_run(other), recorded)
     trials, options = trials_again(folders[0], recorded), recorded["options"]
-    asked = asked_by(options, anyway=True)
+    study = study_of(options, anyway=True)
 
     with opened(out or folders[0]) as folder, locked(folder):
         store = open_store(folder, recorded)
@@ -178,16 +178,16 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
             store.take_over(Path(other), _renamed(other, recorded, trials))
         _record_conversations(folder, folders)
         absent = recorded_model(recorded)
-        missing = _unmeasured(store, absent, trials, asked)
+        missing = _unmeasured(store, absent, trials, study)
         try:
             # What is printed on the way is kept back, for it may end where the model is needed.
             with redirect_stdout(io.StringIO()) as said:
-                _finish(store, absent, trials, options, asked)
+                _finish(store, absent, trials, options, study)
         except ModelNeeded:
             _print_missing(recorded["model"], trials, missing, shards_of(folders))
             model = reloaded(recorded)
             store = open_store(folder, manifest(model, trials, options))
-            _finish(store, model, trials, options, asked)
+            _finish(store, model, trials, options, study)
         else:
             print(said.getvalue(), end="")
 
@@ -224,7 +224,7 @@ def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:
         ) from None
 
 
-def asked_by(options: Mapping[str, Any], anyway: bool) -> Study:
+def study_of(options: Mapping[str, Any], anyway: bool) -> Study:
     """What a run asks, from its options."""
     heads = options.get("heads")
     return Study(
@@ -264,9 +264,9 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     return written
 
 
-def _finish(store, model, trials, options, asked):
+def _finish(store, model, trials, options, study):
     """Measure what is not measured yet, say what was found, and write it."""
-    found = find(model, trials, asked, store)
+    found = find(model, trials, study, store)
     printed.game(model, found.played, options.get("trials_file"))
     printed.findings(model, found, options)
     written = write(found, model, store.folder)
@@ -300,9 +300,9 @@ def _renamed(other, recorded, trials):
     if template == recorded["template"]:
         return {}
     there = in_conversation(trials, recorded["template"], template)
-    absent, asked = recorded_model(recorded), asked_by(recorded["options"], anyway=True)
+    absent, study = recorded_model(recorded), study_of(recorded["options"], anyway=True)
     keys = [
-        [one.key for several in needs(absent, some, some, asked).values() for one in several]
+        [one.key for several in asked_first(absent, some, some, study).values() for one in several]
         for some in (there, trials)
     ]
     contents = [[trial.content for trial in some] for some in (there, trials)]
@@ -310,7 +310,7 @@ def _renamed(other, recorded, trials):
 
 
 def _record_conversations(folder, folders):
-    """Write down, and say, in which other words than the manifest's some trials were asked."""
+    """Write down, and say, in which other words than the manifest's some trials were study."""
     here = read_manifest(folder)
     others = dict.fromkeys(recorded_run(other)["template"] for other in folders)
     also = [template for template in others if template != here["template"]]
@@ -322,11 +322,11 @@ def _record_conversations(folder, folders):
         )
 
 
-def _unmeasured(store, model, trials, asked):
+def _unmeasured(store, model, trials, study):
     """Which trials, from 0, lack a part that each trial gives by itself."""
     lacking = {
         trial.name
-        for several in needs(model, trials, trials, asked).values()
+        for several in asked_first(model, trials, trials, study).values()
         for one in several
         for trial in one.trials
         if not store.has(one.key, trial.content)

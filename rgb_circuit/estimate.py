@@ -62,7 +62,8 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
         kept, swept = {}, {}
-        for work, asked in unit.asked:
+        # Several analyses may ask for one part.
+        for work, asked in {work.key: (work, asked) for work, asked in unit.asked}.values():
             for condition, length in asked.lengths.items():
                 kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.held, length)))
             disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)

@@ -10,9 +10,9 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .vlm import Vlm
 
 T = TypeVar("T")
-# An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it found.
+# An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it found. The
+# first yield needs no frame, so shards can measure it, each of its own trials (`Measurement.only`).
 Steps = Generator[Sequence["Measurement"], list[pd.DataFrame], T]
 
 
@@ -62,6 +63,11 @@ class Measurement(ABC):
         if self.together:
             arguments["among"] = [trial.content for trial in self.trials]
         return f"{self.function}-{content_hash(arguments)}"
+
+    def only(self, trials: Sequence[Trial]) -> Self:
+        """The same, asked of those of its trials that are among these, by name."""
+        names = {trial.name for trial in trials}
+        return replace(self, trials=tuple(trial for trial in self.trials if trial.name in names))
 
     @abstractmethod
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Any:
