@@ -31,6 +31,8 @@ from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, Vlm, noise_floor, patch_edits, patch_heads, play, rgb_trials
+from rgb_circuit.asking import token_of
+from rgb_circuit.drawing import rgb_words
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.estimate import seconds_of_a_forward
 from rgb_circuit.prompts import answer_tokens
@@ -123,7 +125,7 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
         patched=_table(trial, edits, found, wanted),
         tolerance=max(apart, ROUNDING * float(sweep["target_logit"].abs().max())),
         floor=floor,
-        tokens={word: model.token(word, trial.prompt) for word in model.words},
+        tokens={word: token_of(model, word, trial.prompt) for word in rgb_words(model)},
         played=played,
         forward=forward,
         sweep=seconds,

@@ -93,12 +93,14 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
+from rgb_circuit.drawing import rgb_words
 from rgb_circuit.edits import ARTIFICIAL, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import patched_edits, patched_heads
 from rgb_circuit.play import Played, answered_right
+from rgb_circuit.rgb_game import ODD_QUESTION
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     fewest_trials,
@@ -582,11 +584,11 @@ def _pictures(sweep):
 def with_palette(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
     """The trials, those of the game with the palette's other words as further answers, called "unshown 0",
     …"""
-    extended = []
+    extended, words = [], rgb_words(model)
     for trial in trials:
         own = [trial.answers.get(role) for role in COLORS]
-        if trial.prompt == model.prompt() and set(own) <= set(model.words):
-            others = [word for word in model.words if word not in own]
+        if trial.prompt == model.prompt(ODD_QUESTION) and set(own) <= set(words):
+            others = [word for word in words if word not in own]
             trial = replace(
                 trial, answers={**trial.answers, **{f"unshown {i}": word for i, word in enumerate(others)}}
             )

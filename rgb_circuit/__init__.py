@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .attribute import attribute as attribute
     from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
+    from .drawing import rgb_trials as rgb_trials
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .edits import PathEdit as PathEdit
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .patching import patch_heads as patch_heads
     from .paths import patch_paths as patch_paths
     from .play import play as play
-    from .prompts import rgb_trials as rgb_trials
     from .rgb_game import PALETTE as PALETTE
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
@@ -65,7 +65,7 @@ _HOMES = {
     "read_run": "saved_run",
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
-    "rgb_trials": "prompts",
+    "rgb_trials": "drawing",
     "wrap": "loading",
 }
 
