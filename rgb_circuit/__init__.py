@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
     from .generate import generate as generate
+    from .head_patching import patch_heads as patch_heads
     from .knockout import knockout as knockout
     from .layers import patch_layers as patch_layers
     from .lens import lens as lens
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
     from .patching import patch_edits as patch_edits
-    from .patching import patch_heads as patch_heads
     from .paths import patch_paths as patch_paths
     from .play import play as play
     from .rgb_game import PALETTE as PALETTE
@@ -57,7 +57,7 @@ _HOMES = {
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
-    "patch_heads": "patching",
+    "patch_heads": "head_patching",
     "patch_layers": "layers",
     "patch_paths": "paths",
     "play": "play",
