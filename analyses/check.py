@@ -31,12 +31,15 @@ from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, Vlm, noise_floor, patch_edits, patch_heads, play, rgb_trials
+from rgb_circuit.asking import token_of
+from rgb_circuit.drawing import words_for
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.estimate import seconds_of_a_forward
 from rgb_circuit.heads import rows_of
 from rgb_circuit.prompts import answer_tokens
 from rgb_circuit.reference import patched_effects
 from rgb_circuit.statistics import ROUNDING
+from rgb_circuit.tasks import find
 
 # All image tokens differ between the two.
 SOURCE, TARGET = "swapped", "clean"
@@ -124,7 +127,7 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
         patched=_table(trial, edits, found, wanted),
         tolerance=max(apart, ROUNDING * float(sweep["target_logit"].abs().max())),
         floor=floor,
-        tokens={word: model.token(word, trial.prompt) for word in model.words},
+        tokens={word: token_of(model, word, trial.prompt) for word in words_for(model, find("rgb"))},
         played=played,
         forward=forward,
         sweep=seconds,

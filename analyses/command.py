@@ -690,8 +690,8 @@ def _check_folder(options):
 def _model_and_trials(options):
     """Those of the run whose folder is given, else those that the options say."""
     from analyses.study import reloaded, trials_again
-    from rgb_circuit.prompts import rgb_trials
-    from rgb_circuit.rgb_game import TEMPLATE
+    from rgb_circuit.conversation import TEMPLATE
+    from rgb_circuit.drawing import rgb_trials
     from rgb_circuit.saved_run import recorded_run
     from rgb_circuit.trials_file import TrialsFile
 
@@ -744,7 +744,6 @@ def _fixed(options):
 
 
 def _published(model):
-    from rgb_circuit.prompts import drawn_for
     from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 
     if model.grid != (PUBLISHED_GRID, PUBLISHED_GRID):
@@ -756,7 +755,7 @@ def _published(model):
             "draw trials for this model "
             "with --trials 32"
         )
-    return [published_trial(**drawn_for(model))]
+    return [published_trial(model.canvas)]
 
 
 def _print_undrawable(model, trials):

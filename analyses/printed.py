@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rgb_circuit.drawing import form_at
 from rgb_circuit.estimate import Cost
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.plots.canvas import brief
+from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
 from rgb_circuit.vlm import Vlm
 
 from . import digits, roles, standing
@@ -296,7 +298,7 @@ def _about(model, found):
         "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} places shown "
         f"{times}; tokens that see later ones: {model.ahead}",
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
-        + f" (form: {model.answer_form})",
+        + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
         "plays": f"{right.sum()} of {len(right)} pictures are answered right",
         "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of all "
         f"{len(model.heads()):,} heads at [end] with both pictures",

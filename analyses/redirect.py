@@ -36,8 +36,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from rgb_circuit import AttentionEdit, InputError, Trial, Vlm, patch_edits
+from rgb_circuit.drawing import words_for
 from rgb_circuit.edits import Positions, check_heads
 from rgb_circuit.statistics import decidable, rank_p
+from rgb_circuit.tasks import find
 
 # Picture → role of the colour at the other place.
 PICTURES = {"clean": "background", "two tiles": "other"}
@@ -263,7 +265,7 @@ def _shown(model, trial, rng):
     tile = trial.images["recolored"].crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
     two.paste(tile, (place[1] * side, place[0] * side))
     images = {"clean": trial.sources["clean"], "two tiles": two}
-    words = {word: word for word in model.words if word not in trial.answers.values()}
+    words = {word: word for word in words_for(model, find("rgb")) if word not in trial.answers.values()}
     return replace(
         trial, images=images, answers={**trial.answers, **words}, tile=place, expected={}, prompts={}
     )

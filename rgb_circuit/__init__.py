@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .attribute import attribute as attribute
     from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
+    from .drawing import rgb_trials as rgb_trials
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
     from .generate import generate as generate
+    from .head_patching import patch_heads as patch_heads
     from .knockout import knockout as knockout
     from .layers import patch_layers as patch_layers
     from .lens import lens as lens
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
     from .patching import patch_edits as patch_edits
-    from .patching import patch_heads as patch_heads
     from .paths import patch_paths as patch_paths
     from .play import play as play
-    from .prompts import rgb_trials as rgb_trials
     from .rgb_game import PALETTE as PALETTE
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
@@ -57,7 +57,7 @@ _HOMES = {
     "load": "loading",
     "noise_floor": "noise",
     "patch_edits": "patching",
-    "patch_heads": "patching",
+    "patch_heads": "head_patching",
     "patch_layers": "layers",
     "patch_paths": "paths",
     "play": "play",
@@ -65,7 +65,7 @@ _HOMES = {
     "read_run": "saved_run",
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
-    "rgb_trials": "prompts",
+    "rgb_trials": "drawing",
     "wrap": "loading",
 }
 

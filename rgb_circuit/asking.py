@@ -37,6 +37,16 @@ def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
     return model.readings[asked]
 
 
+def token_of(model: Vlm, word: str, after: str) -> int:
+    """The id of the token that ``word`` is read at after the prompt ``after``: its first, as the model writes
+    it there.
+
+    Raises:
+        InputError: the word cannot be written there.
+    """
+    return read(model, after, {"word": word}).tokens["word"]
+
+
 def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
     """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
     if (prompt, *answers.items()) in model.readings:

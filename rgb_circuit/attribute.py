@@ -21,7 +21,6 @@ at which runs the gradient is taken:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +34,6 @@ from .checks import check_finite, check_unedited
 from .edits import ARTIFICIAL, Edit, Groups, Positions, check_edits, check_heads, groups_of, label_of
 from .errors import InputError, ServerError
 from .execute import execute
-from .heads import Head
 from .jobs import Jobs
 from .measure import measure
 from .measurement import Measurement
@@ -45,9 +43,6 @@ from .programs.attributed import attributed
 from .prompts import answer_table, encode
 from .trial import Trial, as_trials
 from .vlm import Vlm
-
-# Of the heads to choose from, those that are patched exactly `among` them: a part, and at least so many.
-PART, LEAST = 0.1, 32
 
 # Every position by itself.
 EACH = "each"
@@ -107,49 +102,6 @@ def attribute(
     asked = Attributed(tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads))
     [frame] = measure(model, [asked], progress=progress, stage="attribution")
     return frame
-
-
-def among(
-    model: Vlm,
-    trials: Trial | Sequence[Trial],
-    heads: Sequence[Head],
-    *,
-    method: str,
-    source: str,
-    target: str | Sequence[str],
-    positions: str | Sequence[int],
-    progress: bool = True,
-) -> tuple[list[Head], list[Head]]:
-    """The ``heads`` that an estimate ranks highest, and the rest: a tenth, and at least 32, by the largest
-    absolute estimate over targets and roles of its mean over trials.
-
-    Says in one warning how many were left out, and what the largest of them was estimated at.
-
-    Args:
-        method, source, target, positions, progress: as in `attribute`.
-
-    Raises:
-        InputError, ServerError: as `attribute`.
-    """
-    if method not in METHODS:
-        raise InputError(f"among is {method!r}; use {' or '.join(map(repr, METHODS))}, or leave it out")
-    frame = attribute(
-        model, trials, method=method, source=source, target=target, positions=positions, heads=heads,
-        progress=progress,
-    )  # fmt: skip
-    mean = frame.groupby(["layer", "head", "target", "role"], observed=True)["effect"].mean()
-    size = mean.abs().groupby(["layer", "head"]).max()
-    chosen = set(size.nlargest(max(LEAST, round(PART * len(size)))).index)
-    skipped = [head for head in heads if head not in chosen]
-    if skipped:
-        largest = Head(*size[skipped].idxmax())
-        warnings.warn(
-            f"{len(skipped)} of {len(heads)} heads were not patched, for their {method} estimates are "
-            f"smaller: at most {size[largest]:.3g} logits ({largest}); what saturated attention "
-            "hides is estimated too small",
-            stacklevel=3,
-        )
-    return [head for head in heads if head in chosen], skipped
 
 
 @dataclass(frozen=True)

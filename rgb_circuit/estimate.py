@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from .as_read import plain
+from .conversation import EXAMPLE_QUESTION
 from .edits import PathEdit, starts_in
 from .execute import execute
 from .inputs import inputs_of
@@ -86,7 +87,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
 
 def seconds_of_a_forward(model: Vlm) -> float:
     """How long a plain forward takes now; of the second of two, since the first may warm things up."""
-    inputs = inputs_of(model.processor, model.layout, [model.prompt()], [plain(model.layout)])
+    inputs = inputs_of(model.processor, model.layout, [model.prompt(EXAMPLE_QUESTION)], [plain(model.layout)])
     for _ in range(2):
         start = time.perf_counter()
         execute(model, likeliest_tokens, inputs, 1)

@@ -17,17 +17,16 @@ from huggingface_hub.utils import validate_repo_id
 from nnsight import TransformersModel
 from transformers import PreTrainedModel, ProcessorMixin
 
-from .answers import form_of, preferred
+from .answers import preferred
 from .as_read import read_ids, say_unknown
+from .asking import token_of
 from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
-from .conversation import template_of
+from .conversation import EXAMPLE_QUESTION, prompt, template_of
 from .errors import FOREIGN, InputError, first_line
 from .layout import layout_of
-from .modules import KERNELS, check_language_model, check_ready, check_vlm, vocabulary_of
+from .modules import KERNELS, check_language_model, check_ready, check_vlm
 from .probe import PLAIN, probe
 from .processors import fitted
-from .prompts import colors
-from .rgb_game import PALETTE, prompt
 from .unchanged import as_it_is
 from .vlm import Vlm
 
@@ -153,7 +152,7 @@ def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles
 def _shown(name, module, processor, tiles):
     """How pictures and questions are shown to a model: its `Layout`, and the template of its conversation."""
     template = template_of(name, module.config, processor)
-    asked = prompt(template=template)
+    asked = prompt(EXAMPLE_QUESTION, template)
     try:
         shown = asked.replace("<image>", processor.image_token)
         layout = layout_of(name, module, processor, shown, tiles)
@@ -179,16 +178,9 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     heads = _heads(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
         _say("checking on some pictures that patching its heads means what it should …")
-    asked = prompt(template=template)
+    asked = prompt(EXAMPLE_QUESTION, template)
     probed = probe(wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name)
     forms = preferred(processor.tokenizer, *probed["likeliest"])
-    _, sayable = vocabulary_of(wrapped._module)
-    form = form_of(processor.tokenizer, asked, PALETTE, forms, sayable)
-    if form is None:
-        raise InputError(
-            f"no colour word is in the vocabulary of {name!r}, so it cannot play the game; use another "
-            "tokenizer"
-        )
     return Vlm(
         name=name,
         revision=revision,
@@ -196,9 +188,8 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         processor=processor,
         layout=layout,
         dtype=getattr(torch, probed["dtype"]),
-        answer_form=form,
-        words=tuple(colors(processor.tokenizer, template, PALETTE, form, sayable)),
         template=template,
+        token_of=token_of,
         ahead=probed["ahead"],
         forms={asked: forms},
         server=server,

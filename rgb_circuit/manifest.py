@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .conversation import question_of
+from .drawing import form_at, words_for
 from .errors import InputError
 from .fingerprint import fingerprint
 from .results import existing, write_bytes
-from .rgb_game import question_of
+from .rgb_game import ODD_QUESTION, PALETTE
+from .tasks import find
 from .trial import Trial, described
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "attention": model.config.text_config._attn_implementation,
         "vision_attention": model.config.vision_config._attn_implementation,
         "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
-        "answer_form": model.answer_form,
+        "answer_form": form_at(model, model.prompt(ODD_QUESTION), PALETTE),
         "layers": model.n_layers,
         "heads": model.n_heads,
         "kv_heads": model.n_kv_heads,
@@ -61,7 +64,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "picture_px": model.picture_px,
         "template": model.template,
         "ahead": model.ahead,
-        "words": list(model.words),
+        "words": list(words_for(model, find("rgb"))),
         # Hashes come after what says more, since a refusal names the first differences.
         **fingerprint(model),
         "options": dict(options),

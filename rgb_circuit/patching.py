@@ -1,4 +1,5 @@
-"""Activation patching as tidy frames: one head at a time (`patch_heads`) or jointly (`patch_edits`)."""
+"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and what one head at a time
+(`rgb_circuit.head_patching`) is measured by."""
 
 from __future__ import annotations
 
@@ -18,7 +19,6 @@ from .edits import (
     Edit,
     PathEdit,
     check_edits,
-    check_heads,
     component_of,
     label_of,
 )
@@ -36,75 +36,6 @@ from .vlm import Vlm
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
 
 
-def patch_heads(
-    model: Vlm,
-    trials: Sequence[Trial] | Trial,
-    *,
-    source: str = "clean",
-    target: str | Sequence[str] = ("recolored", "erased"),
-    component: str = "z",
-    positions: str | Sequence[int] = "end",
-    heads: Sequence[tuple[int, int]] | None = None,
-    over: str | Sequence[int] | None = None,
-    without: str | Sequence[int] | None = None,
-    among: str | None = None,
-    batch_size: int | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """The effect of restoring each head alone from ``source`` in the ``target`` run.
-
-    Args:
-        trials: to measure it on; one alone is a list of one.
-        source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
-        target: condition or conditions that are patched.
-        component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
-            ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
-        positions: as in `Edit`.
-        heads: (layer, head) pairs; all by default.
-        over, without: as in `Edit`: the pattern over these positions alone, z without attention to them.
-        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
-            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
-            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
-        batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
-            memory.
-        progress: show a bar when it takes longer than two seconds.
-
-    Returns:
-        A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head,
-        role, answer, source_logit, target_logit, patched_logit, effect``. Logits are read at [end], each
-        word's at its first token; effect = patched − target logit, kept to the number format's precision of a
-        difference, not of a logit.
-
-    Raises:
-        InputError: anything that does not exist, before any forward runs; or logits that are not finite.
-    """
-    trials = as_trials(trials)
-    check_batch_size(batch_size)
-    heads = model.heads() if heads is None else check_heads(model, heads)
-    every = {head: [_edit(head, source, component, positions, over, without)] for head in heads}
-    check_edits(model, every)
-    skipped: list[Head] = []
-    if among is not None:
-        # It stands above, since it estimates what is done here.
-        from .attribute import among as ranked_highest
-
-        if component != "z" or without is not None:
-            asked_for = component_of(_edit((0, 0), source, component, positions, over, without))
-            raise InputError(f"among estimates component 'z', not {asked_for!r}; leave it out")
-        heads, skipped = ranked_highest(
-            model, trials, heads, method=among, source=source, target=target, positions=positions,
-            progress=progress,
-        )  # fmt: skip
-    asked = [
-        PatchedHeads.of(model, trials, source, one, component, positions, heads, batch_size, over, without)
-        for one in targets_of(target)
-    ]
-    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
-    if among is not None:
-        frame.attrs["skipped"] = skipped
-    return frame
-
-
 def patch_edits(
     model: Vlm,
     trials: Sequence[Trial] | Trial,
@@ -118,7 +49,7 @@ def patch_edits(
 
     Args:
         variants: name → the edits that are made in one run, `Edit`, `AttentionEdit` or `PathEdit`.
-        target, batch_size, progress: as in `patch_heads`.
+        target, batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
         As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ in source,

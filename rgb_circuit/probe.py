@@ -1,4 +1,4 @@
-"""What a model does with pictures of the game, before anything is believed of it.
+"""What a model does with pictures of tiles and a question about them, before anything is believed of it.
 
 Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a forward go on
 from another's cache?
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .asking import VOTERS
+from .boards import draw
 from .checks import RESUMED, RESUMED_HALF
 from .errors import FOREIGN, InputError, first_line
 from .execute import numbers_as_usual
@@ -22,13 +23,15 @@ from .modules import softcap_of
 from .nnsight_internals import OutOfOrderError, SourceNotAvailable
 from .programs.capture import language_model
 from .programs.probed import probed as program
-from .rgb_game import PALETTE, draw
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
     from transformers import ProcessorMixin
 
     from .server import Server
+
+# Colours of the board and of the tile on it that differs.
+BOARD, TILE = (0, 0, 255), (255, 0, 0)
 
 PLAIN = "docs/families.md says what a language model must be for that"
 
@@ -43,11 +46,11 @@ def probe(
     server: Server | None,
     name: str,
 ) -> dict:
-    """What `programs.probed` finds on pictures of the game, wherever the model is; checked.
+    """What `programs.probed` finds on pictures of tiles, wherever the model is; checked.
 
     Args:
         heads: (number of heads, d_head).
-        asked: the game's prompt, as in a trial.
+        asked: the prompt of all pictures.
 
     Returns:
         ``likeliest, dtype`` of `programs.probed`, and ``ahead`` of `Vlm`.
@@ -64,8 +67,8 @@ def probe(
         (1, columns // 2),
         (rows - 1, columns - 1),
     ]
-    tiles = [{}, *({place: PALETTE["red"]} for place in dict.fromkeys(places))]
-    boards = [draw(PALETTE["blue"], some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
+    tiles = [{}, *({place: TILE} for place in dict.fromkeys(places))]
+    boards = [draw(BOARD, some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
     inputs = inputs_of(processor, layout, [asked], boards[1:2])
     image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
     differing = inputs_of(processor, layout, [asked] * len(boards), boards)

@@ -3,66 +3,23 @@ forward."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from .answers import drawable, ends, once_begun
+from .answers import ends, once_begun
 from .asking import check_readable, read, settle
+from .conversation import question_of
 from .edits import POSITIONS
 from .errors import FOREIGN, InputError, first_line
 from .execute import one_at_a_time
 from .inputs import inputs_of
-from .rgb_game import NOTHING_ODD, PALETTE, prompt, question_of, sample_trials
 from .trial import Trial
 
 if TYPE_CHECKING:
     from .vlm import Vlm
-
-
-def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed) -> list[Trial]:
-    """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
-
-    Colours are drawn from the palette's words that are one token for the model, or where these are too few,
-    that begin with different tokens; each is used equally often in each role, and no tile is used twice
-    before all were used. The first tile is left out: a causal model has nothing to compare it with.
-
-    Args:
-        n: number of trials.
-        seed: the same seed gives the same trials.
-        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`, held fixed.
-
-    Raises:
-        InputError: an unknown colour, a tile off the grid, or too few colours left to draw from.
-
-    Warns:
-        UserWarning: some trials have the same pictures, since too much is fixed.
-    """
-    words = colors(
-        model.processor.tokenizer,
-        model.template,
-        fixed.get("palette", PALETTE),
-        model.answer_form,
-        model.sayable,
-    )
-    return sample_trials(words, n, seed, model.grid[0], fixed, **drawn_for(model))
-
-
-def drawn_for(model: Vlm) -> dict:
-    """What `rgb_trial` must be told, besides the grid, to draw the game for a model."""
-    return {"tile_px": model.tile_px, "margin": model.layout.margin, "template": model.template}
-
-
-def colors(
-    tokenizer: PreTrainedTokenizerBase, template: str, palette: Iterable[str], form: str, sayable: int
-) -> list[str]:
-    """The words of a palette that the game can be drawn with; see `rgb_trials`."""
-    asked = prompt(template=template)
-    # As many as have a role.
-    return drawable(tokenizer, asked, palette, form, least=4, taken=NOTHING_ODD, sayable=sayable)
 
 
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:

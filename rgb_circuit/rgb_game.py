@@ -5,15 +5,15 @@ Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, 
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from .boards import RGB, Canvas, moved_tile
+from .conversation import TEMPLATE, prompt
 from .errors import InputError
-from .table_text import shortened
 from .trial import Trial, check_tile
-
-RGB = tuple[int, int, int]
 
 PALETTE: Mapping[str, RGB] = {
     "red": (255, 0, 0),
@@ -36,50 +36,11 @@ NOTHING_ODD = "white"
 
 EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"}
 
-
 COLOR_ROLES = ("odd", "other", "background", "other_background")
-
-# LLaVA-1.5's conversation, as the published experiment wrote it.
-TEMPLATE = "USER: <image>\n{question}\nASSISTANT:"
 
 # Where the published experiment has its tile, and in how many per side.
 PUBLISHED_TILE, PUBLISHED_GRID = (10, 9), 24
-
-
-def prompt(question: str = ODD_QUESTION, template: str = TEMPLATE) -> str:
-    """The question about one picture, in a conversation.
-
-    Raises:
-        InputError: a question that is no text.
-    """
-    if not isinstance(question, str):
-        raise InputError(
-            f"the question is {shortened(question)} ({type(question).__name__}); give it as text"
-        )
-    return template.replace("{question}", question)
-
-
-def question_of(text: str, template: str = TEMPLATE) -> str | None:
-    """The question of a prompt in a conversation; None where the prompt is not of that conversation."""
-    before, _, after = template.partition("{question}")
-    inside = text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)
-    return text[len(before) : len(text) - len(after)] if inside else None
-
-
-def draw(
-    background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0
-) -> Image.Image:
-    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row,
-    column).
-
-    The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
-    """
-    side = grid * tile_px + margin
-    image = Image.new("RGB", (side, side), tuple(background))
-    for (row, column), color in tiles.items():
-        left, top = column * tile_px, row * tile_px
-        image.paste(tuple(color), (left, top, left + tile_px, top + tile_px))
-    return image
+PUBLISHED_CANVAS = Canvas(PUBLISHED_GRID, 14, 0, TEMPLATE)
 
 
 def rgb_trial(
@@ -145,20 +106,17 @@ def rgb_trial(
     check_tile(tile, grid)
 
     color = {role: palette[word] for role, word in words.items()}
-
-    def board(background, tiles):
-        return draw(color[background], tiles, grid, tile_px, margin=margin)
-
+    board = Canvas(grid, tile_px, margin, template).board
     images = {
-        "clean": board("background", {tile: color["odd"]}),
-        "recolored": board("background", {tile: color["other"]}),
-        "erased": board("background", {}),
-        "swapped": board("other_background", {}),
-        "moved": board("background", {moved_tile(tile, grid): color["odd"]}),
+        "clean": board(color["background"], {tile: color["odd"]}),
+        "recolored": board(color["background"], {tile: color["other"]}),
+        "erased": board(color["background"], {}),
+        "swapped": board(color["other_background"], {}),
+        "moved": board(color["background"], {moved_tile(tile, grid): color["odd"]}),
     }
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
-        prompt=prompt(template=template),
+        prompt=prompt(ODD_QUESTION, template),
         images=images,
         answers={**words, "none": NOTHING_ODD},
         tile=tile,
@@ -167,38 +125,38 @@ def rgb_trial(
     )
 
 
-def published_trial(**drawn_for) -> Trial:
+def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
     """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column
     9.
 
     The colours were measured from the published picture.
 
     Args:
-        drawn_for: ``tile_px, margin, template`` of `rgb_trial`, for another model with 24 × 24 places.
+        canvas: of another model than LLaVA-1.5, with 24 × 24 places (`Vlm.canvas`).
     """
     palette = {**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}
-    return rgb_trial(palette=palette, name="published", **drawn_for)
+    return rgb_trial(palette=palette, name="published", **asdict(canvas))
 
 
-def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
-    """Where ``moved`` puts the odd tile: half a grid away in both directions, wrapping round.
+def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]) -> list[Trial]:
+    """``n`` trials balanced over colours and tiles; `rgb_circuit.rgb_trials` draws them for a model.
 
-    The first tile is avoided: under causal attention its token has seen no other tile to differ from.
-    """
-    place = ((tile[0] + grid // 2) % grid, (tile[1] + grid // 2) % grid)
-    return place if place != (0, 0) else (grid - 1, grid - 1)
+    Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
 
+    Args:
+        words: that colours are drawn from.
+        seed: the same seed gives the same trials.
+        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`, held fixed.
 
-def sample_trials(
-    words: Sequence[str], n: int, seed: int, grid: int, fixed: Mapping[str, object], **drawn_for
-) -> list[Trial]:
-    """``n`` trials balanced over colours and tiles; see `rgb_trials`, which draws them for a model.
-
-    ``drawn_for`` are ``tile_px, margin, template`` of `rgb_trial`. Every run of ``len(words)`` trials uses
-    each word once per role, and no tile repeats before all were used.
+    Raises:
+        InputError: as `rgb_trial`; or too few words left to draw from.
 
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
+
+    >>> trials = draw(PUBLISHED_CANVAS, ["red", "green", "blue", "cyan"], n=4, seed=0, fixed={"odd": "red"})
+    >>> {trial.answers["odd"] for trial in trials}
+    {'red'}
     """
     unknown = sorted(set(fixed) - {*COLOR_ROLES, "tile", "palette"})
     if unknown:
@@ -220,7 +178,7 @@ def sample_trials(
 
     rng = np.random.default_rng(seed)
     # Not the first tile: under causal attention its token has seen no other tile to differ from.
-    places = [(row, column) for row in range(grid) for column in range(grid)][1:]
+    places = [(row, column) for row in range(canvas.grid) for column in range(canvas.grid)][1:]
     colors, tiles, trials, different = [], [], [], set()
     for index in range(n):
         # Nothing is free where all is fixed.
@@ -231,9 +189,9 @@ def sample_trials(
             tiles = list(rng.permutation(len(places)))
         drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
         arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
-        trial = rgb_trial(**arguments, grid=grid, **drawn_for)
+        trial = rgb_trial(**arguments, **asdict(canvas))
         different.add(tuple(str(arguments[name]) for name in ("tile", *COLOR_ROLES)))
-        trials.append(_renamed(trial, f"{index:03d} {trial.name}"))
+        trials.append(replace(trial, name=f"{index:03d} {trial.name}"))
     if len(different) < n:
         what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
         held = [name for name in ("tile", *COLOR_ROLES) if name in fixed]
@@ -244,7 +202,3 @@ def sample_trials(
             stacklevel=3,
         )
     return trials
-
-
-def _renamed(trial: Trial, name: str) -> Trial:
-    return Trial(name, trial.prompt, trial.images, trial.answers, trial.tile, trial.grid, trial.expected)

@@ -8,12 +8,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from .answers import FORMS
+from .asking import token_of
+from .conversation import prompt, question_of
 from .errors import InputError
 from .fingerprint import chat_template
 from .layout import Layout
 from .manifest import read_manifest
 from .results import read_frame
-from .rgb_game import COLOR_ROLES, prompt, published_trial, question_of, sample_trials
+from .rgb_game import COLOR_ROLES, ODD_QUESTION, PALETTE, draw, published_trial
 from .trial import Trial
 from .trials_file import read_trials
 from .vlm import Vlm
@@ -169,15 +172,15 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     if "trials_file" in options:
         return read_trials(options["trials_file"], template=manifest["template"])
     if options.get("trials") == "published":
-        return [published_trial(**_drawn_for(manifest))]
+        return [published_trial(recorded_model(manifest).canvas)]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
         raise InputError(
             "the manifest says nothing about how its trials were drawn; give the folder of a run of "
             "rgb-circuit run"
         )
-    drawn = int(options["trials"]), options["seed"], manifest["grid"][0]
+    canvas, n = recorded_model(manifest).canvas, int(options["trials"])
     fixed = {role: options[role] for role in COLOR_ROLES if options.get(role)}
-    return sample_trials(manifest["words"], *drawn, fixed, **_drawn_for(manifest))
+    return draw(canvas, manifest["words"], n, options["seed"], fixed)
 
 
 def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
@@ -190,11 +193,15 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
         return model
+    asked = prompt(ODD_QUESTION, recorded["template"])
+    forms = model.forms.get(model.prompt(ODD_QUESTION), tuple(FORMS))
+    # The recorded form first; the sort keeps the others in their order.
+    as_then = tuple(sorted(forms, key=lambda form: form != recorded["answer_form"]))
     return replace(
         model,
         template=recorded["template"],
-        answer_form=recorded["answer_form"],
-        words=tuple(recorded["words"]),
+        forms=model.forms | {asked: as_then},
+        drawable=model.drawable | _drawable(recorded),
     )
 
 
@@ -230,14 +237,10 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
     return gone_on, in_conversation(trials, model.template, gone_on.template)
 
 
-def _drawn_for(manifest):
-    layout = _layout(manifest)
-    return {"tile_px": layout.tile_px, "margin": layout.margin, "template": manifest["template"]}
-
-
-def _layout(manifest):
-    """As far as the manifest says it."""
-    return Layout(tuple(manifest["grid"]), manifest["tile_px"], manifest["picture_px"])
+def _drawable(manifest):
+    """`Vlm.drawable` as far as the manifest says it."""
+    asked = prompt(ODD_QUESTION, manifest["template"])
+    return {(asked, *PALETTE): tuple(manifest["words"])}
 
 
 def recorded_model(manifest: Mapping) -> Vlm:
@@ -252,11 +255,11 @@ def recorded_model(manifest: Mapping) -> Vlm:
         n_heads=manifest["heads"],
         n_kv_heads=manifest["kv_heads"],
         d_head=manifest["d_head"],
-        layout=_layout(manifest),
+        layout=Layout(tuple(manifest["grid"]), manifest["tile_px"], manifest["picture_px"]),
         template=manifest["template"],
+        token_of=token_of,
         dtype=getattr(torch, manifest["dtype"]),
-        answer_form=manifest["answer_form"],
-        words=tuple(manifest["words"]),
+        drawable=_drawable(manifest),
     )
 
 

@@ -41,10 +41,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .git_lfs import is_pointer
 from .pictures import PictureFile, Pictures
-from .rgb_game import TEMPLATE, prompt
 from .table_text import shortened
 from .trial import Trial
 

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
+from .boards import Canvas
+from .conversation import prompt
 from .heads import Head
 from .layout import Layout
 from .modules import softcap_of, vocabulary_of
 from .programs.capture import language_model
-from .rgb_game import ODD_QUESTION, TEMPLATE, prompt
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
@@ -37,10 +39,8 @@ class Vlm:
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
         layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
-        answer_form: how it writes a colour word after the game's prompt, a key of
-            `rgb_circuit.answers.FORMS`.
-        words: the palette's colour words that the game is drawn with.
         template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
+        token_of: `rgb_circuit.asking.token_of`, which stands above this file.
         ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one
             another), or ``"all"``.
         server: the NDIF server that holds the weights, or None where this process does.
@@ -48,6 +48,8 @@ class Vlm:
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was
             asked.
         readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
+        drawable: (prompt, word, …) → those of the words that a task asked in this prompt is drawn with, as
+            far as that was asked.
         as_wrapped: the module as it was when it was checked; None where a server holds the weights.
     """
 
@@ -61,14 +63,14 @@ class Vlm:
     d_head: int
     layout: Layout
     dtype: torch.dtype
-    answer_form: str
-    words: tuple[str, ...]
-    template: str = TEMPLATE
+    template: str
+    token_of: Callable[[Vlm, str, str], int]
     ahead: str = "none"
     server: Server | None = None
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[tuple, Reading] = field(default_factory=dict)
+    drawable: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     as_wrapped: Wrapped | None = None
 
     def __repr__(self):
@@ -98,6 +100,11 @@ class Vlm:
         return self.layout.picture_px
 
     @property
+    def canvas(self) -> Canvas:
+        """What a drawn task must know of this model."""
+        return Canvas(self.grid[0], self.tile_px, self.layout.margin, self.template)
+
+    @property
     def layers(self):
         """The nnsight envoys of the language model's layers, first to last."""
         return language_model(self.nnsight).layers
@@ -117,7 +124,7 @@ class Vlm:
         """The Hugging Face configuration."""
         return self.nnsight._module.config
 
-    def prompt(self, question: str = ODD_QUESTION) -> str:
+    def prompt(self, question: str) -> str:
         """A question about one picture in this model's own conversation, with ``<image>`` where the picture
         goes.
 
@@ -137,7 +144,4 @@ class Vlm:
         Raises:
             InputError: the word cannot be written there.
         """
-        # What asks a model stands above it.
-        from .asking import read
-
-        return read(self, after, {"word": word}).tokens["word"]
+        return self.token_of(self, word, after)

@@ -9,12 +9,16 @@ from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
 from rgb_circuit.answers import preferred, written
+from rgb_circuit.conversation import prompt
+from rgb_circuit.drawing import form_at, words_for
 from rgb_circuit.inputs import inputs_of
 from rgb_circuit.layout import layout_of
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode
-from rgb_circuit.rgb_game import prompt, rgb_trial
+from rgb_circuit.rgb_game import ODD_QUESTION, rgb_trial
+from rgb_circuit.tasks import find
 
+GAME = prompt(ODD_QUESTION)
 VOCABULARIES = {
     "llama": llama_like,
     "qwen": byte_level,
@@ -58,8 +62,7 @@ def about(question, answers, **options):
 def test_the_llama_like_vocabulary_splits_as_llamas_does(word, pieces):
     tokenizer = llama_like()
     assert (
-        " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, prompt(), word, "space, as given")))
-        == pieces
+        " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, GAME, word, "space, as given"))) == pieces
     )
 
 
@@ -76,16 +79,16 @@ def test_the_form_is_the_one_that_the_model_says(name, said):
 
 def test_the_form_is_settled_prompt_by_prompt():
     vocabulary, ask = byte_level(begin=True), chat("Which color?")
-    model, bare = says(vocabulary, ask, "Red", prompt(), " Red")
-    spaced = written(vocabulary, prompt(), "red", "space, capital")[0]
-    assert model.token("red", ask) == bare != spaced == model.token("red", prompt())
+    model, bare = says(vocabulary, ask, "Red", GAME, " Red")
+    spaced = written(vocabulary, GAME, "red", "space, capital")[0]
+    assert model.token("red", ask) == bare != spaced == model.token("red", GAME)
 
 
 def test_a_word_of_several_tokens_is_read_at_its_first():
-    model, token = says(llama_like(), prompt(), " Yellow")
-    assert model.answer_form == "space, capital"
-    assert model.processor.tokenizer.convert_ids_to_tokens([model.token("yellow", prompt())]) == ["▁Y"]
-    trial = about(prompt(), {"right": "yellow", "wrong": "red"}, expected={"clean": "right"})
+    model, token = says(llama_like(), GAME, " Yellow")
+    assert form_at(model, GAME, ["yellow"]) == "space, capital"
+    assert model.processor.tokenizer.convert_ids_to_tokens([model.token("yellow", GAME)]) == ["▁Y"]
+    trial = about(GAME, {"right": "yellow", "wrong": "red"}, expected={"clean": "right"})
     played = rgb.play(model, [trial], ["clean"], progress=False).iloc[0]
     assert played["correct"] and played["answer"] == "Y"
     pieces = rgb.answer_pieces(model, [trial]).set_index("answer")
@@ -93,7 +96,7 @@ def test_a_word_of_several_tokens_is_read_at_its_first():
 
 
 def test_two_answers_that_begin_alike_are_refused_before_any_forward(monkeypatch):
-    model, _ = says(llama_like(), prompt(), " Red")
+    model, _ = says(llama_like(), GAME, " Red")
     monkeypatch.setattr(type(model.nnsight), "trace", lambda *_, **__: pytest.fail("a forward"))
     trial = about("USER: <image>\nWhich?\nASSISTANT:", {"right": "Yellow", "wrong": "Yonder"})
     with pytest.raises(rgb.InputError, match="'Yellow' and 'Yonder' both begin with the token"):
@@ -150,8 +153,8 @@ def test_one_beginning_token_and_no_end_token_reach_the_model(name):
 
 
 def test_the_game_is_drawn_with_words_that_are_one_token():
-    model, _ = says(llama_like(), prompt(), " Red")
-    assert set(model.words) == {"red", "green", "blue", "orange", "black", "brown", "gray"}
+    model, _ = says(llama_like(), GAME, " Red")
+    assert set(words_for(model, find("rgb"))) == {"red", "green", "blue", "orange", "black", "brown", "gray"}
     for trial in rgb.rgb_trials(model, 14):
         assert rgb.answer_pieces(model, [trial])["whole"].all()
 
@@ -167,18 +170,18 @@ def test_the_published_trial_has_a_two_token_word_and_runs():
 
 def test_the_likeliest_tokens_vote_on_the_form():
     vocabulary = llama_like()
-    last = vocabulary(prompt())["input_ids"][-1]
+    last = vocabulary(GAME)["input_ids"][-1]
     red, green, yellow = (
-        written(vocabulary, prompt(), word, "space, capital")[0] for word in ("red", "green", "yellow")
+        written(vocabulary, GAME, word, "space, capital")[0] for word in ("red", "green", "yellow")
     )
-    small = written(vocabulary, prompt(), "red", "space, as given")[0]
+    small = written(vocabulary, GAME, "red", "space, as given")[0]
     forms = preferred(vocabulary, last, [small, red, green, yellow], [0.4, 0.3, 0.2, 0.1])
     assert forms[:2] == ("space, capital", "space, as given")
 
 
 def test_an_answer_in_another_case_than_is_read_is_right():
-    model, _ = says(llama_like(), prompt(), " Red")
-    settled = dataclasses.replace(model, forms={prompt(): ("space, as given", *model.forms[prompt()])})
-    trial = about(prompt(), {"right": "red", "wrong": "green"}, expected={"clean": "right"})
+    model, _ = says(llama_like(), GAME, " Red")
+    settled = dataclasses.replace(model, forms={GAME: ("space, as given", *model.forms[GAME])})
+    trial = about(GAME, {"right": "red", "wrong": "green"}, expected={"clean": "right"})
     played = rgb.play(settled, [trial], ["clean"], progress=False).iloc[0]
     assert (played["expected"], played["answer"], played["correct"]) == ("red", "Red", True)

@@ -9,10 +9,10 @@ import rgb_circuit as rgb
 from analyses import closer_look
 from analyses.attention_statistics import MASSES, attention_statistics, attention_vs_effect
 from rgb_circuit.attention import attention_from_end, over_picture
+from rgb_circuit.boards import moved_tile
 from rgb_circuit.execute import execute
 from rgb_circuit.measure import measure
 from rgb_circuit.models.planted import Placement
-from rgb_circuit.rgb_game import moved_tile
 
 CONDITIONS = ("clean", "erased")
 

@@ -21,7 +21,7 @@ from rgb_circuit.programs import attributed as program
 from rgb_circuit.prompts import answer_tokens, encode, locate
 
 # The module, not the function of its name.
-estimating = import_module("rgb_circuit.attribute")
+head_patching = import_module("rgb_circuit.head_patching")
 TARGETS = ("recolored", "erased")
 CLOSE = dict(rtol=0, atol=2e-5)
 
@@ -275,7 +275,7 @@ def test_some_heads_are_rows_of_the_whole(grouped):
 
 @pytest.mark.parametrize("method", ["atp", "atp-ig"])
 def test_among_patches_what_is_estimated_highest_and_says_what_it_skipped(grouped, monkeypatch, method):
-    monkeypatch.setattr(estimating, "LEAST", 5)
+    monkeypatch.setattr(head_patching, "LEAST", 5)
     trials = rgb.rgb_trials(grouped, 3)
     ask = dict(positions="all", progress=False)
     estimate = rgb.attribute(grouped, trials, method=method, **ask)
@@ -301,8 +301,8 @@ def test_a_tenth_of_many_heads_is_patched_and_a_few_are_all(grouped, monkeypatch
         warnings.simplefilter("error")
         frame = rgb.patch_heads(grouped, trials, among="atp", progress=False)
     assert frame.attrs["skipped"] == [] and frame[["layer", "head"]].drop_duplicates().shape[0] == 12
-    monkeypatch.setattr(estimating, "LEAST", 1)
-    monkeypatch.setattr(estimating, "PART", 0.25)
+    monkeypatch.setattr(head_patching, "LEAST", 1)
+    monkeypatch.setattr(head_patching, "PART", 0.25)
     with pytest.warns(UserWarning, match="9 of 12 heads"):
         rgb.patch_heads(grouped, trials, among="atp", progress=False)
     with pytest.warns(UserWarning, match="3 of 4 heads"):

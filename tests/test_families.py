@@ -8,7 +8,7 @@ import torch
 from families import FAMILIES, NAMES, inputs
 from transformers import AutoModelForImageTextToText
 
-from rgb_circuit.rgb_game import draw
+from rgb_circuit.boards import draw
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -20,8 +20,7 @@ from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.manifest import read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.prompts import drawn_for
-from rgb_circuit.rgb_game import published_trial
+from rgb_circuit.rgb_game import ODD_QUESTION, published_trial
 
 # A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with
 # soft caps; layers elsewhere. The others were run by hand.
@@ -122,7 +121,7 @@ def test_tokens_are_not_laid_over_as_many_of_another_shape(saved):
     model = rgb.load(folder, tiles=6)
     # 4 × 9 tokens, as many as 6 × 6.
     wide = Image.new("RGB", (9 * 8, 4 * 8))
-    trial = rgb.Trial("wide", model.prompt(), {"clean": wide}, {"right": "red"})
+    trial = rgb.Trial("wide", model.prompt(ODD_QUESTION), {"clean": wide}, {"right": "red"})
     ((_, _, pattern),) = attention_from_end(model, [trial], progress=False)
     with pytest.raises(rgb.InputError, match="does not make one picture of 48 × 48 px of one of 72 × 32 px"):
         over_picture(model, trial, pattern)
@@ -140,7 +139,7 @@ def test_the_published_stimulus_is_drawn_for_any_model_with_its_grid(tmp_path, c
     assert trial["prompt"].startswith("###Human: <image>")
     # The published colours, not the palette's.
     model = rgb.load(folder)
-    drawn = published_trial(**drawn_for(model)).images["clean"]
+    drawn = published_trial(model.canvas).images["clean"]
     assert drawn.getpixel((0, 0)) == (0, 176, 240) and drawn.size == (model.picture_px, model.picture_px)
 
 

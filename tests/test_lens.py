@@ -15,6 +15,7 @@ from rgb_circuit import memory, plots
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.programs import states
 from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.rgb_game import ODD_QUESTION
 
 WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
 
@@ -210,7 +211,9 @@ def test_image_tokens_are_laid_on_their_places(grouped):
 def test_tokens_of_a_picture_of_another_shape_have_no_place(tmp_path):
     model = rgb.load(str(families.saved("qwen3_vl", tmp_path)), tiles=6)
     # 4 × 9 tokens, as many as 6 × 6.
-    trial = rgb.Trial("wide", model.prompt(), {"clean": Image.new("RGB", (72, 32))}, {"right": "red"})
+    trial = rgb.Trial(
+        "wide", model.prompt(ODD_QUESTION), {"clean": Image.new("RGB", (72, 32))}, {"right": "red"}
+    )
     frame = rgb.lens(model, [trial], positions="image", layers=[0], progress=False)
     assert len(frame) == 36 and frame["row"].isna().all()
 

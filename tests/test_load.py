@@ -11,10 +11,12 @@ from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from rgb_circuit import loading
+from rgb_circuit.drawing import words_for
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
 from rgb_circuit.programs import capture, probed
 from rgb_circuit.prompts import encode, locate
+from rgb_circuit.tasks import find
 
 
 def test_geometry_comes_from_the_configuration(model):
@@ -43,7 +45,7 @@ def test_the_model_is_hugging_faces_own(grouped):
 
 def test_answers_are_read_in_the_models_own_form(grouped):
     prompt = rgb.rgb_trial().prompt
-    assert grouped.words == COLORS
+    assert words_for(grouped, find("rgb")) == COLORS
     assert grouped.processor.tokenizer.decode([grouped.token("red", prompt)]) == "red"
     with pytest.raises(rgb.InputError, match="'mauve'.*vocabulary"):
         grouped.token("mauve", prompt)

@@ -10,6 +10,8 @@ from itertools import permutations
 import pytest
 import torch
 
+from rgb_circuit.boards import Canvas, draw
+from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.errors import InputError
 from rgb_circuit.models import small
 from rgb_circuit.models.planted import (
@@ -23,7 +25,8 @@ from rgb_circuit.models.planted import (
     planted,
     random_placement,
 )
-from rgb_circuit.rgb_game import NOTHING_ODD, PALETTE, draw, prompt, sample_trials
+from rgb_circuit.rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.rgb_game import draw as draw_game
 
 ROLES = ("odd", "other", "background", "other_background", "none")
 PLACEMENT = Placement()
@@ -52,7 +55,7 @@ class Game:
         self.model.set_attn_implementation("eager")
         vision = self.model.config.vision_config
         self.grid = vision.image_size // vision.patch_size
-        self.trials = sample_trials(WORDS, n, 0, self.grid, fixed={}, tile_px=vision.patch_size)
+        self.trials = draw_game(Canvas(self.grid, vision.patch_size, 0, TEMPLATE), WORDS, n, 0, {})
         self.layers = self.model.model.language_model.layers
         self.d_head = self.layers[0].self_attn.head_dim
         self.runs = {condition: self.run(condition) for condition in self.trials[0].images}
@@ -137,7 +140,7 @@ class Game:
 
 
 def encode(processor, images):
-    return processor(text=[prompt()] * len(images), images=images, return_tensors="pt")
+    return processor(text=[prompt(ODD_QUESTION)] * len(images), images=images, return_tensors="pt")
 
 
 def answers(model, processor, images):

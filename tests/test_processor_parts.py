@@ -11,9 +11,10 @@ from families import FAMILIES, add_video_part, inputs, prompt
 from transformers import AutoProcessor
 from transformers.utils import is_torchvision_available
 
+from rgb_circuit.boards import draw
 from rgb_circuit.errors import InputError
 from rgb_circuit.processor_parts import read_processor, without_video
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, draw
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION
 
 RED, BLUE, CYAN = (255, 0, 0), (0, 0, 255), (0, 255, 255)
 

@@ -26,10 +26,11 @@ from transformers import (
 )
 
 import rgb_circuit as rgb
+from rgb_circuit.conversation import prompt
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.processors import fitted
-from rgb_circuit.rgb_game import prompt
+from rgb_circuit.rgb_game import ODD_QUESTION
 
 
 def llava(vision, strategy="full", layer=-1, tokenizer=None, **settings):
@@ -75,9 +76,9 @@ def siglip(image, patch):
 
 def written(processor, module, side):
     """Image tokens that a processor writes for one picture."""
-    ids = processor(text=[prompt()], images=[Image.new("RGB", (side, side))], return_tensors="pt")[
-        "input_ids"
-    ]
+    ids = processor(
+        text=[prompt(ODD_QUESTION)], images=[Image.new("RGB", (side, side))], return_tensors="pt"
+    )["input_ids"]
     return int((ids == module.config.image_token_id).sum())
 
 
@@ -149,7 +150,7 @@ def test_a_processor_writes_a_token_for_every_feature_whatever_the_tower(vision,
     module = llava(vision, strategy, layer=-2)
     reads = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
     processor = fitted(llava_processor(reads), module, "some tower")
-    pixels = processor(text=[prompt()], images=[Image.new("RGB", (24, 24))], return_tensors="pt")[
+    pixels = processor(text=[prompt(ODD_QUESTION)], images=[Image.new("RGB", (24, 24))], return_tensors="pt")[
         "pixel_values"
     ]
     with torch.no_grad():

@@ -44,10 +44,11 @@ from analyses import (
 )
 from analyses.command import main
 from rgb_circuit import jobs, manifest, measure, memory, patching, programs, results, server, store
+from rgb_circuit.conversation import prompt
 from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.execute import execute
 from rgb_circuit.play import Played
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, prompt
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION
 
 MODELS = ("toy", "planted", "grouped")
 

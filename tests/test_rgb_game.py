@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 import rgb_circuit as rgb
+from rgb_circuit.boards import Canvas, moved_tile
+from rgb_circuit.conversation import TEMPLATE
+from rgb_circuit.drawing import words_for
 from rgb_circuit.models.small import COLORS
-from rgb_circuit.rgb_game import PALETTE, moved_tile, sample_trials
+from rgb_circuit.rgb_game import PALETTE, draw
+from rgb_circuit.tasks import find
 
 WORDS = list(COLORS)
+
+
+def board(grid):
+    return Canvas(grid, 4, 0, TEMPLATE)
 
 
 def tiles(image, grid):
@@ -67,16 +75,14 @@ def test_moved_is_another_place_and_never_the_first():
 
 
 def test_samples_are_balanced_over_colours_and_tiles_and_repeatable():
-    trials = sample_trials(WORDS, 64, seed=5, grid=8, tile_px=4, fixed={})
+    trials = draw(board(8), WORDS, 64, 5, {})
     for role in ("odd", "other", "background", "other_background"):
         assert set(Counter(trial.answers[role] for trial in trials).values()) == {8}
     places = [trial.tile for trial in trials]
     assert (0, 0) not in places and len(set(places)) == 63
-    again = sample_trials(WORDS, 64, seed=5, grid=8, tile_px=4, fixed={})
+    again = draw(board(8), WORDS, 64, 5, {})
     assert [trial.name for trial in again] == [trial.name for trial in trials]
-    assert [trial.name for trial in sample_trials(WORDS, 64, seed=6, grid=8, tile_px=4, fixed={})] != [
-        trial.name for trial in trials
-    ]
+    assert [trial.name for trial in draw(board(8), WORDS, 64, 6, {})] != [trial.name for trial in trials]
     assert len({trial.name for trial in trials}) == 64
 
 
@@ -89,11 +95,11 @@ def test_the_palette_has_the_words_of_real_tokenizers_and_the_small_models_lack_
     assert tuple(tiles(trial.images["recolored"], 24)[10, 9]) == (128, 128, 128)
     for name in ("toy", "planted"):
         model = rgb.load(name)
-        assert model.words == COLORS
+        assert words_for(model, find("rgb")) == COLORS
 
 
 def test_what_is_fixed_stays_fixed():
-    trials = sample_trials(WORDS, 9, 0, 6, dict(odd="red", tile=(2, 3)), tile_px=4)
+    trials = draw(board(6), WORDS, 9, 0, dict(odd="red", tile=(2, 3)))
     assert {trial.answers["odd"] for trial in trials} == {"red"} and {trial.tile for trial in trials} == {
         (2, 3)
     }
@@ -108,7 +114,7 @@ def test_trials_with_everything_fixed_are_said_to_be_all_alike(words):
     with pytest.warns(
         UserWarning, match="these 5 trials are all alike.*leave some of tile, odd, .* ask for 1"
     ):
-        trials = sample_trials(words, 5, 0, 6, {**FIXED, "tile": (2, 3)}, tile_px=4)
+        trials = draw(board(6), words, 5, 0, {**FIXED, "tile": (2, 3)})
     assert len({tuple(image.tobytes() for image in trial.images.values()) for trial in trials}) == 1
 
 
@@ -116,12 +122,12 @@ def test_more_trials_than_there_are_pictures_are_said_to_be_fewer():
     with pytest.warns(
         UserWarning, match="these 40 trials are of only 35 kinds.*leave some of odd.* ask for 35"
     ):
-        sample_trials(WORDS, 40, 0, 6, FIXED, tile_px=4)
+        draw(board(6), WORDS, 40, 0, FIXED)
 
 
 def test_trials_that_differ_are_no_reason_to_warn(recwarn):
-    sample_trials(WORDS, 35, 0, 6, FIXED, tile_px=4)
-    sample_trials(WORDS, 1, 0, 6, {**FIXED, "tile": (2, 3)}, tile_px=4)
+    draw(board(6), WORDS, 35, 0, FIXED)
+    draw(board(6), WORDS, 1, 0, {**FIXED, "tile": (2, 3)})
     assert not recwarn.list
 
 

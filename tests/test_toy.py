@@ -9,18 +9,12 @@ import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import rgb_circuit.models
+from rgb_circuit.boards import Canvas, draw
+from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.models import train_toy
 from rgb_circuit.models.train_toy import COLORS, Recipe
-from rgb_circuit.rgb_game import (
-    BACKGROUND_QUESTION,
-    EXPECTED,
-    NOTHING_ODD,
-    ODD_QUESTION,
-    PALETTE,
-    draw,
-    prompt,
-    sample_trials,
-)
+from rgb_circuit.rgb_game import BACKGROUND_QUESTION, EXPECTED, NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.rgb_game import draw as draw_game
 
 FOLDER = Path(rgb_circuit.models.__file__).parent / "toy"
 RECIPE = Recipe()
@@ -78,7 +72,7 @@ def test_held_out_triples_are_answered_with_the_odd_colour(toy):
 
 @pytest.mark.parametrize("condition", EXPECTED)
 def test_every_condition_of_sampled_trials_is_answered(toy, condition):
-    trials = sample_trials(COLORS, 64, 0, RECIPE.grid, {}, tile_px=RECIPE.tile_px)
+    trials = draw_game(Canvas(RECIPE.grid, RECIPE.tile_px, 0, TEMPLATE), COLORS, 64, 0, {})
     given = answers(toy, [trial.images[condition] for trial in trials])
     assert share_right(given, [trial.answers[EXPECTED[condition]] for trial in trials]) >= 0.98
 

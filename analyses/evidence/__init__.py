@@ -80,6 +80,7 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.drawing import words_for
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
@@ -294,7 +295,7 @@ def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
     """`Task.with_controls`, with the words that the model can be asked for."""
-    return task.with_controls(trials, model.words, model.prompt())
+    return task.with_controls(trials, words_for(model, task), model.prompt(task.question))
 
 
 def _finders(task, hypotheses, group):

@@ -62,9 +62,11 @@ from torch.nn.functional import gelu
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 from ..answers import FORMS, form_of, written
+from ..boards import RGB
+from ..conversation import prompt
 from ..errors import InputError
 from ..heads import Head
-from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE, RGB, prompt
+from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
 from . import small
 
 CONSTANT = 1024.0
@@ -460,9 +462,10 @@ def _set_words(model, channels, tokenizer, likeness, palette):
 
     head = model.lm_head.weight
     head[:, channels["constant"]] = OTHER_TOKENS
-    form = form_of(tokenizer, prompt(), WORDS, tuple(FORMS))
+    asked = prompt(ODD_QUESTION)
+    form = form_of(tokenizer, asked, WORDS, tuple(FORMS))
     answers = [
-        written(tokenizer, prompt(), word, form)[0]  # type: ignore[arg-type, index]
+        written(tokenizer, asked, word, form)[0]  # type: ignore[arg-type, index]
         for word in (*WORDS, NOTHING_ODD)
     ]
     for index, answer in enumerate(answers[:-1]):

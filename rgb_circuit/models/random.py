@@ -8,7 +8,9 @@ linear map from there to the colour words finds it. The heads are as random as b
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
-from ..rgb_game import NOTHING_ODD, sample_trials
+from ..boards import Canvas
+from ..conversation import TEMPLATE
+from ..rgb_game import NOTHING_ODD, draw
 from . import small
 
 # What the right word is fitted to, in logits, and the others to 0.
@@ -80,7 +82,8 @@ def fitted_llava(
         seed, grid, tile_px, width, d_head, shape: as in `random_llava`.
     """
     model, tools = random_llava(seed, grid=grid, tile_px=tile_px, width=width, d_head=d_head, **shape)
-    trials = sample_trials(small.COLORS, FITTED_ON, 2**32 + seed, grid, {}, tile_px=tile_px)
+    canvas = Canvas(grid, tile_px, 0, TEMPLATE)
+    trials = draw(canvas, small.COLORS, FITTED_ON, 2**32 + seed, {})
     shown = [(trial, condition) for trial in trials for condition in trial.images]
     states: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_pre_hook(lambda _, given: states.append(given[0][:, -1]))

@@ -32,7 +32,8 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE, prompt
+from ..conversation import prompt
+from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
 from . import small
 from .small import COLORS
 

@@ -31,8 +31,10 @@ def find(name: str) -> Task:
 
 
 def task_of(trials: Sequence[Trial]) -> Task:
-    """The task that trials are of: the first that ships whose conditions and answers all of them have, else
-    one made of their own (`Task.of_trials`)."""
+    """The task that trials are of: the one that drew them; else the first that ships whose conditions and
+    answers all of them have; else one made of their own (`Task.of_trials`)."""
+    if trials and all(trial.task is trials[0].task for trial in trials) and trials[0].task is not None:
+        return trials[0].task
     for task in tasks().values():
         if all(_plays(trial, task) for trial in trials):
             return task

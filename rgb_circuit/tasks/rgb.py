@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ..rgb_game import PALETTE
+from ..rgb_game import PALETTE, draw
 from .task_file import read_task
 
-TASK = replace(read_task(Path(__file__).with_suffix(".toml")), vocabulary=dict(PALETTE))
+TASK = replace(read_task(Path(__file__).with_suffix(".toml")), vocabulary=dict(PALETTE), draw=draw)
