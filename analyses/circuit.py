@@ -73,6 +73,7 @@ from rgb_circuit.statistics import (
     ratio_interval,
     shown_to_fall,
 )
+from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 # The condition that holds another trial's source picture.
@@ -92,7 +93,7 @@ def circuit(
     heads: Sequence[tuple[int, int]],
     *,
     source: str = "clean",
-    target: str = "erased",
+    target: str | None = None,
     random_sets: int = 20,
     seed: int = 0,
     progress: bool = True,
@@ -106,7 +107,7 @@ def circuit(
     Args:
         heads: the circuit's (layer, head) pairs.
         source: condition in which the circuit works.
-        target: condition that is the corrupted one.
+        target: condition that is the corrupted one; by default the task's, in the game "erased".
         random_sets: how many random sets are drawn at most.
         seed: of the random sets, of whose picture a trial is given for resampling (`partners`), and of the
             orders of trials behind the p value of independence.
@@ -131,6 +132,7 @@ def circuit(
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
     """
+    trials, target = _of_task(trials, target)
     if RESAMPLED in (source, target):
         raise InputError(
             f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
@@ -140,7 +142,7 @@ def circuit(
     if len(words) == 1:
         raise InputError(
             f"every trial's answer to {source!r} is {words.pop()!r}, so mean and resampling ablation would "
-            "leave it in place; use trials whose odd colours differ (zero ablation alone needs none: "
+            "leave it in place; use trials whose answers differ (zero ablation alone needs none: "
             "patch_edits with Edit(layer, head, 'zero'))"
         )
     heads = _heads(model, heads)
@@ -196,7 +198,7 @@ def ranked(
     trials: Sequence[Trial],
     *,
     source: str = "clean",
-    target: str = "erased",
+    target: str | None = None,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
     """All heads, the most important first: the larger of how much of the logit difference goes when one head
@@ -218,6 +220,7 @@ def ranked(
     Raises:
         InputError: as `circuit`, before any forward.
     """
+    trials, target = _of_task(trials, target)
     trials = _checked(trials, source, target)
     noised, denoised = yield [
         PatchedHeads.of(model, trials, target, source),
@@ -233,7 +236,7 @@ def curve(
     ranking: Sequence[tuple[int, int]],
     *,
     source: str = "clean",
-    target: str = "erased",
+    target: str | None = None,
     random_sets: int = 20,
     seed: int = 0,
     progress: bool = True,
@@ -257,6 +260,7 @@ def curve(
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
     """
+    trials, target = _of_task(trials, target)
     trials = _checked(trials, source, target)
     _check_random(random_sets)
     ranking = [Head(int(layer), int(head)) for layer, head in ranking]
@@ -322,6 +326,12 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
     share, faithfulness = frame["share"], frame["faithfulness"]
     cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)
     return pd.DataFrame([{"cpr": float(cpr), "cmd": float(cmd), "n": int(frame["n"].iloc[0])}])
+
+
+def _of_task(trials: Sequence[Trial], target: str | None) -> tuple[list[Trial], str]:
+    """The trials, and the target or their task's corrupted condition."""
+    trials = as_trials(trials)
+    return trials, target or task_of(trials).corrupted
 
 
 def _checked(trials, source, target):

@@ -36,7 +36,7 @@ from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits
 from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
-from rgb_circuit.tasks import find
+from rgb_circuit.tasks import find, task_of
 from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence
@@ -82,7 +82,7 @@ def composition(
     senders: Sequence[tuple[int, int]],
     receivers: Sequence[tuple[int, int]],
     *,
-    target: str = "erased",
+    target: str | None = None,
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
@@ -90,7 +90,7 @@ def composition(
 
     Args:
         senders, receivers: (layer, head) pairs; a head may be in both, and is not paired with itself.
-        target: condition that is patched.
+        target: condition that is patched; by default the task's corrupted one, in the game "erased".
         source: condition that senders are restored from.
         progress: show a bar when it takes longer than two seconds.
 
@@ -105,6 +105,8 @@ def composition(
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
     """
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender, receiver in _pairs(senders, receivers)]
     frame = yield from _mediated(trials, pairs, source, target)
@@ -121,7 +123,7 @@ def mediation(
     senders: Sequence[tuple[int, int]],
     receivers: Sequence[tuple[int, int]],
     *,
-    target: str = "erased",
+    target: str | None = None,
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
@@ -139,6 +141,8 @@ def mediation(
     Raises:
         InputError: as `composition`.
     """
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
     for sender, frozen in pairs:
@@ -157,7 +161,7 @@ def paths(
     senders: Sequence[tuple[int, int]],
     receivers: Sequence[tuple[int, int]],
     *,
-    target: str = "erased",
+    target: str | None = None,
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
@@ -176,9 +180,11 @@ def paths(
     Raises:
         InputError: as `composition`; or a model in which there are no direct paths.
     """
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
-    roles = _roles(trials := as_trials(trials), source, target)
+    roles = _roles(trials, source, target)
     [patched] = yield [PatchedPaths.of(trials, senders, receivers, INTO, source, target)]
     ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("layer", "head")]
     itself = (patched["sender_layer"] == patched["receiver_layer"]) & (
@@ -218,7 +224,7 @@ def _roles(trials, source, target):
 
 def _mediated(trials, pairs, source, target):
     """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
-    roles = _roles(trials := as_trials(trials), source, target)
+    roles = _roles(trials, source, target)
     totals = {sender: str(sender) for sender, _ in pairs}
     variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
     frozen_names = []

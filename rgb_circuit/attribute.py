@@ -58,7 +58,7 @@ def attribute(
     *,
     method: str = "atp",
     source: str = "clean",
-    target: str | Sequence[str] = ("recolored", "erased"),
+    target: str | Sequence[str] | None = None,
     positions: Groups = "end",
     heads: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
@@ -68,7 +68,8 @@ def attribute(
     Args:
         method: ``"atp"`` or ``"atp-ig"``, see above.
         source: condition that is restored from, or ``"zero"`` (not for ``"atp-ig"``).
-        target: condition or conditions that are patched.
+        target: condition or conditions that are patched; by default those of the task's panels, in the game
+            "recolored" and "erased".
         positions: a group of positions or several, as in `patch_layers`: words as in `Edit`, or lists of
             ints; or ``"each"``, every position by itself. More of them cost next to nothing.
         heads: (layer, head) pairs of which the frame has rows; all by default, at the same cost.
@@ -87,7 +88,7 @@ def attribute(
     trials = as_trials(trials)
     if method not in METHODS:
         raise InputError(f"method is {method!r}; use {' or '.join(map(repr, METHODS))}")
-    targets = targets_of(target)
+    targets = targets_of(target, trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     if not heads:
         raise InputError("heads is empty; name at least one, or leave it out for all")

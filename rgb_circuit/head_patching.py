@@ -26,7 +26,7 @@ def patch_heads(
     trials: Sequence[Trial] | Trial,
     *,
     source: str = "clean",
-    target: str | Sequence[str] = ("recolored", "erased"),
+    target: str | Sequence[str] | None = None,
     component: str = "z",
     positions: str | Sequence[int] = "end",
     heads: Sequence[tuple[int, int]] | None = None,
@@ -41,7 +41,8 @@ def patch_heads(
     Args:
         trials: to measure it on; one alone is a list of one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
-        target: condition or conditions that are patched.
+        target: condition or conditions that are patched; by default those of the task's panels, in the game
+            "recolored" and "erased".
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
@@ -81,7 +82,7 @@ def patch_heads(
         )  # fmt: skip
     asked = [
         PatchedHeads.of(model, trials, source, one, component, positions, heads, batch_size, over, without)
-        for one in targets_of(target)
+        for one in targets_of(target, trials)
     ]
     frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
     if among is not None:
@@ -96,7 +97,7 @@ def _ranked_highest(
     *,
     method: str,
     source: str,
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None,
     positions: str | Sequence[int],
     progress: bool = True,
 ) -> tuple[list[Head], list[Head]]:

@@ -30,7 +30,7 @@ def patch_layers(
     *,
     component: str = "resid_pre",
     source: str = "clean",
-    target: str | Sequence[str] = ("recolored", "erased"),
+    target: str | Sequence[str] | None = None,
     positions: Groups = ("tile", "rest", "question", "end"),
     batch_size: int | None = None,
     progress: bool = True,
@@ -40,7 +40,8 @@ def patch_layers(
     Args:
         component: ``"resid_pre"``, ``"attn_out"`` or ``"mlp_out"``, see `rgb_circuit.Edit`.
         source: condition that is restored from, or ``"zero"`` / ``"mean"``.
-        target: condition or conditions that are patched.
+        target: condition or conditions that are patched; by default those of the task's panels, in the game
+            "recolored" and "erased".
         positions: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of ints.
         batch_size, progress: as in `rgb_circuit.patch_heads`.
 
@@ -59,7 +60,7 @@ def patch_layers(
     check_batch_size(batch_size)
     asked = [
         PatchedLayers.of(model, trials, component, source, one, group, batch_size)
-        for one, group in product(targets_of(target), groups_of("positions", positions))
+        for one, group in product(targets_of(target, trials), groups_of("positions", positions))
     ]
     return in_order(measure(model, asked, progress=progress, stage="patching layers"), trials)
 

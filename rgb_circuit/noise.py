@@ -55,7 +55,7 @@ def noise_floor(
     trials, heads = as_trials(trials), spread(model.heads())
     plain = [
         PatchedHeads.of(model, trials, "zero" if one == "clean" else "clean", one, "z", positions, heads)
-        for one in targets_of(target)
+        for one in targets_of(target, trials)
     ]
     again = [rounded_otherwise(one, trials) for one in plain]
     frames = measure(model, [*plain, *again], progress=progress, stage="measuring rounding")

@@ -8,14 +8,11 @@ import pandas as pd
 from .errors import InputError
 from .heads import Head
 from .statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p, words_read
+from .tasks import find, task_of
 from .trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
-PANELS: Mapping[str, tuple[str, str]] = {
-    "odd, when recolored": ("recolored", "odd"),
-    "odd, when erased": ("erased", "odd"),
-    "background, when erased": ("erased", "background"),
-}
+PANELS: Mapping[str, tuple[str, str]] = find("rgb").panels
 # What counts as an effect, as for roles (`analyses.evidence`): this fraction of the gap or more, and where
 # there is no gap, or one of fewer logits than the second, that fraction of the second.
 LEAST, LEAST_GAP = 0.05, 0.5
@@ -23,7 +20,7 @@ LEAST_SAID = f"{100 * LEAST:g}\N{NO-BREAK SPACE}% of the gap or {LEAST * LEAST_G
 
 
 def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
-    """The panels that trials of any kind allow: ``PANELS`` where they can be filled.
+    """The panels that trials of any kind allow: their task's where they can be filled.
 
     Otherwise every picture but clean is a target, and the word whose logit is read is the one expected for
     clean, or every word where nothing is.
@@ -34,9 +31,9 @@ def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
     Raises:
         InputError: no picture to patch, or trials that expect different roles for clean.
     """
-    first = trials[0]
-    if all(target in first.images and role in first.answers for target, role in PANELS.values()):
-        return PANELS
+    first, own = trials[0], task_of(trials).panels
+    if own and all(target in first.images and role in first.answers for target, role in own.values()):
+        return own
     targets = [condition for condition in first.images if condition != "clean"]
     if not targets:
         raise InputError(

@@ -30,6 +30,7 @@ from .measure import measure
 from .measurement import OfPictures, Request, Seen
 from .programs.measured import summed
 from .prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
+from .tasks import task_of
 from .trial import Trial, as_trials
 from .vlm import Vlm
 
@@ -62,7 +63,7 @@ def patch_edits(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target)]
+    asked = [PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
 
@@ -243,9 +244,11 @@ def check_batch_size(batch_size: int | None) -> None:
         raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
 
 
-def targets_of(target: str | Sequence[str]) -> list[str]:
-    """The conditions to patch, each once; InputError where there is none."""
-    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target or ()))
+def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:
+    """The conditions to patch, each once, by default those of the trials' task; InputError where there is
+    none."""
+    named = task_of(trials).targets if target is None else target
+    targets = [named] if isinstance(named, str) else list(dict.fromkeys(named))
     if not targets:
         raise InputError("target is empty; name at least one condition to patch")
     return targets

@@ -32,6 +32,7 @@ from .errors import InputError
 from .measure import measure
 from .measurement import Measurement, Seen
 from .patching import Patched, in_order, targets_of
+from .tasks import task_of
 from .trial import Trial, as_trials
 from .vlm import Vlm
 
@@ -46,7 +47,7 @@ def patch_paths(
     *,
     into: str | Sequence[str] = "query",
     source: str = "clean",
-    target: str | Sequence[str] = "erased",
+    target: str | Sequence[str] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The effect of each sender on the answer through each receiver alone, by the direct path.
@@ -58,7 +59,8 @@ def patch_paths(
         into: what of a receiver sees the sender: its ``"query"`` at [end], or its ``"key"`` or ``"value"`` at
             all positions; one, or several.
         source: condition that senders are restored from.
-        target: condition or conditions that are patched.
+        target: condition or conditions that are patched; by default the task's corrupted one, in the game
+            "erased".
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
@@ -82,7 +84,8 @@ def patch_paths(
             raise InputError(f"{what} is empty; name at least one")
     for end in ends:
         check_into(end, source)
-    asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets_of(target)]
+    targets = targets_of(task_of(trials).corrupted if target is None else target, trials)
+    asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
 
 

@@ -161,8 +161,9 @@ class Task:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The pictures that its panels restore heads in."""
-        return tuple(dict.fromkeys(target for target, _ in self.panels.values()))
+        """The pictures that its panels restore heads in; without panels, every other than the clean one."""
+        panels = [target for target, _ in self.panels.values()]
+        return tuple(dict.fromkeys(panels or [name for name in self.conditions if name != "clean"]))
 
     def hypothesis(self, name: str) -> Hypothesis:
         """One of its hypotheses.

@@ -32,7 +32,7 @@ def find(name: str) -> Task:
 
 def task_of(trials: Sequence[Trial]) -> Task:
     """The task that trials are of: the one that drew them; else the first that ships whose conditions and
-    answers all of them have; else one made of their own (`Task.of_trials`)."""
+    answers all of them have, or that has all of theirs; else one made of their own (`Task.of_trials`)."""
     if trials and all(trial.task is trials[0].task for trial in trials) and trials[0].task is not None:
         return trials[0].task
     for task in tasks().values():
@@ -42,5 +42,9 @@ def task_of(trials: Sequence[Trial]) -> Task:
 
 
 def _plays(trial, task):
-    needed = [role for role, about in task.roles.items() if about.word is None]
-    return set(task.conditions) <= set(trial.images) and set(needed) <= set(trial.answers)
+    needed = {role for role, about in task.roles.items() if about.word is None}
+    conditions, roles = set(task.conditions), set(task.roles)
+    has_all = conditions <= set(trial.images) and needed <= set(trial.answers)
+    return has_all or (
+        set(trial.images) <= conditions and set(trial.answers) <= roles and task.right in roles
+    )
