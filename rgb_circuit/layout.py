@@ -141,7 +141,7 @@ def layout_of(
 
 def _tokens(processor, config, prompt, side):
     """How many image tokens a square picture of this side has."""
-    board = Image.new("RGB", (side, side), "blue")
+    board = Image.new("RGB", (side, side), (0, 0, 255))
     options = _whole(processor, side)
     encoded = uncut(processor, [prompt], [board], **options)
     return int((encoded["input_ids"] == config.image_token_id).sum())

@@ -12,6 +12,7 @@ import rgb_circuit as rgb
 from rgb_circuit.answers import preferred, written
 from rgb_circuit.drawing import form_at, words_at, words_for
 from rgb_circuit.inputs import inputs_of
+from rgb_circuit.manifest import manifest
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.tasks import find
@@ -153,6 +154,11 @@ def test_a_model_without_colour_words_cannot_play_the_game_and_is_told_before_an
     )
     with pytest.raises(rgb.InputError, match="no colour word is in the vocabulary of .animals., so"):
         rgb.rgb_trials(animals, 4)
+
+
+def test_the_manifest_of_a_model_without_colour_words_says_so(animals):
+    recorded = manifest(animals, [asking(animals)], {})
+    assert recorded["words"] == [] and recorded["answer_form"] is None
 
 
 def test_words_of_another_task_are_found_in_the_same_way(animals):
