@@ -17,7 +17,7 @@ from rgb_circuit.edits import OF_A_HEAD, OF_A_LAYER
 from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.jobs import Pending
 
-from .as_options import as_options
+from ..as_options import as_options
 
 COMPLETION = """\
 completion of commands, options and folders in a shell: put one of these into its start-up file
