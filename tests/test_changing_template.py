@@ -9,8 +9,9 @@ import pytest
 from transformers.utils import chat_template_utils
 
 import rgb_circuit as rgb
-from analyses import command, study
+from analyses import study
 from analyses.command import main
+from analyses.command.loading import model_and_trials
 from rgb_circuit.manifest import read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save, tokenizer
@@ -87,7 +88,7 @@ def test_a_folder_goes_on_with_the_prompts_that_it_recorded(dated, tmp_path, on,
     # Finished, it is not measured again; what else is asked in its folder is asked as it was.
     done = parts(tmp_path)
     assert run(dated, tmp_path) == 0 and parts(tmp_path) == done
-    model, again = command._model_and_trials(Namespace(folder=tmp_path))
+    model, again = model_and_trials(Namespace(folder=tmp_path))
     assert model.template.startswith("Monday") and [one.content for one in again] == [
         one.content for one in trials
     ]

@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 import rgb_circuit as rgb
-from analyses.command import _parser, main
+from analyses.command import command_parser, main
 from rgb_circuit.tasks import find
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +169,9 @@ def test_every_public_name_is_in_the_reference():
 
 def test_every_command_and_option_is_on_its_page():
     page = (ROOT / "docs" / "command.md").read_text()
-    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (
+        action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
     for name, parser in commands.choices.items():
         assert f"`{name}" in page, name
         for action in parser._actions:

@@ -29,6 +29,12 @@ def test_the_package_is_imported_without_what_takes_seconds():
     )
 
 
+def test_the_command_says_what_it_can_do_without_what_takes_seconds():
+    heavy = "{'torch', 'transformers', 'nnsight', 'numpy', 'pandas', 'matplotlib'}"
+    code = "import sys; from analyses.command import command_parser; command_parser().parse_args(['run']); "
+    assert printed(f"{code}print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
+
+
 def test_every_name_is_there_and_is_what_a_type_checker_is_told():
     (block,) = (
         node for node in ast.parse(Path(rgb.__file__).read_text()).body

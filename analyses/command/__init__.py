@@ -1,0 +1,132 @@
+"""The command ``rgb-circuit``: a file per subcommand, with its arguments and what it does.
+
+What subcommands share stands here (streams, errors, exit status), in `arguments` and in `loading` (which
+model, which trials, of which game).
+
+A further subcommand is a file with ``add_to``, and its name in `SUBCOMMANDS`.
+
+Modules that load torch, transformers, pandas or matplotlib take seconds. So the files of subcommands import
+them inside functions: ``--help``, completion in a shell and what argparse refuses need none of them.
+`loading` and `notices` always need them, and are imported inside functions themselves.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from importlib.metadata import version
+
+import shtab
+
+from rgb_circuit.errors import InputError, NotDrawn, ServerError
+from rgb_circuit.jobs import Pending
+
+from ..as_options import as_options
+from . import attention, calibrate, check, collect, compare, flows, play, report, run, say
+
+SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows)
+
+COMPLETION = """\
+completion of commands, options and folders in a shell: put one of these into its start-up file
+  bash:  eval "$(rgb-circuit --print-completion bash)"
+  zsh:   eval "$(rgb-circuit --print-completion zsh)"
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Returns:
+        The exit status: 1 for a check that found a difference or a figure that could not be drawn, 2 for
+        input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet, 130
+        for a command that was stopped with Ctrl-C, 141 for one whose reader went away.
+    """
+    try:
+        status = _main(arguments)
+        # What is left in the buffer would meet a closed pipe when Python ends.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # As in `rgb-circuit play | head`. Python flushes both streams once more when it ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        # The status that a shell gives a program that a closed pipe ends.
+        return 141
+
+
+def _main(arguments):
+    options = command_parser().parse_args(arguments)
+    # Figures go to files. A notebook's backend is inherited by a command in a cell, whose environment may
+    # lack it; matplotlib refuses to be imported then.
+    os.environ["MPLBACKEND"] = "agg"
+    # Imported once it is known that there is something to do: this takes seconds.
+    from rgb_circuit.memory import return_freed_memory
+
+    return_freed_memory()
+    kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
+    try:
+        with warnings.catch_warnings():
+            # Without the file and line of Python's own.
+            warnings.showwarning = partial(_warned, sys.stderr, options)
+            # Said by `notices`, of all trials at once.
+            warnings.filterwarnings("ignore", message="trial .* has the same picture in")
+            with _quiet(options):
+                return options.run(options) or 0
+    except InputError as error:
+        print(f"rgb-circuit: {as_options(str(error), vars(options))}", file=sys.stderr)
+        return 2
+    except NotDrawn as error:
+        print(f"rgb-circuit: {error}", file=sys.stderr)
+        return 1
+    except ServerError as error:
+        print(f"rgb-circuit: {error}{kept}", file=sys.stderr)
+        return 3
+    except Pending as pending:
+        print(
+            f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect "
+            f"{getattr(options, 'out', None) or options.folder}"
+        )
+        return 4
+    except KeyboardInterrupt:
+        print(f"rgb-circuit: stopped{kept}", file=sys.stderr)
+        return 130
+
+
+def _warned(file, options, message, category, *where):
+    print(f"rgb-circuit: {as_options(str(message), vars(options))}", file=file)
+
+
+@contextmanager
+def _quiet(options: argparse.Namespace) -> Iterator[None]:
+    """Where it is asked for, no bars, and nothing of what is also written to a folder. Warnings are shown
+    all the same: they are handed the file that is left here."""
+    if not options.quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        if options.writes and not getattr(options, "dry_run", False):
+            with redirect_stdout(nowhere):
+                yield
+        else:
+            yield
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """What reads the arguments of the command, with all its subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="rgb-circuit",
+        description="Find out which attention heads of a vision-language model do what in the RGB game.",
+        epilog=COMPLETION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shtab.add_argument_to(parser, "--print-completion", help="print what makes a shell complete this command")
+    parser.add_argument("--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}")
+    parser.set_defaults(keeps=False, writes=True)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for subcommand in SUBCOMMANDS:
+        subcommand.add_to(commands)
+    return parser

@@ -1,0 +1,98 @@
+"""Arguments that several subcommands share: quietness, model and trials, folders."""
+
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from typing import TypeAlias
+
+import shtab
+
+# What a parser gets its subcommands from.
+Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
+
+# Options that say which model and trials these are, as a run's folder does.
+ABOUT_TRIALS = (
+    "model", "trials", "trials_file", "seed", "dtype", "revision", "tiles", "remote",
+    "odd", "other", "background", "other_background",
+)  # fmt: skip
+
+
+def quiet_parent() -> ArgumentParser:
+    """A parent of subcommands' parsers: ``--quiet``."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="show no bars, and print nothing that is also written"
+    )
+    return parser
+
+
+def trials_parent() -> ArgumentParser:
+    """A parent of subcommands' parsers: ``--quiet``, and which model is shown which trials. ``drawn`` holds
+    the defaults of `ABOUT_TRIALS`."""
+    parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
+    parser.add_argument(
+        "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--trials",
+        default="32",
+        help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)",
+    )
+    shown.add_argument(
+        "--trials-file",
+        metavar="CSV",
+        help="your own pictures, question and answers: a file, or a folder with one; columns: see "
+        "rgb_circuit/trials_file.py",
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    parser.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
+    for option, what in (
+        ("--odd", "the odd tile's colour in every trial, such as red"),
+        ("--other", "the colour that the tile is recolored in"),
+        ("--background", "the background's colour"),
+        ("--other-background", "the other canvas's colour"),
+    ):
+        parser.add_argument(option, metavar="COLOR", help=f"{what} (default: drawn, so that all are used)")
+    add_loading(parser)
+    parser.set_defaults(drawn={name: parser.get_default(name) for name in ABOUT_TRIALS})
+    return parser
+
+
+def add_loading(parser: ArgumentParser) -> None:
+    """Add the arguments that say how a model is loaded."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)",
+    )
+    parser.add_argument("--revision", help="of a hub repository")
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)",
+    )
+    parser.add_argument(
+        "--remote",
+        metavar="URL",
+        nargs="?",
+        const=True,
+        default=False,
+        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
+        "NDIF_API_KEY",
+    )
+
+
+def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **options) -> None:
+    """Add an argument that is a folder, which a shell completes."""
+    parser.add_argument(
+        name, help=f"folder {what}" if name == "--out" else what, **options
+    ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+
+
+def fixed_colors(options: Namespace) -> dict[str, str]:
+    """Role → colour, of those that every trial is to have."""
+    fixed = {role: getattr(options, role) for role in ("odd", "other", "background", "other_background")}
+    return {role: color for role, color in fixed.items() if color is not None}

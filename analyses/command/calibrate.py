@@ -1,0 +1,86 @@
+"""``rgb-circuit calibrate``."""
+
+import warnings
+from argparse import Namespace
+from importlib.metadata import version
+
+from rgb_circuit.locking import locked
+from rgb_circuit.results import opened, write_figure, write_frame
+
+from .arguments import Commands, add_folder, quiet_parent
+
+
+def add_to(commands: Commands) -> None:
+    """Add the subcommand, with its arguments."""
+    parser = commands.add_parser(
+        "calibrate",
+        parents=[quiet_parent()],
+        help="can the verdicts be believed? try them on models whose heads are known",
+        description=_calibrate.__doc__,
+    )
+    parser.add_argument(
+        "--models",
+        type=int,
+        default=1,
+        help="planted models per level of noise, and of each kind per number of trials (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--random",
+        type=int,
+        default=5,
+        help="models of each of the three kinds on which every role is false (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
+    add_folder(parser, "for frames and figures (default: %(default)s)", "--out", default="results")
+    parser.set_defaults(run=_calibrate, keeps=True)
+
+
+def _calibrate(options: Namespace) -> None:
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
+    readings. One that was killed goes on where it stopped when the same command is given again, and one for
+    more models takes up those that were judged."""
+    import pandas as pd
+    from transformers.utils import logging
+
+    from rgb_circuit.manifest import versions
+    from rgb_circuit.plots import precision_recall_panels, recall_over_trials
+    from rgb_circuit.store import open_store
+
+    from .. import calibrate, printed
+
+    logging.disable_progress_bar()
+    subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
+    # Here numpy draws the models, and scipy tests them.
+    drawn_with = {name: version(name) for name in ("numpy", "scipy")}
+    about = {
+        "model": "those of rgb-circuit calibrate",
+        "dtype": "float32",
+        "versions": versions(),
+        "drawn_with": drawn_with,
+    }
+    with opened(options.out) as folder, opened(folder / "calibration") as parts:
+        with locked(parts), warnings.catch_warnings():
+            store = open_store(parts, about)
+            store.clean()
+            # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
+            warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
+            frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
+        write_frame(frame, folder, "calibration")
+        table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
+        write_frame(table, folder, "calibration_summary")
+        write_frame(false, folder, "calibration_false")
+        kinds = calibrate.by_trials(frame)
+        write_frame(kinds, folder, "calibration_trials")
+        write_figure(precision_recall_panels(table), folder, "calibration")
+        write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
+    printed.calibration(table, false)
+    print(
+        "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "
+        f"their frames calibration_summary, calibration_trials and calibration_false, in {folder}/"
+    )

@@ -1,0 +1,103 @@
+"""The model and the trials that a subcommand is about: of a run's folder, or as its options say."""
+
+from argparse import Namespace
+
+from rgb_circuit.conversation import TEMPLATE
+from rgb_circuit.drawing import rgb_trials
+from rgb_circuit.errors import InputError
+from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
+from rgb_circuit.saved_run import recorded_run
+from rgb_circuit.trial import Trial
+from rgb_circuit.trials_file import TrialsFile
+from rgb_circuit.vlm import Vlm
+
+from .. import study
+from . import notices
+from .arguments import fixed_colors
+
+
+def check_folder(options: Namespace) -> None:
+    """Refuse a folder that is no run's, and options that say again what it says.
+
+    Raises:
+        InputError: one of these.
+    """
+    if options.folder is None:
+        return
+    given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model and "
+            "trials; leave out one of them"
+        )
+    recorded_run(options.folder)
+
+
+def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
+    """Those of the run whose folder is given, else those that the options say.
+
+    Raises:
+        InputError: options that cannot be met; before a model is loaded where no model is needed to see it.
+    """
+    if getattr(options, "folder", None) is not None:
+        recorded = recorded_run(options.folder)
+        trials = study.trials_again(options.folder, recorded)
+        return study.reloaded(recorded), trials
+    _check_fixed(options)
+    return _drawn(options) if options.trials_file is None else _own(options)
+
+
+def loaded(options: Namespace) -> Vlm:
+    """The model that the options say."""
+    return study.loaded(
+        options.model,
+        remote=options.remote,
+        device_map=options.device,
+        dtype=options.dtype,
+        revision=options.revision,
+        tiles=options.tiles,
+    )
+
+
+def _check_fixed(options):
+    """Refuse colours for trials that are not drawn."""
+    fixed = fixed_colors(options)
+    if fixed and (options.trials_file is not None or options.trials == "published"):
+        raise InputError(
+            f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
+            "leave it out, or draw trials with --trials 32"
+        )
+
+
+def _own(options):
+    """The model, and the trials of a file, with what is to be noticed about their pictures."""
+    file = TrialsFile.read(options.trials_file)
+    # What is wrong with the file is said before a model is loaded.
+    file.trials(TEMPLATE)
+    model = loaded(options)
+    trials = file.trials(model.template)
+    notices.about_pictures(model, trials)
+    return model, trials
+
+
+def _drawn(options):
+    """The model, and trials drawn for it, or the published one."""
+    if options.trials != "published" and not options.trials.isdecimal():
+        raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
+    model = loaded(options)
+    if options.trials == "published":
+        return model, _published(model)
+    return model, rgb_trials(model, int(options.trials), options.seed, **fixed_colors(options))
+
+
+def _published(model):
+    if model.grid != (PUBLISHED_GRID, PUBLISHED_GRID):
+        rows, columns = model.grid
+        raise InputError(
+            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and {model.name} sees "
+            f"{rows} × {columns} image "
+            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does not exist; "
+            "draw trials for this model "
+            "with --trials 32"
+        )
+    return [published_trial(model.canvas)]

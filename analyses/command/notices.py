@@ -1,0 +1,97 @@
+"""What is said of a user's own pictures before a model is shown them, where it sees less than is there."""
+
+from collections.abc import Sequence
+
+from tqdm.auto import tqdm
+
+from rgb_circuit.as_seen import as_seen, fit
+from rgb_circuit.errors import InputError
+from rgb_circuit.pictures import identical, picture_hash
+from rgb_circuit.trial import Trial
+from rgb_circuit.vlm import Vlm
+
+
+def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
+    """Print over which pictures nothing can be drawn; of the others, which the model sees changed, and which
+    it cannot tell apart."""
+    reasons = _undrawable(model, trials)
+    drawable = [trial for trial in trials if trial.size not in reasons]
+    if reasons:
+        *_, reason = reasons.values()
+        print(
+            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: "
+            f"{reason}"
+        )
+    _print_changed(model, drawable)
+    _print_alike(model, drawable)
+
+
+def _undrawable(model, trials):
+    """Size → why nobody knows where the model's tokens lie in pictures of that size."""
+    reasons = {}
+    # The processor goes by the size.
+    for size, trial in {trial.size: trial for trial in trials}.items():
+        try:
+            as_seen(model, trial.images["clean"])
+        except InputError as error:
+            reasons[size] = error
+    return reasons
+
+
+def _print_changed(model, trials):
+    """Say which pictures the model sees less than all of, between bars, or out of proportion."""
+    fits = {size: fit(model, size) for size in dict.fromkeys(trial.size for trial in trials)}
+    for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
+        changed = {trial.name: size for trial in trials if how(fits[size := trial.size])}
+        if changed:
+            name, (width, height) = next(iter(changed.items()))
+            print(
+                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of "
+                f"{name!r} "
+                f"({width} × {height} px: {how(fits[width, height])})"
+            )
+
+
+def _lost(fit):
+    return ", ".join(f"{100 * share:.2g} % at the {side}" for side, share in fit.lost.items())
+
+
+def _padding(fit):
+    return f"{100 * fit.padding:.2g} % of what it sees is padding" if fit.padding else ""
+
+
+def _proportion(fit):
+    return (
+        f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+    )
+
+
+def _print_alike(model, trials):
+    """Say between which pictures there is no difference, or none that the model could see."""
+    for ((first, second), same), names in _alike(model, trials).items():
+        some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        pictures = f"the pictures {first!r} and {second!r} of {some}"
+        if same:
+            print(f"No difference between {pictures}: they are the same picture")
+        else:
+            print(
+                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what "
+                "the model is shown"
+            )
+
+
+def _alike(model, trials):
+    """(Pair of conditions that look the same to the model, whether the pictures themselves are the same) →
+    names of trials."""
+    alike = {}
+    # Hash of a picture → hash of what the model sees of it.
+    seen = {}
+    for trial in tqdm(trials, desc="comparing pictures", unit="trial", delay=2):
+        hashes = {condition: picture_hash(source) for condition, source in trial.sources.items()}
+        for condition, pixels in hashes.items():
+            if pixels not in seen:
+                seen[pixels] = picture_hash(as_seen(model, trial.images[condition]))
+        same = identical(hashes)
+        for pair in identical({condition: seen[pixels] for condition, pixels in hashes.items()}):
+            alike.setdefault((pair, pair in same), []).append(trial.name)
+    return alike

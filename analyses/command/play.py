@@ -1,0 +1,27 @@
+"""``rgb-circuit play``."""
+
+from argparse import Namespace
+
+from .arguments import Commands, trials_parent
+
+
+def add_to(commands: Commands) -> None:
+    """Add the subcommand, with its arguments."""
+    parser = commands.add_parser(
+        "play",
+        parents=[trials_parent()],
+        help="does the model play the game at all?",
+        description=_play.__doc__,
+    )
+    parser.set_defaults(run=_play, writes=False)
+
+
+def _play(options: Namespace) -> None:
+    """Show the model every picture and print how often it answers right."""
+    from rgb_circuit.play import play
+
+    from .. import printed
+    from .loading import model_and_trials
+
+    model, trials = model_and_trials(options)
+    printed.game(model, play(model, trials), options.trials_file)

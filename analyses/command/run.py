@@ -1,0 +1,115 @@
+"""``rgb-circuit run``."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from rgb_circuit.edits import OF_A_HEAD
+from rgb_circuit.errors import InputError
+from rgb_circuit.locking import locked
+from rgb_circuit.results import opened
+
+from .arguments import Commands, add_folder, fixed_colors, trials_parent
+
+
+def add_to(commands: Commands) -> None:
+    """Add the subcommand, with its arguments."""
+    parser = commands.add_parser(
+        "run",
+        parents=[trials_parent()],
+        help="play, patch every head, draw the three panels, give each head its role",
+        description=_run.__doc__,
+    )
+    add_folder(parser, "for frames, figures and manifest (default: %(default)s)", "--out", default="results")
+    parser.add_argument("--name", help="what the report calls this run (default: the model's name)")
+    parser.add_argument(
+        "--positions",
+        default="end",
+        help="end, all, image, text, tile, rest, question, first, or token positions like 5,-1; write "
+        "--positions=-1 where the first is negative (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--heads",
+        metavar="L.H,L.H",
+        help="restore only these heads, such as 3.0,3.1; then no roles are told (default: all)",
+    )
+    parser.add_argument(
+        "--component",
+        default="z",
+        choices=OF_A_HEAD,
+        help="of each head, what is restored: %(choices)s; with another than z no roles are told (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--only-correct",
+        action="store_true",
+        help="leave out trials of which the model answers a picture wrongly, from all but the game",
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="go on with a model that does not play the game",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run nothing: print what would be run, and what it takes in forwards, time, memory and disk",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them "
+        "together",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on",
+    )
+    parser.set_defaults(run=_run, keeps=True)
+
+
+def _run(options: Namespace) -> None:
+    """Play the game, patch every head, test what each head is, and write frames, figures, report and a
+    manifest. A run that was killed goes on where it stopped when the same command is given again."""
+    from .. import study
+    from .loading import model_and_trials
+
+    study.parse_positions(options.positions)
+    if options.heads is not None:
+        study.parse_heads(options.heads)
+    shard = _shard(options.shard)
+    if options.detach and (options.remote is False or shard):
+        raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
+    chosen = _chosen(options)
+    if options.dry_run:
+        model, trials = model_and_trials(options)
+        study.estimate(model, trials, chosen, shard)
+        return
+    with opened(options.out) as folder, locked(folder, shard):
+        model, trials = model_and_trials(options)
+        study.run(folder, model, trials, chosen, shard, options.detach, options.anyway)
+
+
+def _chosen(options):
+    """The options that the run's manifest holds."""
+    chosen = {
+        name: getattr(options, name)
+        for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
+    }
+    if options.heads is not None:
+        chosen["heads"] = options.heads
+    if options.component != "z":
+        chosen["component"] = options.component
+    if options.trials_file is None:
+        return chosen | {"trials": options.trials, "seed": options.seed} | fixed_colors(options)
+    return chosen | {"trials_file": str(Path(options.trials_file).resolve())}
+
+
+def _shard(text):
+    """``"1/4"`` as which of how many, or None."""
+    if text is None:
+        return None
+    which, slash, of = text.partition("/")
+    if not (slash and which.isdecimal() and of.isdecimal() and 1 <= int(which) <= int(of)):
+        raise InputError(f"--shard is {text!r}; write it as i/n, from 1/n to n/n, such as 1/4")
+    return int(which), int(of)
