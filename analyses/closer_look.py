@@ -26,7 +26,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import panels, strongest
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.task import Task
 
 from . import circuit, composition, every_head, roles, standing, task_reading
 from .evidence import with_controls
@@ -43,13 +43,13 @@ PATH_TRIALS = 8
 QUESTION_HEADS = 256
 
 
-def of_trials(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd.DataFrame]]:
+def of_trials(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> dict[str, Steps[pd.DataFrame]]:
     """Those of `steps` that need nothing but trials, so that what they ask first can be measured before any
     head is found."""
     return {
         "stimuli": _stimuli(trials),
-        "curve": curve(model, trials),
-        "task_reading": _questions(model, trials),
+        "curve": curve(model, trials, task),
+        "task_reading": _questions(model, trials, task),
         **every_head.of_trials(trials),
     }
 
@@ -57,6 +57,7 @@ def of_trials(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd
 def steps(
     model: rgb.Vlm,
     trials: Sequence[rgb.Trial],
+    task: Task,
     effects: pd.DataFrame,
     which: Mapping[str, tuple[str, str]],
     evidence: pd.DataFrame | None,
@@ -65,6 +66,7 @@ def steps(
     """What is looked at, each as steps to a frame; what cannot be measured says why.
 
     Args:
+        task: of the trials.
         effects: the run's `rgb_circuit.patch_heads`.
         which: panel → (target condition, role whose logit is read).
         evidence: from `analyses.roles.evidence`, where there is any.
@@ -82,34 +84,38 @@ def steps(
     shown: list[Head] = []
     chosen = pd.DataFrame()
     if evidence is not None:
-        table = roles.table(evidence)
+        table = roles.table(evidence, task)
         named = table[table["role"] != "none"]
         chosen = (
-            roles.closest(evidence) if named.empty else named.loc[named["score"].abs().nlargest(HEADS).index]
+            roles.closest(evidence, task=task)
+            if named.empty
+            else named.loc[named["score"].abs().nlargest(HEADS).index]
         )
         shown = [Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
-        by_role = {
-            hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in roles.GAME.hypotheses
-        }
+        by_role = {hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in task.hypotheses}
     if not shown:
         strong = strongest(panels(effects, which), 3).index
         shown = [Head.parse(name) for name in strong]
     _, testing = halves(trials)
-    target = _corrupted(trials[0])
-    extractors, localizers = by_role.get("color extractor", []), by_role.get("POI localization", [])
-    senders = sorted({*localizers, *by_role.get("place relay", []), *by_role.get("background writer", [])})
+    target = _corrupted(task, trials[0])
+    senders, receivers = (
+        sorted({head for hypothesis in some for head in by_role.get(hypothesis.name, [])})
+        for some in (task.senders, task.receivers)
+    )
+    in_circuit = [hypothesis for hypothesis in task.hypotheses if hypothesis.in_circuit]
+    members = [head for hypothesis in in_circuit for head in by_role.get(hypothesis.name, [])]
     return {
         "stimuli": _stimuli(trials),
-        "strays": _strays(trials, evidence, chosen),
+        "strays": _strays(trials, task, evidence, chosen),
         "attention": _looks(trials, shown),
-        "composition": _through(composition.composition.steps, model, testing, senders, extractors, target),
-        "mediation": _through(composition.mediation.steps, model, testing, senders, extractors, target),
-        "paths": _through(composition.paths.steps, model, testing[:PATH_TRIALS], senders, extractors, target),
-        "circuit": _whole(model, testing, extractors + localizers, target),
-        "curve": curve(model, trials),
-        "task_reading": _questions(model, trials),
-        "question_attention": _question_attention(model, trials),
-        **every_head.steps(model, trials, effects, positions, evidence is not None),
+        "composition": _through(composition.composition.steps, model, testing, task, senders, receivers),
+        "mediation": _through(composition.mediation.steps, model, testing, task, senders, receivers),
+        "paths": _through(composition.paths.steps, model, testing[:PATH_TRIALS], task, senders, receivers),
+        "circuit": _whole(model, testing, in_circuit, members, target),
+        "curve": curve(model, trials, task),
+        "task_reading": _questions(model, trials, task),
+        "question_attention": _question_attention(model, trials, task),
+        **every_head.steps(model, trials, effects, positions, None if evidence is None else task),
     }
 
 
@@ -118,7 +124,7 @@ def _stimuli(trials):
     return frame
 
 
-def _strays(trials, evidence, chosen):
+def _strays(trials, task, evidence, chosen):
     """The pictures of trials in which a head that is shown does what its role says it does not."""
     if evidence is None:
         raise NotApplicable("roles were not tested")
@@ -126,9 +132,7 @@ def _strays(trials, evidence, chosen):
         name
         for row in chosen.to_dict("records")
         for role in row["role"].split(" + ")
-        for name in standing.strays(evidence, (row["layer"], row["head"]), roles.GAME.hypothesis(role))[
-            "stray"
-        ]
+        for name in standing.strays(evidence, (row["layer"], row["head"]), task.hypothesis(role))["stray"]
     ]
     stray = [trial for trial in trials if trial.name in list(dict.fromkeys(names))[:STRAYS]]
     if not stray:
@@ -145,22 +149,33 @@ def _looks(trials, heads):
     return frame
 
 
-def _through(analysis, model, trials, senders, extractors, target):
-    if not (senders and extractors):
+def _through(analysis, model, trials, task, senders, receivers):
+    if not (senders and receivers):
+        if not task.receivers:
+            raise NotApplicable("the task claims nothing of what goes through other heads")
         raise NotApplicable(
-            "composition needs a color extractor and a head that localizes or writes the background, and no "
-            "such pair is known"
+            f"composition needs {_one_of(task.receivers)} and {_one_of(task.senders)}, and no such pair is "
+            "known"
         )
-    return (yield from analysis(model, trials, senders, extractors, target=target))
+    return (yield from analysis(model, trials, senders, receivers, target=_corrupted(task, trials[0])))
 
 
-def _whole(model, trials, heads, target):
+def _whole(model, trials, hypotheses, heads, target):
+    if not hypotheses:
+        raise NotApplicable(
+            "the task names no role that makes up a circuit; the curve tests the sets that the ranking names"
+        )
     if not heads:
         raise NotApplicable(
-            "no head is shown to be a color extractor or a POI head, so these roles name no set of heads; "
+            f"no head is shown to be {_one_of(hypotheses)}, so these roles name no set of heads; "
             "the curve tests the sets that the ranking names"
         )
     return (yield from circuit.circuit.steps(model, trials, heads, target=target))
+
+
+def _one_of(hypotheses):
+    """Heads of some roles, in words."""
+    return " or ".join(f"a {standing.a(hypothesis)}" for hypothesis in hypotheses)
 
 
 def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
@@ -168,29 +183,32 @@ def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[r
     return trials[: len(trials) // 2], trials[len(trials) // 2 :]
 
 
-def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> Steps[pd.DataFrame]:
+def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> Steps[pd.DataFrame]:
     """Faithfulness over circuit size: what is asked of the first half of the trials, then of the second."""
-    (finding, testing), target = halves(trials), _corrupted(trials[0])
+    (finding, testing), target = halves(trials), _corrupted(task, trials[0])
     if len(finding) < 2:
         raise NotApplicable(
             "ranking heads on one half of the trials and measuring on the other needs 4 trials, and there "
             f"are {len(finding) + len(testing)}"
         )
     # With the words that the roles are told from, so that their sweep serves.
-    ranking = yield from circuit.ranked.steps(model, with_controls(roles.GAME, model, finding), target=target)
+    ranking = yield from circuit.ranked.steps(model, with_controls(task, model, finding), target=target)
     ranking = ranking[["layer", "head"]].to_numpy()
     return (yield from circuit.curve.steps(model, testing, ranking, target=target))
 
 
-def _questions(model, trials):
-    if not _asks_the_game(trials):
-        raise NotApplicable("these trials do not ask the game's question, which is what would change")
+def _questions(model, trials, task):
+    if task.second_question is None:
+        raise NotApplicable("the task has no second question, which is what would change")
+    _, role = task.second_question
+    if task.question not in trials[0].prompt or role not in trials[0].answers:
+        raise NotApplicable("these trials do not ask the task's question, which is what would change")
     return (yield from task_reading.evidence.steps(model, trials, positions=_places(model)))
 
 
-def _question_attention(model, trials):
+def _question_attention(model, trials, task):
     try:
-        found = yield from _questions(model, trials)
+        found = yield from _questions(model, trials, task)
     except rgb.InputError:
         found = pd.DataFrame({"holds": []})
     if not found["holds"].any():
@@ -202,10 +220,6 @@ def _question_attention(model, trials):
     [read] = yield [task_reading.Reading(tuple(trials))]
     last = read[read["from_position"] == read["from_position"].max()].set_index(["layer", "head"], drop=False)
     return last.loc[carriers].reset_index(drop=True)
-
-
-def _asks_the_game(trials):
-    return ODD_QUESTION in trials[0].prompt and "background" in trials[0].answers
 
 
 def _places(model):
@@ -273,7 +287,7 @@ def _looked(model, heads, trials, jobs):
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 
-def _corrupted(trial):
-    """The picture that clean is held against: plain where there is one, else the first other."""
+def _corrupted(task, trial):
+    """The picture that clean is held against: the task's where the trial has it, else the first other."""
     others = [condition for condition in trial.images if condition != "clean"]
-    return "erased" if "erased" in others else others[0]
+    return task.corrupted if task.corrupted in others else others[0]

@@ -26,6 +26,7 @@ from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.panels import gaps, tested
 from rgb_circuit.prompts import prompt_ids, tile_positions
 from rgb_circuit.statistics import t_interval, words_read
+from rgb_circuit.task import Task
 
 from . import roles
 
@@ -46,29 +47,29 @@ def steps(
     trials: Sequence[rgb.Trial],
     effects: pd.DataFrame,
     positions: str | Sequence[int],
-    roles_told: bool,
+    task: Task | None,
 ) -> dict[str, Steps[pd.DataFrame]]:
     """Name of a frame → steps to it.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
         positions: where the run restores heads.
-        roles_told: whether the roles' sweeps were measured.
+        task: whose roles' sweeps were measured; None where none were.
 
     Returns:
         ``sweeps`` (`sweep_effects`), and those `of_trials`.
     """
     return {
-        "sweeps": _sweeps(model, list(trials), effects, positions, roles_told),
+        "sweeps": _sweeps(model, list(trials), effects, positions, task),
         **of_trials(trials),
     }
 
 
-def _sweeps(model, trials, effects, positions, roles_told):
+def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]
     # The first is the game itself.
-    asked = roles.needs(model, trials, positions)[1:] if roles_told else []
+    asked = [] if task is None else roles.needs(model, trials, positions, task)[1:]
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]

@@ -25,6 +25,7 @@ from rgb_circuit.panels import panels_for
 from rgb_circuit.patching import PatchedHeads, in_order
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.store import Store
+from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
@@ -48,23 +49,24 @@ class Study:
     Attributes:
         positions: where heads are restored, in the panels and for roles, as in `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
-        own: the pictures are the user's own, not the game's.
-        anyway: go on with a model that does not play the game.
+        task: that the trials are of. Where it says nothing of heads, no role is told, and whatever a model
+            answers to the pictures it is not one that does not play.
+        anyway: go on with a model that does not play.
         heads: (layer, head) pairs that are restored; None for all.
         component: of each, as in `rgb_circuit.patch_heads`.
     """
 
     positions: str | list[int] = "end"
     only_correct: bool = False
-    own: bool = False
+    task: Task = roles.GAME
     anyway: bool = False
     heads: tuple[tuple[int, int], ...] | None = None
     component: str = "z"
 
     @property
     def must_play(self) -> bool:
-        """Whether the run ends where the model does not play the game."""
-        return not (self.own or self.anyway)
+        """Whether the run ends where the model does not play."""
+        return bool(self.task.hypotheses) and not self.anyway
 
     @property
     def narrowed(self) -> str:
@@ -131,15 +133,14 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     try:
         if study.narrowed:
             raise NotApplicable(f"{study.narrowed}, and roles take z of every head; run without that")
-        if study.own:
-            _check_predictions(trials)
-        steps = roles.steps(model, trials, positions=study.positions)
+        _check_predictions(study.task, trials)
+        steps = roles.steps(model, trials, task=study.task, positions=study.positions)
         evidence = follow(model, steps, store, stage=_stage(2))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
-    table = None if evidence is None else roles.table(evidence)
-    verdicts = None if evidence is None else riddle.table(evidence)
-    analyses = closer_look.steps(model, trials, effects, which, evidence, study.positions)
+    table = None if evidence is None else roles.table(evidence, study.task)
+    verdicts = None if evidence is None or not riddle.asked(evidence) else riddle.table(evidence)
+    analyses = closer_look.steps(model, trials, study.task, effects, which, evidence, study.positions)
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
@@ -172,7 +173,9 @@ def measure_each(
         _measure_first(model, [given], every, study, store)
     else:
         halves = [half for half in closer_look.halves(given) if half]
-        _measure_first(model, halves, every, study, store, {"curve": closer_look.curve(model, given)})
+        _measure_first(
+            model, halves, every, study, store, {"curve": closer_look.curve(model, given, study.task)}
+        )
 
 
 def _measure_first(model, several, every, study, store, beside=None):
@@ -205,12 +208,12 @@ def asked_first(
     every = list(every)
     wanted = {"run": [Played.of(every), Pieces(tuple(every)), *_effects(model, every, study)]}
     wanted["run"] += _noise(model, every[:NOISE_TRIALS], study)
-    analyses = closer_look.of_trials(model, every)
+    analyses = closer_look.of_trials(model, every, study.task)
     if study.narrowed:
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
     else:
         with suppress(NotApplicable):
-            wanted["roles"] = roles.needs(model, every, study.positions)
+            wanted["roles"] = roles.needs(model, every, study.positions, study.task)
     for name, steps in analyses.items():
         # What cannot be asked is said by the finished run.
         with suppress(InputError):
@@ -249,14 +252,17 @@ def _targets(trials):
     return dict.fromkeys(target for target, _ in panels_for(trials).values())
 
 
-def _check_predictions(trials):
+def _check_predictions(task, trials):
     """Raise NotApplicable that says which predictions cannot be tested on trials that all have the same
     conditions and roles."""
+    if not task.hypotheses:
+        raise NotApplicable(
+            f"{task.says or task.name} say nothing of what heads do, so there is no role to test"
+        )
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}
-    every = [prediction for hypothesis in roles.GAME.hypotheses for prediction in hypothesis.predictions]
-    for prediction in every:
-        unshown, unnamed = missing(roles.GAME, trials[0], prediction)
+    for prediction in task.predictions:
+        unshown, unnamed = missing(task, trials[0], prediction)
         if unshown or unnamed:
             untestable[prediction.name] = None
             pictures |= dict.fromkeys(unshown)

@@ -70,6 +70,11 @@ def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFra
     return table(_roles.evidence(model, trials, **options))
 
 
+def asked(evidence: pd.DataFrame) -> bool:
+    """Whether some evidence has the predictions that the riddle reads."""
+    return set(ASKS) <= set(evidence["prediction"])
+
+
 def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
@@ -90,14 +95,16 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     holds, state = _evidence.by_prediction(evidence, "holds"), _evidence.by_prediction(evidence, "state")
     met = {role: _evidence.heads(evidence, _roles.GAME.hypothesis(role)) for role in EXPLANATIONS}
     left = {role: standing.open_heads(evidence, _roles.GAME.hypothesis(role)) for role in EXPLANATIONS}
-    asked = [head for head in holds.index if holds.loc[head, "P3a"] and state.loc[head, "P3b"] != "refuted"]
-    asked += [head for head in holds.index if head not in asked and any(head in own for own in met.values())]
+    passing = [head for head in holds.index if holds.loc[head, "P3a"] and state.loc[head, "P3b"] != "refuted"]
+    passing += [
+        head for head in holds.index if head not in passing and any(head in own for own in met.values())
+    ]
     columns = (
         "layer head verdict left decide route late prediction expected raises effect ci_low ci_high "
         "restored_fraction n holds state"
     )
     blocks = []
-    for head in sorted(asked):
+    for head in sorted(passing):
         rows = rows_of(evidence, head).set_index("prediction", drop=False)
         own = [words for role, words in EXPLANATIONS.items() if head in met[role]]
         open_ = {role: words for role, words in EXPLANATIONS.items() if head in left[role]}

@@ -42,6 +42,7 @@ from rgb_circuit.saved_run import (
     recorded_trials,
 )
 from rgb_circuit.store import open_store
+from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
 
@@ -64,8 +65,8 @@ def run(
     Args:
         folder: held by the caller (`rgb_circuit.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles, name``; where given ``heads`` (as text), ``component``, and
-            the colours that are held fixed (`rgb_circuit.rgb_game.COLOR_ROLES`).
+            only_correct, device, dtype, tiles, name``; where given ``task, heads`` (as text), ``component``,
+            and ``fix`` (role → the word that is held fixed).
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
@@ -81,7 +82,7 @@ def run(
     store = open_store(folder, manifest(model, trials, options), detached)
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
-    study = study_of(options, anyway)
+    study = study_of(options, trials, anyway)
     if shard is None:
         store.clean()
         _finish(store, model, trials, options, study)
@@ -101,7 +102,7 @@ def check(
     shard: tuple[int, int] | None = None,
 ) -> None:
     """Raise InputError for trials, positions or a shard that `run` cannot use."""
-    study = study_of(options, anyway=True)
+    study = study_of(options, trials, anyway=True)
     heads = model.heads() if study.heads is None else check_heads(model, study.heads)
     places = study.positions if isinstance(study.positions, str) else tuple(study.positions)
     check_edits(model, {head: [Edit(*head, "clean", study.component, places)] for head in heads})
@@ -127,7 +128,7 @@ def estimate(
     """
     check(model, trials, options, shard)
     own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
-    study = study_of(options, anyway=True)
+    study = study_of(options, trials, anyway=True)
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
     seconds = None if model.server else seconds_of_a_forward(model)
@@ -169,7 +170,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
     for other in folders[1:]:
         check_same(other, recorded_run(other), recorded)
     trials, options = trials_again(folders[0], recorded), recorded["options"]
-    study = study_of(options, anyway=True)
+    study = study_of(options, trials, anyway=True)
 
     with opened(out or folders[0]) as folder, locked(folder):
         store = open_store(folder, recorded)
@@ -224,14 +225,15 @@ def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:
         ) from None
 
 
-def study_of(options: Mapping[str, Any], anyway: bool) -> Study:
+def study_of(options: Mapping[str, Any], trials: Sequence[Trial], anyway: bool) -> Study:
     """What a run asks, from its options."""
     heads = options.get("heads")
     return Study(
         positions=parse_positions(options["positions"]),
         only_correct=options["only_correct"],
-        own=options.get("trials_file") is not None,
-        anyway=anyway,
+        task=task_of(trials),
+        # Whoever brings pictures of their own may look at a model that cannot answer.
+        anyway=anyway or options.get("trials_file") is not None,
         heads=None if heads is None else parse_heads(heads),
         component=options.get("component") or "z",
     )
@@ -300,7 +302,7 @@ def _renamed(other, recorded, trials):
     if template == recorded["template"]:
         return {}
     there = in_conversation(trials, recorded["template"], template)
-    absent, study = recorded_model(recorded), study_of(recorded["options"], anyway=True)
+    absent, study = recorded_model(recorded), study_of(recorded["options"], trials, anyway=True)
     keys = [
         [one.key for several in asked_first(absent, some, some, study).values() for one in several]
         for some in (there, trials)

@@ -39,7 +39,6 @@ from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.patching import in_order
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     fewest_trials,
@@ -47,6 +46,7 @@ from rgb_circuit.statistics import (
     t_interval,
     t_p,
 )
+from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 # The condition that is the clean picture under the other question.
@@ -64,15 +64,15 @@ def patch_questions(
     model: Vlm,
     trials: Sequence[Trial],
     *,
-    question: str = BACKGROUND_QUESTION,
+    question: str | None = None,
     positions: Sequence[str] = PLACES,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The effect of restoring each head alone from a run with another question about the clean picture.
 
     Args:
-        question: asked instead of "Which color is the odd color out? Respond in one word" in each trial's
-            prompt.
+        question: asked instead of the task's own in each trial's prompt; by default the task's second
+            question, in the game "Which color is the background? Respond in one word".
         positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at ``"end"`` go
             through one forward a trial; the other two take about a tenth of a forward for every head.
         progress: show a bar when it takes longer than two seconds.
@@ -84,8 +84,8 @@ def patch_questions(
         target logit). Logits are read at [end].
 
     Raises:
-        InputError: a trial that does not ask the odd question, the same question again, or places that do not
-            exist, before any forward.
+        InputError: a trial that does not ask its task's question, the same question again, or places that do
+            not exist, before any forward.
     """
     trials = as_trials(trials)
     asked = questions(trials, question, positions)
@@ -93,13 +93,22 @@ def patch_questions(
 
 
 def questions(
-    trials: Sequence[Trial], question: str = BACKGROUND_QUESTION, positions: Sequence[str] = PLACES
+    trials: Sequence[Trial], question: str | None = None, positions: Sequence[str] = PLACES
 ) -> list[Questioned]:
     """`patch_questions` as what is to be measured, place by place."""
     positions = [positions] if isinstance(positions, str) else list(positions)
     if not positions or not set(positions) <= set(PLACES):
         raise InputError(f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}")
+    question = question or _second(trials)[0]
     return [Questioned(tuple(trials), question, place, tuple(positions)) for place in positions]
+
+
+def _second(trials):
+    """The second question of the trials' task, and the role of its right answer."""
+    task = task_of(trials)
+    if task.second_question is None:
+        raise NotApplicable("these trials' task has no second question; give one: question=")
+    return task.second_question
 
 
 @dataclass(frozen=True)
@@ -152,9 +161,9 @@ def evidence(
     model: Vlm,
     trials: Sequence[Trial],
     *,
-    question: str = BACKGROUND_QUESTION,
+    question: str | None = None,
     positions: Sequence[str] = PLACES,
-    role: str = "background",
+    role: str | None = None,
     level: float = 0.05,
     least: float = 0.05,
     progress: bool = True,
@@ -163,7 +172,7 @@ def evidence(
 
     Args:
         question, positions, progress: as in `patch_questions`.
-        role: the right answer to the other question.
+        role: the right answer to the other question; by default that to the task's second question.
         level: false discovery rate, over all rows (Benjamini–Hochberg).
         least: fraction of the gap between the two questions that an effect must exceed to count.
 
@@ -178,6 +187,7 @@ def evidence(
             model that is not shown to change its answer with the question.
     """
     trials = as_trials(trials)
+    question, role = question or _second(trials)[0], role or _second(trials)[1]
     needed = fewest_trials(level)
     if len(trials) < needed:
         raise NotApplicable(
@@ -343,13 +353,14 @@ def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[st
 
 def _asking(model, trials, question):
     """The trials, each with the clean picture under the other question as a further condition."""
+    own = task_of(trials).question
     for trial in trials:
-        if ODD_QUESTION not in trial.prompt:
+        if not own or own not in trial.prompt:
             raise InputError(
-                f"the prompt of trial {trial.name!r} does not hold {ODD_QUESTION!r}, which is what is "
+                f"the prompt of trial {trial.name!r} does not hold {own!r}, which is what is "
                 "replaced; ask that question"
             )
-    if question == ODD_QUESTION:
+    if question == own:
         raise InputError("the other question is the trials' own; give another one")
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
@@ -360,7 +371,7 @@ def _asking(model, trials, question):
         replace(
             trial,
             images={**trial.sources, OTHER: trial.sources["clean"]},
-            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(ODD_QUESTION, question)},
+            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(own, question)},
         )
         for trial in trials
     ]

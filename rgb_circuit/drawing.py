@@ -77,10 +77,13 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     Args:
         vocabulary: drawn from instead of the task's.
     """
-    drawn = [role for role in task.roles.values() if role.word is None]
     taken = next((role.word for role in task.roles.values() if role.word is not None), "")
     words = task.vocabulary if vocabulary is None else vocabulary
-    return words_at(model, model.prompt(task.question), words, least=len(drawn), taken=taken) if words else ()
+    return (
+        words_at(model, model.prompt(task.question), words, least=len(task.drawn), taken=taken)
+        if words
+        else ()
+    )
 
 
 def words_at(model: Vlm, prompt: str, words: Iterable[str], *, least: int, taken: str) -> tuple[str, ...]:

@@ -15,8 +15,7 @@ from .drawing import form_at, words_for
 from .errors import InputError
 from .fingerprint import fingerprint
 from .results import existing, write_bytes
-from .rgb_game import ODD_QUESTION, PALETTE
-from .tasks import find
+from .tasks import task_of
 from .trial import Trial, described
 
 if TYPE_CHECKING:
@@ -41,8 +40,11 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
 
     Returns:
         Only what JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
-        `rgb_circuit.fingerprint.fingerprint` has them. ``server`` is the server's URL, or None.
+        `rgb_circuit.fingerprint.fingerprint` has them. ``server`` is the server's URL, or None; ``task`` is
+        what `rgb_circuit.task.Task.of_plain` reads, ``answer_form`` and ``words`` how its words are written
+        and which of them the model is asked for.
     """
+    task = task_of(trials)
     return {
         "model": model.name,
         "revision": model.revision,
@@ -53,7 +55,9 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "attention": model.config.text_config._attn_implementation,
         "vision_attention": model.config.vision_config._attn_implementation,
         "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
-        "answer_form": form_at(model, model.prompt(ODD_QUESTION), PALETTE),
+        "answer_form": form_at(model, model.prompt(task.question), task.vocabulary)
+        if task.vocabulary
+        else None,
         "layers": model.n_layers,
         "heads": model.n_heads,
         "kv_heads": model.n_kv_heads,
@@ -64,7 +68,8 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "picture_px": model.picture_px,
         "template": model.template,
         "ahead": model.ahead,
-        "words": list(words_for(model, find("rgb"))),
+        "words": list(words_for(model, task)),
+        "task": task.plain(),
         # Hashes come after what says more, since a refusal names the first differences.
         **fingerprint(model),
         "options": dict(options),

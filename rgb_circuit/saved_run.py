@@ -16,7 +16,9 @@ from .fingerprint import chat_template
 from .layout import Layout
 from .manifest import read_manifest
 from .results import read_frame
-from .rgb_game import COLOR_ROLES, ODD_QUESTION, PALETTE, draw, published_trial
+from .rgb_game import published_trial
+from .task import Task
+from .tasks import DEFAULT, named
 from .trial import Trial
 from .trials_file import read_trials
 from .vlm import Vlm
@@ -24,7 +26,7 @@ from .vlm import Vlm
 # What it takes to go on with a run.
 NEEDED = {
     "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid",
-    "tile_px", "picture_px", "template", "words", "options", "trials",
+    "tile_px", "picture_px", "template", "words", "task", "options", "trials",
 }  # fmt: skip
 
 
@@ -170,7 +172,9 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """
     options = manifest["options"]
     if "trials_file" in options:
-        return read_trials(options["trials_file"], template=manifest["template"])
+        trials = read_trials(options["trials_file"], template=manifest["template"])
+        task = recorded_task(manifest) if options.get("task") else None
+        return [replace(trial, task=task) for trial in trials]
     if options.get("trials") == "published":
         return [published_trial(recorded_model(manifest).canvas)]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
@@ -178,9 +182,17 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
             "the manifest says nothing about how its trials were drawn; give the folder of a run of "
             "rgb-circuit run"
         )
+    task = named(options.get("task") or DEFAULT)
+    if task.draw is None:
+        raise InputError(f"the task {task.name!r} draws no trials any more, and the run's were drawn")
     canvas, n = recorded_model(manifest).canvas, int(options["trials"])
-    fixed = {role: options[role] for role in COLOR_ROLES if options.get(role)}
-    return draw(canvas, manifest["words"], n, options["seed"], fixed)
+    trials = task.draw(canvas, manifest["words"], n, options["seed"], options.get("fix", {}))
+    return [replace(trial, task=task) for trial in trials]
+
+
+def recorded_task(manifest: Mapping) -> Task:
+    """The task of a run, as its manifest has it: all but what draws its trials."""
+    return Task.of_plain(manifest["task"], "the manifest's task")
 
 
 def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
@@ -193,8 +205,9 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
         return model
-    asked = prompt(ODD_QUESTION, recorded["template"])
-    forms = model.forms.get(model.prompt(ODD_QUESTION), tuple(FORMS))
+    question = recorded_task(recorded).question
+    asked = prompt(question, recorded["template"])
+    forms = model.forms.get(model.prompt(question), tuple(FORMS))
     # The recorded form first; the sort keeps the others in their order.
     as_then = tuple(sorted(forms, key=lambda form: form != recorded["answer_form"]))
     return replace(
@@ -239,8 +252,8 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 
 def _drawable(manifest):
     """`Vlm.drawable` as far as the manifest says it."""
-    asked = prompt(ODD_QUESTION, manifest["template"])
-    return {(asked, *PALETTE): tuple(manifest["words"])}
+    task = recorded_task(manifest)
+    return {(prompt(task.question, manifest["template"]), *task.vocabulary): tuple(manifest["words"])}
 
 
 def recorded_model(manifest: Mapping) -> Vlm:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .edits import ARTIFICIAL
 from .errors import InputError
-from .hypothesis import Claim, Hypothesis, Prediction, Sweep
+from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups
 from .table_text import shortened
 from .trial import Trial
 
@@ -77,6 +77,7 @@ class Task:
         hypotheses: the roles of heads.
         checks: predictions that are tested though no role asks for them.
         panels: panel → (target, role); every other picture with the right answer's word, where empty.
+        trials: the file that has its pictures, where they are not drawn (`rgb_circuit.read_trials`).
         place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
         draw: draws trials; None where pictures come from files.
 
@@ -97,6 +98,7 @@ class Task:
     checks: tuple[Prediction, ...] = ()
     panels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     place: str = ""
+    trials: str = ""
     draw: Draw | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
@@ -149,10 +151,26 @@ class Task:
         return right
 
     @property
+    def drawn(self) -> dict[str, Role]:
+        """The roles whose words differ from trial to trial."""
+        return {name: role for name, role in self.roles.items() if role.word is None}
+
+    @property
     def predictions(self) -> tuple[Prediction, ...]:
         """All that are tested, each once: those of the hypotheses, then the checks."""
         every = [prediction for hypothesis in self.hypotheses for prediction in hypothesis.predictions]
         return tuple(dict.fromkeys([*every, *self.checks]))
+
+    @property
+    def receivers(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses whose heads predictions go through or past."""
+        named = groups(self.predictions)
+        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.short in named)
+
+    @property
+    def senders(self) -> tuple[Hypothesis, ...]:
+        """The hypotheses that claim what goes through others, or past them."""
+        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.groups)
 
     @property
     def says_of_predictions(self) -> dict[str, str]:
@@ -189,7 +207,7 @@ class Task:
     def controls(self, target: str) -> tuple[str, ...]:
         """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the roles."""
         shown = {*self.conditions["clean"].shows, *self.conditions[target].shows}
-        return tuple(name for name, role in self.roles.items() if role.word is None and name not in shown)
+        return tuple(role for role in self.drawn if role not in shown)
 
     def changed(self, sweep: Sweep) -> str:
         """The picture to which a sweep's gap falls from the clean one."""
@@ -201,8 +219,8 @@ class Task:
     def written_alone(self, claim: Claim) -> str | None:
         """The role whose word alone the claim's target shows, where the claim says that another drawn word
         stays; else None."""
-        shown = [role for role in self.conditions[claim.sweep.target].shows if self.roles[role].word is None]
-        stays = not claim.is_effect and self.roles[claim.role].word is None and claim.role not in shown
+        shown = [role for role in self.conditions[claim.sweep.target].shows if role in self.drawn]
+        stays = not claim.is_effect and claim.role in self.drawn and claim.role not in shown
         return shown[0] if stays and len(shown) == 1 else None
 
     def with_controls(self, trials: Sequence[Trial], words: Iterable[str], prompt: str) -> list[Trial]:
@@ -214,10 +232,9 @@ class Task:
             words: those of the vocabulary that the model can be asked for.
             prompt: in which the model answers with these words.
         """
-        drawn, words = [name for name, role in self.roles.items() if role.word is None], list(words)
-        extended = []
+        words, extended = list(words), []
         for trial in trials:
-            said = [trial.answers.get(role) for role in drawn]
+            said = [trial.answers.get(role) for role in self.drawn]
             if trial.prompt == prompt and set(said) <= set(words):
                 others = [word for word in words if word not in said]
                 more = {f"unshown {number}": word for number, word in enumerate(others)}
@@ -231,8 +248,9 @@ class Task:
         Predictions stand once, and hypotheses name theirs.
         """
         table: dict[str, Any] = {"name": self.name}
-        for name in ("says", "asks", "question", "corrupted", "place"):
-            if value := getattr(self, name):
+        for name in ("says", "asks", "question", "corrupted", "place", "trials"):
+            value = getattr(self, name)
+            if value or name in ("question", "corrupted"):
                 table[name] = value
         if self.second_question is not None:
             table["second_question"] = list(self.second_question)
@@ -323,6 +341,7 @@ class Task:
         changed = [name for name in others if conditions[name].right not in (None, right)]
         return cls(
             name="own pictures",
+            says="pictures of one's own",
             question="",
             roles={role: Role() for role in first.answers},
             conditions=conditions,
@@ -367,11 +386,12 @@ def hypotheses_of(
     return tuple(made), shared
 
 
-_TEXTS = ("name", "says", "asks", "question", "corrupted", "place")
+_TEXTS = ("name", "says", "asks", "question", "corrupted", "place", "trials")
 _TASK = (
     "says",
     "asks",
     "place",
+    "trials",
     "second_question",
     "vocabulary",
     "hypotheses",

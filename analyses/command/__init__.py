@@ -25,9 +25,9 @@ from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.jobs import Pending
 
 from ..as_options import as_options
-from . import attention, calibrate, check, collect, compare, flows, play, report, run, say
+from . import attention, calibrate, check, collect, compare, flows, play, report, run, say, tasks
 
-SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows)
+SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks)
 
 COMPLETION = """\
 completion of commands, options and folders in a shell: put one of these into its start-up file
@@ -119,7 +119,7 @@ def command_parser() -> argparse.ArgumentParser:
     """What reads the arguments of the command, with all its subcommands."""
     parser = argparse.ArgumentParser(
         prog="rgb-circuit",
-        description="Find out which attention heads of a vision-language model do what in the RGB game.",
+        description="Find out which attention heads of a vision-language model do what.",
         epilog=COMPLETION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,17 +1,18 @@
 """Arguments that several subcommands share: quietness, model and trials, folders."""
 
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import Action, ArgumentParser, _SubParsersAction
 from typing import TypeAlias
 
 import shtab
+
+from rgb_circuit.tasks import DEFAULT, find
 
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
 # Options that say which model and trials these are, as a run's folder does.
 ABOUT_TRIALS = (
-    "model", "trials", "trials_file", "seed", "dtype", "revision", "tiles", "remote",
-    "odd", "other", "background", "other_background",
+    "model", "task", "trials", "trials_file", "seed", "dtype", "revision", "tiles", "remote", "fix",
 )  # fmt: skip
 
 
@@ -31,6 +32,12 @@ def trials_parent() -> ArgumentParser:
     parser.add_argument(
         "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
     )
+    parser.add_argument(
+        "--task",
+        metavar="NAME | FILE.toml | MODULE:NAME",
+        help="what is asked of which pictures: one of rgb-circuit tasks, a file, or a Task in "
+        "Python (default: the RGB game; of a trials file, its own pictures)",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--trials",
@@ -44,13 +51,24 @@ def trials_parent() -> ArgumentParser:
         "rgb_circuit/trials_file.py",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
-    for option, what in (
-        ("--odd", "the odd tile's colour in every trial, such as red"),
-        ("--other", "the colour that the tile is recolored in"),
-        ("--background", "the background's colour"),
-        ("--other-background", "the other canvas's colour"),
-    ):
-        parser.add_argument(option, metavar="COLOR", help=f"{what} (default: drawn, so that all are used)")
+    parser.add_argument(
+        "--fix",
+        metavar="ROLE=WORD",
+        action=_Fixed,
+        default={},
+        help="the word of a role in every drawn trial, such as odd=red; may be given several times (default: "
+        "drawn, so that all are used)",
+    )
+    for role, about in find(DEFAULT).drawn.items():
+        option = f"--{role.replace('_', '-')}"
+        parser.add_argument(
+            option,
+            metavar="WORD",
+            action=_Fixed,
+            dest="fix",
+            default={},
+            help=f"{about.says}, as --fix {role}=",
+        )
     add_loading(parser)
     parser.set_defaults(drawn={name: parser.get_default(name) for name in ABOUT_TRIALS})
     return parser
@@ -92,7 +110,15 @@ def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **option
     ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
 
 
-def fixed_colors(options: Namespace) -> dict[str, str]:
-    """Role → colour, of those that every trial is to have."""
-    fixed = {role: getattr(options, role) for role in ("odd", "other", "background", "other_background")}
-    return {role: color for role, color in fixed.items() if color is not None}
+class _Fixed(Action):
+    """Role → word, of ``--fix ROLE=WORD`` and of the options that are called like the game's roles."""
+
+    def __call__(self, parser, options, value, option=None):
+        role, equals, word = value.partition("=") if option == "--fix" else (_role(option), "=", value)
+        if not (role and equals and word):
+            parser.error(f"argument --fix: {value!r} is no ROLE=WORD; write it like --fix right=red")
+        options.fix = {**options.fix, role: word}
+
+
+def _role(option):
+    return option.removeprefix("--").replace("-", "_")

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from rgb_circuit.edits import OF_A_LAYER
 
-from .arguments import Commands, add_folder, fixed_colors, trials_parent
+from .arguments import Commands, add_folder, trials_parent
 
 
 def add_to(commands: Commands) -> None:
@@ -93,6 +93,7 @@ def _of_a_run(options, name):
     if options.folder is not None:
         return model, trials, options.folder, recorded_run(options.folder)["options"]
     chosen = {
-        name: getattr(options, name) for name in ("trials", "seed", "trials_file", "device", "dtype")
-    } | fixed_colors(options)
+        name: getattr(options, name)
+        for name in ("task", "fix", "trials", "seed", "trials_file", "device", "dtype")
+    }
     return model, trials, options.out or f"results/{name}", {"command": name, **chosen}

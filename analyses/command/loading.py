@@ -1,19 +1,22 @@
 """The model and the trials that a subcommand is about: of a run's folder, or as its options say."""
 
 from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
 
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import rgb_trials
+from rgb_circuit.drawing import trials as draw_trials
 from rgb_circuit.errors import InputError
 from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.saved_run import recorded_run
+from rgb_circuit.task import Task
+from rgb_circuit.tasks import DEFAULT, named
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
 
 from .. import study
 from . import notices
-from .arguments import fixed_colors
 
 
 def check_folder(options: Namespace) -> None:
@@ -43,8 +46,27 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
         recorded = recorded_run(options.folder)
         trials = study.trials_again(options.folder, recorded)
         return study.reloaded(recorded), trials
+    task = take_task(options)
     _check_fixed(options)
-    return _drawn(options) if options.trials_file is None else _own(options)
+    return _drawn(options, task) if options.trials_file is None else _given(options, task)
+
+
+def take_task(options: Namespace) -> Task | None:
+    """The task that ``--task`` names, None where it names none; its trials file becomes the options', unless
+    they name another."""
+    if options.task is None:
+        return None
+    task = named(options.task)
+    if options.task.endswith(".toml"):
+        options.task = str(Path(options.task).resolve())
+    if task.draw is None and options.trials_file is None:
+        if not task.trials:
+            raise InputError(
+                f"the task {task.name!r} draws no pictures and names no file of them; give --trials-file, or "
+                'write trials = "pairs.csv" into it'
+            )
+        options.trials_file = task.trials
+    return task
 
 
 def loaded(options: Namespace) -> Vlm:
@@ -60,34 +82,33 @@ def loaded(options: Namespace) -> Vlm:
 
 
 def _check_fixed(options):
-    """Refuse colours for trials that are not drawn."""
-    fixed = fixed_colors(options)
-    if fixed and (options.trials_file is not None or options.trials == "published"):
+    """Refuse words for trials that are not drawn."""
+    if options.fix and (options.trials_file is not None or options.trials == "published"):
         raise InputError(
-            f"--{next(iter(fixed)).replace('_', '-')} holds a colour of drawn trials, and these are given; "
-            "leave it out, or draw trials with --trials 32"
+            f"--fix {next(iter(options.fix))}=… holds a word of drawn trials, and these are given; leave it "
+            "out, or draw trials with --trials 32"
         )
 
 
-def _own(options):
+def _given(options, task):
     """The model, and the trials of a file, with what is to be noticed about their pictures."""
     file = TrialsFile.read(options.trials_file)
     # What is wrong with the file is said before a model is loaded.
     file.trials(TEMPLATE)
     model = loaded(options)
-    trials = file.trials(model.template)
+    trials = [replace(trial, task=task) for trial in file.trials(model.template)]
     notices.about_pictures(model, trials)
     return model, trials
 
 
-def _drawn(options):
+def _drawn(options, task):
     """The model, and trials drawn for it, or the published one."""
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
     model = loaded(options)
     if options.trials == "published":
         return model, _published(model)
-    return model, rgb_trials(model, int(options.trials), options.seed, **fixed_colors(options))
+    return model, draw_trials(model, task or DEFAULT, int(options.trials), options.seed, **options.fix)
 
 
 def _published(model):

@@ -8,7 +8,7 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.locking import locked
 from rgb_circuit.results import opened
 
-from .arguments import Commands, add_folder, fixed_colors, trials_parent
+from .arguments import Commands, add_folder, trials_parent
 
 
 def add_to(commands: Commands) -> None:
@@ -72,7 +72,7 @@ def _run(options: Namespace) -> None:
     """Play the game, patch every head, test what each head is, and write frames, figures, report and a
     manifest. A run that was killed goes on where it stopped when the same command is given again."""
     from .. import study
-    from .loading import model_and_trials
+    from .loading import model_and_trials, take_task
 
     study.parse_positions(options.positions)
     if options.heads is not None:
@@ -80,6 +80,7 @@ def _run(options: Namespace) -> None:
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
+    take_task(options)
     chosen = _chosen(options)
     if options.dry_run:
         model, trials = model_and_trials(options)
@@ -100,9 +101,13 @@ def _chosen(options):
         chosen["heads"] = options.heads
     if options.component != "z":
         chosen["component"] = options.component
-    if options.trials_file is None:
-        return chosen | {"trials": options.trials, "seed": options.seed} | fixed_colors(options)
-    return chosen | {"trials_file": str(Path(options.trials_file).resolve())}
+    if options.task is not None:
+        chosen["task"] = options.task
+    if options.trials_file is not None:
+        return chosen | {"trials_file": str(Path(options.trials_file).resolve())}
+    if options.fix:
+        chosen["fix"] = options.fix
+    return chosen | {"trials": options.trials, "seed": options.seed}
 
 
 def _shard(text):

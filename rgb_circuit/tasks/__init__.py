@@ -1,6 +1,7 @@
 """The tasks that ship, and which task given trials are of."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from ..errors import InputError
 from ..table_text import shortened
@@ -9,7 +10,10 @@ from ..trial import Trial
 from . import rgb
 from .task_file import read_hypotheses, read_task, to_toml
 
-__all__ = ["find", "read_hypotheses", "read_task", "task_of", "tasks", "to_toml"]
+__all__ = ["DEFAULT", "find", "named", "read_hypotheses", "read_task", "task_of", "tasks", "to_toml"]
+
+# The task that is meant where none is named.
+DEFAULT = "rgb"
 
 
 def tasks() -> Mapping[str, Task]:
@@ -30,6 +34,27 @@ def find(name: str) -> Task:
     return tasks()[name]
 
 
+def named(text: str) -> Task:
+    """A task as a command line names it: one that ships by its name, a TOML file by its path, or a `Task` of
+    a module as ``module:NAME``.
+
+    Raises:
+        InputError: nothing of that name, or what is no task.
+    """
+    if text.endswith(".toml"):
+        return read_task(text)
+    module, colon, name = text.partition(":")
+    if not colon:
+        return find(text)
+    try:
+        task = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"there is no task {text!r}: {error}; write module:NAME of a Task") from error
+    if not isinstance(task, Task):
+        raise InputError(f"{text} is {shortened(task)}; name a Task")
+    return task
+
+
 def task_of(trials: Sequence[Trial]) -> Task:
     """The task that trials are of: the one that drew them; else the first that ships whose conditions and
     answers all of them have, or that has all of theirs; else one made of their own (`Task.of_trials`)."""
@@ -42,9 +67,8 @@ def task_of(trials: Sequence[Trial]) -> Task:
 
 
 def _plays(trial, task):
-    needed = {role for role, about in task.roles.items() if about.word is None}
     conditions, roles = set(task.conditions), set(task.roles)
-    has_all = conditions <= set(trial.images) and needed <= set(trial.answers)
+    has_all = conditions <= set(trial.images) and set(task.drawn) <= set(trial.answers)
     return has_all or (
         set(trial.images) <= conditions and set(trial.answers) <= roles and task.right in roles
     )

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def read_task(path: str | Path) -> Task:
-    """The task that a TOML file describes; how it is written: docs/tasks.md.
+    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie beside it.
 
     Raises:
         InputError: no such file, no TOML, or something in it that is no task, with its key.
     """
-    return Task.of_plain(_table_of(path), Path(path).name)
+    task = Task.of_plain(_table_of(path), Path(path).name)
+    return replace(task, trials=str(Path(path).parent / task.trials)) if task.trials else task
 
 
 def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
