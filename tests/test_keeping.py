@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -417,11 +418,9 @@ def test_a_shard_that_does_not_exist(shard, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def two_trials(tmp_path_factory):
-    """The folder of a run of two trials."""
-    folder = tmp_path_factory.mktemp("run")
-    assert main(["run", "--trials", "2", "--out", str(folder)]) == 0
-    return folder
+def two_trials(two_trials_run, tmp_path_factory):
+    """A folder of a run of two trials, to change."""
+    return shutil.copytree(two_trials_run, tmp_path_factory.mktemp("two") / "run")
 
 
 @pytest.mark.parametrize(
