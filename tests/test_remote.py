@@ -264,24 +264,23 @@ def test_one_request_a_trial_and_only_numbers_come_back(far, monkeypatch):
     np.testing.assert_allclose(in_parts["effect"], frame["effect"], atol=1e-4)
 
 
-def test_programs_run_in_the_sandbox_of_ordinary_users(ndif_server, monkeypatch):
+def test_programs_run_in_the_sandbox_of_ordinary_users(far, ndif_server, monkeypatch):
+    # Loaded by the trusted key, since every job there takes seconds.
     ndif_server.connect(monkeypatch, key=ndif_server.key)
-    here, there = rgb.load("toy"), rgb.load("toy", remote=True)
-    trials = rgb.rgb_trials(here, 2)
-    for component in ("z", "pattern"):
-        local, remote = (rgb.patch_heads(model, trials, component=component) for model in (here, there))
-        np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
+    here, there = rgb.load("toy"), far
+    trials = rgb.rgb_trials(here, 1)
+    local, remote = (rgb.patch_heads(model, trials, component="pattern") for model in (here, there))
+    np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
     edits = [rgb.Edit(1, 0, "erased"), rgb.AttentionEdit(2, keys="tile"), rgb.Edit(3, 0, "own", scale=0)]
     local, remote = (rgb.generate(model, trials[0], edits=edits, max_new_tokens=3) for model in (here, there))
     assert repr(remote) == repr(local)
     np.testing.assert_allclose(remote.tokens["logit"], local.tokens["logit"], atol=1e-4)
 
 
-def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(ndif_server, monkeypatch):
+def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(far, ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch, key=ndif_server.key)
-    there = rgb.load("toy", remote=True)
     with pytest.raises(rgb.ServerError, match="where no gradients come back; use patch_heads"):
-        rgb.attribute(there, rgb.rgb_trials(there, 1))
+        rgb.attribute(far, rgb.rgb_trials(far, 1))
 
 
 PROGRAMS = {
@@ -293,9 +292,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_a_program_travels_as_source_that_any_python_can_read(program, ndif_server, monkeypatch):
-    ndif_server.connect(monkeypatch)
-    rgb.load("toy", remote=True)
+def test_a_program_travels_as_source_that_any_python_can_read(program, far):
     names = {text for _, text, _ in pickletools.genops(io.BytesIO(dumps(program))) if isinstance(text, str)}
     # Bytecode is of one Python version; a class or function that goes by name is not there.
     assert not {"CodeType", "_make_function", "_make_skeleton_class"} & names
