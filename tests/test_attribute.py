@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import BruteForce
-from families import FAMILIES, KINDS
+from families import FAMILIES, FEW, KINDS
 
 import rgb_circuit as rgb
 from rgb_circuit import memory, plots
@@ -56,15 +56,19 @@ def assert_estimated(rows, wanted):
 
 
 @pytest.mark.parametrize("method", ["atp", "atp-ig"])
-@pytest.mark.parametrize("positions", ["end", "all", "tile", (0, 5, -1)])
-def test_an_estimate_is_the_gradient_times_the_change_of_z(model, trials, positions, method):
-    bare = BruteForce(model.name)
-    frame = rgb.attribute(model, trials, positions=positions, method=method, progress=False)
+def test_an_estimate_is_the_gradient_times_the_change_of_z(model, trials, method):
+    bare, asked = BruteForce(model.name), ["end", "all", "tile", (0, 5, -1)]
+    frames = [
+        rgb.attribute(model, trials, positions=positions, method=method, progress=False)
+        for positions in asked
+    ]
     for trial in trials:
-        places = locate(model, trial, positions, encode(model, [(trial, "clean")])["input_ids"][0])
+        ids = encode(model, [(trial, "clean")])["input_ids"][0]
         for target in TARGETS:
-            rows = frame.query("trial == @trial.name and target == @target")
-            assert_estimated(rows, by_hooks(bare, model, trial, target, method)[places].sum(0))
+            wanted = by_hooks(bare, model, trial, target, method)
+            for positions, frame in zip(asked, frames, strict=True):
+                rows = frame.query("trial == @trial.name and target == @target")
+                assert_estimated(rows, wanted[locate(model, trial, positions, ids)].sum(0))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -75,7 +79,8 @@ def test_every_family_agrees_with_plain_hooks(name):
     [trial] = rgb.rgb_trials(model, 1, seed=2)
     groups = ["end", "tile", "all"]
     ids = encode(model, [(trial, "clean")])["input_ids"][0]
-    for method in ("atp", "atp-ig"):
+    # On the way between two pictures the streams are mixed, whatever the layers are.
+    for method in ("atp", "atp-ig") if name in FEW else ("atp",):
         frame = rgb.attribute(
             model, [trial], target="erased", positions=groups, method=method, progress=False
         )

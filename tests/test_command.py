@@ -96,10 +96,24 @@ def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):
     assert "run without --only-correct" in capsys.readouterr().err
 
 
-def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
-    assert (
-        main(["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]) == 0
-    )
+def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verdict(
+    tmp_path, monkeypatch, capsys
+):
+    command = ["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]
+    judged, judge = [], calibrate._judged
+
+    def counting(subject):
+        judged.append(subject)
+        if len(judged) == 4:
+            raise KeyboardInterrupt
+        return judge(subject)
+
+    monkeypatch.setattr(calibrate, "_judged", counting)
+    assert main(command) == 130
+    assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
+    assert main(command) == 0
+    # Four levels of noise, eight further kinds, and three models without a role.
+    assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
     said = capsys.readouterr().out
     (heading, names, *rows), _ = (part.splitlines() for part in said.strip().split("\n\n"))
     assert "1 planted model at 2 % noise" in heading and "found, of those that have it" in names
@@ -124,6 +138,9 @@ def test_calibrate_prints_intervals_and_writes_every_verdict(tmp_path, capsys):
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
     assert set(kinds["trials"]) == {16}
     assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
+    before = (tmp_path / "calibration.parquet").read_bytes()
+    assert main(command) == 0
+    assert len(judged) == 16 and (tmp_path / "calibration.parquet").read_bytes() == before
 
 
 @pytest.fixture(scope="module")

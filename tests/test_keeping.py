@@ -602,26 +602,3 @@ def test_a_file_in_place_of_the_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["run", "--out", str(tmp_path / "file")]) == 2
     assert "choose another folder with --out" in refused(capsys)
-
-
-def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch, capsys):
-    from analyses import calibrate
-
-    command = ["calibrate", "--models", "1", "--random", "1", "--trials", "10", "--out", str(tmp_path)]
-    judged, judge = [], calibrate._judged
-
-    def counting(subject):
-        judged.append(subject)
-        if len(judged) == 4:
-            raise KeyboardInterrupt
-        return judge(subject)
-
-    monkeypatch.setattr(calibrate, "_judged", counting)
-    assert main(command) == 130
-    assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
-    assert main(command) == 0
-    # Four levels of noise, eight further kinds, and three models without a role.
-    assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
-    again = (tmp_path / "calibration.parquet").read_bytes()
-    assert main(command) == 0
-    assert len(judged) == 16 and (tmp_path / "calibration.parquet").read_bytes() == again
