@@ -9,7 +9,7 @@ from proxy import proxy
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from rgb_circuit.models.planted import planted
+from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
@@ -44,6 +44,18 @@ def model(request, random_folder):
 def grouped(random_folder):
     """A random LLaVA with grouped-query attention."""
     return rgb.load(str(random_folder["grouped"]))
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The shipped toy, which plays and has no circuit."""
+    return rgb.load("toy")
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """The shipped planted model, whose heads do what is known."""
+    return rgb.load("planted")
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +103,7 @@ def _ndif_server(random_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("served")
     (home / "rgb_circuit").mkdir()
     (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
-    save(*planted()[:2], home / "rgb_circuit" / "planted")
+    save(*make_planted()[:2], home / "rgb_circuit" / "planted")
     names = {
         "toy": "rgb_circuit/toy",
         "planted": "rgb_circuit/planted",

@@ -223,9 +223,9 @@ def test_half_precision_stays_within_its_rounding(random_folder):
     np.testing.assert_allclose(frames[1]["effect"], frames[0]["effect"], rtol=0, atol=0.05 * size)
 
 
-def test_planted_extractors_are_found_and_what_saturated_attention_hides_is_missed():
+def test_planted_extractors_are_found_and_what_saturated_attention_hides_is_missed(planted):
     """The localizer moves the extractors' attention, which is all or nothing: it has no slope."""
-    model, place = rgb.load("planted"), Placement()
+    model, place = planted, Placement()
     trials = rgb.rgb_trials(model, 4)
     ask = dict(target="erased", positions="end", progress=False)
     exact, estimate = rgb.patch_heads(model, trials, **ask), rgb.attribute(model, trials, **ask)

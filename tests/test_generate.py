@@ -230,8 +230,8 @@ def test_what_comes_from_a_picture_is_written_into_the_prompt_alone(known):
     assert said[0] != "odd" and said[1:] == ["odd"] * 2
 
 
-def test_tokens_that_are_said_are_keys_of_all():
-    model = rgb.load("toy")
+def test_tokens_that_are_said_are_keys_of_all(toy):
+    model = toy
     trial = rgb.rgb_trials(model, 1)[0]
 
     def logits(keys):
@@ -246,8 +246,8 @@ def test_tokens_that_are_said_are_keys_of_all():
     assert abs(logits(list(range(length)))[1:] - unedited[1:]).max() > 1e-3
 
 
-def test_the_first_token_is_what_play_and_patch_edits_say():
-    model = rgb.load("toy")
+def test_the_first_token_is_what_play_and_patch_edits_say(toy):
+    model = toy
     trials = rgb.rgb_trials(model, 3)
     played = rgb.play(model, trials, ["clean"])
     edits = [rgb.Edit(3, head, "erased") for head in range(4)] + [rgb.AttentionEdit(1, keys="tile")]

@@ -42,11 +42,6 @@ def trials(grouped):
     return rgb.rgb_trials(grouped, 3)
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
-
-
 def lies_below(sender, layer):
     return sender == "embedding" or (sender[1] if sender[0] == "mlp" else sender[0]) < layer
 

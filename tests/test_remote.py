@@ -264,10 +264,10 @@ def test_one_request_a_trial_and_only_numbers_come_back(far, monkeypatch):
     np.testing.assert_allclose(in_parts["effect"], frame["effect"], atol=1e-4)
 
 
-def test_programs_run_in_the_sandbox_of_ordinary_users(far, ndif_server, monkeypatch):
+def test_programs_run_in_the_sandbox_of_ordinary_users(far, ndif_server, monkeypatch, toy):
     # Loaded by the trusted key, since every job there takes seconds.
     ndif_server.connect(monkeypatch, key=ndif_server.key)
-    here, there = rgb.load("toy"), far
+    here, there = toy, far
     trials = rgb.rgb_trials(here, 1)
     local, remote = (rgb.patch_heads(model, trials, component="pattern") for model in (here, there))
     np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)

@@ -78,11 +78,11 @@ def test_a_server_that_is_not_there(monkeypatch):
         rgb.load("toy", remote=True, dtype="float16")
 
 
-def test_a_connection_that_breaks_costs_nothing(spoiled, monkeypatch):
+def test_a_connection_that_breaks_costs_nothing(spoiled, monkeypatch, toy):
     running, spoiler = spoiled
     running.connect(monkeypatch, url=spoiler.url)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.05)
-    here, there = rgb.load("toy"), rgb.load("toy", remote=True)
+    here, there = toy, rgb.load("toy", remote=True)
     trials = rgb.rgb_trials(here, 2)
     local = rgb.patch_heads(here, trials)
     # While the job is handed in, while it is asked after, and in the middle of its result.
@@ -97,12 +97,12 @@ def test_a_connection_that_breaks_costs_nothing(spoiled, monkeypatch):
     assert there.server.requests - before == 1, "a result that was cut is fetched again, not computed again"
 
 
-def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch):
+def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch, toy):
     running, spoiler = spoiled
     running.connect(monkeypatch, url=spoiler.url)
     monkeypatch.setattr(server, "LOST", 3.0)
     monkeypatch.setattr(server, "TRIES", 8)
-    here, there = rgb.load("toy"), rgb.load("toy", remote=True)
+    here, there = toy, rgb.load("toy", remote=True)
     trials = rgb.rgb_trials(here, 4)
 
     def crash():
@@ -199,9 +199,11 @@ def handed_out_once(monkeypatch):
     monkeypatch.setattr(RemoteBackend, "download_result", once)
 
 
-def test_a_detached_mean_in_several_requests_is_the_mean(ndif_server, monkeypatch, handed_out_once, tmp_path):
+def test_a_detached_mean_in_several_requests_is_the_mean(
+    ndif_server, monkeypatch, handed_out_once, tmp_path, toy
+):
     ndif_server.connect(monkeypatch)
-    here, there = rgb.load("toy"), rgb.load("toy", remote=True)
+    here, there = toy, rgb.load("toy", remote=True)
     # A question that is new to the model, which is asked first.
     trials = [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in rgb.rgb_trials(here, 6)]
     asked = [patching.patched_heads(here, trials, "mean", "erased"), Played.of(trials)]
@@ -228,12 +230,11 @@ def test_what_a_model_cannot_do_is_handed_in_no_more_than_twice(far, monkeypatch
     assert far.server.requests - before == 2 * len(trials)
 
 
-def test_detached_trials_of_one_name_get_their_own_results(far, loaded, tmp_path):
-    here = loaded.get(("toy", False)) or rgb.load("toy")
-    one, other = rgb.rgb_trials(here, 2)
+def test_detached_trials_of_one_name_get_their_own_results(far, toy, tmp_path):
+    one, other = rgb.rgb_trials(toy, 2)
     trials = one, replace(other, name=one.name)
     asked = [Decomposed((trial,), ("clean",)) for trial in trials]
-    for found, expected in zip(collected(far, asked, tmp_path), measure.measure(here, asked)):
+    for found, expected in zip(collected(far, asked, tmp_path), measure.measure(toy, asked)):
         np.testing.assert_allclose(found["direct_effect"], expected["direct_effect"], atol=1e-4)
 
 
