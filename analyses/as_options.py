@@ -9,7 +9,7 @@ from collections.abc import Iterable
 ARGUMENTS = {"device": "device_map"}
 
 
-def as_options(message: str, options: Iterable[str]) -> str:
+def as_options(message: str, options: Iterable[str], fixed: Iterable[str] = ()) -> str:
     """A message with options in place of the arguments that it names.
 
     An argument is one where a value is given to it or said of it (``dtype='bfloat16'``, ``tiles is 1``), or
@@ -17,11 +17,14 @@ def as_options(message: str, options: Iterable[str]) -> str:
 
     Args:
         options: names of the command's options, with ``_`` for ``-``.
+        fixed: roles of words that ``--fix`` holds.
 
     >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
     'it is too large; give --dtype bfloat16 or --remote'
     """
     message = message.replace("rgb_trials(model, n=32)", "--trials 32")
+    for role in fixed:
+        message = re.sub(rf"\b{role}='([^']*)'", rf"--fix {role}=\1", message)
     for option in options:
         name, flag = ARGUMENTS.get(option, option), "--" + option.replace("_", "-")
         message = re.sub(rf"\b{name}=True\b", flag, message)

@@ -77,7 +77,7 @@ def _main(arguments):
             with _quiet(options):
                 return options.run(options) or 0
     except InputError as error:
-        print(f"rgb-circuit: {as_options(str(error), vars(options))}", file=sys.stderr)
+        print(f"rgb-circuit: {_in_options(error, options)}", file=sys.stderr)
         return 2
     except NotDrawn as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
@@ -97,7 +97,11 @@ def _main(arguments):
 
 
 def _warned(file, options, message, category, *where):
-    print(f"rgb-circuit: {as_options(str(message), vars(options))}", file=file)
+    print(f"rgb-circuit: {_in_options(message, options)}", file=file)
+
+
+def _in_options(message, options):
+    return as_options(str(message), vars(options), getattr(options, "fix", {}))
 
 
 @contextmanager
