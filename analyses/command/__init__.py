@@ -26,6 +26,7 @@ from rgb_circuit.jobs import Pending
 
 from ..as_options import as_options
 from . import attention, calibrate, check, collect, compare, flows, play, report, run, say, tasks
+from .arguments import option_of
 
 SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks)
 
@@ -101,7 +102,8 @@ def _warned(file, options, message, category, *where):
 
 
 def _in_options(message, options):
-    return as_options(str(message), vars(options), getattr(options, "fix", {}))
+    fixed = {role: option_of(role) for role in getattr(options, "fix", {})}
+    return as_options(str(message), vars(options), fixed)
 
 
 @contextmanager
