@@ -248,11 +248,11 @@ def _prepare(model, work, store):
         read = {name: store.read(work.key, trial.content) for name, trial in units.items()}
         work.parts |= {name: part for name, part in read.items() if part is not None}
     work.missing = [trial for trial in one.trials if trial.name not in work.parts]
-    # No trials, or two of one name, are for the measurement to refuse.
+    # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
     try:
-        # Also here, since what is prepared reads the model's configuration.
+        # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
         work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
@@ -278,7 +278,7 @@ def _run(model, works, store, progress, stage):
                 waiting += pending
                 bar.update(count)
     for work in works:
-        # What all of its trials needed.
+        # The jobs that all trials of the measurement shared.
         if store and work.done():
             _forget(store.jobs(work.key))
     return waiting
@@ -400,7 +400,7 @@ def _captured(model, units, store, advance):
                 failed += 1
                 continue
             work.keep(request.trial.name, part, store)
-    # What failed fails again from the same result, and is not to be handed in for it.
+    # If every part failed, the result is kept: the same request would fail again.
     if failed < len(every):
         _forget(jobs)
     return 0
@@ -416,7 +416,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         shown = [requests[0].trial for requests in showing]
         inputs = encode(model, [(trial, condition) for trial in shown])
         kept = max(request.held for requests in showing for request in requests)
-        # What is nudged is no other's picture.
+        # A nudged run gives other numbers, so its picture serves nobody else.
         shared = not units[0].nudge
         pictures[condition] = {
             "inputs": inputs,
