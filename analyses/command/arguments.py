@@ -93,6 +93,10 @@ def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **option
 
 
 def fixed_colors(options: Namespace) -> dict[str, str]:
-    """Role → colour, of those that every trial is to have."""
+    """Role → colour, of those that every trial is to have.
+
+    >>> fixed_colors(Namespace(odd="red", other=None, background="blue", other_background=None))
+    {'odd': 'red', 'background': 'blue'}
+    """
     fixed = {role: getattr(options, role) for role in ("odd", "other", "background", "other_background")}
     return {role: color for role, color in fixed.items() if color is not None}
