@@ -36,6 +36,7 @@ from rgb_circuit.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.play import Played
 from rgb_circuit.store import open_store
+from rgb_circuit.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -358,7 +359,7 @@ def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen
         del seen["pictures"][:]
         # Of a random model there is no curve, but all that it would be made of.
         with pytest.raises(rgb.InputError, match="no gap"):
-            follow(grouped, closer_look.curve(grouped, trials), store)
+            follow(grouped, closer_look.curve(grouped, trials, task_of(trials)), store)
         taken[folder] = len(seen["pictures"])
     assert taken["whole"] == 0 < taken["shards"]
     assert content(tmp_path / "whole") == content(tmp_path / "shards")

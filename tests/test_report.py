@@ -706,7 +706,9 @@ def test_panel_effects_are_means_with_their_intervals(planted):
 
 
 def looks(model, trials, effects):
-    return follow_all(model, closer_look.steps(model, trials, effects, PANELS, None), progress=False)
+    return follow_all(
+        model, closer_look.steps(model, trials, roles.GAME, effects, PANELS, None), progress=False
+    )
 
 
 def test_what_cannot_be_measured_says_why(planted):
