@@ -259,8 +259,8 @@ def _check_predictions(task, trials):
     conditions and roles."""
     if not task.hypotheses:
         raise NotApplicable(
-            "these pictures come without a hypothesis about heads, so no role can be tested; a task in a file "
-            "brings one: --task FILE.toml"
+            "these pictures come without a hypothesis about heads, so no role can be tested; a task in a "
+            "file brings one: --task FILE.toml"
         )
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}

@@ -9,6 +9,7 @@ from PIL import Image
 
 import rgb_circuit as rgb
 from rgb_circuit import InputError
+from rgb_circuit.boards import Canvas
 from rgb_circuit.hypothesis import Claim, Sweep
 from rgb_circuit.task import Condition, Role, Task
 from rgb_circuit.tasks import find, named, read_hypotheses, read_task, task_of, to_toml
@@ -88,6 +89,22 @@ def test_who_sends_and_who_receives_follows_from_the_routes_that_are_claimed():
     assert [hypothesis.name for hypothesis in GAME.senders] == [
         "POI localization", "place relay", "background writer", "canvas suppressor",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", rgb.tasks())
+def test_what_is_drawn_is_what_the_file_says(name):
+    task = find(name)
+    words = list(task.vocabulary)
+    for trial in task.draw(Canvas(6, 14, 0, "USER: <image> {question} A:"), words, 8, 0, {}):
+        assert list(trial.images) == list(task.conditions) and set(trial.answers) == set(task.roles)
+        assert trial.expected == {
+            condition: about.right for condition, about in task.conditions.items() if about.right
+        }
+        assert trial.prompt == f"USER: <image> {task.question} A:"
+        assert all(trial.answers[role] in words for role in task.drawn)
+        assert all(
+            trial.answers[role] == about.word for role, about in task.roles.items() if about.word is not None
+        )
 
 
 # Files
