@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsy
     folder = tmp_path / "nothing"
     assert main(["run", "--dry-run", "--trials", "3", "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
-    # Thirteen different pictures, and three of each trial for the noise; twelve sweeps and two of noise. Three
+    # Thirteen different pictures, and three of each trial for the noise; twelve sweeps, two of noise. Three
     # trials are too few for a test of the question, so its three sweeps are not asked for.
     assert "toy: 3 trials, 16 heads" in printed
     assert "7.33 pictures through the model, 14 sweeps of heads" in printed and "KiB to disk" in printed
