@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rgb_circuit.heads import Head
+from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.plots import canvas
 from rgb_circuit.plots.predictions import in_words
 
-from .. import digits
+from .. import digits, standing
 
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
@@ -18,14 +19,6 @@ COMPONENTS = {
     "z": "its output (z)",
     "pattern": "where it looks (pattern)",
     "value": "what it reads there (value)",
-}
-# Role of an answer in the game → what its word is.
-WORDS = {
-    "odd": "colour of the odd tile",
-    "other": "colour that the tile has in “recolored”",
-    "background": "colour of the canvas",
-    "other_background": "colour of the canvas in “swapped”",
-    "none": "“nothing is odd”",
 }
 
 
@@ -69,9 +62,15 @@ def name(row: Mapping | pd.Series) -> str:
     return str(Head(row["layer"], row["head"]))
 
 
+def called(hypotheses: Sequence[Hypothesis]) -> str:
+    """A head of one of some roles, with its article."""
+    names = [standing.a(hypothesis) for hypothesis in hypotheses]
+    return " or ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
+
+
 def listed(parts: Sequence[str]) -> str:
     """One, two and three."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 FILTERS = dict(
