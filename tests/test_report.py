@@ -390,7 +390,7 @@ def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigat
 def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
-    assert "Left out: Roles, Riddle, Composition, Paths, Question" in page.sections[""]
+    assert "Left out: Roles, Composition, Question" in page.sections[""]
     assert "pictures of one's own, and nothing is claimed there" in page.sections[""]
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
     assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]

@@ -9,7 +9,7 @@ from rgb_circuit.heads import Head
 from .. import digits, roles, standing
 from ..playing import cannot_play
 from .run import Needs, Run
-from .writing import listed, name, percent, sentence, signed
+from .writing import called, listed, name, percent, sentence, signed
 
 NEEDS = Needs(
     {
@@ -120,7 +120,7 @@ def _of_roles(run):
     if not wanted:
         return _of_all_roles(run, found), more
     if not absent:
-        whole = ", and ".join(f"a head that {role.hypothesis.says}" for role in wanted)
+        whole = listed([called([role.hypothesis]) for role in wanted])
         return f"The hypothesised circuit is there in {run.name}: {whole}.", more
     said = ", and ".join(standing.none_is(role) for role in absent)
     if all(role.state == "untested" for role in absent):

@@ -14,7 +14,7 @@ from rgb_circuit.results import write_bytes
 
 from . import head, sections
 from .embedded import SETTINGS
-from .run import Needs, Run, read
+from .run import Run, read
 from .section import Section
 from .writing import FILTERS
 
@@ -39,10 +39,10 @@ def write(folder: str | Path) -> Path:
     with matplotlib.rc_context(SETTINGS):
         for name, section in known.items():
             with attempt(f"the section “{section.link}” of the report", failed):
-                if not run.has(Needs(task=section.needs.task)):
-                    left_out.append(section.link)
-                elif (made := filled(section, run)) is not None:
+                if (made := filled(section, run)) is not None:
                     shown.append(dict(id=name) | made)
+                elif section.needs.task and not section.needs.added:
+                    left_out.append(section.link)
         page = _environment().get_template("page.html.jinja")
         text = page.render(run=run, head=head.values(run), sections=shown, left_out=left_out)
     path = write_bytes(run.folder / "report.html", text.encode())

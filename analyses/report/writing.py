@@ -8,6 +8,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.plots import canvas
 from rgb_circuit.plots.predictions import in_words
+from rgb_circuit.task import Task
 
 from .. import digits, standing
 
@@ -64,8 +65,17 @@ def name(row: Mapping | pd.Series) -> str:
 
 def called(hypotheses: Sequence[Hypothesis]) -> str:
     """A head of one of some roles, with its article."""
-    names = [standing.a(hypothesis) for hypothesis in hypotheses]
-    return " or ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names)
+    return " or ".join(an(standing.a(hypothesis)) for hypothesis in hypotheses)
+
+
+def an(name: str) -> str:
+    """A name with its article."""
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+
+
+def receiver(task: Task) -> str:
+    """What a head is called that others go through, in short."""
+    return " or ".join(hypothesis.short.removesuffix("s") for hypothesis in task.receivers)
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -74,6 +84,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 FILTERS = dict(
+    an=an,
     in_words=in_words,
     signed=signed,
     places=places,

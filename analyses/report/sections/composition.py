@@ -7,7 +7,7 @@ from ... import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import LEAST_SHARE, listed
+from ..writing import LEAST_SHARE, listed, receiver
 
 
 def _values(run: Run):
@@ -29,7 +29,7 @@ def _part(run, role):
     diagram = composition_diagram(pairs, together, run.model, role)
     figure = svg(
         diagram.figure,
-        f"Which share of each head's effect on the {role} logit runs through which head",
+        f"Which share of each head's effect on the {role} logit runs through which {receiver(run.task)}",
     )
     pairs = pairs[(pairs["role"] == role) & (pairs["share"].abs() >= LEAST_SHARE)]
     rows = []

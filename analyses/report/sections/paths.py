@@ -7,7 +7,7 @@ from ... import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import called
+from ..writing import an, receiver
 
 PAIR = ["sender_layer", "sender_head", "receiver_layer", "receiver_head"]
 
@@ -17,7 +17,7 @@ def _values(run: Run):
     return dict(
         parts=[_part(run, frame, role) for role in run.task.mediated],
         n=frame["n"].iloc[0],
-        receiver=called(run.task.receivers),
+        receiver=receiver(run.task),
     )
 
 
@@ -26,8 +26,7 @@ def _part(run, frame, role):
     drawn = path_parts(frame, run.model, role).figure
     figure = svg(
         drawn,
-        f"What each head does to the {role} logit through {called(run.task.receivers)}'s query, keys and "
-        "values",
+        f"What each head does to the {role} logit through {an(receiver(run.task))}'s query, keys and values",
     )
     here = frame[frame["role"] == role]
     rows = []

@@ -4,7 +4,7 @@ from rgb_circuit.heads import rows_of
 
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import LEAST_SHARE, STRONGEST, called, name, percent, sentence
+from ..writing import LEAST_SHARE, STRONGEST, name, percent, receiver
 
 
 def _values(run: Run):
@@ -21,7 +21,7 @@ def _values(run: Run):
     ]
     return dict(
         right=run.task.right,
-        reader=sentence(called(run.task.receivers))[:-1],
+        reader=receiver(run.task),
         other=other,
         says={
             name: run.task.roles[role].says or role

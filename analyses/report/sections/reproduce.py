@@ -9,7 +9,9 @@ from ..section import Section, beside
 
 def _values(run: Run):
     facts = {
-        name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")
+        name: value
+        for name, value in run.manifest.items()
+        if name not in ("options", "trials", "versions", "task")
     }
     between = {"grid": " × "}
     facts = {
@@ -18,7 +20,7 @@ def _values(run: Run):
     }
     return dict(
         command=f"rgb-circuit run {_arguments(run)}",
-        facts=facts | dict(trials=len(run.manifest["trials"])),
+        facts=facts | dict(task=run.task.says or run.task.name, trials=len(run.manifest["trials"])),
         versions=run.manifest["versions"],
     )
 

@@ -47,8 +47,7 @@ SECTION = Section(
                 "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n holds "
                 "state trials_to_decide void outside stray"
             }
-        ],
-        task=("hypotheses",),
+        ]
     ),
     values=_values,
     fragment=beside(__file__),
