@@ -2,6 +2,7 @@
 else."""
 
 import io
+import json
 import re
 import shutil
 import sys
@@ -560,6 +561,45 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
     assert '<a href="#words">Words</a>' in (copy / "report.html").read_text()
     # But for the navigation in the head of the page, the rest is as it was.
     assert all(after[name] == before[name] for name in GAME)
+
+
+def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(own, copy, tmp_path, monkeypatch):
+    (tmp_path / "added").mkdir()
+    asking = NEW.replace('needs=Needs({"play": "answer", "words": "heard"})', "needs=NEEDS")
+    asking = asking.replace(
+        "SECTION =", 'NEEDS = Needs({"play": "answer"}, task=("second_question",))\nSECTION ='
+    )
+    (tmp_path / "added" / "words.py").write_text(asking)
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "added")])
+    report.write(copy)
+    assert "words" in read(copy).sections and "Left out" not in read(copy).sections[""]
+    without = shutil.copytree(own, tmp_path / "own")
+    report.write(without)
+    monkeypatch.delitem(sys.modules, f"{sections.__name__}.words")
+    page = read(without)
+    assert (
+        "words" not in page.sections and "Left out: Words, Roles, Composition, Question" in page.sections[""]
+    )
+
+
+def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
+    """No model, no task that ships and no task file is asked."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    task = manifest["task"]
+    task |= dict(name="mine", says="my game", asks="see what is mine", place="my tile")
+    task["hypotheses"]["color extractor"] |= dict(plural="readers", says="reads what is mine")
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    report.write(copy)
+    page = read(copy)
+    assert "Which attention heads of planted see what is mine?" in page.sections[""]
+    assert "4 readers (" in page.sections[""] and "color extractor" not in page.sections[""]
+    assert "A reader reads what is mine." in page.sections["roles"]
+    assert "; my tile is outlined" in page.sections["pictures"]
+    assert "looks at my tile" in page.sections["heads"] and "what lies below" in page.sections["questions"]
+    assert ["task", "my game"] in page.rows("reproduce")
+    assert not any(
+        "odd tile" in text for name, text in page.sections.items() if name not in ("riddle", "roles")
+    )
 
 
 @pytest.fixture(scope="module")
