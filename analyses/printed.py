@@ -27,13 +27,15 @@ from .playing import cannot_play
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
 
 
-def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
+def estimate(model: Vlm, cost: Cost, seconds: float | None, task: Task) -> None:
     """Print what a run would take.
 
     Args:
         cost: of its first step.
         seconds: that a plain forward takes; None where it cannot be timed.
+        task: that the run is about.
     """
+    without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
     each = cost.forwards / cost.trials
     print(
         f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial "
@@ -41,7 +43,7 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
         "be\n"
         f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
         f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
-        f"  step 2: {STAGES[1]}: as much as is found; nothing without a color extractor\n"
+        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
         f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
     )
     taken = ", on a server one request a trial"

@@ -12,7 +12,7 @@ A head is *open* for a role where nothing that the role asks for is refuted, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,13 +135,23 @@ def a(hypothesis: Hypothesis, count: int = 1) -> str:
     return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
 
 
+def an(name: str) -> str:
+    """A name with its article."""
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+
+
+def one_of(hypotheses: Iterable[Hypothesis]) -> str:
+    """A head of one of some roles, with its article: "a color extractor or a POI head"."""
+    return " or ".join(an(a(hypothesis)) for hypothesis in hypotheses)
+
+
 def none_is(standing: Standing) -> str:
     """What is to be said of a role that no head has, without capital and full stop."""
     one = a(standing.hypothesis)
     if standing.state == "refuted":
         return f"there is no {one}"
     if standing.state == "untested":
-        return f"whether there is a {one} cannot be tested"
+        return f"whether there is {an(one)} cannot be tested"
     count = len(standing.open)
     return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
 

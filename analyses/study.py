@@ -132,7 +132,7 @@ def estimate(
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
     seconds = None if model.server else seconds_of_a_forward(model)
-    printed.estimate(model, cost(model, wanted), seconds)
+    printed.estimate(model, cost(model, wanted), seconds, study.task)
 
 
 def collect(folder: Path) -> None:

@@ -9,7 +9,7 @@ from rgb_circuit.heads import Head
 from .. import digits, roles, standing
 from ..playing import cannot_play
 from .run import Needs, Run
-from .writing import called, listed, name, percent, sentence, signed
+from .writing import listed, name, percent, sentence, signed
 
 NEEDS = Needs(
     {
@@ -114,13 +114,13 @@ def _of_roles(run):
     parts = [f"{listed(found)} meet every prediction of their role"] if found else []
     for role in absent:
         if near := standing.nearly(role):
-            parts.append(f"nearest to a {standing.a(role.hypothesis)}: {near}")
+            parts.append(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
     parts.append(roles.no_gap(evidence, run.task))
     more = " ".join(sentence(part) for part in parts if part)
     if not wanted:
         return _of_all_roles(run, found), more
     if not absent:
-        whole = listed([called([role.hypothesis]) for role in wanted])
+        whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
         return f"The hypothesised circuit is there in {run.name}: {whole}.", more
     said = ", and ".join(standing.none_is(role) for role in absent)
     if all(role.state == "untested" for role in absent):

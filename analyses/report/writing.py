@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.plots import canvas
 from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.task import Task
 
-from .. import digits, standing
+from .. import digits
+from ..standing import an
 
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
@@ -61,16 +61,6 @@ def sentence(text: str) -> str:
 def name(row: Mapping | pd.Series) -> str:
     """A row's head, ``layer.head``."""
     return str(Head(row["layer"], row["head"]))
-
-
-def called(hypotheses: Sequence[Hypothesis]) -> str:
-    """A head of one of some roles, with its article."""
-    return " or ".join(an(standing.a(hypothesis)) for hypothesis in hypotheses)
-
-
-def an(name: str) -> str:
-    """A name with its article."""
-    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
 
 
 def receiver(task: Task) -> str:

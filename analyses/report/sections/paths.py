@@ -4,10 +4,11 @@ from rgb_circuit.heads import Head
 from rgb_circuit.plots import path_parts
 
 from ... import digits
+from ...standing import an
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import an, receiver
+from ..writing import receiver
 
 PAIR = ["sender_layer", "sender_head", "receiver_layer", "receiver_head"]
 

@@ -9,7 +9,7 @@ from ... import roles, standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import STRONGEST, called, name, sentence
+from ..writing import STRONGEST, name, sentence
 
 
 def _values(run: Run):
@@ -43,7 +43,7 @@ def _values(run: Run):
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
-        about=[f"{sentence(called([one]))[:-1]} {one.says}." for one in task.hypotheses if one.says],
+        about=[f"{sentence(standing.one_of([one]))[:-1]} {one.says}." for one in task.hypotheses if one.says],
         right=task.right,
         found=run.found,
         heads=heads,
