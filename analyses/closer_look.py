@@ -154,8 +154,8 @@ def _through(analysis, model, trials, task, senders, receivers):
         if not task.receivers:
             raise NotApplicable("the task claims nothing of what goes through other heads")
         raise NotApplicable(
-            f"composition needs {standing.one_of(task.receivers)} and {standing.one_of(task.senders)}, and no "
-            "such pair is known"
+            f"composition needs {standing.one_of(task.receivers)} and {standing.one_of(task.senders)}, and "
+            "no such pair is known"
         )
     return (yield from analysis(model, trials, senders, receivers, target=_corrupted(task, trials[0])))
 
