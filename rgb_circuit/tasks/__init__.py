@@ -17,7 +17,12 @@ DEFAULT = "rgb"
 
 
 def tasks() -> Mapping[str, Task]:
-    """Name → task, of those that ship."""
+    """Name → task, of those that ship.
+
+    Examples:
+        >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
+        ['color extractor', 'POI localization']
+    """
     return {task.name: task for task in (rgb.TASK,)}
 
 
