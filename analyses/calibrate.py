@@ -330,7 +330,7 @@ READINGS: Mapping[str, Callable] = {
     "roles": by_roles,
     "roles, only correct trials": by_roles,
     "largest cells of three heatmaps": by_largest_cells,
-    "attention to the odd tile": by_attention,
+    f"attention to {GAME.place}": by_attention,
 }
 # How many times as many trials are drawn, to have enough that are answered right.
 DRAWN = 4
@@ -425,8 +425,8 @@ def _right(model, drawn, played, subject):
     return right
 
 
-# The pictures whose odd word is another than the clean one's: whichever is shown, the gap is the same.
-CHANGED = ("recolored", "erased", "swapped")
+# The pictures whose right answer is another than the clean one's: whichever is shown, the gap is the same.
+CHANGED = tuple(name for name, condition in GAME.conditions.items() if condition.right != GAME.right)
 
 
 def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:

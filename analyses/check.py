@@ -41,8 +41,11 @@ from rgb_circuit.reference import patched_effects
 from rgb_circuit.statistics import ROUNDING
 from rgb_circuit.tasks import find
 
-# All image tokens differ between the two.
-SOURCE, TARGET = "swapped", "clean"
+TASK, TARGET = find("rgb"), "clean"
+# All image tokens differ between the two, which show no word in common.
+SOURCE = next(
+    name for name, one in TASK.conditions.items() if not {*one.shows} & {*TASK.conditions[TARGET].shows}
+)
 
 # Every component, and both ways that the engine has: copies of [end], and rows that run on from further back.
 PATCHES = (
@@ -127,7 +130,7 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
         patched=_table(trial, edits, found, wanted),
         tolerance=max(apart, ROUNDING * float(sweep["target_logit"].abs().max())),
         floor=floor,
-        tokens={word: token_of(model, word, trial.prompt) for word in words_for(model, find("rgb"))},
+        tokens={word: token_of(model, word, trial.prompt) for word in words_for(model, TASK)},
         played=played,
         forward=forward,
         sweep=seconds,

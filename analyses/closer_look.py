@@ -154,8 +154,8 @@ def _through(analysis, model, trials, task, senders, receivers):
         if not task.receivers:
             raise NotApplicable("the task claims nothing of what goes through other heads")
         raise NotApplicable(
-            f"composition needs {_one_of(task.receivers)} and {_one_of(task.senders)}, and no such pair is "
-            "known"
+            f"composition needs {standing.one_of(task.receivers)} and {standing.one_of(task.senders)}, and "
+            "no such pair is known"
         )
     return (yield from analysis(model, trials, senders, receivers, target=_corrupted(task, trials[0])))
 
@@ -167,15 +167,10 @@ def _whole(model, trials, hypotheses, heads, target):
         )
     if not heads:
         raise NotApplicable(
-            f"no head is shown to be {_one_of(hypotheses)}, so these roles name no set of heads; "
+            f"no head is shown to be {standing.one_of(hypotheses)}, so these roles name no set of heads; "
             "the curve tests the sets that the ranking names"
         )
     return (yield from circuit.circuit.steps(model, trials, heads, target=target))
-
-
-def _one_of(hypotheses):
-    """Heads of some roles, in words."""
-    return " or ".join(f"a {standing.a(hypothesis)}" for hypothesis in hypotheses)
 
 
 def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:

@@ -115,7 +115,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     measure_each(model, trials, trials, study, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
     if study.must_play and shown_not_to_play(played["correct"]):
-        raise _plays_not(model, played)
+        raise _plays_not(model, played, study.task)
     which, every = panels_for(trials), trials
     if study.only_correct:
         trials = answered_right(trials, played)
@@ -166,7 +166,7 @@ def measure_each(
         _measure_first(model, [given[:GLANCE]], every, study, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
-            raise _plays_not(model, played)
+            raise _plays_not(model, played, study.task)
     # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a
     # server that is not waited for is asked for all at once.
     if len(given) < len(every) or study.only_correct or study.narrowed or store.detached:
@@ -224,8 +224,8 @@ def asked_first(
     }
 
 
-def _plays_not(model, played):
-    reason = cannot_play(model.name, played["correct"], own=False)
+def _plays_not(model, played, task):
+    reason = cannot_play(model.name, played["correct"], task)
     return NotApplicable(
         f"{reason}, so nothing measured on it would say what a head does in that; look at its answers with "
         "rgb-circuit play, or go on all the same with --anyway"

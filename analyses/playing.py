@@ -3,23 +3,25 @@
 import pandas as pd
 from scipy.stats import binomtest
 
+from rgb_circuit.task import Task
+
 # Share of right answers below which nothing is said about the heads' part in the game: one word for all
 # pictures gets two of five.
 PLAYS = 0.5
 
 
-def cannot_play(model: str, correct: pd.Series, own: bool) -> str:
+def cannot_play(model: str, correct: pd.Series, task: Task) -> str:
     """That a model does not play, in words without a full stop; empty where it does, or nobody knows.
 
     Args:
         model: its name.
         correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
-        own: whether the pictures are the user's own, not the game's.
+        task: whose pictures they are.
     """
     correct = correct.dropna()
     if correct.empty or correct.mean() >= PLAYS:
         return ""
-    what = "answer these questions" if own else "play the game"
+    what = "play the game" if task.is_game else "answer these questions"
     return f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
 
 

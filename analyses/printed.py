@@ -1,5 +1,8 @@
 """What a run found, as the command prints it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -11,6 +14,7 @@ from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.panels import mean_floor, panels, strongest
 from rgb_circuit.plots.canvas import brief
 from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
+from rgb_circuit.task import Task
 from rgb_circuit.vlm import Vlm
 
 from . import digits, roles, standing
@@ -23,13 +27,15 @@ from .playing import cannot_play
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
 
 
-def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
+def estimate(model: Vlm, cost: Cost, seconds: float | None, task: Task) -> None:
     """Print what a run would take.
 
     Args:
         cost: of its first step.
         seconds: that a plain forward takes; None where it cannot be timed.
+        task: that the run is about.
     """
+    without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
     each = cost.forwards / cost.trials
     print(
         f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial "
@@ -37,7 +43,7 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None) -> None:
         "be\n"
         f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
         f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
-        f"  step 2: {STAGES[1]}: as much as is found; nothing without a color extractor\n"
+        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
         f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
     )
     taken = ", on a server one request a trial"
@@ -65,12 +71,14 @@ def _size(count):
     return f"{count / 2**10:.0f} KiB"
 
 
-def game(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> None:
+def game(model: Vlm, played: pd.DataFrame, task: Task) -> None:
     """Print how often the model answered right, from the frame of `rgb_circuit.play`."""
-    task = "plays the RGB game" if trials_file is None else f"answers {trials_file}"
-    cannot = cannot_play(model.name, played["correct"], trials_file is not None)
+    doing = f"{'plays' if task.is_game else 'answers questions about'} {task.says or task.name}"
+    cannot = cannot_play(model.name, played["correct"], task)
     print(
-        f"{cannot} (by picture):" if cannot else f"{model.name} {task} (right answers of trials, by picture):"
+        f"{cannot} (by picture):"
+        if cannot
+        else f"{model.name} {doing} (right answers of trials, by picture):"
     )
     width = max(10, *map(len, played["condition"].cat.categories))
     for condition, rows in played.groupby("condition", observed=True, sort=False):
@@ -91,25 +99,27 @@ def game(model: Vlm, played: pd.DataFrame, trials_file: str | None) -> None:
         )
 
 
-def findings(model: Vlm, found: Findings, options: dict) -> None:
+def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task) -> None:
     """Print all else.
 
     Args:
         options: those of the run.
+        task: that it is about.
     """
-    own, given = options.get("trials_file") is not None, found.played["trial"].nunique()
+    given = found.played["trial"].nunique()
     if left_out := given - len(found.trials):
         print(
             f"Of {given} trials, {left_out} with a wrong answer "
             f"{'are' if left_out > 1 else 'is'} left out of what follows."
         )
-    elif cannot_play(model.name, found.played["correct"], own):
-        print(f"So nothing below says what a head does when the model {'answers' if own else 'plays'}.")
+    elif cannot_play(model.name, found.played["correct"], task):
+        doing = "plays" if task.is_game else "answers"
+        print(f"So nothing below says what a head does when the model {doing}.")
     _panels(model, found, options["positions"])
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence, options["positions"], options["only_correct"])
+        _roles(found.table, found.evidence, task, options["positions"], options["only_correct"])
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -186,12 +196,12 @@ def _panels(model, found, positions):
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
 
 
-def _roles(table, evidence, positions, only_correct):
+def _roles(table, evidence, task, positions, only_correct):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
-    predictions = [name for name in table if name[:1] == "P"]
+    predictions = [name for name in table if name in task.says_of_predictions]
     scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
-    if lacking := roles.no_gap(evidence):
+    if lacking := roles.no_gap(evidence, task):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
         tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
@@ -216,25 +226,26 @@ def _roles(table, evidence, positions, only_correct):
         "would); -: cannot be tested."
     )
     if not lacking:
-        _circuit(evidence)
-    if refused := roles.refused(evidence):
+        _circuit(evidence, task)
+    if refused := roles.refused(evidence, task):
         print(f"{refused[:1].upper()}{refused[1:]}.")
     if not lacking:
         print(_power(evidence, 0 if only_correct else None))
     frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
-    extractors = roles.heads(table, "color extractor")
-    unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in extractors]
+    named = [head for hypothesis in task.receivers for head in roles.heads(table, hypothesis.name)]
+    unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in named]
     if unnamed:
         names = ", ".join(str(Head(*head)) for head in unnamed)
+        receivers = " and ".join(hypothesis.plural for hypothesis in task.receivers)
         print(
-            "Frozen with the color extractors, as heads that read the odd colour too or when these are "
+            f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when these are "
             f"silent: {names}."
         )
 
 
-def _circuit(evidence):
+def _circuit(evidence, task):
     """Of the roles that the hypothesised circuit is made of, those that no head is shown to have."""
-    for stands in standing.standings(evidence).values():
+    for stands in standing.standings(evidence, task).values():
         if stands.hypothesis.in_circuit and not stands.heads:
             said, nearly = standing.none_is(stands), standing.nearly(stands)
             print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")

@@ -25,6 +25,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import rows_of
+from rgb_circuit.task import Task
 
 from . import color_extractor, standing
 from . import evidence as _evidence
@@ -73,6 +74,11 @@ def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFra
 def asked(evidence: pd.DataFrame) -> bool:
     """Whether some evidence has the predictions that the riddle reads."""
     return set(ASKS) <= set(evidence["prediction"])
+
+
+def explains(task: Task) -> bool:
+    """Whether a task has the predictions that the riddle reads."""
+    return set(ASKS) <= set(task.says_of_predictions)
 
 
 def table(evidence: pd.DataFrame) -> pd.DataFrame:
@@ -132,11 +138,12 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
 
 def _deciding(evidence, head, roles):
     """The undecided predictions of some roles, and what would decide them, in words."""
-    said, wanted = [], [_roles.GAME.hypothesis(role) for role in roles]
+    said, task = [], _roles.GAME
+    wanted = [task.hypothesis(role) for role in roles]
     for row in standing.lacking(evidence, head, wanted).to_dict("records"):
         name, trials = row["prediction"], row["trials_to_decide"]
         if row["void"]:
-            said.append(f"{name} needs {standing.WHY_VOID[row['void']]}")
+            said.append(f"{name} needs {standing.to_test(row['void'], task.prediction(name), task)}")
         else:
             said.append(
                 f"{name} lies on its threshold" if trials == float("inf") else f"{name}: {trials:,.0f} trials"

@@ -234,26 +234,26 @@ def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
         evidence: from `evidence`.
     """
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
-    one, unread = (
-        [
-            hypothesis.name
-            for hypothesis in task.hypotheses
-            if reason in {void.get(prediction.name, "") for prediction in hypothesis.predictions}
-        ]
-        for reason in ("one word", "no word")
-    )
-    said = []
-    if one:
-        said.append(
-            f"{' and '.join(one)} cannot be shown where all trials have one background, since a head that "
-            "always says that word would "
-            "pass; vary the background"
-        )
-    if unread:
-        said.append(
-            f"{' and '.join(unread)} cannot be shown where trials have no answer 'none', the word for "
-            "nothing odd; add answers['none']"
-        )
+    # Role of an answer → the roles of heads that cannot be shown for want of its words.
+    one: dict[str, dict[str, None]] = {}
+    unread: dict[str, dict[str, None]] = {}
+    for hypothesis in task.hypotheses:
+        for prediction in hypothesis.predictions:
+            reason = void.get(prediction.name, "")
+            if reason == "one word":
+                one.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
+            for role in task.fixed(prediction) if reason == "no word" else ():
+                unread.setdefault(role, {})[hypothesis.name] = None
+    said = [
+        f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head that always "
+        f"says that word would pass; vary the {role}"
+        for role, names in one.items()
+    ]
+    said += [
+        f"{' and '.join(names)} cannot be shown where trials have no answer {role!r}, the word for "
+        f"{task.roles[role].says or 'it'}; add answers[{role!r}]"
+        for role, names in unread.items()
+    ]
     return "; ".join(said)
 
 
@@ -305,7 +305,9 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
         else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
     )
     shown = f"as far as {evidence['n'].iloc[0]} trials show"
-    return f"no gap: {which_do} not change what the model says about the odd word, {shown}, so {void}"
+    return (
+        f"no gap: {which_do} not change what the model says about the {task.right} word, {shown}, so {void}"
+    )
 
 
 def scores_by_role(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:

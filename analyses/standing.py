@@ -12,27 +12,20 @@ A head is *open* for a role where nothing that the role asks for is refuted, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from rgb_circuit.heads import Head, rows_of
-from rgb_circuit.hypothesis import Hypothesis
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.plots.canvas import percent
 from rgb_circuit.task import Task
 
 from . import evidence as _evidence
 from .roles import GAME, scores_by_role
 
-# Reason why a prediction is void → what it would take.
-WHY_VOID = {
-    "no gap": "a model that answers by the odd tile",
-    "no extractor": "color extractors to freeze",
-    "one word": "other backgrounds",
-    "no word": "answers['none']",
-}
 # How many open heads a sentence names.
 NAMED = 2
 
@@ -103,11 +96,30 @@ def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis
     return rows[["prediction", "state", "outside", "stray", "n"]]
 
 
-def _lacks(evidence, head, hypothesis):
+def to_test(void: str, prediction: Prediction, task: Task) -> str:
+    """What it would take to test a prediction, in words.
+
+    Args:
+        void: why it cannot be tested, as evidence frames have it.
+    """
+    if void == "no gap":
+        return f"a model that answers by {task.place or 'the picture'}"
+    if void == "no extractor":
+        return " and ".join(f"{hypothesis.plural} to freeze" for hypothesis in task.receivers)
+    if void == "one word":
+        return f"other {prediction.varied}s"
+    # "no word": a role whose word is the same in all trials, which these lack.
+    return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
+
+
+def _lacks(evidence, head, hypothesis, task):
     """`lacking`, in words."""
     said = []
     for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
-        why = f"needs {WHY_VOID[row['void']]}" if row["void"] else f"undecided: {_to_decide(row)}"
+        wanted = task.prediction(row["prediction"])
+        why = (
+            f"needs {to_test(row['void'], wanted, task)}" if row["void"] else f"undecided: {_to_decide(row)}"
+        )
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
 
@@ -123,13 +135,23 @@ def a(hypothesis: Hypothesis, count: int = 1) -> str:
     return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
 
 
+def an(name: str) -> str:
+    """A name with its article."""
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+
+
+def one_of(hypotheses: Iterable[Hypothesis]) -> str:
+    """A head of one of some roles, with its article: "a color extractor or a POI head"."""
+    return " or ".join(an(a(hypothesis)) for hypothesis in hypotheses)
+
+
 def none_is(standing: Standing) -> str:
     """What is to be said of a role that no head has, without capital and full stop."""
     one = a(standing.hypothesis)
     if standing.state == "refuted":
         return f"there is no {one}"
     if standing.state == "untested":
-        return f"whether there is a {one} cannot be tested"
+        return f"whether there is {an(one)} cannot be tested"
     count = len(standing.open)
     return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
 
@@ -151,7 +173,7 @@ def _standing(evidence, hypothesis, task):
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
     scores = scores_by_role(evidence, task)[hypothesis.name]
     rows = [
-        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, hypothesis))
+        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, hypothesis, task))
         for head in left
     ]
     table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])

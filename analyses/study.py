@@ -132,7 +132,7 @@ def estimate(
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
     seconds = None if model.server else seconds_of_a_forward(model)
-    printed.estimate(model, cost(model, wanted), seconds)
+    printed.estimate(model, cost(model, wanted), seconds, study.task)
 
 
 def collect(folder: Path) -> None:
@@ -269,8 +269,8 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
 def _finish(store, model, trials, options, study):
     """Measure what is not measured yet, say what was found, and write it."""
     found = find(model, trials, study, store)
-    printed.game(model, found.played, options.get("trials_file"))
-    printed.findings(model, found, options)
+    printed.game(model, found.played, study.task)
+    printed.findings(model, found, options, study.task)
     written = write(found, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
     print(f"Read {store.folder / 'report.html'}")

@@ -41,7 +41,7 @@ EXPECTATIONS = (*EFFECTS, *ABSENCES)
 # What an effect is measured of: all of it, what goes through some heads, or what goes past them.
 PARTS = ("whole", "through", "past")
 
-EXAMPLE = "'background up, odd not up: pattern clean -> erased'"
+EXAMPLE = "'right up, other not up: pattern clean -> corrupted'"
 _EXPECTED = "|".join(sorted(EXPECTATIONS, key=len, reverse=True))
 # Words of a claim; group names are the fields' names.
 WORD = re.compile(rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?")
@@ -143,7 +143,7 @@ class Claim:
         _among(self.expected, EXPECTATIONS, "what a claim expects")
         if not isinstance(self.sweep, Sweep):
             raise InputError(
-                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as Sweep('erased')"
+                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as Sweep('corrupted')"
             )
         if self.expected == "mostly" and self.sweep.part == "whole":
             raise InputError(
@@ -348,7 +348,7 @@ def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
         if sweep is None:
             raise InputError(
                 f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> TARGET, such as "
-                "'z clean -> erased' or 'pattern over image clean -> erased'"
+                "'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
         for word in words.split(","):

@@ -113,7 +113,7 @@ class Task:
         if self.conditions["clean"].right is None and self.hypotheses:
             raise InputError(
                 f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be restored; "
-                "say which role it is, such as right = 'odd'"
+                "say which role it is, such as right = 'right'"
             )
         if self.second_question is not None:
             self._has(self.second_question[1], self.roles, "second_question")
@@ -173,6 +173,18 @@ class Task:
         return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.groups)
 
     @property
+    def mediated(self) -> tuple[str, ...]:
+        """The roles of whose words something goes through other heads, or past them."""
+        claims = [claim for prediction in self.predictions for claim in prediction.claims]
+        return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
+
+    @property
+    def is_game(self) -> bool:
+        """Whether its pictures are drawn from words, so that a model plays it; else somebody's pictures are
+        asked about."""
+        return bool(self.vocabulary) and not self.trials
+
+    @property
     def says_of_predictions(self) -> dict[str, str]:
         """Prediction → it in plain words."""
         return {prediction.name: prediction.says for prediction in self.predictions}
@@ -215,6 +227,11 @@ class Task:
         if other in ARTIFICIAL or self.conditions[other].right == self.right:
             return self.corrupted
         return other
+
+    def fixed(self, prediction: Prediction) -> list[str]:
+        """The roles that a prediction names whose word is the same in all trials."""
+        named = dict.fromkeys(claim.role for claim in prediction.claims)
+        return [role for role in named if role not in self.drawn]
 
     def written_alone(self, claim: Claim) -> str | None:
         """The role whose word alone the claim's target shows, where the claim says that another drawn word

@@ -181,9 +181,11 @@ FIGURES = {
     "head_heatmap": lambda ax: plots.head_heatmap(effects(), "effect", ax=ax),
     "attention_over_picture": lambda ax: plots.attention_over_picture(PATTERN, PICTURE, ax=ax),
     "effect_forest": lambda ax: plots.effect_forest(evidence(), "toy", ax=ax),
-    "composition_map": lambda ax: plots.composition_map(pairs(), "toy", ax=ax),
-    "path_parts": lambda ax: plots.path_parts(parts(), "toy", ax=ax),
-    "composition_diagram": lambda ax: plots.composition_diagram(pairs(), together(), "toy", ax=ax),
+    "composition_map": lambda ax: plots.composition_map(pairs(), "toy", "background", ax=ax),
+    "path_parts": lambda ax: plots.path_parts(parts(), "toy", "background", ax=ax),
+    "composition_diagram": lambda ax: plots.composition_diagram(
+        pairs(), together(), "toy", "background", ax=ax
+    ),
     "faithfulness_curve": lambda ax: plots.faithfulness_curve(curve(), "toy", ax=ax),
     "precision_recall": lambda ax: plots.precision_recall(summary(), "color extractor", "recall", ax=ax),
 }
@@ -455,7 +457,7 @@ def test_a_forest_of_nothing_says_so():
 
 
 def test_the_map_of_pairs_is_centred_on_zero_and_marks_what_is_clear():
-    ax = plots.composition_map(pairs(), "toy")
+    ax = plots.composition_map(pairs(), "toy", "background")
     low, high = ax.collections[0].get_clim()
     assert low == -high == pytest.approx(-2)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.0", "0.1"]
@@ -465,7 +467,7 @@ def test_the_map_of_pairs_is_centred_on_zero_and_marks_what_is_clear():
 
 
 def test_the_diagram_draws_shares_through_heads_and_past_them():
-    ax = plots.composition_diagram(pairs(), together(), "toy")
+    ax = plots.composition_diagram(pairs(), together(), "toy", "background")
     arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
     colors = [to_hex(arrow.get_edgecolor()).upper() for arrow in arrows]
     assert colors.count(BLUE) == 2 and colors.count(VERMILION) == 1
@@ -478,7 +480,7 @@ def test_the_diagram_draws_shares_through_heads_and_past_them():
 
 
 def test_a_line_of_parts_shows_what_of_the_receiver_is_told_with_its_interval():
-    ax = plots.path_parts(parts(), "toy")
+    ax = plots.path_parts(parts(), "toy", "background")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.0 → 1.0", "0.1 → 1.0"]
     markers = [points for points in ax.collections if not isinstance(points, LineCollection)]
     assert [points.get_label() for points in markers] == ["query", "key", "value"]
@@ -491,7 +493,7 @@ def test_a_line_of_parts_shows_what_of_the_receiver_is_told_with_its_interval():
 
 def test_of_many_pairs_the_strongest_are_drawn_and_the_title_says_so():
     strong = parts().assign(effect=lambda frame: frame["effect"] * (1 + frame["sender_head"]))
-    ax = plots.path_parts(strong, "toy", most=1)
+    ax = plots.path_parts(strong, "toy", "background", most=1)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0.1 → 1.0"]
     assert "1 of 2 pairs" in ax.get_title()
 

@@ -56,8 +56,8 @@ def trials_parent() -> ArgumentParser:
         metavar="ROLE=WORD",
         action=_Fixed,
         default={},
-        help="the word of a role in every drawn trial, such as odd=red; may be given several times (default: "
-        "drawn, so that all are used)",
+        help="the word of a role in every drawn trial, such as number=3; may be given several times "
+        "(default: drawn, so that all are used)",
     )
     for role, about in find(DEFAULT).drawn.items():
         option = f"--{role.replace('_', '-')}"

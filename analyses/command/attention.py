@@ -5,6 +5,7 @@ from argparse import Namespace
 from rgb_circuit.edits import check_head
 from rgb_circuit.errors import InputError
 from rgb_circuit.results import opened, write_figure
+from rgb_circuit.tasks import task_of
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -82,8 +83,8 @@ def _drawn(model, trials, layer, head):
 
 
 def _conditions(trials):
-    """Those of the game, or else those that all trials have, no more than can be told apart side by side."""
+    """Those that the task's heads are restored in, or else those that all trials have, no more than can be
+    told apart side by side."""
     conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
-    if {"clean", "recolored", "erased"} <= set(conditions):
-        return ["clean", "recolored", "erased"]
-    return conditions[:5]
+    wanted = ["clean", *task_of(trials).targets]
+    return (wanted if set(wanted) <= set(conditions) else conditions)[:5]

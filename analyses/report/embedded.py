@@ -54,7 +54,8 @@ def svg(figure: Figure, says: str) -> Markup:
 
 
 def shown_picture(row: Mapping[str, Any], grid: Sequence[int] | None) -> dict[str, object]:
-    """What is shown of a picture: of the game's, the odd tile is outlined, and enlarged where it is small."""
+    """What is shown of a picture: with a grid, the only tile that is another is outlined, and enlarged where
+    it is small."""
     image, close = Image.open(io.BytesIO(row["png"])).convert("RGB"), None
     crisp = image.getcolors(256) is not None
     if grid and (tile := odd_tile(image, grid[0])):

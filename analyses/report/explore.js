@@ -209,7 +209,7 @@ function drawPaths() {
   }));
   $("explore-paths").hidden = !rows.length;
   $("explore-paths-none").textContent = rows.length ? "" : data.paths.why_not ? `Not measured: ${data.paths.why_not}.`
-    : "Not measured for this head: only from heads that localize or write the background to color extractors.";
+    : `Not measured for this head: only from ${data.senders} to ${data.receivers}.`;
   return rows.length ? draw("paths", { paths: shown }, {}, { width: room("explore-paths") - 130, height: { step: 20 } }) : null;
 }
 
@@ -252,7 +252,7 @@ async function drawLooks(number) {
     `${share(picture.on_picture[number])} of this head's attention is on the picture, where an even spread over all ${per} tokens would put ` +
     `${share(picture.tiles * picture.chance)}. ` +
     (on === undefined || on === null ? `Most is on row ${cells[most].row}, column ${cells[most].column}.`
-      : `${share(on)} is on the ${picture.tile ? "odd tile" : "place where the clean picture has the odd tile"}: ` +
+      : `${share(on)} is on ${picture.tile ? data.place : `the place where the clean picture has ${data.place}`}: ` +
         `${on < picture.chance ? "less than" : `${times(on / picture.chance)} times`} an even spread (${even} a token).`);
 }
 

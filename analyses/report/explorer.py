@@ -29,10 +29,9 @@ from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
-from .. import roles
 from . import charts
 from .run import Run
-from .writing import COMPONENTS, WORDS, listed
+from .writing import COMPONENTS, listed
 
 DIGITS = 4
 # Characters of packed attention in a page; with all else, a page of 1,024 heads stays below 5 MB.
@@ -70,8 +69,8 @@ def data(run: Run) -> dict:
         ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
         ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions``; ``asked`` (role
         → its predictions, each with those that may stand in for it);
-        ``writes``; ``paths``; ``words`` (role → what its word is), ``components``;
-        ``charts``.
+        ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place`` (what the marked
+        tile is called), ``senders, receivers`` (of paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
@@ -97,8 +96,11 @@ def data(run: Run) -> dict:
         least=LEAST,
         least_gap=LEAST_GAP,
         n=int(run.frames["sweeps"]["n"].iloc[0]),
-        words={} if run.own else WORDS,
+        words={name: role.says for name, role in run.task.roles.items() if role.says},
         components=COMPONENTS,
+        place=run.task.place,
+        senders=listed([one.plural for one in run.task.senders]),
+        receivers=listed([one.plural for one in run.task.receivers]),
         writes=_writes(run, places),
         paths=_paths(run),
         charts=drawn,
@@ -162,14 +164,14 @@ def _predictions(run, places):
         rows = rows.set_index(["layer", "head"]).reindex(places)
         one = dict(
             name=name,
-            says=roles.GAME.says_of_predictions.get(name, ""),
+            says=run.task.says_of_predictions.get(name, ""),
             expected=in_words(rows["expected"].iloc[0]),
         )
         one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})
     # Each prediction with those that may stand in for it.
-    asked = {hypothesis.name: hypothesis.slots for hypothesis in roles.GAME.hypotheses}
+    asked = {hypothesis.name: hypothesis.slots for hypothesis in run.task.hypotheses}
     return dict(predictions=found, asked=asked)
 
 
@@ -186,14 +188,14 @@ def _writes(run, places):
 
 
 def _paths(run):
-    """Sender, receiver and share, of the effect on the background."""
+    """Sender, receiver and share, of the effect on the word that something goes through others for."""
     if "composition" not in run.frames:
         return dict(why_not=run.why_not("composition"))
     columns = ["share", "mediated_effect", "ci_low", "ci_high", "total_effect"]
     rows = []
     for name in ("composition", "mediation"):
         frame = run.frames[name]
-        for row in frame[frame["role"] == "background"].to_dict("records"):
+        for row in frame[frame["role"].isin(run.task.mediated[:1])].to_dict("records"):
             one = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
             if name == "composition":
                 one["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
@@ -205,7 +207,7 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
     """Where every head looks, a picture at a time.
 
     Returns:
-        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (of the odd tile, row and
+        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (the marked one, row and
         column, or None), ``tokens``, ``chance`` (an even spread), ``tiles, columns``; per head ``on_picture``
         and ``on_tile`` (attention). And of each the packed attention: (heads, tiles + tokens) bytes. And what
         is not there, in words, empty where all is.
@@ -228,10 +230,10 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
         size += len(blob)
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
         expected = shown.loc[(trial, condition), "expected"]
-        tile = None if run.own else odd_tile(png.convert("RGB"), run.manifest["grid"][0])
+        tile = odd_tile(png.convert("RGB"), run.manifest["grid"][0]) if run.task.place else None
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
         one |= dict(expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0]))
-        place = tile or (None if run.own else of_trial.get(trial))
+        place = tile or (of_trial.get(trial) if run.task.place else None)
         columns = run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)

@@ -31,13 +31,8 @@ def values(run: Run) -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts`` (pairs of a
     name and a number), ``made`` (how large the model is, when the run was made and in what time)."""
     played = run.frames["play"].dropna(subset="correct")
-    if run.own:
-        question = f"Which attention heads of {run.name} carry the answer to these questions about pictures?"
-    else:
-        question = (
-            f"Which attention heads of {run.name} find the odd tile, read its colour, and bring it to the "
-            "answer?"
-        )
+    asks = run.task.asks or "carry the answer to these questions about pictures"
+    question = f"Which attention heads of {run.name} {asks}?"
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     facts: list[tuple[str, object]] = [("trials", run.trials), ("pictures", len(run.frames["play"]))]
     facts.append((f"heads ({layers} layers × {heads})", f"{layers * heads:,}"))
@@ -79,8 +74,8 @@ def _time(seconds):
 def _verdict(run, played):
     """The verdict in a sentence, and what it rests on in another."""
     top = run.frames["panels"].loc[run.frames["panels"]["effect"].abs().idxmax()]
-    if cannot := cannot_play(run.name, played, run.own):
-        doing = "answers" if run.own else "plays"
+    if cannot := cannot_play(run.name, played, run.task):
+        doing = "plays" if run.task.is_game else "answers"
         return (
             f"{cannot}, so nothing below says what a head does when the model {doing}.",
             _strongest(top),
@@ -106,7 +101,7 @@ def _strongest(top):
 def _of_roles(run):
     """What the role table says of the hypothesised circuit, and of whatever else has a role."""
     evidence = run.frames["evidence"]
-    standings = standing.standings(evidence)
+    standings = standing.standings(evidence, run.task)
     found = [
         f"{len(shown.heads)} {standing.a(shown.hypothesis, len(shown.heads))} "
         f"({', '.join(str(Head(*head)) for head in shown.heads)})"
@@ -119,21 +114,27 @@ def _of_roles(run):
     parts = [f"{listed(found)} meet every prediction of their role"] if found else []
     for role in absent:
         if near := standing.nearly(role):
-            parts.append(f"nearest to a {standing.a(role.hypothesis)}: {near}")
-    parts.append(roles.no_gap(evidence))
+            parts.append(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
+    parts.append(roles.no_gap(evidence, run.task))
     more = " ".join(sentence(part) for part in parts if part)
+    if not wanted:
+        return _of_all_roles(run, found), more
     if not absent:
-        return (
-            f"The hypothesised circuit is there in {run.name}: a head that finds the tile, and one that "
-            "reads its colour.",
-            more,
-        )
+        whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
+        return f"The hypothesised circuit is there in {run.name}: {whole}.", more
     said = ", and ".join(standing.none_is(role) for role in absent)
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role.", more
     if any(role.state == "refuted" for role in absent):
         return f"The hypothesised circuit is not whole in {run.name}: {said}.", more
     return f"The hypothesised circuit is not shown whole in {run.name}: {said}.", more
+
+
+def _of_all_roles(run, found):
+    """The verdict where no role makes up a circuit."""
+    if found:
+        return f"Heads of {run.name} have roles: {listed(found)}."
+    return f"No head of {run.name} is shown to have a role."
 
 
 def _interval(row, places):

@@ -1,4 +1,4 @@
-"""The page: its head, and every section that applies to a run."""
+"""The page: its head, and every section that a run has to do with."""
 
 import pkgutil
 from functools import cache
@@ -32,15 +32,19 @@ def write(folder: str | Path) -> Path:
     known = known_sections()
     run = read(Path(folder), [head.NEEDS, *(section.needs for section in known.values())])
     shown: list[dict[str, object]] = []
+    # What the task says nothing of.
+    left_out: list[str] = []
     failed: dict[str, Exception] = {}
     # What figures need is set while they are made, and nowhere else.
     with matplotlib.rc_context(SETTINGS):
         for name, section in known.items():
             with attempt(f"the section “{section.link}” of the report", failed):
-                if section.applies(run):
-                    shown.append(dict(id=name) | filled(section, run))
+                if (made := filled(section, run)) is not None:
+                    shown.append(dict(id=name) | made)
+                elif section.needs.task and not section.needs.added:
+                    left_out.append(section.link)
         page = _environment().get_template("page.html.jinja")
-        text = page.render(run=run, head=head.values(run), sections=shown)
+        text = page.render(run=run, head=head.values(run), sections=shown, left_out=left_out)
     path = write_bytes(run.folder / "report.html", text.encode())
     if failed:
         raise NotDrawn(failed, run.folder)
@@ -54,13 +58,17 @@ def known_sections() -> dict[str, Section]:
     return dict(sorted(known.items(), key=lambda pair: pair[1].order))
 
 
-def filled(section: Section, run: Run) -> dict[str, object]:
+def filled(section: Section, run: Run) -> dict[str, object] | None:
     """A section with what it says about a run, made under ``matplotlib.rc_context(SETTINGS)``.
 
     Returns:
-        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML).
+        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML); None where the
+        run has nothing to do with it.
     """
-    environment, values = _environment(), {"why_not": ""} | dict(section.values(run))
+    given = section.values(run) if run.has(section.needs) else None
+    if given is None:
+        return None
+    environment, values = _environment(), {"why_not": ""} | dict(given)
     body = "" if values["why_not"] else environment.from_string(section.fragment).render(run=run, **values)
     title = environment.from_string(section.title).render(run=run)
     return dict(link=section.link, title=Markup(title), why_not=values["why_not"], body=Markup(body))

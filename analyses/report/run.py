@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,10 @@ from rgb_circuit.manifest import read_manifest
 from rgb_circuit.panels import mean_floor
 from rgb_circuit.plots.canvas import model_title
 from rgb_circuit.results import read_frame
+from rgb_circuit.saved_run import recorded_task
+from rgb_circuit.task import Task
 
-MANIFEST = ("options", "trials", "versions", "layers", "heads")
+MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,25 @@ class Needs:
             frames is refused.
         optional: frames that may be missing, in groups that say nothing without each other: where one of a
             group is missing, none of them is read.
+        added: frames that not every run has, and without which there is nothing to show; else as frames.
+        task: what it needs of the task: names of `rgb_circuit.task.Task`, such as "hypotheses". Where one of
+            these is empty there is nothing to show.
     """
 
     frames: Mapping[str, str] = field(default_factory=dict)
     optional: Sequence[Mapping[str, str]] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
+    task: tuple[str, ...] = ()
+
+    @property
+    def may_lack(self) -> list[Mapping[str, str]]:
+        """The groups of frames that a folder may lack."""
+        return [*self.optional, self.added]
+
+    @property
+    def groups(self) -> list[Mapping[str, str]]:
+        """All frames, in their groups."""
+        return [self.frames, *self.may_lack]
 
 
 # What a `Run` itself is made of.
@@ -51,10 +69,10 @@ class Run:
     frames: Mapping[str, pd.DataFrame]
     reasons: Mapping[str, str]
 
-    @property
-    def own(self) -> bool:
-        """Whether the pictures are the user's own, not the game's."""
-        return self.manifest["options"].get("trials_file") is not None
+    @cached_property
+    def task(self) -> Task:
+        """The task of the run, as its manifest has it."""
+        return recorded_task(self.manifest)
 
     @property
     def model(self) -> str:
@@ -82,15 +100,19 @@ class Run:
         return mean_floor(self.frames["patch_heads"].attrs.get("noise_floor", 0.0), self.trials)
 
     @property
-    def asks_for_roles(self) -> bool:
-        """Whether roles are a question here: they are about the game, and pictures of one's own rarely have
-        what testing them takes."""
-        return "roles" in self.frames or not self.own
-
-    @property
     def found(self) -> bool:
         """Whether a head has a role."""
         return "roles" in self.frames and bool((self.frames["roles"]["role"] != "none").any())
+
+    def role_of(self, frame: pd.DataFrame) -> str:
+        """The role that is shown of a frame that has several: of the right answer, or the first."""
+        right = self.task.conditions["clean"].right
+        return right if right is not None and right in set(frame["role"]) else str(frame["role"].iloc[0])
+
+    def has(self, needs: Needs) -> bool:
+        """Whether the run has to do with what a section shows: its task says what that is about, and all
+        frames are there without which there is nothing to show."""
+        return set(needs.added) <= set(self.frames) and all(getattr(self.task, name) for name in needs.task)
 
     def why_not(self, name: str) -> str:
         """Why a frame is missing."""
@@ -114,12 +136,12 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
     needs = [NEEDS, *needs]
     columns: dict[str, dict[str, None]] = {}
     for one in needs:
-        for name, names in [pair for frames in (one.frames, *one.optional) for pair in frames.items()]:
+        for name, names in [pair for some in one.groups for pair in some.items()]:
             columns.setdefault(name, {}).update(dict.fromkeys(names.split()))
     always = {name for one in needs for name in one.frames}
     there = {name for name in columns if (folder / f"{name}.parquet").is_file()}
     halves = {
-        name for one in needs for group in one.optional if not there.issuperset(group) for name in group
+        name for one in needs for group in one.may_lack if not there.issuperset(group) for name in group
     }
     wanted = [name for name in columns if name in always or name in there - halves]
     frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}

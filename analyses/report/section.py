@@ -7,10 +7,6 @@ from pathlib import Path
 from .run import Needs, Run
 
 
-def _always(run: Run) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Section:
     """A section of the report: each module of `sections` makes one, as ``SECTION``.
@@ -21,19 +17,18 @@ class Section:
         title: its heading, as jinja that sees ``run``.
         needs: the frames and columns that it is made of.
         values: what its fragment shows; or ``why_not``, why nothing could be measured, in words, and then
-            nothing else need be there.
+            nothing else need be there. None where the run has nothing to do with it, which `Needs` cannot
+            say.
         fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters of
             `writing` and the macros of marks.jinja.
-        applies: whether this run has to do with it at all.
     """
 
     order: int
     link: str
     title: str
     needs: Needs
-    values: Callable[[Run], Mapping[str, object]]
+    values: Callable[[Run], Mapping[str, object] | None]
     fragment: str
-    applies: Callable[[Run], bool] = _always
 
 
 def beside(module: str) -> str:

@@ -7,8 +7,10 @@ import pandas as pd
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import canvas
 from rgb_circuit.plots.predictions import in_words
+from rgb_circuit.task import Task
 
 from .. import digits
+from ..standing import an
 
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
@@ -18,14 +20,6 @@ COMPONENTS = {
     "z": "its output (z)",
     "pattern": "where it looks (pattern)",
     "value": "what it reads there (value)",
-}
-# Role of an answer in the game → what its word is.
-WORDS = {
-    "odd": "colour of the odd tile",
-    "other": "colour that the tile has in “recolored”",
-    "background": "colour of the canvas",
-    "other_background": "colour of the canvas in “swapped”",
-    "none": "“nothing is odd”",
 }
 
 
@@ -69,12 +63,18 @@ def name(row: Mapping | pd.Series) -> str:
     return str(Head(row["layer"], row["head"]))
 
 
+def receiver(task: Task) -> str:
+    """What a head is called that others go through, in short."""
+    return " or ".join(hypothesis.short.removesuffix("s") for hypothesis in task.receivers)
+
+
 def listed(parts: Sequence[str]) -> str:
     """One, two and three."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 FILTERS = dict(
+    an=an,
     in_words=in_words,
     signed=signed,
     places=places,

@@ -28,9 +28,7 @@ SHARES = ["share", "share_low", "share_high"]
 
 
 @literal
-def composition_map(
-    frame: pd.DataFrame, model: str, role: str = "background", *, ax: Axes | None = None
-) -> Axes:
+def composition_map(frame: pd.DataFrame, model: str, role: str, *, ax: Axes | None = None) -> Axes:
     """Sender × receiver map of the mediated effect on one role's logit.
 
     A dot marks an interval that excludes zero, of an effect of at least a hundredth of the largest.
@@ -71,7 +69,7 @@ def composition_diagram(
     pairs: pd.DataFrame,
     together: pd.DataFrame,
     model: str,
-    role: str = "background",
+    role: str,
     *,
     least: float = 0.05,
     ax: Axes | None = None,

@@ -12,9 +12,7 @@ COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
 
 
 @literal
-def path_parts(
-    frame: pd.DataFrame, model: str, role: str = "background", *, most: int = 10, ax: Axes | None = None
-) -> Axes:
+def path_parts(frame: pd.DataFrame, model: str, role: str, *, most: int = 10, ax: Axes | None = None) -> Axes:
     """A line per pair of heads: the effect of the sender's direct path into the receiver's query, key and
     value, each with its 95 % interval.
 

@@ -28,7 +28,7 @@ def _values(run: Run):
         image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
         seen = veiled(pattern, image)
         picture = dict(condition=condition, on_picture=float(pattern.sum()), at_tile=None)
-        if tiles.get(trial) and not run.own:
+        if tiles.get(trial) and run.task.place:
             picture["at_tile"] = float(pattern[tuple(tiles[trial])])
             seen = outlined(seen, tiles[trial], pattern.shape)
         picture["uri"] = data_uri(seen)
@@ -52,7 +52,7 @@ def _chance(run, pattern):
         return None
     first = run.frames["looks"].iloc[0]
     tokens = len(first["picture"]) + len(first["text"])
-    return pattern.size / tokens if run.own else 1 / tokens
+    return 1 / tokens if run.task.place else pattern.size / tokens
 
 
 SECTION = Section(

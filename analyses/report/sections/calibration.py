@@ -31,15 +31,12 @@ SECTION = Section(
     link="Calibration",
     title="Can the verdicts be believed?",
     needs=Needs(
-        optional=[
-            {
-                "calibration_summary": "reading role noise models true given right precision precision_low "
-                "precision_high recall recall_low recall_high testable",
-                "calibration_false": "kind reading heads heads_with_a_role testable informative",
-            }
-        ]
+        added={
+            "calibration_summary": "reading role noise models true given right precision precision_low "
+            "precision_high recall recall_low recall_high testable",
+            "calibration_false": "kind reading heads heads_with_a_role testable informative",
+        }
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: "calibration_summary" in run.frames,
 )

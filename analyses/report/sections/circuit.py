@@ -7,6 +7,7 @@ from ... import circuit
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
+from ..writing import listed
 
 # What a circuit restores that is called enough.
 ENOUGH = 0.9
@@ -19,10 +20,11 @@ def _values(run: Run):
 def _tests(run):
     if "circuit" not in run.frames:
         return dict(tests=[], why_no_tests=run.why_not("circuit"))
+    members = [hypothesis.plural for hypothesis in run.task.hypotheses if hypothesis.in_circuit]
     frame = run.frames["circuit"]
     without = "without " + frame["layer"].astype(str) + "." + frame["head"].astype(str)
     named = frame.assign(name=frame["test"].where(frame["layer"].isna(), without))
-    return dict(tests=named.to_dict("records"), why_no_tests=None)
+    return dict(tests=named.to_dict("records"), why_no_tests=None, members=listed(members))
 
 
 def _curve(run):

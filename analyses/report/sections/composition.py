@@ -1,4 +1,4 @@
-"""What the heads that localize or write the background do through the color extractors."""
+"""What some heads do through others, and past them."""
 
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import composition_diagram
@@ -7,19 +7,33 @@ from ... import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import LEAST_SHARE
+from ..writing import LEAST_SHARE, listed, receiver
 
 
 def _values(run: Run):
     if "composition" not in run.frames:
         return dict(why_not=run.why_not("composition"))
+    together = run.frames["mediation"]
+    return dict(
+        parts=[_part(run, role) for role in run.task.mediated],
+        n=together["n"].iloc[0],
+        target=together["target"].iloc[0],
+        receivers=listed([hypothesis.short for hypothesis in run.task.receivers]),
+        least=LEAST_SHARE,
+    )
+
+
+def _part(run, role):
+    """What is said of one role's word."""
     pairs, together = run.frames["composition"], run.frames["mediation"]
-    diagram = composition_diagram(pairs, together, run.model)
-    figure = svg(diagram.figure, "Which share of each head's effect runs through which extractor")
-    on_background = together[together["role"] == "background"]
-    pairs = pairs[(pairs["role"] == "background") & (pairs["share"].abs() >= LEAST_SHARE)]
+    diagram = composition_diagram(pairs, together, run.model, role)
+    figure = svg(
+        diagram.figure,
+        f"Which share of each head's effect on the {role} logit runs through which {receiver(run.task)}",
+    )
+    pairs = pairs[(pairs["role"] == role) & (pairs["share"].abs() >= LEAST_SHARE)]
     rows = []
-    for sender, alone in on_background.groupby(["sender_layer", "sender_head"]):
+    for sender, alone in together[together["role"] == role].groupby(["sender_layer", "sender_head"]):
         own = pairs[(pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
         lines = [
             row | dict(receiver=str(Head(row["receiver_layer"], row["receiver_head"])))
@@ -28,7 +42,7 @@ def _values(run: Run):
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(dict(sender=str(Head(*sender)), total=alone["total_effect"].iloc[0], lines=lines))
         rows[-1]["places"] = digits.decimals([rows[-1]["total"]])
-    return dict(figure=figure, rows=rows, n=together["n"].iloc[0], least=LEAST_SHARE)
+    return dict(role=role, figure=figure, rows=rows)
 
 
 EFFECTS = "total_effect mediated_effect ci_low ci_high share share_low share_high"
@@ -44,9 +58,9 @@ SECTION = Section(
                 "composition": f"{MEDIATED} receiver_layer receiver_head",
                 "mediation": f"{MEDIATED} source target n",
             }
-        ]
+        ],
+        task=("mediated",),
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: run.asks_for_roles,
 )

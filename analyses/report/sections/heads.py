@@ -82,8 +82,8 @@ def _holding(run, index):
 
 
 def _looking(run, index):
-    """Mean attention on the odd tile of the clean pictures."""
-    if "looks" not in run.frames or run.own:
+    """Mean attention on the marked tile of the clean pictures."""
+    if "looks" not in run.frames or not run.task.place:
         return {}
     frame = run.frames["looks"]
     clean = frame[frame["condition"] == "clean"]
@@ -96,7 +96,7 @@ def _looking(run, index):
         place = tile[0] * run.manifest["grid"][1] + tile[1]
         found.append(rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place])))
     mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
-    return {"looks at the odd tile": [_cell(value, True, "n") for value in mean]}
+    return {f"looks at {run.task.place}": [_cell(value, True, "n") for value in mean]}
 
 
 def _writing(run, index):

@@ -11,7 +11,7 @@ from ..section import Section, beside
 
 def _values(run: Run):
     frame = run.frames["knockout"]
-    role = "odd" if "odd" in set(frame["role"]) else frame["role"].iloc[0]
+    role = run.role_of(frame)
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
     least = least_mean(frame, "logit")
     largest = table.loc[
@@ -32,10 +32,7 @@ SECTION = Section(
     order=92,
     link="Knockout",
     title="Who must look where, and when",
-    needs=Needs(
-        optional=[{"knockout": "trial condition layer window queries keys role answer logit effect"}]
-    ),
+    needs=Needs(added={"knockout": "trial condition layer window queries keys role answer logit effect"}),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: "knockout" in run.frames,
 )

@@ -9,7 +9,7 @@ from ..section import Section, beside
 
 def _values(run: Run):
     frame = run.frames["layers"]
-    role = "odd" if "odd" in set(frame["role"]) else frame["role"].iloc[0]
+    role = run.role_of(frame)
     figure = svg(layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position")
     return dict(figure=figure, component=frame["component"].iloc[0], role=role)
 
@@ -19,14 +19,11 @@ SECTION = Section(
     link="Layers",
     title="Where the answer lies, layer by layer",
     needs=Needs(
-        optional=[
-            {
-                "layers": "trial source target component positions layer role answer effect source_logit "
-                "target_logit"
-            }
-        ]
+        added={
+            "layers": "trial source target component positions layer role answer effect source_logit "
+            "target_logit"
+        }
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: "layers" in run.frames,
 )

@@ -6,12 +6,9 @@ from ..section import Section, beside
 
 
 def _values(run: Run):
-    tested = "roles" in run.frames and (run.found or not roles.closest(run.frames["evidence"]).empty)
+    tested = "roles" in run.frames
+    tested = tested and (run.found or not roles.closest(run.frames["evidence"], task=run.task).empty)
     return dict(
-        # Where there is no section on roles, this is the place to say why.
-        untested=""
-        if run.asks_for_roles
-        else f"which role a head has was not tested: {run.why_not('roles')}",
         n=run.frames["evidence"]["n"].iloc[0] if tested else None,
         positions=run.manifest["options"].get("positions", "end"),
         uncalibrated=tested and "calibration_summary" not in run.frames,

@@ -7,7 +7,7 @@ from ..section import Section, beside
 
 def _values(run: Run):
     shown = run.frames["stimuli"]
-    grid = None if run.own else run.manifest["grid"]
+    grid = run.manifest["grid"] if run.task.place else None
     trials = [
         dict(name=trial, pictures=[shown_picture(row, grid) for row in rows.to_dict("records")])
         for trial, rows in shown.groupby("trial", sort=False)

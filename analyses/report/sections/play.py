@@ -49,7 +49,7 @@ def _split(pieces):
 SECTION = Section(
     order=20,
     link="Answers",
-    title="Does it {{ 'answer right' if run.own else 'play the game' }}?",
+    title="Does it {{ 'play the game' if run.task.is_game else 'answer right' }}?",
     needs=Needs(
         {"play": "trial condition expected answer correct", "patch_heads": "trial"},
         optional=[{"answers": "answer piece whole"}],

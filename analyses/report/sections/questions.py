@@ -1,23 +1,16 @@
 """Which heads carry the question, and which of its words they look at."""
 
 from rgb_circuit.heads import rows_of
-from rgb_circuit.rgb_game import ODD_QUESTION
 
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import LEAST_SHARE, STRONGEST, name, percent
-
-
-def _applies(run: Run):
-    """Whether the trials ask the game's question, which is what would change."""
-    asked = run.frames["stimuli"]["prompt"].str.contains(ODD_QUESTION, regex=False).any()
-    return bool(asked) and "background" in set(run.frames["patch_heads"]["role"])
+from ..writing import LEAST_SHARE, STRONGEST, name, percent, receiver
 
 
 def _values(run: Run):
     if "task_reading" not in run.frames:
         return dict(why_not=f"not measured: {run.why_not('task_reading')}")
-    frame = run.frames["task_reading"]
+    frame, (_, other) = run.frames["task_reading"], run.task.second_question or ("", run.task.right)
     held = frame[frame["holds"]].sort_values("effect", ascending=False, kind="stable")
     shown = held.head(STRONGEST)
     rows = [
@@ -27,6 +20,13 @@ def _values(run: Run):
         for row in shown.to_dict("records")
     ]
     return dict(
+        right=run.task.right,
+        reader=receiver(run.task),
+        other=other,
+        says={
+            name: run.task.roles[role].says or role
+            for name, role in (("right", run.task.right), ("other", other))
+        },
         rows=rows,
         found=len(held.drop_duplicates(["layer", "head"])),
         every=len(frame.drop_duplicates(["layer", "head"])),
@@ -50,13 +50,12 @@ SECTION = Section(
     link="Question",
     title="Which heads carry the question",
     needs=Needs(
-        {"stimuli": "prompt", "patch_heads": "role"},
         optional=[
             {"task_reading": "layer head prediction effect ci_low ci_high restored_fraction q_value n holds"},
             {"question_attention": "layer head to_word attention"},
         ],
+        task=("second_question",),
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=_applies,
 )

@@ -9,7 +9,9 @@ from ..section import Section, beside
 
 def _values(run: Run):
     facts = {
-        name: value for name, value in run.manifest.items() if name not in ("options", "trials", "versions")
+        name: value
+        for name, value in run.manifest.items()
+        if name not in ("options", "trials", "versions", "task")
     }
     between = {"grid": " × "}
     facts = {
@@ -18,7 +20,7 @@ def _values(run: Run):
     }
     return dict(
         command=f"rgb-circuit run {_arguments(run)}",
-        facts=facts | dict(trials=len(run.manifest["trials"])),
+        facts=facts | dict(task=run.task.says or run.task.name, trials=len(run.manifest["trials"])),
         versions=run.manifest["versions"],
     )
 
@@ -32,13 +34,16 @@ def _arguments(run):
         for name, value in options.items()
         if value not in (None, "auto", "end") and value is not False
     }
-    if not run.own and shown_not_to_play(run.frames["play"]["correct"]):
+    judged = run.task.hypotheses and "--trials-file" not in given
+    if judged and shown_not_to_play(run.frames["play"]["correct"]):
         given["--anyway"] = True
+    fixed = given.pop("--fix", {})
     # argparse takes a value that begins with a dash for an option; a flag has none.
     parts = ((name, "" if value is True else shlex.quote(str(value))) for name, value in given.items())
-    return " ".join(
+    written = [
         f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip() for name, value in parts
-    )
+    ]
+    return " ".join(written + [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()])
 
 
 SECTION = Section(

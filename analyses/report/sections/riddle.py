@@ -12,11 +12,13 @@ from ..writing import name
 
 
 def _values(run: Run):
+    if not riddle.explains(run.task):
+        return None
     if "evidence" not in run.frames:
         return dict(why_not="roles were not tested, so no head is known to pass P3")
     frame = riddle.table(run.frames["evidence"])
     if frame.empty:
-        lacking = roles.no_gap(run.frames["evidence"])
+        lacking = roles.no_gap(run.frames["evidence"], run.task)
         return dict(
             why_not="no head passes P3a and P3b here, so there is no such head to "
             f"explain{lacking and f' ({lacking})'}"
@@ -49,5 +51,4 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: run.asks_for_roles,
 )

@@ -9,38 +9,42 @@ from ... import roles, standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import STRONGEST, name
+from ..writing import STRONGEST, name, sentence
 
 
 def _values(run: Run):
     if "roles" not in run.frames:
         return dict(why_not=run.why_not("roles"))
-    evidence, table = run.frames["evidence"], run.frames["roles"]
-    named = table[table["role"] != "none"] if run.found else roles.closest(evidence)
+    evidence, table, task = run.frames["evidence"], run.frames["roles"], run.task
+    named = table[table["role"] != "none"] if run.found else roles.closest(evidence, task=task)
     if named.empty:
         return dict(
-            why_not=f"{roles.no_gap(evidence)}. What restoring each head does all the same is in "
+            why_not=f"{roles.no_gap(evidence, task)}. What restoring each head does all the same is in "
             "evidence.parquet"
         )
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     colors = table.set_index(["layer", "head"])["colors"]
     heads, drawn = [], []
     for _, head in named.iterrows():
-        rows, held = _asked(evidence, head)
+        rows, held = _asked(task, evidence, head)
         drawn.append(rows.assign(role=head["role"] if run.found else f"closest to {head['role']}"))
         heads.append(
             dict(
                 name=name(head),
                 role=head["role"],
                 colors=colors[int(head["layer"]), int(head["head"])],
-                rows=[row | dict(restored=_restored(row["prediction"])) for row in rows.to_dict("records")],
+                rows=[
+                    row | dict(restored=_restored(task, row["prediction"])) for row in rows.to_dict("records")
+                ],
                 held=held,
             )
         )
     drawn = pd.concat(drawn)
-    says = roles.GAME.says_of_predictions
+    says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
+        about=[f"{sentence(standing.one_of([one]))[:-1]} {one.says}." for one in task.hypotheses if one.says],
+        right=task.right,
         found=run.found,
         heads=heads,
         forest=svg(ax.figure, "Effect and interval of each prediction for the heads in the table"),
@@ -52,11 +56,11 @@ def _values(run: Run):
         where=_where(run.manifest["options"].get("positions", "end")),
         standings=[
             dict(role=role, state=stands.state, says=_says(stands))
-            for role, stands in standing.standings(evidence).items()
+            for role, stands in standing.standings(evidence, task).items()
         ],
         strays=_strays(run, named),
-        no_gap=roles.no_gap(evidence),
-        refused=roles.refused(evidence),
+        no_gap=roles.no_gap(evidence, task),
+        refused=roles.refused(evidence, task),
         power={
             # Trials that are left out cannot stray.
             variation: roles.power(
@@ -73,26 +77,22 @@ def _strays(run, named):
     if "strays" not in run.frames:
         return []
     shown, evidence = run.frames["strays"], run.frames["evidence"]
-    grid, found = None if run.own else run.manifest["grid"], []
+    grid, found = run.manifest["grid"] if run.task.place else None, []
     for _, head in named.iterrows():
         for role in head["role"].split(" + "):
-            for row in _strays_of(evidence, head, role):
+            where, hypothesis = (head["layer"], head["head"]), run.task.hypothesis(role)
+            for row in standing.strays(evidence, where, hypothesis).to_dict("records"):
                 pictures = shown[shown["trial"] == row["stray"]]
-                pictures = pictures[pictures["condition"].isin(_shown_in(row["prediction"]))]
+                pictures = pictures[pictures["condition"].isin(_shown_in(run.task, row["prediction"]))]
                 if len(pictures):
                     seen = [shown_picture(picture, grid) for picture in pictures.to_dict("records")]
                     found.append(row | dict(head=name(head), pictures=seen))
     return found
 
 
-def _strays_of(evidence, head, role):
-    hypothesis = roles.GAME.hypothesis(role)
-    return standing.strays(evidence, (head["layer"], head["head"]), hypothesis).to_dict("records")
-
-
-def _shown_in(wanted):
+def _shown_in(task, wanted):
     """The pictures that a prediction is about."""
-    claims = roles.GAME.prediction(wanted).claims
+    claims = task.prediction(wanted).claims
     return {"clean", *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target))}
 
 
@@ -101,12 +101,12 @@ def _says(stands):
     return ", ".join(str(Head(*head)) for head in stands.heads) or standing.nearly(stands) or "–"
 
 
-def _asked(evidence, head):
+def _asked(task, evidence, head):
     """What a head does about each prediction of its roles; where one stands in for another, what holds is
     enough. And how many of those that are asked for hold, in words."""
     rows = rows_of(evidence, (head["layer"], head["head"]))
     rows = rows.set_index("prediction")
-    wanted = [slot for role in head["role"].split(" + ") for slot in roles.GAME.hypothesis(role).slots]
+    wanted = [slot for role in head["role"].split(" + ") for slot in task.hypothesis(role).slots]
     holding = [[name for name in slot if rows.loc[name, "holds"]] for slot in wanted]
     names = [name for slot, held in zip(wanted, holding) for name in held or slot]
     shown = rows.loc[list(dict.fromkeys(names))].reset_index()
@@ -117,9 +117,9 @@ def _where(positions):
     return "[end]" if positions == "end" else f"positions “{positions}”"
 
 
-def _restored(wanted):
+def _restored(task, wanted):
     """What a prediction restores, from where into which picture."""
-    sweep = roles.GAME.prediction(wanted).claims[0].sweep
+    sweep = task.prediction(wanted).claims[0].sweep
     return f"{sweep.restores}, {sweep.source} → {sweep.target}"
 
 
@@ -135,9 +135,9 @@ SECTION = Section(
                 "roles": "layer head role score colors",
             },
             {"strays": "trial condition expected png"},
-        ]
+        ],
+        task=("hypotheses",),
     ),
     values=_values,
     fragment=beside(__file__),
-    applies=lambda run: run.asks_for_roles,
 )
