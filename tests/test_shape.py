@@ -1,6 +1,7 @@
 """Odd one out by shape: its pictures are exact minimal pairs, and a planted circuit that plays it is found
 with the RGB game's hypotheses, in words of shapes."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses import roles
+from analyses.command import main
 from rgb_circuit.boards import Canvas, moved_tile
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.drawing import trials
 from rgb_circuit.models.planted import MODERATE_NOISE, SHAPES, planted
+from rgb_circuit.models.small import save
 from rgb_circuit.tasks import find
 from rgb_circuit.tasks.shape import LEAST_PX, glyph
 
@@ -138,3 +141,17 @@ def test_every_planted_head_has_its_role_and_no_other_has_one(known, n):
     assert found == named and set(named.values()) == {
         "shape extractor", "POI localization", "background writer",
     }  # fmt: skip
+
+
+def test_a_run_from_the_command_speaks_of_shapes_to_the_end_of_its_page(tmp_path):
+    folder = str(save(*planted(game=SHAPES)[:2], tmp_path / "planted_shapes"))
+    out = tmp_path / "out"
+    command = ["run", "--task", "shape", "--model", folder, "--trials", "16", "--quiet", "--out", str(out)]
+    assert main(command) == 0
+    page = (out / "report.html").read_text()
+    assert "4 shape extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers" in page
+    text = re.sub(r"(?s)<(script|style|svg)\b.*?</\1>|<[^>]*>", " ", page)
+    said = set(re.findall(r"(?i)[^.]*\bcolou?rs?\b[^.]*", text))
+    # Of the maps, not of the tiles.
+    assert {sentence.strip() for sentence in said} <= {"Colours mean the same in all maps"}
+    assert rgb.read_run(out).trials[0].answers.keys() == TASK.roles.keys()

@@ -96,10 +96,12 @@ def _table_of(path, above=()):
     return _reworded(_table_of(path.parent / like, (*above, path.resolve())), instead) | table
 
 
-def _reworded(value, instead):
-    """A value with other words for some, in keys too."""
+def _reworded(value, instead, names=False):
+    """A value with other words for some. In tables of tables keys of the format and ``names`` take turns;
+    names are reworded too."""
     if isinstance(value, dict):
-        return {_reworded(name, instead): _reworded(own, instead) for name, own in value.items()}
+        keys = [_reworded(key, instead) if names else key for key in value]
+        return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}
     if isinstance(value, list):
         return [_reworded(own, instead) for own in value]
     if isinstance(value, str):
