@@ -21,7 +21,7 @@ from rgb_circuit.checks import check_attention, check_finite
 from rgb_circuit.execute import execute
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measure import measure
-from rgb_circuit.measurement import Measurement
+from rgb_circuit.measurement import Measurement, Parts
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
 from rgb_circuit.trial import as_trials
@@ -62,7 +62,7 @@ class Summarized(Measurement):
 
     function: ClassVar[str] = "attention_statistics"
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         for trial in self.trials:
             if trial.tile is None:
                 raise InputError(

@@ -24,7 +24,7 @@ from rgb_circuit.attention import attention_from_end, over_picture
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.jobs import Jobs
-from rgb_circuit.measurement import Measurement, Steps
+from rgb_circuit.measurement import Measurement, Parts, Steps
 from rgb_circuit.panels import panels, strongest
 from rgb_circuit.task import Task
 
@@ -232,7 +232,7 @@ class Shown(Measurement):
 
     function: ClassVar[str] = "stimuli"
 
-    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
         return lambda trials, jobs: ({trial.name: _pictures(model, trial)} for trial in trials)
 
 
@@ -263,7 +263,7 @@ class Looked(Measurement):
 
     function: ClassVar[str] = "attention"
 
-    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
         return partial(_looked, model, self.heads)
 
 

@@ -22,7 +22,7 @@ from rgb_circuit.attention import attention_from_end
 from rgb_circuit.direct_effects import Decomposed
 from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.jobs import Jobs
-from rgb_circuit.measurement import Measurement, Steps
+from rgb_circuit.measurement import Measurement, Parts, Steps
 from rgb_circuit.panels import gaps, tested
 from rgb_circuit.prompts import prompt_ids, tile_positions
 from rgb_circuit.statistics import t_interval, words_read
@@ -129,7 +129,7 @@ class Attended(Measurement):
 
     function: ClassVar[str] = "looks"
 
-    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
         return partial(_attended, model)
 
 
@@ -167,7 +167,7 @@ class Written(Decomposed):
     """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a run is
     finished without the model."""
 
-    def prepare(self, model: rgb.Vlm, jobs: Jobs | None):
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
         return partial(_or_why_not, super().prepare(model, jobs))
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

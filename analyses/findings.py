@@ -124,7 +124,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
                 "every trial has a picture that is answered wrongly, so nothing is left; run without "
                 "--only-correct"
             )
-    # Of the trials as given, whichever are left out.
+    # The floor is that of the trials as given, also where some are left out.
     floor = _floor(model, every[:NOISE_TRIALS], study, store)
     effects = in_order(measure(model, _effects(model, trials, study), store), trials)
     effects.attrs["noise_floor"] = floor
@@ -183,7 +183,7 @@ def _measure_first(model, several, every, study, store, beside=None):
     wanted = [asked_first(model, trials, every, study) for trials in several]
     analyses = {name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]}
     found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
-    # What else fails is said by whoever needs it.
+    # The finished run says what else failed.
     if isinstance(error := found["run"], InputError):
         raise error
 
@@ -215,11 +215,13 @@ def asked_first(
         with suppress(NotApplicable):
             wanted["roles"] = roles.needs(model, every, study.positions, study.task)
     for name, steps in analyses.items():
-        # What cannot be asked is said by the finished run.
+        # The finished run says which analyses cannot be made.
         with suppress(InputError):
             wanted[name] = list(next(steps))
-    some = {name: [one.only(trials) for one in measurements] for name, measurements in wanted.items()}
-    return {name: [one for one in measurements if one.trials] for name, measurements in some.items()}
+    return {
+        name: [part for part in (measurement.only(trials) for measurement in measurements) if part.trials]
+        for name, measurements in wanted.items()
+    }
 
 
 def _plays_not(model, played, task):
@@ -257,7 +259,8 @@ def _check_predictions(task, trials):
     conditions and roles."""
     if not task.hypotheses:
         raise NotApplicable(
-            f"{task.says or task.name} say nothing of what heads do, so there is no role to test"
+            "these pictures come without a hypothesis about heads, so no role can be tested; a task in a "
+            "file brings one: --task FILE.toml"
         )
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}

@@ -35,9 +35,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from rgb_circuit import AttentionEdit, InputError, Trial, Vlm, patch_edits
+from rgb_circuit import AttentionEdit, InputError, Trial, Vlm
 from rgb_circuit.drawing import words_for
-from rgb_circuit.edits import Positions, check_heads
+from rgb_circuit.edits import Positions, check_edits, check_heads
+from rgb_circuit.measure import stepwise
+from rgb_circuit.measurement import Steps
+from rgb_circuit.patching import PatchedEdits, in_order
 from rgb_circuit.statistics import decidable, rank_p
 from rgb_circuit.tasks import find
 
@@ -46,6 +49,7 @@ PICTURES = {"clean": "background", "two tiles": "other"}
 BIASES = (1.0, 2.0, 4.0, 8.0, inf)
 
 
+@stepwise(stage="patching")
 def redirect(
     model: Vlm,
     trials: Sequence[Trial],
@@ -55,7 +59,7 @@ def redirect(
     draws: int = 19,
     seed: int = 0,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> Steps[pd.DataFrame]:
     """What the model answers while some heads are made to look at another place than the odd tile.
 
     Args:
@@ -86,11 +90,13 @@ def redirect(
     # The other places are the same whichever heads are asked about.
     places, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     sets = {"found": chosen}
-    sets |= {f"random {k}": some for k, some in enumerate(_others(model, chosen, draws, rng), 1)}
+    sets |= {f"random {k}": drawn for k, drawn in enumerate(_others(model, chosen, draws, rng), 1)}
     about = [(name, float(bias)) for name in sets for bias in biases]
     variants = {f"{name}, {bias}": looking_at(sets[name], bias) for name, bias in about}
     shown = [_shown(model, trial, places) for trial in trials]
-    patched = patch_edits(model, shown, variants, target=list(PICTURES), progress=progress)
+    check_edits(model, variants)
+    frames = yield [PatchedEdits.of(shown, variants, picture) for picture in PICTURES]
+    patched = in_order(frames, shown)
     place = {trial.name: trial.tile for trial in shown}
     expected = {
         (trial.name, picture): trial.answers[PICTURES[picture]] for trial in shown for picture in PICTURES

@@ -19,7 +19,7 @@ elsewhere shows up here too. A head that reads the *question* attends to its wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import ClassVar
@@ -88,8 +88,10 @@ def patch_questions(
             not exist, before any forward.
     """
     trials = as_trials(trials)
-    asked = questions(trials, question, positions)
-    return _together(measure(model, asked, progress=progress, stage="patching across questions"), trials)
+    measurements = questions(trials, question, positions)
+    return _together(
+        measure(model, measurements, progress=progress, stage="patching across questions"), trials
+    )
 
 
 def questions(
@@ -128,7 +130,7 @@ class Questioned(OfPictures):
     function: ClassVar[str] = "patch_questions"
     unlike_others: ClassVar[tuple[str, ...]] = ("places",)
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
         check_trials(model, list(asking.values()), ["clean", OTHER])
         own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
@@ -138,7 +140,7 @@ class Questioned(OfPictures):
         def edits(positions):
             return tuple((Edit(layer, head, OTHER, positions=positions),) for layer, head in model.heads())
 
-        def asked(trial):
+        def request(trial: Trial) -> Request:
             trial, tokens = asking[trial.name], own[trial.name]
             positions = found[trial.name].get(self.place, ())
             lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
@@ -153,7 +155,7 @@ class Questioned(OfPictures):
                 spots={positions: list(positions)},
             )
 
-        return asked
+        return request
 
 
 @stepwise(stage="patching across questions")
@@ -221,7 +223,7 @@ def evidence(
         {
             "layer": layer.astype(int),
             "head": head.astype(int),
-            "prediction": [PREDICTIONS[one] for one in place],
+            "prediction": [PREDICTIONS[name] for name in place],
             "expected": "up",
             "effect": effects.mean().to_numpy(),
             "ci_low": low,
@@ -271,7 +273,7 @@ class Reading(Measurement):
     function: ClassVar[str] = "reading"
     whole: ClassVar[bool] = True
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Jobs | None], pd.DataFrame]:
         check_trials(model, self.trials, ["clean"])
         every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
         if len(every) > 1:

@@ -279,7 +279,9 @@ def _kept(folder, name, of, make):
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             (made := Path(unfinished) / name).mkdir()
             make(made)
-            made.rename(path)
+            # Somebody else may have made the same meanwhile.
+            if not path.exists():
+                made.rename(path)
     return path
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .compare_runs import compare_runs as compare_runs
     from .direct_effects import direct_effects as direct_effects
     from .drawing import rgb_trials as rgb_trials
+    from .drawing import trials as trials
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .edits import PathEdit as PathEdit
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
     from .saved_run import read_run as read_run
+    from .task import Task as Task
+    from .tasks import read_hypotheses as read_hypotheses
+    from .tasks import read_task as read_task
+    from .tasks import tasks as tasks
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
@@ -45,6 +50,7 @@ _HOMES = {
     "InputError": "errors",
     "PathEdit": "edits",
     "ServerError": "errors",
+    "Task": "task",
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "answer_pieces",
@@ -62,10 +68,14 @@ _HOMES = {
     "patch_paths": "paths",
     "play": "play",
     "published_trial": "rgb_game",
+    "read_hypotheses": "tasks",
     "read_run": "saved_run",
+    "read_task": "tasks",
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
     "rgb_trials": "drawing",
+    "tasks": "tasks",
+    "trials": "drawing",
     "wrap": "loading",
 }
 

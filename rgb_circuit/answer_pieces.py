@@ -12,7 +12,7 @@ import pandas as pd
 from .asking import read
 from .jobs import Jobs
 from .measure import measure
-from .measurement import Measurement
+from .measurement import Measurement, Parts
 from .prompts import check_trials
 from .trial import Trial, as_trials
 from .vlm import Vlm
@@ -41,7 +41,7 @@ class Pieces(Measurement):
 
     function: ClassVar[str] = "answers"
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         check_trials(model, self.trials, ["clean"])
         return partial(_pieces, model)
 

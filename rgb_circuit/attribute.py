@@ -36,7 +36,7 @@ from .errors import InputError, ServerError
 from .execute import execute
 from .jobs import Jobs
 from .measure import measure
-from .measurement import Measurement
+from .measurement import Measurement, Parts
 from .memory import chunks, layers_with_gradients, pictures_with_gradients
 from .patching import LABELS, Patched, in_order, targets_of
 from .programs.attributed import attributed
@@ -124,7 +124,7 @@ class Attributed(Measurement):
 
     function: ClassVar[str] = "attribute"
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         # The same patches as they would be made, so that the same is refused.
         edits = tuple((Edit(0, 0, self.source, positions=_within(one)),) for one in self.groups)
         names = tuple(map(str, self.groups))

@@ -35,7 +35,7 @@ from .errors import ModelError
 from .execute import execute
 from .jobs import Jobs
 from .measure import measure
-from .measurement import Measurement
+from .measurement import Measurement, Parts
 from .programs.split import split
 from .prompts import answer_table, answer_tokens, check_trials, encode
 from .trial import Trial, as_trials
@@ -83,7 +83,7 @@ class Decomposed(Measurement):
 
     function: ClassVar[str] = "direct_effects"
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         check_trials(model, self.trials, self.conditions)
         return partial(_decomposed, model, self.conditions)
 

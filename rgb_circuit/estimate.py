@@ -59,17 +59,17 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     units = units_of(model, measurements)
     captures = sweeps = memory = disk = 0
     forwards, going_on = 0.0, {}
-    trials = {asked.trial.name: asked.trial for unit in units for _, asked in unit.asked}
+    trials = {request.trial.name: request.trial for unit in units for _, request in unit.requests}
     recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
         kept, swept = {}, {}
         # Several analyses may ask for one part.
-        for work, asked in {work.key: (work, asked) for work, asked in unit.asked}.values():
-            for condition, length in asked.lengths.items():
-                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(asked.held, length)))
-            disk += FILE_BYTES + ROW_BYTES * max(1, len(asked.edits)) * len(asked.trial.answers)
-            if asked.target is not None:
-                swept[work.key] = asked
+        for work, request in {work.key: (work, request) for work, request in unit.requests}.values():
+            for condition, length in request.lengths.items():
+                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(request.held, length)))
+            disk += FILE_BYTES + ROW_BYTES * max(1, len(request.edits)) * len(request.trial.answers)
+            if request.target is not None:
+                swept[work.key] = request
         alike = tuple((condition, length) for condition, (length, _) in kept.items())
         if alike not in going_on:
             going_on[alike] = _going_on(model, unit)
@@ -77,11 +77,11 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
         new = _not_held(model, recurring, unit, whole)
         captures, sweeps = captures + new, sweeps + len(swept)
         forwards += new + sum(going_on[alike].values())
-        forwards += sum(_swept(model, asked) for asked in swept.values())
+        forwards += sum(_swept(model, request) for request in swept.values())
         each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
         # Of a picture that waits there are keys and values once.
         held = sum(each) + len(recurring.held) * max(each) // 2
-        memory = max(memory, held + max((_rows(model, asked) for asked in swept.values()), default=0))
+        memory = max(memory, held + max((_rows(model, request) for request in swept.values()), default=0))
     return Cost(len(trials), captures, sweeps, forwards, memory, disk)
 
 
@@ -113,7 +113,7 @@ def _not_held(model, recurring, unit, kept):
         return len(kept)
     new = 0
     for condition in kept:
-        trial = next(asked.trial for _, asked in unit.asked if condition in asked.conditions)
+        trial = next(request.trial for _, request in unit.requests if condition in request.conditions)
         name = recurring.name(model, trial, condition)
         new += name is None or recurring.held.pop(name, None) is None
         if name is not None:
@@ -122,27 +122,27 @@ def _not_held(model, recurring, unit, kept):
     return new
 
 
-def _swept(model, asked):
+def _swept(model, request):
     """The plain forwards that a sweep comes to."""
-    length = asked.lengths[asked.target]
-    rows = asked.rows or rows_at_once(model, length, length - asked.kept)
+    length = request.lengths[request.target]
+    rows = request.rows or rows_at_once(model, length, length - request.kept)
     # Each joins at its first edited layer; at [end] also, in each forward, two copies that edit nothing, and
     # those that are moved by rounding where others join.
-    starts = sorted(min(edit.layer for edit in edits) for edits in asked.edits)
+    starts = sorted(min(edit.layer for edit in edits) for edits in request.edits)
     unedited = starts[:1]
-    if asked.kept == 1:
+    if request.kept == 1:
         several = unedited_copies(model.dtype) - 1
         every = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
         unedited = [start for chunk in every for start in [*chunk[:1] * 2, *chunk * several]]
     run = sum(model.n_layers - start for start in [*starts, *unedited])
-    return run / model.n_layers * asked.kept / length + _walked(model, asked)
+    return run / model.n_layers * request.kept / length + _walked(model, request)
 
 
-def _walked(model, asked):
+def _walked(model, request):
     """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer, or are the
     target's own. Those into keys and values are of all positions, and their MLPs of one."""
-    total, length = 0.0, asked.lengths[asked.target]
-    paths = [edit for edits in asked.edits for edit in edits if isinstance(edit, PathEdit)]
+    total, length = 0.0, request.lengths[request.target]
+    paths = [edit for edits in request.edits for edit in edits if isinstance(edit, PathEdit)]
     for everywhere, share in ((False, 1 / length), (True, 1 / 3)):
         some = [edit for edit in paths if (edit.into != "query") == everywhere]
         if some:
@@ -157,8 +157,8 @@ def _walked(model, asked):
     return total
 
 
-def _rows(model, asked):
+def _rows(model, request):
     """The bytes that a sweep's patched runs take."""
-    length = asked.lengths[asked.target]
-    most = asked.rows or rows_at_once(model, length, length - asked.kept)
-    return min(len(asked.edits), most) * row_bytes(model, length, length - asked.kept)
+    length = request.lengths[request.target]
+    most = request.rows or rows_at_once(model, length, length - request.kept)
+    return min(len(request.edits), most) * row_bytes(model, length, length - request.kept)

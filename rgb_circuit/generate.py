@@ -18,7 +18,7 @@ token said; and a forward for each picture that an edit takes from. One request 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ import pandas as pd
 from transformers import GenerationConfig
 
 from .checks import check_attention, check_finite, check_seeing
-from .edits import OF_ATTENTION, AttentionEdit, Edit, check_edits
+from .edits import OF_ATTENTION, AttentionEdit, Edit, Positions, check_edits
 from .errors import FOREIGN, InputError, first_line
 from .execute import execute
 from .patching import PatchedEdits
@@ -125,14 +125,15 @@ def generate(
     settings = _settings(model, max_new_tokens)
     edits = tuple(edits)
     variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
-    kept, spots, pictures = 1, {}, {}
+    kept, pictures = 1, {}
+    spots: Mapping[Positions, list[int]] | None = {}
     if edits:
         check_edits(model, {"edited": edits})
         if any(edit.source == "mean" for edit in edits):
             raise InputError("source 'mean' is of several trials, and one is talked about; use another one")
-        asked = PatchedEdits.of([trial], {"edited": edits}, condition).prepare(model, None)(trial)
-        kept, spots = asked.kept, asked.spots
-        for source in asked.conditions:
+        request = PatchedEdits.of([trial], {"edited": edits}, condition).prepare(model, None)(trial)
+        kept, spots = request.kept, request.spots
+        for source in request.conditions:
             if keep := _kept_of(edits, source, condition):
                 pictures[source] = {"inputs": encode(model, [(trial, source)]), "keep": keep}
     else:

@@ -35,7 +35,7 @@ from .errors import InputError, NotApplicable
 from .execute import execute
 from .jobs import Jobs
 from .measure import measure
-from .measurement import Measurement
+from .measurement import Measurement, Parts
 from .memory import chunks, logits_at_once, pictures_at_once
 from .programs.states import read_states
 from .prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids
@@ -104,7 +104,7 @@ class Read(Measurement):
 
     function: ClassVar[str] = "lens"
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         check_trials(model, self.trials, self.conditions)
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
         places = {

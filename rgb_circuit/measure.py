@@ -203,7 +203,7 @@ def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
     """
     works = [_Work(one, one.key) for one in measurements if isinstance(one, OfPictures)]
     for work in works:
-        work.missing, work.ready = list(work.asked.trials), work.asked.prepare(model, None)
+        work.missing, work.ready = list(work.measurement.trials), work.measurement.prepare(model, None)
     units, _ = _units(works, None)
     for work in works:
         if work.error:
@@ -215,7 +215,7 @@ def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
 class _Work:
     """A measurement on its way to its parts, by trial name."""
 
-    asked: Measurement
+    measurement: Measurement
     key: str = ""
     parts: dict[str, pd.DataFrame] = field(default_factory=dict)
     missing: list[Trial] = field(default_factory=list)
@@ -230,16 +230,16 @@ class _Work:
 
     def unit(self, name: str) -> str:
         """What a store calls the part of a trial, or of ``all``."""
-        return next((trial.content for trial in self.asked.trials if trial.name == name), name)
+        return next((trial.content for trial in self.measurement.trials if trial.name == name), name)
 
     def done(self) -> bool:
         """Whether every part is there."""
-        return len(self.parts) == (1 if self.asked.whole else len(self.asked.trials))
+        return len(self.parts) == (1 if self.measurement.whole else len(self.measurement.trials))
 
 
 def _prepare(model, work, store):
     """Read what is there, and check the rest."""
-    one = work.asked
+    one = work.measurement
     units = {trial.name: trial for trial in one.trials}
     if store and one.whole:
         part = store.read(work.key, "all")
@@ -248,11 +248,11 @@ def _prepare(model, work, store):
         read = {name: store.read(work.key, trial.content) for name, trial in units.items()}
         work.parts |= {name: part for name, part in read.items() if part is not None}
     work.missing = [trial for trial in one.trials if trial.name not in work.parts]
-    # No trials, or two of one name, are for the measurement to refuse.
+    # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
     try:
-        # Also here, since what is prepared reads the model's configuration.
+        # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
         work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
@@ -261,7 +261,7 @@ def _prepare(model, work, store):
 
 def _run(model, works, store, progress, stage):
     """Measure what is missing; how many parts wait for a server."""
-    shared = [work for work in works if isinstance(work.asked, OfPictures)]
+    shared = [work for work in works if isinstance(work.measurement, OfPictures)]
     others = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
     about = dict(delay=2, bar_format=BAR, disable=not progress)
@@ -270,7 +270,7 @@ def _run(model, works, store, progress, stage):
             before, size = bar.n, len(group)
             waiting += _captured(model, group, store, lambda share, size=size: bar.update(share * size))
             bar.update(before + size - bar.n)
-    parts = sum(1 if work.asked.whole else len(work.missing) for work in others)
+    parts = sum(1 if work.measurement.whole else len(work.missing) for work in others)
     said, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
     with tqdm(total=parts, desc=said, unit=unit, **about) as bar:
         for work in others:
@@ -278,7 +278,7 @@ def _run(model, works, store, progress, stage):
                 waiting += pending
                 bar.update(count)
     for work in works:
-        # What all of its trials needed.
+        # The jobs that all trials of the measurement shared.
         if store and work.done():
             _forget(store.jobs(work.key))
     return waiting
@@ -288,32 +288,34 @@ def _run(model, works, store, progress, stage):
 class Unit:
     """What is asked of the same pictures: measurements, and what each asks of the trial."""
 
-    asked: list[tuple[_Work, Request]] = field(default_factory=list)
+    requests: list[tuple[_Work, Request]] = field(default_factory=list)
 
-    def shares(self, asked: Request) -> bool:
+    def shares(self, request: Request) -> bool:
         """Whether it is the same trial as far as its pictures and prompts go."""
         return all(
-            other.trial.name == asked.trial.name
+            other.trial.name == request.trial.name
             and all(
                 condition not in other.trial.images
                 or (
-                    other.trial.sources[condition] is asked.trial.sources[condition]
-                    and other.trial.asked(condition) == asked.trial.asked(condition)
+                    other.trial.sources[condition] is request.trial.sources[condition]
+                    and other.trial.asked(condition) == request.trial.asked(condition)
                 )
-                for condition in asked.conditions
+                for condition in request.conditions
             )
-            for _, other in self.asked
+            for _, other in self.requests
         )
 
     @property
     def nudge(self) -> bool:
         """Whether the model is to round otherwise, which all of a unit ask or none."""
-        return self.asked[0][1].nudge
+        return self.requests[0][1].nudge
 
     @property
     def conditions(self) -> list[str]:
         """All that are shown."""
-        return list(dict.fromkeys(condition for _, asked in self.asked for condition in asked.conditions))
+        return list(
+            dict.fromkeys(condition for _, request in self.requests for condition in request.conditions)
+        )
 
 
 def _units(works, store):
@@ -329,13 +331,15 @@ def _units(works, store):
         except InputError as error:
             work.error = error
             continue
-        for asked in every:
+        for request in every:
             # A job that was handed in while others waited for all trials is still the same job thereafter.
-            units = by_name.setdefault((asked.trial.name, detached and work.asked.together, asked.nudge), [])
-            unit = next((unit for unit in units if unit.shares(asked)), None)
+            units = by_name.setdefault(
+                (request.trial.name, detached and work.measurement.together, request.nudge), []
+            )
+            unit = next((unit for unit in units if unit.shares(request)), None)
             if unit is None:
                 units.append(unit := Unit())
-            unit.asked.append((work, asked))
+            unit.requests.append((work, request))
     return [unit for units in by_name.values() for unit in units], waiting
 
 
@@ -343,11 +347,13 @@ def _alike(model, units):
     """Units in groups of which the same is asked, on equally long prompts; as many as fit."""
     groups = {}
     for unit in units:
-        same = tuple((id(work), id(asked.edits), *asked.lengths.items()) for work, asked in unit.asked)
+        same = tuple(
+            (id(work), id(request.edits), *request.lengths.items()) for work, request in unit.requests
+        )
         groups.setdefault(same, []).append(unit)
     for alike in groups.values():
-        kept = max(asked.held for unit in alike for _, asked in unit.asked)
-        length = max(length for _, asked in alike[0].asked for length in asked.lengths.values())
+        kept = max(request.held for unit in alike for _, request in unit.requests)
+        length = max(length for _, request in alike[0].requests for length in request.lengths.values())
         fitting = pictures_at_once(model, length, length - min(kept, length))
         yield from chunks(alike, fitting // len(alike[0].conditions))
 
@@ -358,9 +364,11 @@ def _captured(model, units, store, advance):
     Args:
         advance: is told each share of it that is done.
     """
-    every = [(work, asked) for unit in units for work, asked in unit.asked]
-    jobs = store and store.jobs(content_hash([(work.key, asked.trial.content) for work, asked in every]))
-    tables = [list(dict.fromkeys(token for _, asked in unit.asked for token in asked.ids)) for unit in units]
+    every = [(work, request) for unit in units for work, request in unit.requests]
+    jobs = store and store.jobs(content_hash([(work.key, request.trial.content) for work, request in every]))
+    tables = [
+        list(dict.fromkeys(token for _, request in unit.requests for token in request.ids)) for unit in units
+    ]
     recurring = store.recurring if store and model.server is None else Recurring()
     pictures, (sweeps, number_of) = pictures_of(model, units, recurring), _sweeps(model, units, store)
     try:
@@ -383,16 +391,16 @@ def _captured(model, units, store, advance):
         recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
     failed = 0
     for row, unit in enumerate(units):
-        for (work, asked), number in zip(unit.asked, number_of):
+        for (work, request), number in zip(unit.requests, number_of):
             sweep = None if number is None else done["sweeps"][number]
             try:
-                part = asked.part(_seen(model, asked, row, done["pictures"], sweep, tables[row]))
+                part = request.part(_seen(model, request, row, done["pictures"], sweep, tables[row]))
             except InputError as error:
                 work.error = work.error or error
                 failed += 1
                 continue
-            work.keep(asked.trial.name, part, store)
-    # What failed fails again from the same result, and is not to be handed in for it.
+            work.keep(request.trial.name, part, store)
+    # If every part failed, the result is kept: the same request would fail again.
     if failed < len(every):
         _forget(jobs)
     return 0
@@ -402,16 +410,18 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
     """Condition → what `programs.measured` is to capture of it."""
     pictures: dict[str, dict] = {}
     for condition in units[0].conditions:
-        shown = [next(one.trial for _, one in unit.asked if condition in one.conditions) for unit in units]
+        showing = [
+            [request for _, request in unit.requests if condition in request.conditions] for unit in units
+        ]
+        shown = [requests[0].trial for requests in showing]
         inputs = encode(model, [(trial, condition) for trial in shown])
-        here = [asked for _, asked in units[0].asked if condition in asked.conditions]
-        kept = max(asked.held for unit in units for _, asked in unit.asked if condition in asked.conditions)
-        # What is nudged is no other's picture.
+        kept = max(request.held for requests in showing for request in requests)
+        # A nudged run gives other numbers, so its picture serves nobody else.
         shared = not units[0].nudge
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
-            "keep": sorted({word for asked in here for word in _kept_of(asked, condition)}),
+            "keep": sorted({word for request in showing[0] for word in _kept_of(request, condition)}),
             "nudge": units[0].nudge,
             "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
@@ -464,28 +474,28 @@ def _sweeps(model, units, store):
     sweeps: list[dict] = []
     number_of: list[int | None] = []
     numbers: dict[tuple, int] = {}
-    for number, (work, asked) in enumerate(units[0].asked):
-        if asked.target is None:
+    for number, (work, request) in enumerate(units[0].requests):
+        if request.target is None:
             number_of.append(None)
             continue
-        # Of one key are the same edits; their trials may have other answers.
-        same = work.key or id(work), id(asked.means), asked.rows
+        # Requests with one key share their edits; only the answers may differ.
+        same = work.key or id(work), id(request.means), request.rows
         if same not in numbers:
             numbers[same] = len(sweeps)
-            kept = max(unit.asked[number][1].kept for unit in units)
-            length = asked.lengths[asked.target]
+            kept = max(unit.requests[number][1].kept for unit in units)
+            length = request.lengths[request.target]
             rows = [
-                asked.rows or _agreed(model, store, length, some)
-                for some in (kept, max(unit.asked[number][1].held for unit in units))
+                request.rows or _agreed(model, store, length, some)
+                for some in (kept, max(unit.requests[number][1].held for unit in units))
             ]
             sweeps.append(
                 {
-                    "target": asked.target,
+                    "target": request.target,
                     "kept": kept,
-                    "variants": plain(asked.edits),
-                    "means": asked.means,
-                    "sources": [condition for condition in asked.conditions if condition != asked.target],
-                    "spots": [unit.asked[number][1].spots for unit in units],
+                    "variants": plain(request.edits),
+                    "means": request.means,
+                    "sources": [condition for condition in request.conditions if condition != request.target],
+                    "spots": [unit.requests[number][1].spots for unit in units],
                     "batch_size": rows[0],
                     "path_rows": rows[1],
                 }
@@ -500,16 +510,16 @@ def _agreed(model, store, length, kept):
     return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
 
-def _kept_of(asked, condition):
+def _kept_of(request, condition):
     """What must be kept of a picture, as words of `programs.capture`."""
-    if asked.target is None:
+    if request.target is None:
         return
-    if condition == asked.target:
+    if condition == request.target:
         yield "resume"
-    for edit in (edit for edits in asked.edits for edit in edits):
+    for edit in (edit for edits in request.edits for edit in edits):
         if edit.component == "path":
-            yield from _kept_of_path(edit, condition, asked.target)
-        elif edit.component in OF_ATTENTION and condition in (edit.source, asked.target):
+            yield from _kept_of_path(edit, condition, request.target)
+        elif edit.component in OF_ATTENTION and condition in (edit.source, request.target):
             yield "attention"
         elif edit.component not in OF_ATTENTION and edit.source == condition:
             # An `AttentionEdit` has no source that is shown.
@@ -527,25 +537,25 @@ def _kept_of_path(edit, condition, target):
             yield "resume"
 
 
-def _seen(model, asked, row, pictures, sweep, table):
+def _seen(model, request, row, pictures, sweep, table):
     """What one measurement asked of one trial; InputError where the model misbehaved.
 
     Args:
         table: the token ids in the columns of what `programs.measured` read.
     """
-    shown = {condition: pictures[condition] for condition in asked.conditions}
+    shown = {condition: pictures[condition] for condition in request.conditions}
     check_finite(model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"]))
     for condition, one in shown.items():
         if one["drift"]:
-            check_unedited(model, one["drift"], asked.lengths[condition])
-    columns = [table.index(token) for token in asked.ids]
+            check_unedited(model, one["drift"], request.lengths[condition])
+    columns = [table.index(token) for token in request.ids]
     effects = torch.empty(0, len(columns))
     if sweep is not None:
         for condition, one in shown.items():
-            if "attention" in _kept_of(asked, condition):
+            if "attention" in _kept_of(request, condition):
                 check_attention(model, one["gaps"])
         check_seeing(model, sweep["blind"])
-        check_unedited(model, sweep["drift"], asked.lengths[asked.target])
+        check_unedited(model, sweep["drift"], request.lengths[request.target])
         check_paths(model, sweep["gap"])
         effects = sweep["effects"][row][:, columns]
     return Seen(
@@ -557,7 +567,7 @@ def _seen(model, asked, row, pictures, sweep, table):
 
 def _alone(work, store) -> Iterator[tuple[int, int]]:
     """Measure what shares nothing; yields how many parts are done with, and how many wait for a server."""
-    if work.asked.whole:
+    if work.measurement.whole:
         yield 1, _kept(work, "all", work.ready, store)
     elif store:
         for trial in work.missing:
@@ -597,5 +607,5 @@ def _forget(jobs):
 
 
 def _frame(work):
-    names = ["all"] if work.asked.whole else [trial.name for trial in work.asked.trials]
-    return work.asked.frame([work.parts[name] for name in names])
+    names = ["all"] if work.measurement.whole else [trial.name for trial in work.measurement.trials]
+    return work.measurement.frame([work.parts[name] for name in names])

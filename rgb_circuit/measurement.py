@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .vlm import Vlm
 
 T = TypeVar("T")
+# What `Measurement.prepare` returns of one that shares nothing: a few trials at a time, trial name → part.
+Parts = Callable[[Sequence[Trial], "Jobs | None"], Iterator[dict[str, pd.DataFrame]]]
 # An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it found. The
 # first yield needs no frame, so shards can measure it, each of its own trials (`Measurement.only`).
 Steps = Generator[Sequence["Measurement"], list[pd.DataFrame], T]
@@ -92,6 +94,9 @@ class OfPictures(Measurement):
 
     Its `prepare` returns a function, trial → `Request`.
     """
+
+    @abstractmethod
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]: ...
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import inf
@@ -99,7 +99,7 @@ class Patched(OfPictures):
         sources = dict.fromkeys(edit.source for edits in self.edits for edit in edits)
         return list(dict.fromkeys([*(source for source in sources if source not in ARTIFICIAL), self.target]))
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
         for trial in self.trials:
             if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
@@ -149,7 +149,7 @@ class Patched(OfPictures):
         def means():
             return _means(model, self, own, kept, jobs) if self.together else None
 
-        def asked(trial):
+        def request(trial: Trial) -> Request:
             return Request(
                 trial=trial,
                 lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
@@ -165,7 +165,7 @@ class Patched(OfPictures):
                 nudge=self.nudge,
             )
 
-        return asked
+        return request
 
     def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
         """One trial's rows."""
@@ -285,12 +285,12 @@ def _meet(edit, other):
     """Whether one of two edits of a layer undoes the other where they have a position in common."""
     kinds = {edit.component, other.component}
     if kinds == {"attention"}:
-        # They add up.
+        # Two attention edits add their biases, so they never conflict.
         return False
     if None not in (edit.head, other.head):
         return edit.head == other.head
     if "attn_out" in kinds:
-        # It is what is made of the heads.
+        # A layer's attention output is made of all of its heads.
         return not kinds & {"mlp_out", "resid_pre"}
     return edit.component == other.component
 

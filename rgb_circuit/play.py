@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -61,11 +61,11 @@ class Played(OfPictures):
             conditions = [name for name in first if all(name in trial.images for trial in trials)]
         return cls(tuple(trials), tuple(conditions))
 
-    def prepare(self, model: Vlm, jobs: Jobs | None):
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
         ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
 
-        def asked(trial):
+        def request(trial: Trial) -> Request:
             tokens = {condition: answer_tokens(model, trial, condition) for condition in self.conditions}
             return Request(
                 trial=trial,
@@ -74,7 +74,7 @@ class Played(OfPictures):
                 part=partial(_part, model, trial, tokens),
             )
 
-        return asked
+        return request
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `play`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,9 +18,6 @@ from .picture import as_rgb
 from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
 from .table_text import as_text, shortened
 from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
-
-if TYPE_CHECKING:
-    from .task import Task
 
 # How many conditions a notebook shows of a trial, and how wide, in pixels.
 MOST_SHOWN, SHOWN_PX = 8, 160
@@ -45,7 +42,7 @@ class Trial:
         expected: condition → role of the right answer; a condition left out is not scored.
         prompts: condition → the text shown with its picture, where it is another than ``prompt``: a condition
             is a picture and a question.
-        task: that drew it; no part of its content.
+        task: the `rgb_circuit.Task` that drew it, or None; no part of its content.
 
     Raises:
         InputError: no clean picture, a picture that cannot be shown, pictures of different size, a name,
@@ -64,7 +61,8 @@ class Trial:
     grid: int | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
-    task: "Task | None" = field(default=None, compare=False)
+    # A Task, which stands above trials, since it makes them.
+    task: Any = field(default=None, compare=False)
 
     def __post_init__(self):
         name = as_text(self.name, "the name of a trial", "red on blue")

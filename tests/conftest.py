@@ -1,12 +1,15 @@
+import os
 from pathlib import Path
 
 import pytest
 import remote_server
+import runs
 import torch
+from proxy import proxy
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from rgb_circuit.models.planted import planted
+from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
@@ -43,6 +46,46 @@ def grouped(random_folder):
     return rgb.load(str(random_folder["grouped"]))
 
 
+@pytest.fixture(scope="session")
+def toy():
+    """The shipped toy, which plays and has no circuit."""
+    return rgb.load("toy")
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """The shipped planted model, whose heads do what is known."""
+    return rgb.load("planted")
+
+
+@pytest.fixture(scope="session")
+def runs_folder(tmp_path_factory):
+    """Where runs stand that all workers share."""
+    # A worker's own folder lies in the session's.
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def planted_run(runs_folder):
+    """The folder of ``rgb-circuit run`` with `runs.PLANTED`, to read; to change it, take a copy."""
+    return runs.finished(runs.PLANTED, runs_folder / "planted")
+
+
+@pytest.fixture(scope="session")
+def toy_run(runs_folder):
+    """The folder of ``rgb-circuit run`` with `runs.TOY`, to read; to change it, take a copy."""
+    return runs.finished(runs.TOY, runs_folder / "toy")
+
+
+@pytest.fixture(scope="session")
+def two_trials_run(runs_folder):
+    """The folder of ``rgb-circuit run`` with `runs.TWO_TRIALS`, to read; to change it, take a copy."""
+    return runs.finished(runs.TWO_TRIALS, runs_folder / "two-trials")
+
+
 @pytest.fixture
 def no_forward(monkeypatch):
     """Any forward of a LLaVA fails the test."""
@@ -60,7 +103,7 @@ def _ndif_server(random_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("served")
     (home / "rgb_circuit").mkdir()
     (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
-    save(*planted()[:2], home / "rgb_circuit" / "planted")
+    save(*make_planted()[:2], home / "rgb_circuit" / "planted")
     names = {
         "toy": "rgb_circuit/toy",
         "planted": "rgb_circuit/planted",
@@ -79,3 +122,41 @@ def ndif_server(_ndif_server):
     """
     _ndif_server.start()
     return _ndif_server
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    """(name, remote) → a model that was loaded before."""
+    return {}
+
+
+@pytest.fixture
+def far(ndif_server, monkeypatch, loaded):
+    """The toy on the server."""
+    ndif_server.connect(monkeypatch)
+    if ("toy", True) not in loaded:
+        loaded["toy", True] = rgb.load("toy", remote=True)
+    return loaded["toy", True]
+
+
+@pytest.fixture(scope="session")
+def _spoiled(tmp_path_factory):
+    if sentence := remote_server.missing():
+        pytest.skip(sentence)
+    home = tmp_path_factory.mktemp("spoiled")
+    (home / "rgb_circuit").mkdir()
+    (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
+    environment = {}
+    running = remote_server.Server({"toy": "rgb_circuit/toy"}, home, environment)
+    with proxy(running.port) as spoiler:
+        environment["NDIF_OBJECT_STORE_PUBLIC_URL"] = spoiler.url
+        yield running, spoiler
+        if running.pid:
+            running.stop()
+
+
+@pytest.fixture
+def spoiled(_spoiled):
+    """(running server of the toy alone, proxy before it, through which results come too)."""
+    _spoiled[0].start()
+    return _spoiled

@@ -948,16 +948,38 @@ def lighton_ocr():
     return hf.LightOnOcrForConditionalGeneration(config), processor
 
 
-# All that can be built here, and of each way that the engine is asked one: keys and values for every head; a
-# window; a picture shown twice; angles of three kinds; features added between layers; experts; norms behind
-# the blocks; these with windows and layers without angles; logits of all positions; image tokens that see
-# each other; all tokens that do; these with caps; layers elsewhere; attention beside the MLP.
+# All that can be built here.
 NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
-KINDS = [
-    name
-    for name in (
-        "llava_llama", "llava_mistral", "llava_next", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v",
-        "exaone4_5", "video_llama_3", "gemma3", "paligemma", "paligemma2", "smolvlm", "aya_vision",
-    )
-    if name in NAMES
-]  # fmt: skip
+
+
+def at_hand(*names: str) -> list[str]:
+    return [name for name in names if name in NAMES]
+
+
+# One of each way that the engine is asked.
+KINDS = at_hand(
+    "llava_llama",  # keys and values for every head
+    "llava_mistral",  # heads that share keys and values; a window in all layers
+    "llava_next",  # a picture shown twice
+    "qwen2_5_vl",  # angles of time, row and column; pictures of any size
+    "qwen3_vl",  # features added between layers
+    "qwen3_vl_moe",  # experts
+    "glm4v",  # norms before and behind the blocks
+    "exaone4_5",  # norms behind the blocks alone; a window in three layers, the fourth without angles
+    "video_llama_3",  # logits of all positions
+    "gemma3",  # image tokens that see each other; a window in every other layer
+    "paligemma",  # all tokens of the prompt see each other
+    "paligemma2",  # these with soft caps
+    "smolvlm",  # layers that stand elsewhere in the model
+    "aya_vision",  # attention beside the MLP; windows, and layers without angles
+)
+# Of these, for what is crossed with kernels or positions: each makes masks, angles or places in another way,
+# and nothing else depends on the two.
+FEW = at_hand(
+    "llava_llama",  # a causal mask alone
+    "llava_mistral",  # a window that cuts the picture
+    "llava_next",  # two places of a tile
+    "qwen3_vl",  # angles of three kinds; what is added between layers
+    "gemma3",  # masks of two kinds; image tokens that see later ones
+    "paligemma2",  # a prompt whose end is seen by what stands before it
+)

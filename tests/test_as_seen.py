@@ -147,9 +147,9 @@ def test_the_tiles_token_is_the_one_whose_feature_the_tile_changes_most(siglip, 
     assert changes.argmax() == tile[0] * GRID + tile[1]
 
 
-def test_a_margin_changes_nothing_that_the_model_does(margined):
+def test_a_margin_changes_nothing_that_the_model_does(margined, planted):
     """The planted model with a margin and without: the same trials, answers and effects at the tile."""
-    plain = rgb.load("planted")
+    plain = planted
     trials, with_margin = rgb.rgb_trials(plain, 3), rgb.rgb_trials(margined, 3)
     assert [trial.name for trial in trials] == [trial.name for trial in with_margin]
     assert with_margin[0].images["clean"].size == (26, 26)

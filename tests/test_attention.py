@@ -22,11 +22,6 @@ def trials(model):
     return rgb.rgb_trials(model, 2, seed=3)
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
-
-
 def test_attention_from_end_is_that_of_the_bare_model_and_sums_to_one(model, trials):
     bare, seen = BruteForce(model.name), []
     for trial, condition, pattern in attention_from_end(model, trials, CONDITIONS, progress=False):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import BruteForce
-from families import FAMILIES, KINDS
+from families import FAMILIES, FEW, KINDS
 
 import rgb_circuit as rgb
 from rgb_circuit import memory, plots
@@ -56,15 +56,19 @@ def assert_estimated(rows, wanted):
 
 
 @pytest.mark.parametrize("method", ["atp", "atp-ig"])
-@pytest.mark.parametrize("positions", ["end", "all", "tile", (0, 5, -1)])
-def test_an_estimate_is_the_gradient_times_the_change_of_z(model, trials, positions, method):
-    bare = BruteForce(model.name)
-    frame = rgb.attribute(model, trials, positions=positions, method=method, progress=False)
+def test_an_estimate_is_the_gradient_times_the_change_of_z(model, trials, method):
+    bare, asked = BruteForce(model.name), ["end", "all", "tile", (0, 5, -1)]
+    frames = [
+        rgb.attribute(model, trials, positions=positions, method=method, progress=False)
+        for positions in asked
+    ]
     for trial in trials:
-        places = locate(model, trial, positions, encode(model, [(trial, "clean")])["input_ids"][0])
+        ids = encode(model, [(trial, "clean")])["input_ids"][0]
         for target in TARGETS:
-            rows = frame.query("trial == @trial.name and target == @target")
-            assert_estimated(rows, by_hooks(bare, model, trial, target, method)[places].sum(0))
+            wanted = by_hooks(bare, model, trial, target, method)
+            for positions, frame in zip(asked, frames, strict=True):
+                rows = frame.query("trial == @trial.name and target == @target")
+                assert_estimated(rows, wanted[locate(model, trial, positions, ids)].sum(0))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -75,7 +79,8 @@ def test_every_family_agrees_with_plain_hooks(name):
     [trial] = rgb.rgb_trials(model, 1, seed=2)
     groups = ["end", "tile", "all"]
     ids = encode(model, [(trial, "clean")])["input_ids"][0]
-    for method in ("atp", "atp-ig"):
+    # On the way between two pictures the streams are mixed, whatever the layers are.
+    for method in ("atp", "atp-ig") if name in FEW else ("atp",):
         frame = rgb.attribute(
             model, [trial], target="erased", positions=groups, method=method, progress=False
         )
@@ -218,9 +223,9 @@ def test_half_precision_stays_within_its_rounding(random_folder):
     np.testing.assert_allclose(frames[1]["effect"], frames[0]["effect"], rtol=0, atol=0.05 * size)
 
 
-def test_planted_extractors_are_found_and_what_saturated_attention_hides_is_missed():
+def test_planted_extractors_are_found_and_what_saturated_attention_hides_is_missed(planted):
     """The localizer moves the extractors' attention, which is all or nothing: it has no slope."""
-    model, place = rgb.load("planted"), Placement()
+    model, place = planted, Placement()
     trials = rgb.rgb_trials(model, 4)
     ask = dict(target="erased", positions="end", progress=False)
     exact, estimate = rgb.patch_heads(model, trials, **ask), rgb.attribute(model, trials, **ask)

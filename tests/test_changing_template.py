@@ -12,9 +12,12 @@ import rgb_circuit as rgb
 from analyses import study
 from analyses.command import main
 from analyses.command.loading import model_and_trials
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.drawing import words_for
+from rgb_circuit.manifest import manifest, read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save, tokenizer
+from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.saved_run import as_recorded
 
 DATED = (
     "{{ strftime_now('%A') }} USER: {% for part in messages[0]['content'] %}"
@@ -120,6 +123,22 @@ def test_shards_of_two_days_come_together_without_a_forward(
     (also,) = read_manifest(out)["also_asked"]
     assert also.startswith("Tuesday") and days(out) == {"Monday"}
     assert of_both <= {path.parent.name for path in parts(out)}
+
+
+def test_answers_are_read_in_the_form_and_the_game_drawn_with_the_words_that_were_recorded(dated, on):
+    on("Monday")
+    model = rgb.load(dated)
+    asked, recorded = model.prompt(ODD_QUESTION), manifest(model, rgb.rgb_trials(model, 1), {})
+    # Both can be written by this tokenizer.
+    (other,) = {"as given", "space, as given"} - {recorded["answer_form"]}
+    on("Tuesday")
+    later = as_recorded(rgb.load(dated), {**recorded, "answer_form": other, "words": ["red", "blue"]})
+    assert later.prompt(ODD_QUESTION) == asked and later.forms[asked][0] == other
+    assert sorted(later.forms[asked]) == sorted(model.forms[asked])
+    assert manifest(later, [], {})["answer_form"] == other and words_for(later, rgb.tasks()["rgb"]) == (
+        "red",
+        "blue",
+    )
 
 
 def test_another_chat_template_is_refused_by_name(dated, tmp_path, on, small_figures, capsys):

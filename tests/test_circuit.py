@@ -31,11 +31,6 @@ def trials(model):
 
 
 @pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
-
-
-@pytest.fixture(scope="module")
 def planted_trials(planted):
     return rgb.rgb_trials(planted, 8)
 

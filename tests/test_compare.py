@@ -229,7 +229,6 @@ def test_a_folder_that_holds_no_run_ends_with_one_sentence(spoil, part, table, t
     assert error.startswith("rgb-circuit: ") and part in error
 
 
-def test_the_toys_own_run_is_refused_for_its_geometry(tmp_path, capsys):
-    main(["run", "--trials", "2", "--out", str(tmp_path)])
-    assert main(["compare", str(tmp_path)]) == 2
+def test_the_toys_own_run_is_refused_for_its_geometry(two_trials_run, capsys):
+    assert main(["compare", str(two_trials_run)]) == 2
     assert "16 heads in 4 layers" in capsys.readouterr().err

@@ -11,25 +11,22 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
-from analyses.command import main
 from rgb_circuit.agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
 from rgb_circuit.trial import described
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(planted_run, tmp_path_factory):
     """Folders of one model on two samples of trials; the second has the frames of the first but for its
     effects."""
     home = tmp_path_factory.mktemp("runs")
-    command = ["run", "--model", "planted", "--trials", "12", "--out", str(home / "one")]
-    assert main(command) == 0
     model = rgb.load("planted")
     trials = rgb.rgb_trials(model, 12, seed=1)
-    other = changed(home / "one", home / "other", patch_heads=rgb.patch_heads(model, trials, progress=False))
+    other = changed(planted_run, home / "other", patch_heads=rgb.patch_heads(model, trials, progress=False))
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["trials"] = [described(trial) for trial in trials]
     (other / "manifest.json").write_text(json.dumps(manifest))
-    return home / "one", other
+    return planted_run, other
 
 
 def changed(folder, to, **frames):

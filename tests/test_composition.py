@@ -18,11 +18,6 @@ def trials(model):
     return rgb.rgb_trials(model, 2, seed=3)
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
-
-
 def cell(frame, sender, receiver=None, role="background"):
     rows = frame[
         (frame["sender_layer"] == sender[0]) & (frame["sender_head"] == sender[1]) & (frame["role"] == role)

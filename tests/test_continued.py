@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from families import KINDS
-from test_exactness import KERNELS, subject_of
+from test_exactness import kernels_of, subject_of
 
 import rgb_circuit as rgb
 from analyses import task_reading
@@ -37,7 +37,7 @@ def asked(model, trials, question=BACKGROUND_QUESTION):
 @pytest.mark.parametrize("name", KINDS)
 def test_what_goes_on_is_what_runs_from_the_start(name, after, monkeypatch):
     subject = subject_of(name)
-    for kernel in KERNELS[name]:
+    for kernel in kernels_of(name):
         model = subject.model(kernel)
         short = asked(model, subject.trials)
         with monkeypatch.context() as without:

@@ -87,8 +87,8 @@ def test_a_bias_of_o_proj_is_a_component_of_its_own(tmp_path):
     assert add_up(frame, rgb.play(model, trials, progress=False)) < 1e-4
 
 
-def test_planted_heads_write_what_was_planted():
-    model, place = rgb.load("planted"), Placement()
+def test_planted_heads_write_what_was_planted(planted):
+    model, place = planted, Placement()
     frame = direct_effects(model, rgb.rgb_trials(model, 4), progress=False).query(
         "component == 'head' and role == 'odd'"
     )

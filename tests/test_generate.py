@@ -11,9 +11,9 @@ import families
 import numpy as np
 import pytest
 import torch
-from families import KINDS, NAMES
+from families import FEW, KINDS, NAMES
 from oracle import Oracle
-from test_exactness import KERNELS, subject_of
+from test_exactness import kernels_of, subject_of
 from transformers import GenerationConfig, WatermarkingConfig
 
 import rgb_circuit as rgb
@@ -154,20 +154,22 @@ def variants_of(talker, words):
 
 
 def test_without_edits_it_says_what_hugging_face_lets_it_say(subject):
-    for kernel in KERNELS[subject.name]:
+    for kernel in kernels_of(subject.name):
         model, trial = subject.model(kernel), subject.trials[0]
-        for condition in ("clean", "swapped"):
-            said = rgb.generate(model, trial, condition, max_new_tokens=TOKENS)
-            inputs = encode(model, [(trial, condition)])
-            wanted = model.nnsight._module.generate(**inputs, do_sample=False, max_new_tokens=TOKENS)
-            ids = wanted[0, inputs["input_ids"].shape[1] :].tolist()
-            assert said.tokens["id"].tolist() == ids
-            assert said.text == model.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            assert said.edited_text is None and set(said.tokens["run"]) == {"unedited"}
+        said = rgb.generate(model, trial, "swapped", max_new_tokens=TOKENS)
+        inputs = encode(model, [(trial, "swapped")])
+        wanted = model.nnsight._module.generate(**inputs, do_sample=False, max_new_tokens=TOKENS)
+        ids = wanted[0, inputs["input_ids"].shape[1] :].tolist()
+        assert said.tokens["id"].tolist() == ids
+        assert said.text == model.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert said.edited_text is None and set(said.tokens["run"]) == {"unedited"}
 
 
-@pytest.mark.parametrize("subject", KINDS, indirect=True)
-@pytest.mark.parametrize("words", ["end", "all", "tile"])
+@pytest.mark.parametrize(
+    "subject, words",
+    [*((name, "end") for name in KINDS), *((name, words) for name in FEW for words in ("all", "tile"))],
+    indirect=["subject"],
+)
 def test_every_kind_of_edit_says_what_a_whole_forward_per_token_says(subject, words):
     talker, trial = talker_of(subject.name), subject.trials[0]
     both = variants_of(talker, words)
@@ -177,7 +179,7 @@ def test_every_kind_of_edit_says_what_a_whole_forward_per_token_says(subject, wo
         moved = np.abs(wanted[1][0] - plain[1][0]).max()
         assert moved > 1e-3 or words == "tile", name
         # Masks are added to the scores in one way by all kernels.
-        for kernel in KERNELS[subject.name][: None if words == "end" else 1]:
+        for kernel in kernels_of(subject.name)[: None if words == "end" else 1]:
             model = subject.model(kernel)
             model.nnsight._module.generation_config.suppress_tokens = [talker.image]
             tokens = rgb.generate(model, trial, "erased", edits, TOKENS).tokens
@@ -228,8 +230,8 @@ def test_what_comes_from_a_picture_is_written_into_the_prompt_alone(known):
     assert said[0] != "odd" and said[1:] == ["odd"] * 2
 
 
-def test_tokens_that_are_said_are_keys_of_all():
-    model = rgb.load("toy")
+def test_tokens_that_are_said_are_keys_of_all(toy):
+    model = toy
     trial = rgb.rgb_trials(model, 1)[0]
 
     def logits(keys):
@@ -244,8 +246,8 @@ def test_tokens_that_are_said_are_keys_of_all():
     assert abs(logits(list(range(length)))[1:] - unedited[1:]).max() > 1e-3
 
 
-def test_the_first_token_is_what_play_and_patch_edits_say():
-    model = rgb.load("toy")
+def test_the_first_token_is_what_play_and_patch_edits_say(toy):
+    model = toy
     trials = rgb.rgb_trials(model, 3)
     played = rgb.play(model, trials, ["clean"])
     edits = [rgb.Edit(3, head, "erased") for head in range(4)] + [rgb.AttentionEdit(1, keys="tile")]

@@ -74,7 +74,7 @@ def found(plain):
 
 @pytest.fixture(scope="module")
 def random_models(load):
-    return [load(random_llava(seed, layers=2, heads=8, kv_heads=8)) for seed in range(20)]
+    return [load(random_llava(seed, layers=2, heads=8, kv_heads=8)) for seed in range(8)]
 
 
 def shuffled(trials, seed):
@@ -98,8 +98,7 @@ def effect(frame, head, prediction):
 # The planted circuit
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("seed, split", [(0, True), (1, False), (2, True)])
 def test_every_planted_head_gets_its_role_and_no_decoy_another(load, seed, split):
     made = planted(noise=MODERATE_NOISE, seed=seed)
     model = load(made)
@@ -417,7 +416,7 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
         )
         tables.append(roles.table(frame))
     table = pd.concat(tables)
-    assert len(table) == 20 * 16
+    assert len(table) == 8 * 16
     assert (table["role"] != "none").mean() <= 0.05
     assert table[UP].to_numpy().mean() <= 0.05
 

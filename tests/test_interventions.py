@@ -11,7 +11,7 @@ import pytest
 import torch
 from families import KINDS
 from oracle import Oracle
-from test_exactness import KERNELS, subject_of
+from test_exactness import kernels_of, subject_of
 
 import rgb_circuit as rgb
 
@@ -109,7 +109,7 @@ def test_every_kind_of_edit_agrees_with_plain_hooks(subject, words):
     reach = np.abs(wanted).max(1) > 10 * subject.close
     # What the last layer makes of the tile alone never reaches [end], and how a head looks may move little.
     assert reach[-1] and reach.sum() >= (8 if words == "tile" else 18)
-    for kernel in KERNELS[subject.name]:
+    for kernel in kernels_of(subject.name):
         frame = rgb.patch_edits(
             subject.model(kernel),
             subject.trials[:1],

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,6 +36,7 @@ from rgb_circuit.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.play import Played
 from rgb_circuit.store import open_store
+from rgb_circuit.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -326,16 +328,16 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
     assert sizes == [3, 3, 3]
 
 
-def test_killed_at_fifty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
+def test_killed_at_thirty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
     root = Path(__file__).parents[1]
     process = subprocess.run(
-        [sys.executable, root / "tests" / "killing.py", tmp_path, "50", "0"],
+        [sys.executable, root / "tests" / "killing.py", tmp_path, "30", "0"],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "no"},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
-    assert len(found["progress"]) == 50 and found["repeated"] == 0
+    assert len(found["progress"]) == 30 and found["repeated"] == 0
     # Killed before, while and after trials are measured; parts come a trial at a time.
     assert len(set(found["progress"])) > 5 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
@@ -357,7 +359,7 @@ def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen
         del seen["pictures"][:]
         # Of a random model there is no curve, but all that it would be made of.
         with pytest.raises(rgb.InputError, match="no gap"):
-            follow(grouped, closer_look.curve(grouped, trials), store)
+            follow(grouped, closer_look.curve(grouped, trials, task_of(trials)), store)
         taken[folder] = len(seen["pictures"])
     assert taken["whole"] == 0 < taken["shards"]
     assert content(tmp_path / "whole") == content(tmp_path / "shards")
@@ -417,11 +419,9 @@ def test_a_shard_that_does_not_exist(shard, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def two_trials(tmp_path_factory):
-    """The folder of a run of two trials."""
-    folder = tmp_path_factory.mktemp("run")
-    assert main(["run", "--trials", "2", "--out", str(folder)]) == 0
-    return folder
+def two_trials(two_trials_run, tmp_path_factory):
+    """A folder of a run of two trials, to change."""
+    return shutil.copytree(two_trials_run, tmp_path_factory.mktemp("two") / "run")
 
 
 @pytest.mark.parametrize(
@@ -603,26 +603,3 @@ def test_a_file_in_place_of_the_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["run", "--out", str(tmp_path / "file")]) == 2
     assert "choose another folder with --out" in refused(capsys)
-
-
-def test_calibration_goes_on_with_the_models_that_are_left(tmp_path, monkeypatch, capsys):
-    from analyses import calibrate
-
-    command = ["calibrate", "--models", "1", "--random", "1", "--trials", "10", "--out", str(tmp_path)]
-    judged, judge = [], calibrate._judged
-
-    def counting(subject):
-        judged.append(subject)
-        if len(judged) == 4:
-            raise KeyboardInterrupt
-        return judge(subject)
-
-    monkeypatch.setattr(calibrate, "_judged", counting)
-    assert main(command) == 130
-    assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
-    assert main(command) == 0
-    # Four levels of noise, eight further kinds, and three models without a role.
-    assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
-    again = (tmp_path / "calibration.parquet").read_bytes()
-    assert main(command) == 0
-    assert len(judged) == 16 and (tmp_path / "calibration.parquet").read_bytes() == again

@@ -29,11 +29,6 @@ def wanted(subject, changes, condition="clean"):
     return torch.stack(runs)[:, subject.tokens].numpy()
 
 
-@pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
-
-
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("window", [1, 2])
 def test_every_window_agrees_with_plain_hooks(name, window):

@@ -87,6 +87,14 @@ FORBIDDEN = {
         RUN_FORWARDS,
     ),
     "edits are data": (["rgb_circuit.edits"], RUN_FORWARDS),
+    "prompts and boards know no game": (
+        [
+            f"rgb_circuit.{name}"
+            for name in ("asking", "boards", "conversation", "probe", "prompts", "trial",
+                         "trials_file", "vlm")
+        ],
+        {"rgb_circuit.rgb_game", "rgb_circuit.drawing"},
+    ),
 }  # fmt: skip
 
 

@@ -177,8 +177,8 @@ def test_what_enters_a_layer_is_what_left_the_one_before(grouped):
     np.testing.assert_allclose(later["logit"], before["logit"], atol=1e-5)
 
 
-def test_planted_extractors_write_the_odd_tiles_word_and_localizers_none():
-    model, place = rgb.load("planted"), Placement()
+def test_planted_extractors_write_the_odd_tiles_word_and_localizers_none(planted):
+    model, place = planted, Placement()
     trials = rgb.rgb_trials(model, 4)
     heads = [place.extractor, place.poi, place.suppressor]
     frame = rgb.lens(model, trials, component="z", heads=heads, progress=False)

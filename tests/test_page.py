@@ -28,17 +28,13 @@ NOTHING = "No head is shown to do anything here."
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    assert main(["run", "--out", str(folder), "--trials", "8", "--name", "A <i>small</i> one"]) == 0
-    return folder
+def toy(toy_run):
+    return toy_run
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("planted")
-    assert main(["run", "--out", str(folder), "--model", "planted", "--trials", "12"]) == 0
-    return folder
+def planted(planted_run):
+    return planted_run
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +210,7 @@ def test_sweep_effects_are_means_and_fractions_of_the_gap():
 
 
 def test_looks_are_attention_of_every_head(toy):
-    model = rgb.load("toy")
-    trials = rgb.rgb_trials(model, 8)
+    model, trials = rgb.load("toy"), rgb.read_run(toy).trials
     looks = frames(toy).looks
     assert list(looks["trial"].unique()) == [trial.name for trial in trials[:3]]
     assert set(looks["condition"]) == set(trials[0].images) and len(looks) == 3 * 5 * 16
@@ -232,9 +227,7 @@ def test_looks_are_attention_of_every_head(toy):
 
 
 def test_direct_effects_are_the_mean_over_trials(toy):
-    model = rgb.load("toy")
-    trials = rgb.rgb_trials(model, 8)
-    every = rgb.direct_effects(model, trials, progress=False)
+    every = rgb.direct_effects(rgb.load("toy"), rgb.read_run(toy).trials[:8], progress=False)
     own = every[(every["component"] == "head") & (every["role"] == "odd")]
     mean = own.groupby(["layer", "head"], observed=True)["direct_effect"].mean()
     found = frames(toy).direct_effects.query("role == 'odd'").set_index(["layer", "head"])

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from families import KINDS
-from test_exactness import KERNELS, subject_of
+from test_exactness import KERNELS, kernels_of, subject_of
 from test_interventions import oracle_of
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -40,11 +40,6 @@ def subject(request):
 @pytest.fixture(scope="module")
 def trials(grouped):
     return rgb.rgb_trials(grouped, 3)
-
-
-@pytest.fixture(scope="module")
-def planted():
-    return rgb.load("planted")
 
 
 def lies_below(sender, layer):
@@ -78,7 +73,7 @@ def test_every_path_agrees_with_plain_hooks_that_hold_all_that_lies_between(subj
                 wanted.append((logits - target)[subject.tokens])
     wanted = torch.stack(wanted).numpy()
     assert (np.abs(wanted).max(1) > 10 * subject.close).sum() > 20
-    for kernel in KERNELS[subject.name]:
+    for kernel in kernels_of(subject.name):
         frame = rgb.patch_paths(
             subject.model(kernel), subject.trials[:1], SENDERS, RECEIVERS, into=INTO, progress=False
         )

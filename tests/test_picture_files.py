@@ -62,8 +62,8 @@ def test_a_picture_in_a_file_is_the_picture_in_memory(read, drawn):
             assert picture_hash(in_file.sources[condition]) == picture_hash(image)
 
 
-def test_what_is_measured_on_it_is_the_same_to_the_last_bit(read, drawn):
-    model = rgb.load("toy")
+def test_what_is_measured_on_it_is_the_same_to_the_last_bit(read, drawn, toy):
+    model = toy
     for measured in (rgb.play, lambda model, trials: rgb.patch_heads(model, trials, progress=False)):
         assert measured(model, read).equals(measured(model, drawn))
 
@@ -100,18 +100,18 @@ def test_pictures_are_equal_where_their_pixels_are(read, drawn):
     assert pictures != {"clean": drawn[0].images["clean"]} and pictures != 3 and Pictures({}) == {}
 
 
-def test_a_file_that_is_gone_or_changed_is_named(read, drawn):
+def test_a_file_that_is_gone_or_changed_is_named(read, drawn, toy):
     path = read[0].sources["clean"].path
     kept, about = path.read_bytes(), os.stat(path)
     drawn[1].images["clean"].save(path)
     with pytest.raises(rgb.InputError, match=f"{path.name} has changed since the trials were read"):
-        rgb.play(rgb.load("toy"), read[0], progress=False)
+        rgb.play(toy, read[0], progress=False)
     path.write_bytes(b"nothing")
     with pytest.raises(rgb.InputError, match=f"{path.name}: cannot read it as a picture"):
         read[0].images["clean"]
     path.unlink()
     with pytest.raises(rgb.InputError, match=f"{path.name} is gone since the trials were read; put it back"):
-        rgb.play(rgb.load("toy"), read[0], progress=False)
+        rgb.play(toy, read[0], progress=False)
     # The same picture with another time is the same picture.
     path.write_bytes(kept)
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 10**9))

@@ -3,6 +3,7 @@
 import copy
 import json
 from importlib.util import find_spec
+from math import e, pi
 
 import families
 import pytest
@@ -272,7 +273,9 @@ def colors_seen(family, processor, picture, options):
         pixels = pixels.unflatten(1, (3, -1)).transpose(0, 1)
     else:
         pixels = pixels.flatten(0, -4).movedim(-3, 0)
-    return len(torch.unique(pixels.flatten(1), dim=1).T), made["input_ids"]
+    red, green, blue = pixels.flatten(1).double()
+    # A number a colour, which is sorted ten times as fast as columns of three.
+    return len(torch.unique(red + pi * green + e * blue)), made["input_ids"]
 
 
 def test_a_picture_of_the_published_size_lands_on_the_grid_untouched(published):

@@ -13,20 +13,24 @@ from rgb_circuit.trial import described
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(planted_run):
     """Of a run of the planted model, which has roles."""
-    folder = tmp_path_factory.mktemp("planted")
-    fixed = ["--other-background", "yellow"]
-    assert main(["run", "--model", "planted", "--trials", "12", "--out", str(folder), *fixed]) == 0
-    return folder
+    return planted_run
 
 
 def test_a_run_gives_its_model_and_trials_back(folder):
     run = rgb.read_run(folder)
     assert run.model == "planted" and run.folder == folder and run.manifest == read_manifest(folder)
     assert [described(trial) for trial in run.trials] == run.manifest["trials"]
-    assert {trial.answers["other_background"] for trial in run.trials} == {"yellow"}
     assert repr(run) == f"SavedRun({str(folder)!r}: planted, 12 trials, {len(run.frames)} frames)"
+
+
+def test_trials_of_chosen_colours_are_drawn_with_these_again(tmp_path):
+    chosen = ["--trials", "2", "--other-background", "yellow", "--component", "pattern", "--heads", "3.0"]
+    assert main(["run", *chosen, "--out", str(tmp_path)]) == 0
+    run = rgb.read_run(tmp_path)
+    assert [described(trial) for trial in run.trials] == run.manifest["trials"]
+    assert {trial.answers["other_background"] for trial in run.trials} == {"yellow"}
 
 
 def test_a_run_gives_every_frame_back_and_reads_none_before_it_is_asked_for(folder, monkeypatch):
@@ -54,9 +58,8 @@ def test_a_run_cannot_be_changed(folder):
         rgb.read_run(folder).folder = "elsewhere"
 
 
-def test_a_frame_that_was_left_out_says_why(tmp_path):
-    assert main(["run", "--trials", "2", "--out", str(tmp_path)]) == 0
-    run = rgb.read_run(tmp_path)
+def test_a_frame_that_was_left_out_says_why(two_trials_run):
+    run = rgb.read_run(two_trials_run)
     for ask in (lambda: run.findings, lambda: run.frames["roles"], lambda: run.frames["evidence"]):
         with pytest.raises(rgb.InputError, match=r"has no (roles|evidence): too few trials"):
             ask()

@@ -7,8 +7,9 @@ import families
 import numpy as np
 import pytest
 import torch
+from families import FEW, KINDS, NAMES
 from oracle import NOW
-from test_exactness import KERNELS, NAMES, subject_of
+from test_exactness import KERNELS, kernels_of, subject_of
 from test_interventions import oracle_of
 
 import rgb_circuit as rgb
@@ -18,7 +19,7 @@ LAST = families.LAYERS - 1
 HEADS = [(0, 0), (0, 3), (1, 1), (LAST, 2)]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=KINDS)
 def subject(request):
     return subject_of(request.param)
 
@@ -95,7 +96,7 @@ def test_attention_to_some_positions_agrees_with_plain_hooks(subject, words):
     wanted = wanted[:, subject.tokens].numpy()
     if words != "tile":
         assert (np.abs(wanted[:-2]).max(1) > 10 * subject.close).any()
-    for kernel in KERNELS[subject.name]:
+    for kernel in kernels_of(subject.name):
         frame = rgb.patch_edits(
             subject.model(kernel), subject.trials[:1], variants, target="erased", progress=False
         )
@@ -104,6 +105,7 @@ def test_attention_to_some_positions_agrees_with_plain_hooks(subject, words):
             assert np.abs(one - other).max() < subject.close, (kernel, words, name)
 
 
+@pytest.mark.parametrize("subject", FEW, indirect=True)
 def test_without_attention_in_the_target_itself_is_a_knockout(subject):
     model, trials = subject.model(KERNELS[subject.name][0]), subject.trials
     variants = {
@@ -120,6 +122,7 @@ def test_without_attention_in_the_target_itself_is_a_knockout(subject):
     np.testing.assert_allclose(both, too, atol=subject.close)
 
 
+@pytest.mark.parametrize("subject", FEW, indirect=True)
 def test_over_all_positions_is_the_whole_pattern_and_two_parts_are_told_apart(subject):
     model, trials = subject.model(KERNELS[subject.name][0]), subject.trials
     whole, every, image, text = (

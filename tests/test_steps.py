@@ -80,7 +80,11 @@ def test_an_argument_that_an_analysis_lacks_is_refused_where_it_is_called(toy, t
 
 def first_of(name, model, trials):
     """What an analysis asks at its first step."""
-    steps = ANALYSES[name](model, trials) if name in ANALYSES else closer_look.of_trials(model, trials)[name]
+    steps = (
+        ANALYSES[name](model, trials)
+        if name in ANALYSES
+        else closer_look.of_trials(model, trials, roles.GAME)[name]
+    )
     return next(steps)
 
 

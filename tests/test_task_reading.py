@@ -20,11 +20,6 @@ def trials(model):
     return rgb.rgb_trials(model, 2, seed=3)
 
 
-@pytest.fixture(scope="module")
-def toy():
-    return rgb.load("toy")
-
-
 def asking(trial, question):
     return replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question))
 
@@ -119,8 +114,7 @@ def test_some_heads_of_the_toy_switch_its_answer(toy):
     assert found["restored_fraction"].max() > 0.2
 
 
-def test_a_model_that_does_not_read_the_question_is_told_so():
-    planted = rgb.load("planted")
+def test_a_model_that_does_not_read_the_question_is_told_so(planted):
     with pytest.raises(rgb.InputError, match="does not answer differently"):
         evidence(planted, rgb.rgb_trials(planted, 8), progress=False)
 

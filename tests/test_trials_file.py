@@ -92,8 +92,8 @@ def test_a_row_becomes_a_trial(tmp_path, rows):
         assert np.array_equal(first.images[condition], shapes(*colors))
 
 
-def test_trials_of_the_game_survive_the_file(tmp_path):
-    drawn = rgb.rgb_trials(rgb.load("toy"), 4, seed=2)
+def test_trials_of_the_game_survive_the_file(tmp_path, toy):
+    drawn = rgb.rgb_trials(toy, 4, seed=2)
     for one, two in zip(drawn, read_trials(write_game(tmp_path, drawn)), strict=True):
         assert (one.name, one.prompt, one.tile, one.grid) == (two.name, two.prompt, two.tile, two.grid)
         assert dict(one.answers) == dict(two.answers) and dict(one.expected) == dict(two.expected)
@@ -319,7 +319,7 @@ def test_capitals_and_blanks_in_the_names_of_columns_make_no_difference(tmp_path
 
 
 @pytest.mark.parametrize("names", [("left/right", "50%"), ("ß", "Ä"), ("a b", "a:b"), ("1", "2")])
-def test_conditions_and_roles_may_be_called_anything(tmp_path, rows, names):
+def test_conditions_and_roles_may_be_called_anything(tmp_path, rows, names, planted):
     condition, role = names
     cell(0, "image:swapped_colors", f"image:{condition}")(rows, tmp_path)
     cell(0, "expected:swapped_colors", f"expected:{condition}")(rows, tmp_path)
@@ -329,7 +329,7 @@ def test_conditions_and_roles_may_be_called_anything(tmp_path, rows, names):
     trial = read_trials(write(tmp_path, rows))[0]
     assert list(trial.images) == ["clean", condition] and list(trial.answers) == ["right", role]
     assert trial.expected[condition] == role
-    played = rgb.play(rgb.load("planted"), [trial], progress=False)
+    played = rgb.play(planted, [trial], progress=False)
     assert list(played["condition"]) == ["clean", condition] and f"logit_{role}" in played
 
 
@@ -359,7 +359,7 @@ def test_two_roles_of_one_word_are_refused_in_a_file_too(tmp_path, rows):
         read_trials(write(tmp_path, rows))
 
 
-def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path, rows):
+def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path, rows, toy):
     assert panels_for(read_trials(write(tmp_path, rows))) == {
         "right, when swapped_colors": ("swapped_colors", "right")
     }
@@ -367,7 +367,7 @@ def test_panels_for_other_pictures_are_every_target_with_cleans_answer(tmp_path,
         row[HEADER.index("expected:clean")] = ""
     unscored = panels_for(read_trials(write(tmp_path, rows)))
     assert list(unscored.values()) == [("swapped_colors", "right"), ("swapped_colors", "other")]
-    assert panels_for(rgb.rgb_trials(rgb.load("toy"), 1)) is PANELS
+    assert panels_for(rgb.rgb_trials(toy, 1)) is PANELS
 
 
 def test_trials_whose_clean_answers_differ_in_role_are_not_averaged(tmp_path, rows, capsys):
@@ -391,8 +391,7 @@ def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, c
     assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
     printed, told = capsys.readouterr()
     assert "reads them as <unk>" in told and "swapped_colors not scored" in printed
-    (why,) = (line for line in printed.splitlines() if line.startswith("No role table: P1a, P1b"))
-    assert all(lacking in why for lacking in ("recolored", "erased", "swapped", "moved", "odd, "))
+    assert "No role table: these pictures come without a hypothesis about heads" in printed
     frame = pd.read_parquet(out / "patch_heads.parquet")
     assert set(frame["target"]) == {"swapped_colors"} and set(frame["role"]) == {"right", "other"}
     assert frame["trial"].nunique() == 3
@@ -420,8 +419,8 @@ def test_pictures_that_lose_their_margins_are_announced(tmp_path, rows, capsys):
     assert said in capsys.readouterr().out
 
 
-def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys):
-    path = write_game(tmp_path, rgb.rgb_trials(rgb.load("toy"), 12, seed=0))
+def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys, toy):
+    path = write_game(tmp_path, rgb.rgb_trials(toy, 12, seed=0))
     assert main(["run", "--trials", "12", "--out", str(tmp_path / "drawn")]) == 0
     assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "read")]) == 0
     for name in ("play", "patch_heads", "roles"):

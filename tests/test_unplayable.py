@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import roles
+from analyses import report, roles
 from analyses.command import main
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
@@ -21,7 +22,7 @@ from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.statistics import shown_to_fall
 
-SHAPE = dict(layers=8, heads=8, kv_heads=8, d_head=8, width=64, grid=6)
+SHAPE = dict(layers=3, heads=4, kv_heads=4, d_head=8, width=64, grid=6)
 NO_GAP = "no gap: the pictures do not change what the model says about the odd word"
 # Not a word of any sentence here.
 NO_NUMBER = re.compile(r"\b(nan|NaN|inf|None|<NA>|IndexError)\b")
@@ -83,11 +84,16 @@ def says_what_is_missing(folder, printed, page):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+# Every number of trials and both number formats, though not every combination.
 @pytest.mark.parametrize(
-    "arguments",
-    [["--trials", "10"], ["--trials", "10", "--positions", "all"], ["--trials", "2"], ["--trials", "1"]],
-    ids=lambda arguments: " ".join(arguments),
+    "dtype, arguments",
+    [
+        ("float32", ["--trials", "10"]),
+        ("bfloat16", ["--trials", "10", "--positions", "all"]),
+        ("bfloat16", ["--trials", "2"]),
+        ("float32", ["--trials", "1"]),
+    ],
+    ids=str,
 )
 @pytest.mark.filterwarnings("ignore:.*wrongly on at least one picture")
 def test_a_random_model_gets_a_report(saved, tmp_path, capsys, dtype, arguments):
@@ -103,8 +109,8 @@ def test_a_random_model_gets_a_report(saved, tmp_path, capsys, dtype, arguments)
 @pytest.mark.filterwarnings("ignore:.*wrongly on at least one picture")
 def test_a_random_model_of_a_large_shape_gets_a_report(saved, tmp_path, capsys):
     """And so does `compare`, which holds it against the published heatmaps."""
-    folder = saved("bfloat16", layers=32, heads=32, kv_heads=32, d_head=4, width=32)
-    printed, page = run(tmp_path, capsys, "--model", folder, "--trials", "2")
+    folder = saved(layers=32, heads=32, kv_heads=32, d_head=4, width=32)
+    printed, page = run(tmp_path, capsys, "--model", folder, "--trials", "1")
     says_what_is_missing(tmp_path, printed, page)
     assert (
         "Against the published heatmaps" in page
@@ -147,7 +153,7 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
 
 
-@pytest.mark.parametrize("factor", [1e-2, 1e-1, 1e3, 1e5])
+@pytest.mark.parametrize("factor", [1e-2, 1e3, 1e5])
 def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
     saved, tmp_path, capsys, factor
 ):
@@ -297,11 +303,9 @@ def test_every_score_on_random_weights_is_missing_or_of_a_gap_that_is_shown(seed
 
 
 @pytest.mark.parametrize("n", [10, 2])
-def test_a_report_is_made_of_a_curve_that_never_gets_far(tmp_path, n):
+def test_a_report_is_made_of_a_curve_that_never_gets_far(planted_run, tmp_path, n):
     """In half precision all heads together can restore less than 0.9 of a small gap."""
-    from analyses import report
-
-    assert main(["run", "--model", "planted", "--trials", "10", "--out", str(tmp_path)]) == 0
+    shutil.copytree(planted_run, tmp_path, dirs_exist_ok=True)
     curve = pd.read_parquet(tmp_path / "curve.parquet")
     curve["faithfulness"] *= 0.8
     if n == 2:

@@ -26,6 +26,7 @@ from rgb_circuit.jobs import Pending
 
 from ..as_options import as_options
 from . import attention, calibrate, check, collect, compare, flows, play, report, run, say, tasks
+from .arguments import option_of
 
 SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks)
 
@@ -77,7 +78,7 @@ def _main(arguments):
             with _quiet(options):
                 return options.run(options) or 0
     except InputError as error:
-        print(f"rgb-circuit: {as_options(str(error), vars(options))}", file=sys.stderr)
+        print(f"rgb-circuit: {_in_options(error, options)}", file=sys.stderr)
         return 2
     except NotDrawn as error:
         print(f"rgb-circuit: {error}", file=sys.stderr)
@@ -97,7 +98,12 @@ def _main(arguments):
 
 
 def _warned(file, options, message, category, *where):
-    print(f"rgb-circuit: {as_options(str(message), vars(options))}", file=file)
+    print(f"rgb-circuit: {_in_options(message, options)}", file=file)
+
+
+def _in_options(message, options):
+    fixed = {role: option_of(role) for role in getattr(options, "fix", {})}
+    return as_options(str(message), vars(options), fixed)
 
 
 @contextmanager

@@ -122,3 +122,8 @@ class _Fixed(Action):
 
 def _role(option):
     return option.removeprefix("--").replace("-", "_")
+
+
+def option_of(role: str) -> str:
+    """How the option begins that holds the word of a role: ``--odd`` of the game's, else ``--fix right=``."""
+    return f"--{role.replace('_', '-')} " if role in find(DEFAULT).drawn else f"--fix {role}="

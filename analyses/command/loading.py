@@ -17,6 +17,7 @@ from rgb_circuit.vlm import Vlm
 
 from .. import study
 from . import notices
+from .arguments import option_of
 
 
 def check_folder(options: Namespace) -> None:
@@ -85,8 +86,8 @@ def _check_fixed(options):
     """Refuse words for trials that are not drawn."""
     if options.fix and (options.trials_file is not None or options.trials == "published"):
         raise InputError(
-            f"--fix {next(iter(options.fix))}=… holds a word of drawn trials, and these are given; leave it "
-            "out, or draw trials with --trials 32"
+            f"{option_of(next(iter(options.fix))).strip(' =')} holds a word of drawn trials, and these are "
+            "given; leave it out, or draw trials with --trials 32"
         )
 
 

@@ -1,0 +1,36 @@
+"""Finished runs of the command that several files read: each is made once, for all workers of a session."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from filelock import FileLock
+
+from analyses.command import main
+
+# Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get none, and
+# two trials are too few to test any.
+PLANTED = ("--model", "planted", "--trials", "12")
+TOY = ("--trials", "10", "--seed", "3", "--name", "A <i>small</i> one")
+TWO_TRIALS = ("--trials", "2")
+
+
+def finished(options: Sequence[str], folder: Path) -> Path:
+    """The folder, with the run in it; whoever comes second waits for the first."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not _said(folder).exists():
+            said = io.StringIO()
+            with redirect_stdout(said):
+                assert main(["run", *options, "--out", str(folder)]) == 0
+            _said(folder).write_text(said.getvalue())
+    return folder
+
+
+def printed(folder: Path) -> str:
+    """What a finished run printed."""
+    return _said(folder).read_text()
+
+
+def _said(folder: Path) -> Path:
+    return folder.with_suffix(".txt")

@@ -1,0 +1,185 @@
+"""A run of the whole command on a real NDIF server leaves what a run here leaves: waited for, handed in and
+collected, or interrupted."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import runs
+from matplotlib.figure import Figure
+
+from analyses import report, study
+from analyses.command import main
+from rgb_circuit import measure, results, server, store
+
+
+def same_frames(one, other):
+    """Whether two runs' folders hold the same frames, up to rounding."""
+    names = sorted(path.name for path in one.glob("*.parquet"))
+    assert names == sorted(path.name for path in other.glob("*.parquet")) and "roles.parquet" in names
+    for name in names:
+        here, there = pd.read_parquet(one / name), pd.read_parquet(other / name)
+        for column in here:
+            if here[column].dtype.kind == "f":
+                if column not in ("p_value", "q_value", "share"):
+                    np.testing.assert_allclose(
+                        there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}"
+                    )
+            elif len(here) and isinstance(here[column].iloc[0], np.ndarray):
+                for one_row, other_row in zip(here[column], there[column], strict=True):
+                    if one_row.dtype.kind == "f":
+                        # Attention, kept in half precision.
+                        np.testing.assert_allclose(other_row, one_row, rtol=2e-3, atol=1e-4)
+                    else:
+                        np.testing.assert_array_equal(other_row, one_row)
+            else:
+                assert there[column].tolist() == here[column].tolist(), (name, column)
+
+
+@pytest.fixture(scope="module")
+def run_there(_ndif_server, tmp_path_factory):
+    """The folder of `runs.PLANTED` on a server that is waited for; and of every time that something was
+    measured, (trials, requests)."""
+    run, rounds = measure._run, []
+
+    def counted(model, works, *given):
+        before = model.server.requests
+        waiting = run(model, works, *given)
+        trials = {trial.name for work in works for trial in work.missing}
+        rounds.append((len(trials), model.server.requests - before))
+        return waiting
+
+    folder = tmp_path_factory.mktemp("runs") / "there"
+    _ndif_server.start()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _ndif_server.connect(monkeypatch)
+        monkeypatch.setattr(measure, "_run", counted)
+        assert main(["run", *runs.PLANTED, "--remote", _ndif_server.url, "--out", str(folder)]) == 0
+    return folder, [one for one in rounds if one[0]]
+
+
+def test_a_run_on_a_server_leaves_what_a_run_here_leaves(planted_run, run_there, ndif_server):
+    there, _ = run_there
+    same_frames(planted_run, there)
+    assert f"--remote {ndif_server.url}" in (there / "report.html").read_text()
+    # On this machine it would be another run.
+    assert main(["run", *runs.PLANTED, "--out", str(there)]) == 2
+
+
+def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
+    # Each trial by itself: the first four, the rest of the first half, the second half. Beside it direct
+    # effects of eight trials and where every head looks on three, for the page; and the noise of four trials.
+    # Then stand-ins, and frozen
+    # heads. Of the closer look, for half the trials what is averaged and what is patched; and where the heads
+    # found look for three.
+    each = [(4, 4 + 4 + 3 + 4), (2, 2 + 2), (6, 6 + 2)]
+    through, look = [(12, 12), (12, 12)], [(6, 2 * 6), (3, 3)]
+    assert run_there[1] == [*each, *through, *look]
+
+
+def same_bits(one, other):
+    """Whether two runs' folders hold the same frames and parts, bit for bit."""
+    names = sorted(path.relative_to(one) for path in one.rglob("*.parquet"))
+    assert names == sorted(path.relative_to(other) for path in other.rglob("*.parquet"))
+    assert [name for name in names if name.parent.name] and Path("roles.parquet") in names
+    for name in names:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(one / name), pd.read_parquet(other / name), check_exact=True, obj=str(name)
+        )
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """They take longer than everything else, and are the same from the same frames."""
+    monkeypatch.setattr(study, "panel_heatmaps", lambda *given: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(
+        study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
+    )
+    monkeypatch.setattr(report, "write", lambda folder: results.write_bytes(folder / "report.html", b""))
+
+
+def test_a_detached_run_is_handed_in_and_collected(
+    run_there, no_figures, ndif_server, monkeypatch, tmp_path, capsys
+):
+    ndif_server.connect(monkeypatch)
+    handed_in = []
+    post = server._Backend._post
+
+    def counted(*given):
+        handed_in.append(1)
+        return post(*given)
+
+    monkeypatch.setattr(server._Backend, "_post", counted)
+    status = main(["run", *runs.PLANTED, "--remote", "--detach", "--out", str(tmp_path)])
+    assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
+    # The probe of the model, the question that is new to it, and everything that needs no result over all
+    # trials, at once; for the page, where heads look on three trials and direct effects of eight; and the
+    # noise of four.
+    assert len(handed_in) == 1 + 1 + 12 + 3 + 8 + 4
+    rounds = 0
+    while status == 4 and rounds < 100:
+        status = main(["collect", str(tmp_path)])
+        rounds += 1
+    assert status == 0 and 1 < rounds
+    same_bits(run_there[0], tmp_path)
+    assert not list(tmp_path.rglob("*.jobs"))
+    before = len(handed_in)
+    assert main(["collect", str(tmp_path)]) == 0
+    # The probe of the model, and not one part again.
+    assert len(handed_in) == before + 1
+
+
+def test_jobs_that_are_lost_are_handed_in_again(toy_run, no_figures, spoiled, monkeypatch, tmp_path):
+    running, _ = spoiled
+    running.connect(monkeypatch)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    there = tmp_path / "there"
+    assert main(["run", *runs.TOY, "--remote", "--detach", "--out", str(there)]) == 4
+    # Its jobs were in the memory of the server.
+    running.kill()
+    assert main(["collect", str(there)]) == 3
+    running.start()
+    monkeypatch.setattr(server, "LOST", 0.5)
+    time.sleep(0.6)
+    assert main(["collect", str(there)]) == 4
+    monkeypatch.setattr(server, "LOST", 30.0)
+    while (status := main(["collect", str(there)])) == 4:
+        time.sleep(0.2)
+    assert status == 0
+    same_frames(toy_run, there)
+
+
+def test_a_run_that_loses_its_server_goes_on_where_it_was(
+    toy_run, no_figures, spoiled, monkeypatch, tmp_path, capsys
+):
+    running, _ = spoiled
+    running.connect(monkeypatch)
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    written = []
+    kept = store.write_bytes
+
+    def until_the_tenth(path, data):
+        written.append(path)
+        if len(written) == 10:
+            running.kill()
+        return kept(path, data)
+
+    monkeypatch.setattr(store, "write_bytes", until_the_tenth)
+    command = ["run", *runs.TOY, "--remote", "--out", str(tmp_path / "there")]
+    assert main(command) == 3
+    assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")}
+    assert parts
+    running.start()
+    assert main(command) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
+    same_frames(toy_run, tmp_path / "there")
+
+
+def test_what_cannot_be_detached_is_refused(toy_run, tmp_path, capsys):
+    assert main(["run", "--detach", "--out", str(tmp_path / "a")]) == 2
+    assert "give --remote with it" in capsys.readouterr().err
+    assert main(["collect", str(toy_run)]) == 2
+    assert "holds no run on a server" in capsys.readouterr().err
