@@ -3,17 +3,20 @@
 Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, one red tile on blue).
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
+from PIL.Image import Image
 
+from .balanced import balanced
 from .boards import RGB, Canvas, moved_tile
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .trial import Trial, check_tile
+
+# How a tile looks: its colour, its shape, ….
+T = TypeVar("T")
 
 PALETTE: Mapping[str, RGB] = {
     "red": (255, 0, 0),
@@ -112,22 +115,39 @@ def rgb_trial(
 
     color = {role: palette[word] for role, word in words.items()}
     board = Canvas(grid, tile_px, margin, template).board
-    images = {
-        "clean": board(color["background"], {tile: color["odd"]}),
-        "recolored": board(color["background"], {tile: color["other"]}),
-        "erased": board(color["background"], {}),
-        "swapped": board(color["other_background"], {}),
-        "moved": board(color["background"], {moved_tile(tile, grid): color["odd"]}),
-    }
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
         prompt=prompt(ODD_QUESTION, template),
-        images=images,
+        images=odd_one_out(board, color, tile, grid),
         answers={**words, "none": NOTHING_ODD},
         tile=tile,
         grid=grid,
         expected=EXPECTED,
     )
+
+
+def odd_one_out(
+    board: Callable[[T, Mapping[tuple[int, int], T]], Image],
+    looks: Mapping[str, T],
+    tile: tuple[int, int],
+    grid: int,
+) -> dict[str, Image]:
+    """Condition → its picture: clean, recolored, erased, swapped and moved.
+
+    Args:
+        board: draws one, from how its tiles look, and how those in a mapping look instead.
+        looks: role → how a tile looks that shows its word.
+        tile: (row, column) of the odd one.
+        grid: tiles per side.
+    """
+    background = looks["background"]
+    return {
+        "clean": board(background, {tile: looks["odd"]}),
+        "recolored": board(background, {tile: looks["other"]}),
+        "erased": board(background, {}),
+        "swapped": board(looks["other_background"], {}),
+        "moved": board(background, {moved_tile(tile, grid): looks["odd"]}),
+    }
 
 
 def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
@@ -165,47 +185,6 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
         >>> {trial.answers["odd"] for trial in trials}
         {'red'}
     """
-    unknown = sorted(set(fixed) - {*COLOR_ROLES, "tile", "palette"})
-    if unknown:
-        raise InputError(
-            f"cannot fix {', '.join(unknown)}; what can be fixed is odd, other, background, "
-            "other_background, tile, palette"
-        )
-    if not isinstance(n, int) or n < 1:
-        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
-    roles = [role for role in COLOR_ROLES if role not in fixed]
-    free = [word for word in words if word not in fixed.values()]
-    if len(free) < len(roles):
-        raise InputError(
-            f"{len(roles)} colours are to be drawn but only {', '.join(free) or 'none'} can be; fix fewer, "
-            "or pass palette="
-        )
-
-    rng = np.random.default_rng(seed)
-    # Not the first tile: under causal attention its token has seen no other tile to differ from.
-    places = [(row, column) for row in range(canvas.grid) for column in range(canvas.grid)][1:]
-    colors, tiles, trials, different = [], [], [], set()
-    for index in range(n):
-        # Nothing is free where all is fixed.
-        shift = index % max(1, len(free))
-        if shift == 0:
-            colors = list(rng.permutation(free))
-        if not tiles:
-            tiles = list(rng.permutation(len(places)))
-        drawn = {role: str(colors[(shift + offset) % len(free)]) for offset, role in enumerate(roles)}
-        arguments = {"tile": places[tiles.pop()], **drawn, **fixed}
-        trial = rgb_trial(**arguments, **asdict(canvas))
-        different.add(tuple(str(arguments[name]) for name in ("tile", *COLOR_ROLES)))
-        trials.append(replace(trial, name=f"{index:03d} {trial.name}"))
-    if len(different) < n:
-        what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
-        held = [name for name in ("tile", *COLOR_ROLES) if name in fixed]
-        leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
-        warnings.warn(
-            f"the pictures of these {n} trials are {what}, so they count as more trials than they are; "
-            f"{leave}ask for {len(different)}",
-            stacklevel=3,
-        )
-    return trials
+    draws = balanced(COLOR_ROLES, words, canvas.grid, n, seed, fixed, called="colours", also=("palette",))
+    trials = [rgb_trial(**drawn, **asdict(canvas)) for drawn in draws]
+    return [replace(trial, name=f"{index:03d} {trial.name}") for index, trial in enumerate(trials)]

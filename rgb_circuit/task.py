@@ -285,7 +285,9 @@ class Task:
         table["roles"] = {name: _plain(role) for name, role in self.roles.items()}
         table["conditions"] = {name: _plain(condition) for name, condition in self.conditions.items()}
         if self.vocabulary:
-            table["vocabulary"] = {word: _listed(value) for word, value in self.vocabulary.items()}
+            drawn_with = {word: _listed(value) for word, value in self.vocabulary.items()}
+            # TOML has no null.
+            table["vocabulary"] = drawn_with if any(drawn_with.values()) else list(drawn_with)
         if self.panels:
             table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
         if self.predictions:

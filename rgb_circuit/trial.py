@@ -274,14 +274,17 @@ def _kind(value):
 
 
 def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
-    """(row, column) of the only tile whose colour at its middle is another than that of all others; None
-    where there is none such."""
-    middles = np.asarray(image.resize((grid, grid), Image.Resampling.NEAREST)).reshape(grid * grid, -1)
-    _, first, counts = np.unique(middles, axis=0, return_index=True, return_counts=True)
-    if sorted(counts) != [1, grid * grid - 1]:
-        return None
-    place = int(first[counts.argmin()])
-    return place // grid, place % grid
+    """(row, column) of the only tile that is another than all others: by its colour at the middle, or else at
+    16 × 16 places; None where there is none such."""
+    for fine in (1, 16):
+        side = grid * fine
+        pixels = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
+        tiles = pixels.reshape(grid, fine, grid, fine, -1).swapaxes(1, 2).reshape(grid * grid, -1)
+        _, first, counts = np.unique(tiles, axis=0, return_index=True, return_counts=True)
+        if sorted(counts) == [1, grid * grid - 1]:
+            place = int(first[counts.argmin()])
+            return place // grid, place % grid
+    return None
 
 
 def described(trial: Trial) -> dict:

@@ -49,7 +49,6 @@ def changed(trial, **changes):
         (dict(heads=["3.2"]), ["3.2", "pairs"]),
         (dict(heads=[(1.7, 2)]), ["1.7", "pairs"]),
         (dict(source=["clean"]), ["clean", "one condition"]),
-        (dict(target=None), ["target is empty"]),
         (dict(batch_size="4"), ["'4'", "whole number"]),
         (dict(batch_size=0), ["batch_size is 0"]),
     ],

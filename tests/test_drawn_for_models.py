@@ -152,7 +152,10 @@ def test_a_model_without_colour_words_cannot_play_the_game_and_is_told_before_an
         words_for(animals, find("rgb")) == ()
         and form_at(animals, animals.prompt("Anything?"), COLORS) is None
     )
-    with pytest.raises(rgb.InputError, match="no colour word is in the vocabulary of .animals., so"):
+    with pytest.raises(
+        rgb.InputError,
+        match="no word of the task .* is in the vocabulary of .animals., so it cannot play the RGB game",
+    ):
         rgb.rgb_trials(animals, 4)
 
 

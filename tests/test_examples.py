@@ -59,6 +59,14 @@ def test_every_example_gives_what_it_says_and_leaves_no_file(path, known, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_example_stands_under_a_heading_so_that_the_documents_show_it_as_code(path):
+    bare = [
+        name for name, _, text in docstrings(SOURCES[path]) if ">>> " in text and "Examples:\n" not in text
+    ]
+    assert not bare
+
+
 def test_a_wrong_example_is_reported_even_of_a_decorated_function():
     source = '@decorated\ndef one():\n    """\n    >>> 1 + 1\n    3\n    """'
     found, report = failures(source, "one.py", {})

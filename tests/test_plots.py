@@ -16,8 +16,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import evidence as evidence_of_roles
-from analyses.evidence import examine
+from analyses.evidence import steps
+from analyses.evidence.verdict import LEAST_GAP
 from rgb_circuit import panels, plots
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
 from rgb_circuit.plots.predictions import in_words
@@ -295,8 +295,8 @@ def test_what_is_told_from_zero_and_next_to_nothing_is_faded(gap, least):
 
 
 def test_the_least_size_of_an_effect_is_that_of_roles():
-    assert inspect.signature(examine).parameters["least"].default == panels.LEAST
-    assert evidence_of_roles.LEAST_GAP == panels.LEAST_GAP
+    assert inspect.signature(steps).parameters["least"].default == panels.LEAST
+    assert LEAST_GAP == panels.LEAST_GAP
 
 
 def test_too_few_trials_to_tell_a_head_are_said_to_be_so():

@@ -111,7 +111,7 @@ def test_what_is_drawn_is_what_the_file_says(name):
 
 
 def test_a_task_is_written_back_the_same(tmp_path):
-    for task in (GAME, read_task(written(tmp_path))):
+    for task in (*rgb.tasks().values(), read_task(written(tmp_path))):
         assert Task.of_plain(tomllib.loads(to_toml(task.plain()))) == task
 
 
@@ -126,6 +126,45 @@ def test_the_file_says_what_the_task_is(tmp_path):
     assert (binder.name, binder.plural, binder.slots) == ("binder", "binder heads", [["B1"], ["B2"]])
     assert task.says_of_predictions == {"B1": "", "B2": "looking there is not enough"}
     assert read_hypotheses(tmp_path / "shapes.toml") == task.hypotheses
+
+
+def test_a_file_is_like_another_in_other_words_but_for_what_it_says_itself(tmp_path):
+    written(tmp_path)
+    path = tmp_path / "sizes.toml"
+    path.write_text(
+        """
+like = "shapes.toml"
+instead = { colour = "size", colours = "sizes", color = "size", binder = "sizer", says = "no key" }
+name = "sizes"
+trials = "sizes.csv"
+"""
+    )
+    task, other = read_task(path), read_task(tmp_path / "shapes.toml")
+    assert (task.name, task.trials) == ("sizes", str(tmp_path / "sizes.csv"))
+    assert task.question == "Which size is the square? Respond in one word"
+    assert task.roles["right"] == Role("size of the square")
+    assert [hypothesis.name for hypothesis in task.hypotheses] == ["sizer"]
+    assert task.predictions == other.predictions and task.corrupted == other.corrupted
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('like = "own.toml"', "own.toml: like is 'own.toml'; name another TOML file"),
+        ("like = 3", "own.toml: like is 3; name another TOML file"),
+        ('like = "none.toml"', "there is no file .*none.toml"),
+        (
+            'like = "shapes.toml"\ninstead = { colour = 3 }',
+            "own.toml: instead is {'colour': 3}; give a table",
+        ),
+        ('instead = { colour = "size" }', "own.toml has the key 'instead', which is not known"),
+    ],
+)
+def test_what_a_file_cannot_be_like_is_refused(tmp_path, text, said):
+    written(tmp_path)
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_task(tmp_path / "own.toml")
 
 
 @pytest.mark.parametrize(

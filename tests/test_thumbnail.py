@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 import rgb_circuit as rgb
+from rgb_circuit.boards import Canvas
+from rgb_circuit.conversation import TEMPLATE
+from rgb_circuit.tasks import find
 from rgb_circuit.thumbnail import data_uri, enlarged, outlined
 from rgb_circuit.trial import as_trials, odd_tile
 
@@ -45,6 +48,15 @@ def test_the_odd_tile_is_found_where_there_is_one():
     trial = rgb.rgb_trial(grid=24, tile=(10, 9))
     found = {condition: odd_tile(image, 24) for condition, image in trial.images.items()}
     assert found == dict(clean=(10, 9), recolored=(10, 9), erased=None, swapped=None, moved=(22, 21))
+
+
+@pytest.mark.parametrize("px", [6, 14])
+def test_a_tile_of_another_shape_is_found_though_its_middle_is_of_the_same_colour(px):
+    task, board = find("shape"), Canvas(6, px, 0, TEMPLATE)
+    for trial in task.draw(board, list(task.vocabulary), 48, 0, {}):
+        found = {condition: odd_tile(image, 6) for condition, image in trial.images.items()}
+        assert found["clean"] == found["recolored"] == trial.tile
+        assert found["erased"] is found["swapped"] is None and found["moved"] not in (None, trial.tile)
 
 
 def unpacked(uri):

@@ -2,7 +2,7 @@
 
 The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's hypothesis
 describes, next to decoys that pass a naive test and are something else. An analysis that misjudges these will
-misjudge a real model.
+misjudge a real model. What is said of colours here goes for whatever else the tiles of a `Game` differ in.
 
 The construction, in the order of the functions below:
 
@@ -16,7 +16,8 @@ The construction, in the order of the functions below:
    layer (``vision_feature_layer`` is −2).
 3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) +
    gelu(−z) bends, which lets least squares turn the colours of ``WORDS`` into one-hot codes. Other colours
-   get a mixed code.
+   get a mixed code. Tiles that show pictures, as in `SHAPES`, are told apart by the convolution already:
+   least squares over their pixels gives a channel per word, and the projector passes it on.
 4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the
    unembedding; "white" has the constant logit ``WHITE``. The question is not read: the odd colour is named
    whatever is asked.
@@ -52,21 +53,24 @@ background. Every other tile is answered right, for all pairs of ``WORDS`` and a
 `rgb_trial`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from random import Random
 
+import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch.nn.functional import gelu
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 from ..answers import FORMS, form_of, written
-from ..boards import RGB
+from ..boards import RGB, Canvas
 from ..conversation import prompt
 from ..errors import InputError
 from ..heads import Head
 from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
+from ..tasks import shape
 from . import small
 
 CONSTANT = 1024.0
@@ -97,6 +101,38 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Game:
+    """Odd one out, by what tiles show.
+
+    Attributes:
+        question: that answers are read behind.
+        words: of what tiles show, in the order of their channels.
+        nothing: the answer where no tile is odd.
+        differ_in: what tiles differ in, as parts and roles have it in their names.
+        tile: word, pixels per side → what such a tile shows; None where tiles are plain colours.
+    """
+
+    question: str = ODD_QUESTION
+    words: tuple[str, ...] = WORDS
+    nothing: str = NOTHING_ODD
+    differ_in: str = "color"
+    tile: Callable[[str, int], Image.Image] | None = None
+
+
+def _shape_tile(word: str, px: int) -> Image.Image:
+    return shape.board(Canvas(1, px, 0, ""), word, {})
+
+
+SHAPES = Game(
+    shape.TASK.question,
+    tuple(shape.TASK.vocabulary),
+    shape.TASK.roles["none"].word or "",
+    "shape",
+    _shape_tile,
+)
+
+
+@dataclass(frozen=True)
 class Part:
     """What one planted head does.
 
@@ -110,7 +146,7 @@ class Part:
             it the odd tile), "found line" and "handed line" (the word of the row that was found or handed
             on), "found row" (the row that was found, and in it the odd tile) or "canvas if gate" (all tiles
             where the gate is open, the odd one most).
-        carries, writes_to: channels of `layout`; a word of ``WORDS`` is that word's channel of "answer".
+        carries, writes_to: channels of `layout`; a word of the game is that word's channel of "answer".
         gain: how often the carried vector is added; for "answer", "white" and "noted", in logits.
         colors: the colours that it carries; all where empty.
         variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean
@@ -220,11 +256,12 @@ def planted(
     likeness: float = 0.0,
     vocabulary: PreTrainedTokenizerBase | None = None,
     palette: Mapping[str, RGB] = PALETTE,
+    game: Game = Game(),
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
-    It plays the RGB game without error for every pair of ``WORDS`` and every tile but (0, 0), whichever
-    decoys are in.
+    It plays the RGB game, or another, without error for every pair of its words and every tile but (0, 0),
+    whichever decoys are in.
 
     Args:
         grid: tiles per side, one image token each; tried from 3 to 24.
@@ -244,6 +281,7 @@ def planted(
         vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with
             after the game's prompt.
         palette: what the colour words look like.
+        game: that it plays, such as `SHAPES`.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of
@@ -252,7 +290,7 @@ def planted(
 
     Raises:
         InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model,
-            double, or out of order.
+            double, or out of order, or tiles that no linear readout tells apart.
     """
     kv_heads = heads if kv_heads is None else kv_heads
     placed = _placed(placement, decoys, layers, heads, kv_heads, grid, without, more)
@@ -266,12 +304,15 @@ def planted(
         if any(name in (part.carries, part.writes_to, *part.looks_for.split()) for part, _ in more)
         or (name == "line" and any(part.looks_for == "found row" for part, _ in more))
     )
-    channels, width = layout(grid, heads, further)
+    channels, width = layout(grid, heads, further, len(game.words))
     # A cue and lines each take a slow plane of their own.
-    d_head = 2 * grid + 2 * len(WORDS) + 2 * ("cue" in channels or "line" in channels)
+    d_head = 2 * grid + 2 * len(game.words) + 2 * ("cue" in channels or "line" in channels)
 
-    tools = small.processor(grid, tile_px, vocabulary)
-    vision_width = 2 * (1 + 3 + 2 * grid)
+    known = vocabulary or small.tokenizer((game.question, *game.words, game.nothing))
+    tools = small.processor(grid, tile_px, known)
+    looks = _looks(game, palette, tile_px)
+    readout = _readout(looks, tile_px)
+    vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
     configuration = small.config(
         grid,
         tile_px,
@@ -301,22 +342,26 @@ def planted(
         for parameter in model.parameters():
             parameter.zero_()
         _set_norms(model.model.language_model, channels)
-        _set_vision(model.model.vision_tower, grid, tools.image_processor)
-        _set_projector(model.model.multi_modal_projector, channels, grid, palette)
-        _set_words(model, channels, tools.tokenizer, likeness, palette)
-        _set_lines(model, channels, tools.tokenizer)
+        _set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
+        _set_projector(model.model.multi_modal_projector, channels, grid, readout)
+        _set_words(model, channels, tools.tokenizer, likeness, looks, game)
+        _set_lines(model, channels, tools.tokenizer, game.question)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: part for part, (at, head) in placed if at == index}
             kept_clear = ["constant", *(["place", "found", "bos"] if uneven else [])]
-            _set_noise(layer, channels, noise * gap(decoys, without, more), kept_clear, generator)
-            _set_heads(layer.self_attn, parts, channels, grid, kv_heads, seed)
+            of_gap = noise * gap(decoys, without, more, len(game.words))
+            _set_noise(layer, channels, of_gap, kept_clear, generator)
+            _set_heads(layer.self_attn, parts, channels, grid, kv_heads, seed, game.words)
             if any(part.name == "mean" for part in parts.values()):
                 _set_mark(layer.mlp, channels)
-    return model, tools, _truth(placed, layers, heads)
+    return model, tools, _truth(placed, layers, heads, game.differ_in)
 
 
 def gap(
-    decoys: Sequence[str] = DECOYS, without: Sequence[str] = (), more: Sequence[tuple[Part, Place]] = ()
+    decoys: Sequence[str] = DECOYS,
+    without: Sequence[str] = (),
+    more: Sequence[tuple[Part, Place]] = (),
+    words: int = len(WORDS),
 ) -> float:
     """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its
     colour add, without noise.
@@ -328,7 +373,7 @@ def gap(
     parts += [part for part, _ in more if part.looks_for != "found unless answered"]
     readers = [part for part in parts if part.carries == "color" and part.writes_to in ("answer", "noted")]
     readers = [part for part in readers if part.looks_for != "canvas unless found"]
-    return sum(part.gain * (len(part.colors) or len(WORDS)) / len(WORDS) for part in readers)
+    return sum(part.gain * (len(part.colors) or words) / words for part in readers)
 
 
 def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
@@ -365,7 +410,9 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
     return Placement(redundant_pair=pair, **places)
 
 
-def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[dict[str, slice], int]:
+def layout(
+    grid: int, multiple: int = 1, further: Sequence[str] = (), colors: int = len(WORDS)
+) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left
     over stay unread).
 
@@ -374,9 +421,9 @@ def layout(grid: int, multiple: int = 1, further: Sequence[str] = ()) -> tuple[d
     (a channel per colour word) and ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER`
     come after these: ``handed`` (a place), ``white`` (the answer for nothing), ``cue`` (1 at the
     question's first word), ``noted`` (a colour), ``line`` (the row that a word of the question stands for),
-    ``summary`` (the colour in that row) and ``gate`` (open where a tile is odd) at text tokens.
+    ``summary`` (the colour in that row) and ``gate`` (open where a tile is odd) at text tokens. ``colors``:
+    how many words there are.
     """
-    colors = len(WORDS)
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
     sizes |= dict(found=2 * grid, answer=colors, idle=colors)
@@ -399,28 +446,73 @@ def _set_norms(text, channels):
         norm.weight[channels["constant"]] /= CONSTANT
 
 
-def _set_vision(tower, grid, image_processor):
-    """Channels: ± constant, then red, green, blue, rows, columns, then the twins of these."""
-    features = 3 + 2 * grid
-    twin = 2 + features
+@dataclass(frozen=True)
+class _Readout:
+    """How tiles are told apart.
+
+    Attributes:
+        weights, offsets: of a tile's pixels, 0 to 1, for its features: (feature, 3, px, px), (feature,).
+        lines: along which the projector reads them, (line, feature).
+        seen: the features of each word's tile, (word, feature).
+    """
+
+    weights: torch.Tensor
+    offsets: torch.Tensor
+    lines: torch.Tensor
+    seen: torch.Tensor
+
+
+def _looks(game, palette, px) -> torch.Tensor:
+    """What a tile of each word shows, 0 to 255: its colour, (word, 3), or its pixels, (word, 3, px, px)."""
+    if game.tile is None:
+        return torch.tensor([palette[word] for word in game.words])
+    tiles = [np.array(game.tile(word, px).convert("RGB")) for word in game.words]
+    return torch.tensor(np.stack(tiles)).permute(0, 3, 1, 2)
+
+
+def _readout(looks, px) -> _Readout:
+    """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per word."""
+    if looks.ndim == 2:
+        weights = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, px, px) / px**2
+        return _Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
+    words = len(looks)
+    pixels = torch.cat([looks.double().flatten(1) / 255, torch.ones(words, 1)], dim=1)
+    if torch.linalg.matrix_rank(pixels) < words:
+        raise InputError(
+            f"the tiles of the {words} words are not told apart by a sum over {px} × {px} pixels; use larger "
+            "tiles, or words whose tiles differ more"
+        )
+    fitted = torch.linalg.pinv(pixels).T
+    return _Readout(
+        fitted[:, :-1].unflatten(1, looks.shape[1:]), fitted[:, -1], torch.eye(words), torch.eye(words)
+    )
+
+
+def _set_vision(tower, grid, image_processor, readout):
+    """Channels: ± constant, then the readout's features, rows, columns, then the twins of these."""
+    features = 2 + len(readout.offsets)
+    twin = features + 2 * grid
     table, patches = tower.embeddings.position_embedding.weight, tower.embeddings.patch_embedding.weight
     table[:, 0], table[:, 1] = CONSTANT, -CONSTANT
-    for color, (mean, std) in enumerate(zip(image_processor.image_mean, image_processor.image_std)):
-        # Undo the processor's normalisation, so that a channel holds 0 to 1.
-        patches[2 + color, color] = std / patches[0, 0].numel()
-        table[1:, 2 + color] = mean
+    # Undo the processor's normalisation, so that a feature is of pixels from 0 to 1.
+    mean, std = (
+        torch.tensor(of, dtype=torch.float64)
+        for of in (image_processor.image_mean, image_processor.image_std)
+    )
+    patches[2:features] = (readout.weights * std[:, None, None]).float()
+    table[1:, 2:features] = (readout.weights.sum((2, 3)) @ mean + readout.offsets).float()
     for token in range(grid * grid):
-        table[1 + token, 5 + token // grid] = 1
-        table[1 + token, 5 + grid + token % grid] = 1
+        table[1 + token, features + token // grid] = 1
+        table[1 + token, features + grid + token % grid] = 1
     patches[twin:] = -patches[2:twin]
     table[1:, twin:] = -table[1:, 2:twin]
     tower.pre_layrnorm.weight.fill_(CONSTANT * (2 / table.shape[1]) ** 0.5)
 
 
-def _set_projector(projector, channels, grid, palette):
-    """Tile colour → one-hot word, place → place; hidden units: colour lines, places, then the same with
-    opposite inputs."""
-    lines, places = _color_lines(), torch.eye(2 * grid)
+def _set_projector(projector, channels, grid, readout):
+    """What a tile shows → one-hot word, place → place; hidden units: the readout's lines, places, then the
+    same with opposite inputs."""
+    lines, places = readout.lines, torch.eye(2 * grid)
     weights = torch.block_diag(lines, places)
     # Half from the feature, half from its twin.
     read = torch.cat([torch.zeros(len(weights), 2), weights / 2, -weights / 2], dim=1)
@@ -432,8 +524,8 @@ def _set_projector(projector, channels, grid, palette):
     bias[channels["constant"]] = CONSTANT
     out[channels["place"], positive.start + len(lines) : positive.stop] = places
     out[channels["place"], negative.start + len(lines) : negative.stop] = -places
-    along = torch.tensor([palette[word] for word in WORDS]).double() / 255 @ lines.T.double()
-    units = torch.cat([gelu(along), gelu(-along), torch.ones(len(WORDS), 1)], dim=1)
+    along = readout.seen.double() @ lines.T.double()
+    units = torch.cat([gelu(along), gelu(-along), torch.ones(len(along), 1)], dim=1)
     # (unit, word); pinv picks the smallest, and so smoothest, of the exact solutions.
     code = torch.linalg.pinv(units).float()
     out[channels["color"], positive.start : positive.start + len(lines)] = code[: len(lines)].T
@@ -449,7 +541,7 @@ def _color_lines() -> torch.Tensor:
     return lines[len(lines) // 2 + 1 :]
 
 
-def _set_words(model, channels, tokenizer, likeness, palette):
+def _set_words(model, channels, tokenizer, likeness, looks, game):
     """Word vectors say only "text" or "first token"; the unembedding reads the answer."""
     words = model.model.language_model.embed_tokens.weight
     words[:, channels["constant"]] = CONSTANT
@@ -457,33 +549,33 @@ def _set_words(model, channels, tokenizer, likeness, palette):
     words[tokenizer.bos_token_id, channels["text"]] = 0
     words[tokenizer.bos_token_id, channels["bos"]] = 1
     if "cue" in channels:
-        first = tokenizer(ODD_QUESTION, add_special_tokens=False)["input_ids"][0]
+        first = tokenizer(game.question, add_special_tokens=False)["input_ids"][0]
         words[first, channels["cue"]] = 1
 
     head = model.lm_head.weight
     head[:, channels["constant"]] = OTHER_TOKENS
-    asked = prompt(ODD_QUESTION)
-    form = form_of(tokenizer, asked, WORDS, tuple(FORMS))
+    asked = prompt(game.question)
+    form = form_of(tokenizer, asked, game.words, tuple(FORMS))
     answers = [
         written(tokenizer, asked, word, form)[0]  # type: ignore[arg-type, index]
-        for word in (*WORDS, NOTHING_ODD)
+        for word in (*game.words, game.nothing)
     ]
     for index, answer in enumerate(answers[:-1]):
         row = head[answer]
         row[channels["constant"]] = 0
         row[channels["answer"].start + index] = 1 / PER_LOGIT
         if likeness:
-            row[channels["answer"]] += likeness * _likeness(palette)[index] / PER_LOGIT
+            row[channels["answer"]] += likeness * _likeness(looks)[index] / PER_LOGIT
     head[answers[-1], channels["constant"]] = WHITE
     if "white" in channels:
         head[answers[-1], channels["white"]] = 1 / PER_LOGIT
 
 
-def _set_lines(model, channels, tokenizer):
+def _set_lines(model, channels, tokenizer, question):
     """Let the question's first words, each once, stand for the rows of tiles."""
     if "line" not in channels:
         return
-    ids = list(dict.fromkeys(tokenizer(ODD_QUESTION, add_special_tokens=False)["input_ids"]))
+    ids = list(dict.fromkeys(tokenizer(question, add_special_tokens=False)["input_ids"]))
     line = channels["line"]
     rows = line.stop - line.start
     if len(ids) < rows:
@@ -491,10 +583,9 @@ def _set_lines(model, channels, tokenizer):
     model.model.language_model.embed_tokens.weight[ids[:rows], line] = torch.eye(rows)
 
 
-def _likeness(palette) -> torch.Tensor:
-    """(word, word): the cosine of their colours around grey, 0 for a word with itself."""
-    colors = torch.tensor([palette[word] for word in WORDS]) / 127.5 - 1
-    colors = torch.nn.functional.normalize(colors, dim=1)
+def _likeness(looks) -> torch.Tensor:
+    """(word, word): the cosine of their tiles around grey, 0 for a word with itself."""
+    colors = torch.nn.functional.normalize(looks.flatten(1) / 127.5 - 1, dim=1)
     return (colors @ colors.T).fill_diagonal_(0)
 
 
@@ -524,18 +615,18 @@ def _set_noise(layer, channels, noise, kept_clear, generator):
             projection.weight[channels[name]] = 0
 
 
-def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed):
+def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed, words):
     """Write the planted heads of one layer; heads that share keys and values get all that any of them
     needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
     place, mark, bos = slow[: 2 * grid], slow[2 * grid], slow[2 * grid + 1]
-    colors = 2 * grid + len(WORDS)
+    colors = 2 * grid + len(words)
     carried = {
         "place": slice(0, 2 * grid),
         "color": slice(2 * grid, colors),
-        "mean": slice(colors, colors + len(WORDS)),
+        "mean": slice(colors, colors + len(words)),
     }
     # No head that shares keys and values with these carries a place or a colour (`_placed`).
     carried |= {"handed": carried["place"], "noted": carried["color"], "mark": slice(0, 1)}
@@ -566,11 +657,11 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
         # What was noted is in logits already.
-        in_logits = part.writes_to in ("answer", "white", "noted", *WORDS) and part.carries != "noted"
+        in_logits = part.writes_to in ("answer", "white", "noted", *words) and part.carries != "noted"
         unit = PER_LOGIT if in_logits else 1
         to = (
-            channels["answer"].start + WORDS.index(part.writes_to)
-            if part.writes_to in WORDS
+            channels["answer"].start + words.index(part.writes_to)
+            if part.writes_to in words
             else channels[part.writes_to]
         )
         if part.carries == "line":
@@ -578,9 +669,9 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             to = slice(to.start, to.start + grid)
         written = part.gain * unit * torch.eye(features)
         if part.colors:
-            written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in WORDS]))
+            written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in words]))
         weights, mean = _uneven(part, grid, seed) if part.variation else (None, 1.0)
-        outputs[to, head, value] = written[0] / mean if part.writes_to in WORDS else written / mean
+        outputs[to, head, value] = written[0] / mean if part.writes_to in words else written / mean
         query = queries[head]
         query.zero_()
         if part.looks_for == "other tiles":
@@ -690,7 +781,7 @@ def _set_mark(mlp, channels):
     ``mark``."""
     for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
         projection.weight.zero_()
-    colors = len(WORDS)
+    colors = channels["color"].stop - channels["color"].start
     for index, (threshold, sign) in enumerate(((ODD_FROM, 1), (ODD_FULL, -1))):
         units = slice(index * colors, (index + 1) * colors)
         mlp.gate_proj.weight[units, channels["mean"]] = STEEP * torch.eye(colors)
@@ -765,11 +856,12 @@ def _name(part):
     return part if isinstance(part, str) else part.name
 
 
-def _truth(placed, layers, heads) -> pd.DataFrame:
+def _truth(placed, layers, heads, differ_in) -> pd.DataFrame:
     parts = {place: part for part, place in placed}
     rows = []
     for layer in range(layers):
         for head in range(heads):
             part = parts.get((layer, head))
-            rows.append((layer, head, part.role if part else "none", part.name if part else "none"))
+            names = (part.role, part.name) if part else ("none", "none")
+            rows.append((layer, head, *(name.replace("color", differ_in) for name in names)))
     return pd.DataFrame(rows, columns=["layer", "head", "role", "name"])

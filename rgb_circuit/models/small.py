@@ -27,7 +27,7 @@ COLORS = ("red", "green", "blue", "yellow", "cyan", "purple", "orange", "black")
 
 
 def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and ``extra_words``."""
+    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and words of further texts."""
     split = pre_tokenizers.Whitespace()
     texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *COLORS, NOTHING_ODD, *extra_words]
     words = [word for text in texts for word, _ in split.pre_tokenize_str(text.replace("<image>", " "))]

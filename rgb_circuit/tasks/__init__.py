@@ -1,13 +1,14 @@
 """The tasks that ship, and which task given trials are of."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from ..errors import InputError
 from ..table_text import shortened
 from ..task import Task
 from ..trial import Trial
-from . import rgb
 from .task_file import read_hypotheses, read_task, to_toml
 
 __all__ = ["DEFAULT", "find", "named", "read_hypotheses", "read_task", "task_of", "tasks", "to_toml"]
@@ -16,14 +17,18 @@ __all__ = ["DEFAULT", "find", "named", "read_hypotheses", "read_task", "task_of"
 DEFAULT = "rgb"
 
 
+@cache
 def tasks() -> Mapping[str, Task]:
-    """Name → task, of those that ship.
+    """Name → task, of those that ship, the default first: the ``TASK`` of each module here that has a TOML
+    file beside it.
 
     Examples:
         >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
         ['color extractor', 'POI localization']
     """
-    return {task.name: task for task in (rgb.TASK,)}
+    names = sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
+    first = sorted(names, key=lambda name: name != DEFAULT)
+    return {name: import_module(f"{__name__}.{name}").TASK for name in first}
 
 
 def find(name: str) -> Task:

@@ -1,6 +1,7 @@
 """Tasks and hypotheses as TOML files: data only, no name of a function and no expression."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..hypothesis import Hypothesis
+from ..table_text import shortened
 from ..task import Task, hypotheses_of
 
 # A key that TOML takes without quotes.
@@ -16,7 +18,8 @@ _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def read_task(path: str | Path) -> Task:
-    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie beside it.
+    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie beside it,
+    and so does the file that it is ``like``.
 
     Raises:
         InputError: no such file, no TOML, or something in it that is no task, with its key.
@@ -82,11 +85,38 @@ def _key(name):
     return name if name and set(name) <= _BARE else json.dumps(name, ensure_ascii=False)
 
 
-def _table_of(path):
+def _table_of(path, above=()):
+    """What a file holds, on top of what the file holds that it is ``like``, in which words are exchanged."""
     path = Path(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; give the path of a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} is no TOML: {error}") from error
+    if "like" not in table:
+        return table
+    like, instead = table.pop("like"), table.pop("instead", {})
+    if not isinstance(like, str) or path.resolve() in above:
+        raise InputError(
+            f"{path.name}: like is {shortened(like)}; name another TOML file, one that is not like this one"
+        )
+    if not isinstance(instead, dict) or not all(isinstance(word, str) for word in instead.values()):
+        raise InputError(
+            f"{path.name}: instead is {shortened(instead)}; give a table of words, such as "
+            '{ color = "shape" }'
+        )
+    return _reworded(_table_of(path.parent / like, (*above, path.resolve())), instead) | table
+
+
+def _reworded(value, instead, names=False):
+    """A value with other words for some. In tables of tables keys of the format and ``names`` take turns;
+    names are reworded too."""
+    if isinstance(value, dict):
+        keys = [_reworded(key, instead) if names else key for key in value]
+        return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}
+    if isinstance(value, list):
+        return [_reworded(own, instead) for own in value]
+    if isinstance(value, str):
+        return re.sub(r"\w+", lambda word: instead.get(word[0], word[0]), value)
+    return value

@@ -40,7 +40,7 @@ def _where(late):
 SECTION = Section(
     order=60,
     link="Riddle",
-    title="Heads that raise the background: place or colour?",
+    title="Heads that raise the background: place or word?",
     needs=Needs(
         optional=[
             {
