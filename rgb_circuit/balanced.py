@@ -42,9 +42,10 @@ def balanced(
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
 
-    >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed={"tile": (2, 3)}, called="shapes")
-    >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
-    (['ring', 'star'], (2, 3))
+    Examples:
+        >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed={"tile": (2, 3)}, called="shapes")
+        >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
+        (['ring', 'star'], (2, 3))
     """
     known = (*roles, "tile", *also)
     if unknown := sorted(set(fixed) - set(known)):

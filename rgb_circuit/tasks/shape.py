@@ -77,13 +77,14 @@ def glyph(word: str, px: int) -> np.ndarray:
     Raises:
         InputError: fewer pixels than it takes to tell the shapes apart.
 
-    >>> print(*("".join(".#"[black] for black in row) for row in glyph("ring", 6).astype(int)), sep="\\n")
-    ..##..
-    .####.
-    ##..##
-    ##..##
-    .####.
-    ..##..
+    Examples:
+        >>> print(*("".join(".#"[black] for black in row) for row in glyph("ring", 6).astype(int)), sep="\\n")
+        ..##..
+        .####.
+        ##..##
+        ##..##
+        .####.
+        ..##..
     """
     if px < LEAST_PX:
         raise InputError(
