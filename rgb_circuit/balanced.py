@@ -43,7 +43,8 @@ def balanced(
         UserWarning: some trials have the same pictures, since too much is fixed.
 
     Examples:
-        >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed={"tile": (2, 3)}, called="shapes")
+        >>> fixed = {"tile": (2, 3)}
+        >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed=fixed, called="shapes")
         >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
         (['ring', 'star'], (2, 3))
     """
