@@ -19,8 +19,9 @@ def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | 
         options: names of the command's options, with ``_`` for ``-``.
         fixed: role → how the option that holds its word begins, such as ``--odd `` or ``--fix odd=``.
 
-    >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
-    'it is too large; give --dtype bfloat16 or --remote'
+    Examples:
+        >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
+        'it is too large; give --dtype bfloat16 or --remote'
     """
     message = message.replace("rgb_trials(model, n=32)", "--trials 32")
     for role, option in (fixed or {}).items():

@@ -48,6 +48,13 @@ def attention_statistics(
 
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
+
+    Examples:
+        >>> from analyses.attention_statistics import attention_statistics
+        >>> frame = attention_statistics(model, trials)
+        >>> picture = frame.groupby(["layer", "head"])["picture"].mean()
+        >>> picture[picture > 0.9].index.tolist()
+        [(3, 3)]
     """
     asked = Summarized(tuple(as_trials(trials)), tuple(conditions))
     [frame] = measure(model, [asked], progress=progress, stage="attention")

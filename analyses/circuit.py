@@ -131,6 +131,15 @@ def circuit(
             that do not say which answer they expect, or that all expect the same word, so that a mean and
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
+
+    Examples:
+        >>> from analyses.circuit import circuit
+        >>> planted = rgb.load("planted")
+        >>> extractors = [(3, 0), (3, 2), (4, 1), (4, 3)]
+        >>> frame = circuit(planted, rgb.rgb_trials(planted, 6), extractors, random_sets=3)
+        >>> enough = frame[frame["test"] == "sufficiency"]
+        >>> enough[["faithfulness", "random_mean"]].round(2).values.tolist()
+        [[1.08, -0.08]]
     """
     trials, target = _of_task(trials, target)
     if RESAMPLED in (source, target):
@@ -219,6 +228,11 @@ def ranked(
 
     Raises:
         InputError: as `circuit`, before any forward.
+
+    Examples:
+        >>> from analyses.circuit import ranked
+        >>> ranked(model, trials)[["layer", "head"]].head(3).values.tolist()
+        [[3, 2], [3, 1], [3, 3]]
     """
     trials, target = _of_task(trials, target)
     trials = _checked(trials, source, target)

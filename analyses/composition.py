@@ -104,6 +104,13 @@ def composition(
 
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
+
+    Examples:
+        >>> from analyses.composition import composition
+        >>> planted = rgb.load("planted")
+        >>> frame = composition(planted, rgb.rgb_trials(planted, 6), [(2, 1)], [(3, 0), (4, 1)])
+        >>> frame.loc[frame["role"] == "background", "share"].round(2).tolist()
+        [0.5, 0.25]
     """
     trials = as_trials(trials)
     target = target or task_of(trials).corrupted

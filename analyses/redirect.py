@@ -78,6 +78,13 @@ def redirect(
     Raises:
         InputError: no head or one that does not exist, no other heads, a bias that is not above zero, or
             trials without a tile, a ``recolored`` picture or the words; before any forward.
+
+    Examples:
+        >>> from analyses.redirect import redirect
+        >>> planted = rgb.load("planted")
+        >>> frame = redirect(planted, rgb.rgb_trials(planted, 6), [(3, 0), (4, 1)], biases=[np.inf], draws=2)
+        >>> frame[frame["picture"] == "clean"].groupby("heads")["named"].mean().to_dict()
+        {'found': 1.0, 'none': 0.0, 'random 1': 0.0, 'random 2': 0.0}
     """
     chosen = check_heads(model, heads)
     if not chosen:

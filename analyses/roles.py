@@ -36,6 +36,13 @@ def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **o
 
     Raises:
         InputError: as `evidence`.
+
+    Examples:
+        >>> from analyses.roles import roles
+        >>> planted = rgb.load("planted")
+        >>> table = roles(planted, rgb.rgb_trials(planted, 12))
+        >>> table[table["role"] == "color extractor"][["layer", "head"]].values.tolist()
+        [[3, 0], [3, 2], [4, 1], [4, 3]]
     """
     return table(evidence(model, trials, task=task, **options), task)
 
@@ -156,7 +163,12 @@ def _words(evidence, head, hypothesis):
 
 def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
     """The pairs of roles that no head can have both, since one asks for what the other forbids, whichever
-    predictions stand in for others."""
+    predictions stand in for others.
+
+    Examples:
+        >>> exclusive()[0]
+        ('color extractor', 'row or column localization')
+    """
     return [
         (first.name, second.name)
         for first, second in combinations(task.hypotheses, 2)

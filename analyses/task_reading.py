@@ -187,6 +187,13 @@ def evidence(
     Raises:
         InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
             model that is not shown to change its answer with the question.
+
+    Examples:
+        >>> from analyses import task_reading
+        >>> frame = task_reading.evidence(model, rgb.rgb_trials(model, 16))
+        >>> strong = frame[frame["holds"] & (frame["restored_fraction"] > 0.5)]
+        >>> sorted(set(zip(strong["layer"], strong["head"])))
+        [(0, 2), (3, 0)]
     """
     trials = as_trials(trials)
     question, role = question or _second(trials)[0], role or _second(trials)[1]

@@ -30,6 +30,13 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool
 
     Raises:
         InputError: trials that cannot be shown to this model.
+
+    Examples:
+        >>> pieces = rgb.answer_pieces(model, trials)
+        >>> sorted(set(pieces.loc[pieces["role"] == "odd", "piece"]))
+        ['blue', 'cyan', 'orange', 'yellow']
+        >>> pieces.loc[~pieces["whole"], "answer"].tolist()
+        []
     """
     [frame] = measure(model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers")
     return frame

@@ -84,6 +84,12 @@ def attribute(
     Raises:
         InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other length.
         ServerError: a server where no gradients come back.
+
+    Examples:
+        >>> frame = rgb.attribute(model, trials, target="recolored")
+        >>> odd = frame[frame["role"] == "odd"].groupby(["layer", "head"])["effect"].mean()
+        >>> odd.nlargest(2).index.tolist()
+        [(3, 1), (3, 2)]
     """
     trials = as_trials(trials)
     if method not in METHODS:

@@ -20,8 +20,9 @@ class Canvas:
         margin: pixels that no tile covers, at the right and at the bottom.
         template: of the conversation, with ``<image>`` and ``{question}``.
 
-    >>> Canvas(24, 14, 0, "USER: <image>\\n{question}\\nASSISTANT:").board((0, 0, 255), {}).size
-    (336, 336)
+    Examples:
+        >>> Canvas(24, 14, 0, "USER: <image>\\n{question}\\nASSISTANT:").board((0, 0, 255), {}).size
+        (336, 336)
     """
 
     grid: int
@@ -42,9 +43,10 @@ def draw(
 
     The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
 
-    >>> board = draw((0, 0, 255), {(0, 1): (255, 0, 0)}, grid=2, tile_px=4)
-    >>> board.getpixel((3, 0)), board.getpixel((4, 0))
-    ((0, 0, 255), (255, 0, 0))
+    Examples:
+        >>> board = draw((0, 0, 255), {(0, 1): (255, 0, 0)}, grid=2, tile_px=4)
+        >>> board.getpixel((3, 0)), board.getpixel((4, 0))
+        ((0, 0, 255), (255, 0, 0))
     """
     side = grid * tile_px + margin
     image = Image.new("RGB", (side, side), tuple(background))
@@ -59,8 +61,9 @@ def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
 
     The first tile is avoided: under causal attention its token has seen no other tile to differ from.
 
-    >>> moved_tile((10, 9), 24), moved_tile((3, 3), 6)
-    ((22, 21), (5, 5))
+    Examples:
+        >>> moved_tile((10, 9), 24), moved_tile((3, 3), 6)
+        ((22, 21), (5, 5))
     """
     place = ((tile[0] + grid // 2) % grid, (tile[1] + grid // 2) % grid)
     return place if place != (0, 0) else (grid - 1, grid - 1)

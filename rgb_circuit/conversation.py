@@ -27,8 +27,9 @@ def prompt(question: str, template: str = TEMPLATE) -> str:
     Raises:
         InputError: a question that is no text.
 
-    >>> prompt("What is this?")
-    'USER: <image>\\nWhat is this?\\nASSISTANT:'
+    Examples:
+        >>> prompt("What is this?")
+        'USER: <image>\\nWhat is this?\\nASSISTANT:'
     """
     if not isinstance(question, str):
         raise InputError(
@@ -40,8 +41,9 @@ def prompt(question: str, template: str = TEMPLATE) -> str:
 def question_of(text: str, template: str = TEMPLATE) -> str | None:
     """The question of a prompt in a conversation; None where the prompt is not of that conversation.
 
-    >>> question_of("USER: <image>\\nWhat is this?\\nASSISTANT:")
-    'What is this?'
+    Examples:
+        >>> question_of("USER: <image>\\nWhat is this?\\nASSISTANT:")
+        'What is this?'
     """
     before, _, after = template.partition("{question}")
     inside = text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)

@@ -65,6 +65,12 @@ def direct_effects(
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
             forward; or a model whose logits are no such sum.
+
+    Examples:
+        >>> frame = rgb.direct_effects(model, trials)
+        >>> odd = frame[frame["role"] == "odd"].groupby(["component", "layer"], observed=True)
+        >>> odd["direct_effect"].sum().nlargest(2).index.tolist()
+        [('mlp', 3), ('head', 3)]
     """
     [frame] = measure(
         model,

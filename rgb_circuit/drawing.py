@@ -32,6 +32,13 @@ def trials(model: Vlm, task: str | Task = "rgb", n: int = 32, seed: int = 0, **f
     Raises:
         InputError: a task that there is not, or that draws nothing; a model without its words; or what the
             task cannot draw.
+
+    Examples:
+        >>> trials = rgb.trials(model, "rgb", n=3, odd="red")
+        >>> [trial.answers["odd"] for trial in trials]
+        ['red', 'red', 'red']
+        >>> list(trials[0].images)
+        ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
     task = find(task) if isinstance(task, str) else task
     if task.draw is None:
@@ -67,6 +74,13 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:
 
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
+
+    Examples:
+        >>> trials = rgb.rgb_trials(model, 8)
+        >>> sorted(trial.answers["odd"] for trial in trials)
+        ['black', 'blue', 'cyan', 'green', 'orange', 'purple', 'red', 'yellow']
+        >>> len({trial.tile for trial in trials})
+        8
     """
     return trials(model, "rgb", n, seed, **fixed)
 

@@ -59,6 +59,13 @@ class Edit:
             positions by default.
         without: with ``"z"``, positions that the head's attention is knocked out of, in the source's run, for
             this head alone. None by default.
+
+    Examples:
+        >>> without = {"without 3.1": [rgb.Edit(3, 1, "zero")], "without 0.1": [rgb.Edit(0, 1, "zero")]}
+        >>> frame = rgb.patch_edits(model, trials, without, target="clean")
+        >>> odd = frame[frame["role"] == "odd"].groupby("variant", observed=True)["effect"].mean()
+        >>> odd.round().to_dict()
+        {'without 3.1': -2.0, 'without 0.1': 0.0}
     """
 
     layer: int
@@ -99,6 +106,12 @@ class AttentionEdit:
         bias: what is added, in the natural logarithm of a probability's weight.
 
     Source: attention knockout is Geva et al. 2023 (arXiv 2304.14767).
+
+    Examples:
+        >>> blind = rgb.AttentionEdit(3, keys="image")
+        >>> rgb.generate(model, trials[0], edits=[blind], max_new_tokens=1)
+        unedited: blue
+        edited:   white
     """
 
     layer: int
@@ -139,6 +152,15 @@ class PathEdit:
         source: a condition.
 
     Source: Wang et al. 2022 (arXiv 2211.00593), Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
+
+    Examples:
+        >>> below = ["embedding", *(("mlp", layer) for layer in range(3))]
+        >>> below += [head for head in model.heads() if head.layer < 3]
+        >>> ways = {"paths": [rgb.PathEdit(3, 1, below)], "query": [rgb.Edit(3, 1, component="query")]}
+        >>> frame = rgb.patch_edits(model, trials, ways, target="recolored")
+        >>> by_way = frame.pivot(index=["trial", "role"], columns="variant", values="effect")
+        >>> np.allclose(by_way["paths"], by_way["query"], atol=1e-4)
+        True
     """
 
     layer: int

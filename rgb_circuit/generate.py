@@ -119,6 +119,12 @@ def generate(
             ``generate(do_sample=False)`` is not one greedy text (beams, several sequences, guidance,
             contrastive search, constraints, stop strings, token healing, a time limit, quantized caches),
             before any forward. On a server these are overridden: its configuration is not seen here.
+
+    Examples:
+        >>> edits = [rgb.Edit(3, head, "erased") for head in (1, 2, 3)]
+        >>> rgb.generate(model, trials[0], edits=edits, max_new_tokens=1)
+        unedited: blue
+        edited:   white
     """
     if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")

@@ -63,6 +63,12 @@ def patch_heads(
 
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not finite.
+
+    Examples:
+        >>> frame = rgb.patch_heads(model, trials, target="recolored")
+        >>> odd = frame[frame["role"] == "odd"].groupby(["layer", "head"])["effect"].mean()
+        >>> odd.nlargest(3).index.tolist()
+        [(3, 1), (3, 2), (3, 3)]
     """
     trials = as_trials(trials)
     check_batch_size(batch_size)

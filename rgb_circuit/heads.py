@@ -14,9 +14,10 @@ class Head(NamedTuple):
     """A head of the language model, both numbers from 0. It is the pair (layer, head), which every function
     takes in its place.
 
-    >>> head = Head.parse("19.6")
-    >>> head == (19, 6), head.layer, str(head)
-    (True, 19, '19.6')
+    Examples:
+        >>> head = Head.parse("19.6")
+        >>> head == (19, 6), head.layer, str(head)
+        (True, 19, '19.6')
     """
 
     layer: int

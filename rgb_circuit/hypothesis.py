@@ -18,11 +18,12 @@ A prediction is written in one line, read once and printed back the same:
 | words | ``ROLE EXPECTED``, ``through the GROUP`` or ``past the GROUP`` may follow; several with ``,`` |
 | sweep | ``COMPONENT SOURCE -> TARGET``, or with ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
 
->>> prediction = Prediction.parse("P2a", "odd not up, other not down: pattern clean -> recolored")
->>> prediction.claims[1].role, prediction.claims[1].expected, prediction.claims[1].sweep.target
-('other', 'not down', 'recolored')
->>> prediction.text
-'odd not up, other not down: pattern clean -> recolored'
+Examples:
+    >>> prediction = Prediction.parse("P2a", "odd not up, other not down: pattern clean -> recolored")
+    >>> prediction.claims[1].role, prediction.claims[1].expected, prediction.claims[1].sweep.target
+    ('other', 'not down', 'recolored')
+    >>> prediction.text
+    'odd not up, other not down: pattern clean -> recolored'
 """
 
 import re
@@ -108,8 +109,9 @@ class Sweep:
     def text(self) -> str:
         """Without its part, which stands with the words of a claim.
 
-        >>> Sweep("erased", component="pattern", over="image").text
-        'pattern over image clean -> erased'
+        Examples:
+            >>> Sweep("erased", component="pattern", over="image").text
+            'pattern over image clean -> erased'
         """
         over = f" over {self.over}" if self.over else ""
         without = f" without {self.without}" if self.without else ""

@@ -66,6 +66,12 @@ def knockout(
     Raises:
         InputError: anything that does not exist, queries that see none of the keys or nothing else, before
             any forward.
+
+    Examples:
+        >>> frame = rgb.knockout(model, trials, queries="end", keys="image")
+        >>> odd = frame[frame["role"] == "odd"].groupby("layer")["effect"].mean()
+        >>> odd[odd < -1].index.tolist()
+        [3]
     """
     trials = as_trials(trials)
     if not isinstance(window, int) or not 1 <= window <= model.n_layers:

@@ -51,6 +51,12 @@ def patch_layers(
 
     Raises:
         InputError: anything that does not exist, before any forward.
+
+    Examples:
+        >>> frame = rgb.patch_layers(model, trials, target="erased")
+        >>> odd = frame[frame["role"] == "odd"].groupby("positions", observed=True)["effect"].mean()
+        >>> odd.nlargest(2).index.tolist()
+        ['tile', 'rest']
     """
     trials = as_trials(trials)
     if component not in OF_A_LAYER:

@@ -77,6 +77,12 @@ def lens(
 
     Raises:
         InputError: what does not exist, before any forward; NotApplicable where parts have no shares.
+
+    Examples:
+        >>> frame = rgb.lens(model, trials)
+        >>> mean = frame.groupby(["layer", "role"], observed=True)["logit"].mean().unstack()
+        >>> mean.idxmax(axis=1).tolist()
+        ['none', 'none', 'none', 'odd']
     """
     trials = as_trials(trials)
     wanted = _wanted(model, component, layers, heads)

@@ -71,6 +71,13 @@ def load(
             not whole, a processor that cannot be made to fit, or a model whose internals do not behave as the
             analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
+
+    Examples:
+        >>> model = rgb.load("toy")
+        >>> model
+        Vlm('toy': 4 layers × 4 heads, 6 × 6 image tokens, float32)
+        >>> rgb.play(model, rgb.rgb_trials(model, 4))["correct"].unique().tolist()
+        [True]
     """
     if attn_implementation not in KERNELS:
         raise InputError(
@@ -140,6 +147,12 @@ def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles
             somebody put hooks that change what it computes, or forwards or attention of their own; a
             processor that cannot be made to fit; or a model whose internals do not behave as the analyses
             need.
+
+    Examples:
+        >>> from rgb_circuit.models.random import random_llava
+        >>> module, processor = random_llava(0, layers=2)
+        >>> rgb.wrap(module, processor, name="untrained")
+        Vlm('untrained': 2 layers × 4 heads, 6 × 6 image tokens, float32)
     """
     check_vlm(module, name)
     check_language_model(module, name)

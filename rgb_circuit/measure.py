@@ -139,12 +139,14 @@ def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Anal
 
     The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here alone.
 
-    >>> @stepwise(stage="playing")
-    ... def right(model, trials, *, progress=True):
-    ...     [played] = yield [Played.of(trials)]
-    ...     return played["correct"].mean()
-    >>> right(model, trials), follow(model, right.steps(model, trials), store)
-    (1.0, 1.0)
+    Examples:
+        >>> from rgb_circuit.play import Played
+        >>> @stepwise(stage="playing")
+        ... def right(model, trials, *, progress=True):
+        ...     [played] = yield [Played.of(trials)]
+        ...     return float(played["correct"].mean())
+        >>> right(model, trials), follow(model, right.steps(model, trials))
+        (1.0, 1.0)
     """
 
     def decorated(steps: Callable[P, Steps[T]]) -> Analysis[P, T]:

@@ -51,6 +51,10 @@ def noise_floor(
 
     Raises:
         InputError: as `patch_heads`.
+
+    Examples:
+        >>> rgb.noise_floor(model, trials, target="recolored") < 0.001
+        True
     """
     trials, heads = as_trials(trials), spread(model.heads())
     plain = [

@@ -59,6 +59,13 @@ def patch_edits(
 
     Raises:
         InputError: as `patch_heads`.
+
+    Examples:
+        >>> variants = {"one": [rgb.Edit(3, 1)], "three": [rgb.Edit(3, head) for head in (1, 2, 3)]}
+        >>> frame = rgb.patch_edits(model, trials, variants, target="recolored")
+        >>> odd = frame[frame["role"] == "odd"].groupby("variant", observed=True)["effect"].mean()
+        >>> odd.round().to_dict()
+        {'one': 4.0, 'three': 8.0}
     """
     trials = as_trials(trials)
     check_batch_size(batch_size)

@@ -75,6 +75,13 @@ def patch_paths(
             no sum; or logits that are not finite.
 
     Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
+
+    Examples:
+        >>> mlps = [("mlp", layer) for layer in range(3)]
+        >>> frame = rgb.patch_paths(model, trials, mlps, [(3, 2)], into="value")
+        >>> odd = frame[frame["role"] == "odd"].groupby("sender_layer")["effect"].mean()
+        >>> odd.nlargest(2).index.tolist()
+        [1, 0]
     """
     trials = as_trials(trials)
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")

@@ -39,6 +39,13 @@ def play(
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
             forward.
+
+    Examples:
+        >>> played = rgb.play(model, trials)
+        >>> sorted(set(played.loc[played["condition"] == "erased", "answer"]))
+        ['white']
+        >>> played.loc[~played["correct"], "trial"].tolist()
+        []
     """
     asked = Played.of(as_trials(trials), conditions)
     [frame] = measure(model, [asked], progress=progress, stage="playing")

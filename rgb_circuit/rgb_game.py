@@ -80,6 +80,11 @@ def rgb_trial(
 
     Raises:
         InputError: an unknown or repeated colour, or a tile off the grid.
+
+    Examples:
+        >>> trial = rgb.rgb_trial("red", "green", "blue", "yellow", tile=(1, 2), grid=6, tile_px=4)
+        >>> rgb.play(model, trial, ["clean", "recolored", "erased"])["answer"].tolist()
+        ['red', 'green', 'white']
     """
     words = {"odd": odd, "other": other, "background": background, "other_background": other_background}
     for role, word in words.items():
@@ -174,9 +179,11 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
 
-    >>> trials = draw(PUBLISHED_CANVAS, ["red", "green", "blue", "cyan"], n=4, seed=0, fixed={"odd": "red"})
-    >>> {trial.answers["odd"] for trial in trials}
-    {'red'}
+    Examples:
+        >>> words = ["red", "green", "blue", "cyan"]
+        >>> trials = draw(PUBLISHED_CANVAS, words, n=4, seed=0, fixed={"odd": "red"})
+        >>> {trial.answers["odd"] for trial in trials}
+        {'red'}
     """
     draws = balanced(COLOR_ROLES, words, canvas.grid, n, seed, fixed, called="colours", also=("palette",))
     trials = [rgb_trial(**drawn, **asdict(canvas)) for drawn in draws]

@@ -83,6 +83,15 @@ class Task:
 
     Raises:
         InputError: no clean picture, or a name that the task does not have.
+
+    Examples:
+        >>> from rgb_circuit.task import Condition, Role
+        >>> roles = {"left": Role("what stands on the left"), "right": Role("what stands on the right")}
+        >>> clean, mirrored = Condition(right="left"), Condition(right="right")
+        >>> pictures = {"clean": clean, "mirrored": mirrored}
+        >>> task = rgb.Task("sides", "What is on the left?", roles, pictures, corrupted="mirrored")
+        >>> task.right, task.targets
+        ('left', ('mirrored',))
     """
 
     name: str

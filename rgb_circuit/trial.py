@@ -51,6 +51,14 @@ class Trial:
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
+
+    Examples:
+        >>> from PIL import Image
+        >>> red, blue = (Image.new("RGB", (24, 24), color) for color in ("red", "blue"))
+        >>> question = model.prompt("Which color is the background? Respond in one word")
+        >>> trial = rgb.Trial("a", question, {"clean": red, "blue": blue}, {"right": "red", "other": "blue"})
+        >>> rgb.play(model, trial)[["condition", "answer"]].values.tolist()
+        [['clean', 'red'], ['blue', 'blue']]
     """
 
     name: str

@@ -83,6 +83,15 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE, progress: bool = 
 
     Warns:
         UserWarning: two conditions of a trial have the same picture, or a column means nothing here.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> table = "name,question,clean,answer:right\\nfirst,Which color is it?,a.png,red\\n"
+        >>> with TemporaryDirectory() as folder:
+        ...     trials[0].images["clean"].save(Path(folder, "a.png"))
+        ...     _ = Path(folder, "trials.csv").write_text(table, encoding="utf-8")
+        ...     rgb.read_trials(folder, template=model.template)
+        [Trial('first': clean of 24 × 24 px)]
     """
     return TrialsFile.read(path, progress=progress).trials(template)
 

@@ -136,6 +136,14 @@ def examine(
     Raises:
         InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or a role or
             condition that the task does not have, before any forward.
+
+    Examples:
+        >>> from analyses.evidence import examine, heads
+        >>> from rgb_circuit.hypothesis import Hypothesis, Prediction
+        >>> raises = Hypothesis("raises", (Prediction.parse("A", "odd up: z clean -> recolored"),))
+        >>> frame = examine(model, rgb.rgb_trials(model, 16), [raises])
+        >>> [str(head) for head in heads(frame, raises)]
+        ['3.1', '3.2', '3.3']
     """
     frame = follow(model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching")
     wrong = frame["wrong"].iloc[0]

@@ -11,8 +11,9 @@ def in_words(claims: str) -> str:
     """What a prediction expects, as ``expected`` of a frame has it, in English: “none” is the role of a word
     there, and also says that a logit does not move.
 
-    >>> in_words("none down, odd none, none none")
-    '“none” down, no effect on odd or “none”'
+    Examples:
+        >>> in_words("none down, odd none, none none")
+        '“none” down, no effect on odd or “none”'
     """
     parsed = [WORD.fullmatch(claim) or claim for claim in claims.split(", ")]
     words: list[str] = []
@@ -35,7 +36,8 @@ def _either(names: list[str]) -> str:
 def legend(predictions: Iterable[str], says: Mapping[str, str]) -> str:
     """A line for each of some predictions that has plain words, in their order.
 
-    >>> legend(["B1", "B2", "B1"], {"B1": "its output raises the right word"})
-    'B1: its output raises the right word'
+    Examples:
+        >>> legend(["B1", "B2", "B1"], {"B1": "its output raises the right word"})
+        'B1: its output raises the right word'
     """
     return "\n".join(f"{name}: {says[name]}" for name in dict.fromkeys(predictions) if says.get(name))

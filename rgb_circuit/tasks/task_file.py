@@ -23,6 +23,11 @@ def read_task(path: str | Path) -> Task:
 
     Raises:
         InputError: no such file, no TOML, or something in it that is no task, with its key.
+
+    Examples:
+        >>> task = rgb.read_task(Path(rgb.__file__).parent / "tasks" / "rgb.toml")
+        >>> task.right, task.corrupted, task.targets
+        ('odd', 'erased', ('recolored', 'erased'))
     """
     task = Task.of_plain(_table_of(path), Path(path).name)
     return replace(task, trials=str(Path(path).parent / task.trials)) if task.trials else task
@@ -33,6 +38,13 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
 
     Raises:
         InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
+
+    Examples:
+        >>> hypotheses = rgb.read_hypotheses(Path(rgb.__file__).parent / "tasks" / "rgb.toml")
+        >>> for prediction in hypotheses[-1].predictions:
+        ...     print(prediction.name, "|", prediction.text)
+        P9a | none down, odd not up, background not up: z clean -> erased
+        P9b | none none: z clean -> recolored
     """
     name = Path(path).name
     hypotheses, _ = hypotheses_of(_table_of(path), name)
@@ -44,11 +56,12 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
 def to_toml(table: Mapping[str, Any]) -> str:
     """A table of text, numbers, lists and tables, such as `Task.plain` gives, as TOML.
 
-    >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
-    name = "shapes"
-    <BLANKLINE>
-    [roles]
-    right = { says = "colour of the square" }
+    Examples:
+        >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
+        name = "shapes"
+        <BLANKLINE>
+        [roles]
+        right = { says = "colour of the square" }
     """
     plain = [
         f"{_key(name)} = {_value(value)}" for name, value in table.items() if not isinstance(value, Mapping)
