@@ -1,4 +1,4 @@
-"""The fraction of the logit difference that a run restores, its interval, and which trials have one.
+"""The fraction of the logit difference that a run restores, and its interval; what isolates a circuit.
 
 Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
 these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Its
@@ -6,22 +6,19 @@ interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) w
 right for the source picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from rgb_circuit import Edit, InputError, Trial
+import numpy as np
+import pandas as pd
+
+from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.heads import Head
 from rgb_circuit.statistics import ratio_interval, shown_to_fall
-from rgb_circuit.tasks import task_of
-from rgb_circuit.trial import as_trials
 
 
-def _of_task(trials: Sequence[Trial], target: str | None) -> tuple[list[Trial], str]:
-    """The trials, and the target or their task's corrupted condition."""
-    trials = as_trials(trials)
-    return trials, target or task_of(trials).corrupted
-
-
-def _checked(trials, source, target):
-    trials = as_trials(trials)
+def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
+    """Refuse fewer than two trials, one condition twice, and trials whose right answers to the two conditions
+    are not there or the same."""
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
@@ -42,15 +39,21 @@ def _checked(trials, source, target):
                 f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two "
                 "whose answers differ"
             )
-    return trials
 
 
-def _check_random(random_sets):
+def check_random_sets(random_sets: int) -> None:
+    """Refuse a comparison with no random set."""
     if random_sets < 1:
         raise InputError(f"random_sets is {random_sets}; draw at least one")
 
 
-def _isolated(held, heads, source):
+def held_heads(model: Vlm, target: str) -> dict[Head, Edit]:
+    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more
+    memory than the runs."""
+    return {head: Edit(*head, target) for head in model.heads()}
+
+
+def isolating_edits(held: Mapping[Head, Edit], heads: Sequence[tuple[int, int]], source: str) -> list[Edit]:
     """Edits of the source run: all but ``heads`` from the target, whose edits are ``held``."""
     kept = set(heads)
     # With every head kept there is nothing to edit; a head's own z stands for that.
@@ -58,13 +61,9 @@ def _isolated(held, heads, source):
     return [edit for other, edit in held.items() if other not in kept] or [Edit(layer, head, source)]
 
 
-def _held(model, target):
-    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more
-    memory than the runs."""
-    return {(layer, head): Edit(layer, head, target) for layer, head in model.heads()}
-
-
-def _difference(frame, trials, source, target, column="patched_logit"):
+def logit_difference(
+    frame: pd.DataFrame, trials: Sequence[Trial], source: str, target: str, column: str = "patched_logit"
+) -> pd.DataFrame:
     """Logit difference, right answer of the source picture − of the target picture: a row per trial, a column
     per variant."""
     right = {trial.name: trial.expected[source] for trial in trials}
@@ -78,7 +77,12 @@ def _difference(frame, trials, source, target, column="patched_logit"):
     return of(right) - of(wrong)
 
 
-def _gap(model, m_source, m_target, source, target):
+def shown_gap(model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str, target: str) -> np.ndarray:
+    """How much larger the logit difference is in the source run, (trials,).
+
+    Raises:
+        InputError: the mean is not shown to be above zero.
+    """
     gap = (m_source - m_target).to_numpy()
     if not shown_to_fall(m_source, m_target):
         raise InputError(
@@ -91,14 +95,17 @@ def _gap(model, m_source, m_target, source, target):
     return gap
 
 
-def _words(trials, source, names):
+def source_words(trials: Sequence[Trial], source: str, names: Iterable[str]) -> list[str]:
     """The right answer to the source picture, in the order of the trials' names."""
     right = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
     return [right[name] for name in names]
 
 
-def _fraction(gained, gap, words):
-    """Mean gain / mean gap with its interval over trials; ``gained`` a row per trial, ``gap`` and ``words``
-    (trials,)."""
+def restored_fraction(
+    gained: pd.DataFrame, gap: np.ndarray, words: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean gain / mean gap, and the ends of its interval over trials, per column of ``gained``, (trials,
+    variants); ``gap`` and ``words`` (trials,)."""
     values = gained.to_numpy()
-    return values.mean(0) / gap.mean(), *ratio_interval(values, gap[:, None], words)
+    low, high = ratio_interval(values, gap[:, None], words)
+    return values.mean(0) / gap.mean(), low, high

@@ -37,19 +37,20 @@ from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
+from rgb_circuit.tasks import task_of
+from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
-    _check_random,
-    _checked,
-    _difference,
-    _fraction,
-    _gap,
-    _held,
-    _isolated,
-    _of_task,
-    _words,
+    check_random_sets,
+    check_trials,
+    held_heads,
+    isolating_edits,
+    logit_difference,
+    restored_fraction,
+    shown_gap,
+    source_words,
 )
-from .resampling import RESAMPLED, _given_partners
+from .resampling import RESAMPLED, with_partners
 
 # Test → what ablates the circuit's heads.
 NECESSITY = {"necessity": "mean", "necessity (zero)": "zero", "necessity (resampling)": RESAMPLED}
@@ -101,12 +102,13 @@ def circuit(
             another trial's output keep it, or pictures that no other trial has the size of; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
     """
-    trials, target = _of_task(trials, target)
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
     if RESAMPLED in (source, target):
         raise InputError(
             f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
         )
-    trials = _checked(trials, source, target)
+    check_trials(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
@@ -115,8 +117,8 @@ def circuit(
             "patch_edits with Edit(layer, head, 'zero'))"
         )
     heads = _heads(model, heads)
-    _check_random(random_sets)
-    paired = _given_partners(trials, source, target, seed)
+    check_random_sets(random_sets)
+    paired = with_partners(trials, source, target, seed)
 
     restored, working = _variants(model, heads, source, target, random_sets, seed)
     in_target, in_source = yield [
@@ -166,8 +168,8 @@ def _variants(model, heads, source, target, random_sets, seed):
     restored = {
         f"sufficiency: {name}": _restored(model, chosen, source, target) for name, chosen in sets.items()
     }
-    held = _held(model, target)
-    working = {f"isolation: {name}": _isolated(held, chosen, source) for name, chosen in sets.items()}
+    held = held_heads(model, target)
+    working = {f"isolation: {name}": isolating_edits(held, chosen, source) for name, chosen in sets.items()}
     for test, instead in NECESSITY.items():
         working |= {
             f"{test}: {name}": [Edit(layer, head, instead) for layer, head in chosen]
@@ -177,19 +179,21 @@ def _variants(model, heads, source, target, random_sets, seed):
         rest = [other for other in heads if other != head]
         swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
         swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
-        working[f"minimality {head}: circuit"] = _isolated(held, rest, source)
-        working |= {f"minimality {head}: {swap}": _isolated(held, [*rest, swap], source) for swap in swaps}
+        working[f"minimality {head}: circuit"] = isolating_edits(held, rest, source)
+        working |= {
+            f"minimality {head}: {swap}": isolating_edits(held, [*rest, swap], source) for swap in swaps
+        }
     return restored, working
 
 
 def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     """The table of `circuit`, from what the patched runs said."""
-    m_target = _difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
-    m_source = _difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
-    gap = _gap(model, m_source, m_target, source, target)
-    patched = [_difference(frame, trials, source, target) for frame in (in_target, in_source)]
+    m_target = logit_difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
+    m_source = logit_difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
+    gap = shown_gap(model, m_source, m_target, source, target)
+    patched = [logit_difference(frame, trials, source, target) for frame in (in_target, in_source)]
     gained = pd.concat(patched, axis=1).sub(m_target, axis=0)
-    words = _words(trials, source, gained.index)
+    words = source_words(trials, source, gained.index)
 
     def of(test):
         chosen = gained.loc[:, gained.columns.str.startswith(f"{test}: ")]
@@ -250,7 +254,7 @@ def _restored(model, heads, source, target):
 
 def _row(test, gained, gap, words, *, ablation=None, head=None, p=np.nan):
     """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
-    faithfulness, low, high = (values[0] for values in _fraction(gained[["circuit"]], gap, words))
+    faithfulness, low, high = (values[0] for values in restored_fraction(gained[["circuit"]], gap, words))
     random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return {

@@ -10,17 +10,18 @@ from rgb_circuit.heads import Head
 from rgb_circuit.measure import stepwise
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.tasks import task_of
+from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
-    _check_random,
-    _checked,
-    _difference,
-    _fraction,
-    _gap,
-    _held,
-    _isolated,
-    _of_task,
-    _words,
+    check_random_sets,
+    check_trials,
+    held_heads,
+    isolating_edits,
+    logit_difference,
+    restored_fraction,
+    shown_gap,
+    source_words,
 )
 
 # Circuit sizes of the MIB benchmark, as shares of all heads; small circuits are measured at every size.
@@ -56,8 +57,9 @@ def ranked(
     Raises:
         InputError: as `circuit`, before any forward.
     """
-    trials, target = _of_task(trials, target)
-    trials = _checked(trials, source, target)
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
+    check_trials(trials, source, target)
     noised, denoised = yield [
         PatchedHeads.of(model, trials, target, source),
         PatchedHeads.of(model, trials, source, target),
@@ -96,9 +98,10 @@ def curve(
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
     """
-    trials, target = _of_task(trials, target)
-    trials = _checked(trials, source, target)
-    _check_random(random_sets)
+    trials = as_trials(trials)
+    target = target or task_of(trials).corrupted
+    check_trials(trials, source, target)
+    check_random_sets(random_sets)
     ranking = [Head(int(layer), int(head)) for layer, head in ranking]
     if sorted(ranking) != model.heads():
         raise InputError(
@@ -114,21 +117,22 @@ def curve(
         ranking,
         *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets)),
     ]
-    held = _held(model, target)
+    held = held_heads(model, target)
     # The empty circuit, the whole one, and in a small model others too are the same in several rankings.
     names: dict[frozenset[Head], str] = {}
     named = [
         [names.setdefault(frozenset(chosen[:size]), f"{number} {size}") for size in sizes]
         for number, chosen in enumerate(rankings)
     ]
-    variants = {name: _isolated(held, sorted(kept), source) for kept, name in names.items()}
+    variants = {name: isolating_edits(held, sorted(kept), source) for kept, name in names.items()}
     [frame] = yield [PatchedEdits.of(trials, variants, source)]
-    m_source = _difference(frame, trials, source, target, "target_logit").iloc[:, 0]
+    m_source = logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0]
     # The empty circuit restores every head from the target picture, so its source logit is the target run's.
-    m_target = _difference(frame, trials, source, target, "source_logit")["0 0"]
-    gap = _gap(model, m_source, m_target, source, target)
-    gained = _difference(frame, trials, source, target).sub(m_target, axis=0)
-    faithfulness, low, high = _fraction(gained[named[0]], gap, _words(trials, source, gained.index))
+    m_target = logit_difference(frame, trials, source, target, "source_logit")["0 0"]
+    gap = shown_gap(model, m_source, m_target, source, target)
+    gained = logit_difference(frame, trials, source, target).sub(m_target, axis=0)
+    words = source_words(trials, source, gained.index)
+    faithfulness, low, high = restored_fraction(gained[named[0]], gap, words)
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
@@ -169,7 +173,7 @@ def _ranking(trials, noised, denoised, source, target):
     directions = {}
     for name, frame, sign in (("noising", noised, -1), ("denoising", denoised, 1)):
         frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
-        directions[name] = sign * _difference(frame, trials, source, target, "effect").mean()
+        directions[name] = sign * logit_difference(frame, trials, source, target, "effect").mean()
     table = pd.DataFrame(directions)
     table.insert(0, "score", table.max(axis=1))
     table = table.sort_values("score", ascending=False, kind="stable")

@@ -47,7 +47,7 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
         ) from None
 
 
-def _given_partners(trials, source, target, seed):
+def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
     """The trials, each with its partner's source picture as a further condition."""
     kept = dict.fromkeys(("clean", source, target))
     return [
