@@ -261,7 +261,7 @@ def by_roles(
         reads = evidence[evidence["prediction"] == "P1b"]
         closest = reads.loc[reads["effect"].idxmax()]
         evidence = known.follow(
-            model, roles.steps(model, trials, extractors=[(closest["layer"], closest["head"])])
+            model, roles.steps(model, trials, frozen={"extractors": [(closest["layer"], closest["head"])]})
         )
     if null == "permuted":
         evidence = permuted(evidence, np.random.default_rng(seed))
