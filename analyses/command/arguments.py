@@ -12,8 +12,8 @@ import rgb_circuit
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
-# Role → what its word is for, of the game's that are drawn. Read from its file, since the package that makes a
-# task of it imports numpy, which --help does not need.
+# Role → what its word is for, of the game's that are drawn. Read from its file, since the package that makes
+# a task of it imports numpy, which --help does not need.
 _GAME = Path(rgb_circuit.__file__).parent / "tasks" / "rgb.toml"
 DRAWN = {
     role: about
