@@ -14,6 +14,7 @@ from runs import TWO_TRIALS, printed
 
 import rgb_circuit as rgb
 from analyses import calibrate, roles
+from analyses.calibrate import judge
 from analyses.command import main
 from rgb_circuit.attention import attention_from_end
 from rgb_circuit.manifest import read_manifest
@@ -100,15 +101,15 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     tmp_path, monkeypatch, capsys
 ):
     command = ["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]
-    judged, judge = [], calibrate._judged
+    judged, judge_one = [], judge._judged
 
     def counting(subject):
         judged.append(subject)
         if len(judged) == 4:
             raise KeyboardInterrupt
-        return judge(subject)
+        return judge_one(subject)
 
-    monkeypatch.setattr(calibrate, "_judged", counting)
+    monkeypatch.setattr(judge, "_judged", counting)
     assert main(command) == 130
     assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
     assert main(command) == 0

@@ -1,14 +1,25 @@
 """Arguments that several subcommands share: quietness, model and trials, folders."""
 
+import tomllib
 from argparse import Action, ArgumentParser, _SubParsersAction
+from pathlib import Path
 from typing import TypeAlias
 
 import shtab
 
-from rgb_circuit.tasks import DEFAULT, find
+import rgb_circuit
 
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
+
+# Role → what its word is for, of the game's that are drawn. Read from its file, since the package that makes
+# a task of it imports numpy, which --help does not need.
+_GAME = Path(rgb_circuit.__file__).parent / "tasks" / "rgb.toml"
+DRAWN = {
+    role: about
+    for role, about in tomllib.loads(_GAME.read_text(encoding="utf-8"))["roles"].items()
+    if isinstance(about, str)
+}
 
 # Options that say which model and trials these are, as a run's folder does.
 ABOUT_TRIALS = (
@@ -59,7 +70,7 @@ def trials_parent() -> ArgumentParser:
         help="the word of a role in every drawn trial, such as number=3; may be given several times "
         "(default: drawn, so that all are used)",
     )
-    for role, about in find(DEFAULT).drawn.items():
+    for role, says in DRAWN.items():
         option = f"--{role.replace('_', '-')}"
         parser.add_argument(
             option,
@@ -67,7 +78,7 @@ def trials_parent() -> ArgumentParser:
             action=_Fixed,
             dest="fix",
             default={},
-            help=f"{about.says}, as --fix {role}=",
+            help=f"{says}, as --fix {role}=",
         )
     add_loading(parser)
     parser.set_defaults(drawn={name: parser.get_default(name) for name in ABOUT_TRIALS})
@@ -126,4 +137,4 @@ def _role(option):
 
 def option_of(role: str) -> str:
     """How the option begins that holds the word of a role: ``--odd`` of the game's, else ``--fix right=``."""
-    return f"--{role.replace('_', '-')} " if role in find(DEFAULT).drawn else f"--fix {role}="
+    return f"--{role.replace('_', '-')} " if role in DRAWN else f"--fix {role}="

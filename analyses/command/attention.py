@@ -5,7 +5,6 @@ from argparse import Namespace
 from rgb_circuit.edits import check_head
 from rgb_circuit.errors import InputError
 from rgb_circuit.results import opened, write_figure
-from rgb_circuit.tasks import task_of
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -85,6 +84,8 @@ def _drawn(model, trials, layer, head):
 def _conditions(trials):
     """Those that the task's heads are restored in, or else those that all trials have, no more than can be
     told apart side by side."""
+    from rgb_circuit.tasks import task_of
+
     conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
     wanted = ["clean", *task_of(trials).targets]
     return (wanted if set(wanted) <= set(conditions) else conditions)[:5]

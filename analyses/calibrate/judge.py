@@ -1,0 +1,108 @@
+"""The roles that every reading gives each head of a model, beside the true ones.
+
+A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What is
+measured of a trial is measured once.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+import rgb_circuit as rgb
+from rgb_circuit.measurement import content_hash
+from rgb_circuit.play import Played, answered_right
+from rgb_circuit.statistics import fewest_trials
+from rgb_circuit.store import Store
+
+from .known import Known
+from .readings import READINGS, by_roles, reading_of
+from .subjects import NULLS, Subject, exchanged
+
+# How many times as many trials are drawn, to have enough that are answered right.
+DRAWN = 4
+# What `analyses.roles` needs at least.
+ENOUGH = fewest_trials(0.05)
+
+
+def verdicts(
+    subjects: Sequence[Subject], store: Store | None = None, *, progress: bool = True
+) -> Iterator[pd.DataFrame]:
+    """Judge every head of every model by every reading.
+
+    Args:
+        store: keeps the verdicts on each model, and gives those that it has.
+
+    Yields:
+        Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of the gap),
+        ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials, layer, head, truth,
+        name, reading, role, testable`` (whether every role could have been given to the head by ``roles``).
+        Random models have no rows for only correct trials; models that are not even, and permuted ones, have
+        rows for ``roles`` only, and even ones by other numbers of trials than 32.
+    """
+    key = f"verdicts-{content_hash([*READINGS, 'testable'])}"
+    for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
+        sizes = "+".join(map(str, subject.sizes))
+        unit = f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
+        yield store.kept(key, unit, partial(_judged, subject)) if store else _judged(subject)
+
+
+def _judged(subject):
+    """`verdicts` on one model."""
+    model, processor, truth = subject.build()
+    model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
+    drawn = rgb.rgb_trials(model, subject.sizes[-1], seed=subject.seed)
+    measured = Known()
+    [played] = measured.measure(model, [Played.of(drawn)])
+    about = dict(kind=subject.kind, like=subject.like, noise=subject.noise, seed=subject.seed)
+    about |= dict(kv_heads=model.n_kv_heads, grid=model.grid[0], solved=float(played["correct"].mean()))
+    known = truth.rename(columns={"role": "truth"})
+    nothing = known[["layer", "head"]].assign(role="none", testable=False)
+    blocks = []
+    # The most first: the others are among them.
+    for size in reversed(subject.sizes):
+        done = {}
+        for reading, sample in _samples(model, drawn, played, subject, size).items():
+            # Where every trial is answered right, the readings that ask for that find what they found without
+            # asking.
+            key = READINGS[reading], tuple(trial.name for trial in sample)
+            if key not in done:
+                # A model may answer too few right to tell a role from them.
+                enough = len(sample) >= min(size, ENOUGH)
+                done[key] = _read(subject, reading, model, sample, measured) if enough else nothing
+            blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading, trials=size))
+    return pd.concat(blocks, ignore_index=True).assign(**about)[
+        [*about, "trials", "layer", "head", "truth", "name", "reading", "role", "testable"]
+    ]
+
+
+def _read(subject, reading, model, sample, measured):
+    """What a reading says of each head; a naive one can give its roles to any."""
+    if READINGS[reading] is by_roles:
+        return by_roles(model, sample, measured, subject.kind if subject.kind in NULLS else "", subject.seed)
+    return READINGS[reading](model, sample, measured).assign(testable=True)
+
+
+def _samples(model, drawn, played, subject, size):
+    """Reading → the trials that it judges by."""
+    everything = subject.like == "even" and size == subject.compared and subject.kind != "permuted"
+    samples = dict.fromkeys(READINGS if everything else [reading_of(False)], drawn[:size])
+    if subject.kind == "random":
+        # It answers too few right on all pictures.
+        samples.pop(reading_of(True), None)
+    elif everything:
+        samples[reading_of(True)] = _right(model, drawn, played, subject)[:size]
+    if subject.kind == "exchanged":
+        samples = {name: exchanged(sample, subject.seed) for name, sample in samples.items()}
+    return samples
+
+
+def _right(model, drawn, played, subject):
+    """As many trials that are answered right as all readings are compared by, of those drawn and as many more
+    as it takes, up to `DRAWN` times as many."""
+    right = answered_right(drawn, played)
+    if len(right) < subject.compared:
+        more = rgb.rgb_trials(model, DRAWN * subject.compared, seed=subject.seed)
+        right = answered_right(more, rgb.play(model, more, progress=False))
+    return right

@@ -1,0 +1,61 @@
+"""Another trial's source picture for each trial: which one, and where it stands."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from rgb_circuit import InputError, Trial
+
+# The condition that holds another trial's source picture.
+RESAMPLED = "resampled"
+
+
+def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -> list[int]:
+    """Whose source picture each trial is given for resampling: every trial's is given once, and none to
+    itself.
+
+    Pairs are drawn at random among those that leave the fewest trials with what was to be taken away: a
+    partner whose right answer is one of the two words that are compared, or else whose tile is at the same
+    place.
+
+    Returns:
+        The partner's index, per trial.
+
+    Raises:
+        InputError: pictures of different sizes, so that not every trial has a partner of its own.
+    """
+    rng = np.random.default_rng(seed)
+    cost = rng.random((len(trials), len(trials)))
+    for row, trial in enumerate(trials):
+        compared = {trial.answers[trial.expected[condition]] for condition in (source, target)}
+        for column, other in enumerate(trials):
+            if row == column or trial.size != other.size:
+                cost[row, column] = np.inf
+            # One word more is worse than all that chance and places can add up to.
+            elif other.answers[other.expected[source]] in compared:
+                cost[row, column] += 4 * len(trials) ** 2
+            elif trial.tile is not None and trial.tile == other.tile:
+                cost[row, column] += 2 * len(trials)
+    try:
+        return linear_sum_assignment(cost)[1].tolist()
+    except ValueError:
+        raise InputError(
+            f"the {source!r} pictures have different sizes, so that resampling cannot give each trial "
+            "another's; use trials of one size"
+        ) from None
+
+
+def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
+    """The trials, each with its partner's source picture as a further condition."""
+    kept = dict.fromkeys(("clean", source, target))
+    return [
+        replace(
+            trial,
+            # Without the other conditions: to be equal to one of those would be nothing to warn of.
+            images={name: trial.sources[name] for name in kept} | {RESAMPLED: trials[index].sources[source]},
+            expected={condition: trial.expected[condition] for condition in (source, target)},
+        )
+        for trial, index in zip(trials, partners(trials, source, target, seed))
+    ]
