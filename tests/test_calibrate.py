@@ -46,8 +46,8 @@ def test_a_family_has_every_kind_by_every_number_of_trials():
 
 def test_fewer_of_the_same_trials_are_judged_without_a_forward_and_as_by_themselves(monkeypatch):
     subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (16, 24), "relay")
-    both = judge._judged(subject)
-    alone = judge._judged(replace(subject, sizes=(16,)))
+    both = judge.judged(subject)
+    alone = judge.judged(replace(subject, sizes=(16,)))
     fewer = both[both["trials"] == 16].drop(columns="solved").reset_index(drop=True)
     pd.testing.assert_frame_equal(fewer, alone.drop(columns="solved"))
     # The extractor is frozen with both, so that nothing is left to measure with fewer.
@@ -79,7 +79,7 @@ def test_exchanged_pictures_stand_under_another_changed_ones_name_and_the_clean_
 @pytest.mark.parametrize("kind", calibrate.NULLS)
 def test_where_every_role_is_false_every_role_could_have_been_given(kind):
     noise = np.nan if kind == "random" else MODERATE_NOISE
-    frame = judge._judged(calibrate.Subject(kind, noise, 1, (16,)))
+    frame = judge.judged(calibrate.Subject(kind, noise, 1, (16,)))
     roles_alone = frame[frame["reading"] == "roles"]
     assert roles_alone["testable"].all() and (roles_alone["truth"] == "none").all()
     row = calibrate.false_discoveries(frame).set_index("reading").loc["roles"]

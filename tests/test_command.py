@@ -101,7 +101,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     tmp_path, monkeypatch, capsys
 ):
     command = ["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]
-    judged, judge_one = [], judge._judged
+    judged, judge_one = [], judge.judged
 
     def counting(subject):
         judged.append(subject)
@@ -109,7 +109,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
             raise KeyboardInterrupt
         return judge_one(subject)
 
-    monkeypatch.setattr(judge, "_judged", counting)
+    monkeypatch.setattr(judge, "judged", counting)
     assert main(command) == 130
     assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
     assert main(command) == 0

@@ -45,10 +45,10 @@ def verdicts(
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
         sizes = "+".join(map(str, subject.sizes))
         unit = f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
-        yield store.kept(key, unit, partial(_judged, subject)) if store else _judged(subject)
+        yield store.kept(key, unit, partial(judged, subject)) if store else judged(subject)
 
 
-def _judged(subject):
+def judged(subject: Subject) -> pd.DataFrame:
     """`verdicts` on one model."""
     model, processor, truth = subject.build()
     model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")

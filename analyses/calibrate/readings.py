@@ -105,7 +105,7 @@ def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> p
     )
 
 
-READINGS: Mapping[str, Callable] = {
+READINGS: Mapping[str, Callable[..., pd.DataFrame]] = {
     "roles": by_roles,
     "roles, only correct trials": by_roles,
     "largest cells of three heatmaps": by_largest_cells,

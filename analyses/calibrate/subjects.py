@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 import rgb_circuit as rgb
 from rgb_circuit.models.planted import (
@@ -71,7 +72,7 @@ class Subject:
         """The number of trials by which all readings are compared."""
         return USUAL if USUAL in self.sizes else self.sizes[-1]
 
-    def build(self):
+    def build(self) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
         """model, processor, truth (``layer, head, role, name``)."""
         rng = np.random.default_rng([self.seed, self.kind != "random"])
         kv_heads = int(rng.choice([1, 2, 4]))
