@@ -74,8 +74,8 @@ def test_at_the_picture_there_is_nothing(early):
 def test_heads_are_frozen_where_they_are_restored(early, at_text):
     model, trials = early
     edits = [rgb.Edit(*POI, positions="text"), rgb.Edit(*EXTRACTOR, source="erased", positions="text")]
-    with_palette = evidence.with_palette(model, trials)
-    frame = rgb.patch_edits(model, with_palette, {"frozen": edits}, target="erased", progress=False)
+    with_words = evidence.with_controls(roles.GAME, model, trials)
+    frame = rgb.patch_edits(model, with_words, {"frozen": edits}, target="erased", progress=False)
     effect = frame.groupby("role", observed=True)["effect"].mean()
     unshown = effect[[role for role in effect.index if role.startswith("unshown")]]
     control = np.mean([effect["other"], effect["other_background"], *unshown])
