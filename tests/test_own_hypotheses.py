@@ -1,0 +1,189 @@
+"""Hypotheses of one's own in a file: tested on the planted model in place of a task's, and linted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import runs
+from pandas.testing import assert_frame_equal
+
+import rgb_circuit as rgb
+from analyses import roles
+from analyses.command import main
+from rgb_circuit import InputError
+from rgb_circuit.hypothesis import Hypothesis, Prediction
+from rgb_circuit.tasks import find, to_toml
+
+GAME = find("rgb")
+EXAMPLES = Path(__file__).parents[1] / "examples" / "hypotheses"
+# The heads of the planted model that read the odd colour.
+READERS = {(3, 0), (3, 2), (4, 1), (4, 3)}
+SENDER = """
+[hypotheses.sender]
+[hypotheses.sender.predictions]
+S1 = "background up through the extractors: z clean -> erased"
+"""
+
+
+def written(folder, text, name="mine.toml"):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def ran(out, hypotheses, *options):
+    """The folder of a run of planted with a file of hypotheses."""
+    assert main(["run", "--model", "planted", *options, "--hypotheses", hypotheses, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def true_and_false(tmp_path_factory):
+    """The folder of a run with a true and a false hypothesis of the examples, whose file is gone since."""
+    folder = tmp_path_factory.mktemp("hypotheses")
+    both = [(EXAMPLES / f"{name}.toml").read_text() for name in ("reader", "pointer")]
+    file = written(folder, "\n".join(both))
+    out = ran(folder / "out", file, "--trials", "16", "--quiet")
+    Path(file).unlink()
+    return out
+
+
+# A run
+
+
+def test_a_true_hypothesis_is_shown_of_the_heads_that_it_is_true_of(true_and_false):
+    found = rgb.read_run(true_and_false).findings
+    assert set(zip(found["layer"], found["head"])) == READERS
+    assert set(found["role"]) == {"reader"}
+
+
+def test_a_false_hypothesis_is_refuted_of_every_head(true_and_false):
+    evidence = rgb.read_run(true_and_false).frames["evidence"]
+    states = evidence[evidence["prediction"].isin(["L1", "L2"])].groupby(["layer", "head"])["state"]
+    assert len(states) == 24 and states.agg(lambda states: "refuted" in set(states)).all()
+
+
+def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true_and_false):
+    page = (true_and_false / "report.html").read_text()
+    for said in ("4 reader heads (3.0, 3.2, 4.1, 4.3)", "refuted", "looking there is not enough"):
+        assert said in page
+    assert "color extractor" not in page and "P1a" not in page
+
+
+def test_the_folder_is_finished_again_without_the_file(true_and_false):
+    before = rgb.read_run(true_and_false).frames["evidence"]
+    assert main(["report", str(true_and_false), "--quiet"]) == 0
+    run = rgb.read_run(true_and_false)
+    assert_frame_equal(run.frames["evidence"], before)
+    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader", "pointer"]
+
+
+def test_a_folder_of_other_hypotheses_is_not_gone_on_with(true_and_false, capsys):
+    options = ["--model", "planted", "--trials", "16", "--out", str(true_and_false)]
+    assert main(["run", *options, "--hypotheses", str(EXAMPLES / "reader.toml")]) == 2
+    assert "holds a run that differs in task.predictions.L1" in capsys.readouterr().err
+
+
+def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path, planted_run):
+    table = GAME.plain()
+    file = written(tmp_path, to_toml({name: table[name] for name in ("predictions", "hypotheses")}))
+    mine = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
+    frames = {
+        name: [pd.read_parquet(folder / f"{name}.parquet") for folder in (planted_run, mine)]
+        for name in ("evidence", "roles")
+    }
+    # What the game tests besides is no role's.
+    theirs, own = frames["evidence"]
+    theirs = theirs[theirs["prediction"] != "P10"].reset_index(drop=True)
+    assert_frame_equal(theirs, own, check_exact=True)
+    theirs, own = frames["roles"]
+    assert_frame_equal(theirs.drop(columns="P10"), own, check_exact=True)
+
+
+def test_a_run_says_of_every_role_that_no_head_has_it(tmp_path, capsys):
+    ran(tmp_path / "out", str(EXAMPLES / "pointer.toml"), "--trials", "16")
+    assert "There is no pointer head." in capsys.readouterr().out
+
+
+def test_in_python_a_task_takes_other_hypotheses(planted):
+    mine = rgb.read_hypotheses(EXAMPLES / "reader.toml")
+    table = roles.roles(planted, rgb.rgb_trials(planted, 16), task=GAME.with_hypotheses(mine), progress=False)
+    assert set(roles.heads(table, "reader")) == {(3, 0), (3, 2), (4, 1), (4, 3)}
+
+
+# What goes through heads of the task's
+
+
+def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
+    task = GAME.with_hypotheses(rgb.read_hypotheses(written(tmp_path, SENDER)))
+    assert [hypothesis.name for hypothesis in task.hypotheses] == ["sender", "color extractor"]
+    assert [hypothesis.name for hypothesis in task.receivers] == ["color extractor"]
+    own = "short = 'extractors'\npredictions = { E1 = 'odd up: z clean -> erased' }\n"
+    both = rgb.read_hypotheses(written(tmp_path, f"{SENDER}\n[hypotheses.mine]\n{own}"))
+    assert GAME.with_hypotheses(both).hypotheses == both
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'od up: z clean -> erased'",
+            "mine.toml: task 'rgb': prediction R1 names 'od', which it does not have; use one of odd, other,",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd up: z clean -> gone'",
+            "mine.toml: task 'rgb': prediction R1 names 'gone', which it does not have; use one of clean,",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\n"
+            "R1 = 'odd up through the readers: z clean -> erased'",
+            "mine.toml: task 'rgb': prediction R1 goes through or past the readers, but no hypothesis",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd upp: z clean -> erased'",
+            "mine.toml: hypotheses.reader.predictions.R1: prediction R1: 'odd upp' is no claim; write ROLE",
+        ),
+        (
+            "[hypotheses.a]\npredictions = { A = 'odd up: z clean -> erased' }\n"
+            "[hypotheses.b]\npredictions = { A = 'odd down: z clean -> erased' }",
+            "mine.toml: task 'rgb' has two predictions that differ called 'A'; give one of them another name",
+        ),
+        ("name = 'nothing'", "mine.toml has no hypotheses; add a table such as [hypotheses.reader]"),
+        ("[hypotheses.reader", "mine.toml is no TOML: "),
+    ],
+)
+def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(tmp_path, capsys, text, said):
+    out = tmp_path / "out"
+    options = ["run", "--model", "no such model", "--hypotheses", written(tmp_path, text)]
+    assert main([*options, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rgb-circuit: {said}") and error.count("\n") == 1 and not out.exists()
+
+
+def test_hypotheses_of_pictures_in_a_file_are_held_against_what_it_has(tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text(
+        "name,question,clean,image:exchanged,answer:right,answer:other,expected:clean,expected:exchanged\n"
+        "one,What color?,a.png,b.png,red,blue,right,other\n"
+    )
+    trial = rgb.rgb_trial(tile=(1, 2), grid=6, tile_px=4)
+    for letter, condition in zip("ab", ("clean", "recolored")):
+        trial.images[condition].save(tmp_path / f"{letter}.png")
+    options = ["run", "--model", "no such model", "--trials-file", str(tmp_path / "pairs.csv")]
+    assert main([*options, "--hypotheses", str(EXAMPLES / "reader.toml")]) == 2
+    assert "reader.toml: task 'own pictures': prediction R1 names 'odd'" in capsys.readouterr().err
+
+
+def test_one_trial_tests_no_hypothesis(tmp_path, capsys):
+    options = ["run", "--trials", "published", "--hypotheses", str(EXAMPLES / "reader.toml")]
+    assert main([*options, "--out", str(tmp_path / "out")]) == 2
+    assert "--hypotheses are tested over trials, and the published stimulus is one" in capsys.readouterr().err
+
+
+def test_two_hypotheses_of_one_name_are_refused():
+    raises = Hypothesis("one", (Prediction.parse("A", "odd up: z clean -> erased"),))
+    with pytest.raises(InputError, match="has two hypotheses called 'one'"):
+        replace(GAME, hypotheses=(raises, raises), checks=())
