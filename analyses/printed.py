@@ -17,7 +17,7 @@ from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
 from rgb_circuit.task import Task
 from rgb_circuit.vlm import Vlm
 
-from . import digits, roles, standing
+from . import digits, power, roles, standing
 from .check import Check
 from .evidence import by_prediction
 from .findings import STAGES, Findings
@@ -254,18 +254,8 @@ def _without_heads(evidence, task, every):
 
 def _power(evidence, stray):
     """The smallest effect that these trials can confirm, in words; ``stray`` as in `roles.power`."""
-    n, even, uneven = (
-        evidence["n"].iloc[0],
-        roles.power(evidence, 0.25, stray=stray),
-        roles.power(evidence, 1.0, stray=stray),
-    )
-    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
-    varying = (
-        f"{100 * uneven:.0f} % if its effect varies as much as it is large"
-        if uneven < 10
-        else "none that varies as much as it is large"
-    )
-    return f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all heads)."
+    even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
+    return power.in_words(evidence["n"].iloc[0], even, uneven)
 
 
 def check(model: Vlm, found: Check) -> None:

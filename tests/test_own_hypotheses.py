@@ -9,10 +9,11 @@ import runs
 from pandas.testing import assert_frame_equal
 
 import rgb_circuit as rgb
-from analyses import roles
+from analyses import evidence, lint, power, rivals, roles
 from analyses.command import main
 from rgb_circuit import InputError
 from rgb_circuit.hypothesis import Hypothesis, Prediction
+from rgb_circuit.patching import PatchedHeads
 from rgb_circuit.tasks import find, to_toml
 
 GAME = find("rgb")
@@ -187,3 +188,104 @@ def test_two_hypotheses_of_one_name_are_refused():
     raises = Hypothesis("one", (Prediction.parse("A", "odd up: z clean -> erased"),))
     with pytest.raises(InputError, match="has two hypotheses called 'one'"):
         replace(GAME, hypotheses=(raises, raises), checks=())
+
+
+# The linter
+
+
+def linted(capsys, *options):
+    assert main(["hypotheses", *options]) == 0
+    return capsys.readouterr().out
+
+
+def of(name, *texts):
+    """A hypothesis of some claims, a prediction each."""
+    return Hypothesis(name, tuple(Prediction.parse(f"{name}{n}", text) for n, text in enumerate(texts)))
+
+
+def test_a_vague_hypothesis_is_said_to_be_so_and_one_that_can_fail_too(tmp_path, capsys):
+    files = [(EXAMPLES / f"{name}.toml").read_text() for name in ("bystander", "reader")]
+    said = linted(capsys, written(tmp_path, "\n".join(files)))
+    assert "can fail  no: it is vague" in said.partition("reader:")[0]
+    assert "can fail  yes" in said.partition("reader:")[2]
+
+
+def test_what_a_prediction_claims_is_said_in_words(capsys):
+    said = linted(capsys, str(EXAMPLES / "reader.toml"))
+    assert "R1        in recolored, with its output from clean: the odd word rises\n" in said
+    assert "with where it looks from clean: the odd word does not rise\n" in said
+
+
+def test_hypotheses_that_no_claim_tells_apart_are_named():
+    up, still = "odd up: z clean -> erased", "odd none: pattern clean -> erased"
+    assert rivals.covered([of("a", up), of("b", up)]) == [("a", "b"), ("b", "a")]
+    assert rivals.covered([of("a", up), of("b", up, still)]) == [("b", "a")]
+    # Who leaves a word alone does not raise it either.
+    assert rivals.covered([of("a", "odd not up: pattern clean -> erased"), of("b", still)]) == [("b", "a")]
+    assert rivals.covered([of("a", up), of("b", "odd up: z clean -> recolored")]) == []
+    assert rivals.covered(GAME.hypotheses) == []
+
+
+def test_what_may_stand_in_counts_as_a_way_to_meet_a_hypothesis():
+    strict = of("strict", "odd up: z clean -> erased")
+    other = Prediction.parse("other", "odd down: z clean -> erased", instead_of="strict0")
+    either = Hypothesis("either", (*strict.predictions, other))
+    assert rivals.covered([strict, either]) == [("strict", "either")]
+    assert not lint.vague(either)
+    idle = Prediction.parse("idle", "odd none: z clean -> erased", instead_of="strict0")
+    assert lint.vague(Hypothesis("idle", (*strict.predictions, idle)))
+
+
+def test_who_can_never_be_met_together_is_named_and_who_contradicts_itself(tmp_path, capsys):
+    up, down = of("a", "odd up: z clean -> erased"), of("b", "odd down: z clean -> erased")
+    assert rivals.exclusive([up, down]) == [("a", "b")]
+    assert rivals.exclusive([up, of("b", "odd up: z clean -> recolored")]) == []
+    assert rivals.exclusive(GAME.hypotheses) == roles.exclusive()
+    text = "[hypotheses.torn.predictions]\nA = 'odd up: z clean -> erased'\nB = 'odd none: z clean -> erased'"
+    assert "always fails: its claims contradict each other" in linted(capsys, written(tmp_path, text))
+
+
+def test_what_the_task_lacks_is_said_and_is_no_error(tmp_path, capsys):
+    text = "[hypotheses.a.predictions]\nA = 'od up through the readers: z clean -> gone'"
+    said = linted(capsys, written(tmp_path, text))
+    assert (
+        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od and heads "
+        "called readers" in said
+    )
+
+
+def test_the_sweeps_that_are_counted_are_those_that_are_run(planted):
+    hypotheses = GAME.hypotheses
+    measured = evidence.needs(planted, rgb.rgb_trials(planted, 8), hypotheses, task=GAME)
+    sweeps = [one for one in measured if isinstance(one, PatchedHeads)]
+    # With and without heads frozen: erased through the extractors, by z and by where a head looks.
+    assert lint.cost(hypotheses) == (len(sweeps), 2)
+
+
+def test_heads_of_the_task_that_are_frozen_join_and_are_named(tmp_path, capsys):
+    said = linted(capsys, written(tmp_path, SENDER))
+    assert "and 1 with heads frozen. The task's color extractor is tested as well" in said
+
+
+def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys):
+    shares = [power.smallest_share(n, 1024) for n in (48, 96, 192)]
+    assert shares[0] > shares[1] > shares[2] > 0.05
+    assert power.smallest_share(48, 24) < shares[0]
+    few = linted(capsys, str(EXAMPLES / "reader.toml"), "--trials", "3", "--heads", "24")
+    assert "3 trials are too few: no test can reach 0.05 with fewer than 5." in few
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["nowhere.toml"], "there is no file nowhere.toml; give the path of a TOML file"),
+        (
+            [str(EXAMPLES / "reader.toml"), "--task", "chess"],
+            "there is no task 'chess'; use one of rgb, shape",
+        ),
+        ([str(EXAMPLES / "reader.toml"), "--heads", "0"], "--heads is 0; give 1 or more"),
+    ],
+)
+def test_what_cannot_be_linted_is_one_sentence(options, said, capsys):
+    assert main(["hypotheses", *options]) == 2
+    assert capsys.readouterr().err.startswith(f"rgb-circuit: {said}")
