@@ -1,5 +1,8 @@
 """Hypotheses of one's own in a file: tested on the planted model in place of a task's, and linted."""
 
+import io
+import re
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from rgb_circuit.patching import PatchedHeads
 from rgb_circuit.tasks import find, to_toml
 
 GAME = find("rgb")
-EXAMPLES = Path(__file__).parents[1] / "examples" / "hypotheses"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples" / "hypotheses"
+PAGE = (ROOT / "docs" / "hypotheses.md").read_text()
 # The heads of the planted model that read the odd colour.
 READERS = {(3, 0), (3, 2), (4, 1), (4, 3)}
 SENDER = """
@@ -34,62 +39,72 @@ def written(folder, text, name="mine.toml"):
 
 
 def ran(out, hypotheses, *options):
-    """The folder of a run of planted with a file of hypotheses."""
-    assert main(["run", "--model", "planted", *options, "--hypotheses", hypotheses, "--out", str(out)]) == 0
-    return out
+    """The folder of a run of planted with a file of hypotheses, and what it printed."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert (
+            main(["run", "--model", "planted", *options, "--hypotheses", hypotheses, "--out", str(out)]) == 0
+        )
+    return out, said.getvalue()
 
 
 @pytest.fixture(scope="module")
-def true_and_false(tmp_path_factory):
-    """The folder of a run with a true and a false hypothesis of the examples, whose file is gone since."""
-    folder = tmp_path_factory.mktemp("hypotheses")
-    both = [(EXAMPLES / f"{name}.toml").read_text() for name in ("reader", "pointer")]
-    file = written(folder, "\n".join(both))
-    out = ran(folder / "out", file, "--trials", "16", "--quiet")
+def true(tmp_path_factory):
+    """The folder of a run with the true hypothesis of the examples, whose file is gone since, and what it
+    printed."""
+    folder = tmp_path_factory.mktemp("true")
+    file = written(folder, (EXAMPLES / "reader.toml").read_text())
+    run = ran(folder / "out", file, "--trials", "16")
     Path(file).unlink()
-    return out
+    return run
+
+
+@pytest.fixture(scope="module")
+def false(tmp_path_factory):
+    """The same with the false hypothesis."""
+    return ran(tmp_path_factory.mktemp("false"), str(EXAMPLES / "pointer.toml"), "--trials", "16")
 
 
 # A run
 
 
-def test_a_true_hypothesis_is_shown_of_the_heads_that_it_is_true_of(true_and_false):
-    found = rgb.read_run(true_and_false).findings
+def test_a_true_hypothesis_is_shown_of_the_heads_that_it_is_true_of(true):
+    found = rgb.read_run(true[0]).findings
     assert set(zip(found["layer"], found["head"])) == READERS
     assert set(found["role"]) == {"reader"}
 
 
-def test_a_false_hypothesis_is_refuted_of_every_head(true_and_false):
-    evidence = rgb.read_run(true_and_false).frames["evidence"]
-    states = evidence[evidence["prediction"].isin(["L1", "L2"])].groupby(["layer", "head"])["state"]
-    assert len(states) == 24 and states.agg(lambda states: "refuted" in set(states)).all()
+def test_a_false_hypothesis_is_refuted_of_every_head(false):
+    evidence = rgb.read_run(false[0]).frames["evidence"]
+    assert len(evidence) == 24 and set(evidence["state"]) == {"refuted"}
+    assert "There is no pointer head.\n" in false[1]
+    assert "refuted" in (false[0] / "report.html").read_text()
 
 
-def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true_and_false):
-    page = (true_and_false / "report.html").read_text()
-    for said in ("4 reader heads (3.0, 3.2, 4.1, 4.3)", "refuted", "looking there is not enough"):
-        assert said in page
+def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
+    page = (true[0] / "report.html").read_text()
+    assert "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page and "brings it to the answer" in page
     assert "color extractor" not in page and "P1a" not in page
 
 
-def test_the_folder_is_finished_again_without_the_file(true_and_false):
-    before = rgb.read_run(true_and_false).frames["evidence"]
-    assert main(["report", str(true_and_false), "--quiet"]) == 0
-    run = rgb.read_run(true_and_false)
+def test_the_folder_is_finished_again_without_the_file(true):
+    before = rgb.read_run(true[0]).frames["evidence"]
+    assert main(["report", str(true[0]), "--quiet"]) == 0
+    run = rgb.read_run(true[0])
     assert_frame_equal(run.frames["evidence"], before)
-    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader", "pointer"]
+    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader"]
 
 
-def test_a_folder_of_other_hypotheses_is_not_gone_on_with(true_and_false, capsys):
-    options = ["--model", "planted", "--trials", "16", "--out", str(true_and_false)]
-    assert main(["run", *options, "--hypotheses", str(EXAMPLES / "reader.toml")]) == 2
-    assert "holds a run that differs in task.predictions.L1" in capsys.readouterr().err
+def test_a_folder_of_other_hypotheses_is_not_gone_on_with(true, capsys):
+    options = ["--model", "planted", "--trials", "16", "--out", str(true[0])]
+    assert main(["run", *options, "--hypotheses", str(EXAMPLES / "pointer.toml")]) == 2
+    assert "holds a run that differs in task.predictions.R1" in capsys.readouterr().err
 
 
 def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path, planted_run):
     table = GAME.plain()
     file = written(tmp_path, to_toml({name: table[name] for name in ("predictions", "hypotheses")}))
-    mine = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
+    mine, _ = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
     frames = {
         name: [pd.read_parquet(folder / f"{name}.parquet") for folder in (planted_run, mine)]
         for name in ("evidence", "roles")
@@ -102,15 +117,10 @@ def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path,
     assert_frame_equal(theirs.drop(columns="P10"), own, check_exact=True)
 
 
-def test_a_run_says_of_every_role_that_no_head_has_it(tmp_path, capsys):
-    ran(tmp_path / "out", str(EXAMPLES / "pointer.toml"), "--trials", "16")
-    assert "There is no pointer head." in capsys.readouterr().out
-
-
 def test_in_python_a_task_takes_other_hypotheses(planted):
     mine = rgb.read_hypotheses(EXAMPLES / "reader.toml")
     table = roles.roles(planted, rgb.rgb_trials(planted, 16), task=GAME.with_hypotheses(mine), progress=False)
-    assert set(roles.heads(table, "reader")) == {(3, 0), (3, 2), (4, 1), (4, 3)}
+    assert set(roles.heads(table, "reader")) == READERS
 
 
 # What goes through heads of the task's
@@ -289,3 +299,26 @@ def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys
 def test_what_cannot_be_linted_is_one_sentence(options, said, capsys):
     assert main(["hypotheses", *options]) == 2
     assert capsys.readouterr().err.startswith(f"rgb-circuit: {said}")
+
+
+# The page of the documents
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_files_of_the_page_are_the_examples():
+    names = re.findall(r"^\[hypotheses\.(\w+)\]$", PAGE, re.MULTILINE)
+    assert sorted(names) == sorted(path.stem for path in EXAMPLES.glob("*.toml"))
+    assert blocks("toml") == [(EXAMPLES / f"{name}.toml").read_text() for name in names]
+
+
+def test_what_the_page_shows_is_what_is_printed(true, false, capsys):
+    options = re.search(r"^rgb-circuit hypotheses reader.toml (.*)$", PAGE, re.MULTILINE).group(1).split()
+    reader, bystander = (
+        linted(capsys, str(EXAMPLES / f"{name}.toml"), *options) for name in ("reader", "bystander")
+    )
+    for shown, printed in zip(blocks("text"), (reader, bystander, true[1], false[1]), strict=True):
+        lines = [line for line in shown.splitlines() if line.strip() not in ("", "...")]
+        assert [line for line in lines if line not in printed.splitlines()] == []
