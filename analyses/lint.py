@@ -158,7 +158,9 @@ def _together(hypotheses):
             lines.append(f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not.")
         elif (wide, narrow) not in covered[: covered.index((narrow, wide))]:
             lines.append(f"No claim tells {narrow} from {wide}: they ask for the same.")
-    lines += [f"No head can be both {one} and {other}." for one, other in rivals.exclusive(hypotheses)]
+    possible = [hypothesis for hypothesis in hypotheses if rivals.ways(hypothesis)]
+    for one, pairs in groupby(rivals.exclusive(possible), lambda pair: pair[0]):
+        lines.append(f"No head can be both {one} and {' or '.join(other for _, other in pairs)}.")
     if len(hypotheses) > 1 and not covered:
         lines.append("Each is told from every other by a claim.")
     return lines

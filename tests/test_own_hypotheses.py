@@ -1,5 +1,6 @@
 """Hypotheses of one's own in a file: tested on the planted model in place of a task's, and linted."""
 
+import csv
 import io
 import re
 from contextlib import redirect_stdout
@@ -12,7 +13,7 @@ import runs
 from pandas.testing import assert_frame_equal
 
 import rgb_circuit as rgb
-from analyses import evidence, lint, power, rivals, roles
+from analyses import evidence, lint, power, rivals, roles, standing
 from analyses.command import main
 from rgb_circuit import InputError
 from rgb_circuit.hypothesis import Hypothesis, Prediction
@@ -135,6 +136,35 @@ def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
     assert GAME.with_hypotheses(both).hypotheses == both
 
 
+# Pictures of one's own
+
+
+def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, planted):
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["name", "question", "clean", "image:exchanged", "answer:right", "answer:other",
+             "expected:clean", "expected:exchanged"]
+        )  # fmt: skip
+        for number, trial in enumerate(rgb.rgb_trials(planted, 16)):
+            for condition in ("clean", "recolored"):
+                trial.images[condition].save(tmp_path / f"{number} {condition}.png")
+            table.writerow(
+                [number, GAME.question, f"{number} clean.png", f"{number} recolored.png",
+                 trial.answers["odd"], trial.answers["other"], "right", "other"]
+            )  # fmt: skip
+    text = (
+        "[hypotheses.reader.predictions]\nR1 = 'right up, other down: z clean -> exchanged'\n"
+        "R2 = 'right not up: pattern clean -> exchanged'"
+    )
+    out, _ = ran(
+        tmp_path / "out", written(tmp_path, text), "--trials-file", str(tmp_path / "pairs.csv"), "--quiet"
+    )
+    run = rgb.read_run(out)
+    assert set(zip(run.findings["layer"], run.findings["head"])) == READERS
+    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader"]
+
+
 # What cannot be
 
 
@@ -162,6 +192,14 @@ def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
             "[hypotheses.a]\npredictions = { A = 'odd up: z clean -> erased' }\n"
             "[hypotheses.b]\npredictions = { A = 'odd down: z clean -> erased' }",
             "mine.toml: task 'rgb' has two predictions that differ called 'A'; give one of them another name",
+        ),
+        (
+            "[hypotheses.none]\npredictions = { A = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses.none: a hypothesis is called 'none', which means something else in frames",
+        ),
+        (
+            "[hypotheses.a]\npredictions = { score = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses.a.predictions.score: a prediction is called 'score', which",
         ),
         ("name = 'nothing'", "mine.toml has no hypotheses; add a table such as [hypotheses.reader]"),
         ("[hypotheses.reader", "mine.toml is no TOML: "),
@@ -218,6 +256,15 @@ def test_a_vague_hypothesis_is_said_to_be_so_and_one_that_can_fail_too(tmp_path,
     said = linted(capsys, written(tmp_path, "\n".join(files)))
     assert "can fail  no: it is vague" in said.partition("reader:")[0]
     assert "can fail  yes" in said.partition("reader:")[2]
+
+
+def test_what_it_takes_to_test_a_route_are_heads_of_its_own_group():
+    """Also where the group is none of the game's."""
+    sends = Prediction.parse("S", "odd up through the idlers: z clean -> erased")
+    idlers = replace(of("idler", "odd none: z clean -> erased"), short="idlers")
+    task = GAME.with_hypotheses([Hypothesis("sender", (sends,)), idlers])
+    assert standing.to_test("no idler", sends, task) == "idler heads to freeze"
+    assert standing.to_test("no word", GAME.prediction("P9a"), GAME) == "answers['none']"
 
 
 def test_what_a_prediction_claims_is_said_in_words(capsys):
