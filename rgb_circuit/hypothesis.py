@@ -330,6 +330,23 @@ def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
     return list(named.values())
 
 
+def merged(families: Iterable[Iterable[Prediction]]) -> tuple[Prediction, ...]:
+    """The predictions of some families, each once.
+
+    Raises:
+        InputError: two of one name that are not the same, which frames could not tell apart.
+    """
+    named: dict[str, Prediction] = {}
+    for family in families:
+        for prediction in family:
+            if named.setdefault(prediction.name, prediction) != prediction:
+                raise InputError(
+                    f"two hypotheses have a prediction {prediction.name!r} that says two things: "
+                    f"{named[prediction.name].text!r} and {prediction.text!r}; rename one"
+                )
+    return tuple(named.values())
+
+
 def groups(predictions: Iterable[Prediction]) -> tuple[str, ...]:
     """The groups of heads that some predictions freeze."""
     claims = [claim for prediction in predictions for claim in prediction.claims]

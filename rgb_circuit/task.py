@@ -14,12 +14,24 @@ A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .edits import ARTIFICIAL
 from .errors import InputError
-from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups
+from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups, merged
+from .plain_tables import (
+    filled,
+    hypotheses_of,
+    known_keys,
+    listed,
+    made,
+    named_prediction,
+    plain_hypothesis,
+    plain_prediction,
+    strings,
+    typed,
+)
 from .table_text import shortened
 from .trial import Trial
 
@@ -40,21 +52,17 @@ class Role:
 
 @dataclass(frozen=True)
 class Condition:
-    """A picture and a question about it.
+    """A picture, as a task has one in every trial.
 
     Attributes:
         says: in words, such as "the tile in the other colour".
         right: the role of the right answer; None where none is.
         shows: the roles whose words the picture gives a reason to say.
-        question: where it is another than the task's.
-        picture: the condition whose picture it is, where it has none of its own.
     """
 
     says: str = ""
     right: str | None = None
     shows: tuple[str, ...] = ()
-    question: str = ""
-    picture: str = ""
 
 
 Draw = Callable[..., list[Trial]]
@@ -66,7 +74,7 @@ class Task:
 
     Attributes:
         name: as ``--task`` has it.
-        question: about every picture that has none of its own.
+        question: about every picture.
         roles: role of an answer → what it is for; in the order in which answers are kept.
         conditions: condition → its picture; "clean" first.
         corrupted: the condition that circuits and routes are measured against.
@@ -117,8 +125,6 @@ class Task:
         for name, condition in self.conditions.items():
             for role in (*condition.shows, *([] if condition.right is None else [condition.right])):
                 self._has(role, self.roles, f"condition {name!r}")
-            if condition.picture:
-                self._has(condition.picture, self.conditions, f"the picture of condition {name!r}")
         if self.conditions["clean"].right is None and self.hypotheses:
             raise InputError(
                 f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be restored; "
@@ -129,7 +135,9 @@ class Task:
         for panel, (target, role) in self.panels.items():
             self._has(target, self.conditions, f"panel {panel!r}")
             self._has(role, self.roles, f"panel {panel!r}")
-        self._check_names()
+        names = [hypothesis.name for hypothesis in self.hypotheses]
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise InputError(f"task {self.name!r} has two hypotheses called {twice[0]!r}; rename one")
         known = {hypothesis.short for hypothesis in self.hypotheses if hypothesis.short}
         for prediction in self.predictions:
             self.check(prediction)
@@ -146,16 +154,6 @@ class Task:
                 f"task {self.name!r}: {where} names {shortened(name)}, which it does not have; use one of "
                 f"{', '.join(map(str, there)) or '(none)'}"
             )
-
-    def _check_names(self):
-        """Raise InputError where two hypotheses, or two predictions that differ, have one name."""
-        roles = [hypothesis.name for hypothesis in self.hypotheses]
-        predictions = [prediction.name for prediction in self.predictions]
-        for kind, names in (("hypotheses", roles), ("predictions that differ", predictions)):
-            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-                raise InputError(
-                    f"task {self.name!r} has two {kind} called {twice[0]!r}; give one of them another name"
-                )
 
     def check(self, prediction: Prediction) -> None:
         """Raise InputError unless the task has the roles and conditions that a prediction names."""
@@ -182,8 +180,7 @@ class Task:
     @property
     def predictions(self) -> tuple[Prediction, ...]:
         """All that are tested, each once: those of the hypotheses, then the checks."""
-        every = [prediction for hypothesis in self.hypotheses for prediction in hypothesis.predictions]
-        return tuple(dict.fromkeys([*every, *self.checks]))
+        return merged([*(hypothesis.predictions for hypothesis in self.hypotheses), self.checks])
 
     @property
     def receivers(self) -> tuple[Hypothesis, ...]:
@@ -238,7 +235,7 @@ class Task:
             InputError: a name that none has.
         """
         named = {prediction.name: prediction for prediction in self.predictions}
-        return _named(name, named, f"task {self.name!r}")
+        return named_prediction(name, named, f"task {self.name!r}")
 
     def with_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> "Task":
         """The task with other hypotheses in place of its own, and without checks. Those of its own whose
@@ -316,20 +313,22 @@ class Task:
             table["second_question"] = list(self.second_question)
         if self.checks:
             table["checks"] = [prediction.name for prediction in self.checks]
-        table["roles"] = {name: _plain(role) for name, role in self.roles.items()}
-        table["conditions"] = {name: _plain(condition) for name, condition in self.conditions.items()}
+        table["roles"] = {name: filled(role) for name, role in self.roles.items()}
+        table["conditions"] = {name: filled(condition) for name, condition in self.conditions.items()}
         if self.vocabulary:
-            drawn_with = {word: _listed(value) for word, value in self.vocabulary.items()}
+            drawn_with = {word: listed(value) for word, value in self.vocabulary.items()}
             # TOML has no null.
             table["vocabulary"] = drawn_with if any(drawn_with.values()) else list(drawn_with)
         if self.panels:
             table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
         if self.predictions:
             table["predictions"] = {
-                prediction.name: _prediction(prediction) for prediction in self.predictions
+                prediction.name: plain_prediction(prediction) for prediction in self.predictions
             }
         if self.hypotheses:
-            table["hypotheses"] = {hypothesis.name: _hypothesis(hypothesis) for hypothesis in self.hypotheses}
+            table["hypotheses"] = {
+                hypothesis.name: plain_hypothesis(hypothesis) for hypothesis in self.hypotheses
+            }
         return table
 
     @classmethod
@@ -342,22 +341,22 @@ class Task:
         Raises:
             InputError: a key that is not known or missing, or a value of another kind; with its key.
         """
-        table = _table(
+        table = known_keys(
             table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK
         )
         hypotheses, shared = hypotheses_of(table, where)
-        given = {name: _typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table}
+        given = {name: typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table}
         roles = {
-            name: Role(word) if isinstance(word, str) else _made(Role, word, f"{where}: roles.{name}")
-            for name, word in _typed(table["roles"], dict, f"{where}: roles").items()
+            name: Role(word) if isinstance(word, str) else made(Role, word, f"{where}: roles.{name}")
+            for name, word in typed(table["roles"], dict, f"{where}: roles").items()
         }
         conditions = {
-            name: _made(Condition, condition, f"{where}: conditions.{name}")
-            for name, condition in _typed(table["conditions"], dict, f"{where}: conditions").items()
+            name: made(Condition, condition, f"{where}: conditions.{name}")
+            for name, condition in typed(table["conditions"], dict, f"{where}: conditions").items()
         }
         second = table.get("second_question")
         if second is not None:
-            second = _strings(second, f"{where}: second_question")
+            second = strings(second, f"{where}: second_question")
             if len(second) != 2:
                 raise InputError(
                     f"{where}: second_question has {len(second)} pieces; give the question and the role of "
@@ -366,7 +365,7 @@ class Task:
         words = table.get("vocabulary", {})
         if not isinstance(words, (list, Mapping)):
             raise InputError(f"{where}: vocabulary is {shortened(words)}; give a list of words, or a table")
-        panels = _typed(table.get("panels", {}), dict, f"{where}: panels")
+        panels = typed(table.get("panels", {}), dict, f"{where}: panels")
         try:
             return cls(
                 **given,
@@ -380,10 +379,10 @@ class Task:
                 },
                 hypotheses=hypotheses,
                 checks=tuple(
-                    _named(name, shared, f"{where}: checks")
-                    for name in _strings(table.get("checks", []), "checks")
+                    named_prediction(name, shared, f"{where}: checks")
+                    for name in strings(table.get("checks", []), "checks")
                 ),
-                panels={name: _strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
+                panels={name: strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
@@ -422,38 +421,6 @@ def pictures_of(sweep: Sweep) -> list[str]:
     return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
 
 
-def hypotheses_of(
-    table: Mapping[str, Any], where: str
-) -> tuple[tuple[Hypothesis, ...], dict[str, Prediction]]:
-    """The hypotheses of a table, and the predictions under ``predictions``, which several may name."""
-    shared = {
-        name: _read_prediction(name, text, f"{where}: predictions.{name}")
-        for name, text in _typed(table.get("predictions", {}), dict, f"{where}: predictions").items()
-    }
-    made = []
-    for name, body in _typed(table.get("hypotheses", {}), dict, f"{where}: hypotheses").items():
-        here = f"{where}: hypotheses.{name}"
-        body = _table(body, here, needed=("predictions",), also=_HYPOTHESIS)
-        given = body.pop("predictions")
-        if isinstance(given, list):
-            predictions = [_named(one, shared, f"{here}.predictions") for one in given]
-        else:
-            predictions = [
-                _read_prediction(one, text, f"{here}.predictions.{one}")
-                for one, text in _typed(given, dict, f"{here}.predictions").items()
-            ]
-        for key, value in body.items():
-            kind = {"score": list, "in_circuit": bool}.get(key, str)
-            body[key] = (
-                _strings(value, f"{here}.{key}") if kind is list else _typed(value, kind, f"{here}.{key}")
-            )
-        try:
-            made.append(Hypothesis(name, tuple(predictions), **body))
-        except InputError as error:
-            raise InputError(f"{here}: {error}") from error
-    return tuple(made), shared
-
-
 _TEXTS = ("name", "says", "asks", "question", "corrupted", "place", "trials")
 _TASK = (
     "says",
@@ -467,86 +434,3 @@ _TASK = (
     "checks",
     "panels",
 )
-_HYPOTHESIS = tuple(one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions"))
-_PREDICTION = ("instead_of", "varied", "says")
-
-
-def _read_prediction(name, given, where):
-    if isinstance(given, str):
-        given = {"claims": given}
-    table = _table(given, where, needed=("claims",), also=_PREDICTION)
-    if isinstance(table.get("instead_of"), list):
-        table["instead_of"] = _strings(table["instead_of"], f"{where}.instead_of")
-    try:
-        return Prediction.parse(name, table.pop("claims"), **table)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _named(name, shared, where):
-    if name not in shared:
-        raise InputError(
-            f"{where} names {shortened(name)}, which is not among its predictions: "
-            f"{', '.join(shared) or 'it has none'}"
-        )
-    return shared[name]
-
-
-def _table(given, where, needed=(), also=()):
-    """A copy of a table that has all that it needs, and nothing that is not known."""
-    given = dict(_typed(given, dict, where))
-    known = (*needed, *also)
-    if unknown := [name for name in given if name not in known]:
-        raise InputError(f"{where} has the key {unknown[0]!r}, which is not known; use {', '.join(known)}")
-    if missing := [name for name in needed if name not in given]:
-        raise InputError(f"{where} has no {missing[0]!r}; add it")
-    return given
-
-
-_KINDS = {str: "text in quotes", dict: "a table", list: "a list", bool: "true or false"}
-
-
-def _typed(value, kind, where):
-    if kind is dict and isinstance(value, Mapping):
-        return value
-    if not isinstance(value, kind):
-        raise InputError(f"{where} is {shortened(value)}; give {_KINDS[kind]}")
-    return value
-
-
-def _strings(value, where):
-    """A list of texts as a tuple."""
-    if isinstance(value, tuple):
-        value = list(value)
-    return tuple(_typed(text, str, where) for text in _typed(value, list, where))
-
-
-def _made(kind, given, where):
-    """A `Role` or `Condition` from its table."""
-    table = _table(given, where, also=tuple(one.name for one in fields(kind)))
-    if "shows" in table:
-        table["shows"] = _strings(table["shows"], f"{where}.shows")
-    for name, value in table.items():
-        if name != "shows":
-            _typed(value, str, f"{where}.{name}")
-    return kind(**table)
-
-
-def _plain(value):
-    """The fields of a `Role` or `Condition` that are not empty."""
-    given = {one.name: getattr(value, one.name) for one in fields(value)}
-    return {name: _listed(own) for name, own in given.items() if own not in ("", None, ())}
-
-
-def _listed(value):
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _prediction(prediction):
-    more = {name: _listed(value) for name in _PREDICTION if (value := getattr(prediction, name))}
-    return {"claims": prediction.text} | more if more else prediction.text
-
-
-def _hypothesis(hypothesis):
-    given = {name: _listed(value) for name in _HYPOTHESIS if (value := getattr(hypothesis, name))}
-    return given | {"predictions": [prediction.name for prediction in hypothesis.predictions]}

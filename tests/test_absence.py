@@ -10,9 +10,10 @@ from analyses import roles
 from analyses.evidence import heads
 from analyses.evidence.verdict import judge
 from rgb_circuit.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
+from rgb_circuit.hypothesis import Hypothesis
 
 COLORS = np.tile(list("abcdefgh"), 16)
-ROLE = [UP_HERE, NONE_THERE]
+ROLE = Hypothesis("one role", (UP_HERE, NONE_THERE))
 
 
 def idle(n, every, seed=0):
@@ -46,7 +47,7 @@ def test_a_lone_head_with_one_stray_trial_of_32_is_named_among_many(every):
     here, there = idle(32, every), idle(32, every, seed=1)
     here[:, 5] += 3
     there[7, 5] = 7.17
-    found = judge(simulated(here, there, COLORS[:32]), [ROLE], RULES)
+    found = judge(simulated(here, there, COLORS[:32]), [ROLE.predictions], RULES)
     assert heads(found, ROLE) == [(0, 5)]
     row = found[(found["prediction"] == "none") & (found["head"] == 5)].iloc[0]
     assert row["outside"] == 1 and row["stray"] == 7
@@ -121,7 +122,9 @@ def test_trials_for_a_count_are_those_that_reach_its_level_four_times_of_five():
 
 
 def test_the_power_that_is_printed_counts_absences():
-    found = judge(simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE], RULES).assign(wrong=0)
+    found = judge(simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE.predictions], RULES).assign(
+        wrong=0
+    )
     clean = roles.power(found)
     assert roles.power(found.assign(wrong=1)) > clean
     # Where a tenth of the trials stray, no head is named four times of five.

@@ -14,6 +14,7 @@ from rgb_circuit.hypothesis import (
     Prediction,
     Sweep,
     groups,
+    merged,
     slots,
 )
 from rgb_circuit.tasks import find
@@ -139,6 +140,13 @@ def test_every_expectation_is_an_effect_or_the_absence_of_one():
     sweep = Sweep("changed", without="image", part="past", of="readers")
     claims = [replace(UP, expected=expected, sweep=sweep) for expected in EXPECTATIONS]
     assert [claim.expected for claim in claims if claim.is_effect] == list(EFFECTS)
+
+
+def test_one_name_for_two_things_is_refused_and_one_thing_of_two_hypotheses_is_one():
+    first, other = Prediction("B1", UP), Prediction.parse("B1", "right down: z clean -> changed")
+    assert merged([[first], [first]]) == (first,)
+    with pytest.raises(InputError, match="two hypotheses have a prediction 'B1' that says two things"):
+        merged([[first], [other]])
 
 
 def test_slots_and_groups_are_what_the_predictions_say():

@@ -191,7 +191,7 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
         (
             "[hypotheses.a]\npredictions = { A = 'odd up: z clean -> erased' }\n"
             "[hypotheses.b]\npredictions = { A = 'odd down: z clean -> erased' }",
-            "mine.toml: task 'rgb' has two predictions that differ called 'A'; give one of them another name",
+            "mine.toml: two hypotheses have a prediction 'A' that says two things: ",
         ),
         (
             "[hypotheses.none]\npredictions = { A = 'odd up: z clean -> erased' }",

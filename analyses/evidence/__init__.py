@@ -84,7 +84,7 @@ from rgb_circuit.drawing import words_for
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep
+from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import PatchedHeads
@@ -319,9 +319,7 @@ def _finders(task, hypotheses, group):
 
 def _needed(families, finders):
     """Every prediction that is tested or finds heads, once."""
-    return list(
-        dict.fromkeys(prediction for family in (*families, *finders.values()) for prediction in family)
-    )
+    return merged([*families, *finders.values()])
 
 
 def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:

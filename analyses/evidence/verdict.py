@@ -12,7 +12,7 @@ import pandas as pd
 
 from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
-from rgb_circuit.hypothesis import Prediction, slots
+from rgb_circuit.hypothesis import Prediction, merged, slots
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     ratio_interval,
@@ -70,7 +70,7 @@ class Judged:
 
 def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules) -> pd.DataFrame:
     """The evidence frame; ``families``: predictions that make up a role each, or a check by itself."""
-    predictions = list(dict.fromkeys(prediction for family in families for prediction in family))
+    predictions = merged(families)
     n = len(next(iter(measured.effects.values())))
     finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
     judged = {

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..hypothesis import Hypothesis
+from ..plain_tables import hypotheses_of
 from ..table_text import shortened
-from ..task import Task, hypotheses_of
+from ..task import Task
 
 # A key that TOML takes without quotes.
 _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
