@@ -17,7 +17,7 @@ from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
 from rgb_circuit.task import Task
 from rgb_circuit.vlm import Vlm
 
-from . import digits, roles, standing
+from . import digits, power, roles, standing
 from .check import Check
 from .evidence import by_prediction
 from .findings import STAGES, Findings
@@ -119,7 +119,7 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence, task, options["positions"], options["only_correct"])
+        _roles(found.table, found.evidence, task, options)
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -196,7 +196,7 @@ def _panels(model, found, positions):
     print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
 
 
-def _roles(table, evidence, task, positions, only_correct):
+def _roles(table, evidence, task, options):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name in task.says_of_predictions]
@@ -205,6 +205,7 @@ def _roles(table, evidence, task, positions, only_correct):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
         tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
+        positions = options["positions"]
         where = "[end]" if positions == "end" else f"positions '{positions}'"
         print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")
     elif len(scored):
@@ -226,11 +227,11 @@ def _roles(table, evidence, task, positions, only_correct):
         "would); -: cannot be tested."
     )
     if not lacking:
-        _circuit(evidence, task)
+        _without_heads(evidence, task, every=options.get("hypotheses") is not None)
     if refused := roles.refused(evidence, task):
         print(f"{refused[:1].upper()}{refused[1:]}.")
     if not lacking:
-        print(_power(evidence, 0 if only_correct else None))
+        print(_power(evidence, 0 if options["only_correct"] else None))
     frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
     named = [head for hypothesis in task.receivers for head in roles.heads(table, hypothesis.name)]
     unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in named]
@@ -243,28 +244,18 @@ def _roles(table, evidence, task, positions, only_correct):
         )
 
 
-def _circuit(evidence, task):
-    """Of the roles that the hypothesised circuit is made of, those that no head is shown to have."""
+def _without_heads(evidence, task, every):
+    """Of every role, or of those that the hypothesised circuit is made of, what no head is shown to have."""
     for stands in standing.standings(evidence, task).values():
-        if stands.hypothesis.in_circuit and not stands.heads:
+        if (every or stands.hypothesis.in_circuit) and not stands.heads:
             said, nearly = standing.none_is(stands), standing.nearly(stands)
             print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
 
 
 def _power(evidence, stray):
     """The smallest effect that these trials can confirm, in words; ``stray`` as in `roles.power`."""
-    n, even, uneven = (
-        evidence["n"].iloc[0],
-        roles.power(evidence, 0.25, stray=stray),
-        roles.power(evidence, 1.0, stray=stray),
-    )
-    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
-    varying = (
-        f"{100 * uneven:.0f} % if its effect varies as much as it is large"
-        if uneven < 10
-        else "none that varies as much as it is large"
-    )
-    return f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all heads)."
+    even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
+    return power.in_words(evidence["n"].iloc[0], even, uneven)
 
 
 def check(model: Vlm, found: Check) -> None:

@@ -1,21 +1,20 @@
 """What every head is: the hypotheses side by side, from one set of sweeps."""
 
 from collections.abc import Iterable, Sequence
-from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.absence import chance_of_mostly
-from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction
+from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.statistics import POWER, smallest_mean
 from rgb_circuit.task import Task
 from rgb_circuit.tasks import find
 
 from . import evidence as _evidence
+from . import rivals
 from .evidence import Frozen
+from .power import smallest_share
 
 # The task whose roles are told where no other is given.
 GAME = find("rgb")
@@ -169,39 +168,7 @@ def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
         >>> exclusive()[0]
         ('color extractor', 'row or column localization')
     """
-    return [
-        (first.name, second.name)
-        for first, second in combinations(task.hypotheses, 2)
-        if not any(_agree([*some, *others]) for some in _ways(first) for others in _ways(second))
-    ]
-
-
-# What cannot be said of one word in one sweep besides.
-_FORBIDS = {
-    "up": {"not up", "none", "down"},
-    "down": {"not down", "none", "up"},
-    "above others": {"not up", "none", "down"},
-}
-
-
-def _ways(hypothesis: Hypothesis) -> list[list[Prediction]]:
-    """Every choice of predictions that makes up a role."""
-    named = {prediction.name: prediction for prediction in hypothesis.predictions}
-    return [[named[name] for name in names] for names in product(*hypothesis.slots)]
-
-
-def _agree(predictions: Sequence[Prediction]) -> bool:
-    """Whether no two claims of some predictions contradict each other."""
-    claims = [claim for prediction in predictions for claim in prediction.claims]
-    return not any(_contradict(claim, other) for claim in claims for other in claims)
-
-
-def _contradict(claim: Claim, other: Claim) -> bool:
-    if claim.role != other.role or claim.sweep.whole != other.sweep.whole:
-        return False
-    if claim.expected == other.expected == "mostly":
-        return claim.sweep.part != other.sweep.part
-    return claim.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(claim.expected, ())
+    return rivals.exclusive(task.hypotheses)
 
 
 def power(
@@ -230,12 +197,7 @@ def power(
     every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
     if stray is None:
         stray = min(1.0, float(evidence["wrong"].iloc[0]) / n)
-    needed = level / every
-    # Without strays the mean shows an absence as well.
-    absent = float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, colors, needed / 2)
-    if absent <= POWER:
-        return float("inf")
-    return smallest_mean(n, variation, least, needed, colors, POWER / absent)
+    return smallest_share(n, every, variation, colors, level, least, stray)
 
 
 def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit.heads import Head, rows_of
-from rgb_circuit.hypothesis import Hypothesis, Prediction
+from rgb_circuit.hypothesis import Hypothesis, Prediction, groups
 from rgb_circuit.plots.canvas import percent
 from rgb_circuit.task import Task
 
@@ -104,12 +104,14 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
     """
     if void == "no gap":
         return f"a model that answers by {task.place or 'the picture'}"
-    if void == "no extractor":
-        return " and ".join(f"{hypothesis.plural} to freeze" for hypothesis in task.receivers)
     if void == "one word":
         return f"other {prediction.varied}s"
-    # "no word": a role whose word is the same in all trials, which these lack.
-    return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
+    if void == "no word":
+        # A role whose word is the same in all trials, which these lack.
+        return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
+    named = groups([prediction])
+    frozen = [hypothesis for hypothesis in task.hypotheses if hypothesis.short in named]
+    return " and ".join(f"{hypothesis.plural} to freeze" for hypothesis in frozen)
 
 
 def _lacks(evidence, head, hypothesis, task):

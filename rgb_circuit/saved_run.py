@@ -173,7 +173,8 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     options = manifest["options"]
     if "trials_file" in options:
         trials = read_trials(options["trials_file"], template=manifest["template"])
-        task = recorded_task(manifest) if options.get("task") else None
+        described = options.get("task") or options.get("hypotheses")
+        task = recorded_task(manifest) if described else None
         return [replace(trial, task=task) for trial in trials]
     if options.get("trials") == "published":
         return [published_trial(recorded_model(manifest).canvas)]
@@ -187,6 +188,8 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
         raise InputError(f"the task {task.name!r} draws no trials any more, and the run's were drawn")
     canvas, n = recorded_model(manifest).canvas, int(options["trials"])
     trials = task.draw(canvas, manifest["words"], n, options["seed"], options.get("fix", {}))
+    if options.get("hypotheses"):
+        task = replace(recorded_task(manifest), draw=task.draw)
     return [replace(trial, task=task) for trial in trials]
 
 

@@ -135,16 +135,23 @@ class Task:
         for panel, (target, role) in self.panels.items():
             self._has(target, self.conditions, f"panel {panel!r}")
             self._has(role, self.roles, f"panel {panel!r}")
+        names = [hypothesis.name for hypothesis in self.hypotheses]
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise InputError(f"task {self.name!r} has two hypotheses called {twice[0]!r}; rename one")
         known = {hypothesis.short for hypothesis in self.hypotheses if hypothesis.short}
         for prediction in self.predictions:
             self.check(prediction)
-            for group in (claim.sweep.of for claim in prediction.claims if claim.sweep.of):
-                self._has(group, known, f"prediction {prediction.name}", "a hypothesis whose short is")
+            for group in groups([prediction]):
+                if group not in known:
+                    raise InputError(
+                        f"task {self.name!r}: prediction {prediction.name} goes through or past the {group}, "
+                        f"but no hypothesis has that for its short; add short = {group!r} to one"
+                    )
 
-    def _has(self, name, there, where, what="which"):
+    def _has(self, name, there, where):
         if name not in there:
             raise InputError(
-                f"task {self.name!r}: {where} names {shortened(name)}, {what} it does not have; use one of "
+                f"task {self.name!r}: {where} names {shortened(name)}, which it does not have; use one of "
                 f"{', '.join(map(str, there)) or '(none)'}"
             )
 
@@ -229,6 +236,25 @@ class Task:
         """
         named = {prediction.name: prediction for prediction in self.predictions}
         return named_prediction(name, named, f"task {self.name!r}")
+
+    def with_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> "Task":
+        """The task with other hypotheses in place of its own, and without checks. Those of its own whose
+        heads they go through or past join them.
+
+        Raises:
+            InputError: a role, condition or group that the task does not have, or a name that stands twice.
+
+        Examples:
+            >>> from rgb_circuit.hypothesis import Hypothesis, Prediction
+            >>> sends = Prediction.parse("S", "background up through the extractors: z clean -> erased")
+            >>> task = rgb.tasks()["rgb"].with_hypotheses([Hypothesis("sender", (sends,))])
+            >>> [hypothesis.name for hypothesis in task.hypotheses]
+            ['sender', 'color extractor']
+        """
+        chosen, own = list(hypotheses), list(self.hypotheses)
+        while joining := [one for one in own if one.short in _unmet(chosen) and one.short]:
+            chosen.append(joining[0])
+        return replace(self, hypotheses=tuple(chosen), checks=())
 
     def controls(self, target: str) -> tuple[str, ...]:
         """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the roles."""
@@ -382,6 +408,12 @@ class Task:
             conditions=conditions,
             corrupted=(changed or others or ["clean"])[0],
         )
+
+
+def _unmet(hypotheses):
+    """The groups that some hypotheses go through or past and that none of them is."""
+    there = {hypothesis.short for hypothesis in hypotheses}
+    return {group for hypothesis in hypotheses for group in hypothesis.groups} - there
 
 
 def pictures_of(sweep: Sweep) -> list[str]:

@@ -190,7 +190,7 @@ def test_what_a_file_cannot_be_like_is_refused(tmp_path, text, said):
         ('B1 = "right up,', 'B1 = "wrong up,', "prediction B1 names 'wrong', which it does not have"),
         ("z clean -> exchanged", "z clean -> changed", "prediction B1 names 'changed', which it does not"),
         ('claims = "right not up', 'claim = "right not up', "predictions.B2 has the key 'claim'"),
-        ("right up, other", "right up through the readers, other", "names 'readers', a hypothesis whose"),
+        ("right up, other", "right up through the readers, other", "goes through or past the readers"),
         ("[roles]", "[roles", "shapes.toml is no TOML:"),
     ],
 )  # fmt: skip

@@ -25,10 +25,12 @@ from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.jobs import Pending
 
 from ..as_options import as_options
-from . import attention, calibrate, check, collect, compare, flows, play, report, run, say, tasks
+from . import attention, calibrate, check, collect, compare, flows, hypotheses, play, report, run, say, tasks
 from .arguments import option_of
 
-SUBCOMMANDS = (run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks)
+SUBCOMMANDS = (
+    run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks, hypotheses,
+)  # fmt: skip
 
 COMPLETION = """\
 completion of commands, options and folders in a shell: put one of these into its start-up file

@@ -10,7 +10,7 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.saved_run import recorded_run
 from rgb_circuit.task import Task
-from rgb_circuit.tasks import DEFAULT, named
+from rgb_circuit.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
@@ -53,8 +53,31 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
 
 
 def take_task(options: Namespace) -> Task | None:
-    """The task that ``--task`` names, None where it names none; its trials file becomes the options', unless
-    they name another."""
+    """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None where neither names one.
+    Its trials file becomes the options', unless they name another.
+
+    Raises:
+        InputError: a task or hypotheses that cannot be read, or that do not go together.
+    """
+    task = _named_task(options)
+    file = getattr(options, "hypotheses", None)
+    if file is None:
+        return task
+    if options.trials == "published" and options.trials_file is None:
+        raise InputError(
+            "--hypotheses are tested over trials, and the published stimulus is one; draw some with "
+            "--trials 32"
+        )
+    hypotheses = read_hypotheses(file)
+    if task is None and options.trials_file is not None:
+        task = task_of(TrialsFile.read(options.trials_file).trials(TEMPLATE))
+    try:
+        return (task or find(DEFAULT)).with_hypotheses(hypotheses)
+    except InputError as error:
+        raise InputError(f"{Path(file).name}: {error}") from error
+
+
+def _named_task(options):
     if options.task is None:
         return None
     task = named(options.task)

@@ -3,6 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
+import shtab
+
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.errors import InputError
 from rgb_circuit.locking import locked
@@ -21,6 +23,12 @@ def add_to(commands: Commands) -> None:
     )
     add_folder(parser, "for frames, figures and manifest (default: %(default)s)", "--out", default="results")
     parser.add_argument("--name", help="what the report calls this run (default: the model's name)")
+    parser.add_argument(
+        "--hypotheses",
+        metavar="FILE.toml",
+        help="what is claimed of heads, in place of what the task claims; rgb-circuit hypotheses FILE.toml "
+        "says what such a file asks for",
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--positions",
         default="end",
@@ -103,6 +111,8 @@ def _chosen(options):
         chosen["component"] = options.component
     if options.task is not None:
         chosen["task"] = options.task
+    if options.hypotheses is not None:
+        chosen["hypotheses"] = str(Path(options.hypotheses).resolve())
     if options.trials_file is not None:
         return chosen | {"trials_file": str(Path(options.trials_file).resolve())}
     if options.fix:

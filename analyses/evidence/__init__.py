@@ -84,7 +84,7 @@ from rgb_circuit.drawing import words_for
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep, merged
+from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import PatchedHeads
@@ -326,7 +326,7 @@ def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedH
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_controls(task, model, trials)
     claims = [claim for prediction in predictions for claim in prediction.claims]
-    wanted = dict.fromkeys(sweep for claim in claims for sweep in _sweeps_of(claim))
+    wanted = dict.fromkeys(sweep for claim in claims for sweep in sweeps_of(claim))
     return {
         sweep: PatchedHeads.of(
             model,
@@ -342,7 +342,7 @@ def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedH
     }
 
 
-def _sweeps_of(claim):
+def sweeps_of(claim: Claim) -> list[Sweep]:
     """What is measured for a claim, with nothing frozen."""
     whole = claim.sweep.whole
     return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]

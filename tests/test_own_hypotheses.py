@@ -1,0 +1,371 @@
+"""Hypotheses of one's own in a file: tested on the planted model in place of a task's, and linted."""
+
+import csv
+import io
+import re
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import runs
+from pandas.testing import assert_frame_equal
+
+import rgb_circuit as rgb
+from analyses import evidence, lint, power, rivals, roles, standing
+from analyses.command import main
+from rgb_circuit import InputError
+from rgb_circuit.hypothesis import Hypothesis, Prediction
+from rgb_circuit.patching import PatchedHeads
+from rgb_circuit.tasks import find, to_toml
+
+GAME = find("rgb")
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples" / "hypotheses"
+PAGE = (ROOT / "docs" / "hypotheses.md").read_text()
+# The heads of the planted model that read the odd colour.
+READERS = {(3, 0), (3, 2), (4, 1), (4, 3)}
+SENDER = """
+[hypotheses.sender]
+[hypotheses.sender.predictions]
+S1 = "background up through the extractors: z clean -> erased"
+"""
+
+
+def written(folder, text, name="mine.toml"):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def ran(out, hypotheses, *options):
+    """The folder of a run of planted with a file of hypotheses, and what it printed."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert (
+            main(["run", "--model", "planted", *options, "--hypotheses", hypotheses, "--out", str(out)]) == 0
+        )
+    return out, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def true(tmp_path_factory):
+    """The folder of a run with the true hypothesis of the examples, whose file is gone since, and what it
+    printed."""
+    folder = tmp_path_factory.mktemp("true")
+    file = written(folder, (EXAMPLES / "reader.toml").read_text())
+    run = ran(folder / "out", file, "--trials", "16")
+    Path(file).unlink()
+    return run
+
+
+@pytest.fixture(scope="module")
+def false(tmp_path_factory):
+    """The same with the false hypothesis."""
+    return ran(tmp_path_factory.mktemp("false"), str(EXAMPLES / "pointer.toml"), "--trials", "16")
+
+
+# A run
+
+
+def test_a_true_hypothesis_is_shown_of_the_heads_that_it_is_true_of(true):
+    found = rgb.read_run(true[0]).findings
+    assert set(zip(found["layer"], found["head"])) == READERS
+    assert set(found["role"]) == {"reader"}
+
+
+def test_a_false_hypothesis_is_refuted_of_every_head(false):
+    evidence = rgb.read_run(false[0]).frames["evidence"]
+    assert len(evidence) == 24 and set(evidence["state"]) == {"refuted"}
+    assert "There is no pointer head.\n" in false[1]
+    assert "refuted" in (false[0] / "report.html").read_text()
+
+
+def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
+    page = (true[0] / "report.html").read_text()
+    assert "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page and "brings it to the answer" in page
+    assert "color extractor" not in page and "P1a" not in page
+
+
+def test_the_folder_is_finished_again_without_the_file(true):
+    before = rgb.read_run(true[0]).frames["evidence"]
+    assert main(["report", str(true[0]), "--quiet"]) == 0
+    run = rgb.read_run(true[0])
+    assert_frame_equal(run.frames["evidence"], before)
+    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader"]
+
+
+def test_a_folder_of_other_hypotheses_is_not_gone_on_with(true, capsys):
+    options = ["--model", "planted", "--trials", "16", "--out", str(true[0])]
+    assert main(["run", *options, "--hypotheses", str(EXAMPLES / "pointer.toml")]) == 2
+    assert "holds a run that differs in task.predictions.R1" in capsys.readouterr().err
+
+
+def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path, planted_run):
+    table = GAME.plain()
+    file = written(tmp_path, to_toml({name: table[name] for name in ("predictions", "hypotheses")}))
+    mine, _ = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
+    frames = {
+        name: [pd.read_parquet(folder / f"{name}.parquet") for folder in (planted_run, mine)]
+        for name in ("evidence", "roles")
+    }
+    # What the game tests besides is no role's.
+    theirs, own = frames["evidence"]
+    theirs = theirs[theirs["prediction"] != "P10"].reset_index(drop=True)
+    assert_frame_equal(theirs, own, check_exact=True)
+    theirs, own = frames["roles"]
+    assert_frame_equal(theirs.drop(columns="P10"), own, check_exact=True)
+
+
+def test_in_python_a_task_takes_other_hypotheses(planted):
+    mine = rgb.read_hypotheses(EXAMPLES / "reader.toml")
+    table = roles.roles(planted, rgb.rgb_trials(planted, 16), task=GAME.with_hypotheses(mine), progress=False)
+    assert set(roles.heads(table, "reader")) == READERS
+
+
+# What goes through heads of the task's
+
+
+def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
+    task = GAME.with_hypotheses(rgb.read_hypotheses(written(tmp_path, SENDER)))
+    assert [hypothesis.name for hypothesis in task.hypotheses] == ["sender", "color extractor"]
+    assert [hypothesis.name for hypothesis in task.receivers] == ["color extractor"]
+    own = "short = 'extractors'\npredictions = { E1 = 'odd up: z clean -> erased' }\n"
+    both = rgb.read_hypotheses(written(tmp_path, f"{SENDER}\n[hypotheses.mine]\n{own}"))
+    assert GAME.with_hypotheses(both).hypotheses == both
+
+
+# Pictures of one's own
+
+
+def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, planted):
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["name", "question", "clean", "image:exchanged", "answer:right", "answer:other",
+             "expected:clean", "expected:exchanged"]
+        )  # fmt: skip
+        for number, trial in enumerate(rgb.rgb_trials(planted, 16)):
+            for condition in ("clean", "recolored"):
+                trial.images[condition].save(tmp_path / f"{number} {condition}.png")
+            table.writerow(
+                [number, GAME.question, f"{number} clean.png", f"{number} recolored.png",
+                 trial.answers["odd"], trial.answers["other"], "right", "other"]
+            )  # fmt: skip
+    text = (
+        "[hypotheses.reader.predictions]\nR1 = 'right up, other down: z clean -> exchanged'\n"
+        "R2 = 'right not up: pattern clean -> exchanged'"
+    )
+    out, _ = ran(
+        tmp_path / "out", written(tmp_path, text), "--trials-file", str(tmp_path / "pairs.csv"), "--quiet"
+    )
+    run = rgb.read_run(out)
+    assert set(zip(run.findings["layer"], run.findings["head"])) == READERS
+    assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader"]
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'od up: z clean -> erased'",
+            "mine.toml: task 'rgb': prediction R1 names 'od', which it does not have; use one of odd, other,",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd up: z clean -> gone'",
+            "mine.toml: task 'rgb': prediction R1 names 'gone', which it does not have; use one of clean,",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\n"
+            "R1 = 'odd up through the readers: z clean -> erased'",
+            "mine.toml: task 'rgb': prediction R1 goes through or past the readers, but no hypothesis",
+        ),
+        (
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd upp: z clean -> erased'",
+            "mine.toml: hypotheses.reader.predictions.R1: prediction R1: 'odd upp' is no claim; write ROLE",
+        ),
+        (
+            "[hypotheses.a]\npredictions = { A = 'odd up: z clean -> erased' }\n"
+            "[hypotheses.b]\npredictions = { A = 'odd down: z clean -> erased' }",
+            "mine.toml: two hypotheses have a prediction 'A' that says two things: ",
+        ),
+        (
+            "[hypotheses.none]\npredictions = { A = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses.none: a hypothesis is called 'none', which means something else in frames",
+        ),
+        (
+            "[hypotheses.a]\npredictions = { score = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses.a.predictions.score: a prediction is called 'score', which",
+        ),
+        ("name = 'nothing'", "mine.toml has no hypotheses; add a table such as [hypotheses.reader]"),
+        ("[hypotheses.reader", "mine.toml is no TOML: "),
+    ],
+)
+def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(tmp_path, capsys, text, said):
+    out = tmp_path / "out"
+    options = ["run", "--model", "no such model", "--hypotheses", written(tmp_path, text)]
+    assert main([*options, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rgb-circuit: {said}") and error.count("\n") == 1 and not out.exists()
+
+
+def test_hypotheses_of_pictures_in_a_file_are_held_against_what_it_has(tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text(
+        "name,question,clean,image:exchanged,answer:right,answer:other,expected:clean,expected:exchanged\n"
+        "one,What color?,a.png,b.png,red,blue,right,other\n"
+    )
+    trial = rgb.rgb_trial(tile=(1, 2), grid=6, tile_px=4)
+    for letter, condition in zip("ab", ("clean", "recolored")):
+        trial.images[condition].save(tmp_path / f"{letter}.png")
+    options = ["run", "--model", "no such model", "--trials-file", str(tmp_path / "pairs.csv")]
+    assert main([*options, "--hypotheses", str(EXAMPLES / "reader.toml")]) == 2
+    assert "reader.toml: task 'own pictures': prediction R1 names 'odd'" in capsys.readouterr().err
+
+
+def test_one_trial_tests_no_hypothesis(tmp_path, capsys):
+    options = ["run", "--trials", "published", "--hypotheses", str(EXAMPLES / "reader.toml")]
+    assert main([*options, "--out", str(tmp_path / "out")]) == 2
+    assert "--hypotheses are tested over trials, and the published stimulus is one" in capsys.readouterr().err
+
+
+def test_two_hypotheses_of_one_name_are_refused():
+    raises = Hypothesis("one", (Prediction.parse("A", "odd up: z clean -> erased"),))
+    with pytest.raises(InputError, match="has two hypotheses called 'one'"):
+        replace(GAME, hypotheses=(raises, raises), checks=())
+
+
+# The linter
+
+
+def linted(capsys, *options):
+    assert main(["hypotheses", *options]) == 0
+    return capsys.readouterr().out
+
+
+def of(name, *texts):
+    """A hypothesis of some claims, a prediction each."""
+    return Hypothesis(name, tuple(Prediction.parse(f"{name}{n}", text) for n, text in enumerate(texts)))
+
+
+def test_a_vague_hypothesis_is_said_to_be_so_and_one_that_can_fail_too(tmp_path, capsys):
+    files = [(EXAMPLES / f"{name}.toml").read_text() for name in ("bystander", "reader")]
+    said = linted(capsys, written(tmp_path, "\n".join(files)))
+    assert "can fail  no: it is vague" in said.partition("reader:")[0]
+    assert "can fail  yes" in said.partition("reader:")[2]
+
+
+def test_what_it_takes_to_test_a_route_are_heads_of_its_own_group():
+    """Also where the group is none of the game's."""
+    sends = Prediction.parse("S", "odd up through the idlers: z clean -> erased")
+    idlers = replace(of("idler", "odd none: z clean -> erased"), short="idlers")
+    task = GAME.with_hypotheses([Hypothesis("sender", (sends,)), idlers])
+    assert standing.to_test("no idler", sends, task) == "idler heads to freeze"
+    assert standing.to_test("no word", GAME.prediction("P9a"), GAME) == "answers['none']"
+
+
+def test_what_a_prediction_claims_is_said_in_words(capsys):
+    said = linted(capsys, str(EXAMPLES / "reader.toml"))
+    assert "R1        in recolored, with its output from clean: the odd word rises\n" in said
+    assert "with where it looks from clean: the odd word does not rise\n" in said
+
+
+def test_hypotheses_that_no_claim_tells_apart_are_named():
+    up, still = "odd up: z clean -> erased", "odd none: pattern clean -> erased"
+    assert rivals.covered([of("a", up), of("b", up)]) == [("a", "b"), ("b", "a")]
+    assert rivals.covered([of("a", up), of("b", up, still)]) == [("b", "a")]
+    # Who leaves a word alone does not raise it either.
+    assert rivals.covered([of("a", "odd not up: pattern clean -> erased"), of("b", still)]) == [("b", "a")]
+    assert rivals.covered([of("a", up), of("b", "odd up: z clean -> recolored")]) == []
+    assert rivals.covered(GAME.hypotheses) == []
+
+
+def test_what_may_stand_in_counts_as_a_way_to_meet_a_hypothesis():
+    strict = of("strict", "odd up: z clean -> erased")
+    other = Prediction.parse("other", "odd down: z clean -> erased", instead_of="strict0")
+    either = Hypothesis("either", (*strict.predictions, other))
+    assert rivals.covered([strict, either]) == [("strict", "either")]
+    assert not lint.vague(either)
+    idle = Prediction.parse("idle", "odd none: z clean -> erased", instead_of="strict0")
+    assert lint.vague(Hypothesis("idle", (*strict.predictions, idle)))
+
+
+def test_who_can_never_be_met_together_is_named_and_who_contradicts_itself(tmp_path, capsys):
+    up, down = of("a", "odd up: z clean -> erased"), of("b", "odd down: z clean -> erased")
+    assert rivals.exclusive([up, down]) == [("a", "b")]
+    assert rivals.exclusive([up, of("b", "odd up: z clean -> recolored")]) == []
+    assert rivals.exclusive(GAME.hypotheses) == roles.exclusive()
+    text = "[hypotheses.torn.predictions]\nA = 'odd up: z clean -> erased'\nB = 'odd none: z clean -> erased'"
+    assert "always fails: its claims contradict each other" in linted(capsys, written(tmp_path, text))
+
+
+def test_what_the_task_lacks_is_said_and_is_no_error(tmp_path, capsys):
+    text = "[hypotheses.a.predictions]\nA = 'od up through the readers: z clean -> gone'"
+    said = linted(capsys, written(tmp_path, text))
+    assert (
+        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od and heads "
+        "called readers" in said
+    )
+
+
+def test_the_sweeps_that_are_counted_are_those_that_are_run(planted):
+    hypotheses = GAME.hypotheses
+    measured = evidence.needs(planted, rgb.rgb_trials(planted, 8), hypotheses, task=GAME)
+    sweeps = [one for one in measured if isinstance(one, PatchedHeads)]
+    # With and without heads frozen: erased through the extractors, by z and by where a head looks.
+    assert lint.cost(hypotheses) == (len(sweeps), 2)
+
+
+def test_heads_of_the_task_that_are_frozen_join_and_are_named(tmp_path, capsys):
+    said = linted(capsys, written(tmp_path, SENDER))
+    assert "and 1 with heads frozen. The task's color extractor is tested as well" in said
+
+
+def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys):
+    shares = [power.smallest_share(n, 1024) for n in (48, 96, 192)]
+    assert shares[0] > shares[1] > shares[2] > 0.05
+    assert power.smallest_share(48, 24) < shares[0]
+    few = linted(capsys, str(EXAMPLES / "reader.toml"), "--trials", "3", "--heads", "24")
+    assert "3 trials are too few: no test can reach 0.05 with fewer than 5." in few
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["nowhere.toml"], "there is no file nowhere.toml; give the path of a TOML file"),
+        (
+            [str(EXAMPLES / "reader.toml"), "--task", "chess"],
+            "there is no task 'chess'; use one of rgb, shape",
+        ),
+        ([str(EXAMPLES / "reader.toml"), "--heads", "0"], "--heads is 0; give 1 or more"),
+    ],
+)
+def test_what_cannot_be_linted_is_one_sentence(options, said, capsys):
+    assert main(["hypotheses", *options]) == 2
+    assert capsys.readouterr().err.startswith(f"rgb-circuit: {said}")
+
+
+# The page of the documents
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_files_of_the_page_are_the_examples():
+    names = re.findall(r"^\[hypotheses\.(\w+)\]$", PAGE, re.MULTILINE)
+    assert sorted(names) == sorted(path.stem for path in EXAMPLES.glob("*.toml"))
+    assert blocks("toml") == [(EXAMPLES / f"{name}.toml").read_text() for name in names]
+
+
+def test_what_the_page_shows_is_what_is_printed(true, false, capsys):
+    options = re.search(r"^rgb-circuit hypotheses reader.toml (.*)$", PAGE, re.MULTILINE).group(1).split()
+    reader, bystander = (
+        linted(capsys, str(EXAMPLES / f"{name}.toml"), *options) for name in ("reader", "bystander")
+    )
+    for shown, printed in zip(blocks("text"), (reader, bystander, true[1], false[1]), strict=True):
+        lines = [line for line in shown.splitlines() if line.strip() not in ("", "...")]
+        assert [line for line in lines if line not in printed.splitlines()] == []
