@@ -273,10 +273,10 @@ class Hypothesis:
 
     def __post_init__(self):
         # Heads without a role have "none", and those with several have all, with " + " between.
-        if self.name == "none" or " + " in self.name:
+        if self.name == "none" or " + " in str(self.name):
             raise InputError(
-                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, or several; "
-                "rename it"
+                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, or several"
+                "; rename it"
             )
         given = tuple(self.predictions) if isinstance(self.predictions, Iterable) else (self.predictions,)
         if not given or not all(isinstance(prediction, Prediction) for prediction in given):
