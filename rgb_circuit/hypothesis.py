@@ -50,8 +50,8 @@ _SWEEP = re.compile(
     r"(?P<component>\S+)(?: over (?P<over>\S+))?"
     r" (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
 )
-# What frames of roles call something else.
-TAKEN = ("layer", "head", "role", "score", "colors", "none")
+# Columns of the table of roles, beside one for every prediction.
+COLUMNS = ("layer", "head", "role", "score", "colors")
 # What stands between the pieces of a text stands in no name.
 _NAME = re.compile(r"[^\s,:;](?:[^,:;]*[^\s,:;])?")
 
@@ -195,7 +195,10 @@ class Prediction:
 
     def __post_init__(self):
         _check_name(self.name, "a prediction")
-        _check_free(self.name, "a prediction")
+        if self.name in COLUMNS:
+            raise InputError(
+                f"a prediction is called {self.name!r}, like a column of the table of roles; rename it"
+            )
         given = (self.claims,) if isinstance(self.claims, Claim) else tuple(self.claims)
         if not given or not all(isinstance(claim, Claim) for claim in given):
             raise InputError(
@@ -269,7 +272,12 @@ class Hypothesis:
     cites: str = ""
 
     def __post_init__(self):
-        _check_free(self.name, "a hypothesis")
+        # Heads without a role have "none", and those with several have all, with " + " between.
+        if self.name == "none" or " + " in str(self.name):
+            raise InputError(
+                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, or several"
+                "; rename it"
+            )
         given = tuple(self.predictions) if isinstance(self.predictions, Iterable) else (self.predictions,)
         if not given or not all(isinstance(prediction, Prediction) for prediction in given):
             raise InputError(
@@ -403,14 +411,6 @@ def _leading_effects(predictions):
 def _among(value, allowed, what):
     if value not in allowed:
         raise InputError(f"{what} is {shortened(value)}; use one of {', '.join(allowed)}")
-
-
-def _check_free(name, what):
-    # Heads with several roles are called by all of them, with " + " between.
-    if name in TAKEN or " + " in name:
-        raise InputError(
-            f"{what} is called {shortened(name)}, which means something else in frames; give it another name"
-        )
 
 
 def _check_name(name, what):

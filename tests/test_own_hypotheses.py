@@ -195,11 +195,11 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
         ),
         (
             "[hypotheses.none]\npredictions = { A = 'odd up: z clean -> erased' }",
-            "mine.toml: hypotheses.none: a hypothesis is called 'none', which means something else in frames",
+            "mine.toml: hypotheses.none: a hypothesis is called 'none', which says of a head that it",
         ),
         (
             "[hypotheses.a]\npredictions = { score = 'odd up: z clean -> erased' }",
-            "mine.toml: hypotheses.a.predictions.score: a prediction is called 'score', which",
+            "mine.toml: hypotheses.a.predictions.score: a prediction is called 'score', like a",
         ),
         ("name = 'nothing'", "mine.toml has no hypotheses; add a table such as [hypotheses.reader]"),
         ("[hypotheses.reader", "mine.toml is no TOML: "),
