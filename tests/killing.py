@@ -59,6 +59,17 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/[!.]*.parquet")}
 
 
+def wait_for(folder, parts, child):
+    """Until so many parts are written, or the run has ended."""
+    while sum(1 for _ in folder.glob("parts/*/[!.]*.parquet")) < parts and not ended(child):
+        time.sleep(0.01)
+
+
+def ended(child):
+    """Whether a process has ended; it is still to be waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def main(folder, kills, seed):
     torch.set_num_threads(1)
     matplotlib.use("Agg")
@@ -88,7 +99,9 @@ def main(folder, kills, seed):
         while not over:
             child = start(here, model, trials)
             if len(progress) < kills:
-                time.sleep(rng.uniform(0, 0.4 * whole))
+                # By what is written, not by the clock, which a busy machine stretches.
+                wait_for(here, len(seen) + rng.uniform(0, 0.4 * n_parts), child)
+                time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)
             over = done(child)
             now = written(here)
