@@ -26,10 +26,10 @@ def test_a_backend_that_is_not_there_keeps_no_command_from_running(backend):
 
 
 def test_a_reader_that_goes_away_ends_the_command_without_a_traceback():
-    script = f'{" ".join(PLAY)} | head -1; echo "${{PIPESTATUS[0]}}"'
+    # It is gone before anything is printed, however busy the machine is.
+    script = f'{" ".join(PLAY)} | true; echo "${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    first, status = done.stdout.splitlines()
-    assert first.startswith("toy plays") and status == "141" and done.stderr == ""
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 @pytest.mark.parametrize(
