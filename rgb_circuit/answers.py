@@ -134,13 +134,13 @@ def drawable(
     words: Iterable[str],
     form: str,
     least: int,
-    taken: str,
+    taken: Iterable[str],
     sayable: float,
 ) -> list[str]:
     """The words that are one token; if fewer than ``least``, also those that begin with a token of their own.
 
     Args:
-        taken: a word whose first token none of them may begin with.
+        taken: words whose first tokens none of them may begin with.
         sayable: as in `written`.
     """
     ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
@@ -148,7 +148,7 @@ def drawable(
     if len(whole) >= least:
         return whole
     begun = {
-        tuple(written(tokenizer, prompt, taken, form) or ())[:1],
+        *(tuple(written(tokenizer, prompt, word, form) or ())[:1] for word in taken),
         *(tuple(some) for some in ids.values() if some and len(some) == 1),
     }
     for word, some in ids.items():

@@ -91,7 +91,7 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     Args:
         vocabulary: drawn from instead of the task's.
     """
-    taken = next((role.word for role in task.roles.values() if role.word is not None), "")
+    taken = [role.word for role in task.roles.values() if role.word is not None]
     words = task.vocabulary if vocabulary is None else vocabulary
     return (
         words_at(model, model.prompt(task.question), words, least=len(task.drawn), taken=taken)
@@ -100,7 +100,9 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     )
 
 
-def words_at(model: Vlm, prompt: str, words: Iterable[str], *, least: int, taken: str) -> tuple[str, ...]:
+def words_at(
+    model: Vlm, prompt: str, words: Iterable[str], *, least: int, taken: Iterable[str]
+) -> tuple[str, ...]:
     """Those of ``words`` that a task asked in ``prompt`` can be drawn with; none where the model can write
     none there.
 

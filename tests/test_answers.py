@@ -2,13 +2,14 @@
 end."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit.answers import preferred, written
+from rgb_circuit.answers import drawable, preferred, written
 from rgb_circuit.conversation import prompt
 from rgb_circuit.drawing import form_at, words_for
 from rgb_circuit.inputs import inputs_of
@@ -185,3 +186,12 @@ def test_an_answer_in_another_case_than_is_read_is_right():
     trial = about(GAME, {"right": "red", "wrong": "green"}, expected={"clean": "right"})
     played = rgb.play(settled, [trial], ["clean"], progress=False).iloc[0]
     assert (played["expected"], played["answer"], played["correct"]) == ("red", "Red", True)
+
+
+def test_a_task_without_a_word_of_its_own_keeps_words_that_begin_with_a_space_alone():
+    def drawn(taken):
+        return drawable(llama_like(), GAME, ["3"], "space, as given", 2, taken, math.inf)
+
+    assert drawn([]) == ["3"]
+    # Another word that is read at the same space takes it.
+    assert drawn(["4"]) == []

@@ -166,7 +166,7 @@ def test_the_manifest_of_a_model_without_colour_words_says_so(animals):
 
 def test_words_of_another_task_are_found_in_the_same_way(animals):
     prompt = animals.prompt("Which is it?")
-    found = words_at(animals, prompt, ("owl", "horse", "cat"), least=2, taken="white")
+    found = words_at(animals, prompt, ("owl", "horse", "cat"), least=2, taken=["white"])
     assert found == ("owl", "cat")
 
 
