@@ -80,7 +80,7 @@ def _run(options: Namespace) -> None:
     """Play the game, patch every head, test what each head is, and write frames, figures, report and a
     manifest. A run that was killed goes on where it stopped when the same command is given again."""
     from .. import study
-    from .loading import model_and_trials, take_task
+    from .loading import model_and_trials
 
     study.parse_positions(options.positions)
     if options.heads is not None:
@@ -88,19 +88,17 @@ def _run(options: Namespace) -> None:
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
         raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
-    take_task(options)
-    chosen = _chosen(options)
     if options.dry_run:
         model, trials = model_and_trials(options)
-        study.estimate(model, trials, chosen, shard)
+        study.estimate(model, trials, _chosen(options), shard)
         return
     with opened(options.out) as folder, locked(folder, shard):
         model, trials = model_and_trials(options)
-        study.run(folder, model, trials, chosen, shard, options.detach, options.anyway)
+        study.run(folder, model, trials, _chosen(options), shard, options.detach, options.anyway)
 
 
 def _chosen(options):
-    """The options that the run's manifest holds."""
+    """The options that the run's manifest holds, when `model_and_trials` has taken the task's trials file."""
     chosen = {
         name: getattr(options, name)
         for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")

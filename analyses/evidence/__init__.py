@@ -224,6 +224,7 @@ def steps(
     for frame in frames[len(wanted) :]:
         found.logits.update(played_logits(task, frame, trials))
     held = {head for heads in given.values() for head in heads}
+    tested = merged(families)
     for group in groups:
         heads = (
             given[group]
@@ -231,7 +232,6 @@ def steps(
             else (yield from frozen_heads(trials, found, finders[group], rules, positions))
         )
         held.update(heads)
-        tested = [prediction for family in families for prediction in family]
         found.effects.update((yield from through_and_past(trials, found, tested, group, heads, positions)))
     frame = judge(found, families, rules)
     named = ["", *(trial.name for trial in trials)]
