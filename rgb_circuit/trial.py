@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .edits import POSITIONS
 from .errors import InputError
 from .picture import as_rgb
 from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
@@ -43,11 +44,16 @@ class Trial:
         prompts: condition → the text shown with its picture, where it is another than ``prompt``: a condition
             is a picture and a question.
         task: the `rgb_circuit.Task` that drew it, or None; no part of its content.
+        cluster: what it shares with other trials, such as a photograph or a scene; trials of one cluster are
+            one observation. Empty: it shares nothing that is known.
+        strata: factor → level of factors that are fixed, such as ``{"template": "short"}``.
+        boxes: condition → name → (left, top, right, bottom) in pixels of that picture; each name is a word
+            for positions.
 
     Raises:
         InputError: no clean picture, a picture that cannot be shown, pictures of different size, a name,
             prompt or answer that says nothing, two roles with one word, an expectation that names no role, a
-            tile off the grid, or a prompt without exactly one ``<image>``.
+            tile off the grid, a box outside its picture, or a prompt without exactly one ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
@@ -71,6 +77,9 @@ class Trial:
     prompts: Mapping[str, str] = field(default_factory=dict)
     # A Task, which stands above trials, since it makes them.
     task: Any = field(default=None, compare=False)
+    cluster: str = ""
+    strata: Mapping[str, str] = field(default_factory=dict)
+    boxes: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = field(default_factory=dict)
 
     def __post_init__(self):
         name = as_text(self.name, "the name of a trial", "red on blue")
@@ -79,6 +88,11 @@ class Trial:
         object.__setattr__(self, "answers", self._words())
         self._check_expected()
         self._check_prompts()
+        if self.cluster:
+            cluster = as_text(self.cluster, f"the cluster of trial {name!r}", "kitchen 3")
+            object.__setattr__(self, "cluster", cluster)
+        object.__setattr__(self, "strata", self._levels())
+        object.__setattr__(self, "boxes", self._boxes())
         if self.tile is not None:
             tile, grid = check_tile(self.tile, self.grid)
             object.__setattr__(self, "tile", tile)
@@ -245,6 +259,49 @@ class Trial:
                     "exactly one where the picture goes"
                 )
 
+    def _levels(self):
+        """``strata``, each level as text."""
+        given = self._mapping("strata", "factors to levels, such as {'template': 'short'}")
+        return {
+            factor: as_text(level, f"the {factor} of trial {self.name!r}", "short")
+            for factor, level in given.items()
+        }
+
+    def _boxes(self):
+        """``boxes`` as tuples of numbers."""
+        boxes = {}
+        for condition, named in self._mapping("boxes", "conditions to boxes by name").items():
+            if condition not in self.images:
+                raise InputError(
+                    f"trial {self.name!r} has boxes for {condition!r}, but has the conditions "
+                    f"{sorted(self.images)}; use one of these"
+                )
+            if not isinstance(named, Mapping):
+                raise InputError(
+                    f"the boxes of trial {self.name!r} for {condition!r} are {_kind(named)}; name each, "
+                    "such as {'object': (left, top, right, bottom)}"
+                )
+            size = self.sources[condition].size
+            boxes[condition] = {name: self._box(name, box, size) for name, box in named.items()}
+        return boxes
+
+    def _box(self, name, box, size):
+        where = f"box {name!r} of trial {self.name!r}"
+        if not isinstance(name, str) or not name.strip() or name in POSITIONS:
+            raise InputError(
+                f"{where} cannot be called that; give it a name that is none of {', '.join(POSITIONS)}"
+            )
+        whole = isinstance(box, (Sequence, np.ndarray)) and not isinstance(box, str) and len(box) == 4
+        if not whole or not all(isinstance(edge, Real) for edge in box):
+            raise InputError(f"{where} is {shortened(box)}; give (left, top, right, bottom) in pixels")
+        left, top, right, bottom = map(float, box)
+        if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+            raise InputError(
+                f"{where} is {shortened(tuple(box))}, which is no place in a picture of {_pixels(size)}; "
+                "give (left, top, right, bottom) in pixels, from the upper left corner"
+            )
+        return left, top, right, bottom
+
 
 def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
     """The trials that a function was given; one alone is a list of one.
@@ -298,7 +355,17 @@ def described(trial: Trial) -> dict:
         "grid": trial.grid,
         "pictures": {condition: picture_hash(source) for condition, source in trial.sources.items()},
     }
-    return about | ({"prompts": dict(trial.prompts)} if trial.prompts else {})
+    # Only where there are any, so that trials without them keep their content.
+    more = {
+        "prompts": dict(trial.prompts),
+        "cluster": trial.cluster,
+        "strata": dict(trial.strata),
+        "boxes": {
+            condition: {name: list(box) for name, box in named.items()}
+            for condition, named in trial.boxes.items()
+        },
+    }
+    return about | {name: value for name, value in more.items() if value}
 
 
 def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
