@@ -16,14 +16,14 @@ import pandas as pd
 import torch
 
 from rgb_circuit import InputError, Trial, Vlm
-from rgb_circuit.batches import batches
-from rgb_circuit.checks import check_attention, check_finite
-from rgb_circuit.execute import execute
-from rgb_circuit.jobs import Jobs
-from rgb_circuit.measure import measure
-from rgb_circuit.measurement import Measurement, Parts
+from rgb_circuit.measuring.batches import batches
+from rgb_circuit.measuring.measure import measure
+from rgb_circuit.measuring.measurement import Measurement, Parts
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
+from rgb_circuit.remote.jobs import Jobs
+from rgb_circuit.running.checks import check_attention, check_finite
+from rgb_circuit.running.execute import execute
 from rgb_circuit.trial import as_trials
 
 MASSES = ("tile", "picture", "question", "first", "before")

@@ -28,15 +28,15 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.calls.patching import PatchedEdits
+from rgb_circuit.calls.paths import PatchedPaths
 from rgb_circuit.edits import INTO, check_heads
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
-from rgb_circuit.paths import PatchedPaths
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
-from rgb_circuit.tasks import find, task_of
+from rgb_circuit.stimuli.tasks import find, task_of
 from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence

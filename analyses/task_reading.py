@@ -29,24 +29,18 @@ import pandas as pd
 import torch
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.checks import check_attention, check_finite
+from rgb_circuit.calls.patching import in_order
 from rgb_circuit.errors import NotApplicable
-from rgb_circuit.execute import execute
 from rgb_circuit.heads import Head
-from rgb_circuit.jobs import Jobs, gathering
-from rgb_circuit.measure import measure, stepwise
-from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
-from rgb_circuit.patching import in_order
+from rgb_circuit.measuring.measure import measure, stepwise
+from rgb_circuit.measuring.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from rgb_circuit.statistics import (
-    benjamini_hochberg,
-    fewest_trials,
-    shown_to_fall,
-    t_interval,
-    t_p,
-)
-from rgb_circuit.tasks import task_of
+from rgb_circuit.remote.jobs import Jobs, gathering
+from rgb_circuit.running.checks import check_attention, check_finite
+from rgb_circuit.running.execute import execute
+from rgb_circuit.statistics import benjamini_hochberg, fewest_trials, shown_to_fall, t_interval, t_p
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 # The condition that is the clean picture under the other question.

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rgb_circuit.absence import SHARE, mostly_p
 from rgb_circuit.statistics import t_p
+from rgb_circuit.statistics.absence import SHARE, mostly_p
 
 COLORS, MARGIN, REPEATS, SIZES = 8, 0.1, 2000, (16, 32, 64, 128)
 HEADS = (24, 1024)

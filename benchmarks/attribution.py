@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from sweep import peak_gib, random_model
 
 import rgb_circuit as rgb
-from rgb_circuit.attribute import METHODS
+from rgb_circuit.calls.attribute import METHODS
 
 KEYS = ["target", "role", "layer", "head"]
 

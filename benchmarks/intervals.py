@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from analyses.redirect import paired_interval
+from analyses.rgb.redirect import paired_interval
 from rgb_circuit.statistics import rank_p, ratio_interval, sign_flip_p, t_interval
 
 COLORS, REPEATS, SIZES, RESAMPLES = 8, 3000, (8, 16, 32), 400

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs.capture import capture
 from rgb_circuit.prompts import encode

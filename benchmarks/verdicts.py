@@ -17,14 +17,8 @@ from analyses.evidence import heads
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep
-from rgb_circuit.statistics import (
-    independence_p,
-    sign_flip_p,
-    t_interval,
-    t_p,
-    within_strata,
-)
-from rgb_circuit.tasks import find
+from rgb_circuit.statistics import independence_p, sign_flip_p, t_interval, t_p, within_strata
+from rgb_circuit.stimuli.tasks import find
 
 # Effects of a head in units of the gap, over n trials whose odd colours are balanced (8 colours, as
 # `rgb_trials` draws them).

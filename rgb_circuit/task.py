@@ -10,7 +10,7 @@ whose words its picture *shows*, that is, gives a reason to say.
 - **Similarity** of words is taken out of an absence where the target shows a single word, and not this one.
 
 A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that again
-(`rgb_circuit.tasks.read_task` from a file). Only ``draw`` is code.
+(`rgb_circuit.stimuli.tasks.read_task` from a file). Only ``draw`` is code.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +19,9 @@ from typing import Any
 
 from .edits import ARTIFICIAL
 from .errors import InputError
+from .files.table_text import shortened
 from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups, merged
-from .plain_tables import (
+from .hypothesis.plain_tables import (
     filled,
     hypotheses_of,
     known_keys,
@@ -32,7 +33,6 @@ from .plain_tables import (
     strings,
     typed,
 )
-from .table_text import shortened
 from .trial import Trial
 
 

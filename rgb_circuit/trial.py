@@ -15,10 +15,10 @@ from PIL import Image
 
 from .edits import POSITIONS
 from .errors import InputError
-from .picture import as_rgb
+from .files.table_text import as_text, shortened
 from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
-from .table_text import as_text, shortened
-from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
+from .pictures.picture import as_rgb
+from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
 # How many conditions a notebook shows of a trial, and how wide, in pixels.
 MOST_SHOWN, SHOWN_PX = 8, 160
@@ -34,7 +34,7 @@ class Trial:
         name: identifies the trial in every frame; a whole number becomes text.
         prompt: the text shown with each picture, holding one ``<image>``.
         images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
-            will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
+            will do; it is kept as `rgb_circuit.pictures.picture.as_rgb` makes it, which leaves plain RGB as it is.
             A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look.
         answers: role → word or whole number, read at its first token, without the blanks around it.
             No two may begin with the same token, but the game's ``"none"`` may repeat another word.

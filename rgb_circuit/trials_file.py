@@ -20,11 +20,11 @@ for; one with ``<image>`` is the whole prompt, kept as it is, to the last line b
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
 transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
-several frames is refused; `rgb_circuit.picture.as_rgb` has the rules. Every picture is looked at
+several frames is refused; `rgb_circuit.pictures.picture.as_rgb` has the rules. Every picture is looked at
 once when the file is read, and stays in its file until it is shown
 (`rgb_circuit.pictures.PictureFile`). What is left of a picture that is not of the model's own shape
 is up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture
-between bars or stretch it. The command says which, and `rgb_circuit.as_seen.as_seen` shows it.
+between bars or stretch it. The command says which, and `rgb_circuit.pictures.as_seen.as_seen` shows it.
 
 A role says what a word is *for*, not which word it is: effects are
 averaged over trials role by role, so the right answer to the clean pictures should have the same role in
@@ -43,9 +43,9 @@ from tqdm.auto import tqdm
 
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
-from .git_lfs import is_pointer
+from .files.git_lfs import is_pointer
+from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
-from .table_text import shortened
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")

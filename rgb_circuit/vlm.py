@@ -12,17 +12,17 @@ import torch
 from .boards import Canvas
 from .conversation import prompt
 from .heads import Head
-from .layout import Layout
-from .modules import softcap_of, vocabulary_of
+from .module.layout import Layout
+from .module.modules import softcap_of, vocabulary_of
 from .programs.capture import language_model
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
     from transformers import ProcessorMixin
 
-    from .answers import Reading
-    from .server import Server
-    from .unchanged import Wrapped
+    from .conversation.answers import Reading
+    from .module.unchanged import Wrapped
+    from .remote.server import Server
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +40,7 @@ class Vlm:
         layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
         template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
-        token_of: `rgb_circuit.asking.token_of`, which stands above this file.
+        token_of: `rgb_circuit.prompts.asking.token_of`, which stands above this file.
         ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one
             another), or ``"all"``.
         server: the NDIF server that holds the weights, or None where this process does.

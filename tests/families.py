@@ -22,7 +22,7 @@ from torch import nn
 
 from rgb_circuit.models.small import save
 from rgb_circuit.processor_parts import processor_class, without_video
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
 
 WIDTH, LAYERS, HEADS, KV_HEADS, D_HEAD = 32, 4, 4, 2, 8
 

@@ -112,7 +112,7 @@ def loaded(address: str, cache: Path, names: Sequence[str]) -> dict[str, dict]:
 
 def _load(name):
     import rgb_circuit as rgb
-    from rgb_circuit.manifest import manifest
+    from rgb_circuit.keeping.manifest import manifest
 
     started = time.monotonic()
     try:

@@ -24,9 +24,9 @@ from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 from analyses import report, study
-from rgb_circuit.locking import locked
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import open_folder, write_bytes
 from rgb_circuit.models.planted import planted
-from rgb_circuit.results import open_folder, write_bytes
 
 OPTIONS = dict(trials="10", seed=0, positions="end", only_correct=False, device="auto", dtype="auto")
 

@@ -9,8 +9,8 @@ from test_hypotheses import NONE_THERE, RULES, UP_HERE, simulated
 from analyses import roles
 from analyses.evidence import heads
 from analyses.evidence.verdict import judge
-from rgb_circuit.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 from rgb_circuit.hypothesis import Hypothesis
+from rgb_circuit.statistics.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 
 COLORS = np.tile(list("abcdefgh"), 16)
 ROLE = Hypothesis("one role", (UP_HERE, NONE_THERE))

@@ -9,15 +9,15 @@ import torch
 from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit.answers import drawable, preferred, written
 from rgb_circuit.conversation import prompt
-from rgb_circuit.drawing import form_at, words_for
-from rgb_circuit.inputs import inputs_of
-from rgb_circuit.layout import layout_of
+from rgb_circuit.conversation.answers import drawable, preferred, written
 from rgb_circuit.models.random import random_llava
+from rgb_circuit.module.layout import layout_of
 from rgb_circuit.prompts import encode
-from rgb_circuit.rgb_game import ODD_QUESTION, rgb_trial
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts.inputs import inputs_of
+from rgb_circuit.stimuli.drawing import form_at, words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, rgb_trial
 
 GAME = prompt(ODD_QUESTION)
 VOCABULARIES = {

@@ -14,16 +14,15 @@ from transformers import PreTrainedTokenizerFast
 from vocabularies import byte_level, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit import as_read, inputs
-from rgb_circuit.as_read import holds
-from rgb_circuit.checkpoints import skeleton
 from rgb_circuit.conversation import prompt
-from rgb_circuit.drawing import words_for
+from rgb_circuit.loading.checkpoints import skeleton
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.prompts import encode
-from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts import as_read, encode, inputs
+from rgb_circuit.prompts.as_read import holds
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
 
 LONG = " ".join([ODD_QUESTION] * 3)
 

@@ -23,17 +23,17 @@ from transformers import (
 )
 
 import rgb_circuit as rgb
-from analyses import closer_look
 from analyses.command import main
-from rgb_circuit.as_seen import as_seen, fit
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import measure
+from analyses.study import closer_look
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.keeping.manifest import described, manifest
+from rgb_circuit.keeping.saved_run import recorded_trials
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.pictures.as_seen import as_seen, fit
 from rgb_circuit.prompts import encode, locate
-from rgb_circuit.saved_run import recorded_trials
 
 GRID, PATCH, SIDE = 6, 6, 40
 

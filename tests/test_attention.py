@@ -6,13 +6,13 @@ import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses import closer_look
 from analyses.attention_statistics import MASSES, attention_statistics, attention_vs_effect
-from rgb_circuit.attention import attention_from_end, over_picture
+from analyses.study import closer_look
 from rgb_circuit.boards import moved_tile
-from rgb_circuit.execute import execute
-from rgb_circuit.measure import measure
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import Placement
+from rgb_circuit.running.execute import execute
 
 CONDITIONS = ("clean", "erased")
 
@@ -40,7 +40,7 @@ def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
         sent.append(found["patterns"].shape)
         return found
 
-    monkeypatch.setattr("rgb_circuit.attention.execute", counted)
+    monkeypatch.setattr("rgb_circuit.calls.attention.execute", counted)
     asked = [(1, 2), (0, 1)]
     everything = attention_from_end(model, trials, progress=False)
     some = attention_from_end(model, trials, heads=asked, progress=False)

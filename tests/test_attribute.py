@@ -14,14 +14,15 @@ from brute_force import BruteForce
 from families import FAMILIES, FEW, KINDS
 
 import rgb_circuit as rgb
-from rgb_circuit import memory, plots
-from rgb_circuit.attribute import STEPS
+from rgb_circuit import plots
+from rgb_circuit.calls.attribute import STEPS
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.programs import attributed as program
 from rgb_circuit.prompts import answer_tokens, encode, locate
+from rgb_circuit.running import memory
 
 # The module, not the function of its name.
-head_patching = import_module("rgb_circuit.head_patching")
+head_patching = import_module("rgb_circuit.calls.head_patching")
 TARGETS = ("recolored", "erased")
 CLOSE = dict(rtol=0, atol=2e-5)
 

@@ -8,7 +8,7 @@ import torch
 import rgb_circuit as rgb
 from analyses import circuit, composition, roles, task_reading
 from analyses.attention_statistics import attention_statistics
-from rgb_circuit.attention import attention_from_end
+from rgb_circuit.calls.attention import attention_from_end
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import rgb_circuit as rgb
 from analyses import study
 from analyses.command import main
 from analyses.command.loading import model_and_trials
-from rgb_circuit.drawing import words_for
-from rgb_circuit.manifest import manifest, read_manifest
+from rgb_circuit.keeping.manifest import manifest, read_manifest
+from rgb_circuit.keeping.saved_run import as_recorded
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save, tokenizer
-from rgb_circuit.rgb_game import ODD_QUESTION
-from rgb_circuit.saved_run import as_recorded
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 DATED = (
     "{{ strftime_now('%A') }} USER: {% for part in messages[0]['content'] %}"

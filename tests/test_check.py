@@ -11,11 +11,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import rgb_circuit as rgb
 from analyses import study
-from analyses.check import PATCHES, SOURCE, TARGET, check, drawn
 from analyses.command import main
+from analyses.study.check import PATCHES, SOURCE, TARGET, check, drawn
+from rgb_circuit.calls.reference import patched_effects
 from rgb_circuit.edits import COMPONENTS, OF_A_HEAD
 from rgb_circuit.programs import sweep
-from rgb_circuit.reference import patched_effects
 
 
 def break_after_loading(monkeypatch):

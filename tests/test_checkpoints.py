@@ -11,7 +11,7 @@ from hub_folder import change, old_name, write_hub_folder
 from safetensors.torch import load_file, save_file
 
 import rgb_circuit as rgb
-from rgb_circuit import checkpoints
+from rgb_circuit.loading import checkpoints
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 

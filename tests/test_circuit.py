@@ -349,7 +349,7 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
     ],
 )
 def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, message):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     arguments = dict(heads=[(0, 0)], n=2, fixed={}) | change
     trials = rgb.rgb_trials(grouped, arguments.pop("n"), **arguments.pop("fixed"))
     with pytest.raises(rgb.InputError, match=message):
@@ -357,7 +357,7 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
 
 
 def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     one, two, large = rgb.rgb_trials(grouped, 3)
     images = {name: image.resize((99, 99)) for name, image in large.images.items()}
     with pytest.raises(rgb.InputError, match="different sizes.*trials of one size"):
@@ -365,7 +365,7 @@ def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monke
 
 
 def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     trials = rgb.rgb_trials(grouped, 2)
     for ranking in (grouped.heads()[1:], [*grouped.heads(), (0, 0)]):
         with pytest.raises(rgb.InputError, match="rank each head"):

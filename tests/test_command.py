@@ -16,12 +16,12 @@ import rgb_circuit as rgb
 from analyses import calibrate, roles
 from analyses.calibrate import judge
 from analyses.command import main
-from rgb_circuit.attention import attention_from_end
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.files.results import opened
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.results import opened
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeyp
         seen.append((model.name, [trial.name for trial in trials]))
         return attention_from_end(model, trials, *arguments, **options)
 
-    monkeypatch.setattr("rgb_circuit.attention.attention_from_end", watched)
+    monkeypatch.setattr("rgb_circuit.calls.attention.attention_from_end", watched)
     assert main(["attention", str(finished), "--head", "3.1", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "attention_3.1.png").stat().st_size > 10_000
     assert seen == [("toy", [trial["name"] for trial in read_manifest(finished)["trials"][:4]])]

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import compare
 from analyses.command import main
-from rgb_circuit.panels import PANELS, panels
+from analyses.rgb import published as compare
+from rgb_circuit.calls.panels import PANELS, panels
 
 
 @pytest.fixture(scope="module")

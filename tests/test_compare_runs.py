@@ -11,7 +11,13 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
-from rgb_circuit.agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
+from rgb_circuit.statistics.agreement import (
+    agreement,
+    ceiling,
+    correlation_interval,
+    disattenuated,
+    reliability,
+)
 from rgb_circuit.trial import described
 
 
@@ -213,7 +219,7 @@ def test_trials_are_the_same_only_if_every_pixel_is(runs, tmp_path, monkeypatch)
         asked.append(same_trials)
         return correlation_interval(one, other, same_trials=same_trials)
 
-    monkeypatch.setattr(sys.modules["rgb_circuit.compare_runs"], "correlation_interval", watched)
+    monkeypatch.setattr(sys.modules["rgb_circuit.calls.compare_runs"], "correlation_interval", watched)
     apart = changed(runs[0], tmp_path / "apart")
     manifest = json.loads((apart / "manifest.json").read_text())
     manifest["trials"][0]["pictures"]["clean"] = "another"

@@ -183,7 +183,7 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     ],
 )
 def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, message):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     arguments = dict(senders=[(0, 0)], receivers=[(1, 0)], n=2) | change
     trials = rgb.rgb_trials(grouped, arguments.pop("n"))
     for analysis in (composition, mediation, paths):

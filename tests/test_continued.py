@@ -9,9 +9,9 @@ from test_exactness import kernels_of, subject_of
 
 import rgb_circuit as rgb
 from analyses import task_reading
-from rgb_circuit import estimate, measure
+from rgb_circuit.measuring import estimate, measure
 from rgb_circuit.programs import continued
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 
 @pytest.fixture

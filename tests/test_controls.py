@@ -8,15 +8,7 @@ import torch
 
 import rgb_circuit as rgb
 from analyses import roles
-from rgb_circuit.models.planted import (
-    FAST,
-    MODERATE_NOISE,
-    PER_LOGIT,
-    SHARP,
-    WORDS,
-    layout,
-    planted,
-)
+from rgb_circuit.models.planted import FAST, MODERATE_NOISE, PER_LOGIT, SHARP, WORDS, layout, planted
 from rgb_circuit.models.random import random_llava
 
 GRID, HEADS, PLACE = 6, 4, (5, 1)

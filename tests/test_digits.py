@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.digits import decimals, table, written
+from analyses.report.digits import decimals, table, written
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch.nn.functional import layer_norm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 import rgb_circuit as rgb
-from rgb_circuit.direct_effects import direct_effects
+from rgb_circuit.calls.direct_effects import direct_effects
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 import rgb_circuit as rgb
 from analyses.command import command_parser, main
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -9,13 +9,13 @@ from families import FAMILIES, NAMES
 from PIL import Image
 
 import rgb_circuit as rgb
-from rgb_circuit.answers import preferred, written
-from rgb_circuit.drawing import form_at, words_at, words_for
-from rgb_circuit.inputs import inputs_of
-from rgb_circuit.manifest import manifest
+from rgb_circuit.conversation.answers import preferred, written
+from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts.inputs import inputs_of
+from rgb_circuit.stimuli.drawing import form_at, words_at, words_for
+from rgb_circuit.stimuli.tasks import find
 
 QUESTION = "Which color is the odd color out? Respond in one word"
 COLORS = {

@@ -18,11 +18,11 @@ from families import FAMILIES, FEW, KINDS, NAMES
 
 import rgb_circuit as rgb
 from analyses import task_reading
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.layout import Layout
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.module.layout import Layout
 from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, encode
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # transformers has no other attention for Gemma 2.
 KERNELS = {name: ("eager",) if name == "paligemma2" else ("sdpa", "eager") for name in NAMES}

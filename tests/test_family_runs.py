@@ -15,11 +15,11 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses import study
 from analyses.command import main
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.rgb_game import ODD_QUESTION, published_trial
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, published_trial
 
 # A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with
 # soft caps; layers elsewhere. The others were run by hand.

@@ -10,11 +10,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from vocabularies import byte_level
 
 import rgb_circuit as rgb
-from rgb_circuit.fingerprint import fingerprint
-from rgb_circuit.manifest import differences, manifest
+from rgb_circuit.keeping.fingerprint import fingerprint
+from rgb_circuit.keeping.manifest import differences, manifest
+from rgb_circuit.keeping.store import open_store
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode
-from rgb_circuit.store import open_store
 
 
 @pytest.fixture(scope="module")

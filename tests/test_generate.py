@@ -426,6 +426,6 @@ def test_it_shows_as_two_lines(known):
 def test_what_cannot_be_said_is_refused_before_any_forward(known, monkeypatch, asked, sentence):
     model, trial = known
     # The package's name is the function's.
-    monkeypatch.setattr(import_module("rgb_circuit.generate"), "execute", None)
+    monkeypatch.setattr(import_module("rgb_circuit.calls.generate"), "execute", None)
     with pytest.raises(rgb.InputError, match=sentence):
         rgb.generate(model, trial, **asked)

@@ -9,7 +9,7 @@ from hub_folder import write_hub_folder
 from huggingface_hub.errors import HfHubHTTPError
 
 import rgb_circuit as rgb
-from rgb_circuit import checkpoints
+from rgb_circuit.loading import checkpoints
 from rgb_circuit.models.random import random_llava
 
 

@@ -17,19 +17,19 @@ from analyses import (
     oddness,
     place_relay,
     poi_localization,
-    riddle,
     roles,
 )
 from analyses.evidence import heads
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
+from analyses.rgb import riddle
+from rgb_circuit.calls.patching import Patched
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep
-from rgb_circuit.measure import measure
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
-from rgb_circuit.patching import Patched
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]

@@ -17,7 +17,7 @@ from rgb_circuit.hypothesis import (
     merged,
     slots,
 )
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
 UP = Claim("right", "up", Sweep("changed"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rgb_circuit as rgb
-from rgb_circuit import nnsight_internals
+from rgb_circuit.module import nnsight_internals
 
 ROOT = Path(__file__).parents[1]
 

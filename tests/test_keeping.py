@@ -18,25 +18,26 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import closer_look, roles, study
+from analyses import roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
-from analyses.findings import Study, measure_each
+from analyses.study import closer_look
+from analyses.study.findings import Study, measure_each
 from analyses.task_reading import patch_questions, questions
-from rgb_circuit import measure as measuring
-from rgb_circuit import memory
-from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.estimate import cost
-from rgb_circuit.locking import locked
-from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import follow, measure
+from rgb_circuit.calls.direct_effects import Decomposed
+from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.calls.paths import PatchedPaths
+from rgb_circuit.calls.play import Played
+from rgb_circuit.files.locking import locked
+from rgb_circuit.keeping.manifest import described, manifest
+from rgb_circuit.keeping.store import open_store
+from rgb_circuit.measuring import measure as measuring
+from rgb_circuit.measuring.estimate import cost
+from rgb_circuit.measuring.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.patching import PatchedEdits, PatchedHeads
-from rgb_circuit.paths import PatchedPaths
-from rgb_circuit.play import Played
-from rgb_circuit.store import open_store
-from rgb_circuit.tasks import task_of
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -574,7 +575,7 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished
             raise OSError(reason, os.strerror(reason))
         replace(source, target)
 
-    monkeypatch.setattr("rgb_circuit.results.os.replace", failing)
+    monkeypatch.setattr("rgb_circuit.files.results.os.replace", failing)
     assert main(command) == 2
     sentence = refused(capsys)
     assert (
@@ -583,7 +584,7 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished
     assert not list(tmp_path.rglob("*.part"))
     finished = parts(tmp_path)
     assert 0 < len(finished) < 7
-    monkeypatch.setattr("rgb_circuit.results.os.replace", replace)
+    monkeypatch.setattr("rgb_circuit.files.results.os.replace", replace)
     assert main(command) == 0
     assert {path: parts(tmp_path)[path] for path in finished} == finished
 

@@ -12,10 +12,10 @@ from test_exactness import KERNELS, subject_of
 from test_interventions import oracle_of
 
 import rgb_circuit as rgb
+from rgb_circuit.calls.reference import patched_forward
 from rgb_circuit.programs.capture import capture
 from rgb_circuit.prompts import encode, locate, prompt_ids
-from rgb_circuit.reference import patched_forward
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 LAYERS = range(families.LAYERS)
 SOME = ["llava_llama", "qwen2_5_vl", "gemma3", "paligemma2"]

@@ -67,7 +67,9 @@ def within(package):
 
 
 RUN_FORWARDS = {
-    name for name in MODULES if {"rgb_circuit.execute", "rgb_circuit.server"} & (reached(name) | {name})
+    name
+    for name in MODULES
+    if {"rgb_circuit.running.execute", "rgb_circuit.remote.server"} & (reached(name) | {name})
 }
 
 # (modules, what none of them may reach)
@@ -93,7 +95,7 @@ FORBIDDEN = {
             for name in ("asking", "boards", "conversation", "probe", "prompts", "trial",
                          "trials_file", "vlm")
         ],
-        {"rgb_circuit.rgb_game", "rgb_circuit.drawing"},
+        {"rgb_circuit.stimuli.tasks.rgb", "rgb_circuit.stimuli.drawing"},
     ),
 }  # fmt: skip
 
@@ -130,4 +132,4 @@ def test_what_nnsight_may_move_stands_in_one_file():
         or isinstance(statement, ast.Import)
         and any(each.name.startswith("nnsight.") for each in statement.names)
     }
-    assert internal == {"rgb_circuit.nnsight_internals"}
+    assert internal == {"rgb_circuit.module.nnsight_internals"}

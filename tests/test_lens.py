@@ -11,11 +11,12 @@ from families import FAMILIES, KINDS
 from PIL import Image
 
 import rgb_circuit as rgb
-from rgb_circuit import memory, plots
+from rgb_circuit import plots
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.programs import states
 from rgb_circuit.prompts import answer_tokens
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
 

@@ -11,12 +11,12 @@ from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from rgb_circuit import loading
-from rgb_circuit.drawing import words_for
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
 from rgb_circuit.programs import capture, probed
 from rgb_circuit.prompts import encode, locate
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
 
 
 def test_geometry_comes_from_the_configuration(model):

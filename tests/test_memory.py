@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from rgb_circuit.memory import MOST_BYTES, held_at_once, pictures_at_once, rows_at_once
+from rgb_circuit.running.memory import MOST_BYTES, held_at_once, pictures_at_once, rows_at_once
 
 
 def shaped(layers, heads, d_head, width, mlp, vocabulary):
@@ -57,7 +57,7 @@ def test_pictures_are_held_for_later_trials_as_far_as_memory_goes(plenty, monkey
 
 HOLES = """
 import psutil, torch
-from rgb_circuit.memory import return_freed_memory
+from rgb_circuit.running.memory import return_freed_memory
 if {returned}:
     return_freed_memory()
 # glibc learns from what is freed to keep the like of it.

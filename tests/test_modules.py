@@ -25,7 +25,7 @@ from transformers.masking_utils import eager_mask
 import rgb_circuit as rgb
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.modules import check_ready
+from rgb_circuit.module.modules import check_ready
 
 
 @pytest.fixture

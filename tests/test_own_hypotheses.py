@@ -13,12 +13,14 @@ import runs
 from pandas.testing import assert_frame_equal
 
 import rgb_circuit as rgb
-from analyses import evidence, lint, power, rivals, roles, standing
+from analyses import evidence, roles
 from analyses.command import main
+from analyses.evidence import lint, power, rivals
+from analyses.roles import standing
 from rgb_circuit import InputError
+from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.hypothesis import Hypothesis, Prediction
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.tasks import find, to_toml
+from rgb_circuit.stimuli.tasks import find, to_toml
 
 GAME = find("rgb")
 ROOT = Path(__file__).parents[1]

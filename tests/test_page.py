@@ -16,11 +16,12 @@ from browser import browser, opened
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import every_head, report
+from analyses import report
 from analyses.command import main
 from analyses.report import explorer
-from rgb_circuit import panels
-from rgb_circuit.attention import attention_from_end, over_picture
+from analyses.study import every_head
+from rgb_circuit.calls import panels
+from rgb_circuit.calls.attention import attention_from_end, over_picture
 
 # Half a unit in the last of four digits.
 DIGITS = dict(rel=5.1e-4, abs=1e-12)

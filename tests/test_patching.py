@@ -6,7 +6,7 @@ import torch
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.prompts import answer_tokens, encode, locate
 
 COMPONENTS = ("z", "pattern", "value")

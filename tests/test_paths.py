@@ -17,12 +17,12 @@ from test_interventions import oracle_of
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import rgb_circuit as rgb
-from rgb_circuit import memory
-from rgb_circuit.measure import measure
+from rgb_circuit.calls.paths import PatchedPaths
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import PARTS, Placement
-from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.programs import measured as program
 from rgb_circuit.programs.paths import paths
+from rgb_circuit.running import memory
 
 LAST = families.LAYERS - 1
 INTO = ("query", "key", "value")

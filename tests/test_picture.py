@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.picture import as_rgb
+from rgb_circuit.pictures.picture import as_rgb
 
 QUESTION = "Which color is the odd color out? Respond in one word"
 SIZE = (24, 24)

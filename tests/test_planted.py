@@ -25,8 +25,8 @@ from rgb_circuit.models.planted import (
     planted,
     random_placement,
 )
-from rgb_circuit.rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
-from rgb_circuit.rgb_game import draw as draw_game
+from rgb_circuit.stimuli.tasks.rgb import NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.stimuli.tasks.rgb import draw as draw_game
 
 ROLES = ("odd", "other", "background", "other_background", "none")
 PLACEMENT = Placement()

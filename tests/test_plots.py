@@ -18,10 +18,11 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses.evidence import steps
 from analyses.evidence.verdict import LEAST_GAP
-from rgb_circuit import panels, plots
+from rgb_circuit import plots
+from rgb_circuit.calls import panels
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
 from rgb_circuit.plots.predictions import in_words
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 SAYS = find("rgb").says_of_predictions
 

@@ -15,7 +15,7 @@ from transformers.utils import is_torchvision_available
 from rgb_circuit.boards import draw
 from rgb_circuit.errors import InputError
 from rgb_circuit.processor_parts import read_processor, without_video
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 RED, BLUE, CYAN = (255, 0, 0), (0, 0, 255), (0, 255, 255)
 

@@ -27,10 +27,10 @@ from transformers import (
 
 import rgb_circuit as rgb
 from rgb_circuit.conversation import prompt
+from rgb_circuit.loading.processors import fitted
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.processors import fitted
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 
 def llava(vision, strategy="full", layer=-1, tokenizer=None, **settings):

@@ -7,7 +7,7 @@ from vocabularies import llama_like
 from analyses.command import main
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.rgb_game import PALETTE
+from rgb_circuit.stimuli.tasks.rgb import PALETTE
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import redirect
+from analyses.rgb import redirect
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.plots import redirect_panels
 

@@ -25,14 +25,14 @@ from analyses import (
     color_extractor,
     composition,
     poi_localization,
-    redirect,
-    riddle,
     roles,
     task_reading,
 )
-from rgb_circuit import memory, programs
+from analyses.rgb import redirect, riddle
+from rgb_circuit import programs
 from rgb_circuit.conversation import prompt
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 @pytest.fixture

@@ -18,12 +18,15 @@ from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from remote_server import Server
 
 import rgb_circuit as rgb
-from rgb_circuit import jobs, manifest, measure, patching, server, store
+from rgb_circuit.calls import patching
+from rgb_circuit.calls.direct_effects import Decomposed
+from rgb_circuit.calls.play import Played
 from rgb_circuit.conversation import prompt
-from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.execute import execute
-from rgb_circuit.play import Played
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.keeping import manifest, store
+from rgb_circuit.measuring import measure
+from rgb_circuit.remote import jobs, server
+from rgb_circuit.running.execute import execute
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 def _failing(wrapped):

@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 
 from analyses import report, study
 from analyses.command import main
-from rgb_circuit import measure, results, server, store
+from rgb_circuit.files import results
+from rgb_circuit.keeping import store
+from rgb_circuit.measuring import measure
+from rgb_circuit.remote import server
 
 
 def same_frames(one, other):

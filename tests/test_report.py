@@ -16,16 +16,18 @@ import pytest
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import closer_look, color_extractor, compare, report, roles, task_reading
+from analyses import color_extractor, report, roles, task_reading
 from analyses.command import main
 from analyses.report import head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
 from analyses.report.page import filled, known_sections
-from rgb_circuit import panels
-from rgb_circuit.as_seen import as_seen
-from rgb_circuit.measure import follow_all
-from rgb_circuit.panels import PANELS
+from analyses.rgb import published as compare
+from analyses.study import closer_look
+from rgb_circuit.calls import panels
+from rgb_circuit.calls.panels import PANELS
+from rgb_circuit.measuring.measure import follow_all
+from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.plots.predictions import in_words
 
 ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]

@@ -8,10 +8,10 @@ import pytest
 import rgb_circuit as rgb
 from rgb_circuit.boards import Canvas, moved_tile
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import words_for
 from rgb_circuit.models.small import COLORS
-from rgb_circuit.rgb_game import PALETTE, draw
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import PALETTE, draw
 
 WORDS = list(COLORS)
 

@@ -8,7 +8,7 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.trial import described
 
 

@@ -7,7 +7,7 @@ import pytest
 import rgb_circuit as rgb
 from analyses.command import main
 from rgb_circuit.models.planted import Placement
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 def said(capsys, *arguments):

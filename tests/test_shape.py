@@ -12,11 +12,11 @@ from analyses import roles
 from analyses.command import main
 from rgb_circuit.boards import Canvas, moved_tile
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import trials
 from rgb_circuit.models.planted import MODERATE_NOISE, SHAPES, planted
 from rgb_circuit.models.small import save
-from rgb_circuit.tasks import find
-from rgb_circuit.tasks.shape import LEAST_PX, glyph
+from rgb_circuit.stimuli.drawing import trials
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.shape import LEAST_PX, glyph
 
 TASK, GAME = find("shape"), find("rgb")
 WORDS = list(TASK.vocabulary)

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import riddle, roles, standing
+from analyses import roles
 from analyses.evidence import by_prediction
+from analyses.rgb import riddle
+from analyses.roles import standing
 
 
 @pytest.fixture(scope="module")

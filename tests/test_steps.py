@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import circuit, closer_look, composition, roles, task_reading
-from analyses.findings import Study, asked_first
-from rgb_circuit.manifest import manifest
-from rgb_circuit.measure import follow, stepwise
-from rgb_circuit.play import Played
-from rgb_circuit.saved_run import recorded_model
+from analyses import circuit, composition, roles, task_reading
+from analyses.study import closer_look
+from analyses.study.findings import Study, asked_first
+from rgb_circuit.calls.play import Played
+from rgb_circuit.keeping.manifest import manifest
+from rgb_circuit.keeping.saved_run import recorded_model
+from rgb_circuit.measuring.measure import follow, stepwise
 
 HEADS, OTHERS = [(1, 0), (2, 1)], [(3, 0), (3, 1)]
 ANALYSES = {
@@ -55,7 +56,9 @@ def test_an_analysis_is_a_function_that_follows_its_steps(toy, trials):
 @pytest.mark.parametrize("shown", [True, False])
 def test_progress_is_for_the_bar_alone(toy, trials, shown, monkeypatch):
     bars = []
-    monkeypatch.setattr("rgb_circuit.measure.tqdm", lambda **options: bars.append(options) or _Bar())
+    monkeypatch.setattr(
+        "rgb_circuit.measuring.measure.tqdm", lambda **options: bars.append(options) or _Bar()
+    )
     right(toy, trials, progress=shown)
     assert bars[0]["desc"] == "playing" and {bar["disable"] for bar in bars} == {not shown}
 

@@ -9,11 +9,12 @@ import families
 import pytest
 
 import rgb_circuit as rgb
-from analyses.as_options import as_options
 from analyses.command import main
-from rgb_circuit import checks, layout
+from analyses.command.as_options import as_options
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.module import layout
+from rgb_circuit.running import checks
 
 PLAY = [sys.executable, "-m", "rgb_circuit", "play", "--trials", "2"]
 

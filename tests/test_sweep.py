@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, prompt_ids

@@ -11,8 +11,8 @@ import rgb_circuit as rgb
 from rgb_circuit import InputError
 from rgb_circuit.boards import Canvas
 from rgb_circuit.hypothesis import Claim, Sweep
+from rgb_circuit.stimuli.tasks import find, named, read_hypotheses, read_task, task_of, to_toml
 from rgb_circuit.task import Condition, Role, Task
-from rgb_circuit.tasks import find, named, read_hypotheses, read_task, task_of, to_toml
 
 GAME = find("rgb")
 
@@ -207,13 +207,13 @@ def test_what_is_not_there_is_said(tmp_path):
         (lambda: read_task(tmp_path / "none.toml"), "there is no file"),
         (lambda: named("poker"), "there is no task 'poker'; use one of rgb"),
         (lambda: named("rgb_circuit.trial:TASK"), "there is no task 'rgb_circuit.trial:TASK'"),
-        (lambda: named("rgb_circuit.tasks.rgb:PALETTE"), "name a Task"),
+        (lambda: named("rgb_circuit.stimuli.tasks.rgb:PALETTE"), "name a Task"),
         (lambda: GAME.hypothesis("reader"), "has no hypothesis 'reader'; it has color extractor"),
         (lambda: GAME.prediction("B1"), "names 'B1', which is not among its predictions"),
     ):
         with pytest.raises(InputError, match=said):
             make()
-    assert named("rgb") is GAME and named("rgb_circuit.tasks.rgb:TASK") is GAME
+    assert named("rgb") is GAME and named("rgb_circuit.stimuli.tasks.rgb:TASK") is GAME
 
 
 # Which task trials are of

@@ -9,7 +9,7 @@ from brute_force import BruteForce
 import rgb_circuit as rgb
 from analyses.task_reading import evidence, heads, patch_questions, reading
 from rgb_circuit.prompts import answer_tokens
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # Words of the small models' vocabulary; as many as the odd question has.
 AS_LONG = "Which color is the background color background? Respond in one word"

@@ -10,8 +10,8 @@ from PIL import Image
 import rgb_circuit as rgb
 from rgb_circuit.boards import Canvas
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.tasks import find
-from rgb_circuit.thumbnail import data_uri, enlarged, outlined
+from rgb_circuit.pictures.thumbnail import data_uri, enlarged, outlined
+from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.trial import as_trials, odd_tile
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

@@ -13,8 +13,8 @@ from rgb_circuit.boards import Canvas, draw
 from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.models import train_toy
 from rgb_circuit.models.train_toy import COLORS, Recipe
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, EXPECTED, NOTHING_ODD, ODD_QUESTION, PALETTE
-from rgb_circuit.rgb_game import draw as draw_game
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, EXPECTED, NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.stimuli.tasks.rgb import draw as draw_game
 
 FOLDER = Path(rgb_circuit.models.__file__).parent / "toy"
 RECIPE = Recipe()

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.panels import PANELS, panels_for
+from rgb_circuit.calls.panels import PANELS, panels_for
 from rgb_circuit.trials_file import read_trials
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

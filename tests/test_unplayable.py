@@ -173,7 +173,7 @@ def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
 
 
 def test_where_all_effects_may_be_rounding_no_head_is_the_strongest(saved, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.findings.floor_of", lambda frames, again: 1e9)
+    monkeypatch.setattr("analyses.study.findings.floor_of", lambda frames, again: 1e9)
     printed, page = run(tmp_path, capsys, "--model", saved(), "--trials", "2")
     assert "no head moves the logit of any answer" in printed and "Strongest" not in printed
     assert "Restored alone, no head moves the logit of any answer." in page

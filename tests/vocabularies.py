@@ -6,7 +6,7 @@ from itertools import pairwise
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are
 # two.

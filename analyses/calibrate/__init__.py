@@ -9,11 +9,11 @@
 An analysis that is added to `analyses.roles.GAME` is calibrated here without a change.
 """
 
+from ..rgb.subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, exchanged, family
 from .counts import by_evenness, by_trials, false_discoveries, summary
 from .judge import verdicts
 from .known import Known
 from .readings import by_roles, permuted, reading_of
-from .subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, exchanged, family
 
 __all__ = [
     "CHANGED",

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 
 from rgb_circuit.models.planted import MODERATE_NOISE
 
+from ..rgb.subjects import UNEVEN_HEAD
 from ..roles import GAME
-from .subjects import UNEVEN_HEAD
 
 # The share of testable heads below which no rate of false roles is told.
 INFORMATIVE = 0.8

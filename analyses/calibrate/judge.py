@@ -11,14 +11,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.measurement import content_hash
-from rgb_circuit.play import Played, answered_right
+from rgb_circuit.calls.play import Played, answered_right
+from rgb_circuit.keeping.store import Store
+from rgb_circuit.measuring.measurement import content_hash
 from rgb_circuit.statistics import fewest_trials
-from rgb_circuit.store import Store
 
+from ..rgb.subjects import NULLS, Subject, exchanged
 from .known import Known
 from .readings import READINGS, by_roles, reading_of
-from .subjects import NULLS, Subject, exchanged
 
 # How many times as many trials are drawn, to have enough that are answered right.
 DRAWN = 4

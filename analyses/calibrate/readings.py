@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.patching import PatchedHeads, in_order
+from rgb_circuit.calls.panels import PANELS, panels
+from rgb_circuit.calls.patching import PatchedHeads, in_order
 
 from .. import roles
 from ..attention_statistics import attention_statistics

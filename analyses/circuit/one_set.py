@@ -32,12 +32,12 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.edits import check_heads
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
-from rgb_circuit.tasks import task_of
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (

@@ -22,11 +22,11 @@ from importlib.metadata import version
 import shtab
 
 from rgb_circuit.errors import InputError, NotDrawn, ServerError
-from rgb_circuit.jobs import Pending
+from rgb_circuit.remote.jobs import Pending
 
-from ..as_options import as_options
 from . import attention, calibrate, check, collect, compare, flows, hypotheses, play, report, run, say, tasks
 from .arguments import option_of
+from .as_options import as_options
 
 SUBCOMMANDS = (
     run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks, hypotheses,
@@ -67,7 +67,7 @@ def _main(arguments):
     # lack it; matplotlib refuses to be imported then.
     os.environ["MPLBACKEND"] = "agg"
     # Imported once it is known that there is something to do: this takes seconds.
-    from rgb_circuit.memory import return_freed_memory
+    from rgb_circuit.running.memory import return_freed_memory
 
     return_freed_memory()
     kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""

@@ -14,7 +14,7 @@ Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
 # Role → what its word is for, of the game's that are drawn. Read from its file, since the package that makes
 # a task of it imports numpy, which --help does not need.
-_GAME = Path(rgb_circuit.__file__).parent / "tasks" / "rgb.toml"
+_GAME = Path(rgb_circuit.__file__).parent / "stimuli" / "tasks" / "rgb.toml"
 DRAWN = {
     role: about
     for role, about in tomllib.loads(_GAME.read_text(encoding="utf-8"))["roles"].items()

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from rgb_circuit.edits import check_head
 from rgb_circuit.errors import InputError
-from rgb_circuit.results import opened, write_figure
+from rgb_circuit.files.results import opened, write_figure
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -54,8 +54,8 @@ def _one_head(text):
 
 def _drawn(model, trials, layer, head):
     """A figure with a row per trial and a column per condition."""
-    from rgb_circuit.as_seen import as_seen
-    from rgb_circuit.attention import attention_from_end, over_picture
+    from rgb_circuit.calls.attention import attention_from_end, over_picture
+    from rgb_circuit.pictures.as_seen import as_seen
     from rgb_circuit.plots import attention_over_picture
     from rgb_circuit.plots.canvas import brief, model_title, new_figure
 
@@ -84,7 +84,7 @@ def _drawn(model, trials, layer, head):
 def _conditions(trials):
     """Those that the task's heads are restored in, or else those that all trials have, no more than can be
     told apart side by side."""
-    from rgb_circuit.tasks import task_of
+    from rgb_circuit.stimuli.tasks import task_of
 
     conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
     wanted = ["clean", *task_of(trials).targets]

@@ -4,8 +4,8 @@ import warnings
 from argparse import Namespace
 from importlib.metadata import version
 
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -48,11 +48,12 @@ def _calibrate(options: Namespace) -> None:
     import pandas as pd
     from transformers.utils import logging
 
-    from rgb_circuit.manifest import versions
+    from rgb_circuit.keeping.manifest import versions
+    from rgb_circuit.keeping.store import open_store
     from rgb_circuit.plots import precision_recall_panels, recall_over_trials
-    from rgb_circuit.store import open_store
 
-    from .. import calibrate, printed
+    from .. import calibrate
+    from ..study import printed
 
     logging.disable_progress_bar()
     subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)

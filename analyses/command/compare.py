@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from rgb_circuit.results import opened, read_frame, write_figure, write_frame
+from rgb_circuit.files.results import opened, read_frame, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -29,9 +29,10 @@ def add_to(commands: Commands) -> None:
 def _compare(options: Namespace) -> None:
     """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a table and a
     figure."""
-    from rgb_circuit.manifest import read_manifest
+    from rgb_circuit.keeping.manifest import read_manifest
 
-    from .. import compare, digits
+    from ..report import digits
+    from ..rgb import published as compare
 
     columns = ["trial", "source", "component", "positions", "target", "layer", "head", "role", "effect"]
     frame, manifest = read_frame(options.folder, "patch_heads", columns), read_manifest(options.folder)

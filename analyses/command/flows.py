@@ -61,7 +61,7 @@ def _layers_parser(commands):
 def _knockout(options: Namespace) -> None:
     """Keep some positions from looking at others in every window of layers, and draw what the answer
     loses."""
-    from .. import flows
+    from ..study import flows
 
     queries = flows.groups_from(options.queries)
     keys = options.keys and flows.groups_from(options.keys)
@@ -73,7 +73,7 @@ def _knockout(options: Namespace) -> None:
 
 def _layers(options: Namespace) -> None:
     """Restore every layer at groups of positions, and draw what of the answer comes back."""
-    from .. import flows
+    from ..study import flows
 
     positions = options.positions and flows.groups_from(options.positions)
     model, trials, folder, about = _of_a_run(options, "layers")
@@ -84,7 +84,7 @@ def _layers(options: Namespace) -> None:
 
 def _of_a_run(options, name):
     """Model, trials, folder and options: of the run that is named, or of the command itself."""
-    from rgb_circuit.saved_run import recorded_run
+    from rgb_circuit.keeping.saved_run import recorded_run
 
     from .loading import check_folder, model_and_trials
 

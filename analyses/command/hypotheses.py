@@ -35,9 +35,9 @@ def _hypotheses(options: Namespace) -> None:
     """Print of a file of hypotheses what each predicts in words, whether it can fail, and which pictures and
     answers it needs; which of them no claim tells apart, and which no head can meet together; how many sweeps
     they cost, and the smallest effect that so many trials would show. Nothing is measured."""
-    from rgb_circuit.tasks import named, read_hypotheses
+    from rgb_circuit.stimuli.tasks import named, read_hypotheses
 
-    from .. import lint
+    from ..evidence import lint
 
     hypotheses = read_hypotheses(options.file)
     print(*lint.lines(hypotheses, named(options.task), options.trials, options.heads), sep="\n")

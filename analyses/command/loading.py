@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import trials as draw_trials
 from rgb_circuit.errors import InputError
-from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
-from rgb_circuit.saved_run import recorded_run
+from rgb_circuit.keeping.saved_run import recorded_run
+from rgb_circuit.stimuli.drawing import trials as draw_trials
+from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
+from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.task import Task
-from rgb_circuit.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm

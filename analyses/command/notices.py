@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
-from rgb_circuit.as_seen import as_seen, fit
 from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
+from rgb_circuit.pictures.as_seen import as_seen, fit
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 

@@ -7,8 +7,8 @@ import shtab
 
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.errors import InputError
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened
 
 from .arguments import Commands, add_folder, trials_parent
 

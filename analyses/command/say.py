@@ -42,7 +42,7 @@ def add_to(commands: Commands) -> None:
 def _say(options: Namespace) -> None:
     """Print what the model says about one picture as it is, and with heads scaled or made to look elsewhere,
     at every token from which it says something."""
-    from .. import say
+    from ..study import say
     from .loading import model_and_trials
 
     scales, looks = list(map(say.parse_scale, options.scale)), list(map(say.parse_look, options.look))

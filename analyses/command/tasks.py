@@ -26,10 +26,10 @@ def add_to(commands: Commands) -> None:
 def _tasks(options: Namespace) -> None:
     """Print every task that ships: what it asks, its pictures and the roles of heads that it knows, and how
     often the model answers right on a few of its trials."""
-    from rgb_circuit.drawing import trials
+    from rgb_circuit.calls.play import play
     from rgb_circuit.errors import InputError
-    from rgb_circuit.play import play
-    from rgb_circuit.tasks import tasks
+    from rgb_circuit.stimuli.drawing import trials
+    from rgb_circuit.stimuli.tasks import tasks
 
     from .loading import loaded
 

@@ -27,7 +27,7 @@ are measured all the same, and shown.
 threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
 head in a large model.
 
-**Absences** are shown by the mean or by a count of trials (`rgb_circuit.absence`), p being twice the
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`), p being twice the
 smaller: a stray trial in which the picture confused the model moves the mean and its error, and is one of 32
 to a count. No more than one trial of four of any word that the clean picture shows, or of the claim, may lie
 outside, and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted
@@ -80,18 +80,18 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.drawing import words_for
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.calls.play import Played, answered_right
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
-from rgb_circuit.measure import follow
-from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.play import Played, answered_right
+from rgb_circuit.measuring.measure import follow
+from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task, pictures_of
-from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from .effects import measured, played_logits
@@ -179,7 +179,7 @@ def steps(
     with frozen heads.
 
     Args:
-        task: that the trials are of; by default `rgb_circuit.tasks.task_of` says.
+        task: that the trials are of; by default `rgb_circuit.stimuli.tasks.task_of` says.
         checks: predictions that are corrected for by themselves.
         frozen: group (what ``through the …`` names) → (layer, head) pairs to freeze in the sweeps that ask
             for it, and no others; by default those that the hypothesis of that name finds on the same trials.

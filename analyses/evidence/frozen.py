@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, slots
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import benjamini_hochberg, t_p
 
 from .effects import Measured, arrays

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import Prediction, merged, slots
 from rgb_circuit.statistics import (
@@ -22,6 +21,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 
 from .above_others import above_others, serves
 from .effects import Measured

@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rgb_circuit.pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
-from rgb_circuit.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 from rgb_circuit.trial import odd_tile
 
 # For the time in which figures are made and written: text that stays text, and the same bytes for the same

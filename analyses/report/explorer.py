@@ -23,10 +23,10 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
-from rgb_circuit.panels import LEAST, LEAST_GAP
+from rgb_circuit.calls.panels import LEAST, LEAST_GAP
+from rgb_circuit.pictures.thumbnail import data_uri
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
 from rgb_circuit.plots.predictions import in_words
-from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
 from . import charts
@@ -67,7 +67,7 @@ def data(run: Run) -> dict:
 
     Returns:
         ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
-        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions``; ``asked`` (role
+        ``least, least_gap`` (as in `rgb_circuit.calls.panels`); ``roles, scores``; ``predictions``; ``asked`` (role
         → its predictions, each with those that may stand in for it);
         ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place`` (what the marked
         tile is called), ``senders, receivers`` (of paths, in words); ``charts``.

@@ -6,8 +6,10 @@ import pandas as pd
 
 from rgb_circuit.heads import Head
 
-from .. import digits, roles, standing
-from ..playing import cannot_play
+from .. import roles
+from ..roles import standing
+from . import digits
+from .playing import cannot_play
 from .run import Needs, Run
 from .writing import listed, name, percent, sentence, signed
 

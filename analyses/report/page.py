@@ -10,7 +10,7 @@ import matplotlib
 from markupsafe import Markup
 
 from rgb_circuit.errors import NotDrawn, attempt
-from rgb_circuit.results import write_bytes
+from rgb_circuit.files.results import write_bytes
 
 from . import head, sections
 from .embedded import SETTINGS

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from rgb_circuit.calls.panels import mean_floor
 from rgb_circuit.errors import InputError
-from rgb_circuit.manifest import read_manifest
-from rgb_circuit.panels import mean_floor
+from rgb_circuit.files.results import read_frame
+from rgb_circuit.keeping.manifest import read_manifest
+from rgb_circuit.keeping.saved_run import recorded_task
 from rgb_circuit.plots.canvas import model_title
-from rgb_circuit.results import read_frame
-from rgb_circuit.saved_run import recorded_task
 from rgb_circuit.task import Task
 
 MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
@@ -58,7 +58,7 @@ class Run:
 
     Attributes:
         folder: where it is.
-        manifest: as `rgb_circuit.manifest.manifest` has it.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
         frames: name → frame, of those that are there. In ``panels``, what rounding alone may be is 0, and a
             column ``rounding`` says where.
         reasons: frame → why it is not there.

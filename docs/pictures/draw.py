@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
-from analyses import riddle
+from analyses.rgb import riddle
 from rgb_circuit.plots import effect_forest, knockout_lines, layer_heatmaps, panel_heatmaps
-from rgb_circuit.rgb_game import EXPECTED, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import EXPECTED, ODD_QUESTION
 
 HERE = Path(__file__).parent
 TILES = 6

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..rgb_game import PALETTE
+from ..stimuli.tasks.rgb import PALETTE
 from .planted import PER_LOGIT, UNKIND, WORDS, Part, Place, layout, planted
 
 GRID, HEADS = 6, 4

@@ -64,13 +64,13 @@ from PIL import Image
 from torch.nn.functional import gelu
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
-from ..answers import FORMS, form_of, written
 from ..boards import RGB, Canvas
 from ..conversation import prompt
+from ..conversation.answers import FORMS, form_of, written
 from ..errors import InputError
 from ..heads import Head
-from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
-from ..tasks import shape
+from ..stimuli.tasks import shape
+from ..stimuli.tasks.rgb import NOTHING_ODD, ODD_QUESTION, PALETTE
 from . import small
 
 CONSTANT = 1024.0

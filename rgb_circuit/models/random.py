@@ -10,7 +10,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 
 from ..boards import Canvas
 from ..conversation import TEMPLATE
-from ..rgb_game import NOTHING_ODD, draw
+from ..stimuli.tasks.rgb import NOTHING_ODD, draw
 from . import small
 
 # What the right word is fitted to, in logits, and the others to 0.

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from ..conversation import prompt
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION
+from ..stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 # The colour words that these models know, in the order of their tokens. The palette has more, for the

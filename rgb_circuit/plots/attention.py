@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from ..picture import as_rgb
-from ..thumbnail import SMALL_FROM, enlarged, outlined
+from ..pictures.picture import as_rgb
+from ..pictures.thumbnail import SMALL_FROM, enlarged, outlined
 from .canvas import new_axes, percent
 
 
@@ -18,7 +18,7 @@ def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
     Args:
         pattern: attention probabilities of the image tokens, (rows, columns).
         image: what the image tokens tile; of a picture that the model crops or pads,
-            `rgb_circuit.as_seen.as_seen`.
+            `rgb_circuit.pictures.as_seen.as_seen`.
     """
     image = as_rgb(image)
     lifted = pattern / max(float(pattern.max()), 4 / pattern.size)

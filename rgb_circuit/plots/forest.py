@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from ..errors import InputError
 from ..heads import Head, rows_of
-from ..tasks import find
+from ..stimuli.tasks import find
 from .canvas import BLUE, PAPER, QUIET, VERMILION, literal, model_title, new_axes
 from .predictions import in_words, legend
 
@@ -45,7 +45,7 @@ def effect_forest(
 
     Args:
         evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
-            restored_fraction, n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it;
+            restored_fraction, n, holds``, as `analyses.roles.evidence` or `analyses.rgb.riddle.table` return it;
             leave out rows that should not be drawn. Where it has ``state``, what does not hold is told apart.
         model: its name, for the title.
         group: a column that says what each head is, such as ``"verdict"``; written beside its name.

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
+from ..calls.panels import LEAST_SAID, PANELS, shown, tested
 from ..errors import InputError
 from ..heads import Head
-from ..panels import LEAST_SAID, PANELS, shown, tested
 from ..statistics import fewest_trials
 from .canvas import (
     DIVERGING,
@@ -71,7 +71,7 @@ def head_heatmap(
     Args:
         table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with one target
             and one role. Of such a frame the mean over trials is drawn, as a fraction of the gap where there
-            is one (`rgb_circuit.panels.tested`), and what is not shown (`rgb_circuit.panels.shown`) is faded.
+            is one (`rgb_circuit.calls.panels.tested`), and what is not shown (`rgb_circuit.calls.panels.shown`) is faded.
         column: the number that is drawn.
         model: its name, for the title.
         label: how many of the largest cells are named, as far as they are a twentieth of the largest and not

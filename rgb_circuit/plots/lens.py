@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..heads import Head
-from ..picture import as_rgb
+from ..pictures.picture import as_rgb
 from ..statistics import t_interval, words_read
 from .canvas import (
     BLUE,
@@ -46,7 +46,7 @@ def lens_over_picture(
     Args:
         frame: from `rgb_circuit.lens`, of one trial and condition, at image tokens.
         image: what the image tokens tile; of a picture that the model crops or pads,
-            `rgb_circuit.as_seen.as_seen`.
+            `rgb_circuit.pictures.as_seen.as_seen`.
         role: of the answer.
         layer, head: which rows; a head of ``component="z"`` alone.
         limit: logits at the ends of the colour scale; by default the largest that is drawn.

@@ -15,7 +15,7 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
     with 95 % intervals, beside the unedited model; a panel per picture.
 
     Args:
-        table: from `analyses.redirect.summary`.
+        table: from `analyses.rgb.redirect.summary`.
         model: its name, for the title.
     """
     pictures = list(dict.fromkeys(table["picture"]))

@@ -1,7 +1,7 @@
 """What runs where the weights are: in this process, or on an NDIF server.
 
 A *program* is a function of the nnsight model and plain values, with tracing contexts inside;
-`rgb_circuit.execute` runs it. One program is one request, so what it captures never leaves the server.
+`rgb_circuit.running.execute` runs it. One program is one request, so what it captures never leaves the server.
 
 What stands in this folder travels as source. Programs and what they call are module-level functions without
 decorators; they use torch, builtin containers and each other, no class of this package (a dataclass's methods

@@ -1,4 +1,4 @@
-"""What a model does with pictures of the game; see `rgb_circuit.probe`."""
+"""What a model does with pictures of the game; see `rgb_circuit.loading.probe`."""
 
 from __future__ import annotations
 

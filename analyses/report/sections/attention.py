@@ -5,8 +5,8 @@ import io
 from PIL import Image
 
 from rgb_circuit.heads import Head
+from rgb_circuit.pictures.thumbnail import data_uri, outlined
 from rgb_circuit.plots import veiled
-from rgb_circuit.thumbnail import data_uri, outlined
 
 from ..run import Needs, Run
 from ..section import Section, beside

@@ -3,7 +3,7 @@
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import composition_diagram
 
-from ... import digits
+from .. import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
-from rgb_circuit.panels import LEAST_SAID, shown
 
-from ... import digits
-from .. import explorer
+from .. import digits, explorer
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed

@@ -1,6 +1,6 @@
 """What the answer loses where positions are kept from looking at others."""
 
-from rgb_circuit.noise import least_mean
+from rgb_circuit.calls.noise import least_mean
 from rgb_circuit.plots import knockout_lines
 from rgb_circuit.statistics import mean_over_trials
 

@@ -3,8 +3,8 @@
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import path_parts
 
-from ... import digits
-from ...standing import an
+from ...roles.standing import an
+from .. import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside

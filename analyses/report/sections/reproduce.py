@@ -2,7 +2,7 @@
 
 import shlex
 
-from ...playing import shown_not_to_play
+from ..playing import shown_not_to_play
 from ..run import Needs, Run
 from ..section import Section, beside
 

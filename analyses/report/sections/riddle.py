@@ -4,7 +4,8 @@ import pandas as pd
 
 from rgb_circuit.plots import effect_forest
 
-from ... import riddle, roles
+from ... import roles
+from ...rgb import riddle
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside

@@ -5,7 +5,8 @@ import pandas as pd
 from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.plots import effect_forest
 
-from ... import roles, standing
+from ... import roles
+from ...roles import standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
