@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
 
-# Name → module that is imported when the name is first asked for: torch and transformers take seconds.
+# Name → module that is imported when the name is first asked for: torch and transformers take
+# seconds.
 _HOMES = {
     "PALETTE": "stimuli.tasks.rgb",
     "AttentionEdit": "edits",

@@ -54,7 +54,10 @@ def test_what_goes_on_is_what_runs_from_the_start(name, after, monkeypatch):
 def test_only_a_shorter_prompt_about_the_same_picture_goes_on(grouped, after):
     [trial] = rgb.rgb_trials(grouped, 1)
     longer = replace(trial, prompts={"erased": grouped.prompt(ODD_QUESTION + " , red or green")})
-    for shown in (longer, replace(longer, images={**trial.images, "erased": trial.images["clean"]})):
+    for shown in (
+        longer,
+        replace(longer, images={**trial.images, "erased": trial.images["clean"]}),
+    ):
         rgb.patch_heads(grouped, [shown], source="erased", target="clean", progress=False)
     other = replace(trial, prompts={"erased": grouped.prompt(BACKGROUND_QUESTION)})
     rgb.patch_heads(grouped, [other], source="erased", target="clean", progress=False)

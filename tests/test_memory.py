@@ -75,7 +75,9 @@ print((before - psutil.Process().memory_info().rss) / 2**22)
 def test_what_is_freed_between_what_stays_goes_back(returned):
     code = HOLES.format(returned=returned)
     given_back = float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
     )
     # Of 32 tensors that were freed.
     assert given_back > 30 if returned else given_back < 10

@@ -42,4 +42,6 @@ class Known:
 
     def _of(self, one):
         _, frame = self.frames[one.key]
-        return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(drop=True)
+        return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(
+            drop=True
+        )

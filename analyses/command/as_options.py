@@ -12,12 +12,13 @@ ARGUMENTS = {"device": "device_map"}
 def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | None = None) -> str:
     """A message with options in place of the arguments that it names.
 
-    An argument is one where a value is given to it or said of it (``dtype='bfloat16'``, ``tiles is 1``), or
-    where it is to be left out; elsewhere the same word is a plain one.
+    An argument is one where a value is given to it or said of it (``dtype='bfloat16'``, ``tiles is
+    1``), or where it is to be left out; elsewhere the same word is a plain one.
 
     Args:
         options: names of the command's options, with ``_`` for ``-``.
-        fixed: role → how the option that holds its word begins, such as ``--odd `` or ``--fix odd=``.
+        fixed: role → how the option that holds its word begins, such as ``--odd `` or ``--fix
+            odd=``.
 
     Examples:
         >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])

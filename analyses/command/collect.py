@@ -22,8 +22,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _collect(options: Namespace) -> None:
-    """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and
-    report when nothing is."""
+    """Take what the server of a detached run has done, hand in what is missing, and write frames,
+    figures and report when nothing is."""
     from rgb_circuit.keeping.manifest import read_manifest
 
     from .. import study

@@ -1,8 +1,9 @@
-"""What can be said of hypotheses before anything is measured: what they claim in words, whether they can fail
-and are told apart, what they need and cost, and how large an effect must be to be shown.
+"""What can be said of hypotheses before anything is measured: what they claim in words, whether
+they can fail and are told apart, what they need and cost, and how large an effect must be to be
+shown.
 
-A role is a hypothesis only if it can fail, by at least one claim of an effect, and if it can be told from the
-other roles.
+A role is a hypothesis only if it can fail, by at least one claim of an effect, and if it can be
+told from the other roles.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,7 +47,9 @@ def in_words(prediction: Prediction) -> str:
         'in erased, with where it looks over image from clean: the odd word rises, the other word falls'
     """
     blocks = groupby(prediction.claims, lambda claim: claim.sweep.whole)
-    return "; ".join(f"{_done(sweep)}: {', '.join(map(_moves, claims))}" for sweep, claims in blocks)
+    return "; ".join(
+        f"{_done(sweep)}: {', '.join(map(_moves, claims))}" for sweep, claims in blocks
+    )
 
 
 def _done(sweep: Sweep):
@@ -69,7 +72,9 @@ def vague(hypothesis: Hypothesis) -> bool:
 def pictures(hypothesis: Hypothesis) -> list[str]:
     """The conditions that a hypothesis needs, "clean" first."""
     claims = [claim for prediction in hypothesis.predictions for claim in prediction.claims]
-    return list(dict.fromkeys(["clean", *(name for claim in claims for name in pictures_of(claim.sweep))]))
+    return list(
+        dict.fromkeys(["clean", *(name for claim in claims for name in pictures_of(claim.sweep))])
+    )
 
 
 def answers(hypothesis: Hypothesis) -> list[str]:
@@ -94,7 +99,8 @@ def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task
 
 
 def cost(hypotheses: Sequence[Hypothesis]) -> tuple[int, int]:
-    """How many sweeps of every head hypotheses take with nothing frozen, and how many with frozen heads."""
+    """How many sweeps of every head hypotheses take with nothing frozen, and how many with frozen
+    heads."""
     claims = [
         claim
         for hypothesis in hypotheses
@@ -120,21 +126,28 @@ def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int)
             raise InputError(f"{name} is {number}; give 1 or more")
     each = [[*_of_one(hypothesis, hypotheses, task), ""] for hypothesis in hypotheses]
     lacks = [lack for hypothesis in hypotheses for lack in lacking(hypothesis, hypotheses, task)]
-    return [*chain(*each), *_together(hypotheses), *_cost(hypotheses, task, lacks), _power(trials, heads)]
+    return [
+        *chain(*each),
+        *_together(hypotheses),
+        *_cost(hypotheses, task, lacks),
+        _power(trials, heads),
+    ]
 
 
 def _of_one(hypothesis, hypotheses, task):
     lines = [f"{hypothesis.name}: {hypothesis.says}" if hypothesis.says else hypothesis.name]
     for prediction in hypothesis.predictions:
         instead = " or ".join(prediction.stands_in_for)
-        lines.append(f"  {prediction.name:<9} {in_words(prediction)}{instead and f' (instead of {instead})'}")
+        lines.append(
+            f"  {prediction.name:<9} {in_words(prediction)}{instead and f' (instead of {instead})'}"
+        )
     lacks = lacking(hypothesis, hypotheses, task)
     has = f"lacks {' and '.join(lacks)}" if lacks else "has them"
     return [
         *lines,
         f"  can fail  {_can_fail(hypothesis)}",
-        f"  needs     pictures {', '.join(pictures(hypothesis))}; answers {', '.join(answers(hypothesis))}: "
-        f"the task {task.name} {has}",
+        f"  needs     pictures {', '.join(pictures(hypothesis))}; answers "
+        f"{', '.join(answers(hypothesis))}: the task {task.name} {has}",
     ]
 
 
@@ -143,8 +156,8 @@ def _can_fail(hypothesis):
         return "always fails: its claims contradict each other, so no head can meet them all"
     if vague(hypothesis):
         return (
-            "no: it is vague, since heads that do nothing at all can meet it; add a claim of an effect, such "
-            "as 'up'"
+            "no: it is vague, since heads that do nothing at all can meet it; add a claim of an "
+            "effect, such as 'up'"
         )
     return "yes: no head meets it without an effect"
 
@@ -154,7 +167,9 @@ def _together(hypotheses):
     covered, lines = rivals.covered(hypotheses), []
     for narrow, wide in covered:
         if (wide, narrow) not in covered:
-            lines.append(f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not.")
+            lines.append(
+                f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not."
+            )
         elif (wide, narrow) not in covered[: covered.index((narrow, wide))]:
             lines.append(f"No claim tells {narrow} from {wide}: they ask for the same.")
     possible = [hypothesis for hypothesis in hypotheses if rivals.ways(hypothesis)]
@@ -173,12 +188,16 @@ def _cost(hypotheses, task, lacks):
     line = f"Costs {whole} sweep{'s' * (whole > 1)} of every head over all trials{more}."
     if not joined:
         return [line]
-    return [f"{line} The task's {' and '.join(joined)} is tested as well, since its heads are frozen."]
+    return [
+        f"{line} The task's {' and '.join(joined)} is tested as well, since its heads are frozen."
+    ]
 
 
 def _power(trials, heads):
     if trials < (fewest := fewest_trials(LEVEL)):
         are = "trials are" if trials > 1 else "trial is"
         return f"{trials} {are} too few: no test can reach {LEVEL} with fewer than {fewest}."
-    shares = [power.smallest_share(trials, heads, variation, level=LEVEL) for variation in (0.25, 1.0)]
+    shares = [
+        power.smallest_share(trials, heads, variation, level=LEVEL) for variation in (0.25, 1.0)
+    ]
     return power.in_words(trials, *shares)

@@ -1,4 +1,5 @@
-"""Which hypotheses no head can meet together, and which no claim tells apart: read from their claims."""
+"""Which hypotheses no head can meet together, and which no claim tells apart: read from their
+claims."""
 
 from collections.abc import Sequence
 from itertools import combinations, permutations, product
@@ -16,8 +17,8 @@ _IMPLIES = {"up": ("not down",), "down": ("not up",), "none": ("not up", "not do
 
 
 def ways(hypothesis: Hypothesis) -> list[list[Claim]]:
-    """The claims of every choice of predictions that makes up a role, but for choices that contradict
-    themselves; empty where all do, so that no head can have the role."""
+    """The claims of every choice of predictions that makes up a role, but for choices that
+    contradict themselves; empty where all do, so that no head can have the role."""
     named = {prediction.name: prediction for prediction in hypothesis.predictions}
     choices = [[named[name] for name in names] for names in product(*hypothesis.slots)]
     claims = [[claim for prediction in choice for claim in prediction.claims] for choice in choices]
@@ -25,8 +26,8 @@ def ways(hypothesis: Hypothesis) -> list[list[Claim]]:
 
 
 def exclusive(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
-    """The pairs of names of which no head can meet both hypotheses, since one asks for what the other
-    forbids, whichever predictions stand in for others.
+    """The pairs of names of which no head can meet both hypotheses, since one asks for what the
+    other forbids, whichever predictions stand in for others.
 
     Examples:
         >>> from analyses.evidence import rivals
@@ -41,8 +42,8 @@ def exclusive(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
 
 
 def covered(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
-    """The pairs (narrow, wide) of names of which every head that meets the first meets the second, since the
-    second claims nothing that the first does not.
+    """The pairs (narrow, wide) of names of which every head that meets the first meets the second,
+    since the second claims nothing that the first does not.
 
     Examples:
         >>> from analyses.evidence import rivals
@@ -53,14 +54,18 @@ def covered(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
         [('reader', 'riser')]
     """
     return [
-        (first.name, second.name) for first, second in permutations(hypotheses, 2) if _within(second, first)
+        (first.name, second.name)
+        for first, second in permutations(hypotheses, 2)
+        if _within(second, first)
     ]
 
 
 def _within(wide, narrow):
     """Whether each way of meeting ``narrow`` meets ``wide``; some way there must be."""
     chosen = [_implied(claims) for claims in ways(narrow)]
-    return bool(chosen) and all(any(claims >= set(some) for some in ways(wide)) for claims in chosen)
+    return bool(chosen) and all(
+        any(claims >= set(some) for some in ways(wide)) for claims in chosen
+    )
 
 
 def _implied(claims):
@@ -83,4 +88,6 @@ def _contradict(claim, other):
         return False
     if claim.expected == other.expected == "mostly":
         return claim.sweep.part != other.sweep.part
-    return claim.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(claim.expected, ())
+    return claim.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(
+        claim.expected, ()
+    )

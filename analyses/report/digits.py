@@ -1,5 +1,5 @@
-"""Numbers of a table as text: as many decimals as the largest of them needs, whatever their scale, and a dash
-for one that is missing."""
+"""Numbers of a table as text: as many decimals as the largest of them needs, whatever their scale,
+and a dash for one that is missing."""
 
 from collections.abc import Iterable
 
@@ -14,8 +14,8 @@ MOST_DECIMALS = 8
 def decimals(values: Iterable[float]) -> int:
     """How many decimals the numbers of a table share.
 
-    Two for numbers like 0.4, 3.3 and 24.0; more where even the largest would not have two digits, fewer where
-    it has more than four.
+    Two for numbers like 0.4, 3.3 and 24.0; more where even the largest would not have two digits,
+    fewer where it has more than four.
 
     Args:
         values: the table's, missing ones among them or none at all.

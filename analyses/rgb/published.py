@@ -1,17 +1,17 @@
 """Does a run agree with the published heatmaps of LLaVA-1.5-7B?
 
 1. The published table has the seed's three panels, as numbers (`rgb_circuit/data`).
-2. Head by head, a run's mean effects are held against it: correlation, rank correlation, and the heads that
-   both put on top.
+2. Head by head, a run's mean effects are held against it: correlation, rank correlation, and the
+   heads that both put on top.
 
-The published setting is one picture, z restored from clean at **all** positions, float16. A run at [end]
-measures less of what a head does: only what it writes where the answer is read. `differences` says where a
-run's setting departs.
+The published setting is one picture, z restored from clean at **all** positions, float16. A run at
+[end] measures less of what a head does: only what it writes where the answer is read. `differences`
+says where a run's setting departs.
 
-Nearly all of the 1,024 heads do nothing, and the published values come in steps of 0.006 to 0.010 logits.
-Rank correlation is mostly about those heads: even a run that agreed exactly would reach only about 0.9 (0.91,
-0.93 and 0.95 in the three panels, when the steps are filled in evenly). Read it beside Pearson's, which is
-mostly about the few heads that do something.
+Nearly all of the 1,024 heads do nothing, and the published values come in steps of 0.006 to 0.010
+logits. Rank correlation is mostly about those heads: even a run that agreed exactly would reach
+only about 0.9 (0.91, 0.93 and 0.95 in the three panels, when the steps are filled in evenly). Read
+it beside Pearson's, which is mostly about the few heads that do something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,8 +59,8 @@ NAMED = (
     Head(18, 9),
     Head(26, 16),
 )
-# Where a label may be, in points from its head: beside the line of equal effects, on either side, or further
-# off. Those of heads that do nothing must get out of the crowd.
+# Where a label may be, in points from its head: beside the line of equal effects, on either side,
+# or further off. Those of heads that do nothing must get out of the crowd.
 LABELS = (
     (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14),
     (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
@@ -72,16 +72,20 @@ def published() -> pd.DataFrame:
     """The published effects, in the form of `rgb_circuit.calls.panels.panels`.
 
     Returns:
-        A row per head (32 layers × 32 heads): ``layer, head``, and a column per panel with the effect
-        (logits).
+        A row per head (32 layers × 32 heads): ``layer, head``, and a column per panel with the
+        effect (logits).
     """
     with (files("rgb_circuit") / "data" / "llava_1_5_7b_published.csv").open() as file:
         rows = pd.read_csv(file)
     cells = rows.pivot(index=["layer", "head"], columns=["corruption", "answer"], values="effect")
-    return pd.DataFrame({panel: cells[names] for panel, names in PUBLISHED_PANELS.items()}).reset_index()
+    return pd.DataFrame(
+        {panel: cells[names] for panel, names in PUBLISHED_PANELS.items()}
+    ).reset_index()
 
 
-def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: int = 10) -> pd.DataFrame:
+def compare(
+    frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: int = 10
+) -> pd.DataFrame:
     """Agreement of a run with the published table, panel by panel.
 
     Args:
@@ -90,14 +94,14 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
         k: how many heads count as the top: those that raise the word's logit most.
 
     Returns:
-        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN where all
-        effects are equal), ``k, shared`` (how many of the run's top k are in the reference's; heads tied with
-        its k-th are in), ``overlap`` (shared / k), ``shared_heads`` (their names, strongest in the run
-        first).
+        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN
+        where all effects are equal), ``k, shared`` (how many of the run's top k are in the
+        reference's; heads tied with its k-th are in), ``overlap`` (shared / k), ``shared_heads``
+        (their names, strongest in the run first).
 
     Raises:
-        InputError: heads that are not the reference's, a panel without effects, columns that are missing, or
-            a k out of range.
+        InputError: heads that are not the reference's, a panel without effects, columns that are
+            missing, or a k out of range.
     """
     both = _side_by_side(frame, reference)
     if not 1 <= k <= len(both):
@@ -124,14 +128,15 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame | None = None, *, k: in
 
 
 def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The two places where the published text misreads its figures, and what a run says about both heads.
+    """The two places where the published text misreads its figures, and what a run says about both
+    heads.
 
     Args:
         frame, reference: as in `compare`.
 
     Returns:
-        A row per place × panel × head: ``panel, head`` (``layer.head``), ``named_by`` ("text" or "figure"),
-        ``published`` and ``run`` (effects, logits).
+        A row per place × panel × head: ``panel, head`` (``layer.head``), ``named_by`` ("text" or
+        "figure"), ``published`` and ``run`` (effects, logits).
 
     Raises:
         InputError: as `compare`.
@@ -142,7 +147,8 @@ def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> p
         for panel in where:
             for named_by, head in (("text", text), ("figure", figure)):
                 effects = dict(
-                    published=both.loc[head, (panel, "reference")], run=both.loc[head, (panel, "run")]
+                    published=both.loc[head, (panel, "reference")],
+                    run=both.loc[head, (panel, "run")],
                 )
                 rows.append(dict(panel=panel, head=str(head), named_by=named_by, **effects))
     return pd.DataFrame(rows)
@@ -156,14 +162,19 @@ def differences(frame: pd.DataFrame, manifest: Mapping[str, object]) -> pd.DataF
         manifest: the run's, with ``model`` and ``dtype``.
 
     Returns:
-        A row per setting that differs: ``setting, published, run``. Empty where the run repeats the published
-        one.
+        A row per setting that differs: ``setting, published, run``. Empty where the run repeats the
+        published one.
     """
     names = frame["trial"].unique()
-    run = {name: ", ".join(map(str, frame[name].unique())) for name in ("source", "component", "positions")}
+    run = {
+        name: ", ".join(map(str, frame[name].unique()))
+        for name in ("source", "component", "positions")
+    }
     run |= {name: str(manifest[name]) for name in ("model", "dtype")}
     same = list(names) == [rgb.published_trial().name]
-    run["trials"] = PUBLISHED_SETTING["trials"] if same else f"{len(names)} other{'s' * (len(names) > 1)}"
+    run["trials"] = (
+        PUBLISHED_SETTING["trials"] if same else f"{len(names)} other{'s' * (len(names) > 1)}"
+    )
     rows = [
         dict(setting=name, published=value, run=run[name])
         for name, value in PUBLISHED_SETTING.items()
@@ -180,10 +191,11 @@ def scatter(
     label: float = 0.25,
     ax: Axes | None = None,
 ) -> Axes:
-    """One panel's heads, the run's effect against the published one, with the line of equal effects.
+    """One panel's heads, the run's effect against the published one, with the line of equal
+    effects.
 
-    Labelled are the heads that stand out in the published figures, where they do, and those that its text
-    names instead.
+    Labelled are the heads that stand out in the published figures, where they do, and those that
+    its text names instead.
 
     Args:
         frame, reference: as in `compare`.
@@ -226,7 +238,9 @@ def scatter(
     names += [(f"{Head(*head)} in the text", head, VERMILION, FAR_LABELS) for head in by_text]
     places = cells[["reference", "run"]]
     write_names(
-        ax, [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names], lines=True
+        ax,
+        [(name, tuple(places.loc[head]), color, where) for name, head, color, where in names],
+        lines=True,
     )
     return ax
 
@@ -234,8 +248,8 @@ def scatter(
 def scatters(
     frame: pd.DataFrame, model: str, *, reference: pd.DataFrame | None = None, k: int = 10
 ) -> Figure:
-    """`scatter` of all three panels side by side, each with its row of `compare`, from a `patch_heads`
-    frame."""
+    """`scatter` of all three panels side by side, each with its row of `compare`, from a
+    `patch_heads` frame."""
     agreement = compare(frame, reference, k=k).set_index("panel")
     figure = new_figure(15, 5)
     axes = figure.subplots(1, len(PANELS))
@@ -245,8 +259,14 @@ def scatters(
         found = f"Pearson {row['pearson']:.2f}, Spearman {row['spearman']:.2f}"
         found += f", {row['shared']} of the top {row['k']} shared"
         ax.set_title(f"{ax.get_title()}\n{found}", fontsize=10)
-    n, source, positions = frame["trial"].nunique(), frame["source"].iloc[0], frame["positions"].iloc[0]
-    run = f"one head restored from {source}, positions: {positions}, mean of {n} trial{'s' * (n > 1)}"
+    n, source, positions = (
+        frame["trial"].nunique(),
+        frame["source"].iloc[0],
+        frame["positions"].iloc[0],
+    )
+    run = (
+        f"one head restored from {source}, positions: {positions}, mean of {n} trial{'s' * (n > 1)}"
+    )
     figure.suptitle(f"{model}, {run} · against the published effects of LLaVA-1.5-7B")
     return figure
 
@@ -257,8 +277,8 @@ def _side_by_side(frame, reference):
     run, known = (table.set_index(["layer", "head"])[list(PANELS)].sort_index() for table in tables)
     if not run.index.equals(known.index):
         raise rgb.InputError(
-            f"the run has {_geometry(run)}, the reference {_geometry(known)}; heads of different models are "
-            "not the same heads, "
+            f"the run has {_geometry(run)}, the reference {_geometry(known)}; heads of different "
+            "models are not the same heads, "
             f"so compare a run of all heads of {PUBLISHED_SETTING['model']}"
         )
     return pd.concat({"run": run, "reference": known}, axis=1).swaplevel(axis=1).sort_index(axis=1)
@@ -268,12 +288,18 @@ def _table(frame):
     """The panels of a run's frame."""
     if set(PANELS) <= set(frame):
         return frame
-    if missing := [column for column in ("layer", "head", "target", "role", "effect") if column not in frame]:
-        raise rgb.InputError(f"the frame lacks the columns {', '.join(missing)}; give one from patch_heads")
+    if missing := [
+        column for column in ("layer", "head", "target", "role", "effect") if column not in frame
+    ]:
+        raise rgb.InputError(
+            f"the frame lacks the columns {', '.join(missing)}; give one from patch_heads"
+        )
     for target, role in PANELS.values():
         if not ((frame["target"] == target) & (frame["role"] == role)).any():
             lacking = f"the answer {role!r} in the picture {target!r}"
-            raise rgb.InputError(f"the run has no effects on {lacking}; compare a run of the RGB game")
+            raise rgb.InputError(
+                f"the run has no effects on {lacking}; compare a run of the RGB game"
+            )
     return panels(frame)
 
 

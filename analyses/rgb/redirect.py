@@ -1,26 +1,29 @@
-"""Is the attention of the heads found enough? Make them look elsewhere, and the model should name what is
-there.
+"""Is the attention of the heads found enough? Make them look elsewhere, and the model should name
+what is there.
 
-Knocking a head out shows that an answer needs it. This asks the other way round: does it *suffice* to turn
-where the heads look?
+Knocking a head out shows that an answer needs it. This asks the other way round: does it *suffice*
+to turn where the heads look?
 
-1. Every trial is shown as two pictures: ``clean``, where another place has the background's colour; and
-   ``two tiles``, where that place has a tile of its own, in the colour of ``recolored``. The place is drawn
-   at random, two or more tiles from the odd one.
-2. The heads' attention from [end] is turned: +bias on scores of the other place's image token, −bias on those
-   of the rest of the picture. An infinite bias knocks out all but the other place, text included. A few
-   biases are shown side by side, and none is chosen.
-3. The answer is the likeliest of the trial's words and the colour words that the model knows. ``named``: it
-   is the colour at the other place. (`rgb_circuit.generate` lets the model say it with the same edits.)
-4. The control: as many other heads, of the same layers, drawn at random many times. The heads found are
-   compared with them by rank: sets are the replicates of that test, and not the trials.
+1. Every trial is shown as two pictures: ``clean``, where another place has the background's colour;
+   and ``two tiles``, where that place has a tile of its own, in the colour of ``recolored``. The
+   place is drawn at random, two or more tiles from the odd one.
+2. The heads' attention from [end] is turned: +bias on scores of the other place's image token,
+   −bias on those of the rest of the picture. An infinite bias knocks out all but the other place,
+   text included. A few biases are shown side by side, and none is chosen.
+3. The answer is the likeliest of the trial's words and the colour words that the model knows.
+   ``named``: it is the colour at the other place. (`rgb_circuit.generate` lets the model say it
+   with the same edits.)
+4. The control: as many other heads, of the same layers, drawn at random many times. The heads found
+   are compared with them by rank: sets are the replicates of that test, and not the trials.
 
-Where the found heads make the model name the other place and others do not, where these heads look decides
-what is read. Two odd tiles may be answered either way without any edit, so a share is to be compared with the
-control's and with the unedited model's, not with zero. On ``clean`` the background is also what a model may
-fall back on once the odd tile is lost to it; ``two tiles`` is the stricter of the two.
+Where the found heads make the model name the other place and others do not, where these heads look
+decides what is read. Two odd tiles may be answered either way without any edit, so a share is to be
+compared with the control's and with the unedited model's, not with zero. On ``clean`` the
+background is also what a model may fall back on once the odd tile is lost to it; ``two tiles`` is
+the stricter of the two.
 
-Cost: two pictures a trial through the model, and one forward of as many tokens as there are sets × biases.
+Cost: two pictures a trial through the model, and one forward of as many tokens as there are sets ×
+biases.
 
 Source: attention knockout (Geva et al. 2023, arXiv 2304.14767) turned into its opposite.
 """
@@ -63,21 +66,23 @@ def redirect(
     """What the model answers while some heads are made to look at another place than the odd tile.
 
     Args:
-        heads: (layer, head) pairs, such as those that `roles` calls color extractors or POI localization.
+        heads: (layer, head) pairs, such as those that `roles` calls color extractors or POI
+            localization.
         biases: what is added to attention scores, above 0; infinite for all attention.
-        draws: how many sets of other heads are drawn; fewer where there are not so many. With fewer than 19
-            no p is 0.05.
+        draws: how many sets of other heads are drawn; fewer where there are not so many. With fewer
+            than 19 no p is 0.05.
         seed: of the other places and the draws.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × picture × heads × bias: ``trial, picture`` (`PICTURES`), ``row, column`` (the other
-        place), ``heads`` ("none", "found", "random 1", …), ``bias`` (0 for "none"), ``answer``, ``expected``
-        (the colour's word), ``named``.
+        A row per trial × picture × heads × bias: ``trial, picture`` (`PICTURES`), ``row, column``
+        (the other place), ``heads`` ("none", "found", "random 1", …), ``bias`` (0 for "none"),
+        ``answer``, ``expected`` (the colour's word), ``named``.
 
     Raises:
-        InputError: no head or one that does not exist, no other heads, a bias that is not above zero, or
-            trials without a tile, a ``recolored`` picture or the words; before any forward.
+        InputError: no head or one that does not exist, no other heads, a bias that is not above
+            zero, or trials without a tile, a ``recolored`` picture or the words; before any
+            forward.
 
     Examples:
         >>> from analyses.rgb.redirect import redirect
@@ -88,10 +93,14 @@ def redirect(
     """
     chosen = check_heads(model, heads)
     if not chosen:
-        raise InputError("heads is empty; name at least one (layer, head), such as a color extractor")
+        raise InputError(
+            "heads is empty; name at least one (layer, head), such as a color extractor"
+        )
     wrong = [bias for bias in biases if isnan(bias) or bias <= 0]
     if wrong or not len(biases):
-        raise InputError(f"biases is {list(biases)}; give numbers above 0, and inf to knock out all else")
+        raise InputError(
+            f"biases is {list(biases)}; give numbers above 0, and inf to knock out all else"
+        )
     if not isinstance(draws, int) or draws < 1:
         raise InputError(f"draws is {draws!r}; use a whole number from 1 on")
     # The other places are the same whichever heads are asked about.
@@ -106,7 +115,9 @@ def redirect(
     patched = in_order(frames, shown)
     place = {trial.name: trial.tile for trial in shown}
     expected = {
-        (trial.name, picture): trial.answers[PICTURES[picture]] for trial in shown for picture in PICTURES
+        (trial.name, picture): trial.answers[PICTURES[picture]]
+        for trial in shown
+        for picture in PICTURES
     }
     # Every variant's rows tell the unedited run, too.
     unedited = patched[patched["variant"] == patched["variant"].iloc[0]].assign(variant="none")
@@ -126,12 +137,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """How often the colour at the other place was named, from the frame of `redirect`.
 
     Returns:
-        A row per picture × bias: ``picture, bias``; ``unedited, found, random``, shares of trials (a trial's
-        random draws count as one, their mean), the last two each with ``_low, _high``, Wilson's 95 % interval
-        over trials, which is too wide for draws that differ within a trial; ``difference``, found − random,
-        with ``_low, _high`` (`paired_interval`, over trials and for these random sets) and ``p_value``
-        (`rank_p`: how many random sets reach the share of those found); ``n``, trials; ``random_sets``, how
-        many; ``decidable``, whether p could be 0.05 or less among so many.
+        A row per picture × bias: ``picture, bias``; ``unedited, found, random``, shares of trials
+        (a trial's random draws count as one, their mean), the last two each with ``_low, _high``,
+        Wilson's 95 % interval over trials, which is too wide for draws that differ within a trial;
+        ``difference``, found − random, with ``_low, _high`` (`paired_interval`, over trials and for
+        these random sets) and ``p_value`` (`rank_p`: how many random sets reach the share of those
+        found); ``n``, trials; ``random_sets``, how many; ``decidable``, whether p could be 0.05 or
+        less among so many.
 
     Source: Wilson (1927), Probable inference.
     """
@@ -162,8 +174,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of the difference of two shares of the same trials, from Wilson's interval of each and
-    from how far the two go together.
+    """95 % interval of the difference of two shares of the same trials, from Wilson's interval of
+    each and from how far the two go together.
 
     Args:
         one, other: (trials, …), each 0 or 1, or a mean of such.
@@ -171,7 +183,8 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
     Returns:
         ``(low, high)``, each of shape (…).
 
-    Source: Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
+    Source: Newcombe (1998), Improved confidence intervals for the difference between binomial
+    proportions
         based on paired data, method 10.
     """
     n, means = len(one), (one.mean(0), other.mean(0))
@@ -193,13 +206,17 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def looking_at(
-    heads: Sequence[tuple[int, int]], bias: float, there: Positions = "tile", rest: Positions = "rest"
+    heads: Sequence[tuple[int, int]],
+    bias: float,
+    there: Positions = "tile",
+    rest: Positions = "rest",
 ) -> list[AttentionEdit]:
-    """Edits that make heads look from [end] at some of the image tokens; by default at the trial's tile.
+    """Edits that make heads look from [end] at some of the image tokens; by default at the trial's
+    tile.
 
     Args:
-        bias: on their scores, and its negative on the ``rest`` of the image tokens; infinite to look at
-            nothing else.
+        bias: on their scores, and its negative on the ``rest`` of the image tokens; infinite to
+            look at nothing else.
     """
     words = {rest: -inf, "text": -inf} if bias == inf else {there: bias, rest: -bias}
     return [
@@ -210,7 +227,8 @@ def looking_at(
 
 
 def _likeliest(patched, logit, about):
-    """The likeliest word of every trial, picture and variant; ``about``: variant → heads and bias."""
+    """The likeliest word of every trial, picture and variant; ``about``: variant → heads and
+    bias."""
     best = patched.loc[
         patched.groupby(["trial", "target", "variant"], observed=True, sort=False)[logit].idxmax()
     ]
@@ -227,8 +245,8 @@ def _likeliest(patched, logit, about):
 
 
 def _others(model, chosen, draws, rng):
-    """Sets of heads beside those chosen, as many in each layer; where a layer has too few, the rest are of
-    any layer."""
+    """Sets of heads beside those chosen, as many in each layer; where a layer has too few, the rest
+    are of any layer."""
     drawn = {}
     # Many tries, since small models have few sets and the same one may come again.
     for _ in range(20 * draws):
@@ -242,8 +260,8 @@ def _others(model, chosen, draws, rng):
         some += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(some)]]
         if len(some) < len(chosen):
             raise InputError(
-                f"{len(chosen)} of the {len(model.heads())} heads of {model.name} are named, and too few are "
-                "left to compare them with; name fewer"
+                f"{len(chosen)} of the {len(model.heads())} heads of {model.name} are named, and "
+                "too few are left to compare them with; name fewer"
             )
         drawn[tuple(sorted(some))] = None
         if len(drawn) == draws:
@@ -252,7 +270,8 @@ def _others(model, chosen, draws, rng):
 
 
 def _shown(model, trial, rng):
-    """The trial in its two pictures, with the other place as its tile, and more words to answer with."""
+    """The trial in its two pictures, with the other place as its tile, and more words to answer
+    with."""
     lacking = {
         "tile": trial.tile is None,
         "'recolored' picture": "recolored" not in trial.images,
@@ -261,26 +280,35 @@ def _shown(model, trial, rng):
     if any(lacking.values()):
         what = next(name for name, lacks in lacking.items() if lacks)
         raise InputError(
-            f"trial {trial.name!r} has no {what}, so there is no other place to name; use rgb_trials(model, "
-            "n)"
+            f"trial {trial.name!r} has no {what}, so there is no other place to name; use "
+            "rgb_trials(model, n)"
         )
     places = [(row, column) for row in range(trial.grid) for column in range(trial.grid)]
     # Not the first one, which a causal model has nothing to compare with.
     far = [place for place in places[1:] if max(abs(np.subtract(place, trial.tile))) >= 2]
     if not far:
         raise InputError(
-            f"the pictures of trial {trial.name!r} have {trial.grid} × {trial.grid} tiles, and none is two "
-            "from the odd one; use 4 or more per side"
+            f"the pictures of trial {trial.name!r} have {trial.grid} × {trial.grid} tiles, and "
+            "none is two from the odd one; use 4 or more per side"
         )
     place = far[rng.integers(len(far))]
     side, (row, column) = model.tile_px, trial.tile
     two = trial.images["clean"].copy()
-    tile = trial.images["recolored"].crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
+    tile = trial.images["recolored"].crop(
+        (column * side, row * side, (column + 1) * side, (row + 1) * side)
+    )
     two.paste(tile, (place[1] * side, place[0] * side))
     images = {"clean": trial.sources["clean"], "two tiles": two}
-    words = {word: word for word in words_for(model, find("rgb")) if word not in trial.answers.values()}
+    words = {
+        word: word for word in words_for(model, find("rgb")) if word not in trial.answers.values()
+    }
     return replace(
-        trial, images=images, answers={**trial.answers, **words}, tile=place, expected={}, prompts={}
+        trial,
+        images=images,
+        answers={**trial.answers, **words},
+        tile=place,
+        expected={},
+        prompts={},
     )
 
 

@@ -1,9 +1,10 @@
 """The models that are judged: what is known of their heads, and what is drawn for them.
 
-Planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and over numbers of trials,
-and unkind ones over numbers of trials (`KINDS`), with placements, decoys, grouped-query attention and grids
-drawn at random; and three kinds on which every role is false (`NULLS`). Of these, the random ones are built
-with a gap, and the others have that of a planted model, so that a role could be given.
+Planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and over numbers of
+trials, and unkind ones over numbers of trials (`KINDS`), with placements, decoys, grouped-query
+attention and grids drawn at random; and three kinds on which every role is false (`NULLS`). Of
+these, the random ones are built with a gap, and the others have that of a planted model, so that a
+role could be given.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ from rgb_circuit.models.random import fitted_llava
 
 from ..roles import GAME
 
-# What the planted models are like. "even" ones are as they were always: all heads serve every colour and tile
-# alike.
+# What the planted models are like. "even" ones are as they were always: all heads serve every
+# colour and tile alike.
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
 # Models on which every role is false → what they are.
 NULLS = {
@@ -99,14 +100,18 @@ class Subject:
 
 
 def _unkind(like, placement, decoys, layers, rng):
-    """Arguments of `planted` for a kind of model. ``layers`` and the next are free of other parts."""
+    """Arguments of `planted` for a kind of model. ``layers`` and the next are free of other
+    parts."""
     mean = placement.mean[0]
     last = [(layers + int(rng.integers(2)), int(head)) for head in rng.permutation(4)]
     taken = {place for place in vars(placement).values() if isinstance(place[0], int)} | set(
         placement.redundant_pair
     )
     free = [
-        (layer, head) for layer in range(mean + 1, layers) for head in range(4) if (layer, head) not in taken
+        (layer, head)
+        for layer in range(mean + 1, layers)
+        for head in range(4)
+        if (layer, head) not in taken
     ]
     free = [free[index] for index in rng.permutation(len(free))]
     if like == "alike":
@@ -118,7 +123,9 @@ def _unkind(like, placement, decoys, layers, rng):
             Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own))
             for i, own in enumerate(words)
         ]
-        return dict(placement=placement, decoys=[], without=["extractor"], more=list(zip(read, last)))
+        return dict(
+            placement=placement, decoys=[], without=["extractor"], more=list(zip(read, last))
+        )
     if like == "uneven":
         share = UNEVEN_SHARE / (1 - UNEVEN_SHARE)
         parts = [part for part in decoys if part != "content_extractor"]
@@ -131,7 +138,8 @@ def _unkind(like, placement, decoys, layers, rng):
         more = list(zip((UNKIND["finder"], UNKIND["relay"], late), places))
         return dict(placement=placement, decoys=[], without=["poi", "extractor"], more=more)
     if like == "backup":
-        # Whatever colour is in the answer silences it, that of a background writer too, so there is none.
+        # Whatever colour is in the answer silences it, that of a background writer too, so there is
+        # none.
         return dict(placement=placement, decoys=[], more=[(UNKIND["backup"], last[0])])
     if like == "resting":
         return dict(
@@ -144,7 +152,9 @@ def _unkind(like, placement, decoys, layers, rng):
         (UNKIND["second_reader"], last[1]),
         (UNKIND["oddness"], free[0]),
     ]
-    return dict(placement=placement, decoys=["suppressor"], more=[*more, (UNKIND["fixed_word"], free[1])])
+    return dict(
+        placement=placement, decoys=["suppressor"], more=[*more, (UNKIND["fixed_word"], free[1])]
+    )
 
 
 def family(
@@ -158,15 +168,16 @@ def family(
     """The models to judge.
 
     Args:
-        planted_each: even models at every level of ``noise`` by 32 trials, and models of every kind at
-            moderate noise by each number of trials; the same ones at each level and number.
+        planted_each: even models at every level of ``noise`` by 32 trials, and models of every kind
+            at moderate noise by each number of trials; the same ones at each level and number.
         random: models of each of `NULLS`, by 32 trials.
         trials: that all are judged on, instead of these numbers.
         kinds: of `KINDS`.
     """
     if planted_each < 1 or random < 1:
         raise rgb.InputError(
-            f"{planted_each} planted and {random} random models were asked for; use at least one of each"
+            f"{planted_each} planted and {random} random models were asked for; use at least one "
+            "of each"
         )
     if seed < 0:
         raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
@@ -177,23 +188,36 @@ def family(
     usual, sizes = ((USUAL,), TRIALS) if trials is None else ((trials,), (trials,))
     every = [level for level in noise if not ("even" in kinds and level == MODERATE_NOISE)]
     known = [Subject("planted", level, number, usual) for level in every for number in numbers]
-    known += [Subject("planted", MODERATE_NOISE, number, sizes, like) for like in kinds for number in numbers]
+    known += [
+        Subject("planted", MODERATE_NOISE, number, sizes, like)
+        for like in kinds
+        for number in numbers
+    ]
     noises = {kind: np.nan if kind == "random" else MODERATE_NOISE for kind in NULLS}
-    false = [Subject(kind, noises[kind], first + index, usual) for kind in NULLS for index in range(random)]
+    false = [
+        Subject(kind, noises[kind], first + index, usual)
+        for kind in NULLS
+        for index in range(random)
+    ]
     return [*known, *false]
 
 
-# The pictures whose right answer is another than the clean one's: whichever is shown, the gap is the same.
-CHANGED = tuple(name for name, condition in GAME.conditions.items() if condition.right != GAME.right)
+# The pictures whose right answer is another than the clean one's: whichever is shown, the gap is
+# the same.
+CHANGED = tuple(
+    name for name, condition in GAME.conditions.items() if condition.right != GAME.right
+)
 
 
 def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:
-    """The trials, in each the three changed pictures under each other's names, none under its own; the clean
-    and the moved one stay, and with them the gap."""
+    """The trials, in each the three changed pictures under each other's names, none under its own;
+    the clean and the moved one stay, and with them the gap."""
     rng = np.random.default_rng(seed)
     made = []
     for trial in trials:
         by = int(rng.integers(1, len(CHANGED)))
-        images = {name: trial.images[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)}
+        images = {
+            name: trial.images[CHANGED[(k + by) % len(CHANGED)]] for k, name in enumerate(CHANGED)
+        }
         made.append(replace(trial, images={**trial.images, **images}, expected={}))
     return made

@@ -19,18 +19,20 @@ from ..evidence.power import smallest_share
 GAME = find("rgb")
 
 
-def roles(model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options) -> pd.DataFrame:
+def roles(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options
+) -> pd.DataFrame:
     """One row per head: its role, how strongly, and which predictions it meets.
 
     Args:
         task, options: those of `evidence`.
 
     Returns:
-        ``layer, head, role, score, colors``, then a Boolean per prediction of the task: of the game's ``P1a,
-        P1b, P1c, P2a, P2b, P2c, P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4, P5, P6, P5b, P7``
-        (`poi_localization`), ``P3n, P6p`` (`half_localization`), ``P7r`` (`place_relay`), ``P4w, P5w, P8``
-        (`background_writer`), ``P8s`` (`canvas_suppressor`), ``P9a, P9b`` (`oddness`), and ``P10``: the clean
-        answer needs the head; see `table`.
+        ``layer, head, role, score, colors``, then a Boolean per prediction of the task: of the
+        game's ``P1a, P1b, P1c, P2a, P2b, P2c, P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4,
+        P5, P6, P5b, P7`` (`poi_localization`), ``P3n, P6p`` (`half_localization`), ``P7r``
+        (`place_relay`), ``P4w, P5w, P8`` (`background_writer`), ``P8s`` (`canvas_suppressor`),
+        ``P9a, P9b`` (`oddness`), and ``P10``: the clean answer needs the head; see `table`.
 
     Raises:
         InputError: as `evidence`.
@@ -60,12 +62,14 @@ def evidence(
 
     Args:
         task: whose hypotheses and checks are tested.
-        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are found to
-            read the odd colour.
-        split: find on the first half of the trials and test on the second, so that the effects of the heads
-            that are found are not larger than they are because they were chosen. It takes twice the trials.
-        options: ``margin, least, level, only_correct, positions, progress`` of `analyses.evidence.examine`:
-            with ``positions="all"``, say, a circuit that works before [end] is found.
+        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are
+            found to read the odd colour.
+        split: find on the first half of the trials and test on the second, so that the effects of
+            the heads that are found are not larger than they are because they were chosen. It takes
+            twice the trials.
+        options: ``margin, least, level, only_correct, positions, progress`` of
+            `analyses.evidence.examine`: with ``positions="all"``, say, a circuit that works before
+            [end] is found.
 
     Returns:
         A row per head × prediction, as `analyses.evidence.examine`.
@@ -100,7 +104,9 @@ def needs(
     task: Task = GAME,
 ) -> list[Measurement]:
     """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
-    return _evidence.needs(model, trials, task.hypotheses, task=task, checks=task.checks, positions=positions)
+    return _evidence.needs(
+        model, trials, task.hypotheses, task=task, checks=task.checks, positions=positions
+    )
 
 
 def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
@@ -111,17 +117,18 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
 
     Returns:
         ``layer, head, role, score, colors`` and a Boolean per prediction.
-        ``role`` is the name of a hypothesis, in the game "color extractor", "POI localization", "row or
-        column localization", "place relay", "background writer", "canvas suppressor" or "oddness", or it is
-        "none"; a head that meets all predictions of several hypotheses is called by all, such as "color
-        extractor + background writer". Which cannot go together, `exclusive` says.
-        ``colors``: of a head that carries the right answer (`carries_the_answer`), the words for which it
-        alone is shown to restore it in all its pictures, such as "green, red"; empty where these are all, or
-        too few trials have a word to tell. ``score`` is a signed fraction of the gap: the mean restored
-        fraction of the predictions that are the hypothesis' `rgb_circuit.hypothesis.Hypothesis.score`. Of
-        several roles, and for "none" of all, it is the one furthest from zero: how much the head does of
-        anything, for better or worse. It is missing where a gap that it is a fraction of is not shown
-        (`no_gap`).
+        ``role`` is the name of a hypothesis, in the game "color extractor", "POI localization",
+        "row or column localization", "place relay", "background writer", "canvas suppressor" or
+        "oddness", or it is "none"; a head that meets all predictions of several hypotheses is
+        called by all, such as "color extractor + background writer". Which cannot go together,
+        `exclusive` says. ``colors``: of a head that carries the right answer
+        (`carries_the_answer`), the words for which it alone is shown to restore it in all its
+        pictures, such as "green, red"; empty where these are all, or too few trials have a word to
+        tell. ``score`` is a signed fraction of the gap: the mean restored fraction of the
+        predictions that are the hypothesis' `rgb_circuit.hypothesis.Hypothesis.score`. Of several
+        roles, and for "none" of all, it is the one furthest from zero: how much the head does of
+        anything, for better or worse. It is missing where a gap that it is a fraction of is not
+        shown (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
@@ -142,8 +149,11 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
 
 
 def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
-    """Whether a hypothesis is scored by what raises the right answer's word, and by nothing else."""
-    scored = [prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score]
+    """Whether a hypothesis is scored by what raises the right answer's word, and by nothing
+    else."""
+    scored = [
+        prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score
+    ]
     leads = [prediction.claims[0] for prediction in scored]
     return all(claim.role == task.right and claim.expected == "up" for claim in leads)
 
@@ -160,8 +170,8 @@ def _words(evidence, head, hypothesis):
 
 
 def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
-    """The pairs of roles that no head can have both, since one asks for what the other forbids, whichever
-    predictions stand in for others.
+    """The pairs of roles that no head can have both, since one asks for what the other forbids,
+    whichever predictions stand in for others.
 
     Examples:
         >>> exclusive()[0]
@@ -178,17 +188,17 @@ def power(
     least: float = 0.05,
     stray: float | None = None,
 ) -> float:
-    """The smallest share of the gap that one head among all must restore to be confirmed four times of five,
-    on as many trials: what it does must be shown, and what it does not do as well.
+    """The smallest share of the gap that one head among all must restore to be confirmed four times
+    of five, on as many trials: what it does must be shown, and what it does not do as well.
 
     Args:
         evidence: from `evidence`.
-        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9 to 1.4 on
-            a trained model.
+        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9
+            to 1.4 on a trained model.
         colors: how many are drawn.
         level, least: as `evidence` was called.
-        stray: the share of trials in which what should be absent is not; by default as many as the model
-            answers wrongly. Give 0 where these were left out.
+        stray: the share of trials in which what should be absent is not; by default as many as the
+            model answers wrongly. Give 0 where these were left out.
 
     Returns:
         Infinite where no head could be.
@@ -200,8 +210,8 @@ def power(
 
 
 def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
-    """The roles that these trials cannot show, and why, in words without a full stop; empty where there are
-    none.
+    """The roles that these trials cannot show, and why, in words without a full stop; empty where
+    there are none.
 
     Args:
         evidence: from `evidence`.
@@ -218,8 +228,8 @@ def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
             for role in task.fixed(prediction) if reason == "no word" else ():
                 unread.setdefault(role, {})[hypothesis.name] = None
     said = [
-        f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head that always "
-        f"says that word would pass; vary the {role}"
+        f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head "
+        f"that always says that word would pass; vary the {role}"
         for role, names in one.items()
     ]
     said += [
@@ -231,10 +241,12 @@ def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
 
 
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among others."""
+    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among
+    others."""
     own = [role in names.split(" + ") for names in table["role"]]
     return [
-        (int(layer), int(head)) for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
+        (int(layer), int(head))
+        for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
     ]
 
 
@@ -246,9 +258,9 @@ def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFra
         k: how many.
 
     Returns:
-        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest to),
-        ``score`` (for that role, as in `table`). No row where no head has a score, for want of a gap
-        (`no_gap`).
+        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest
+        to), ``score`` (for that role, as in `table`). No row where no head has a score, for want of
+        a gap (`no_gap`).
     """
     fractions = scores_by_role(evidence, task).dropna(how="all")
     if fractions.empty:
@@ -258,8 +270,8 @@ def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFra
 
 
 def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
-    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in words; empty
-    where all can be.
+    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in
+    words; empty where all can be.
 
     Args:
         evidence: from `evidence`.
@@ -267,11 +279,15 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
     names = list(dict.fromkeys(evidence.loc[evidence["void"] == "no gap", "prediction"]))
     if not names:
         return ""
-    pictures = {prediction.name: task.changed(prediction.claims[0].sweep) for prediction in task.predictions}
+    pictures = {
+        prediction.name: task.changed(prediction.claims[0].sweep) for prediction in task.predictions
+    }
     targets = list(dict.fromkeys(pictures[name] for name in names))
     all_of_them = set(targets) == set(pictures.values())
     which = "" if all_of_them else " and ".join(targets) + " "
-    which_do = f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
+    which_do = (
+        f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
+    )
     void = (
         "no role can be tested"
         if all_of_them
@@ -279,14 +295,17 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
     )
     shown = f"as far as {evidence['n'].iloc[0]} trials show"
     return (
-        f"no gap: {which_do} not change what the model says about the {task.right} word, {shown}, so {void}"
+        f"no gap: {which_do} not change what the model says about the {task.right} word, "
+        f"{shown}, so {void}"
     )
 
 
 def scores_by_role(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
-    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's score for
-    it; missing where a gap is not shown."""
-    fractions = evidence.pivot(index=["layer", "head"], columns="prediction", values="restored_fraction")
+    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's
+    score for it; missing where a gap is not shown."""
+    fractions = evidence.pivot(
+        index=["layer", "head"], columns="prediction", values="restored_fraction"
+    )
     # Of what a score is the mean of, nothing may be missing.
     means = {
         hypothesis.name: fractions[list(hypothesis.score)].mean(axis=1, skipna=False)

@@ -7,7 +7,8 @@
 | undecided | neither: some heads are open | no … is shown, how many heads are open, and what these lack |
 | untested | no prediction can be tested | whether there is one cannot be tested |
 
-A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is shown.
+A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is
+shown.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Standing:
         hypothesis: whose role it is.
         state: "shown", "refuted", "undecided" or "untested".
         heads: the (layer, head) pairs that have the role.
-        open: a row per open head, the highest score first: ``layer, head, score`` (as in `roles.table`, for
-            this role), ``lacks`` (words).
+        open: a row per open head, the highest score first: ``layer, head, score`` (as in
+            `roles.table`, for this role), ``lacks`` (words).
     """
 
     hypothesis: Hypothesis
@@ -54,7 +55,9 @@ def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
     Args:
         evidence: from `roles.evidence`, of the same task.
     """
-    return {hypothesis.name: _standing(evidence, hypothesis, task) for hypothesis in task.hypotheses}
+    return {
+        hypothesis.name: _standing(evidence, hypothesis, task) for hypothesis in task.hypotheses
+    }
 
 
 def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
@@ -64,11 +67,14 @@ def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int
     return [tuple(head) for head in state.index[np.logical_and.reduce(left)]]
 
 
-def lacking(evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypothesis]) -> pd.DataFrame:
+def lacking(
+    evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypothesis]
+) -> pd.DataFrame:
     """What of some roles is neither shown nor refuted of a head.
 
     Returns:
-        A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the evidence.
+        A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the
+        evidence.
     """
     rows = rows_of(evidence, head).set_index("prediction")
     unmet = [
@@ -87,8 +93,8 @@ def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis
     """The predictions of a role of which an absence fails in a few trials of a head.
 
     Returns:
-        A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the trial in
-        which it fails by most), ``n``.
+        A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the
+        trial in which it fails by most), ``n``.
     """
     rows = rows_of(evidence, head)
     names = [name for slot in hypothesis.slots for name in slot]
@@ -120,16 +126,22 @@ def _lacks(evidence, head, hypothesis, task):
     for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
         wanted = task.prediction(row["prediction"])
         why = (
-            f"needs {to_test(row['void'], wanted, task)}" if row["void"] else f"undecided: {_to_decide(row)}"
+            f"needs {to_test(row['void'], wanted, task)}"
+            if row["void"]
+            else f"undecided: {_to_decide(row)}"
         )
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
 
 
 def _to_decide(row):
-    outside = f"outside its margin in {row['outside']:.0f} of {row['n']} trials, " if row["stray"] else ""
+    outside = (
+        f"outside its margin in {row['outside']:.0f} of {row['n']} trials, " if row["stray"] else ""
+    )
     trials = row["trials_to_decide"]
-    return outside + ("on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide")
+    return outside + (
+        "on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide"
+    )
 
 
 def a(hypothesis: Hypothesis, count: int = 1) -> str:
@@ -159,9 +171,11 @@ def none_is(standing: Standing) -> str:
 
 
 def nearly(standing: Standing) -> str:
-    """The open heads of a role with what they lack, without full stop; empty where there are none."""
+    """The open heads of a role with what they lack, without full stop; empty where there are
+    none."""
     heads = [
-        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks {row['lacks']}"
+        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks "
+        f"{row['lacks']}"
         for _, row in standing.open.head(NAMED).iterrows()
     ]
     more = len(standing.open) - len(heads)
@@ -175,7 +189,12 @@ def _standing(evidence, hypothesis, task):
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
     scores = scores_by_role(evidence, task)[hypothesis.name]
     rows = [
-        dict(layer=head[0], head=head[1], score=scores[head], lacks=_lacks(evidence, head, hypothesis, task))
+        dict(
+            layer=head[0],
+            head=head[1],
+            score=scores[head],
+            lacks=_lacks(evidence, head, hypothesis, task),
+        )
         for head in left
     ]
     table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])

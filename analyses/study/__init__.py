@@ -1,8 +1,8 @@
-"""A run, from the command to its folder: what is asked (`findings.Study`), what is found (`findings.find`),
-what is printed (`printed`) and what is written.
+"""A run, from the command to its folder: what is asked (`findings.Study`), what is found
+(`findings.find`), what is printed (`printed`) and what is written.
 
-The folder is the run's store (`rgb_circuit.keeping.store`). A run that was killed, or whose trials were shared out in
-shards, is finished from its parts; with all of them there, without a forward.
+The folder is the run's store (`rgb_circuit.keeping.store`). A run that was killed, or whose trials
+were shared out in shards, is finished from its parts; with all of them there, without a forward.
 """
 
 import io
@@ -64,18 +64,18 @@ def run(
 
     Args:
         folder: held by the caller (`rgb_circuit.files.locking.locked`).
-        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``; ``positions,
-            only_correct, device, dtype, tiles, name``; where given ``task, heads`` (as text), ``component``,
-            and ``fix`` (role → the word that is held fixed).
+        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``;
+            ``positions, only_correct, device, dtype, tiles, name``; where given ``task, heads`` (as
+            text), ``component``, and ``fix`` (role → the word that is held fixed).
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
 
     Raises:
         Pending: of a detached run, where the server is not done yet.
-        InputError: before anything is written, trials or positions that cannot be used, or a folder that
-            holds another run; after it, a model that does not play, or a disk that is full. What was finished
-            is kept.
+        InputError: before anything is written, trials or positions that cannot be used, or a folder
+            that holds another run; after it, a model that does not play, or a disk that is full.
+            What was finished is kept.
     """
     model, trials = going_on(folder, model, trials)
     check(model, trials, options, shard)
@@ -91,8 +91,13 @@ def run(
     which, of = shard
     own = trials[which - 1 :: of]
     measure_each(model, own, trials, study, store)
-    print(f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in {folder}/parts/")
-    print(f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)")
+    print(
+        f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in "
+        f"{folder}/parts/"
+    )
+    print(
+        f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)"
+    )
 
 
 def check(
@@ -111,7 +116,8 @@ def check(
         one.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
-            f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as trials or fewer"
+            f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as "
+            "trials or fewer"
         )
 
 
@@ -136,7 +142,8 @@ def estimate(
 
 
 def collect(folder: Path) -> None:
-    """Take what a server has done for a detached run, hand in what is missing, and finish where nothing is.
+    """Take what a server has done for a detached run, hand in what is missing, and finish where
+    nothing is.
 
     Args:
         folder: held by the caller (`rgb_circuit.files.locking.locked`).
@@ -148,16 +155,16 @@ def collect(folder: Path) -> None:
     recorded = recorded_run(folder)
     if not recorded["server"]:
         raise InputError(
-            f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach --out "
-            f"{folder}"
+            f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach "
+            f"--out {folder}"
         )
     trials = trials_again(folder, recorded)
     run(folder, reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
-    """Finish a run from its parts; parts that are missing are computed, with the model that the manifest
-    names.
+    """Finish a run from its parts; parts that are missing are computed, with the model that the
+    manifest names.
 
     Args:
         folders: of the same run, one or more: shards may have written to folders of their own.
@@ -248,8 +255,12 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
     frames["panels"] = tested(found.effects, found.which)
-    frames["left_out"] = pd.DataFrame(found.left_out.items(), columns=["frame", "reason"], dtype=str)
-    written = [write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None]
+    frames["left_out"] = pd.DataFrame(
+        found.left_out.items(), columns=["frame", "reason"], dtype=str
+    )
+    written = [
+        write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None
+    ]
     failed: dict[str, Exception] = {}
     with attempt("panels.png", failed):
         figure = panel_heatmaps(found.effects, model.name, found.which)
@@ -279,10 +290,12 @@ def _finish(store, model, trials, options, study):
 def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:
     """The trials of a run, from its manifest; InputError if they are not what they were."""
     trials = recorded_trials(recorded)
-    if changed := differences(recorded, {**recorded, "trials": [described(trial) for trial in trials]}):
+    if changed := differences(
+        recorded, {**recorded, "trials": [described(trial) for trial in trials]}
+    ):
         raise InputError(
-            f"the trials of {folder} are no longer what they were, first in {changed[0]}; put the pictures "
-            "back as they were"
+            f"the trials of {folder} are no longer what they were, first in {changed[0]}; put the "
+            "pictures back as they were"
         )
     return trials
 
@@ -290,14 +303,17 @@ def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]
 def reloaded(recorded: Mapping[str, Any]) -> Vlm:
     """The model of a run, from its manifest."""
     options = recorded["options"]
-    placement = {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
+    placement = (
+        {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
+    )
     where = {"remote": recorded["server"] or False, "revision": recorded["revision"], **placement}
     return as_recorded(loaded(recorded["model"], tiles=options.get("tiles"), **where), recorded)
 
 
 def _renamed(other, recorded, trials):
-    """What parts of the folder ``other`` are called there → in a run with the manifest ``recorded``: trials
-    and what is measured of all of them are named by their prompts too, which may differ by a date."""
+    """What parts of the folder ``other`` are called there → in a run with the manifest
+    ``recorded``: trials and what is measured of all of them are named by their prompts too, which
+    may differ by a date."""
     template = recorded_run(other)["template"]
     if template == recorded["template"]:
         return {}
@@ -319,8 +335,8 @@ def _record_conversations(folder, folders):
     if also and also != here.get("also_asked"):
         write_manifest(folder, {**here, "also_asked": also})
         print(
-            f"What the chat template writes changes by itself: trials were asked in {here['template']!r} and "
-            f"in {', '.join(map(repr, also))}"
+            f"What the chat template writes changes by itself: trials were asked in "
+            f"{here['template']!r} and in {', '.join(map(repr, also))}"
         )
 
 

@@ -1,18 +1,21 @@
-"""Can the numbers be believed on this model, these weights, this machine? What a careful person checks once.
+"""Can the numbers be believed on this model, these weights, this machine? What a careful person
+checks once.
 
-1. Ten patched logits, of every component at several positions, by the engine (`rgb_circuit.patch_edits`, and
-   for z at [end] the sweep of all heads) and by plain PyTorch hooks on the very same weights
-   (`rgb_circuit.calls.reference`). Layers are spread over the model; which of them, and which heads, is drawn.
-2. The two may differ by rounding. The hooks say how much that is: they move every z of a layer, at all
-   positions, to its neighbour in the number format, which is no edit but for rounding. The root mean
-   square of what that does to the answers' logits, in the layer where it does most, is the error of one
-   effect; two effects are apart by √2 of it. The tolerance is what the largest of all differences exceeds
-   with the chance ``ALARM`` (normal errors, Bonferroni), and no less than what counts as rounding
-   everywhere in the package (`rgb_circuit.statistics.ROUNDING` of the largest logit).
-3. Hooks run where the weights are. On a server the engine restores what a run has itself instead, which must
-   change nothing, and the noise floor stands for what the hooks would say of rounding.
-4. Beside that stands what else shapes numbers: kernel, number format, tokens, grid, noise floor, time,
-   memory, and whether the model plays.
+1. Ten patched logits, of every component at several positions, by the engine
+   (`rgb_circuit.patch_edits`, and for z at [end] the sweep of all heads) and by plain PyTorch hooks
+   on the very same weights (`rgb_circuit.calls.reference`). Layers are spread over the model; which
+   of them, and which heads, is drawn.
+2. The two may differ by rounding. The hooks say how much that is: they move every z of a layer, at
+   all positions, to its neighbour in the number format, which is no edit but for rounding. The root
+   mean square of what that does to the answers' logits, in the layer where it does most, is the
+   error of one effect; two effects are apart by √2 of it. The tolerance is what the largest of all
+   differences exceeds with the chance ``ALARM`` (normal errors, Bonferroni), and no less than what
+   counts as rounding everywhere in the package (`rgb_circuit.statistics.ROUNDING` of the largest
+   logit).
+3. Hooks run where the weights are. On a server the engine restores what a run has itself instead,
+   which must change nothing, and the noise floor stands for what the hooks would say of rounding.
+4. Beside that stands what else shapes numbers: kernel, number format, tokens, grid, noise floor,
+   time, memory, and whether the model plays.
 """
 
 from __future__ import annotations
@@ -44,10 +47,13 @@ from rgb_circuit.stimuli.tasks import find
 TASK, TARGET = find("rgb"), "clean"
 # All image tokens differ between the two, which show no word in common.
 SOURCE = next(
-    name for name, one in TASK.conditions.items() if not {*one.shows} & {*TASK.conditions[TARGET].shows}
+    name
+    for name, one in TASK.conditions.items()
+    if not {*one.shows} & {*TASK.conditions[TARGET].shows}
 )
 
-# Every component, and both ways that the engine has: copies of [end], and rows that run on from further back.
+# Every component, and both ways that the engine has: copies of [end], and rows that run on from
+# further back.
 PATCHES = (
     ("z", "end"), ("z", "image"), ("pattern", "end"), ("pattern", "text"), ("value", "image"),
     ("query", "text"), ("key", "end"), ("attn_out", "end"), ("mlp_out", "tile"), ("resid_pre", "tile"),
@@ -65,14 +71,15 @@ class Check:
     """What `check` found.
 
     Attributes:
-        patched: a row per edit: ``component, positions, layer, head`` (missing where it is the layer's); in
-            logits ``effect`` and ``wanted``, what it must be, of the answer that the edit moves most
-            (``answer``); and ``difference``, the largest of all answers.
+        patched: a row per edit: ``component, positions, layer, head`` (missing where it is the
+            layer's); in logits ``effect`` and ``wanted``, what it must be, of the answer that the
+            edit moves most (``answer``); and ``difference``, the largest of all answers.
         tolerance: how large a difference may be, in logits.
         floor: the noise floor at [end], in logits.
         tokens: the game's words → the id that each is read at.
         played: from `rgb_circuit.play`.
-        forward, sweep: seconds of a plain forward, and of a sweep of all heads at [end] with both pictures.
+        forward, sweep: seconds of a plain forward, and of a sweep of all heads at [end] with both
+            pictures.
         memory: where → the most bytes held since the process began; empty on a server.
     """
 
@@ -92,7 +99,8 @@ class Check:
 
 
 def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) -> Check:
-    """Hold ten patched logits of a model against plain hooks on its own weights, and measure what it costs.
+    """Hold ten patched logits of a model against plain hooks on its own weights, and measure what
+    it costs.
 
     Args:
         trials: of the game, that are played; the first is patched.
@@ -104,7 +112,9 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
     """
     shown = rgb_trials(model, trials, seed)
     trial = shown[0]
-    with tqdm(total=5 + len(PATCHES) + NUDGED, desc="checking", delay=2, disable=not progress) as bar:
+    with tqdm(
+        total=5 + len(PATCHES) + NUDGED, desc="checking", delay=2, disable=not progress
+    ) as bar:
 
         def done(value):
             bar.update()
@@ -149,13 +159,19 @@ def drawn(model: Vlm, seed: int, source: str) -> list[Edit]:
         head = int(random.integers(model.n_heads)) if component in OF_A_HEAD else None
         edits.append(Edit(int(place * layers), head, source, component, positions))
     # A layer need not have an MLP of that name.
-    return [edit for edit in edits if edit.component != "mlp_out" or hasattr(model.layers[edit.layer], "mlp")]
+    return [
+        edit
+        for edit in edits
+        if edit.component != "mlp_out" or hasattr(model.layers[edit.layer], "mlp")
+    ]
 
 
 def _by_engine(model, trial, edits, sweep):
     """Effects by the engine, (edits, answers): of z at [end] as the sweep of all heads has them."""
     found = {}
-    for positions, some in groupby(sorted(edits, key=attrgetter("positions")), attrgetter("positions")):
+    for positions, some in groupby(
+        sorted(edits, key=attrgetter("positions")), attrgetter("positions")
+    ):
         variants = {str(number): [edit] for number, edit in enumerate(some)}
         frame = patch_edits(model, trial, variants, target=TARGET, progress=False)
         for number, (edit,) in variants.items():
@@ -172,7 +188,8 @@ def _by_hooks(model, trial, edits, done):
     most = min(NUDGED, model.n_layers)
     layers = sorted({round(place) for place in np.linspace(0, model.n_layers - 1, most)})
     rounding = [
-        [Edit(layer, head, "rounding", positions="all") for head in range(model.n_heads)] for layer in layers
+        [Edit(layer, head, "rounding", positions="all") for head in range(model.n_heads)]
+        for layer in layers
     ]
     variants = [*([edit] for edit in edits), *rounding]
     effects = np.stack(
@@ -204,7 +221,9 @@ def _peaks(model):
     """Where → the most bytes held so far."""
     peaks = {"this process": _peak_of_the_process()}
     devices = {
-        weights.device for weights in model.nnsight._module.parameters() if weights.device.type == "cuda"
+        weights.device
+        for weights in model.nnsight._module.parameters()
+        if weights.device.type == "cuda"
     }
     return peaks | {
         str(device): torch.cuda.max_memory_allocated(device) for device in sorted(devices, key=str)
@@ -217,4 +236,6 @@ def _peak_of_the_process():
     import resource
 
     # Linux counts it in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

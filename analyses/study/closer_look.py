@@ -1,13 +1,14 @@
-"""A closer look at the heads that a run found: what its report shows beyond the sweep and the role table.
+"""A closer look at the heads that a run found: what its report shows beyond the sweep and the role
+table.
 
 1. The first pictures, as the model sees them, and where the found heads look on them.
-2. Composition: what the heads that localize or write the background do through the color extractors, and by
-   which of query, key and value these are told (`composition`).
+2. Composition: what the heads that localize or write the background do through the color
+   extractors, and by which of query, key and value these are told (`composition`).
 3. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 4. Which heads carry the question, and which of its words they look at (`task_reading`).
 
-Roles are told from all trials. For the curve heads are ranked on the first half of them, and 2 and 3 are
-measured on the second half.
+Roles are told from all trials. For the curve heads are ranked on the first half of them, and 2 and
+3 are measured on the second half.
 """
 
 import io
@@ -37,17 +38,20 @@ from . import every_head
 TRIALS, PICTURES, HEADS = 3, 3, 8
 # How many of the trials are shown in which a head strays from its role.
 STRAYS = 4
-# On how many trials paths are walked: those into keys and values take all positions of a few layers. Of 8
-# senders and 2 extractors that is about a plain forward a trial, on pictures that composition has captured.
+# On how many trials paths are walked: those into keys and values take all positions of a few
+# layers. Of 8 senders and 2 extractors that is about a plain forward a trial, on pictures that
+# composition has captured.
 PATH_TRIALS = 8
-# With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with 1,024,
-# where a sweep takes 4.
+# With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with
+# 1,024, where a sweep takes 4.
 QUESTION_HEADS = 256
 
 
-def of_trials(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> dict[str, Steps[pd.DataFrame]]:
-    """Those of `steps` that need nothing but trials, so that what they ask first can be measured before any
-    head is found."""
+def of_trials(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task
+) -> dict[str, Steps[pd.DataFrame]]:
+    """Those of `steps` that need nothing but trials, so that what they ask first can be measured
+    before any head is found."""
     return {
         "stimuli": _stimuli(trials),
         "curve": curve(model, trials, task),
@@ -75,11 +79,11 @@ def steps(
         positions: where the run restores heads.
 
     Returns:
-        ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``composition``, ``mediation`` and
-        ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as `analyses.circuit`),
-        ``task_reading`` (as `analyses.task_reading`), ``question_attention`` (as its ``reading``, from
-        [end], of the heads that carry the question), and what is shown of every head
-        (`analyses.study.every_head.steps`).
+        ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``composition``,
+        ``mediation`` and ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as
+        `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`), ``question_attention``
+        (as its ``reading``, from [end], of the heads that carry the question), and what is shown of
+        every head (`analyses.study.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[tuple[int, int]]] = {}
@@ -93,8 +97,12 @@ def steps(
             if named.empty
             else named.loc[named["score"].abs().nlargest(HEADS).index]
         )
-        shown = [Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])]
-        by_role = {hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in task.hypotheses}
+        shown = [
+            Head(int(layer), int(head)) for layer, head in zip(chosen["layer"], chosen["head"])
+        ]
+        by_role = {
+            hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in task.hypotheses
+        }
     if not shown:
         strong = strongest(panels(effects, which), 3).index
         shown = [Head.parse(name) for name in strong]
@@ -110,9 +118,15 @@ def steps(
         "stimuli": _stimuli(trials),
         "strays": _strays(trials, task, evidence, chosen),
         "attention": _looks(trials, shown),
-        "composition": _through(composition.composition.steps, model, testing, task, senders, receivers),
-        "mediation": _through(composition.mediation.steps, model, testing, task, senders, receivers),
-        "paths": _through(composition.paths.steps, model, testing[:PATH_TRIALS], task, senders, receivers),
+        "composition": _through(
+            composition.composition.steps, model, testing, task, senders, receivers
+        ),
+        "mediation": _through(
+            composition.mediation.steps, model, testing, task, senders, receivers
+        ),
+        "paths": _through(
+            composition.paths.steps, model, testing[:PATH_TRIALS], task, senders, receivers
+        ),
         "circuit": _whole(model, testing, in_circuit, members, target),
         "curve": curve(model, trials, task),
         "task_reading": _questions(model, trials, task),
@@ -134,7 +148,9 @@ def _strays(trials, task, evidence, chosen):
         name
         for row in chosen.to_dict("records")
         for role in row["role"].split(" + ")
-        for name in standing.strays(evidence, (row["layer"], row["head"]), task.hypothesis(role))["stray"]
+        for name in standing.strays(evidence, (row["layer"], row["head"]), task.hypothesis(role))[
+            "stray"
+        ]
     ]
     stray = [trial for trial in trials if trial.name in list(dict.fromkeys(names))[:STRAYS]]
     if not stray:
@@ -156,21 +172,24 @@ def _through(analysis, model, trials, task, senders, receivers):
         if not task.receivers:
             raise NotApplicable("the task claims nothing of what goes through other heads")
         raise NotApplicable(
-            f"composition needs {standing.one_of(task.receivers)} and {standing.one_of(task.senders)}, and "
-            "no such pair is known"
+            f"composition needs {standing.one_of(task.receivers)} and "
+            f"{standing.one_of(task.senders)}, and no such pair is known"
         )
-    return (yield from analysis(model, trials, senders, receivers, target=_corrupted(task, trials[0])))
+    return (
+        yield from analysis(model, trials, senders, receivers, target=_corrupted(task, trials[0]))
+    )
 
 
 def _whole(model, trials, hypotheses, heads, target):
     if not hypotheses:
         raise NotApplicable(
-            "the task names no role that makes up a circuit; the curve tests the sets that the ranking names"
+            "the task names no role that makes up a circuit; the curve tests the sets that the "
+            "ranking names"
         )
     if not heads:
         raise NotApplicable(
-            f"no head is shown to be {standing.one_of(hypotheses)}, so these roles name no set of heads; "
-            "the curve tests the sets that the ranking names"
+            f"no head is shown to be {standing.one_of(hypotheses)}, so these roles name no set of "
+            "heads; the curve tests the sets that the ranking names"
         )
     return (yield from circuit.circuit.steps(model, trials, heads, target=target))
 
@@ -181,15 +200,18 @@ def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[r
 
 
 def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> Steps[pd.DataFrame]:
-    """Faithfulness over circuit size: what is asked of the first half of the trials, then of the second."""
+    """Faithfulness over circuit size: what is asked of the first half of the trials, then of the
+    second."""
     (finding, testing), target = halves(trials), _corrupted(task, trials[0])
     if len(finding) < 2:
         raise NotApplicable(
-            "ranking heads on one half of the trials and measuring on the other needs 4 trials, and there "
-            f"are {len(finding) + len(testing)}"
+            "ranking heads on one half of the trials and measuring on the other needs 4 trials, "
+            f"and there are {len(finding) + len(testing)}"
         )
     # With the words that the roles are told from, so that their sweep serves.
-    ranking = yield from circuit.ranked.steps(model, with_controls(task, model, finding), target=target)
+    ranking = yield from circuit.ranked.steps(
+        model, with_controls(task, model, finding), target=target
+    )
     ranking = ranking[["layer", "head"]].to_numpy()
     return (yield from circuit.curve.steps(model, testing, ranking, target=target))
 
@@ -199,7 +221,9 @@ def _questions(model, trials, task):
         raise NotApplicable("the task has no second question, which is what would change")
     _, role = task.second_question
     if task.question not in trials[0].prompt or role not in trials[0].answers:
-        raise NotApplicable("these trials do not ask the task's question, which is what would change")
+        raise NotApplicable(
+            "these trials do not ask the task's question, which is what would change"
+        )
     return (yield from task_reading.evidence.steps(model, trials, positions=_places(model)))
 
 
@@ -212,10 +236,15 @@ def _question_attention(model, trials, task):
         raise NotApplicable("no head is known to carry the question")
     strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
     carriers = list(
-        strongest_first[["layer", "head"]].drop_duplicates().head(HEADS).itertuples(index=False, name=None)
+        strongest_first[["layer", "head"]]
+        .drop_duplicates()
+        .head(HEADS)
+        .itertuples(index=False, name=None)
     )
     [read] = yield [task_reading.Reading(tuple(trials))]
-    last = read[read["from_position"] == read["from_position"].max()].set_index(["layer", "head"], drop=False)
+    last = read[read["from_position"] == read["from_position"].max()].set_index(
+        ["layer", "head"], drop=False
+    )
     return last.loc[carriers].reset_index(drop=True)
 
 
@@ -227,9 +256,9 @@ def _places(model):
 class Shown(Measurement):
     """The pictures of some trials, as the model sees them.
 
-    A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is right),
-    ``png`` (bytes), and ``unseen``: why it is the picture as it was given, where nobody knows what the model
-    sees of it; else missing.
+    A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is
+    right), ``png`` (bytes), and ``unseen``: why it is the picture as it was given, where nobody
+    knows what the model sees of it; else missing.
     """
 
     function: ClassVar[str] = "stimuli"
@@ -248,8 +277,12 @@ def _pictures(model, trial):
         except rgb.InputError as error:
             unseen = str(error)
         image.save(file, "png")
-        shown = dict(trial=trial.name, condition=condition, prompt=trial.asked(condition), unseen=unseen)
-        rows.append(shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue()))
+        shown = dict(
+            trial=trial.name, condition=condition, prompt=trial.asked(condition), unseen=unseen
+        )
+        rows.append(
+            shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue())
+        )
     return pd.DataFrame(rows)
 
 
@@ -285,6 +318,7 @@ def _looked(model, heads, trials, jobs):
 
 
 def _corrupted(task, trial):
-    """The picture that clean is held against: the task's where the trial has it, else the first other."""
+    """The picture that clean is held against: the task's where the trial has it, else the first
+    other."""
     others = [condition for condition in trial.images if condition != "clean"]
     return task.corrupted if task.corrupted in others else others[0]

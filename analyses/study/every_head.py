@@ -1,12 +1,12 @@
 """What the report's page shows of every head, beyond the sweep and the role table.
 
-1. `sweep_effects`: the mean effect of each head in every sweep that the roles are told from, whatever is
-   restored and whichever word is read, also as a fraction of the gap. No forward: these sweeps are the roles'
-   own.
-2. `Attended`: where each head looks from [end], on all pictures of the first trials, over the picture and
-   over the other tokens of the prompt. One forward a picture.
-3. `direct_effects`: what each head adds to the logit of each answer by itself (`rgb_circuit.direct_effects`),
-   on the clean pictures of the first trials. One forward a trial.
+1. `sweep_effects`: the mean effect of each head in every sweep that the roles are told from,
+   whatever is restored and whichever word is read, also as a fraction of the gap. No forward: these
+   sweeps are the roles' own.
+2. `Attended`: where each head looks from [end], on all pictures of the first trials, over the
+   picture and over the other tokens of the prompt. One forward a picture.
+3. `direct_effects`: what each head adds to the logit of each answer by itself
+   (`rgb_circuit.direct_effects`), on the clean pictures of the first trials. One forward a trial.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ from rgb_circuit.task import Task
 
 from .. import roles
 
-# How many trials are looked at, how many pictures of each, and how many trials direct effects are a mean of.
+# How many trials are looked at, how many pictures of each, and how many trials direct effects are a
+# mean of.
 TRIALS, PICTURES, DIRECT = 3, 5, 8
 
 SWEEP = ["component", "source", "target", "positions"]
@@ -86,14 +87,14 @@ def sweep_effects(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The mean effect of each head in each sweep on each answer.
 
     Args:
-        frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its ``noise_floor``, a mean
-            that rounding alone could be is not told from zero.
+        frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its
+            ``noise_floor``, a mean that rounding alone could be is not told from zero.
 
     Returns:
-        A row per sweep × role × head: ``component, source, target, positions, role, layer, head, effect,
-        ci_low, ci_high, told, n`` as `rgb_circuit.calls.panels.tested` has them, ``gap`` (logits, from the clean
-        picture to the other: the target, or the source where clean is the target; see
-        `rgb_circuit.calls.panels.gaps`), ``restored_fraction`` (effect / gap).
+        A row per sweep × role × head: ``component, source, target, positions, role, layer, head,
+        effect, ci_low, ci_high, told, n`` as `rgb_circuit.calls.panels.tested` has them, ``gap``
+        (logits, from the clean picture to the other: the target, or the source where clean is the
+        target; see `rgb_circuit.calls.panels.gaps`), ``restored_fraction`` (effect / gap).
     """
     known: dict[str, float] = {}
     for frame in frames:
@@ -121,10 +122,10 @@ def _looks(trials):
 class Attended(Measurement):
     """Where every head looks from [end] on the first `PICTURES` pictures of each trial.
 
-    A row per trial × condition × head: ``trial, condition, layer, head``; ``picture``, an array of attention
-    probabilities in half precision, (rows · columns,) of image tokens, row by row, empty where nobody knows
-    where they lie; ``text``, those of all other tokens, in order; ``tokens``, what these say. An image token
-    without a place counts as one of these.
+    A row per trial × condition × head: ``trial, condition, layer, head``; ``picture``, an array of
+    attention probabilities in half precision, (rows · columns,) of image tokens, row by row, empty
+    where nobody knows where they lie; ``text``, those of all other tokens, in order; ``tokens``,
+    what these say. An image token without a place counts as one of these.
     """
 
     function: ClassVar[str] = "looks"
@@ -164,8 +165,8 @@ def _direct(trials):
 
 @dataclass(frozen=True)
 class Written(Decomposed):
-    """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a run is
-    finished without the model."""
+    """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a
+    run is finished without the model."""
 
     def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
         return partial(_or_why_not, super().prepare(model, jobs))
@@ -190,15 +191,17 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
         frame: from `rgb_circuit.direct_effects`, of one condition.
 
     Returns:
-        A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean over trials
-        and its 95 % t interval within words, missing with one trial), ``n`` (trials).
+        A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean
+        over trials and its 95 % t interval within words, missing with one trial), ``n`` (trials).
     """
     own = frame[frame["component"] == "head"]
     blocks = []
     for role, rows in own.groupby("role", observed=True, sort=False):
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
         layer, head = np.array(cells.columns.tolist(), dtype=int).T
-        block = dict(role=role, layer=layer, head=head, direct_effect=cells.mean().to_numpy(), n=len(cells))
+        block = dict(
+            role=role, layer=layer, head=head, direct_effect=cells.mean().to_numpy(), n=len(cells)
+        )
         low, high = np.full((2, len(head)), np.nan)
         if len(cells) > 1:
             low, high = t_interval(cells.to_numpy(), words_read(rows, cells.index))

@@ -1,9 +1,11 @@
 """What a run finds: from trials to frames, step by step.
 
-1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question. Each picture
-   goes through the model once. This can be shared out in shards. Otherwise the first half of the trials comes
-   first, since it ranks the heads, and the second half's pictures serve the circuits that are made of these.
-2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these frozen.
+1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question.
+   Each picture goes through the model once. This can be shared out in shards. Otherwise the first
+   half of the trials comes first, since it ranks the heads, and the second half's pictures serve
+   the circuits that are made of these.
+2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these
+   frozen.
 3. A closer look at the heads that were found (`closer_look`).
 
 Nothing is printed or written here, but for what the store keeps.
@@ -49,10 +51,11 @@ class Study:
     """What a run asks.
 
     Attributes:
-        positions: where heads are restored, in the panels and for roles, as in `rgb_circuit.patch_heads`.
+        positions: where heads are restored, in the panels and for roles, as in
+            `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
-        task: that the trials are of. Where it says nothing of heads, no role is told, and whatever a model
-            answers to the pictures it is not one that does not play.
+        task: that the trials are of. Where it says nothing of heads, no role is told, and whatever
+            a model answers to the pictures it is not one that does not play.
         anyway: go on with a model that does not play.
         heads: (layer, head) pairs that are restored; None for all.
         component: of each, as in `rgb_circuit.patch_heads`.
@@ -89,7 +92,8 @@ class Findings:
         trials: those that all else is measured on.
         which: panel → (target condition, role whose logit is read).
         effects: the frame of `rgb_circuit.patch_heads`; ``attrs["noise_floor"]`` is the run's.
-        evidence, table, riddle: of `analyses.roles` and `analyses.rgb.riddle`; None where no role can be told.
+        evidence, table, riddle: of `analyses.roles` and `analyses.rgb.riddle`; None where no role
+            can be told.
         looks: name → frame, see `analyses.study.closer_look.steps`.
         left_out: name of a frame, or ``roles`` → why it is missing.
     """
@@ -123,8 +127,8 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
         trials = answered_right(trials, played)
         if not trials:
             raise NotApplicable(
-                "every trial has a picture that is answered wrongly, so nothing is left; run without "
-                "--only-correct"
+                "every trial has a picture that is answered wrongly, so nothing is left; run "
+                "without --only-correct"
             )
     # The floor is that of the trials as given, also where some are left out.
     floor = _floor(model, every[:NOISE_TRIALS], study, store)
@@ -134,7 +138,9 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     left_out, evidence = {}, None
     try:
         if study.narrowed:
-            raise NotApplicable(f"{study.narrowed}, and roles take z of every head; run without that")
+            raise NotApplicable(
+                f"{study.narrowed}, and roles take z of every head; run without that"
+            )
         _check_predictions(study.task, trials)
         steps = roles.steps(model, trials, task=study.task, positions=study.positions)
         evidence = follow(model, steps, store, stage=_stage(2))
@@ -142,14 +148,18 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence, study.task)
     verdicts = None if evidence is None or not riddle.asked(evidence) else riddle.table(evidence)
-    analyses = closer_look.steps(model, trials, study.task, effects, which, evidence, study.positions)
+    analyses = closer_look.steps(
+        model, trials, study.task, effects, which, evidence, study.positions
+    )
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
     found = follow_all(model, analyses, store, stage=_stage(3))
     left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
     looks = {name: frame for name, frame in found.items() if name not in left_out}
-    return Findings(played, pieces, trials, which, effects, evidence, table, verdicts, looks, left_out)
+    return Findings(
+        played, pieces, trials, which, effects, evidence, table, verdicts, looks, left_out
+    )
 
 
 def measure_each(
@@ -169,21 +179,29 @@ def measure_each(
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
         if shown_not_to_play(played["correct"]):
             raise _plays_not(model, played, study.task)
-    # A shard or a run of some heads ranks nothing, which trials are left out is not known before, and a
-    # server that is not waited for is asked for all at once.
+    # A shard or a run of some heads ranks nothing, which trials are left out is not known before,
+    # and a server that is not waited for is asked for all at once.
     if len(given) < len(every) or study.only_correct or study.narrowed or store.detached:
         _measure_first(model, [given], every, study, store)
     else:
         halves = [half for half in closer_look.halves(given) if half]
         _measure_first(
-            model, halves, every, study, store, {"curve": closer_look.curve(model, given, study.task)}
+            model,
+            halves,
+            every,
+            study,
+            store,
+            {"curve": closer_look.curve(model, given, study.task)},
         )
 
 
 def _measure_first(model, several, every, study, store, beside=None):
-    """Measure what is asked first of some trials, then of others; and ``beside`` it what other steps ask."""
+    """Measure what is asked first of some trials, then of others; and ``beside`` it what other
+    steps ask."""
     wanted = [asked_first(model, trials, every, study) for trials in several]
-    analyses = {name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]}
+    analyses = {
+        name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]
+    }
     found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
     # The finished run says what else failed.
     if isinstance(error := found["run"], InputError):
@@ -199,13 +217,15 @@ def _one_by_one(several):
 def asked_first(
     model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study
 ) -> dict[str, list[Measurement]]:
-    """What is asked of each trial by itself: of the ``run``, and by each of its analyses at its first step.
+    """What is asked of each trial by itself: of the ``run``, and by each of its analyses at its
+    first step.
 
     Args:
         trials: some of ``every`` trial of the run.
 
     Returns:
-        The run or the name of an analysis → its measurements, of those of the ``trials`` that it is about.
+        The run or the name of an analysis → its measurements, of those of the ``trials`` that it is
+        about.
     """
     every = list(every)
     wanted = {"run": [Played.of(every), Pieces(tuple(every)), *_effects(model, every, study)]}
@@ -221,7 +241,11 @@ def asked_first(
         with suppress(InputError):
             wanted[name] = list(next(steps))
     return {
-        name: [part for part in (measurement.only(trials) for measurement in measurements) if part.trials]
+        name: [
+            part
+            for part in (measurement.only(trials) for measurement in measurements)
+            if part.trials
+        ]
         for name, measurements in wanted.items()
     }
 
@@ -229,8 +253,8 @@ def asked_first(
 def _plays_not(model, played, task):
     reason = cannot_play(model.name, played["correct"], task)
     return NotApplicable(
-        f"{reason}, so nothing measured on it would say what a head does in that; look at its answers with "
-        "rgb-circuit play, or go on all the same with --anyway"
+        f"{reason}, so nothing measured on it would say what a head does in that; look at its "
+        "answers with rgb-circuit play, or go on all the same with --anyway"
     )
 
 
@@ -257,12 +281,12 @@ def _targets(trials):
 
 
 def _check_predictions(task, trials):
-    """Raise NotApplicable that says which predictions cannot be tested on trials that all have the same
-    conditions and roles."""
+    """Raise NotApplicable that says which predictions cannot be tested on trials that all have the
+    same conditions and roles."""
     if not task.hypotheses:
         raise NotApplicable(
-            "these pictures come without a hypothesis about heads, so no role can be tested; a task in a "
-            "file brings one: --task FILE.toml"
+            "these pictures come without a hypothesis about heads, so no role can be tested; a "
+            "task in a file brings one: --task FILE.toml"
         )
     # Dictionaries for sets that keep their order.
     untestable, pictures, answers = {}, {}, {}
@@ -279,8 +303,8 @@ def _check_predictions(task, trials):
             if names
         ]
         raise NotApplicable(
-            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needed)}, which these "
-            "trials lack"
+            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needed)}, "
+            "which these trials lack"
         )
 
 

@@ -1,8 +1,8 @@
-"""``rgb-circuit knockout`` and ``rgb-circuit layers``: where what the answer needs flows, before one asks for
-heads.
+"""``rgb-circuit knockout`` and ``rgb-circuit layers``: where what the answer needs flows, before
+one asks for heads.
 
-Each measures, prints the layer where most happens, and writes a frame and a figure. In the folder of a run
-they take its model and trials, and its report gets a section.
+Each measures, prints the layer where most happens, and writes a frame and a figure. In the folder
+of a run they take its model and trials, and its report gets a section.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ def knockout(
     window: int,
     role: str | None = None,
 ) -> None:
-    """Knock attention out in every window of layers, and write ``knockout.parquet`` and ``knockout.png``.
+    """Knock attention out in every window of layers, and write ``knockout.parquet`` and
+    ``knockout.png``.
 
     Args:
         folder: of a run, or one of its own.
         options: of the run, or what its own manifest is to say.
-        queries, keys, window: as in `rgb_circuit.knockout`; the keys by default those that the trials have.
+        queries, keys, window: as in `rgb_circuit.knockout`; the keys by default those that the
+            trials have.
         role: whose logit is printed and drawn; by default what is expected for the clean picture.
 
     Raises:
@@ -65,12 +67,15 @@ def knockout(
     model, trials = going_on(folder, model, trials)
     seen = groups_of("keys", _usual(trials, end=False) if keys is None else keys)
     asked = [
-        Knocked.of(model, trials, "clean", looking, seen, window) for looking in groups_of("queries", queries)
+        Knocked.of(model, trials, "clean", looking, seen, window)
+        for looking in groups_of("queries", queries)
     ]
     role = _role(trials, role)
     frame = _measured(model, trials, folder, options, asked, "knocking out", LABELS)
     about = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
-    print(f"{model.name}, n = {len(trials)} trials: attention knocked out, effect on the {role} logit")
+    print(
+        f"{model.name}, n = {len(trials)} trials: attention knocked out, effect on the {role} logit"
+    )
     for (looking, at), rows in about.groupby(["queries", "keys"], sort=False):
         _print_largest(f"{looking} does not see {at}", rows, window, least_mean(frame, "logit"))
     _write(folder, "knockout", frame, lambda: knockout_lines(frame, model.name, role=role).figure)
@@ -90,8 +95,8 @@ def layers(
 
     Args:
         folder, options, role: as in `knockout`.
-        component, positions: as in `rgb_circuit.patch_layers`; positions by default those that the trials
-            have.
+        component, positions: as in `rgb_circuit.patch_layers`; positions by default those that the
+            trials have.
 
     Raises:
         InputError: as `knockout`.
@@ -106,7 +111,9 @@ def layers(
     role = _role(trials, role)
     frame = _measured(model, trials, folder, options, asked, "patching layers", patching.LABELS)
     about = mean_over_trials(frame[frame["role"] == role], ["target", "positions", "layer"])
-    print(f"{model.name}, n = {len(trials)} trials: {component} restored, effect on the {role} logit")
+    print(
+        f"{model.name}, n = {len(trials)} trials: {component} restored, effect on the {role} logit"
+    )
     for (target, group), rows in about.groupby(["target", "positions"], sort=False):
         _print_largest(f"{target} picture, at {group}", rows, 1, least_mean(frame, "target_logit"))
     _write(folder, "layers", frame, lambda: layer_heatmaps(frame, model.name, role=role))
@@ -121,8 +128,8 @@ def groups_from(text: str) -> Groups:
         ]
     except ValueError:
         raise InputError(
-            f"{text!r} names no groups of positions; write words such as tile,rest,question,end, and token "
-            "positions as 40+41"
+            f"{text!r} names no groups of positions; write words such as tile,rest,question,end, "
+            "and token positions as 40+41"
         ) from None
 
 
@@ -140,12 +147,16 @@ def _role(trials, role):
 
 
 def _measured(model, trials, folder, options, asked, stage, labels):
-    """The frame, from a store in the folder, so that nothing is lost when it is killed; with its noise
-    floor."""
+    """The frame, from a store in the folder, so that nothing is lost when it is killed; with its
+    noise floor."""
     for one in asked:
         one.prepare(model, None)
     is_run = (Path(folder) / "manifest.json").is_file()
-    about = recorded_run(folder) if is_run and "positions" in options else manifest(model, trials, options)
+    about = (
+        recorded_run(folder)
+        if is_run and "positions" in options
+        else manifest(model, trials, options)
+    )
     noise = [rounded_otherwise(one, trials[:NOISY]) for one in asked]
     with opened(folder) as made, locked(made):
         store = open_store(made, about)
@@ -161,7 +172,11 @@ def _print_largest(what: str, rows: pd.DataFrame, window: int, least: float) -> 
         print(f"  {what + ':':40s} nothing beyond rounding in any layer")
         return
     places = digits.decimals(rows[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
-    at = f"layer {row['layer']}" if window == 1 else f"layers {row['layer']} to {row['layer'] + window - 1}"
+    at = (
+        f"layer {row['layer']}"
+        if window == 1
+        else f"layers {row['layer']} to {row['layer'] + window - 1}"
+    )
     numbers = " to ".join(f"{row[name]:+.{places}f}" for name in ("ci_low", "ci_high"))
     print(f"  {what + ':':40s} most at {at}: {row['effect']:+.{places}f} [{numbers}]")
 

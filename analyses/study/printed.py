@@ -40,8 +40,8 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None, task: Task) -> None:
     without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
     each = cost.forwards / cost.trials
     print(
-        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of each trial "
-        "would "
+        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of "
+        "each trial would "
         "be\n"
         f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
         f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
@@ -51,11 +51,13 @@ def estimate(model: Vlm, cost: Cost, seconds: float | None, task: Task) -> None:
     taken = ", on a server one request a trial"
     if seconds is not None:
         whole = _duration(seconds * cost.forwards)
-        taken = f"; a plain forward takes {_duration(seconds)} here, so that it takes {whole} or more"
+        taken = (
+            f"; a plain forward takes {_duration(seconds)} here, so that it takes {whole} or more"
+        )
     print(f"Step 1 is {cost.forwards:,.0f} plain forwards in all{taken}.")
     print(
-        f"It holds up to {_size(cost.memory)} beside the weights, and writes about {_size(cost.disk)} to "
-        "disk."
+        f"It holds up to {_size(cost.memory)} beside the weights, and writes about "
+        f"{_size(cost.disk)} to disk."
     )
 
 
@@ -96,8 +98,8 @@ def game(model: Vlm, played: pd.DataFrame, task: Task) -> None:
     if len(wrong):
         first = wrong.iloc[0]
         print(
-            f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, answered "
-            f"{first['answer']!r}"
+            f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, "
+            f"answered {first['answer']!r}"
         )
 
 
@@ -125,8 +127,9 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
-            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture and count "
-            "as any other, so effects may be diluted and absences undecided; --only-correct leaves them out."
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture "
+            "and count as any other, so effects may be diluted and absences undecided; "
+            "--only-correct leaves them out."
         )
 
 
@@ -134,7 +137,8 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
     """Print one table of how often verdicts were right, of each reading.
 
     Args:
-        summary, false: from `analyses.calibrate.summary` and `analyses.calibrate.false_discoveries`.
+        summary, false: from `analyses.calibrate.summary` and
+            `analyses.calibrate.false_discoveries`.
     """
     levels = sorted(summary["noise"].unique())
     noise = MODERATE_NOISE if MODERATE_NOISE in levels else levels[-1]
@@ -153,7 +157,9 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 }
             )
         for row in false[false["reading"] == reading].to_dict("records"):
-            given = f"{row['heads_with_a_role']} of {row['heads']} heads, {row['testable']} testable"
+            given = (
+                f"{row['heads_with_a_role']} of {row['heads']} heads, {row['testable']} testable"
+            )
             if not row["informative"]:
                 given = f"not informative: of {row['heads']} heads only {row['testable']} testable"
             rows.append(
@@ -165,9 +171,9 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 }
             )
     print(
-        f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with exact 95 % "
-        f"intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} testable); and roles "
-        "given where every one is false:"
+        f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with "
+        f"exact 95 % intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} "
+        "testable); and roles given where every one is false:"
     )
     table = pd.DataFrame(rows)
     left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]
@@ -185,7 +191,10 @@ def _counted(row, part, whole, share):
 
 
 def _panels(model, found, positions):
-    where = f"at positions '{positions}', mean of {len(found.trials)} trial{'s' * (len(found.trials) > 1)}"
+    where = (
+        f"at positions '{positions}', mean of {len(found.trials)} "
+        f"trial{'s' * (len(found.trials) > 1)}"
+    )
     table = strongest(panels(found.effects, found.which))
     if (table == 0).all(axis=None):
         print(f"\nRestored alone {where}, no head moves the logit of any answer.")
@@ -195,7 +204,10 @@ def _panels(model, found, positions):
         print(digits.table(table).set_axis(heads, axis=1).to_string())
     rounding = f"{mean_floor(found.effects.attrs['noise_floor'], len(found.trials)):.2g}"
     number = str(model.dtype).removeprefix("torch.")
-    print(f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts as 0.")
+    print(
+        f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts "
+        "as 0."
+    )
 
 
 def _roles(table, evidence, task, options):
@@ -225,8 +237,8 @@ def _roles(table, evidence, task, options):
     columns = [label.rename("head"), role.rename("role"), score, marks]
     print(pd.concat(columns, axis=1).to_string(index=False))
     print(
-        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: how many "
-        "would); -: cannot be tested."
+        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: "
+        "how many would); -: cannot be tested."
     )
     if not lacking:
         _without_heads(evidence, task, every=options.get("hypotheses") is not None)
@@ -241,13 +253,14 @@ def _roles(table, evidence, task, options):
         names = ", ".join(str(Head(*head)) for head in unnamed)
         receivers = " and ".join(hypothesis.plural for hypothesis in task.receivers)
         print(
-            f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when these are "
-            f"silent: {names}."
+            f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when "
+            f"these are silent: {names}."
         )
 
 
 def _without_heads(evidence, task, every):
-    """Of every role, or of those that the hypothesised circuit is made of, what no head is shown to have."""
+    """Of every role, or of those that the hypothesised circuit is made of, what no head is shown to
+    have."""
     for stands in standing.standings(evidence, task).values():
         if (every or stands.hypothesis.in_circuit) and not stands.heads:
             said, nearly = standing.none_is(stands), standing.nearly(stands)
@@ -255,7 +268,8 @@ def _without_heads(evidence, task, every):
 
 
 def _power(evidence, stray):
-    """The smallest effect that these trials can confirm, in words; ``stray`` as in `roles.power`."""
+    """The smallest effect that these trials can confirm, in words; ``stray`` as in
+    `roles.power`."""
     even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
     return power.in_words(evidence["n"].iloc[0], even, uneven)
 
@@ -266,9 +280,9 @@ def check(model: Vlm, found: Check) -> None:
         print(f"{name:<11}  {what}")
     if model.server:
         print(
-            "\nPlain hooks run where the weights are, so here no patched logit is held against them; check "
-            "the model where it can be loaded.\nWhat a run has itself is restored, which must change "
-            "nothing. Effects in logits:"
+            "\nPlain hooks run where the weights are, so here no patched logit is held against "
+            "them; check the model where it can be loaded.\nWhat a run has itself is restored, "
+            "which must change nothing. Effects in logits:"
         )
     else:
         print("\nPatched by the engine, and by plain hooks on these weights. Effects in logits:")
@@ -292,45 +306,54 @@ def _about(model, found):
     """What shapes the numbers, by name."""
     number = str(model.dtype).removeprefix("torch.")
     kernel = model.config.text_config._attn_implementation
-    where = model.server.url if model.server else f"{model.nnsight.device}, attention kernel {kernel}"
+    where = (
+        model.server.url if model.server else f"{model.nnsight.device}, attention kernel {kernel}"
+    )
     times = {1: "once", 2: "twice"}[len(model.layout.views)]
     written = model.processor.tokenizer.convert_ids_to_tokens
     right = found.played["correct"].dropna()
     memory = ", ".join(f"{_size(most)} in {place}" for place, most in found.memory.items())
     return {
-        "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on {where}",
-        "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} places shown "
-        f"{times}; tokens that see later ones: {model.ahead}",
+        "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on "
+        f"{where}",
+        "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} "
+        f"places shown {times}; tokens that see later ones: {model.ahead}",
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
         + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
         "plays": f"{right.sum()} of {len(right)} pictures are answered right",
-        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of all "
-        f"{len(model.heads()):,} heads at [end] with both pictures",
+        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of "
+        f"all {len(model.heads()):,} heads at [end] with both pictures",
         "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
         "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",
     }
 
 
 def _place(edit):
-    return f"layer {edit['layer']}" if pd.isna(edit["head"]) else f"head {edit['layer']}.{edit['head']}"
+    return (
+        f"layer {edit['layer']}"
+        if pd.isna(edit["head"])
+        else f"head {edit['layer']}.{edit['head']}"
+    )
 
 
 def _agreement(model, found):
     """What the patched logits say together, in a sentence."""
     table, number = found.patched, str(model.dtype).removeprefix("torch.")
     bound = f"{found.tolerance:.2g} logits"
-    off = table[~(table["difference"] <= found.tolerance)].sort_values("difference", ascending=False)
+    off = table[~(table["difference"] <= found.tolerance)].sort_values(
+        "difference", ascending=False
+    )
     if len(off):
         first = off.iloc[0]
         return (
-            f"{len(off)} of {len(table)} are off by more than rounding in {number} explains ({bound}), most "
-            f"of all {first['component']} of {_place(first)} at {first['positions']!r}, by "
-            f"{first['difference']:.2g}: do not use effects of this model as it is loaded here, and report "
-            "this table."
+            f"{len(off)} of {len(table)} are off by more than rounding in {number} explains "
+            f"({bound}), most of all {first['component']} of {_place(first)} at "
+            f"{first['positions']!r}, by {first['difference']:.2g}: do not use effects of this "
+            "model as it is loaded here, and report this table."
         )
     said = (
-        f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, and "
-        f"rounding in {number} explains {bound}"
+        f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, "
+        f"and rounding in {number} explains {bound}"
     )
     if model.dtype != torch.float32:
         said += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
@@ -338,9 +361,11 @@ def _agreement(model, found):
         return f"{said}."
     large = int((table["wanted"].abs() > found.tolerance).sum())
     if large <= len(table) // 2:
-        others = "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
+        others = (
+            "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
+        )
         return (
-            f"{said}. But no more than {large} of the effects are larger than that, so this says little; "
-            f"{others}draw others (--seed)."
+            f"{said}. But no more than {large} of the effects are larger than that, so this says "
+            f"little; {others}draw others (--seed)."
         )
     return f"{said}; {large} of the effects are larger than that."

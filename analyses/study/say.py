@@ -1,4 +1,5 @@
-"""What the model says about a picture, with heads scaled or made to look elsewhere, and without; as text."""
+"""What the model says about a picture, with heads scaled or made to look elsewhere, and without; as
+text."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
         return Head.parse(head), (row, column), float(bias) if colon else inf
     except ValueError:
         raise InputError(
-            f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as 19.6=10,9, or with "
-            "a bias such as 19.6=10,9:4"
+            f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as "
+            "19.6=10,9, or with a bias such as 19.6=10,9:4"
         ) from None
 
 
@@ -75,7 +76,9 @@ def say(
         rest = set(locate(model, trial, "image", ids)) - set(there)
         edits += looking_at([(layer, head)], bias, there, tuple(sorted(rest)))
     said = generate(model, trial, condition, edits, most)
-    print(f"{model.name}, {condition!r} of trial {trial.name!r}: {_question(trial.asked(condition))}")
+    print(
+        f"{model.name}, {condition!r} of trial {trial.name!r}: {_question(trial.asked(condition))}"
+    )
     print(said)
 
 

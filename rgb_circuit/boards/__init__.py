@@ -36,10 +36,15 @@ class Canvas:
 
 
 def draw(
-    background: RGB, tiles: Mapping[tuple[int, int], RGB], grid: int, tile_px: int, *, margin: int = 0
+    background: RGB,
+    tiles: Mapping[tuple[int, int], RGB],
+    grid: int,
+    tile_px: int,
+    *,
+    margin: int = 0,
 ) -> Image.Image:
-    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in ``tiles`` (row,
-    column).
+    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in
+    ``tiles`` (row, column).
 
     The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
 
@@ -59,7 +64,8 @@ def draw(
 def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
     """Another place for a tile: half a grid away in both directions, wrapping round.
 
-    The first tile is avoided: under causal attention its token has seen no other tile to differ from.
+    The first tile is avoided: under causal attention its token has seen no other tile to differ
+    from.
 
     Examples:
         >>> moved_tile((10, 9), 24), moved_tile((3, 3), 6)

@@ -1,5 +1,5 @@
-"""Draws in which each word stands equally often for each thing, and no place comes again before all had
-their turn."""
+"""Draws in which each word stands equally often for each thing, and no place comes again before all
+had their turn."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ def balanced(
     called: str,
     also: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """What each of ``n`` trials on a board shows: role → word, and ``tile``, the (row, column) of its marked
-    tile; what is fixed is as it was given.
+    """What each of ``n`` trials on a board shows: role → word, and ``tile``, the (row, column) of
+    its marked tile; what is fixed is as it was given.
 
-    Every run of ``len(words)`` trials uses each word once per role. The first tile is never drawn: under
-    causal attention its token has seen no other tile to differ from.
+    Every run of ``len(words)`` trials uses each word once per role. The first tile is never drawn:
+    under causal attention its token has seen no other tile to differ from.
 
     Args:
         roles: that words are drawn for.
@@ -37,7 +37,8 @@ def balanced(
         also: what can be fixed besides, and is only handed on.
 
     Raises:
-        InputError: what cannot be fixed, too few words left to draw from, or no number of trials or seed.
+        InputError: what cannot be fixed, too few words left to draw from, or no number of trials or
+            seed.
 
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
@@ -50,7 +51,9 @@ def balanced(
     """
     known = (*roles, "tile", *also)
     if unknown := sorted(set(fixed) - set(known)):
-        raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}")
+        raise InputError(
+            f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
+        )
     if not isinstance(n, int) or n < 1:
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
     if not isinstance(seed, int) or seed < 0:
@@ -60,8 +63,8 @@ def balanced(
     if len(free) < len(drawn_roles):
         pass_more = "".join(f", or pass {name}=" for name in also)
         raise InputError(
-            f"{len(drawn_roles)} {called} are to be drawn but only {', '.join(free) or 'none'} can be; fix "
-            f"fewer{pass_more}"
+            f"{len(drawn_roles)} {called} are to be drawn but only {', '.join(free) or 'none'} can "
+            f"be; fix fewer{pass_more}"
         )
 
     rng = np.random.default_rng(seed)
@@ -74,7 +77,10 @@ def balanced(
             order = list(rng.permutation(free))
         if not tiles:
             tiles = list(rng.permutation(len(places)))
-        drawn = {role: str(order[(shift + offset) % len(free)]) for offset, role in enumerate(drawn_roles)}
+        drawn = {
+            role: str(order[(shift + offset) % len(free)])
+            for offset, role in enumerate(drawn_roles)
+        }
         draws.append({"tile": places[tiles.pop()], **drawn, **fixed})
         different.add(tuple(str(draws[-1][name]) for name in ("tile", *roles)))
     if len(different) < n:
@@ -82,8 +88,8 @@ def balanced(
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
         warnings.warn(
-            f"the pictures of these {n} trials are {what}, so they count as more trials than they are; "
-            f"{leave}ask for {len(different)}",
+            f"the pictures of these {n} trials are {what}, so they count as more trials than they "
+            f"are; {leave}ask for {len(different)}",
             # The line that asked for the trials, not that of the function that draws them.
             stacklevel=4,
         )

@@ -18,15 +18,17 @@ from ..trial import Trial, as_trials
 from ..vlm import Vlm
 
 
-def answer_pieces(model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True) -> pd.DataFrame:
+def answer_pieces(
+    model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True
+) -> pd.DataFrame:
     """Which token each answer is read at.
 
     Args:
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as
-        the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
+        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the
+        token, as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
 
     Raises:
         InputError: trials that cannot be shown to this model.
@@ -38,7 +40,9 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool
         >>> pieces.loc[~pieces["whole"], "answer"].tolist()
         []
     """
-    [frame] = measure(model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers")
+    [frame] = measure(
+        model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers"
+    )
     return frame
 
 
@@ -60,6 +64,11 @@ def _pieces(model, trials, jobs):
         rows = []
         for role, token in reading.tokens.items():
             (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
-            about = {"trial": trial.name, "role": role, "answer": trial.answers[role], "form": reading.form}
+            about = {
+                "trial": trial.name,
+                "role": role,
+                "answer": trial.answers[role],
+                "form": reading.form,
+            }
             rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
         yield {trial.name: pd.DataFrame(rows)}

@@ -1,22 +1,25 @@
-"""Attribution patching: what patching each head alone would do, estimated by gradients for all heads at once.
+"""Attribution patching: what patching each head alone would do, estimated by gradients for all
+heads at once.
 
-`patch_heads` at many positions takes a forward per head. To first order, what a patch does is how far it
-moves z times what the answers' logits gain by moving it:
+`patch_heads` at many positions takes a forward per head. To first order, what a patch does is how
+far it moves z times what the answers' logits gain by moving it:
 
-    effect ≈ Σ over positions and d_head of (z in the source run - z in the target run) · ∂ logit / ∂ z
+    effect ≈ Σ over positions and d_head of (z in the source run - z in the target run) · ∂ logit /
+    ∂ z
 
-with the gradient taken in the target run. Two captures, a forward and a backward pass per answer then give
-every head at every position. It is an **estimate**. Where attention is saturated the gradient is next to
-nothing while the patch moves it to another place: such heads are missed (Kramár et al. 2024). `method` says
-at which runs the gradient is taken:
+with the gradient taken in the target run. Two captures, a forward and a backward pass per answer
+then give every head at every position. It is an **estimate**. Where attention is saturated the
+gradient is next to nothing while the patch moves it to another place: such heads are missed (Kramár
+et al. 2024). `method` says at which runs the gradient is taken:
 
-- ``"atp"``, attribution patching: in the target run (Nanda 2023; Kramár et al. 2024, arXiv 2403.00745).
-- ``"atp-ig"``, with integrated gradients: the mean of those in ``STEPS`` runs whose embeddings, image tokens
-  included, lie between the target's and the source's (Hanna et al. 2024, arXiv 2403.17806, who find more
-  faithful circuits by it). Embeddings are interpolated and not z, since that takes ``STEPS`` runs for all
-  layers instead of for each. The runs are those in the middle of as many equal parts of the way. In them
-  everything moves towards the source, in a patch one head alone: of a single patch it is often the worse
-  estimate (benchmarks/RESULTS.md).
+- ``"atp"``, attribution patching: in the target run (Nanda 2023; Kramár et al. 2024, arXiv
+  2403.00745).
+- ``"atp-ig"``, with integrated gradients: the mean of those in ``STEPS`` runs whose embeddings,
+  image tokens included, lie between the target's and the source's (Hanna et al. 2024, arXiv
+  2403.17806, who find more faithful circuits by it). Embeddings are interpolated and not z, since
+  that takes ``STEPS`` runs for all layers instead of for each. The runs are those in the middle of
+  as many equal parts of the way. In them everything moves towards the source, in a patch one head
+  alone: of a single patch it is often the worse estimate (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -30,7 +33,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..edits import ARTIFICIAL, Edit, Groups, Positions, check_edits, check_heads, groups_of, label_of
+from ..edits import (
+    ARTIFICIAL,
+    Edit,
+    Groups,
+    Positions,
+    check_edits,
+    check_heads,
+    groups_of,
+    label_of,
+)
 from ..errors import InputError, ServerError
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Parts
@@ -63,26 +75,29 @@ def attribute(
     heads: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """An estimate of the effect of restoring each head's z alone from ``source`` in the ``target`` run.
+    """An estimate of the effect of restoring each head's z alone from ``source`` in the ``target``
+    run.
 
     Args:
         method: ``"atp"`` or ``"atp-ig"``, see above.
         source: condition that is restored from, or ``"zero"`` (not for ``"atp-ig"``).
-        target: condition or conditions that are patched; by default those of the task's panels, in the game
-            "recolored" and "erased".
-        positions: a group of positions or several, as in `patch_layers`: words as in `Edit`, or lists of
-            ints; or ``"each"``, every position by itself. More of them cost next to nothing.
+        target: condition or conditions that are patched; by default those of the task's panels, in
+            the game "recolored" and "erased".
+        positions: a group of positions or several, as in `patch_layers`: words as in `Edit`, or
+            lists of ints; or ``"each"``, every position by itself. More of them cost next to
+            nothing.
         heads: (layer, head) pairs of which the frame has rows; all by default, at the same cost.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × target × positions × head × role, with the columns of `patch_heads` and ``method``
-        beside ``component``. ``effect`` (logits) is the estimate, and ``patched_logit`` is target_logit +
-        effect; ``source_logit`` and ``target_logit`` were measured. Positions that are ints are written as a
-        list in text, also those of ``"each"``.
+        A row per trial × target × positions × head × role, with the columns of `patch_heads` and
+        ``method`` beside ``component``. ``effect`` (logits) is the estimate, and ``patched_logit``
+        is target_logit + effect; ``source_logit`` and ``target_logit`` were measured. Positions
+        that are ints are written as a list in text, also those of ``"each"``.
 
     Raises:
-        InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other length.
+        InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other
+            length.
         ServerError: a server where no gradients come back.
 
     Examples:
@@ -99,14 +114,18 @@ def attribute(
     if not heads:
         raise InputError("heads is empty; name at least one, or leave it out for all")
     if source == "zero" and method == "atp-ig":
-        raise InputError("no run lies between source 'zero' and a target's; use method='atp' with it")
+        raise InputError(
+            "no run lies between source 'zero' and a target's; use method='atp' with it"
+        )
     if source in ARTIFICIAL and source != "zero":
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
     wanted = [EACH] if positions == EACH else groups_of("positions", positions)
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
-    asked = Attributed(tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads))
+    asked = Attributed(
+        tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads)
+    )
     [frame] = measure(model, [asked], progress=progress, stage="attribution")
     return frame
 
@@ -135,7 +154,8 @@ class Attributed(Measurement):
         edits = tuple((Edit(0, 0, self.source, positions=_within(one)),) for one in self.groups)
         names = tuple(map(str, self.groups))
         asked = {
-            target: Patched(self.trials, edits, target, names).prepare(model, None) for target in self.targets
+            target: Patched(self.trials, edits, target, names).prepare(model, None)
+            for target in self.targets
         }
         of_target = {target: [ask(trial) for trial in self.trials] for target, ask in asked.items()}
         shown = {
@@ -144,11 +164,14 @@ class Attributed(Measurement):
         }
         if self.method == "atp-ig":
             for trial in self.trials:
-                lengths = {length for one in shown[trial.name].values() for length in one.lengths.values()}
+                lengths = {
+                    length for one in shown[trial.name].values() for length in one.lengths.values()
+                }
                 if len(lengths) > 1:
                     raise InputError(
-                        f"trial {trial.name!r} asks in prompts of {' and '.join(map(str, sorted(lengths)))} "
-                        "tokens, between which no run lies; use method='atp', or ask in as many tokens"
+                        f"trial {trial.name!r} asks in prompts of "
+                        f"{' and '.join(map(str, sorted(lengths)))} tokens, between which no run "
+                        "lies; use method='atp', or ask in as many tokens"
                     )
         return partial(_attributed, model, self, shown)
 
@@ -170,7 +193,10 @@ def _attributed(model, asked, shown, trials, jobs):
     """
     alike = {}
     for trial in trials:
-        same = [(target, *sorted(one.lengths.items()), one.kept) for target, one in shown[trial.name].items()]
+        same = [
+            (target, *sorted(one.lengths.items()), one.kept)
+            for target, one in shown[trial.name].items()
+        ]
         alike.setdefault(str(same), []).append(trial)
     for some in alike.values():
         one = list(shown[some[0].name].values())
@@ -204,7 +230,9 @@ def _together(model, asked, shown, trials, kept, layers, jobs):
         check_finite(model, one["finite"])
         check_unedited(model, one["drift"], shown[trials[0].name][target].lengths[target])
     return {
-        trial.name: pd.concat([_part(asked, trial, target, row, one) for target, one in done.items()])
+        trial.name: pd.concat(
+            [_part(asked, trial, target, row, one) for target, one in done.items()]
+        )
         for row, trial in enumerate(trials)
     }
 
@@ -217,10 +245,12 @@ def _picture(model, trials, condition, kept):
 
 def _without_gradients(model):
     if model.server is None:
-        return InputError("gradients are switched off here; call attribute outside torch.inference_mode()")
+        return InputError(
+            "gradients are switched off here; call attribute outside torch.inference_mode()"
+        )
     return ServerError(
-        "the server runs this key's jobs in a process apart from the model, where no gradients come back; "
-        "use patch_heads, which needs none, or load the model here"
+        "the server runs this key's jobs in a process apart from the model, where no gradients "
+        "come back; use patch_heads, which needs none, or load the model here"
     )
 
 

@@ -1,20 +1,21 @@
 """Direct logit attribution: what each head, each MLP and the embedding add to the answer's logit by
 themselves.
 
-The residual stream at [end] is a sum: the embedding, then what every head and every MLP adds. The final
-RMSNorm divides it by one number, which is frozen at the run's own, and ``lm_head`` is linear; so each summand
-has its own share of the logit, and the shares add up to it. A share is the *direct* effect only: what a head
-does through later heads and MLPs is in theirs.
+The residual stream at [end] is a sum: the embedding, then what every head and every MLP adds. The
+final RMSNorm divides it by one number, which is frozen at the run's own, and ``lm_head`` is linear;
+so each summand has its own share of the logit, and the shares add up to it. A share is the *direct*
+effect only: what a head does through later heads and MLPs is in theirs.
 
-1. Split the residual stream at [end]: ``o_proj`` of z with all heads but one zeroed; the MLPs' output; the
-   embedding.
+1. Split the residual stream at [end]: ``o_proj`` of z with all heads but one zeroed; the MLPs'
+   output; the embedding.
 2. Scale each part to the size of the whole, put it through the final norm, and scale it back.
 3. Put it through ``lm_head`` and read the answers.
 4. Check that the shares add up to the logit.
 
 Modules are called, parameters never read.
 
-Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022 (arXiv
+Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022
+(arXiv
     2211.00593).
 """
 
@@ -49,22 +50,22 @@ def direct_effects(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The share of every head, every MLP and the embedding in the answers' logits at [end], one run per
-    picture.
+    """The share of every head, every MLP and the embedding in the answers' logits at [end], one run
+    per picture.
 
     Args:
         conditions: which pictures to show.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition × component × role: ``trial, condition, component`` (``"embedding"``,
-        ``"head"``, ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``), ``layer, head`` (missing where
-        there is none), ``role, answer, direct_effect`` (logits). Over the components of a run, direct effects
-        add up to the logit.
+        A row per trial × condition × component × role: ``trial, condition, component``
+        (``"embedding"``, ``"head"``, ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``),
+        ``layer, head`` (missing where there is none), ``role, answer, direct_effect`` (logits).
+        Over the components of a run, direct effects add up to the logit.
 
     Raises:
-        InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
-            forward; or a model whose logits are no such sum.
+        InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
+            before any forward; or a model whose logits are no such sum.
 
     Examples:
         >>> frame = rgb.direct_effects(model, trials)
@@ -111,11 +112,13 @@ def _decomposed(model, conditions, trials, jobs):
 
 
 def _shares(model, shown, jobs):
-    """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of
-    `_components`."""
+    """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order
+    of `_components`."""
     tokens = [answer_tokens(model, trial) for trial, _ in shown]
     answers = answer_table([list(own.values()) for own in tokens])
-    done = execute(model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs)
+    done = execute(
+        model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs
+    )
     shares, logits = done["shares"], done["logits"]
     check_finite(model, done["finite"])
 
@@ -125,12 +128,12 @@ def _shares(model, shown, jobs):
     if not (gap <= allowed).all():
         worst = (gap / allowed).flatten().argmax()
         raise ModelError(
-            f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, but the "
-            "logit is "
-            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm, its layers norm what heads and "
-            "MLP give before they "
-            "add it or add something else, or its logits are capped, so direct effects mean nothing there; "
-            "use patch_heads"
+            f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, "
+            "but the logit is "
+            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm, its layers norm what "
+            "heads and MLP give before they "
+            "add it or add something else, or its logits are capped, so direct effects mean "
+            "nothing there; use patch_heads"
         )
     return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
 

@@ -1,18 +1,20 @@
 """What the model says, with edits made and without.
 
-1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and values kept, up
-   to its end token. Of a checkpoint's other generation settings those hold that say which tokens may come;
-   those that say how tokens are computed, or what is returned with them, are overridden (`OVERRIDDEN`), since
-   the text is the same; and those that make it another than one greedy text are refused (`REFUSED`).
-2. Edits are made in each of its forwards: the prompt's, and that of every token that it said. Positions are
-   the prompt's. Where an edit has something to act on in later tokens too (what the run itself has there,
-   zeros, or a look), ``"end"`` is every token from which something is said, and ``"all"`` and ``"text"`` hold
-   what was said, as tokens that look and as tokens that are looked at. What is taken from a picture's run has
-   no counterpart there and is written into the prompt alone.
+1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and
+   values kept, up to its end token. Of a checkpoint's other generation settings those hold that say
+   which tokens may come; those that say how tokens are computed, or what is returned with them, are
+   overridden (`OVERRIDDEN`), since the text is the same; and those that make it another than one
+   greedy text are refused (`REFUSED`).
+2. Edits are made in each of its forwards: the prompt's, and that of every token that it said.
+   Positions are the prompt's. Where an edit has something to act on in later tokens too (what the
+   run itself has there, zeros, or a look), ``"end"`` is every token from which something is said,
+   and ``"all"`` and ``"text"`` hold what was said, as tokens that look and as tokens that are
+   looked at. What is taken from a picture's run has no counterpart there and is written into the
+   prompt alone.
 3. The same again without edits.
 
-Cost: two texts, each a forward of the prompt with its picture and one of a single token for every further
-token said; and a forward for each picture that an edit takes from. One request to a server.
+Cost: two texts, each a forward of the prompt with its picture and one of a single token for every
+further token said; and a forward for each picture that an edit takes from. One request to a server.
 """
 
 from __future__ import annotations
@@ -74,10 +76,11 @@ class Said:
     Attributes:
         text: without edits.
         edited_text: with them; None where there are none.
-        tokens: a row per token of either: ``run`` ("unedited" or "edited"), ``step`` (from 0), ``token``, its
-            ``id``, its ``logit``, and ``margin``, how far that is above the likeliest other token's. An end
-            token has a row, and no place in the text. A margin below zero is the work of the model's own
-            generation settings, such as a repetition penalty.
+        tokens: a row per token of either: ``run`` ("unedited" or "edited"), ``step`` (from 0),
+            ``token``, its ``id``, its ``logit``, and ``margin``, how far that is above the
+            likeliest other token's. An end token has a row, and no place in the text. A margin
+            below zero is the work of the model's own generation settings, such as a repetition
+            penalty.
     """
 
     text: str
@@ -101,24 +104,25 @@ def generate(
 
     Args:
         condition: which picture, and question.
-        edits: made together: `Edit` of any component and scale, from a condition, ``"own"`` or ``"zero"``;
-            and `AttentionEdit`. Positions are the prompt's; ``"end"``, ``"all"`` and ``"text"`` go on to what
-            is said, but for what is taken from a picture.
+        edits: made together: `Edit` of any component and scale, from a condition, ``"own"`` or
+            ``"zero"``; and `AttentionEdit`. Positions are the prompt's; ``"end"``, ``"all"`` and
+            ``"text"`` go on to what is said, but for what is taken from a picture.
         max_new_tokens: tokens to say at most, each run.
 
     Returns:
-        What was `Said`. Without edits it is Hugging Face's ``generate(do_sample=False)`` on the same
-        checkpoint. Its generation configuration holds in what says which tokens may come (end tokens,
-        repetition and n-gram penalties, suppressed, forced and bad words, biases, least lengths, watermarks).
-        Sampling, kinds of caches, assisted decoding and what is returned are overridden, which leaves the
-        text as it is.
+        What was `Said`. Without edits it is Hugging Face's ``generate(do_sample=False)`` on the
+        same checkpoint. Its generation configuration holds in what says which tokens may come (end
+        tokens, repetition and n-gram penalties, suppressed, forced and bad words, biases, least
+        lengths, watermarks). Sampling, kinds of caches, assisted decoding and what is returned are
+        overridden, which leaves the text as it is.
 
     Raises:
-        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a token
-            nothing to look at, a number of tokens below one, or a generation configuration under which
-            ``generate(do_sample=False)`` is not one greedy text (beams, several sequences, guidance,
-            contrastive search, constraints, stop strings, token healing, a time limit, quantized caches),
-            before any forward. On a server these are overridden: its configuration is not seen here.
+        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a
+            token nothing to look at, a number of tokens below one, or a generation configuration
+            under which ``generate(do_sample=False)`` is not one greedy text (beams, several
+            sequences, guidance, contrastive search, constraints, stop strings, token healing, a
+            time limit, quantized caches), before any forward. On a server these are overridden: its
+            configuration is not seen here.
 
     Examples:
         >>> edits = [rgb.Edit(3, head, "erased") for head in (1, 2, 3)]
@@ -136,7 +140,9 @@ def generate(
     if edits:
         check_edits(model, {"edited": edits})
         if any(edit.source == "mean" for edit in edits):
-            raise InputError("source 'mean' is of several trials, and one is talked about; use another one")
+            raise InputError(
+                "source 'mean' is of several trials, and one is talked about; use another one"
+            )
         request = PatchedEdits.of([trial], {"edited": edits}, condition).prepare(model, None)(trial)
         kept, spots = request.kept, request.spots
         for source in request.conditions:
@@ -187,29 +193,32 @@ def _settings(model, max_new_tokens):
 
 
 def _check_settings(name, module):
-    """Raise InputError if a model's own settings make its text another than one greedy one, or none."""
+    """Raise InputError if a model's own settings make its text another than one greedy one, or
+    none."""
     given = vars(module.generation_config)
     quantized = given.get("cache_implementation") == "quantized"
-    refused = REFUSED | ({"cache_implementation": (None, "rounds keys and values")} if quantized else {})
+    refused = REFUSED | (
+        {"cache_implementation": (None, "rounds keys and values")} if quantized else {}
+    )
     for setting, (usual, what) in refused.items():
         # Unset is None, and False in some.
         if given.get(setting) not in (None, False, usual):
             raise InputError(
-                f"the generation configuration of {name!r} has {setting} = {given[setting]!r}, which {what}, "
-                f"and generate says one greedy text; set it to {usual} (generation_config.json, or "
-                "generation_config of the model)"
+                f"the generation configuration of {name!r} has {setting} = {given[setting]!r}, "
+                f"which {what}, and generate says one greedy text; set it to {usual} "
+                "(generation_config.json, or generation_config of the model)"
             )
     try:
         module.generation_config.validate()
     except FOREIGN as error:
         raise InputError(
-            f"transformers refuses the generation configuration of {name!r} ({first_line(error)}); correct "
-            "it (generation_config.json, or generation_config of the model)"
+            f"transformers refuses the generation configuration of {name!r} ({first_line(error)}); "
+            "correct it (generation_config.json, or generation_config of the model)"
         ) from error
     if misplaced := getattr(module.config, "_get_generation_parameters", dict)():
         raise InputError(
-            f"the configuration of {name!r} has {', '.join(sorted(misplaced))}, which transformers takes "
-            "from the generation configuration alone; move it there (from config.json to "
+            f"the configuration of {name!r} has {', '.join(sorted(misplaced))}, which transformers "
+            "takes from the generation configuration alone; move it there (from config.json to "
             "generation_config.json, or from config to generation_config of the model)"
         )
 

@@ -1,4 +1,5 @@
-"""Every head restored alone (`patch_heads`), or of many heads those that an estimate ranks highest."""
+"""Every head restored alone (`patch_heads`), or of many heads those that an estimate ranks
+highest."""
 
 from __future__ import annotations
 
@@ -40,29 +41,33 @@ def patch_heads(
 
     Args:
         trials: to measure it on; one alone is a list of one.
-        source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see `Edit`).
-        target: condition or conditions that are patched; by default those of the task's panels, in the game
-            "recolored" and "erased".
+        source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see
+            `Edit`).
+        target: condition or conditions that are patched; by default those of the task's panels, in
+            the game "recolored" and "erased".
         component: ``"z"``; ``"pattern"``, the source run's attention over the target run's values;
             ``"value"``, the other way round; ``"query"`` and ``"key"`` (see `Edit`).
         positions: as in `Edit`.
         heads: (layer, head) pairs; all by default.
-        over, without: as in `Edit`: the pattern over these positions alone, z without attention to them.
-        among: patch only those of them that an estimate ranks highest, a tenth and at least 32: ``"atp"`` or
-            ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many positions. A warning
-            says how many were skipped; ``attrs["skipped"]`` of the frame lists them.
-        batch_size: the most patched runs in one forward; by default what fits into a quarter of the free
-            memory.
+        over, without: as in `Edit`: the pattern over these positions alone, z without attention to
+            them.
+        among: patch only those of them that an estimate ranks highest, a tenth and at least 32:
+            ``"atp"`` or ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many
+            positions. A warning says how many were skipped; ``attrs["skipped"]`` of the frame lists
+            them.
+        batch_size: the most patched runs in one forward; by default what fits into a quarter of the
+            free memory.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × target × head × role: ``trial, source, target, component, positions, layer, head,
-        role, answer, source_logit, target_logit, patched_logit, effect``. Logits are read at [end], each
-        word's at its first token; effect = patched − target logit, kept to the number format's precision of a
-        difference, not of a logit.
+        A row per trial × target × head × role: ``trial, source, target, component, positions,
+        layer, head, role, answer, source_logit, target_logit, patched_logit, effect``. Logits are
+        read at [end], each word's at its first token; effect = patched − target logit, kept to the
+        number format's precision of a difference, not of a logit.
 
     Raises:
-        InputError: anything that does not exist, before any forward runs; or logits that are not finite.
+        InputError: anything that does not exist, before any forward runs; or logits that are not
+            finite.
 
     Examples:
         >>> frame = rgb.patch_heads(model, trials, target="recolored")
@@ -87,7 +92,9 @@ def patch_heads(
             progress=progress,
         )  # fmt: skip
     asked = [
-        PatchedHeads.of(model, trials, source, one, component, positions, heads, batch_size, over, without)
+        PatchedHeads.of(
+            model, trials, source, one, component, positions, heads, batch_size, over, without
+        )
         for one in targets_of(target, trials)
     ]
     frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
@@ -107,8 +114,8 @@ def _ranked_highest(
     positions: str | Sequence[int],
     progress: bool = True,
 ) -> tuple[list[Head], list[Head]]:
-    """The ``heads`` that an estimate ranks highest, and the rest: a tenth, and at least 32, by the largest
-    absolute estimate over targets and roles of its mean over trials.
+    """The ``heads`` that an estimate ranks highest, and the rest: a tenth, and at least 32, by the
+    largest absolute estimate over targets and roles of its mean over trials.
 
     Says in one warning how many were left out, and what the largest of them was estimated at.
 
@@ -119,7 +126,9 @@ def _ranked_highest(
         InputError, ServerError: as `attribute`.
     """
     if method not in METHODS:
-        raise InputError(f"among is {method!r}; use {' or '.join(map(repr, METHODS))}, or leave it out")
+        raise InputError(
+            f"among is {method!r}; use {' or '.join(map(repr, METHODS))}, or leave it out"
+        )
     frame = attribute(
         model, trials, method=method, source=source, target=target, positions=positions, heads=heads,
         progress=progress,
@@ -131,9 +140,9 @@ def _ranked_highest(
     if skipped:
         largest = Head(*size[skipped].idxmax())
         warnings.warn(
-            f"{len(skipped)} of {len(heads)} heads were not patched, for their {method} estimates are "
-            f"smaller: at most {size[largest]:.3g} logits ({largest}); what saturated attention "
-            "hides is estimated too small",
+            f"{len(skipped)} of {len(heads)} heads were not patched, for their {method} estimates "
+            f"are smaller: at most {size[largest]:.3g} logits ({largest}); what saturated "
+            "attention hides is estimated too small",
             stacklevel=3,
         )
     return [head for head in heads if head in chosen], skipped

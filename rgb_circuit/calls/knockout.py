@@ -1,15 +1,17 @@
-"""Attention knockout: which positions must look at which others, and in which layers, for the answer?
+"""Attention knockout: which positions must look at which others, and in which layers, for the
+answer?
 
-1. Choose who looks (queries) and who is looked at (keys), both as groups of positions, and a window of
-   layers.
-2. In every layer of the window add -inf to those attention scores, so that the rest of the pattern takes
-   their weight; everything else runs on.
-3. What the answers' logits lose is what flows from keys to queries there, or no longer is needed where they
-   lose nothing.
-4. Do so for every window. Those with queries at [end] are copies of [end] side by side, all windows and
-   groups in one forward (`programs.sweep`); others are rows of a batch.
+1. Choose who looks (queries) and who is looked at (keys), both as groups of positions, and a window
+   of layers.
+2. In every layer of the window add -inf to those attention scores, so that the rest of the pattern
+   takes their weight; everything else runs on.
+3. What the answers' logits lose is what flows from keys to queries there, or no longer is needed
+   where they lose nothing.
+4. Do so for every window. Those with queries at [end] are copies of [end] side by side, all windows
+   and groups in one forward (`programs.sweep`); others are rows of a batch.
 
-Source: Geva et al. 2023 (arXiv 2304.14767); in vision-language models Neo et al. 2024 (arXiv 2410.07149) and
+Source: Geva et al. 2023 (arXiv 2304.14767); in vision-language models Neo et al. 2024 (arXiv
+2410.07149) and
     Zhang et al. 2024 (arXiv 2411.18620).
 """
 
@@ -46,26 +48,26 @@ def knockout(
 ) -> pd.DataFrame:
     """The effect of keeping some positions from looking at others, in every window of layers.
 
-    With queries at ``"end"`` all windows and groups of a trial take about one forward beside the picture's
-    own; with others half of one for each window and pair of groups, and one more.
+    With queries at ``"end"`` all windows and groups of a trial take about one forward beside the
+    picture's own; with others half of one for each window and pair of groups, and one more.
 
     Args:
         condition: the picture that is shown.
-        queries, keys: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of ints.
-            Every group of queries is kept from every group of keys.
+        queries, keys: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of
+            ints. Every group of queries is kept from every group of keys.
         window: how many layers in a row.
-        heads: (layer, head) pairs that are kept from looking; all heads of the window's layers by default.
-            Windows without one of them are left out.
+        heads: (layer, head) pairs that are kept from looking; all heads of the window's layers by
+            default. Windows without one of them are left out.
         batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
-        A row per trial × first layer × (queries, keys) × role: ``trial, condition, layer`` (the window's
-        first), ``window, queries, keys, role, answer, logit, knocked_logit, effect``. Logits are read at
-        [end]; effect = knocked − own logit.
+        A row per trial × first layer × (queries, keys) × role: ``trial, condition, layer`` (the
+        window's first), ``window, queries, keys, role, answer, logit, knocked_logit, effect``.
+        Logits are read at [end]; effect = knocked − own logit.
 
     Raises:
-        InputError: anything that does not exist, queries that see none of the keys or nothing else, before
-            any forward.
+        InputError: anything that does not exist, queries that see none of the keys or nothing else,
+            before any forward.
 
     Examples:
         >>> frame = rgb.knockout(model, trials, queries="end", keys="image")
@@ -75,7 +77,9 @@ def knockout(
     """
     trials = as_trials(trials)
     if not isinstance(window, int) or not 1 <= window <= model.n_layers:
-        raise InputError(f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers")
+        raise InputError(
+            f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
+        )
     check_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
     asked = [
@@ -130,7 +134,9 @@ class Knocked(Patched):
                 about.append((first, label_of(seen)))
         check_edits(model, edits)
         variants, names = tuple(edits.values()), tuple(edits)
-        return cls(tuple(trials), variants, condition, names, batch_size, about=tuple(about), window=window)
+        return cls(
+            tuple(trials), variants, condition, names, batch_size, about=tuple(about), window=window
+        )
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `knockout`."""

@@ -1,8 +1,9 @@
-"""Activation patching of whole layers: where does what the answer needs lie, before one asks for heads?
+"""Activation patching of whole layers: where does what the answer needs lie, before one asks for
+heads?
 
-The residual stream that enters a layer, or what its attention block or its MLP returns, is restored at a
-group of positions. At [end] all layers are copies side by side and take about one forward; any other group
-takes about half a forward for every layer.
+The residual stream that enters a layer, or what its attention block or its MLP returns, is restored
+at a group of positions. At [end] all layers are copies side by side and take about one forward; any
+other group takes about half a forward for every layer.
 
 Source: Meng et al. 2022 (arXiv 2202.05262), who call it causal tracing.
 """
@@ -35,19 +36,21 @@ def patch_layers(
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The effect of restoring each layer alone from ``source`` in the ``target`` run, at groups of positions.
+    """The effect of restoring each layer alone from ``source`` in the ``target`` run, at groups of
+    positions.
 
     Args:
         component: ``"resid_pre"``, ``"attn_out"`` or ``"mlp_out"``, see `rgb_circuit.Edit`.
         source: condition that is restored from, or ``"zero"`` / ``"mean"``.
-        target: condition or conditions that are patched; by default those of the task's panels, in the game
-            "recolored" and "erased".
-        positions: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of ints.
+        target: condition or conditions that are patched; by default those of the task's panels, in
+            the game "recolored" and "erased".
+        positions: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of
+            ints.
         batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
-        A row per trial × target × layer × group × role, columns as `rgb_circuit.patch_heads` without
-        ``head``.
+        A row per trial × target × layer × group × role, columns as `rgb_circuit.patch_heads`
+        without ``head``.
 
     Raises:
         InputError: anything that does not exist, before any forward.
@@ -61,7 +64,8 @@ def patch_layers(
     trials = as_trials(trials)
     if component not in OF_A_LAYER:
         raise InputError(
-            f"component is {component!r}; use {', '.join(map(repr, OF_A_LAYER))}, or patch_heads for heads"
+            f"component is {component!r}; use {', '.join(map(repr, OF_A_LAYER))}, or patch_heads "
+            "for heads"
         )
     check_batch_size(batch_size)
     asked = [
@@ -92,7 +96,8 @@ class PatchedLayers(Patched):
             InputError: what does not exist.
         """
         edits = {
-            str(layer): (Edit(layer, None, source, component, positions),) for layer in range(model.n_layers)
+            str(layer): (Edit(layer, None, source, component, positions),)
+            for layer in range(model.n_layers)
         }
         check_edits(model, edits)
         return cls(tuple(trials), tuple(edits.values()), target, tuple(edits), batch_size)

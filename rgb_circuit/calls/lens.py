@@ -2,17 +2,18 @@
 
 What is read stands in ``component``:
 
-- ``"resid_pre"``, ``"resid_post"``: the residual stream that enters or leaves a layer, put through the final
-  norm **at its own size** and ``lm_head``: the logit lens (nostalgebraist 2020). The last layer's
-  ``"resid_post"`` at [end] is the logit itself. Image tokens become readable as words from layer to layer
-  (Neo et al. 2024, arXiv 2410.07149).
-- ``"z"``: what each head writes through ``o_proj``; ``"attn_out"``, ``"mlp_out"``: what the attention block
-  and the MLP add. These are shares of a sum, so the final norm divides by **the size that the residual stream
-  has in the end** at that position, in this run. At [end] a head's is its direct effect (`direct_effects`,
-  with which it shares the mathematics); at another position, its share of what that position says there.
+- ``"resid_pre"``, ``"resid_post"``: the residual stream that enters or leaves a layer, put through
+  the final norm **at its own size** and ``lm_head``: the logit lens (nostalgebraist 2020). The last
+  layer's ``"resid_post"`` at [end] is the logit itself. Image tokens become readable as words from
+  layer to layer (Neo et al. 2024, arXiv 2410.07149).
+- ``"z"``: what each head writes through ``o_proj``; ``"attn_out"``, ``"mlp_out"``: what the
+  attention block and the MLP add. These are shares of a sum, so the final norm divides by **the
+  size that the residual stream has in the end** at that position, in this run. At [end] a head's is
+  its direct effect (`direct_effects`, with which it shares the mathematics); at another position,
+  its share of what that position says there.
 
-A lens reads with the last layer's eyes. What is written for later layers to read, and for none of the words,
-shows nothing: a place, say, or a colour in a tile's own code.
+A lens reads with the last layer's eyes. What is written for later layers to read, and for none of
+the words, shows nothing: a place, say, or a colour in a tile's own code.
 
 Modules are called, parameters never read.
 """
@@ -61,22 +62,24 @@ def lens(
 
     Args:
         conditions: which pictures to show.
-        component: ``"resid_pre"``, ``"resid_post"``, ``"z"``, ``"attn_out"`` or ``"mlp_out"``, see above.
+        component: ``"resid_pre"``, ``"resid_post"``, ``"z"``, ``"attn_out"`` or ``"mlp_out"``, see
+            above.
         positions: as in `Edit`; each has rows of its own.
         layers: from 0; all by default. Of ``"z"``, whose heads are given instead.
-        heads: (layer, head) pairs, of ``"z"`` only; all by default. All heads of a 7B model at every image
-            token are three million rows a picture.
+        heads: (layer, head) pairs, of ``"z"`` only; all by default. All heads of a 7B model at
+            every image token are three million rows a picture.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition × layer (× head) × position × role: ``trial, condition, component, layer,
-        head`` (missing but for z), ``position`` (token, from 0), ``row, column`` (of the picture's grid;
-        missing where it is no token of the picture, or nobody knows of which place), ``role, answer,
-        logit``. Of a residual stream ``logit`` is a logit, also capped where the model caps its own; of a
-        part it is a share of one.
+        A row per trial × condition × layer (× head) × position × role: ``trial, condition,
+        component, layer, head`` (missing but for z), ``position`` (token, from 0), ``row, column``
+        (of the picture's grid; missing where it is no token of the picture, or nobody knows of
+        which place), ``role, answer, logit``. Of a residual stream ``logit`` is a logit, also
+        capped where the model caps its own; of a part it is a share of one.
 
     Raises:
-        InputError: what does not exist, before any forward; NotApplicable where parts have no shares.
+        InputError: what does not exist, before any forward; NotApplicable where parts have no
+            shares.
 
     Examples:
         >>> frame = rgb.lens(model, trials)
@@ -89,7 +92,9 @@ def lens(
     # Words and ints mean what they mean in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
-    asked = Read(tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions)
+    asked = Read(
+        tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions
+    )
     [frame] = measure(model, [asked], progress=progress, stage="lens")
     return frame
 
@@ -112,9 +117,13 @@ class Read(Measurement):
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         check_trials(model, self.trials, self.conditions)
-        ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
+        ids = {
+            condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
+        }
         places = {
-            (trial.name, condition): locate(model, trial, self.positions, own[trial.name], condition)
+            (trial.name, condition): locate(
+                model, trial, self.positions, own[trial.name], condition
+            )
             for condition, own in ids.items()
             for trial in self.trials
         }
@@ -123,7 +132,9 @@ class Read(Measurement):
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `lens`."""
         labels = ["trial", "condition", "component", "role", "answer"]
-        types = dict.fromkeys(labels, "category") | dict.fromkeys(["head", "row", "column"], "Int64")
+        types = dict.fromkeys(labels, "category") | dict.fromkeys(
+            ["head", "row", "column"], "Int64"
+        )
         return super().frame(parts).astype(types)
 
 
@@ -137,13 +148,17 @@ def _wanted(model, component, layers, heads):
         found = model.heads() if heads is None else check_heads(model, heads)
     else:
         if heads is not None:
-            raise InputError(f"component {component!r} is the whole layer's; name layers, not heads")
+            raise InputError(
+                f"component {component!r} is the whole layer's; name layers, not heads"
+            )
         layers = range(model.n_layers) if layers is None else layers
         for layer in layers:
             check_layer(model, layer)
         found = [(int(layer), None) for layer in dict.fromkeys(layers)]
     if not found:
-        raise InputError("there is nothing to read; name at least one layer or head, or leave them out")
+        raise InputError(
+            "there is nothing to read; name at least one layer or head, or leave them out"
+        )
     if component in PART and not all(hasattr(layer, "mlp") for layer in model.layers):
         raise NotApplicable(_no_shares(model))
     return found
@@ -151,9 +166,9 @@ def _wanted(model, component, layers, heads):
 
 def _no_shares(model):
     return (
-        f"what heads and layers of {model.name} add has no share in its logits: its final norm is no "
-        "RMSNorm, or its layers norm what attention and MLP give before they add it, or add something else; "
-        "use component='resid_post'"
+        f"what heads and layers of {model.name} add has no share in its logits: its final norm is "
+        "no RMSNorm, or its layers norm what attention and MLP give before they add it, or add "
+        "something else; use component='resid_post'"
     )
 
 
@@ -219,7 +234,9 @@ def _cells(model, trial, condition, ids):
     if len(image) != model.layout.tokens():
         return {}
     views = model.layout.places(image)
-    return {place: divmod(number, model.grid[1]) for view in views for number, place in enumerate(view)}
+    return {
+        place: divmod(number, model.grid[1]) for view in views for number, place in enumerate(view)
+    }
 
 
 def _block(asked, trial, condition, spots, cells, values):
@@ -229,7 +246,9 @@ def _block(asked, trial, condition, spots, cells, values):
     row, column = zip(*(cells.get(place, (None, None)) for place in spots))
 
     def of_places(one):
-        return pd.array(np.tile(np.repeat(np.asarray(one, dtype=object), n_roles), n_wanted), dtype="Int64")
+        return pd.array(
+            np.tile(np.repeat(np.asarray(one, dtype=object), n_roles), n_wanted), dtype="Int64"
+        )
 
     def of_roles(one):
         return np.tile(np.asarray(list(one)), n_wanted * n_places)

@@ -1,5 +1,5 @@
-"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and what one head at a time
-(`rgb_circuit.calls.head_patching`) is measured by."""
+"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and what one head at
+a time (`rgb_circuit.calls.head_patching`) is measured by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from ..edits import ARTIFICIAL, AnyEdit, AttentionEdit, Edit, PathEdit, check_edits, component_of, label_of
+from ..edits import (
+    ARTIFICIAL,
+    AnyEdit,
+    AttentionEdit,
+    Edit,
+    PathEdit,
+    check_edits,
+    component_of,
+    label_of,
+)
 from ..errors import InputError
 from ..heads import Head
 from ..measuring.measure import measure
@@ -44,9 +53,9 @@ def patch_edits(
         target, batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
-        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ in source,
-        component or positions, the column says ``"mixed"``; ``source_logit`` is NaN without a single source
-        picture.
+        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ
+        in source, component or positions, the column says ``"mixed"``; ``source_logit`` is NaN
+        without a single source picture.
 
     Raises:
         InputError: as `patch_heads`.
@@ -61,7 +70,9 @@ def patch_edits(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)]
+    asked = [
+        PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)
+    ]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
 
 
@@ -95,17 +106,23 @@ class Patched(OfPictures):
     def conditions(self) -> list[str]:
         """The pictures that are run, sources before the target."""
         sources = dict.fromkeys(edit.source for edits in self.edits for edit in edits)
-        return list(dict.fromkeys([*(source for source in sources if source not in ARTIFICIAL), self.target]))
+        return list(
+            dict.fromkeys(
+                [*(source for source in sources if source not in ARTIFICIAL), self.target]
+            )
+        )
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
         for trial in self.trials:
             if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
                 raise InputError(
-                    f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no picture "
-                    "here; rename it"
+                    f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no "
+                    "picture here; rename it"
                 )
-        ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
+        ids = {
+            condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
+        }
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
         changed = {edit.positions for edit in every} or {"end"}
@@ -123,10 +140,14 @@ class Patched(OfPictures):
             _check_seeing(model, name, edits, self.trials, spots)
         for condition in self.conditions:
             _check_lined_up(model, self, condition, ids, spots)
-        if self.together and changed != {"end"} and len({len(tokens) for tokens in own.values()}) > 1:
+        if (
+            self.together
+            and changed != {"end"}
+            and len({len(tokens) for tokens in own.values()}) > 1
+        ):
             raise InputError(
-                "the mean over trials needs prompts of equal length unless positions is 'end'; patch one "
-                "prompt at a time"
+                "the mean over trials needs prompts of equal length unless positions is 'end'; "
+                "patch one prompt at a time"
             )
         kept = {
             trial.name: len(own[trial.name])
@@ -150,7 +171,9 @@ class Patched(OfPictures):
         def request(trial: Trial) -> Request:
             return Request(
                 trial=trial,
-                lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
+                lengths={
+                    condition: len(ids[condition][trial.name]) for condition in self.conditions
+                },
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
                 part=partial(self.part, trial),
                 target=self.target if self.edits else None,
@@ -239,12 +262,14 @@ def _edit(head, source, component, positions, over=None, without=None):
 def check_batch_size(batch_size: int | None) -> None:
     """Raise InputError unless it is a whole number from 1 on, or nothing."""
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out")
+        raise InputError(
+            f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out"
+        )
 
 
 def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:
-    """The conditions to patch, each once, by default those of the trials' task; InputError where there is
-    none."""
+    """The conditions to patch, each once, by default those of the trials' task; InputError where
+    there is none."""
     named = task_of(trials).targets if target is None else target
     targets = [named] if isinstance(named, str) else list(dict.fromkeys(named))
     if not targets:
@@ -263,13 +288,16 @@ def in_order(
 
 
 def _check_overlap(name, edits, trials, spots):
-    """Raise InputError if two edits of a variant write the same: which one counts would be left to chance."""
+    """Raise InputError if two edits of a variant write the same: which one counts would be left to
+    chance."""
     for number, edit in enumerate(edits):
         for other in edits[:number]:
             if edit.layer != other.layer or not _meet(edit, other):
                 continue
             for trial in trials:
-                places = set(spots[trial.name][edit.positions]) & set(spots[trial.name][other.positions])
+                places = set(spots[trial.name][edit.positions]) & set(
+                    spots[trial.name][other.positions]
+                )
                 if places:
                     layer, head = edit.layer, edit.head
                     what = f"layer {layer}" if head is None else f"head {Head(layer, head)}"
@@ -294,8 +322,8 @@ def _meet(edit, other):
 
 
 def _check_seeing(model, name, edits, trials, spots):
-    """Raise InputError if an attention edit changes nothing, since what it names comes later than who looks,
-    or if it leaves a position nothing to look at."""
+    """Raise InputError if an attention edit changes nothing, since what it names comes later than
+    who looks, or if it leaves a position nothing to look at."""
     biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
     knocked = [edit for edit in biased if edit.bias == -inf]
     # What a head gives without some attention is what it gives with that knocked out.
@@ -310,9 +338,9 @@ def _check_seeing(model, name, edits, trials, spots):
         for edit in biased:
             if min(where[edit.keys]) > max(where[edit.queries]):
                 raise InputError(
-                    f"variant {name!r}: {label_of(edit.queries)} of trial {trial.name!r} comes before "
-                    f"{label_of(edit.keys)} and never looks there, so nothing would change; swap queries and "
-                    "keys, or leave that pair out"
+                    f"variant {name!r}: {label_of(edit.queries)} of trial {trial.name!r} comes "
+                    f"before {label_of(edit.keys)} and never looks there, so nothing would change; "
+                    "swap queries and keys, or leave that pair out"
                 )
         for layer, head, queries in {(edit.layer, edit.head, edit.queries) for edit in knocked}:
             unseen = [
@@ -320,30 +348,35 @@ def _check_seeing(model, name, edits, trials, spots):
                 for edit in knocked
                 if edit.layer == layer and edit.head in (None, head) and edit.queries == queries
             ]
-            blind = [query for query in where[queries] if set(range(query + 1)) <= set().union(*unseen)]
+            blind = [
+                query for query in where[queries] if set(range(query + 1)) <= set().union(*unseen)
+            ]
             if blind:
                 raise InputError(
-                    f"variant {name!r} leaves position {blind[0]} of trial {trial.name!r} nothing to look at "
-                    f"in layer {layer}; knock out fewer keys, such as 'image' or 'text'"
+                    f"variant {name!r} leaves position {blind[0]} of trial {trial.name!r} nothing "
+                    f"to look at in layer {layer}; knock out fewer keys, such as 'image' or 'text'"
                 )
 
 
 def _check_lined_up(model, patched, condition, ids, spots):
-    """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches
-    further back than the two line up from the end."""
+    """Raise InputError where a source's prompt has other tokens than the target's, and an edit
+    reaches further back than the two line up from the end."""
     for trial in patched.trials:
         own, other = ids[patched.target][trial.name], ids[condition][trial.name]
         if len(own) == len(other):
             continue
         edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
-        behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
+        behind = min(
+            len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other)
+        )
         for edit in edits:
             if isinstance(edit, PathEdit):
                 if edit.into != "query":
                     raise InputError(
-                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
-                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
-                        "positions; use into='query', or ask in as many tokens"
+                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in "
+                        f"prompts of {len(other)} and {len(own)} tokens, so a path into "
+                        f"{edit.into}s would mix up positions; use into='query', or ask in as many "
+                        "tokens"
                     )
                 continue
             first = len(own) - spots[trial.name][edit.positions][0]
@@ -351,8 +384,8 @@ def _check_lined_up(model, patched, condition, ids, spots):
                 raise InputError(
                     f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
                     f"{len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; restore "
-                    f"{'z' if edit.remade else edit.component} there, such as at "
+                    f"and {len(own)} tokens, which line up from the end to the picture only; "
+                    f"restore {'z' if edit.remade else edit.component} there, such as at "
                     "'end', or ask in as many tokens"
                 )
 
@@ -374,9 +407,12 @@ def _means(model, patched, ids, kept, jobs):
             with each():
                 one = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
                 for component, parts in one.items():
-                    total[component] = [whole + part for whole, part in zip(total[component], parts)]
+                    total[component] = [
+                        whole + part for whole, part in zip(total[component], parts)
+                    ]
     return {
-        component: [layer / len(patched.trials) for layer in layers] for component, layers in total.items()
+        component: [layer / len(patched.trials) for layer in layers]
+        for component, layers in total.items()
     }
 
 

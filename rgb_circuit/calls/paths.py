@@ -1,19 +1,22 @@
-"""Path patching: what one head, MLP or the embedding does to the answer through one head's query, key or
-value.
+"""Path patching: what one head, MLP or the embedding does to the answer through one head's query,
+key or value.
 
-A restored head acts on everything above it. Along a *direct path* it acts on one receiver alone: the residual
-stream brings what it gives otherwise to the receiver's layer, all between holds still, and of the receiver
-only one of query, key and value sees it. What the receiver then gives runs on through the rest of the model.
+A restored head acts on everything above it. Along a *direct path* it acts on one receiver alone:
+the residual stream brings what it gives otherwise to the receiver's layer, all between holds still,
+and of the receiver only one of query, key and value sees it. What the receiver then gives runs on
+through the rest of the model.
 
-1. Both pictures are captured. The stream that enters the receiver's layer is the target's, plus what the
-   sender adds to it in the source's run, less what it adds in the target's.
-2. The receiver's query at [end] (or its keys, or its values, at all positions) is made of that stream; its
-   other two parts are the target's. All pairs together are one forward, in which each layer is handed only
-   the rows that begin or end there.
-3. The z at [end] that these make is written into the target's run, all pairs side by side in another forward.
+1. Both pictures are captured. The stream that enters the receiver's layer is the target's, plus
+   what the sender adds to it in the source's run, less what it adds in the target's.
+2. The receiver's query at [end] (or its keys, or its values, at all positions) is made of that
+   stream; its other two parts are the target's. All pairs together are one forward, in which each
+   layer is handed only the rows that begin or end there.
+3. The z at [end] that these make is written into the target's run, all pairs side by side in
+   another forward.
 
-See `rgb_circuit.programs.paths`. Paths of several senders add up in the stream, not in the logits: the paths
-of *all* that lies below a receiver, together, replace its query (`rgb_circuit.edits.PathEdit`).
+See `rgb_circuit.programs.paths`. Paths of several senders add up in the stream, not in the logits:
+the paths of *all* that lies below a receiver, together, replace its query
+(`rgb_circuit.edits.PathEdit`).
 
 Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
 """
@@ -53,26 +56,27 @@ def patch_paths(
     """The effect of each sender on the answer through each receiver alone, by the direct path.
 
     Args:
-        senders: (layer, head) pairs, MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and picture as they
-            enter the language model).
+        senders: (layer, head) pairs, MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and
+            picture as they enter the language model).
         receivers: (layer, head) pairs.
-        into: what of a receiver sees the sender: its ``"query"`` at [end], or its ``"key"`` or ``"value"`` at
-            all positions; one, or several.
+        into: what of a receiver sees the sender: its ``"query"`` at [end], or its ``"key"`` or
+            ``"value"`` at all positions; one, or several.
         source: condition that senders are restored from.
-        target: condition or conditions that are patched; by default the task's corrupted one, in the game
-            "erased".
+        target: condition or conditions that are patched; by default the task's corrupted one, in
+            the game "erased".
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × target × what a path ends in × sender × receiver × role: ``trial, source, target,
-        into, sender`` (``"head"``, ``"mlp"``, ``"embedding"``), ``sender_layer, sender_head`` (missing where
-        there is none), ``receiver_layer, receiver_head, role, answer, source_logit, target_logit,
-        patched_logit, effect``; logits and effect as in `patch_heads`. A sender in the receiver's own layer
-        or a later one has no path to it, and an effect of exactly 0.
+        A row per trial × target × what a path ends in × sender × receiver × role: ``trial, source,
+        target, into, sender`` (``"head"``, ``"mlp"``, ``"embedding"``), ``sender_layer,
+        sender_head`` (missing where there is none), ``receiver_layer, receiver_head, role, answer,
+        source_logit, target_logit, patched_logit, effect``; logits and effect as in `patch_heads`.
+        A sender in the receiver's own layer or a later one has no path to it, and an effect of
+        exactly 0.
 
     Raises:
-        InputError: anything that does not exist, before any forward; a model in which the residual stream is
-            no sum; or logits that are not finite.
+        InputError: anything that does not exist, before any forward; a model in which the residual
+            stream is no sum; or logits that are not finite.
 
     Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
 
@@ -121,10 +125,14 @@ class PatchedPaths(Patched):
         target: str,
     ) -> PatchedPaths:
         """What `patch_paths` asks of one target; senders and receivers exist."""
-        pairs = tuple((end, sender, receiver) for end in into for sender in senders for receiver in receivers)
+        pairs = tuple(
+            (end, sender, receiver) for end in into for sender in senders for receiver in receivers
+        )
         reaching = [(end, sender, head) for end, sender, head in pairs if below(sender, head[0])]
         edits = tuple((PathEdit(*head, (sender,), end, source),) for end, sender, head in reaching)
-        names = tuple(f"{sender} into the {end} of {layer}.{head}" for end, sender, (layer, head) in reaching)
+        names = tuple(
+            f"{sender} into the {end} of {layer}.{head}" for end, sender, (layer, head) in reaching
+        )
         return cls(tuple(trials), edits, target, names, pairs=pairs, source=source)
 
     @property
@@ -157,7 +165,11 @@ class PatchedPaths(Patched):
         frame = Measurement.frame(self, parts)
         where, number = frame.columns.get_loc("pair"), frame.pop("pair").to_numpy()
         table = pd.DataFrame([_named(*pair) for pair in self.pairs])
-        types = {**dict.fromkeys(LABELS, "category"), "sender_layer": "Int64", "sender_head": "Int64"}
+        types = {
+            **dict.fromkeys(LABELS, "category"),
+            "sender_layer": "Int64",
+            "sender_head": "Int64",
+        }
         for place, (name, column) in enumerate(table.iloc[number].items(), start=where):
             frame.insert(place, name, column.to_numpy())
         return frame.astype(types)

@@ -31,14 +31,15 @@ def play(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial expects
-        nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text: of a word of several
-        tokens the first piece), ``correct`` (is that the token that the expected word is read at, or the word
-        itself, however written? missing with ``expected``), and ``logit_ROLE`` for each role, at [end].
+        A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial
+        expects nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text: of
+        a word of several tokens the first piece), ``correct`` (is that the token that the expected
+        word is read at, or the word itself, however written? missing with ``expected``), and
+        ``logit_ROLE`` for each role, at [end].
 
     Raises:
-        InputError: a condition that a trial lacks, or trials that cannot be shown to this model, before any
-            forward.
+        InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
+            before any forward.
 
     Examples:
         >>> played = rgb.play(model, trials)
@@ -70,14 +71,22 @@ class Played(OfPictures):
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
-        ids = {condition: prompt_ids(model, self.trials, condition) for condition in self.conditions}
+        ids = {
+            condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
+        }
 
         def request(trial: Trial) -> Request:
-            tokens = {condition: answer_tokens(model, trial, condition) for condition in self.conditions}
+            tokens = {
+                condition: answer_tokens(model, trial, condition) for condition in self.conditions
+            }
             return Request(
                 trial=trial,
-                lengths={condition: len(ids[condition][trial.name]) for condition in self.conditions},
-                ids=tuple(dict.fromkeys(token for own in tokens.values() for token in own.values())),
+                lengths={
+                    condition: len(ids[condition][trial.name]) for condition in self.conditions
+                },
+                ids=tuple(
+                    dict.fromkeys(token for own in tokens.values() for token in own.values())
+                ),
                 part=partial(_part, model, trial, tokens),
             )
 
@@ -89,12 +98,15 @@ class Played(OfPictures):
 
 
 def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
-    """The trials of which no picture was answered wrongly; one without an expected answer is not wrong.
+    """The trials of which no picture was answered wrongly; one without an expected answer is not
+    wrong.
 
     Args:
         played: from `play`, of these trials.
     """
-    right = played["correct"].fillna(True).astype(bool).groupby(played["trial"], observed=True).all()
+    right = (
+        played["correct"].fillna(True).astype(bool).groupby(played["trial"], observed=True).all()
+    )
     return [trial for trial in trials if right[trial.name]]
 
 
@@ -102,7 +114,9 @@ def _part(model, trial, tokens, seen):
     """One trial's rows; ``tokens``: condition → role → the id that its answer is read at."""
     column = {
         token: number
-        for number, token in enumerate(dict.fromkeys(one for own in tokens.values() for one in own.values()))
+        for number, token in enumerate(
+            dict.fromkeys(one for own in tokens.values() for one in own.values())
+        )
     }
     rows = []
     for condition, own in tokens.items():
@@ -113,12 +127,14 @@ def _part(model, trial, tokens, seen):
 
 
 def _record(model, trial, condition, tokens, likeliest, logits):
-    """One row of `play`, from the answers' token ids by role, the likeliest token and the answers' logits at
-    [end]."""
+    """One row of `play`, from the answers' token ids by role, the likeliest token and the answers'
+    logits at [end]."""
     role = trial.expected.get(condition)
     answer = model.processor.tokenizer.decode([likeliest]).strip()
     # A model may write a word in another way than most of its answers.
-    right = role and (likeliest == tokens[role] or answer.casefold() == trial.answers[role].casefold())
+    right = role and (
+        likeliest == tokens[role] or answer.casefold() == trial.answers[role].casefold()
+    )
     return {
         "trial": trial.name,
         "condition": condition,

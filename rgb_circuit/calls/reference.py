@@ -1,10 +1,11 @@
-"""The obvious way: one full forward for each patched run, its picture included, with plain PyTorch hooks on
-the bare model.
+"""The obvious way: one full forward for each patched run, its picture included, with plain PyTorch
+hooks on the bare model.
 
-Slow, and here so that `sweep` has something to agree with. No nnsight trace takes part. Hooks see and change
-what enters ``o_proj`` (z), what attention blocks and MLPs return, and what enters a layer. Queries, keys and
-values after position encoding leave no module: they are what an attention function of transformers is called
-with, so that function is wrapped during a forward by one that notes them.
+Slow, and here so that `sweep` has something to agree with. No nnsight trace takes part. Hooks see
+and change what enters ``o_proj`` (z), what attention blocks and MLPs return, and what enters a
+layer. Queries, keys and values after position encoding leave no module: they are what an attention
+function of transformers is called with, so that function is wrapped during a forward by one that
+notes them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from ..running.execute import one_at_a_time
 from ..trial import Trial
 from ..vlm import Vlm
 
-# (layer, component) → several times a head (None: the whole layer), positions, and what is put there,
-# (positions, …).
+# (layer, component) → several times a head (None: the whole layer), positions, and what is put
+# there, (positions, …).
 Writes = Mapping[tuple[int, str], Sequence[tuple[int | None, Sequence[int], torch.Tensor]]]
 
 
 def patched_logits(
     model: Vlm, trial: Trial, target: str, edits: Sequence[Edit], trials: Sequence[Trial] = ()
 ) -> torch.Tensor:
-    """Logits at [end] of the ``target`` run of ``trial`` with ``edits`` made together, (vocabulary,).
+    """Logits at [end] of the ``target`` run of ``trial`` with ``edits`` made together,
+    (vocabulary,).
 
     Args:
         edits: of any source but ``"own"``.
@@ -50,11 +52,12 @@ def patched_effects(
 ) -> Iterator[torch.Tensor]:
     """What each variant does to the logits of ``tokens`` at [end], float32 on the CPU, (tokens,).
 
-    Logits are made of the final states with ``lm_head``'s weights in float32: in half precision the model's
-    own come in steps as large as many an effect.
+    Logits are made of the final states with ``lm_head``'s weights in float32: in half precision the
+    model's own come in steps as large as many an effect.
 
     Args:
-        variants: edits that are made together, per variant; of any source but ``"own"`` and ``"mean"``.
+        variants: edits that are made together, per variant; of any source but ``"own"`` and
+            ``"mean"``.
     """
     inputs = encode(model, [(trial, target)])
     seen = _unedited_runs(model, trial, target, [edit for edits in variants for edit in edits])
@@ -115,13 +118,15 @@ def _given(model, trial, target, edit, seen):
         # Prompts of different length are lined up at [end].
         every = [there(run) for (_, condition), run in seen.items() if condition == target]
         shortest = min(map(len, every))
-        return torch.cat([there(own)[:-shortest], torch.stack([run[-shortest:] for run in every]).mean(0)])
+        return torch.cat(
+            [there(own)[:-shortest], torch.stack([run[-shortest:] for run in every]).mean(0)]
+        )
     return there(seen[trial.name, edit.source])
 
 
 def _made_again(model, edit, own, source):
-    """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and values
-    with one of these, or the pattern, from the source's run."""
+    """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and
+    values with one of these, or the pattern, from the source's run."""
     head, group = edit.head, edit.head // (model.n_heads // model.n_kv_heads)
     from_source = ("query", "key") if edit.component == "pattern" else (edit.component,)
     runs = {part: source if part in from_source else own for part in ("query", "key", "value")}
@@ -133,8 +138,14 @@ def _made_again(model, edit, own, source):
         scores = about.softcap * torch.tanh(scores / about.softcap)
     seen = about.mask
     if seen is None:
-        seen = torch.ones_like(scores).tril().bool() if about.causal else torch.ones_like(scores).bool()
-    scores = scores.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen.float()
+        seen = (
+            torch.ones_like(scores).tril().bool()
+            if about.causal
+            else torch.ones_like(scores).bool()
+        )
+    scores = (
+        scores.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen.float()
+    )
     return (scores.softmax(-1) @ parts["value"][group]).to(own.kept[edit.layer, "z"])
 
 
@@ -143,9 +154,10 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
     """One forward of the bare model.
 
     Returns:
-        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: what ``lm_head`` returns and is given. Of
-        the ``layers``, ``kept``: (layer, component) → what was there, (positions, …), or (head, positions,
-        d_head) for queries, keys and values; and ``about``: layer → how it attends.
+        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: what ``lm_head`` returns and is
+        given. Of the ``layers``, ``kept``: (layer, component) → what was there, (positions, …), or
+        (head, positions, d_head) for queries, keys and values; and ``about``: layer → how it
+        attends.
     """
     writes, module = writes or {}, model.nnsight._module
     decoder = language_model(model.nnsight)._module
@@ -161,7 +173,9 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
         return given
 
     hooks = [
-        module.lm_head.register_forward_pre_hook(lambda _, given: setattr(found, "state", given[0][0, -1]))
+        module.lm_head.register_forward_pre_hook(
+            lambda _, given: setattr(found, "state", given[0][0, -1])
+        )
     ]
     for index, layer in enumerate(decoder.layers):
         hooks += _hooked(layer, index, (model.n_heads, model.d_head), there)
@@ -176,7 +190,8 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
 
 
 def _hooked(layer, index, heads, there):
-    """Handles of the hooks on one layer; ``there`` is given what is there, and returns what shall be."""
+    """Handles of the hooks on one layer; ``there`` is given what is there, and returns what shall
+    be."""
 
     def entering(_, given):
         return there(index, "resid_pre", given[0]), *given[1:]
@@ -193,7 +208,11 @@ def _hooked(layer, index, heads, there):
         layer.self_attn.register_forward_hook(returned("attn_out")),
     ]
     # A layer need not have an MLP of that name.
-    return [*hooks, layer.mlp.register_forward_hook(returned("mlp_out"))] if hasattr(layer, "mlp") else hooks
+    return (
+        [*hooks, layer.mlp.register_forward_hook(returned("mlp_out"))]
+        if hasattr(layer, "mlp")
+        else hooks
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""The conversation that a model was made for: what stands around a picture and a question about it."""
+"""The conversation that a model was made for: what stands around a picture and a question about
+it."""
 
 from __future__ import annotations
 
@@ -39,27 +40,31 @@ def prompt(question: str, template: str = TEMPLATE) -> str:
 
 
 def question_of(text: str, template: str = TEMPLATE) -> str | None:
-    """The question of a prompt in a conversation; None where the prompt is not of that conversation.
+    """The question of a prompt in a conversation; None where the prompt is not of that
+    conversation.
 
     Examples:
         >>> question_of("USER: <image>\\nWhat is this?\\nASSISTANT:")
         'What is this?'
     """
     before, _, after = template.partition("{question}")
-    inside = text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)
+    inside = (
+        text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)
+    )
     return text[len(before) : len(text) - len(after)] if inside else None
 
 
 def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) -> str:
-    """The model's own conversation, with ``<image>`` where the picture goes and ``{question}`` where the
-    question does.
+    """The model's own conversation, with ``<image>`` where the picture goes and ``{question}``
+    where the question does.
 
-    It is the processor's chat template. Without one, or where that is LLaVA-1.5's but for line breaks, it is
-    the literal prompt of the seed note, so that the published experiment is asked as it was published.
+    It is the processor's chat template. Without one, or where that is LLaVA-1.5's but for line
+    breaks, it is the literal prompt of the seed note, so that the published experiment is asked as
+    it was published.
 
     Raises:
-        InputError: a chat template that fails, or that does not write the question as it is and the picture
-            once.
+        InputError: a chat template that fails, or that does not write the question as it is and the
+            picture once.
     """
     if not getattr(processor, "chat_template", None):
         return PALIGEMMA if config.model_type == "paligemma" else TEMPLATE
@@ -71,7 +76,9 @@ def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) 
         )
     # A template raises whatever it likes.
     except Exception as error:
-        raise _refusal(name, f"fails on a question about a picture ({first_line(error)})") from error
+        raise _refusal(
+            name, f"fails on a question about a picture ({first_line(error)})"
+        ) from error
     text = once_begun(processor.tokenizer, text).replace(processor.image_token, "<image>")
     if text.count(EXAMPLE_QUESTION) != 1 or "{question}" in text:
         raise _refusal(name, f"does not write a question once, as it is asked (it writes {text!r})")

@@ -1,16 +1,18 @@
 """Which token an answer is read at.
 
-A word is read at its first token after the prompt. Which token that is depends on how the model writes there:
-LLaVA-1.5 answers "ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the surface form is settled
-per prompt, by the model itself:
+A word is read at its first token after the prompt. Which token that is depends on how the model
+writes there: LLaVA-1.5 answers "ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the
+surface form is settled per prompt, by the model itself:
 
 1. Show it a plain grey picture with the prompt and take its likeliest tokens.
-2. Each form (space or none in front; capital or as given) gets the probability of the tokens that are written
-   so.
-3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of them.
+2. Each form (space or none in front; capital or as given) gets the probability of the tokens that
+   are written so.
+3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of
+   them.
 
-Llama-style tokenizers write " 3" as a space and a "3". Where all answers of a trial begin with such a space
-it says nothing about which one is given: it is put behind the prompt, and what follows it is read.
+Llama-style tokenizers write " 3" as a space and a "3". Where all answers of a trial begin with such
+a space it says nothing about which one is given: it is put behind the prompt, and what follows it
+is read.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Reading:
     """How the answers of one trial are read.
 
     Attributes:
-        prompt: as it is shown: the trial's own, with a space behind it where all answers begin with one of
-            its own.
+        prompt: as it is shown: the trial's own, with a space behind it where all answers begin with
+            one of its own.
         form: how answers are written, a key of ``FORMS``.
         tokens: role → the token id whose logit is read.
         whole: role → whether that token is the whole word.
@@ -54,7 +56,10 @@ class Reading:
 
 
 def preferred(
-    tokenizer: PreTrainedTokenizerBase, last: int, likeliest: Sequence[int], probabilities: Sequence[float]
+    tokenizer: PreTrainedTokenizerBase,
+    last: int,
+    likeliest: Sequence[int],
+    probabilities: Sequence[float],
 ) -> tuple[str, ...]:
     """The forms, the one that a model prefers first.
 
@@ -80,29 +85,41 @@ def preferred(
 def written(
     tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, form: str, sayable: float = inf
 ) -> list[int] | None:
-    """The ids that a word adds behind a prompt; None where it changes what comes before, or is unknown.
+    """The ids that a word adds behind a prompt; None where it changes what comes before, or is
+    unknown.
 
     Args:
-        sayable: how many tokens the model has a logit for; a word that begins with another is unknown too.
+        sayable: how many tokens the model has a logit for; a word that begins with another is
+            unknown too.
     """
     start, ids = (token_ids(tokenizer, text) for text in (prompt, prompt + FORMS[form](word)))
     added = ids[len(start) :]
-    if ids[: len(start)] != start or not added or tokenizer.unk_token_id in added or added[0] >= sayable:
+    if (
+        ids[: len(start)] != start
+        or not added
+        or tokenizer.unk_token_id in added
+        or added[0] >= sayable
+    ):
         return None
     return added
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The ids of a text that is gone on from: with one beginning token at most, and no end token."""
+    """The ids of a text that is gone on from: with one beginning token at most, and no end
+    token."""
     ids = tokenizer(once_begun(tokenizer, text))["input_ids"]
     return ids[: len(ids) - ends(tokenizer)]
 
 
 def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a chat
-    template."""
+    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a
+    chat template."""
     begin = tokenizer.bos_token
-    if begin and text.startswith(begin) and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:
+    if (
+        begin
+        and text.startswith(begin)
+        and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2
+    ):
         return text.removeprefix(begin)
     return text
 
@@ -120,10 +137,14 @@ def form_of(
     forms: Sequence[str],
     sayable: float = inf,
 ) -> str | None:
-    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt; ``sayable`` as
-    in `written`."""
+    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt;
+    ``sayable`` as in `written`."""
     return next(
-        (form for form in forms if any(written(tokenizer, prompt, word, form, sayable) for word in words)),
+        (
+            form
+            for form in forms
+            if any(written(tokenizer, prompt, word, form, sayable) for word in words)
+        ),
         None,
     )
 
@@ -137,7 +158,8 @@ def drawable(
     taken: Iterable[str],
     sayable: float,
 ) -> list[str]:
-    """The words that are one token; if fewer than ``least``, also those that begin with a token of their own.
+    """The words that are one token; if fewer than ``least``, also those that begin with a token of
+    their own.
 
     Args:
         taken: words whose first tokens none of them may begin with.
@@ -166,18 +188,21 @@ def in_likeliest(
     name: str,
     sayable: float,
 ) -> Reading:
-    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which all can be
-    written.
+    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which
+    all can be written.
 
     Args:
         name: of the model, for messages.
         sayable: as in `written`.
 
     Raises:
-        InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same
+            token.
     """
     for form in forms:
-        found = {role: written(tokenizer, prompt, word, form, sayable) for role, word in answers.items()}
+        found = {
+            role: written(tokenizer, prompt, word, form, sayable) for role, word in answers.items()
+        }
         ids = {role: some for role, some in found.items() if some}
         if len(ids) == len(answers):
             break
@@ -185,13 +210,13 @@ def in_likeliest(
         unknown = next(word for role, word in answers.items() if role not in ids)
         if there := written(tokenizer, prompt, unknown, form):
             raise InputError(
-                f"answer {unknown!r} begins with token {there[0]}, and lm_head of {name} has {sayable} rows: "
-                "the tokenizer has tokens that the model was not given; choose another word, or take the "
-                "tokenizer that belongs to these weights"
+                f"answer {unknown!r} begins with token {there[0]}, and lm_head of {name} has "
+                f"{sayable} rows: the tokenizer has tokens that the model was not given; choose "
+                "another word, or take the tokenizer that belongs to these weights"
             )
         raise InputError(
-            f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose "
-            "another word"
+            f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; "
+            "choose another word"
         )
     start = len(token_ids(tokenizer, prompt))
     if (
@@ -207,8 +232,8 @@ def in_likeliest(
         if other.casefold() != word.casefold():
             (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
             raise InputError(
-                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, which is "
-                "where they are "
+                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
+                "which is where they are "
                 "read; choose words that begin differently"
             )
     return Reading(
@@ -221,4 +246,6 @@ def in_likeliest(
 
 def _is_space(tokenizer, ids):
     """Whether a word is written as a space of its own and more."""
-    return len(ids) > 1 and tokenizer.decode(ids[:1] * 2, clean_up_tokenization_spaces=False).isspace()
+    return (
+        len(ids) > 1 and tokenizer.decode(ids[:1] * 2, clean_up_tokenization_spaces=False).isspace()
+    )

@@ -1,4 +1,5 @@
-"""Files of a repository that was cloned without Git LFS: each is a few lines of text that stand for it."""
+"""Files of a repository that was cloned without Git LFS: each is a few lines of text that stand for
+it."""
 
 from pathlib import Path
 

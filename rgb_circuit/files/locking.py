@@ -28,17 +28,21 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     """
     own = FileLock(folder / (WHOLE if shard is None else SHARD.format(*shard)))
     what = f"{folder}" if shard is None else f"shard {shard[0]}/{shard[1]} of {folder}"
-    _take(own, f"another process works on {what}; wait until it is done, or choose another folder with --out")
+    _take(
+        own,
+        f"another process works on {what}; wait until it is done, or choose another folder with "
+        "--out",
+    )
     try:
-        # Each side takes its own lock first and looks at the other's then, so that of two at once at least
-        # one sees the other.
+        # Each side takes its own lock first and looks at the other's then, so that of two at once
+        # at least one sees the other.
         others = [folder / WHOLE] if shard else sorted(folder.glob(SHARD.format("*", "*")))
         for path in others:
             other = FileLock(path)
             _take(
                 other,
-                f"another process works on {folder} ({path.name}); wait until it is done, or choose another "
-                "folder",
+                f"another process works on {folder} ({path.name}); wait until it is done, or "
+                "choose another folder",
             )
             other.release()
         yield
@@ -54,7 +58,11 @@ def moment(folder: Path) -> Iterator[None]:
         CannotWrite: no lock can be made.
     """
     lock = FileLock(folder / MOMENT)
-    _take(lock, f"{folder / MOMENT} has been held for too long; end the process that hangs", timeout=60)
+    _take(
+        lock,
+        f"{folder / MOMENT} has been held for too long; end the process that hangs",
+        timeout=60,
+    )
     try:
         yield
     finally:

@@ -36,8 +36,8 @@ def open_folder(path: str | Path) -> Path:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Path]:
-    """The folder, made where it is new; one that was made here is taken away again where what is done in it
-    fails before anything is written.
+    """The folder, made where it is new; one that was made here is taken away again where what is
+    done in it fails before anything is written.
 
     Raises:
         CannotWrite: nothing can be written there.
@@ -52,7 +52,8 @@ def opened(path: str | Path) -> Iterator[Path]:
 
 
 def _take_back(folder, made):
-    """Remove the folders ``made``, innermost first, as far as nothing but unused locks is in them."""
+    """Remove the folders ``made``, innermost first, as far as nothing but unused locks is in
+    them."""
     with suppress(OSError):
         if made and folder.is_dir():
             locks = list(folder.iterdir())
@@ -94,8 +95,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise CannotWrite(
-            f"cannot write {path} ({error.strerror}); what was finished is kept: make that folder writable, "
-            "with room on its disk, "
+            f"cannot write {path} ({error.strerror}); what was finished is kept: make that folder "
+            "writable, with room on its disk, "
             "and run the same command again"
         ) from error
     return path
@@ -130,7 +131,9 @@ def existing(folder: str | Path, name: str) -> Path:
     """The path of a file of a run's folder, or InputError where it is not there."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}; make one with rgb-circuit run --out {folder}")
+        raise InputError(
+            f"there is no folder {folder}; make one with rgb-circuit run --out {folder}"
+        )
     path = folder / name
     if not path.is_file():
         raise InputError(f"{folder} holds no {name}; give the folder of a run of rgb-circuit run")

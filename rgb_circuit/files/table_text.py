@@ -19,8 +19,8 @@ def as_text(value: object, what: str, example: str) -> str:
         return str(int(value))
     if not isinstance(value, str):
         raise InputError(
-            f"{what} is {shortened(value)} ({type(value).__name__}); give text such as {example!r}, or a "
-            "whole number"
+            f"{what} is {shortened(value)} ({type(value).__name__}); give text such as "
+            f"{example!r}, or a whole number"
         )
     if not value.strip():
         raise InputError(f"{what} is blank ({shortened(value)}); give text such as {example!r}")

@@ -1,8 +1,10 @@
 """A hypothesis about heads, as values and as text.
 
 1. A `Sweep` restores every head alone, from one picture's run in another's.
-2. A `Claim` says what a sweep does to the word of a role; a `Prediction` is claims that must all hold.
-3. A `Hypothesis` is the predictions that make up a role. `slots` says which of them may stand in for others.
+2. A `Claim` says what a sweep does to the word of a role; a `Prediction` is claims that must all
+   hold.
+3. A `Hypothesis` is the predictions that make up a role. `slots` says which of them may stand in
+   for others.
 
 A prediction is written in one line, read once and printed back the same:
 
@@ -45,7 +47,9 @@ PARTS = ("whole", "through", "past")
 EXAMPLE = "'right up, other not up: pattern clean -> corrupted'"
 _EXPECTED = "|".join(sorted(EXPECTATIONS, key=len, reverse=True))
 # Words of a claim; group names are the fields' names.
-WORD = re.compile(rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?")
+WORD = re.compile(
+    rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?"
+)
 _SWEEP = re.compile(
     r"(?P<component>\S+)(?: over (?P<over>\S+))?"
     r" (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
@@ -63,9 +67,10 @@ class Sweep:
     Attributes:
         target, source: conditions; ``source`` may be ``"zero"``.
         component: what of a head is restored, as in `rgb_circuit.Edit`: "z", "pattern", "value", ….
-        part: of the effect. "past" is what is left with some heads frozen at their target run, "through"
-            what that takes away.
-        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where empty.
+        part: of the effect. "past" is what is left with some heads frozen at their target run,
+            "through" what that takes away.
+        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where
+            empty.
         of: the group of heads that are frozen, a hypothesis' ``short``; empty for the whole effect.
 
     Raises:
@@ -87,8 +92,8 @@ class Sweep:
             _check_name(name, "a condition")
         if (self.part == "whole") != (self.of == ""):
             raise InputError(
-                f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or 'past' goes"
-                " by, such as of='extractors', and none for the whole effect"
+                f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or "
+                "'past' goes by, such as of='extractors', and none for the whole effect"
             )
 
     @property
@@ -103,7 +108,8 @@ class Sweep:
 
     @property
     def restores(self) -> str:
-        """What is put into the target, in words: such as "z", "pattern over image" or "z without image"."""
+        """What is put into the target, in words: such as "z", "pattern over image" or "z without
+        image"."""
         some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
         return " ".join([self.component, *some])
 
@@ -147,12 +153,13 @@ class Claim:
         _among(self.expected, EXPECTATIONS, "what a claim expects")
         if not isinstance(self.sweep, Sweep):
             raise InputError(
-                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as Sweep('corrupted')"
+                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as "
+                "Sweep('corrupted')"
             )
         if self.expected == "mostly" and self.sweep.part == "whole":
             raise InputError(
-                f"the claim '{self.role} mostly' is of the whole effect; say which part is larger, such as "
-                f"'{self.role} mostly through the extractors'"
+                f"the claim '{self.role} mostly' is of the whole effect; say which part is larger, "
+                f"such as '{self.role} mostly through the extractors'"
             )
         if self.expected == "below half" and not self.sweep.without:
             raise InputError(
@@ -177,10 +184,10 @@ class Prediction:
     Attributes:
         name: what frames call it.
         claims: one or more.
-        instead_of: the prediction of the same hypothesis that this one may stand in for; of several, that
-            which the hypothesis has.
-        varied: the role of an answer that must not be the same word in all trials, or a head that always says
-            that word would pass.
+        instead_of: the prediction of the same hypothesis that this one may stand in for; of
+            several, that which the hypothesis has.
+        varied: the role of an answer that must not be the same word in all trials, or a head that
+            always says that word would pass.
         says: it in plain words.
 
     Raises:
@@ -197,13 +204,14 @@ class Prediction:
         _check_name(self.name, "a prediction")
         if self.name in COLUMNS:
             raise InputError(
-                f"a prediction is called {self.name!r}, like a column of the table of roles; rename it"
+                f"a prediction is called {self.name!r}, like a column of the table of roles; "
+                "rename it"
             )
         given = (self.claims,) if isinstance(self.claims, Claim) else tuple(self.claims)
         if not given or not all(isinstance(claim, Claim) for claim in given):
             raise InputError(
-                f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one Claim or more"
-                f", or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
+                f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one "
+                f"Claim or more, or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
             )
         object.__setattr__(self, "claims", given)
 
@@ -251,8 +259,8 @@ class Hypothesis:
         name: the role, as frames have it.
         predictions: one or more, each of another name.
         says: what such a head does, in words.
-        score: the predictions whose restored fractions make a head's score; all that claim an effect first,
-            where none are named.
+        score: the predictions whose restored fractions make a head's score; all that claim an
+            effect first, where none are named.
         plural: what several such heads are called.
         short: what ``through the …`` calls them; empty where no claim freezes them.
         in_circuit: whether they are part of the circuit that is hypothesised.
@@ -275,19 +283,25 @@ class Hypothesis:
         # Heads without a role have "none", and those with several have all, with " + " between.
         if self.name == "none" or " + " in str(self.name):
             raise InputError(
-                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, or several"
-                "; rename it"
+                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, "
+                "or several; rename it"
             )
-        given = tuple(self.predictions) if isinstance(self.predictions, Iterable) else (self.predictions,)
+        given = (
+            tuple(self.predictions)
+            if isinstance(self.predictions, Iterable)
+            else (self.predictions,)
+        )
         if not given or not all(isinstance(prediction, Prediction) for prediction in given):
             raise InputError(
-                f"the predictions of hypothesis {self.name!r} are {shortened(self.predictions)}; give one "
-                "Prediction or more"
+                f"the predictions of hypothesis {self.name!r} are {shortened(self.predictions)}; "
+                "give one Prediction or more"
             )
         object.__setattr__(self, "predictions", given)
         names = [prediction.name for prediction in given]
         if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-            raise InputError(f"hypothesis {self.name!r} has two predictions {twice[0]!r}; rename one")
+            raise InputError(
+                f"hypothesis {self.name!r} has two predictions {twice[0]!r}; rename one"
+            )
         for prediction in given:
             if prediction.stands_in_for and not set(prediction.stands_in_for) & set(names):
                 raise InputError(
@@ -313,12 +327,14 @@ class Hypothesis:
 
     @property
     def finders(self) -> tuple[Prediction, ...]:
-        """The predictions by which the heads to freeze are found: all but those that only narrow down what
-        such a head carries, since one that carries more is a route as well."""
+        """The predictions by which the heads to freeze are found: all but those that only narrow
+        down what such a head carries, since one that carries more is a route as well."""
         return tuple(
             prediction
             for prediction in self.predictions
-            if not any(claim.expected in ("above others", "below half") for claim in prediction.claims)
+            if not any(
+                claim.expected in ("above others", "below half") for claim in prediction.claims
+            )
         )
 
     @property
@@ -330,7 +346,11 @@ class Hypothesis:
 def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
     """The names of what predictions ask for: each with those that may stand in for it."""
     predictions = tuple(predictions)
-    named = {prediction.name: [prediction.name] for prediction in predictions if not prediction.stands_in_for}
+    named = {
+        prediction.name: [prediction.name]
+        for prediction in predictions
+        if not prediction.stands_in_for
+    }
     for prediction in predictions:
         for name in prediction.stands_in_for:
             if name in named:
@@ -372,14 +392,14 @@ def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
         words, colon, done = block.partition(":")
         if not colon:
             raise InputError(
-                f"prediction {name}: {block.strip()!r} has no ':' between what is expected and what is done; "
-                f"write it like {EXAMPLE}"
+                f"prediction {name}: {block.strip()!r} has no ':' between what is expected and "
+                f"what is done; write it like {EXAMPLE}"
             )
         sweep = _SWEEP.fullmatch(" ".join(done.split()))
         if sweep is None:
             raise InputError(
-                f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> TARGET, such as "
-                "'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
+                f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> "
+                "TARGET, such as 'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
         for word in words.split(","):
@@ -387,12 +407,14 @@ def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
             if parsed is None:
                 raise InputError(
                     f"prediction {name}: {word.strip()!r} is no claim; write ROLE and one of "
-                    f"{', '.join(EXPECTATIONS)}, and behind them 'through the GROUP' or 'past the GROUP' if "
-                    f"wanted, such as {EXAMPLE}"
+                    f"{', '.join(EXPECTATIONS)}, and behind them 'through the GROUP' or 'past the "
+                    f"GROUP' if wanted, such as {EXAMPLE}"
                 )
             part, group = parsed["part"] or "whole", parsed["of"] or ""
             try:
-                claims.append(Claim(parsed["role"], parsed["expected"], Sweep(**fields, part=part, of=group)))
+                claims.append(
+                    Claim(parsed["role"], parsed["expected"], Sweep(**fields, part=part, of=group))
+                )
             except InputError as error:
                 raise InputError(f"prediction {name}: {error}") from error
     return tuple(claims)

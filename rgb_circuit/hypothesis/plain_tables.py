@@ -1,4 +1,5 @@
-"""Hypotheses and other values from tables of text, numbers and lists, as TOML and JSON hold them, and back.
+"""Hypotheses and other values from tables of text, numbers and lists, as TOML and JSON hold them,
+and back.
 
 Whatever is wrong in a table is one sentence that begins with where it stands.
 """
@@ -15,7 +16,8 @@ from . import Hypothesis, Prediction
 def hypotheses_of(
     table: Mapping[str, Any], where: str
 ) -> tuple[tuple[Hypothesis, ...], dict[str, Prediction]]:
-    """The hypotheses of a table, and the predictions under ``predictions``, which several may name."""
+    """The hypotheses of a table, and the predictions under ``predictions``, which several may
+    name."""
     shared = {
         name: _prediction_of(name, text, f"{where}: predictions.{name}")
         for name, text in typed(table.get("predictions", {}), dict, f"{where}: predictions").items()
@@ -35,7 +37,9 @@ def hypotheses_of(
         for key, value in body.items():
             kind = {"score": list, "in_circuit": bool}.get(key, str)
             body[key] = (
-                strings(value, f"{here}.{key}") if kind is list else typed(value, kind, f"{here}.{key}")
+                strings(value, f"{here}.{key}")
+                if kind is list
+                else typed(value, kind, f"{here}.{key}")
             )
         try:
             made.append(Hypothesis(name, tuple(predictions), **body))
@@ -44,7 +48,9 @@ def hypotheses_of(
     return tuple(made), shared
 
 
-_HYPOTHESIS = tuple(one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions"))
+_HYPOTHESIS = tuple(
+    one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions")
+)
 _PREDICTION = ("instead_of", "varied", "says")
 
 
@@ -74,7 +80,9 @@ def known_keys(given, where, needed=(), also=()):
     given = dict(typed(given, dict, where))
     known = (*needed, *also)
     if unknown := [name for name in given if name not in known]:
-        raise InputError(f"{where} has the key {unknown[0]!r}, which is not known; use {', '.join(known)}")
+        raise InputError(
+            f"{where} has the key {unknown[0]!r}, which is not known; use {', '.join(known)}"
+        )
     if missing := [name for name in needed if name not in given]:
         raise InputError(f"{where} has no {missing[0]!r}; add it")
     return given

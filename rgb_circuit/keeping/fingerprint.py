@@ -1,8 +1,8 @@
 """What of a model and its processor shapes a number, in a form that tells one from another.
 
-Each part has an entry of its own, so that a difference can be named. Left out is what no number comes from:
-how a tokenizer cuts and pads, since prompts are read whole (`rgb_circuit.module.uncut`); settings for generating;
-parts for videos.
+Each part has an entry of its own, so that a difference can be named. Left out is what no number
+comes from: how a tokenizer cuts and pads, since prompts are read whole
+(`rgb_circuit.module.uncut`); settings for generating; parts for videos.
 """
 
 from __future__ import annotations
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 # Of a tokenizer's backend: set anew by every call.
 OF_A_CALL = ("version", "truncation", "padding")
 # Of a processor: what has entries of its own, and what pictures do not go through.
-ELSEWHERE = ("tokenizer", "chat_template", "image_processor", "video_processor", "feature_extractor")
+ELSEWHERE = (
+    "tokenizer",
+    "chat_template",
+    "image_processor",
+    "video_processor",
+    "feature_extractor",
+)
 
 
 def fingerprint(model: Vlm) -> dict[str, Any]:
     """What shapes a model's numbers, as entries of a manifest.
 
     Returns:
-        ``config, chat_template``: hashes (None without a chat template). ``weights``: a hash of the weights
-        and buffers in memory; None of a hub model, whose commit says it, and of one on a server.
-        ``tokenizer``: part → hash. ``processor``: its settings.
+        ``config, chat_template``: hashes (None without a chat template). ``weights``: a hash of the
+        weights and buffers in memory; None of a hub model, whose commit says it, and of one on a
+        server. ``tokenizer``: part → hash. ``processor``: its settings.
     """
     return {
         "config": _hash(model.config.to_json_string()),
@@ -44,7 +50,8 @@ def fingerprint(model: Vlm) -> dict[str, Any]:
 
 
 def chat_template(processor: ProcessorMixin) -> str | None:
-    """A hash of the chat template as it is written, before anything is filled in; None without one."""
+    """A hash of the chat template as it is written, before anything is filled in; None without
+    one."""
     source = getattr(processor, "chat_template", None)
     return _hash(source) if source else None
 
@@ -70,12 +77,19 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_vocabulary(folder)
             parts = {
-                "vocab": {file.name: _hash(file.read_bytes()) for file in sorted(Path(folder).iterdir())},
-                "added_tokens": {id: repr(token) for id, token in tokenizer.added_tokens_decoder.items()},
+                "vocab": {
+                    file.name: _hash(file.read_bytes()) for file in sorted(Path(folder).iterdir())
+                },
+                "added_tokens": {
+                    id: repr(token) for id, token in tokenizer.added_tokens_decoder.items()
+                },
             }
     parts["special_tokens"] = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token]
     parts["class"] = type(tokenizer).__name__
-    parts["reads"] = [tokenizer.model_input_names, getattr(tokenizer, "split_special_tokens", False)]
+    parts["reads"] = [
+        tokenizer.model_input_names,
+        getattr(tokenizer, "split_special_tokens", False),
+    ]
     return {name: _hash(part) for name, part in parts.items()}
 
 

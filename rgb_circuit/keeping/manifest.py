@@ -1,4 +1,5 @@
-"""A run's manifest: what shapes its numbers, written beside them, so that other runs can be told from it."""
+"""A run's manifest: what shapes its numbers, written beside them, so that other runs can be told
+from it."""
 
 import json
 import platform
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
-# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves are
-# compared), what was asked for where the manifest has what it led to, packages that shape no part of a run,
-# what a run is called, when it was made, and what follows from the rest: the conversation from the chat
-# template, but for what changes by itself, such as today's date.
+# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves
+# are compared), what was asked for where the manifest has what it led to, packages that shape no
+# part of a run, what a run is called, when it was made, and what follows from the rest: the
+# conversation from the chat template, but for what changes by itself, such as today's date.
 NOT_COMPARED = (
     "options.trials_file", "options.task", "options.hypotheses", "task.trials",
     "options.device", "options.dtype",
@@ -36,14 +37,14 @@ NOT_COMPARED = (
 
 
 def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
-    """What shapes a run's numbers: model, number format, answer form, versions, trials with their pictures'
-    hashes, options.
+    """What shapes a run's numbers: model, number format, answer form, versions, trials with their
+    pictures' hashes, options.
 
     Returns:
         Only what JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
-        `rgb_circuit.keeping.fingerprint.fingerprint` has them. ``server`` is the server's URL, or None; ``task`` is
-        what `rgb_circuit.task.Task.of_plain` reads, ``answer_form`` and ``words`` how its words are written
-        and which of them the model is asked for.
+        `rgb_circuit.keeping.fingerprint.fingerprint` has them. ``server`` is the server's URL, or
+        None; ``task`` is what `rgb_circuit.task.Task.of_plain` reads, ``answer_form`` and ``words``
+        how its words are written and which of them the model is asked for.
     """
     task = task_of(trials)
     return {
@@ -98,7 +99,9 @@ def read_manifest(folder: str | Path) -> dict:
             f"cannot read {path} ({error}); delete {folder} and run rgb-circuit run again"
         ) from error
     if not isinstance(manifest, dict) or not {"model", "dtype"} <= set(manifest):
-        raise InputError(f"{path} names no model and dtype; give the folder of a run of rgb-circuit run")
+        raise InputError(
+            f"{path} names no model and dtype; give the folder of a run of rgb-circuit run"
+        )
     return manifest
 
 
@@ -126,8 +129,8 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
     if found:
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         raise InputError(
-            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one as it was, "
-            "choose another folder "
+            f"{folder} holds a run that differs in {', '.join(found[:4])}{more}; repeat that one "
+            "as it was, choose another folder "
             f"with --out, or delete {folder}"
         )
 
@@ -135,10 +138,14 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
     """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
     both = [json.loads(json.dumps(manifest)) for manifest in (there, here)]
-    trials = [{trial["name"]: trial for trial in _in_any_conversation(manifest)} for manifest in both]
+    trials = [
+        {trial["name"]: trial for trial in _in_any_conversation(manifest)} for manifest in both
+    ]
     there, here = map(_flat, both)
     names = [
-        name for name in {**there, **here} if name not in NOT_COMPARED and there.get(name) != here.get(name)
+        name
+        for name in {**there, **here}
+        if name not in NOT_COMPARED and there.get(name) != here.get(name)
     ]
     found = [_difference(name, there.get(name), here.get(name)) for name in names]
     if list(trials[0]) != list(trials[1]):
@@ -146,20 +153,25 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
     for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
         one, other = _flat(one), _flat(other)
         found += [
-            f"{part} of trial {name!r}" for part in {**one, **other} if one.get(part) != other.get(part)
+            f"{part} of trial {name!r}"
+            for part in {**one, **other}
+            if one.get(part) != other.get(part)
         ]
     return found
 
 
 def _in_any_conversation(manifest):
-    """The trials that a manifest loses here, with the question alone of a prompt in its conversation."""
+    """The trials that a manifest loses here, with the question alone of a prompt in its
+    conversation."""
     template = manifest.get("template", "")
 
     def question(text):
         return question_of(text, template) or text
 
     for trial in manifest.pop("trials", []):
-        prompts = {condition: question(text) for condition, text in trial.get("prompts", {}).items()}
+        prompts = {
+            condition: question(text) for condition, text in trial.get("prompts", {}).items()
+        }
         yield {**trial, "prompt": question(trial["prompt"]), "prompts": prompts}
 
 

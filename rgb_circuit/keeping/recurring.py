@@ -1,8 +1,8 @@
 """Pictures that more than one trial shows, such as plain canvases, go through the model once.
 
-What such a picture did inside the model stays in memory for the next trial that shows it, as far as memory
-goes. The same picture under the same prompt gives the same to the last bit, so no number depends on what is
-there.
+What such a picture did inside the model stays in memory for the next trial that shows it, as far as
+memory goes. The same picture under the same prompt gives the same to the last bit, so no number
+depends on what is there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Recurring:
         return cls(frozenset(one for one, times in shown.items() if times > 1))
 
     def name(self, model: Vlm, trial: Trial, condition: str) -> str | None:
-        """What a condition's picture under its prompt is called in ``held``; None where it does not recur."""
+        """What a condition's picture under its prompt is called in ``held``; None where it does not
+        recur."""
         picture = picture_hash(trial.sources[condition]) if self.pictures else ""
         if picture not in self.pictures:
             return None

@@ -86,8 +86,8 @@ class SavedRun:
     Attributes:
         folder: where it is.
         manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
-        frames: name → frame, such as ``frames["patch_heads"]``, read when asked for. One that was left out
-            says why.
+        frames: name → frame, such as ``frames["patch_heads"]``, read when asked for. One that was
+            left out says why.
     """
 
     folder: Path
@@ -115,8 +115,8 @@ class SavedRun:
 
     @property
     def findings(self) -> pd.DataFrame:
-        """A row per head that has a role, the strongest first: ``layer, head, role, score, colors``, as
-        `analyses.roles.roles`; none where no head has one.
+        """A row per head that has a role, the strongest first: ``layer, head, role, score,
+        colors``, as `analyses.roles.roles`; none where no head has one.
 
         Raises:
             InputError: roles were not told, with the reason.
@@ -128,8 +128,8 @@ class SavedRun:
 
 
 def read_run(folder: str | Path) -> SavedRun:
-    """What ``rgb-circuit run`` left in a folder: its model's name, trials, frames and findings; nothing is
-    loaded or measured.
+    """What ``rgb-circuit run`` left in a folder: its model's name, trials, frames and findings;
+    nothing is loaded or measured.
 
     Raises:
         InputError: no such folder, or not one of a run of this version.
@@ -138,8 +138,8 @@ def read_run(folder: str | Path) -> SavedRun:
 
 
 def recorded_run(folder: str | Path) -> dict:
-    """The manifest of ``rgb-circuit run``, as `rgb_circuit.keeping.manifest.manifest` has it, with all that it takes
-    to go on.
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.keeping.manifest.manifest` has it, with
+    all that it takes to go on.
 
     Raises:
         InputError: as `read_manifest`; or a manifest of something else, or of another version.
@@ -147,16 +147,22 @@ def recorded_run(folder: str | Path) -> dict:
     manifest = read_manifest(folder)
     missing = sorted(NEEDED - set(manifest))
     trials = manifest.get("trials")
-    whole = isinstance(trials, list) and all(isinstance(trial, dict) and "name" in trial for trial in trials)
+    whole = isinstance(trials, list) and all(
+        isinstance(trial, dict) and "name" in trial for trial in trials
+    )
     if (
         missing
         or not whole
         or not {"positions", "only_correct", "device", "dtype"} <= set(manifest["options"])
     ):
-        what = f"nothing about {', '.join(missing)}" if missing else "too little about its options or trials"
+        what = (
+            f"nothing about {', '.join(missing)}"
+            if missing
+            else "too little about its options or trials"
+        )
         raise InputError(
-            f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, of this "
-            "version"
+            f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, "
+            "of this version"
         )
     return manifest
 
@@ -180,12 +186,14 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
         return [published_trial(recorded_model(manifest).canvas)]
     if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
         raise InputError(
-            "the manifest says nothing about how its trials were drawn; give the folder of a run of "
-            "rgb-circuit run"
+            "the manifest says nothing about how its trials were drawn; give the folder of a run "
+            "of rgb-circuit run"
         )
     task = named(options.get("task") or DEFAULT)
     if task.draw is None:
-        raise InputError(f"the task {task.name!r} draws no trials any more, and the run's were drawn")
+        raise InputError(
+            f"the task {task.name!r} draws no trials any more, and the run's were drawn"
+        )
     canvas, n = recorded_model(manifest).canvas, int(options["trials"])
     trials = task.draw(canvas, manifest["words"], n, options["seed"], options.get("fix", {}))
     if options.get("hypotheses"):
@@ -201,9 +209,9 @@ def recorded_task(manifest: Mapping) -> Task:
 def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
     """The model in the conversation of a run that it goes on with.
 
-    A chat template may write what changes by itself, such as today's date; the run goes on with what it
-    recorded. A model of another chat template is left as it is, for `rgb_circuit.keeping.manifest.check_same` to
-    refuse.
+    A chat template may write what changes by itself, such as today's date; the run goes on with
+    what it recorded. A model of another chat template is left as it is, for
+    `rgb_circuit.keeping.manifest.check_same` to refuse.
     """
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
@@ -222,8 +230,8 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
 
 
 def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Trial]:
-    """The trials with prompts of the conversation ``before`` put into the conversation ``after``; both are
-    templates, with ``{question}``."""
+    """The trials with prompts of the conversation ``before`` put into the conversation ``after``;
+    both are templates, with ``{question}``."""
     if before == after:
         return list(trials)
 
@@ -242,7 +250,8 @@ def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Tr
 
 
 def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[Vlm, list[Trial]]:
-    """Model and trials as the run in ``folder``, if there is one, recorded them: see `as_recorded`."""
+    """Model and trials as the run in ``folder``, if there is one, recorded them: see
+    `as_recorded`."""
     try:
         recorded = read_manifest(folder)
     except InputError:
@@ -256,12 +265,14 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 def _drawable(manifest):
     """`Vlm.drawable` as far as the manifest says it."""
     task = recorded_task(manifest)
-    return {(prompt(task.question, manifest["template"]), *task.vocabulary): tuple(manifest["words"])}
+    return {
+        (prompt(task.question, manifest["template"]), *task.vocabulary): tuple(manifest["words"])
+    }
 
 
 def recorded_model(manifest: Mapping) -> Vlm:
-    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more meets
-    `ModelNeeded`."""
+    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more
+    meets `ModelNeeded`."""
     return Vlm(
         name=manifest["model"],
         revision=manifest["revision"],

@@ -1,17 +1,17 @@
-"""A run's folder as a store: what was measured is kept part by part, and a killed run goes on where it
-stopped.
+"""A run's folder as a store: what was measured is kept part by part, and a killed run goes on where
+it stopped.
 
 1. A measurement is named by its function and the arguments that shape its result
    (`rgb_circuit.measuring.measurement.Measurement.key`); a trial by its content, pictures included.
 2. A trial's part is written to ``parts/KEY/TRIAL.parquet``, whole or not at all.
-3. A part that is there is read instead of being measured. One that cannot be read is measured again, with a
-   warning.
-4. How much goes into one forward follows from the memory that is free, and decides how numbers are rounded.
-   It is written down when first used (``sizes.json``; delete it where there is less memory now), and used
-   again.
+3. A part that is there is read instead of being measured. One that cannot be read is measured
+   again, with a warning.
+4. How much goes into one forward follows from the memory that is free, and decides how numbers are
+   rounded. It is written down when first used (``sizes.json``; delete it where there is less memory
+   now), and used again.
 
-So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one that was
-not.
+So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one
+that was not.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Store:
     Attributes:
         folder: the run's.
         model: the name of the one model whose parts it keeps.
-        detached: a server is not waited for: what is missing is handed in, and what is done is taken.
+        detached: a server is not waited for: what is missing is handed in, and what is done is
+            taken.
         recurring: pictures that several of the run's trials show.
     """
 
@@ -68,7 +69,8 @@ class Store:
             return None
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             warnings.warn(
-                f"{path} cannot be read ({first_line(error)}), so it is computed again", stacklevel=4
+                f"{path} cannot be read ({first_line(error)}), so it is computed again",
+                stacklevel=4,
             )
             return None
 
@@ -103,7 +105,8 @@ class Store:
         return sizes[name]
 
     def take_over(self, folder: Path, renamed: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Copy the parts of ``folder`` that are missing here, and the sizes that they were made with.
+        """Copy the parts of ``folder`` that are missing here, and the sizes that they were made
+        with.
 
         Args:
             renamed: key or unit there → what it is called here, where that differs.
@@ -116,8 +119,8 @@ class Store:
                 write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
 
     def clean(self, finished: bool = False) -> None:
-        """Remove what killed processes left half written, and jobs that nobody waits for; for one who holds
-        the whole folder.
+        """Remove what killed processes left half written, and jobs that nobody waits for; for one
+        who holds the whole folder.
 
         Args:
             finished: all that is wanted is there.
@@ -131,16 +134,17 @@ class Store:
 
 
 def open_store(folder: str | Path, manifest: Mapping[str, Any], detached: bool = False) -> Store:
-    """The store in a folder, which may be new. Hold it (`rgb_circuit.files.locking.locked`) where other processes
-    may use it too.
+    """The store in a folder, which may be new. Hold it (`rgb_circuit.files.locking.locked`) where
+    other processes may use it too.
 
     Args:
-        manifest: what shapes the numbers, as `rgb_circuit.keeping.manifest.manifest` has it; written to a new folder.
+        manifest: what shapes the numbers, as `rgb_circuit.keeping.manifest.manifest` has it;
+            written to a new folder.
         detached: see `Store`.
 
     Raises:
-        InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the differences; or
-            CannotWrite.
+        InputError: the folder's manifest differs in more than ``NOT_COMPARED``, with the
+            differences; or CannotWrite.
     """
     folder = open_folder(folder)
     with moment(folder):
@@ -156,8 +160,8 @@ def _manifest(folder):
         return read_manifest(folder)
     except InputError as error:
         raise InputError(
-            f"{folder / 'manifest.json'} is gone or broken, so nobody can say whose parts lie beside it; "
-            f"choose another folder with --out, or delete {folder}"
+            f"{folder / 'manifest.json'} is gone or broken, so nobody can say whose parts lie "
+            f"beside it; choose another folder with --out, or delete {folder}"
         ) from error
 
 

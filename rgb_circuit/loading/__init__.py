@@ -1,5 +1,5 @@
-"""Loading a vision-language model, from a name or from memory, with the checks that it means what we
-assume."""
+"""Loading a vision-language model, from a name or from memory, with the checks that it means what
+we assume."""
 
 from __future__ import annotations
 
@@ -46,30 +46,33 @@ def load(
     revision: str | None = None,
     tiles: int | None = None,
 ) -> Vlm:
-    """Load a vision-language model and check, on some pictures, that patching its heads means what it should.
+    """Load a vision-language model and check, on some pictures, that patching its heads means what
+    it should.
 
-    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class token,
-    image token) is filled in. What takes long is announced on standard error.
+    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class
+    token, image token) is filled in. What takes long is announced on standard error.
 
     Args:
-        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id
-            such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the
-            repository is run.
-        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``),
-            or a server's URL. Only the configuration and the processor are loaded here; number format and
-            devices are the server's.
-        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs there are.
+        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``,
+            or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors
+            only and no code of the repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``,
+            ``NDIF_API_KEY``), or a server's URL. Only the configuration and the processor are
+            loaded here; number format and devices are the server's.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs
+            there are.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
-        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as Gemma 2,
-            runs eager.
+        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as
+            Gemma 2, runs eager.
         revision: of a hub repository.
-        tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by default.
+        tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by
+            default.
 
     Raises:
         InputError: no such model or none that can be reached, a model that does not see
             pictures through image tokens, a checkpoint that is
-            not whole, a processor that cannot be made to fit, or a model whose internals do not behave as the
-            analyses need.
+            not whole, a processor that cannot be made to fit, or a model whose internals do not
+            behave as the analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
 
     Examples:
@@ -81,13 +84,19 @@ def load(
     """
     if attn_implementation not in KERNELS:
         raise InputError(
-            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept the masks "
-            "that patching needs"
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept "
+            "the masks that patching needs"
         )
     if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
-    if isinstance(device_map, str) and device_map.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'")
+    if (
+        isinstance(device_map, str)
+        and device_map.startswith("cuda")
+        and not torch.cuda.is_available()
+    ):
+        raise InputError(
+            f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'"
+        )
     if remote is not False and (device_map, dtype) != ("auto", "auto"):
         raise InputError(
             "device and number format are the server's choice; leave device_map and dtype out with "
@@ -103,7 +112,9 @@ def load(
         if attn_implementation == "sdpa" and not all(
             part._supports_sdpa for part in empty.modules() if isinstance(part, PreTrainedModel)
         ):
-            _say(f"{name} has no attn_implementation='sdpa' in transformers, so it runs with 'eager'")
+            _say(
+                f"{name} has no attn_implementation='sdpa' in transformers, so it runs with 'eager'"
+            )
             attn_implementation = "eager"
         processor = fitted(read_processor(found), empty, name)
         layout, template = _shown(name, empty, processor, tiles)
@@ -120,7 +131,9 @@ def load(
             served = f"rgb_circuit/{name}" if name in SHIPPED else name
             server = Server.of(wrapped, served, remote)
             # A server knows a model by what it was asked for, not by the commit that this was then.
-            return _checked(name, revision, wrapped, processor, layout, template, server, found.commit)
+            return _checked(
+                name, revision, wrapped, processor, layout, template, server, found.commit
+            )
         number = (
             config.dtype or torch.float32
             if dtype == "auto"
@@ -128,7 +141,9 @@ def load(
         )
         size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
         if found.commit or size > LARGE:
-            _say(f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …")
+            _say(
+                f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …"
+            )
         options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
         module = read_weights(found, config, **options)
     check_ready(module, name)
@@ -136,17 +151,19 @@ def load(
     return _checked(name, found.commit, wrapped, processor, layout, template, None, found.commit)
 
 
-def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None) -> Vlm:
+def wrap(
+    module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None
+) -> Vlm:
     """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
 
-    Neither is changed: the model stays where it is, and the processor is copied before it is made to fit.
-    ``tiles`` is as in `load`.
+    Neither is changed: the model stays where it is, and the processor is copied before it is made
+    to fit. ``tiles`` is as in `load`.
 
     Raises:
-        InputError: a model of another kind, one that has adapters, is in training mode or offloaded, on which
-            somebody put hooks that change what it computes, or forwards or attention of their own; a
-            processor that cannot be made to fit; or a model whose internals do not behave as the analyses
-            need.
+        InputError: a model of another kind, one that has adapters, is in training mode or
+            offloaded, on which somebody put hooks that change what it computes, or forwards or
+            attention of their own; a processor that cannot be made to fit; or a model whose
+            internals do not behave as the analyses need.
 
     Examples:
         >>> from rgb_circuit.models.random import random_llava
@@ -163,7 +180,8 @@ def wrap(module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles
 
 
 def _shown(name, module, processor, tiles):
-    """How pictures and questions are shown to a model: its `Layout`, and the template of its conversation."""
+    """How pictures and questions are shown to a model: its `Layout`, and the template of its
+    conversation."""
     template = template_of(name, module.config, processor)
     asked = prompt(EXAMPLE_QUESTION, template)
     try:
@@ -173,8 +191,9 @@ def _shown(name, module, processor, tiles):
         raise
     except FOREIGN as error:
         raise InputError(
-            f"the processor of {name!r} ({type(processor).__name__}) fails on a square picture with the "
-            f"game's question ({first_line(error)}); give one that takes text=[prompt] and images=[[picture]]"
+            f"the processor of {name!r} ({type(processor).__name__}) fails on a square picture "
+            f"with the game's question ({first_line(error)}); give one that takes text=[prompt] "
+            "and images=[[picture]]"
         ) from error
     ids = read_ids(name, module, processor, layout, asked)
     say_unknown(name, processor.tokenizer, {asked: ids})
@@ -182,7 +201,8 @@ def _shown(name, module, processor, tiles):
 
 
 def _wrapped(module, processor):
-    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not be told.
+    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not
+    # be told.
     stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
     return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
 
@@ -192,7 +212,9 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
         _say("checking on some pictures that patching its heads means what it should …")
     asked = prompt(EXAMPLE_QUESTION, template)
-    probed = probe(wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name)
+    probed = probe(
+        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name
+    )
     forms = preferred(processor.tokenizer, *probed["likeliest"])
     return Vlm(
         name=name,
@@ -225,14 +247,15 @@ def _heads(config, name):
         )
     except FOREIGN as error:
         raise InputError(
-            f"the configuration of {name!r} gives no number of heads and their width that hold for every "
-            "layer of its language model "
+            f"the configuration of {name!r} gives no number of heads and their width that hold for "
+            "every layer of its language model "
             f"({text.model_type}: {first_line(error)}); {PLAIN}"
         ) from error
 
 
 def _found(name) -> str:
-    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused here."""
+    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused
+    here."""
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(
             f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id"
@@ -245,22 +268,25 @@ def _found(name) -> str:
         # The same from wherever a later process starts.
         return str(path.resolve())
     if path.is_file():
-        raise InputError(f"{name!r} is a file; give the folder that holds it ({str(path.parent)!r})")
+        raise InputError(
+            f"{name!r} is a file; give the folder that holds it ({str(path.parent)!r})"
+        )
     if not {"/", "\\"} & set(name):
         known = {known.split("/")[-1]: known for known in (*SHIPPED, EXAMPLE)}
         near = difflib.get_close_matches(name.lower(), known, n=1)
         meant = f"did you mean {known[near[0]]!r}? Else give" if near else "give"
         raise InputError(
             f"no shipped model and no folder here is called {name!r}; {meant} "
-            f"{' or '.join(map(repr, SHIPPED))}, a folder written by save_pretrained, or a hub id such as "
-            f"{EXAMPLE!r}"
+            f"{' or '.join(map(repr, SHIPPED))}, a folder written by save_pretrained, or a hub id "
+            f"such as {EXAMPLE!r}"
         )
     try:
         validate_repo_id(name)
     except HFValidationError:
         raise InputError(
             f"there is no folder {name!r}, and it is no hub id either; give a shipped model "
-            f"({', '.join(SHIPPED)}), a folder written by save_pretrained, or a hub id such as {EXAMPLE!r}"
+            f"({', '.join(SHIPPED)}), a folder written by save_pretrained, or a hub id such as "
+            f"{EXAMPLE!r}"
         ) from None
     return name
 

@@ -1,7 +1,8 @@
-"""What a model does with pictures of tiles and a question about them, before anything is believed of it.
+"""What a model does with pictures of tiles and a question about them, before anything is believed
+of it.
 
-Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a forward go on
-from another's cache?
+Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a
+forward go on from another's cache?
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ def probe(
     tiles = [{}, *({place: TILE} for place in dict.fromkeys(places))]
     boards = [draw(BOARD, some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
     inputs = inputs_of(processor, layout, [asked], boards[1:2])
-    image = (inputs["input_ids"][0] == wrapped._module.config.image_token_id).nonzero().flatten().tolist()
+    image = (
+        (inputs["input_ids"][0] == wrapped._module.config.image_token_id)
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
     differing = inputs_of(processor, layout, [asked] * len(boards), boards)
     _check_untouched(boards[1], inputs, name)
     views = layout.places(image)
@@ -91,11 +97,14 @@ def probe(
             ) from error
     _check(probed, heads, server, name)
     wanted = [row * columns + column for row, column in dict.fromkeys(places)]
-    if misplaced := [place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)]:
-        # A trained tower may put what it finds into other tokens than its own, so this does not refuse.
+    if misplaced := [
+        place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)
+    ]:
+        # A trained tower may put what it finds into other tokens than its own, so this does not
+        # refuse.
         warnings.warn(
-            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of {name!r} more "
-            "than their own, so what is "
+            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of "
+            f"{name!r} more than their own, so what is "
             "said of single tiles may be about their neighbours",
             stacklevel=4,
         )
@@ -112,9 +121,10 @@ def _check_untouched(board, inputs, name):
     # Two colours in three channels, and the value of padding.
     if len(shown) > 7:
         raise InputError(
-            f"the processor of {name!r} makes {len(shown)} different values of a picture of {board.width} × "
-            f"{board.height} px in two colours, where 7 would do: it resamples it or mixes its channels, so "
-            "that no tile would be one token; set its size and crop_size to those of the model's pictures"
+            f"the processor of {name!r} makes {len(shown)} different values of a picture of "
+            f"{board.width} × {board.height} px in two colours, where 7 would do: it resamples it "
+            "or mixes its channels, so that no tile would be one token; set its size and crop_size "
+            "to those of the model's pictures"
         )
 
 
@@ -128,42 +138,52 @@ def _ahead(furthest, image):
 
 
 def _bare(wrapped, inputs, name):
-    """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in order."""
+    """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in
+    order."""
     text = language_model(wrapped)._module
     expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
     ran = []
-    hooks = [part.register_forward_hook(lambda part, *_: ran.append(part)) for part in set(expected)]
+    hooks = [
+        part.register_forward_hook(lambda part, *_: ran.append(part)) for part in set(expected)
+    ]
     on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
     try:
         logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
     except InputError:
         raise
     except FOREIGN as error:
-        plain = _in_one_format(wrapped._module) or "use a model that answers about a picture in transformers"
+        plain = (
+            _in_one_format(wrapped._module)
+            or "use a model that answers about a picture in transformers"
+        )
         advice = _way_out(error, plain)
         raise InputError(
-            f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); {advice}"
+            f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); "
+            f"{advice}"
         ) from error
     finally:
         for hook in hooks:
             hook.remove()
     if ran != expected:
         raise InputError(
-            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not run once "
-            f"each, in that order; {PLAIN}"
+            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not "
+            f"run once each, in that order; {PLAIN}"
         )
     return logits
 
 
 def _in_one_format(module):
-    """What to do where parts of a model have other number formats than the rest; None where they have one."""
+    """What to do where parts of a model have other number formats than the rest; None where they
+    have one."""
     formats: dict[torch.dtype, str] = {}
     for where, weights in module.named_parameters():
         if weights.is_floating_point():
             formats.setdefault(weights.dtype, where)
     if len(formats) < 2:
         return None
-    each = " and ".join(f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items())
+    each = " and ".join(
+        f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items()
+    )
     return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
 
 
@@ -174,7 +194,8 @@ def _way_out(error, otherwise):
 
 
 def _check(probed, heads, server, name):
-    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `programs.probed` found."""
+    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `programs.probed`
+    found."""
 
     def refuse(reason, found=None):
         by = "" if found is None else f" (by {probed[found]:.2g} of the largest)"
@@ -184,15 +205,16 @@ def _check(probed, heads, server, name):
         raise InputError(_not_finite(probed["dtype"], server, name))
     if set(probed["widths"]) != {heads[0] * heads[1]}:
         refuse(
-            f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} heads × "
-            f"{heads[1]}"
+            f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} "
+            f"heads × {heads[1]}"
         )
     # Written so that a number which is none is refused too.
     if not probed["traced"] <= 2e-3:
         refuse("its logits inside a trace differ from the bare forward", "traced")
     if not probed["unembedded"] <= 2e-3:
         refuse(
-            "its logits are not lm_head of what its final norm returns, as with a soft cap or a multiplier",
+            "its logits are not lm_head of what its final norm returns, as with a soft cap or a "
+            "multiplier",
             "unembedded",
         )
     if not probed["rewritten"] <= 2e-3:
@@ -203,7 +225,8 @@ def _check(probed, heads, server, name):
         refuse("o_proj of the heads' outputs is not what its attention block returns", "o_proj")
     if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
         refuse(
-            "a forward that goes on from the keys and values of another does not give what a whole one gives",
+            "a forward that goes on from the keys and values of another does not give what a whole "
+            "one gives",
             "swept",
         )
 
@@ -212,14 +235,17 @@ def _not_finite(dtype, server, name):
     """Why logits are not finite, and what to do."""
     what = f"the logits of {name!r} are not finite on a plain picture"
     if dtype == "float32":
-        return f"{what} in float32, so its weights are broken; take another checkpoint, or download it again"
+        return (
+            f"{what} in float32, so its weights are broken; take another checkpoint, or "
+            "download it again"
+        )
     others = "'bfloat16' or 'float32'" if dtype == "float16" else "'float32'"
     if server is not None:
         return (
-            f"{what} in {dtype}, the server's number format; ask for one that serves it in {others}, or "
-            "load it here"
+            f"{what} in {dtype}, the server's number format; ask for one that serves it in "
+            f"{others}, or load it here"
         )
     return (
-        f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the same, its "
-        "weights are broken)"
+        f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the "
+        "same, its weights are broken)"
     )

@@ -14,8 +14,8 @@ def batches(
     """Every picture of every trial, to be read at [end]; for trials that were checked.
 
     Yields:
-        (trial, condition) pairs, all conditions of some trials whose prompts have equally many tokens; and
-        the position of [end] in them.
+        (trial, condition) pairs, all conditions of some trials whose prompts have equally many
+        tokens; and the position of [end] in them.
     """
     ids = prompt_ids(model, trials)
     for alike in by_length(trials, ids):

@@ -1,8 +1,9 @@
 """What measurements would cost, without running them: forwards, memory and disk.
 
-A *plain forward* is the model's own, on one picture. A capture costs about one, and a picture that several
-trials show is captured for the first of them (`rgb_circuit.keeping.recurring`); a patched run costs the share
-of a forward's positions that it runs on, in the layers from its first edited one on.
+A *plain forward* is the model's own, on one picture. A capture costs about one, and a picture that
+several trials show is captured for the first of them (`rgb_circuit.keeping.recurring`); a patched
+run costs the share of a forward's positions that it runs on, in the layers from its first edited
+one on.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from ..vlm import Vlm
 from .measure import pictures_of, units_of
 from .measurement import Measurement
 
-# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on those of
-# the toy.
+# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on
+# those of the toy.
 FILE_BYTES, ROW_BYTES = 7000, 12
 
 
@@ -64,9 +65,13 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     for unit in units:
         kept, swept = {}, {}
         # Several analyses may ask for one part.
-        for work, request in {work.key: (work, request) for work, request in unit.requests}.values():
+        for work, request in {
+            work.key: (work, request) for work, request in unit.requests
+        }.values():
             for condition, length in request.lengths.items():
-                kept[condition] = max(kept.get(condition, (length, 0)), (length, min(request.held, length)))
+                kept[condition] = max(
+                    kept.get(condition, (length, 0)), (length, min(request.held, length))
+                )
             disk += FILE_BYTES + ROW_BYTES * max(1, len(request.edits)) * len(request.trial.answers)
             if request.target is not None:
                 swept[work.key] = request
@@ -81,13 +86,18 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
         each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
         # Of a picture that waits there are keys and values once.
         held = sum(each) + len(recurring.held) * max(each) // 2
-        memory = max(memory, held + max((_rows(model, request) for request in swept.values()), default=0))
+        memory = max(
+            memory, held + max((_rows(model, request) for request in swept.values()), default=0)
+        )
     return Cost(len(trials), captures, sweeps, forwards, memory, disk)
 
 
 def seconds_of_a_forward(model: Vlm) -> float:
-    """How long a plain forward takes now; of the second of two, since the first may warm things up."""
-    inputs = inputs_of(model.processor, model.layout, [model.prompt(EXAMPLE_QUESTION)], [plain(model.layout)])
+    """How long a plain forward takes now; of the second of two, since the first may warm things
+    up."""
+    inputs = inputs_of(
+        model.processor, model.layout, [model.prompt(EXAMPLE_QUESTION)], [plain(model.layout)]
+    )
     for _ in range(2):
         start = time.perf_counter()
         execute(model, likeliest_tokens, inputs, 1)
@@ -107,18 +117,22 @@ def _going_on(model, unit):
 
 
 def _not_held(model, recurring, unit, kept):
-    """How many of a trial's pictures go through the model, since no trial before has shown them; ``kept``:
-    condition → its length and how many positions are kept."""
+    """How many of a trial's pictures go through the model, since no trial before has shown them;
+    ``kept``: condition → its length and how many positions are kept."""
     if unit.nudge:
         return len(kept)
     new = 0
     for condition in kept:
-        trial = next(request.trial for _, request in unit.requests if condition in request.conditions)
+        trial = next(
+            request.trial for _, request in unit.requests if condition in request.conditions
+        )
         name = recurring.name(model, trial, condition)
         new += name is None or recurring.held.pop(name, None) is None
         if name is not None:
             recurring.held[name] = SimpleNamespace()
-    recurring.keep(min(held_at_once(model, length, length - some) for length, some in kept.values()))
+    recurring.keep(
+        min(held_at_once(model, length, length - some) for length, some in kept.values())
+    )
     return new
 
 
@@ -126,8 +140,8 @@ def _swept(model, request):
     """The plain forwards that a sweep comes to."""
     length = request.lengths[request.target]
     rows = request.rows or rows_at_once(model, length, length - request.kept)
-    # Each joins at its first edited layer; at [end] also, in each forward, two copies that edit nothing, and
-    # those that are moved by rounding where others join.
+    # Each joins at its first edited layer; at [end] also, in each forward, two copies that edit
+    # nothing, and those that are moved by rounding where others join.
     starts = sorted(min(edit.layer for edit in edits) for edits in request.edits)
     unedited = starts[:1]
     if request.kept == 1:
@@ -139,8 +153,9 @@ def _swept(model, request):
 
 
 def _walked(model, request):
-    """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer, or are the
-    target's own. Those into keys and values are of all positions, and their MLPs of one."""
+    """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer,
+    or are the target's own. Those into keys and values are of all positions, and their MLPs of
+    one."""
     total, length = 0.0, request.lengths[request.target]
     paths = [edit for edits in request.edits for edit in edits if isinstance(edit, PathEdit)]
     for everywhere, share in ((False, 1 / length), (True, 1 / 3)):

@@ -1,12 +1,14 @@
 """Running measurements: a trial's pictures go through the model once, whatever is asked of them.
 
 1. What a store has is read. Of the rest, every measurement is checked before any forward.
-2. Measurements of what pictures did inside the model (`rgb_circuit.measuring.measurement.OfPictures`) share them: all
-   that is asked of a trial is one program (`rgb_circuit.programs.measured`) and one request to a server.
-   Without a store as many trials go through together as fit.
-3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and each
-   sweep too, so that a part comes out the same to the last bit, whatever else was missing beside it. A
-   picture that several trials show goes through once, where the model is here (`rgb_circuit.keeping.recurring`).
+2. Measurements of what pictures did inside the model
+   (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
+   program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
+   trials go through together as fit.
+3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and
+   each sweep too, so that a part comes out the same to the last bit, whatever else was missing
+   beside it. A picture that several trials show goes through once, where the model is here
+   (`rgb_circuit.keeping.recurring`).
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ from ..programs.measured import measured
 from ..programs.sweep import plain
 from ..prompts import answer_table, encode
 from ..remote.jobs import Pending
-from ..running.checks import check_attention, check_finite, check_paths, check_seeing, check_unedited
+from ..running.checks import (
+    check_attention,
+    check_finite,
+    check_paths,
+    check_seeing,
+    check_unedited,
+)
 from ..running.execute import check_model, execute
 from ..running.memory import chunks, held_at_once, pictures_at_once, rows_at_once
 from ..trial import Trial
@@ -75,10 +83,12 @@ def measure_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, list[pd.DataFrame] | InputError]:
-    """`measure` for several who ask: name → the frames of what was asked for, or the InputError that one of
-    them met."""
+    """`measure` for several who ask: name → the frames of what was asked for, or the InputError
+    that one of them met."""
     if store and model.name != store.model:
-        raise InputError(f"{store.folder} keeps what {store.model} does; use another folder for {model.name}")
+        raise InputError(
+            f"{store.folder} keeps what {store.model} does; use another folder for {model.name}"
+        )
     several = store or sum(map(len, asked.values())) > 1
     works, of = {}, {}
     for who, measurements in asked.items():
@@ -89,7 +99,13 @@ def measure_all(
     for work in works.values():
         _prepare(model, work, store)
     refused = {who for who, own in of.items() if any(work.error for work in own)}
-    needed = {id(work): work for who, own in of.items() if who not in refused for work in own if work.ready}
+    needed = {
+        id(work): work
+        for who, own in of.items()
+        if who not in refused
+        for work in own
+        if work.ready
+    }
     if waiting := _run(model, list(needed.values()), store, progress, stage):
         raise Pending(waiting)
     frames = {}
@@ -123,8 +139,9 @@ def follow(
 
 
 class Analysis(Protocol[P, T]):
-    """A function that measures and returns what it found; ``steps``, with the same arguments, only says step
-    by step what is to be measured, for those who measure several analyses together (`follow_all`)."""
+    """A function that measures and returns what it found; ``steps``, with the same arguments, only
+    says step by step what is to be measured, for those who measure several analyses together
+    (`follow_all`)."""
 
     steps: Callable[P, Steps[T]]
 
@@ -132,12 +149,14 @@ class Analysis(Protocol[P, T]):
 
 
 def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Analysis[P, T]]:
-    """Make an analysis of a generator of `rgb_circuit.measuring.measurement.Steps`: called, it follows its own steps.
+    """Make an analysis of a generator of `rgb_circuit.measuring.measurement.Steps`: called, it
+    follows its own steps.
 
     Args:
         stage: as in `measure`.
 
-    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here alone.
+    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here
+    alone.
 
     Examples:
         >>> from rgb_circuit.calls.play import Played
@@ -174,7 +193,8 @@ def follow_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, T | InputError]:
-    """What some analyses find, or why they cannot. What they ask at the same step is measured together."""
+    """What some analyses find, or why they cannot. What they ask at the same step is measured
+    together."""
     found, wanted = {}, {}
 
     def advance(name, step):
@@ -190,7 +210,9 @@ def follow_all(
     while wanted:
         asked = wanted.copy()
         wanted.clear()
-        for name, frames in measure_all(model, asked, store, progress=progress, stage=stage).items():
+        for name, frames in measure_all(
+            model, asked, store, progress=progress, stage=stage
+        ).items():
             steps = analyses[name]
             answer = steps.throw if isinstance(frames, InputError) else steps.send
             advance(name, lambda answer=answer, frames=frames: answer(frames))
@@ -205,7 +227,10 @@ def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
     """
     works = [_Work(one, one.key) for one in measurements if isinstance(one, OfPictures)]
     for work in works:
-        work.missing, work.ready = list(work.measurement.trials), work.measurement.prepare(model, None)
+        work.missing, work.ready = (
+            list(work.measurement.trials),
+            work.measurement.prepare(model, None),
+        )
     units, _ = _units(works, None)
     for work in works:
         if work.error:
@@ -232,7 +257,9 @@ class _Work:
 
     def unit(self, name: str) -> str:
         """What a store calls the part of a trial, or of ``all``."""
-        return next((trial.content for trial in self.measurement.trials if trial.name == name), name)
+        return next(
+            (trial.content for trial in self.measurement.trials if trial.name == name), name
+        )
 
     def done(self) -> bool:
         """Whether every part is there."""
@@ -270,7 +297,9 @@ def _run(model, works, store, progress, stage):
     with tqdm(total=len(units), desc=stage, unit="trial", **about) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
             before, size = bar.n, len(group)
-            waiting += _captured(model, group, store, lambda share, size=size: bar.update(share * size))
+            waiting += _captured(
+                model, group, store, lambda share, size=size: bar.update(share * size)
+            )
             bar.update(before + size - bar.n)
     parts = sum(1 if work.measurement.whole else len(work.missing) for work in others)
     said, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
@@ -316,12 +345,15 @@ class Unit:
     def conditions(self) -> list[str]:
         """All that are shown."""
         return list(
-            dict.fromkeys(condition for _, request in self.requests for condition in request.conditions)
+            dict.fromkeys(
+                condition for _, request in self.requests for condition in request.conditions
+            )
         )
 
 
 def _units(works, store):
-    """What is asked of every trial, and how many parts wait for what all of a measurement's trials need."""
+    """What is asked of every trial, and how many parts wait for what all of a measurement's trials
+    need."""
     by_name, waiting = {}, 0
     detached = store is not None and store.detached
     for work in works:
@@ -334,7 +366,8 @@ def _units(works, store):
             work.error = error
             continue
         for request in every:
-            # A job that was handed in while others waited for all trials is still the same job thereafter.
+            # A job that was handed in while others waited for all trials is still the same job
+            # thereafter.
             units = by_name.setdefault(
                 (request.trial.name, detached and work.measurement.together, request.nudge), []
             )
@@ -350,12 +383,15 @@ def _alike(model, units):
     groups = {}
     for unit in units:
         same = tuple(
-            (id(work), id(request.edits), *request.lengths.items()) for work, request in unit.requests
+            (id(work), id(request.edits), *request.lengths.items())
+            for work, request in unit.requests
         )
         groups.setdefault(same, []).append(unit)
     for alike in groups.values():
         kept = max(request.held for unit in alike for _, request in unit.requests)
-        length = max(length for _, request in alike[0].requests for length in request.lengths.values())
+        length = max(
+            length for _, request in alike[0].requests for length in request.lengths.values()
+        )
         fitting = pictures_at_once(model, length, length - min(kept, length))
         yield from chunks(alike, fitting // len(alike[0].conditions))
 
@@ -367,12 +403,18 @@ def _captured(model, units, store, advance):
         advance: is told each share of it that is done.
     """
     every = [(work, request) for unit in units for work, request in unit.requests]
-    jobs = store and store.jobs(content_hash([(work.key, request.trial.content) for work, request in every]))
+    jobs = store and store.jobs(
+        content_hash([(work.key, request.trial.content) for work, request in every])
+    )
     tables = [
-        list(dict.fromkeys(token for _, request in unit.requests for token in request.ids)) for unit in units
+        list(dict.fromkeys(token for _, request in unit.requests for token in request.ids))
+        for unit in units
     ]
     recurring = store.recurring if store and model.server is None else Recurring()
-    pictures, (sweeps, number_of) = pictures_of(model, units, recurring), _sweeps(model, units, store)
+    pictures, (sweeps, number_of) = (
+        pictures_of(model, units, recurring),
+        _sweeps(model, units, store),
+    )
     try:
         done = execute(
             model,
@@ -390,13 +432,17 @@ def _captured(model, units, store, advance):
         return len(every)
     if recurring.held:
         length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
-        recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
+        recurring.keep(
+            held_at_once(model, length, min(picture["start"] for picture in pictures.values()))
+        )
     failed = 0
     for row, unit in enumerate(units):
         for (work, request), number in zip(unit.requests, number_of):
             sweep = None if number is None else done["sweeps"][number]
             try:
-                part = request.part(_seen(model, request, row, done["pictures"], sweep, tables[row]))
+                part = request.part(
+                    _seen(model, request, row, done["pictures"], sweep, tables[row])
+                )
             except InputError as error:
                 work.error = work.error or error
                 failed += 1
@@ -413,7 +459,8 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
     pictures: dict[str, dict] = {}
     for condition in units[0].conditions:
         showing = [
-            [request for _, request in unit.requests if condition in request.conditions] for unit in units
+            [request for _, request in unit.requests if condition in request.conditions]
+            for unit in units
         ]
         shown = [requests[0].trial for requests in showing]
         inputs = encode(model, [(trial, condition) for trial in shown])
@@ -423,7 +470,9 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
-            "keep": sorted({word for request in showing[0] for word in _kept_of(request, condition)}),
+            "keep": sorted(
+                {word for request in showing[0] for word in _kept_of(request, condition)}
+            ),
             "nudge": units[0].nudge,
             "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
@@ -439,7 +488,8 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
 
 
 def _go_on(model, pictures):
-    """Let those that are another's picture under another question go on from it (`programs.continued`)."""
+    """Let those that are another's picture under another question go on from it
+    (`programs.continued`)."""
     for name, one in pictures.items():
         # No more than this is known of a picture that goes on.
         plain = set(one["keep"]) <= {"z"} and one["recurs"] is None and not one["nudge"]
@@ -453,8 +503,8 @@ def _go_on(model, pictures):
 
 
 def _in_common(model, one, other):
-    """How many tokens two prompts about the same pictures begin with, these among them; 0 where they do not,
-    or the second is longer."""
+    """How many tokens two prompts about the same pictures begin with, these among them; 0 where
+    they do not, or the second is longer."""
     ids, others = one["input_ids"], other["input_ids"]
     length = others.shape[1]
     # What says something of every token differs with the words.
@@ -471,8 +521,8 @@ def _in_common(model, one, other):
 
 
 def _sweeps(model, units, store):
-    """What `programs.measured` is to sweep, and of each measurement of a unit the number of its sweep, or
-    None."""
+    """What `programs.measured` is to sweep, and of each measurement of a unit the number of its
+    sweep, or None."""
     sweeps: list[dict] = []
     number_of: list[int | None] = []
     numbers: dict[tuple, int] = {}
@@ -496,7 +546,9 @@ def _sweeps(model, units, store):
                     "kept": kept,
                     "variants": plain(request.edits),
                     "means": request.means,
-                    "sources": [condition for condition in request.conditions if condition != request.target],
+                    "sources": [
+                        condition for condition in request.conditions if condition != request.target
+                    ],
                     "spots": [unit.requests[number][1].spots for unit in units],
                     "batch_size": rows[0],
                     "path_rows": rows[1],
@@ -507,7 +559,8 @@ def _sweeps(model, units, store):
 
 
 def _agreed(model, store, length, kept):
-    """How many runs go side by side of which some positions are kept; in a store always the same."""
+    """How many runs go side by side of which some positions are kept; in a store always the
+    same."""
     rows = rows_at_once(model, length, length - kept)
     return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
@@ -546,7 +599,9 @@ def _seen(model, request, row, pictures, sweep, table):
         table: the token ids in the columns of what `programs.measured` read.
     """
     shown = {condition: pictures[condition] for condition in request.conditions}
-    check_finite(model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"]))
+    check_finite(
+        model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"])
+    )
     for condition, one in shown.items():
         if one["drift"]:
             check_unedited(model, one["drift"], request.lengths[condition])
@@ -568,7 +623,8 @@ def _seen(model, request, row, pictures, sweep, table):
 
 
 def _alone(work, store) -> Iterator[tuple[int, int]]:
-    """Measure what shares nothing; yields how many parts are done with, and how many wait for a server."""
+    """Measure what shares nothing; yields how many parts are done with, and how many wait for a
+    server."""
     if work.measurement.whole:
         yield 1, _kept(work, "all", work.ready, store)
     elif store:

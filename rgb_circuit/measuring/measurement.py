@@ -1,7 +1,8 @@
 """What is asked of a model, as a value: a function, its arguments, and its trials.
 
-An analysis declares what it needs as measurements and turns their frames into findings; `rgb_circuit.measuring.measure`
-runs them, all that is asked of a trial together, and keeps what they give under `Measurement.key`.
+An analysis declares what it needs as measurements and turns their frames into findings;
+`rgb_circuit.measuring.measure` runs them, all that is asked of a trial together, and keeps what
+they give under `Measurement.key`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from ..vlm import Vlm
 
 T = TypeVar("T")
-# What `Measurement.prepare` returns of one that shares nothing: a few trials at a time, trial name → part.
+# What `Measurement.prepare` returns of one that shares nothing: a few trials at a time, trial name
+# → part.
 Parts = Callable[[Sequence[Trial], "Jobs | None"], Iterator[dict[str, pd.DataFrame]]]
-# An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it found. The
-# first yield needs no frame, so shards can measure it, each of its own trials (`Measurement.only`).
+# An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it
+# found. The first yield needs no frame, so shards can measure it, each of its own trials
+# (`Measurement.only`).
 Steps = Generator[Sequence["Measurement"], list[pd.DataFrame], T]
 
 
@@ -60,7 +63,9 @@ class Measurement(ABC):
         """The function and a hash of the arguments that shape a part, besides model and trial."""
         left_out = {"trials", *self.unlike_others}
         arguments = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in left_out
         }
         if self.together:
             arguments["among"] = [trial.content for trial in self.trials]
@@ -79,9 +84,10 @@ class Measurement(ABC):
             jobs: where a server is not waited for, what it was asked for so far.
 
         Returns:
-            A function of some trials and, where a server is not waited for, of what it was asked for them: it
-            yields trial name → part, for a few trials at a time. Of a ``whole`` measurement a function of
-            that alone, which returns the part. See `OfPictures` for those that share their pictures.
+            A function of some trials and, where a server is not waited for, of what it was asked
+            for them: it yields trial name → part, for a few trials at a time. Of a ``whole``
+            measurement a function of that alone, which returns the part. See `OfPictures` for those
+            that share their pictures.
         """
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -105,13 +111,15 @@ class Request:
 
     Attributes:
         trial: as the measurement has it.
-        lengths: condition → tokens of its prompt, of all that is shown, the sources of edits among them.
+        lengths: condition → tokens of its prompt, of all that is shown, the sources of edits among
+            them.
         ids: tokens whose logits are read at [end].
         part: makes the trial's part of what was `Seen`.
         target: the condition that is patched, if any is.
         edits: of each variant, made together in one run.
         kept: how many positions change: those from the first edited one on to [end].
-        looked_at: how many positions of every picture what is written is made of, if more than change.
+        looked_at: how many positions of every picture what is written is made of, if more than
+            change.
         spots: positions as in an edit → token positions of the target's prompt.
         means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.

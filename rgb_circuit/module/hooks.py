@@ -1,17 +1,20 @@
 """What others put on a model's modules, held against what patching needs.
 
-Patching runs the language model in parts: from a later position or layer on, and with many copies of the last
-token side by side. Code that steers "the last token" would meet the last copy alone, and nobody would see it.
+Patching runs the language model in parts: from a later position or layer on, and with many copies
+of the last token side by side. Code that steers "the last token" would meet the last copy alone,
+and nobody would see it.
 
-1. A hook is watched while the model runs (`hooks_watched`). One that leaves everything as it was, such as a
-   profiler's or transformers' own recording of outputs, makes no difference and may stay. One that changes
-   something is named, and the run ends there. Only a run can tell the two apart, since a hook may return
-   nothing and write in place.
+1. A hook is watched while the model runs (`hooks_watched`). One that leaves everything as it was,
+   such as a profiler's or transformers' own recording of outputs, makes no difference and may stay.
+   One that changes something is named, and the run ends there. Only a run can tell the two apart,
+   since a hook may return nothing and write in place.
 2. A ``forward`` of a module's own, in place of its class's, cannot be watched, so it is named
-   (`check_forwards`). Those of nnsight, of accelerate where it moves tensors between devices, and of
-   transformers itself are known.
-3. What is compiled has its hooks of then within it, and nothing can be reached there, so it is named too.
-4. The vision tower and the projector run as in any plain forward, so what stands there is right and stays.
+   (`check_forwards`). Those of nnsight, of accelerate where it moves tensors between devices, and
+   of transformers itself are known.
+3. What is compiled has its hooks of then within it, and nothing can be reached there, so it is
+   named too.
+4. The vision tower and the projector run as in any plain forward, so what stands there is right and
+   stays.
 """
 
 from __future__ import annotations
@@ -36,11 +39,15 @@ KINDS = (
     ("backward pre-hook", "_backward_pre_hooks", of_all_modules._global_backward_pre_hooks),
     ("backward hook", "_backward_hooks", of_all_modules._global_backward_hooks),
 )
-WHY = "patching runs the language model in parts, where it would act otherwise than in a plain forward"
+WHY = (
+    "patching runs the language model in parts, where it would act otherwise than in a plain "
+    "forward"
+)
 
 
 def run_in_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Names and modules of all but what stands beside the language model, such as the vision tower."""
+    """Names and modules of all but what stands beside the language model, such as the vision
+    tower."""
     text = language_model(module)
     around = module.get_submodule("model").children()
     beside = {id(inner) for part in around if part is not text for inner in part.modules()}
@@ -55,20 +62,20 @@ def is_compiled(part: torch.nn.Module) -> bool:
 
 
 def check_forwards(module: torch.nn.Module, name: str) -> None:
-    """Raise InputError if a module that is run in parts is compiled, or has a ``forward`` that somebody put
-    in place of its class's."""
+    """Raise InputError if a module that is run in parts is compiled, or has a ``forward`` that
+    somebody put in place of its class's."""
     for where, part in run_in_parts(module):
         if is_compiled(part):
             raise InputError(
-                f"{_place(where, name)} is compiled, so patching cannot reach into what it runs; load the "
-                "model again and do not compile it"
+                f"{_place(where, name)} is compiled, so patching cannot reach into what it runs; "
+                "load the model again and do not compile it"
             )
         mover = part.__dict__.get("_hf_hook")
         for hook in getattr(mover, "hooks", (mover,)):
             if hook is not None and _home(hook) != "accelerate":
                 raise InputError(
-                    f"{_place(where, name)} has a hook put on with accelerate, {_described(hook)}, and "
-                    f"{WHY}; remove it (accelerate.hooks.remove_hook_from_module)"
+                    f"{_place(where, name)} has a hook put on with accelerate, {_described(hook)}, "
+                    f"and {WHY}; remove it (accelerate.hooks.remove_hook_from_module)"
                 )
         for slot in ("forward", "_old_forward"):
             forward = original_forward(part.__dict__.get(slot))
@@ -76,9 +83,9 @@ def check_forwards(module: torch.nn.Module, name: str) -> None:
                 continue
             if _home(forward) not in ("accelerate", "transformers"):
                 raise InputError(
-                    f"the forward of {_place(where, name)} was replaced by {_described(forward)}, and {WHY}; "
-                    "load the model again without that, or put the module's own back (del module.forward) "
-                    "and wrap it again"
+                    f"the forward of {_place(where, name)} was replaced by {_described(forward)}, "
+                    f"and {WHY}; load the model again without that, or put the module's own back "
+                    "(del module.forward) and wrap it again"
                 )
 
 
@@ -126,10 +133,12 @@ class _Watched:
         returned = self.hook(part, *seen)
         now = seen
         if returned is not None:
-            # What is returned stands for all that a pre-hook sees, else for the output or the gradient.
-            now = {"forward hook": (*seen[:-1], returned), "backward hook": (returned, *seen[1:])}.get(
-                self.kind, (returned,)
-            )
+            # What is returned stands for all that a pre-hook sees, else for the output or the
+            # gradient.
+            now = {
+                "forward hook": (*seen[:-1], returned),
+                "backward hook": (returned, *seen[1:]),
+            }.get(self.kind, (returned,))
         if not _same(before, list(_leaves(now))):
             self.found.append(self.sentence(self.places[id(part)]))
             raise InputError(self.found[0])
@@ -183,16 +192,20 @@ def _function(thing: Any) -> Any:
 
 
 def _home(thing: Any) -> str:
-    """The package that a function, or an object's class, is of. A wrapper may bear the ``__module__`` of what
-    it wraps, but not its globals."""
+    """The package that a function, or an object's class, is of. A wrapper may bear the
+    ``__module__`` of what it wraps, but not its globals."""
     function = _function(thing)
     globals_of = getattr(function, "__globals__", None)
-    return (type(function).__module__ if globals_of is None else globals_of["__name__"]).split(".")[0]
+    return (type(function).__module__ if globals_of is None else globals_of["__name__"]).split(".")[
+        0
+    ]
 
 
 def _described(thing: Callable) -> str:
     """A function with its file and line, or an object with its class."""
     function = _function(thing)
     if code := getattr(function, "__code__", None):
-        return f"{function.__qualname__} ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+        return (
+            f"{function.__qualname__} ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+        )
     return f"a {type(function).__name__} of {type(function).__module__}"

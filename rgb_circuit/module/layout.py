@@ -1,8 +1,8 @@
-"""The model's own grid: which image tokens stand for which place of a picture, and how large a picture is
-shown without resampling.
+"""The model's own grid: which image tokens stand for which place of a picture, and how large a
+picture is shown without resampling.
 
-No family is known by name. The processor is shown one square picture, and the image tokens that it writes are
-counted:
+No family is known by name. The processor is shown one square picture, and the image tokens that it
+writes are counted:
 
 | tokens | means |
 |---|---|
@@ -41,11 +41,11 @@ class Layout:
     Attributes:
         grid: (rows, columns) of places.
         tile_px: side of a place in pixels.
-        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs to no
-            token.
+        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs
+            to no token.
         first: image tokens before the first place (a class token).
-        views: for each time that the picture is shown, how many tokens a row has: columns, or one more where
-            a row ends in a token of its own.
+        views: for each time that the picture is shown, how many tokens a row has: columns, or one
+            more where a row ends in a token of its own.
         options: what the processor is told, so that it shows the picture whole.
         takes: what the model takes of all that the processor makes.
     """
@@ -68,19 +68,28 @@ class Layout:
         return self.first + self.grid[0] * sum(self.views)
 
     def places(self, image: Sequence[int]) -> list[list[int]]:
-        """Per view, the token positions of its places row by row, from the positions of all image tokens."""
+        """Per view, the token positions of its places row by row, from the positions of all image
+        tokens."""
         rows, columns = self.grid
         found, begin = [], self.first
         for width in self.views:
             found.append(
-                [image[begin + row * width + column] for row in range(rows) for column in range(columns)]
+                [
+                    image[begin + row * width + column]
+                    for row in range(rows)
+                    for column in range(columns)
+                ]
             )
             begin += rows * width
         return found
 
 
 def layout_of(
-    name: str, module: PreTrainedModel, processor: ProcessorMixin, prompt: str, tiles: int | None = None
+    name: str,
+    module: PreTrainedModel,
+    processor: ProcessorMixin,
+    prompt: str,
+    tiles: int | None = None,
 ) -> Layout:
     """The layout of a model's pictures.
 
@@ -90,19 +99,21 @@ def layout_of(
         tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
 
     Raises:
-        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no square
-            grid.
+        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no
+            square grid.
     """
     config = module.config
     vision = config.vision_config
     patch = _one(vision.patch_size)
     # How many patches a side go into a token; some say it of the processor alone.
     sides = [getattr(part, "spatial_merge_size", None) for part in (vision, config)]
-    tile = patch * next(filter(None, [*sides, getattr(processor.image_processor, "merge_size", None)]), 1)
+    tile = patch * next(
+        filter(None, [*sides, getattr(processor.image_processor, "merge_size", None)]), 1
+    )
     side = _one(getattr(vision, "image_size", None))
     takes = _takes(name, module)
-    # A Pixtral tower names the largest picture that it takes; a tower that is told the grid of patches, as
-    # GLM's, names the size from which its positions are interpolated.
+    # A Pixtral tower names the largest picture that it takes; a tower that is told the grid of
+    # patches, as GLM's, names the size from which its positions are interpolated.
     any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
         raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
@@ -114,9 +125,10 @@ def layout_of(
     if not count:
         own = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
         raise InputError(
-            f"of a prompt with one picture the processor of {name!r} ({type(processor).__name__}) writes no "
-            f"image token of the model's (id {config.image_token_id}); its own, {processor.image_token!r}, "
-            f"has id {own}, so give the processor or the configuration in which both are one"
+            f"of a prompt with one picture the processor of {name!r} ({type(processor).__name__}) "
+            f"writes no image token of the model's (id {config.image_token_id}); its own, "
+            f"{processor.image_token!r}, has id {own}, so give the processor or the configuration "
+            "in which both are one"
         )
     if any_size and count != (side // tile) ** 2:
         raise InputError(_resized(name, processor, config, prompt, tile, side, count))
@@ -129,13 +141,14 @@ def layout_of(
             return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
     rows = isqrt(count)
     seen = (
-        f"a grid of {rows} × {rows} places, between which its {side // patch * patch} px do not divide"
+        f"a grid of {rows} × {rows} places, between which its {side // patch * patch} px do not "
+        "divide"
         if rows * rows == count
         else "neither a square grid nor two"
     )
     raise InputError(
-        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, {seen}, so no tile could "
-        "be found again; use a model that shows a picture as one square grid, or as two"
+        f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, {seen}, so no "
+        "tile could be found again; use a model that shows a picture as one square grid, or as two"
     )
 
 
@@ -148,7 +161,8 @@ def _tokens(processor, config, prompt, side):
 
 
 def _resized(name, processor, config, prompt, tile, side, count):
-    """That a processor for pictures of any size resizes this one, and how many tiles it shows as they are."""
+    """That a processor for pictures of any size resizes this one, and how many tiles it shows as
+    they are."""
     fitting = [
         tiles
         for tiles in range(2, 2 * TILES + 1)
@@ -158,19 +172,19 @@ def _resized(name, processor, config, prompt, tile, side, count):
     if fitting:
         nearest = min(fitting, key=lambda tiles: abs(tiles - side // tile))
         way_out = (
-            f"give tiles={nearest} (of {min(fitting)} to {max(fitting)} tiles a side it shows a picture as "
-            "it is), or "
+            f"give tiles={nearest} (of {min(fitting)} to {max(fitting)} tiles a side it shows a "
+            "picture as it is), or "
         )
     return (
-        f"the processor of {name!r} resizes a picture of {side} × {side} px, {side // tile} tiles of {tile} "
-        f"px a side: it makes {count} image tokens of it; {way_out}set the sizes that it allows (min_pixels "
-        "and max_pixels, or size) so that it does not"
+        f"the processor of {name!r} resizes a picture of {side} × {side} px, {side // tile} tiles "
+        f"of {tile} px a side: it makes {count} image tokens of it; {way_out}set the sizes that it "
+        "allows (min_pixels and max_pixels, or size) so that it does not"
     )
 
 
 def _takes(name, module):
-    """What the model's forward takes by name, from the class that says so: one around it may pass on whatever
-    it is given."""
+    """What the model's forward takes by name, from the class that says so: one around it may pass
+    on whatever it is given."""
     for kind in type(module).__mro__:
         named, hands_on = _parameters(kind)
         if {"input_ids", "pixel_values"} <= named:
@@ -179,8 +193,8 @@ def _takes(name, module):
             # A forward that is given labels computes a loss.
             return named - {"labels"}
     raise InputError(
-        f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, so nothing "
-        "can be shown to it; give a "
+        f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, "
+        "so nothing can be shown to it; give a "
         "vision-language model of transformers"
     )
 

@@ -25,8 +25,8 @@ try:
         getattr(RemoteBackend, _method)
 except (ImportError, AttributeError) as error:
     raise InputError(
-        f"nnsight {version('nnsight')} lacks something that this package uses ({first_line(error)}); "
-        f"pip install '{WANTED}'"
+        f"nnsight {version('nnsight')} lacks something that this package uses "
+        f"({first_line(error)}); pip install '{WANTED}'"
     ) from error
 
 __all__ = [
@@ -43,7 +43,8 @@ __all__ = [
 
 
 def original_forward(forward: Callable | None) -> Callable | None:
-    """What a module's own ``forward`` runs beside nnsight's handing over; what is not nnsight's as it is."""
+    """What a module's own ``forward`` runs beside nnsight's handing over; what is not nnsight's as
+    it is."""
     if not isinstance(forward, Controller):
         return forward
     original = forward.state.original

@@ -1,7 +1,8 @@
 """Whether a module is still what it was when it was wrapped.
 
-What is checked at loading (`probe`) holds for the module as it was then: its parts, their number formats and
-devices, its configuration, and the settings of its attention. Weights may change; nothing is kept of them.
+What is checked at loading (`probe`) holds for the module as it was then: its parts, their number
+formats and devices, its configuration, and the settings of its attention. Weights may change;
+nothing is kept of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Wrapped:
     settings: dict[str, Any]
 
 
-# Settings that saving a model writes; the number formats of its weights are remembered by themselves.
+# Settings that saving a model writes; the number formats of its weights are remembered by
+# themselves.
 BY_SAVING = ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path")
 
 
@@ -43,11 +45,12 @@ def as_it_is(module: PreTrainedModel) -> Wrapped:
 
 
 def check_unchanged(wrapped: Wrapped, module: PreTrainedModel, name: str) -> None:
-    """Raise InputError if a module was changed since it was wrapped; cheap enough for before every run."""
+    """Raise InputError if a module was changed since it was wrapped; cheap enough for before every
+    run."""
     if change := _change(wrapped, module):
         raise InputError(
-            f"{change} since {name!r} was wrapped, and what was checked then need not hold any more; wrap or "
-            "load it again"
+            f"{change} since {name!r} was wrapped, and what was checked then need not hold any "
+            "more; wrap or load it again"
         )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
-# Arguments of a call are stronger than what a tokenizer's files, its backend or a processor's class say, all
-# of which transformers would else take over from training.
+# Arguments of a call are stronger than what a tokenizer's files, its backend or a processor's class
+# say, all of which transformers would else take over from training.
 WHOLE = {
     "padding": False,
     "truncation": False,

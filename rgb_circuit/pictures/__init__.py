@@ -41,7 +41,8 @@ class PictureFile:
 
         Raises:
             FileNotFoundError: no such file.
-            InputError: a file that is no picture, or one that `rgb_circuit.pictures.picture.as_rgb` refuses.
+            InputError: a file that is no picture, or one that `rgb_circuit.pictures.picture.as_rgb`
+                refuses.
         """
         path = Path(path).absolute()
         image, stamp = _opened(path)
@@ -62,8 +63,8 @@ class PictureFile:
         # A copy put back has another time, and may be the same picture.
         if stamp != self.stamp and picture_hash(image) != self.hash:
             raise InputError(
-                f"the picture {self.path} has changed since the trials were read; read them again, or put "
-                "the picture back as it was"
+                f"the picture {self.path} has changed since the trials were read; read them again, "
+                "or put the picture back as it was"
             )
         return image
 
@@ -103,7 +104,8 @@ class Pictures(Mapping[str, Image.Image]):
 
     def __repr__(self) -> str:
         sizes = ", ".join(
-            f"{name}: {source.size[0]} × {source.size[1]} px" for name, source in self.sources.items()
+            f"{name}: {source.size[0]} × {source.size[1]} px"
+            for name, source in self.sources.items()
         )
         return f"Pictures({sizes})"
 
@@ -124,8 +126,8 @@ def picture_hash(picture: Source) -> str:
 
 
 def identical(hashes: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of conditions whose pictures have the same pixels, each with the first condition that has
-    them.
+    """Pairs of conditions whose pictures have the same pixels, each with the first condition that
+    has them.
 
     Args:
         hashes: condition → `picture_hash` of its picture.
@@ -156,7 +158,8 @@ def _opened(path):
     except Exception as error:
         if is_pointer(path):
             raise InputError(
-                f"{path} is a Git LFS pointer without the picture that it stands for; run git lfs pull there"
+                f"{path} is a Git LFS pointer without the picture that it stands for; run git lfs "
+                "pull there"
             ) from error
         reason = f"cannot read it as a picture ({first_line(error)})"
         raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error

@@ -13,10 +13,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     - It is turned upright as its camera noted.
     - Transparent places are laid on white.
-    - 16-bit grey is divided by 257, and decimal numbers from 0 (black) to 1 (white) are multiplied by 255.
-      Other decimal numbers, and 32-bit whole ones, do not say which of them is white: refused.
-    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile where it has one.
-      Profiles of RGB and grey pictures are not applied, since no processor of a model applies them.
+    - 16-bit grey is divided by 257, and decimal numbers from 0 (black) to 1 (white) are multiplied
+      by 255. Other decimal numbers, and 32-bit whole ones, do not say which of them is white:
+      refused.
+    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile where it
+      has one. Profiles of RGB and grey pictures are not applied, since no processor of a model
+      applies them.
     - An animated picture, or a file of several pages, is refused.
 
     Returns:
@@ -38,12 +40,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception as error:
-        raise InputError(f"cannot read this picture ({first_line(error)}); save it as PNG or JPEG") from error
+        raise InputError(
+            f"cannot read this picture ({first_line(error)}); save it as PNG or JPEG"
+        ) from error
     if not (image.width and image.height):
-        raise InputError(f"this picture has {image.width} × {image.height} px; give one of a pixel or more")
+        raise InputError(
+            f"this picture has {image.width} × {image.height} px; give one of a pixel or more"
+        )
     if frames > 1:
         raise InputError(
-            f"this picture has {frames} frames or pages; save the one to be shown as a picture of its own"
+            f"this picture has {frames} frames or pages; save the one to be shown as a picture of "
+            "its own"
         )
     # Netpbm's reader spreads whatever range its file states over 16 bits.
     grey16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
@@ -81,14 +88,14 @@ def _from_numbers(image):
     low, high = numbers.min(), numbers.max()
     if image.mode == "I":
         raise InputError(
-            f"this picture holds 32-bit whole numbers, here from {low} to {high}, and does not say which is "
-            "white; save it with 8 or 16 bits"
+            f"this picture holds 32-bit whole numbers, here from {low} to {high}, and does not say "
+            "which is white; save it with 8 or 16 bits"
         )
     # Not a number is in no range.
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 (white) "
-            "can be "
+            f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 "
+            "(white) can be "
             "shown; scale them to that, or save it with 8 or 16 bits"
         )
     return Image.fromarray((255 * numbers).round().astype(np.uint8)).convert("RGB")
@@ -98,9 +105,11 @@ def _from_inks(image):
     """From CMYK, by its colour profile: without it the same inks come out as garish colours."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (OSError, ImageCms.PyCMSError) as error:
         raise InputError(
-            f"cannot read the colour profile of this CMYK picture ({first_line(error)}); save it as an RGB "
-            "picture"
+            f"cannot read the colour profile of this CMYK picture ({first_line(error)}); save it "
+            "as an RGB picture"
         ) from error

@@ -15,8 +15,8 @@ LEAST_SIDE = 320
 
 
 def outlined(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Image.Image:
-    """A copy with a frame around a tile, white within black, so that it shows on any colour; a picture of few
-    pixels is magnified first, or the frame would hide it.
+    """A copy with a frame around a tile, white within black, so that it shows on any colour; a
+    picture of few pixels is magnified first, or the frame would hide it.
 
     Args:
         image: in RGB.
@@ -31,19 +31,23 @@ def outlined(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Im
     draw = ImageDraw.Draw(image)
     for grown, color in ((2 * thick, "black"), (thick, "white")):
         draw.rectangle(
-            (left - grown, top - grown, right - 1 + grown, bottom - 1 + grown), outline=color, width=thick
+            (left - grown, top - grown, right - 1 + grown, bottom - 1 + grown),
+            outline=color,
+            width=thick,
         )
     return image
 
 
 def enlarged(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Image.Image:
-    """The part of a picture that has a tile and the two beside it on each side, as far as there are any.
+    """The part of a picture that has a tile and the two beside it on each side, as far as there are
+    any.
 
     Args:
         image, tile, grid: as in `outlined`.
     """
     first, last = (
-        [max(0, min(side - 1, place + to)) for place, side in zip(tile, grid)] for to in (-AROUND, AROUND)
+        [max(0, min(side - 1, place + to)) for place, side in zip(tile, grid)]
+        for to in (-AROUND, AROUND)
     )
     left, top, *_ = _box(image, first, grid)
     *_, right, bottom = _box(image, last, grid)
@@ -71,5 +75,10 @@ def _box(image, tile, grid):
     height, width = image.height / grid[0], image.width / grid[1]
     return tuple(
         round(edge)
-        for edge in (tile[1] * width, tile[0] * height, (tile[1] + 1) * width, (tile[0] + 1) * height)
+        for edge in (
+            tile[1] * width,
+            tile[0] * height,
+            (tile[1] + 1) * width,
+            (tile[0] + 1) * height,
+        )
     )

@@ -1,5 +1,5 @@
-"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made before any
-forward."""
+"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made
+before any forward."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
     """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
 
-    Checked are unique names, conditions that exist, answers that begin with different tokens, and a tile that
-    covers exactly one image token: the model's own processor must pass the picture through without resampling
-    or cropping it. How the model answers a question that is new to it is found out once the rest is in order.
+    Checked are unique names, conditions that exist, answers that begin with different tokens, and a
+    tile that covers exactly one image token: the model's own processor must pass the picture
+    through without resampling or cropping it. How the model answers a question that is new to it is
+    found out once the rest is in order.
     """
     if not trials:
         raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
@@ -74,28 +75,32 @@ def answer_tokens(model: Vlm, trial: Trial, condition: str = "clean") -> dict[st
 
 
 def answer_table(ids: Sequence[Sequence[int]]) -> torch.Tensor:
-    """The token ids of several trials as one table, (trials, ids); a trial with fewer repeats its last
-    one."""
+    """The token ids of several trials as one table, (trials, ids); a trial with fewer repeats its
+    last one."""
     most = max(map(len, ids))
     return torch.tensor([[*row, *row[-1:] * (most - len(row))] for row in map(list, ids)])
 
 
 def _check_tile_is_one_token(model, trial):
-    """Raise InputError unless the picture is of the size that is shown without resampling (`loading` checked
-    that it is)."""
+    """Raise InputError unless the picture is of the size that is shown without resampling
+    (`loading` checked that it is)."""
     rows, columns = model.grid
     left_over = model.layout.margin
     sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
     advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
     if trial.grid != rows or rows != columns:
         raise InputError(
-            f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees {rows} × "
-            f"{columns} image tokens; {advice}"
+            f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees "
+            f"{rows} × {columns} image tokens; {advice}"
         )
     (width, height), side = trial.size, model.picture_px
     if (width, height) == (side, side):
         return
-    beyond = f", whose last {left_over} px to the right and below belong to no token" if left_over else ""
+    beyond = (
+        f", whose last {left_over} px to the right and below belong to no token"
+        if left_over
+        else ""
+    )
     raise InputError(
         f"a tile of trial {trial.name!r} ({width} × {height} px) does not cover exactly one "
         f"image token of {model.name} "
@@ -107,29 +112,35 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
     """Model inputs for some (trial, condition) pairs whose prompts have equally many tokens.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else this
-        model takes of what its processor makes.
+        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else
+        this model takes of what its processor makes.
 
     Raises:
         InputError: pictures that the processor refuses.
     """
-    prompts = [read(model, trial.asked(condition), trial.answers).prompt for trial, condition in shown]
+    prompts = [
+        read(model, trial.asked(condition), trial.answers).prompt for trial, condition in shown
+    ]
     images = [trial.images[condition] for trial, condition in shown]
     try:
         return inputs_of(model.processor, model.layout, prompts, images)
     except FOREIGN as error:
         sizes = ", ".join(
-            f"{width} × {height} px" for width, height in dict.fromkeys(image.size for image in images)
+            f"{width} × {height} px"
+            for width, height in dict.fromkeys(image.size for image in images)
         )
         raise InputError(
-            f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these pictures "
-            f"({sizes}: "
+            f"the processor of {model.name} ({type(model.processor).__name__}) cannot show these "
+            f"pictures ({sizes}: "
             f"{first_line(error)}); give pictures of {model.picture_px} × {model.picture_px} px"
         ) from error
 
 
-def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") -> dict[str, torch.Tensor]:
-    """Trial name → token ids of a condition's prompt as it is shown, with the image tokens, (positions,)."""
+def prompt_ids(
+    model: Vlm, trials: Sequence[Trial], condition: str = "clean"
+) -> dict[str, torch.Tensor]:
+    """Trial name → token ids of a condition's prompt as it is shown, with the image tokens,
+    (positions,)."""
     # Some models make more tokens of a larger picture.
     shown = {
         trial.name: (
@@ -139,7 +150,9 @@ def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") ->
         for trial in trials
     }
     one_each = {shown[trial.name]: trial for trial in trials}
-    ids = {key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()}
+    ids = {
+        key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()
+    }
     return {name: ids[key] for name, key in shown.items()}
 
 
@@ -165,15 +178,17 @@ def locate(
     """The token positions that ``positions`` stands for in one prompt, in order, from 0.
 
     Args:
-        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not image),
-            ``"tile"`` (the image token of ``trial.tile``, in every view of the picture), ``"rest"`` (the
-            other image tokens), ``"question"`` (its words, without the conversation around it), ``"first"``
-            (the first token), or a list of ints, where negative ones count from the end.
+        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not
+            image), ``"tile"`` (the image token of ``trial.tile``, in every view of the picture),
+            ``"rest"`` (the other image tokens), ``"question"`` (its words, without the conversation
+            around it), ``"first"`` (the first token), or a list of ints, where negative ones count
+            from the end.
         input_ids: of the condition's prompt, (positions,), as `encode` returned them.
 
     Raises:
-        InputError: an unknown word, an int beyond the prompt, ``"tile"`` or ``"rest"`` for a trial without a
-            tile, or ``"question"`` in a prompt that is not of the model's own conversation.
+        InputError: an unknown word, an int beyond the prompt, ``"tile"`` or ``"rest"`` for a trial
+            without a tile, or ``"question"`` in a prompt that is not of the model's own
+            conversation.
     """
     length = len(input_ids)
     image = _image_positions(model, input_ids)
@@ -181,8 +196,8 @@ def locate(
         beyond = [index for index in positions if not -length <= index < length]
         if beyond or not len(positions):
             raise InputError(
-                f"positions {list(positions)} are not all in the prompt of {length} tokens; use ints from "
-                f"{-length} to {length - 1}"
+                f"positions {list(positions)} are not all in the prompt of {length} tokens; use "
+                f"ints from {-length} to {length - 1}"
             )
         return sorted({index % length for index in positions})
     if positions == "end":
@@ -200,31 +215,33 @@ def locate(
     if positions in ("tile", "rest"):
         if trial.tile is None:
             raise InputError(
-                f"trial {trial.name!r} has no tile, so positions={positions!r} means nothing; use 'image', "
-                "'all' or 'end'"
+                f"trial {trial.name!r} has no tile, so positions={positions!r} means nothing; use "
+                "'image', 'all' or 'end'"
             )
         place = trial.tile[0] * model.grid[1] + trial.tile[1]
         tile = {view[place] for view in model.layout.places(image)}
         return sorted(tile if positions == "tile" else set(image) - tile)
-    raise InputError(f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints")
+    raise InputError(
+        f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints"
+    )
 
 
 def _question_positions(model, trial, input_ids, condition):
-    """Where the words of the question are; counted from the prompt's end, since an image is one token there
-    before it is shown."""
+    """Where the words of the question are; counted from the prompt's end, since an image is one
+    token there before it is shown."""
     asked = trial.asked(condition)
     question = question_of(asked, model.template)
     if question is None:
         raise InputError(
-            f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so which of its "
-            f"tokens are the question is not known; make it with model.prompt(question), or give positions "
-            "as ints"
+            f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so "
+            f"which of its tokens are the question is not known; make it with "
+            "model.prompt(question), or give positions as ints"
         )
     question = question.strip()
     if not question:
         raise InputError(
-            f"the question of trial {trial.name!r} is blank, so that positions='question' means nothing "
-            "there; ask one, or use 'text' or 'end'"
+            f"the question of trial {trial.name!r} is blank, so that positions='question' means "
+            "nothing there; ask one, or use 'text' or 'end'"
         )
     tokenizer = model.processor.tokenizer
     shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
@@ -257,7 +274,8 @@ def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
 
 
 def place_positions(model: Vlm, input_ids: torch.Tensor, place: tuple[int, int]) -> tuple[int, ...]:
-    """The token positions of one of the picture's places (row, column), in every view of the picture.
+    """The token positions of one of the picture's places (row, column), in every view of the
+    picture.
 
     Raises:
         InputError: a place off ``model.grid``, or a picture as in `tile_positions`.
@@ -266,8 +284,8 @@ def place_positions(model: Vlm, input_ids: torch.Tensor, place: tuple[int, int])
     row, column = place
     if not (0 <= row < rows and 0 <= column < columns):
         raise InputError(
-            f"place {row},{column} is off the {rows} × {columns} places that {model.name} sees; rows go from "
-            f"0 to {rows - 1}, columns to {columns - 1}"
+            f"place {row},{column} is off the {rows} × {columns} places that {model.name} sees; "
+            f"rows go from 0 to {rows - 1}, columns to {columns - 1}"
         )
     return tuple(sorted({view[row * columns + column] for view in _views(model, input_ids)}))
 
@@ -277,17 +295,17 @@ def _views(model, input_ids):
     image = _image_positions(model, input_ids)
     if len(image) != model.layout.tokens():
         raise InputError(
-            f"{model.name} makes {len(image)} tokens of this picture, not the {model.layout.tokens()} of a "
-            "picture of "
-            f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give pictures of "
-            "that size"
+            f"{model.name} makes {len(image)} tokens of this picture, not the "
+            f"{model.layout.tokens()} of a picture of "
+            f"{model.picture_px} × {model.picture_px} px, so they cannot be laid over it; give "
+            "pictures of that size"
         )
     return model.layout.places(image)
 
 
 def rerun_from(model: Vlm, first: int, input_ids: torch.Tensor) -> int:
-    """The first position that may change where position ``first`` is edited: earlier ones may attend to it
-    (`Vlm.ahead`)."""
+    """The first position that may change where position ``first`` is edited: earlier ones may
+    attend to it (`Vlm.ahead`)."""
     if model.ahead == "all":
         return 0
     image = _image_positions(model, input_ids)

@@ -1,14 +1,14 @@
 """What a model reads of a prompt, held against what was written.
 
-A tokenizer may cut a prompt, a template may lose the question, a processor may write the picture twice: the
-model then answers something else than was asked, and every number is about that. So the ids of every prompt
-are looked at once, before its first forward:
+A tokenizer may cut a prompt, a template may lose the question, a processor may write the picture
+twice: the model then answers something else than was asked, and every number is about that. So the
+ids of every prompt are looked at once, before its first forward:
 
 1. Every id has a row in the embedding.
 2. The picture stands there once.
-3. The tokens before and behind the picture, decoded, hold what was written there. Letters and digits are
-   compared, without case and accents: tokenizers drop those, and most spaces. Where a tokenizer writes the
-   text in yet another way, none of the letters may be left without a token.
+3. The tokens before and behind the picture, decoded, hold what was written there. Letters and
+   digits are compared, without case and accents: tokenizers drop those, and most spaces. Where a
+   tokenizer writes the text in yet another way, none of the letters may be left without a token.
 
 A word that the tokenizer has no token for is read as its unknown token: that is said, not refused.
 """
@@ -46,8 +46,8 @@ def read_ids(
     """
     if prompt.count("<image>") != 1:
         raise InputError(
-            f"the prompt {_short(prompt)} holds {prompt.count('<image>')} '<image>'; put exactly one where "
-            "the picture goes, as model.prompt(question) does"
+            f"the prompt {_short(prompt)} holds {prompt.count('<image>')} '<image>'; put exactly "
+            "one where the picture goes, as model.prompt(question) does"
         )
     try:
         made = inputs_of(processor, layout, [prompt], [plain(layout)])
@@ -61,17 +61,19 @@ def read_ids(
     _check_rows(name, module, processor.tokenizer, prompt, ids, image)
     if len(image) != layout.tokens():
         raise InputError(
-            f"the prompt {_short(prompt)} gives {name!r} {len(image)} image tokens, and a picture is "
-            f"{layout.tokens()}, so it does not hold the picture once; leave out what the processor "
-            f"({type(processor).__name__}) reads as a picture"
+            f"the prompt {_short(prompt)} gives {name!r} {len(image)} image tokens, and a picture "
+            f"is {layout.tokens()}, so it does not hold the picture once; leave out what the "
+            f"processor ({type(processor).__name__}) reads as a picture"
         )
     sides = zip(prompt.split("<image>"), (ids[: image[0]], ids[image[-1] + 1 :]))
     if any(not holds(processor.tokenizer, found, written) for written, found in sides):
-        read = processor.tokenizer.decode([token for token in ids if token != module.config.image_token_id])
+        read = processor.tokenizer.decode(
+            [token for token in ids if token != module.config.image_token_id]
+        )
         raise InputError(
-            f"{name!r} would not be asked what is written: of the prompt {_short(prompt)} its tokens hold "
-            f"{_short(read)}; mend its tokenizer or processor, which leave something out, or ask in other "
-            "words"
+            f"{name!r} would not be asked what is written: of the prompt {_short(prompt)} its "
+            f"tokens hold {_short(read)}; mend its tokenizer or processor, which leave something "
+            "out, or ask in other words"
         )
     return ids
 
@@ -89,7 +91,9 @@ def holds(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], written: str) 
     return _letters(tokenizer.decode(alone["input_ids"])) in found
 
 
-def say_unknown(name: str, tokenizer: PreTrainedTokenizerBase, read: Mapping[str, Sequence[int]]) -> None:
+def say_unknown(
+    name: str, tokenizer: PreTrainedTokenizerBase, read: Mapping[str, Sequence[int]]
+) -> None:
     """Warn of prompts with words that have no token.
 
     Args:
@@ -101,8 +105,8 @@ def say_unknown(name: str, tokenizer: PreTrainedTokenizerBase, read: Mapping[str
     unread = [prompt for prompt, ids in read.items() if tokenizer.unk_token_id in ids]
     if unread:
         warnings.warn(
-            f"{name} has no tokens for some words of {len(unread)} of {len(read)} questions and reads them "
-            f"as {tokenizer.unk_token}, e.g. in {_short(unread[0])}",
+            f"{name} has no tokens for some words of {len(unread)} of {len(read)} questions and "
+            f"reads them as {tokenizer.unk_token}, e.g. in {_short(unread[0])}",
             stacklevel=2,
         )
 
@@ -115,7 +119,9 @@ def plain(layout: Layout) -> Image.Image:
 def _without_token(written, spans):
     """The letters of a text that stand in none of its tokens' (begin, end)."""
     covered = {place for first, last in spans for place in range(first, last)}
-    return [letter for place, letter in enumerate(written) if letter.isalnum() and place not in covered]
+    return [
+        letter for place, letter in enumerate(written) if letter.isalnum() and place not in covered
+    ]
 
 
 def _check_rows(name, module, tokenizer, prompt, ids, image):
@@ -124,15 +130,18 @@ def _check_rows(name, module, tokenizer, prompt, ids, image):
     beyond = [token for place, token in enumerate(ids) if token >= rows and place not in set(image)]
     if beyond:
         raise InputError(
-            f"{tokenizer.decode(beyond[:1])!r} of the prompt {_short(prompt)} is token {beyond[0]}, and the "
-            f"embedding of {name!r} has {rows} rows: the tokenizer has tokens that the model was not given; "
-            "ask without them, or take the tokenizer that belongs to these weights"
+            f"{tokenizer.decode(beyond[:1])!r} of the prompt {_short(prompt)} is token "
+            f"{beyond[0]}, and the embedding of {name!r} has {rows} rows: the tokenizer has tokens "
+            "that the model was not given; ask without them, or take the tokenizer that belongs to "
+            "these weights"
         )
 
 
 def _letters(text):
     """Letters and digits alone, without case and accents."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text.casefold()) if letter.isalnum())
+    return "".join(
+        letter for letter in unicodedata.normalize("NFKD", text.casefold()) if letter.isalnum()
+    )
 
 
 def _short(text):

@@ -1,5 +1,5 @@
-"""Asking a model how it answers: which surface form it prefers after each prompt, found once and kept with
-the model (`Vlm.forms`)."""
+"""Asking a model how it answers: which surface form it prefers after each prompt, found once and
+kept with the model (`Vlm.forms`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
     """How ``answers`` (role → word) are read after ``prompt``.
 
     Raises:
-        InputError: a word that the tokenizer cannot write there, or two that begin with the same token.
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same
+            token.
     """
     if prompt not in model.forms:
         settle(model, [prompt])
@@ -38,8 +39,8 @@ def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
 
 
 def token_of(model: Vlm, word: str, after: str) -> int:
-    """The id of the token that ``word`` is read at after the prompt ``after``: its first, as the model writes
-    it there.
+    """The id of the token that ``word`` is read at after the prompt ``after``: its first, as the
+    model writes it there.
 
     Raises:
         InputError: the word cannot be written there.
@@ -62,9 +63,9 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
 
 
 def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
-    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one forward
-    each. A server is waited for in a detached run too, as when a model is loaded, since nothing can be read
-    before."""
+    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one
+    forward each. A server is waited for in a detached run too, as when a model is loaded, since
+    nothing can be read before."""
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     module, processor, grey = model.nnsight._module, model.processor, plain(model.layout)
     ids = {prompt: read_ids(model.name, module, processor, model.layout, prompt) for prompt in new}
@@ -72,11 +73,15 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     lengths = {}
     for prompt in new:
         lengths.setdefault(len(ids[prompt]), []).append(prompt)
-    with tqdm(total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress) as bar:
+    with tqdm(
+        total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress
+    ) as bar:
         for length, alike in lengths.items():
             for some in chunks(alike, pictures_at_once(model, length, length - 1)):
                 inputs = inputs_of(processor, model.layout, some, [grey] * len(some))
-                for prompt, *likeliest in zip(some, *execute(model, likeliest_tokens, inputs, VOTERS)):
+                for prompt, *likeliest in zip(
+                    some, *execute(model, likeliest_tokens, inputs, VOTERS)
+                ):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(
                         processor.tokenizer, last, *(one.tolist() for one in likeliest)
@@ -85,4 +90,6 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
 
 
 def _in_likeliest(model, prompt, answers, forms):
-    return in_likeliest(model.processor.tokenizer, prompt, answers, forms, model.name, model.sayable)
+    return in_likeliest(
+        model.processor.tokenizer, prompt, answers, forms, model.name, model.sayable
+    )

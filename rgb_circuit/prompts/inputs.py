@@ -17,15 +17,18 @@ from ..running.execute import one_at_a_time
 def inputs_of(
     processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
 ) -> dict[str, torch.Tensor]:
-    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one beginning
-    token at most, no end token.
+    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one
+    beginning token at most, no end token.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever else
-        ``layout.takes``.
+        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever
+        else ``layout.takes``.
     """
     tokenizer = processor.tokenizer
-    texts = [once_begun(tokenizer, prompt.replace("<image>", processor.image_token)) for prompt in prompts]
+    texts = [
+        once_begun(tokenizer, prompt.replace("<image>", processor.image_token))
+        for prompt in prompts
+    ]
     # A fast tokenizer cannot be used by two threads at once.
     with one_at_a_time:
         made = uncut(processor, texts, images, **layout.options)
@@ -40,6 +43,8 @@ def inputs_of(
     }
     # What says something of every token ends with the tokens.
     return {
-        name: value[:, :kept] if value.ndim == 2 and value.shape == (len(prompts), length) else value
+        name: value[:, :kept]
+        if value.ndim == 2 and value.shape == (len(prompts), length)
+        else value
         for name, value in made.items()
     }

@@ -22,8 +22,8 @@ def gathering() -> Iterator[Callable]:
     """Lets several calls hand in their jobs before the first is waited for.
 
     Yields:
-        ``each``, for ``with each():`` around a call and what needs its result; the block ends where `Pending`
-        is raised.
+        ``each``, for ``with each():`` around a call and what needs its result; the block ends where
+        `Pending` is raised.
 
     Raises:
         Pending: one for all of them, at the end.
@@ -45,11 +45,12 @@ def gathering() -> Iterator[Callable]:
 
 @dataclass
 class Jobs:
-    """What a server was asked for one part, in the order of asking: a file of job ids and when they were
-    handed in (seconds since 1970), and beside it what came back.
+    """What a server was asked for one part, in the order of asking: a file of job ids and when they
+    were handed in (seconds since 1970), and beside it what came back.
 
-    A part is computed again from its first request on whenever it is asked for, so requests are known by
-    their number. A server keeps a result for about an hour, and others of the part may take longer.
+    A part is computed again from its first request on whenever it is asked for, so requests are
+    known by their number. A server keeps a result for about an hour, and others of the part may
+    take longer.
     """
 
     path: Path

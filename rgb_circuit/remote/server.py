@@ -1,12 +1,12 @@
 """An NDIF server, as a place where programs run: one request each.
 
-What travels to it is the source of a program, its arguments, and a key that names the model; what travels
-back is what the program returns. A job is handed in, then asked after until it is done: the connection may
-break in between, and what failed for the network's sake is tried again, a few times. What goes wrong at the
-server or on the way is a `ServerError` in one sentence.
+What travels to it is the source of a program, its arguments, and a key that names the model; what
+travels back is what the program returns. A job is handed in, then asked after until it is done: the
+connection may break in between, and what failed for the network's sake is tried again, a few times.
+What goes wrong at the server or on the way is a `ServerError` in one sentence.
 
-Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what a program
-may hold.
+Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what
+a program may hold.
 """
 
 import io
@@ -27,17 +27,25 @@ from nnsight import TransformersModel
 from tqdm.auto import tqdm
 
 from ..errors import InputError, ServerError, first_line
-from ..module.nnsight_internals import CONFIG, HUB_SPELLINGS, RemoteBackend, RemoteError, ResponseModel
+from ..module.nnsight_internals import (
+    CONFIG,
+    HUB_SPELLINGS,
+    RemoteBackend,
+    RemoteError,
+    ResponseModel,
+)
 from .jobs import Jobs, Pending
 
-# Tries of what the network interrupted, and seconds before the second; each further wait is twice as long.
+# Tries of what the network interrupted, and seconds before the second; each further wait is twice
+# as long.
 TRIES = 5
 FIRST_WAIT = 1.0
 
 # Seconds between two questions whether a job is done: at first, and at most.
 POLLS = (0.02, 2.0)
 
-# Seconds after which a job that the server says nothing about is lost, as when the server was started anew.
+# Seconds after which a job that the server says nothing about is lost, as when the server was
+# started anew.
 LOST = 30.0
 
 # What the network does to an exchange, not the server to its content.
@@ -77,9 +85,12 @@ class Server:
             remote: the server's URL, or True for the one of nnsight's configuration.
 
         Raises:
-            InputError: a URL that is none or holds a password, or a model whose name the hub does not know.
+            InputError: a URL that is none or holds a password, or a model whose name the hub does
+                not know.
         """
-        said, url = ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
+        said, url = (
+            ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
+        )
         try:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
@@ -87,7 +98,8 @@ class Server:
         # A run's manifest and report name the URL, and so do messages.
         if "@" in url:
             raise InputError(
-                f"{said} holds a user or a password; give the URL without, and a key in NDIF_API_KEY"
+                f"{said} holds a user or a password; give the URL without, and a key in "
+                "NDIF_API_KEY"
             )
         if not (parts.scheme in ("http", "https") and parts.host):
             raise InputError(f"{said} is {url!r}; give a URL such as https://api.ndif.us")
@@ -101,12 +113,20 @@ class Server:
             key = wrapped.to_model_key()
         except (OSError, ValueError, HTTPError) as error:
             raise InputError(
-                f"cannot look up {served!r} on the hub ({first_line(error)}); check the name and the network"
+                f"cannot look up {served!r} on the hub ({first_line(error)}); check the name and "
+                "the network"
             ) from error
         return cls(url, key, wrapped._remoteable_get_env())
 
-    def run(self, wrapped: TransformersModel, program: Callable, arguments: tuple, jobs: Jobs | None = None):
-        """What ``program(wrapped, *arguments)`` returns when the server runs it; see `execute.execute`.
+    def run(
+        self,
+        wrapped: TransformersModel,
+        program: Callable,
+        arguments: tuple,
+        jobs: Jobs | None = None,
+    ):
+        """What ``program(wrapped, *arguments)`` returns when the server runs it; see
+        `execute.execute`.
 
         Args:
             jobs: where to keep the job's id, instead of waiting for it.
@@ -122,8 +142,8 @@ class Server:
 
 
 class _Backend(RemoteBackend):
-    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and unpickles no
-    objects."""
+    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and
+    unpickles no objects."""
 
     # nnsight's: None until a job is handed in.
     job_id: str | None
@@ -132,11 +152,13 @@ class _Backend(RemoteBackend):
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
         # httpx would refuse such a header only when it is sent, and say it aloud.
         if not (
-            self.api_key.isascii() and self.api_key.isprintable() and self.api_key == self.api_key.strip()
+            self.api_key.isascii()
+            and self.api_key.isprintable()
+            and self.api_key == self.api_key.strip()
         ):
             raise InputError(
-                "the key begins or ends with a space, or holds what cannot be sent; set NDIF_API_KEY to the "
-                "key alone"
+                "the key begins or ends with a space, or holds what cannot be sent; set "
+                "NDIF_API_KEY to the key alone"
             )
         self.server = server
         self.noted = None if jobs is None else (jobs, jobs.number())
@@ -193,9 +215,10 @@ class _Backend(RemoteBackend):
             except _Gone as gone:
                 if time.time() - since < LOST:
                     raise ServerError(
-                        f"the NDIF server at {self.server.url} says that a job is done and does not hand "
-                        "out its result "
-                        f"({first_line(gone.__cause__ or gone)}); ask whoever runs it about its object store"
+                        f"the NDIF server at {self.server.url} says that a job is done and does "
+                        "not hand out its result "
+                        f"({first_line(gone.__cause__ or gone)}); ask whoever runs it about its "
+                        "object store"
                     ) from gone
         self.submit(tracer)
         jobs.note(number, (self.job_id, time.time()))
@@ -223,8 +246,11 @@ class _Backend(RemoteBackend):
                 return step()
             except (*INTERRUPTIONS, httpx.HTTPStatusError, RemoteError) as error:
                 if not (_is_interruption(error) and tries_left):
-                    # A server that refuses a key may repeat it in its answer, which a traceback would show.
-                    raise _explained(error, self.server) from (None if _is_refusal(error) else error)
+                    # A server that refuses a key may repeat it in its answer, which a traceback
+                    # would show.
+                    raise _explained(error, self.server) from (
+                        None if _is_refusal(error) else error
+                    )
                 self.display.say(f"lost the connection, trying again in {wait:.0f} s")
             time.sleep(wait)
             wait *= 2
@@ -256,8 +282,8 @@ class _Backend(RemoteBackend):
 
 
 class _Failed(Exception):
-    """The end of a job that did not succeed, which asking again does not change; ``error`` is what nnsight
-    made of it."""
+    """The end of a job that did not succeed, which asking again does not change; ``error`` is what
+    nnsight made of it."""
 
     def __init__(self, error: RemoteError) -> None:
         super().__init__(str(error))
@@ -269,8 +295,8 @@ class _Gone(Exception):
 
 
 class _StatusLine:
-    """The state of a job, below the progress bars where it takes longer than two seconds; what nnsight calls
-    a display."""
+    """The state of a job, below the progress bars where it takes longer than two seconds; what
+    nnsight calls a display."""
 
     # nnsight's own bar for downloads stays away.
     enabled = False
@@ -279,7 +305,9 @@ class _StatusLine:
         self.heard = time.monotonic()
 
     def __enter__(self):
-        self.line = tqdm(desc="NDIF: sending", bar_format="{desc} ({elapsed})", leave=False, delay=2)
+        self.line = tqdm(
+            desc="NDIF: sending", bar_format="{desc} ({elapsed})", leave=False, delay=2
+        )
         return self
 
     def __exit__(self, *_):
@@ -312,7 +340,9 @@ def _is_refusal(error):
 
 def _answer(error):
     """The HTTP answer behind an error; None where there was none."""
-    return getattr(error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None)
+    return getattr(
+        error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None
+    )
 
 
 def _status(error):
@@ -324,7 +354,8 @@ def _words(error):
     """What an error says, in a line."""
     answer = _answer(error)
     if answer is not None and (
-        isinstance(error, httpx.HTTPStatusError) or "json" not in answer.headers.get("content-type", "")
+        isinstance(error, httpx.HTTPStatusError)
+        or "json" not in answer.headers.get("content-type", "")
     ):
         # A page for browsers, or httpx's words, which name the link of a result.
         return f"HTTP {answer.status_code} {answer.reason_phrase}"
@@ -334,8 +365,8 @@ def _words(error):
 
 
 def _explained(error, server):
-    """The `ServerError` that says what went wrong and what to do; without the server's own words where they
-    may hold the key."""
+    """The `ServerError` that says what went wrong and what to do; without the server's own words
+    where they may hold the key."""
     where = f"the NDIF server at {server.url}"
     text, words, status = str(error).strip(), _words(error), _status(error)
     if _is_refusal(error):
@@ -346,15 +377,15 @@ def _explained(error, server):
         )
     if _is_interruption(error):
         return ServerError(
-            f"cannot reach {where} ({words}), after {TRIES} tries; check NDIF_HOST and the network and run "
-            "again"
+            f"cannot reach {where} ({words}), after {TRIES} tries; check NDIF_HOST and the network "
+            "and run again"
         )
     if status:
         return ServerError(f"{where} does not take jobs ({words}); check the URL")
     if "Could not deploy" in text:
         return ServerError(
-            f"{where} does not serve {_asked_for(server)} ({words}); nnsight.status() lists what the server "
-            "in NDIF_HOST serves"
+            f"{where} does not serve {_asked_for(server)} ({words}); nnsight.status() lists what "
+            "the server in NDIF_HOST serves"
         )
     if "architecture" in text or "payload could not be read" in text:
         return ServerError(
@@ -363,10 +394,12 @@ def _explained(error, server):
         )
     if "OutOfMemory" in text:
         return ServerError(
-            f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller batch_size"
+            f"{where} ran out of memory; patch at fewer positions, or give patch_heads a smaller "
+            "batch_size"
         )
     return ServerError(
-        f"the job failed on {where}: {words}; if it fails again, show this to whoever runs the server"
+        f"the job failed on {where}: {words}; if it fails again, show this to whoever runs the "
+        "server"
     )
 
 

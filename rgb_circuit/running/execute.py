@@ -1,4 +1,5 @@
-"""Running a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF server."""
+"""Running a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF
+server."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 
     Raises:
         InputError: the model cannot be run now, or was changed since it was wrapped.
-        ServerError: of a remote model: the server cannot be reached, refuses the key, does not serve the
-            model, or failed.
+        ServerError: of a remote model: the server cannot be reached, refuses the key, does not
+            serve the model, or failed.
         Pending: with ``jobs``: the job is handed in, or not done yet.
     """
     with one_at_a_time:
@@ -43,8 +44,8 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 
 
 def check_model(model: "Vlm") -> None:
-    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; one that is
-    not here passes."""
+    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; one
+    that is not here passes."""
     if model.as_wrapped is None:
         return
     module, name = model.nnsight._module, model.name
@@ -52,8 +53,9 @@ def check_model(model: "Vlm") -> None:
     check_unchanged(model.as_wrapped, module, name)
     if has_edits(model.nnsight):
         raise InputError(
-            f"nnsight edits {name!r} in every trace (nnsight.edit(inplace=True)), which would be in all "
-            "numbers; call model.nnsight.clear_edits(), and give what is to be changed as rgb.Edit"
+            f"nnsight edits {name!r} in every trace (nnsight.edit(inplace=True)), which would be "
+            "in all numbers; call model.nnsight.clear_edits(), and give what is to be changed as "
+            "rgb.Edit"
         )
 
 

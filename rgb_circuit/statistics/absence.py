@@ -1,14 +1,16 @@
 """Absences, trial by trial: in most trials a head does less than a margin.
 
-A mean cannot tell a head that does a little in every trial from one that does nothing in 31 of 32 and much in
-one, where the picture confused the model. A count can: that stray trial is one of 32.
+A mean cannot tell a head that does a little in every trial from one that does nothing in 31 of 32
+and much in one, where the picture confused the model. A count can: that stray trial is one of 32.
 
-1. *Shown*: more than ``SHARE`` of all trials like these lie inside the margin (binomial, over all trials),
-   and of every colour no more than one of four trials lies outside, or a head that serves one colour of eight
-   would pass with enough trials. Four trials of a colour are too few for a test, so that is a mere count.
+1. *Shown*: more than ``SHARE`` of all trials like these lie inside the margin (binomial, over all
+   trials), and of every colour no more than one of four trials lies outside, or a head that serves
+   one colour of eight would pass with enough trials. Four trials of a colour are too few for a
+   test, so that is a mere count.
 2. *Refuted*: more than half of all trials lie beyond the margin, on one side (binomial).
 
-Between the two lies what is neither. What was simulated to choose the rule: ``benchmarks/absences.py``.
+Between the two lies what is neither. What was simulated to choose the rule:
+``benchmarks/absences.py``.
 """
 
 from collections.abc import Sequence
@@ -27,9 +29,11 @@ ONE_OF = 4
 STEP, FURTHEST = 1.1, 1000
 
 
-def mostly_p(inside: np.ndarray, factors: Sequence[Sequence] = (), share: float = SHARE) -> np.ndarray:
-    """p value of no more than ``share`` of all trials lying inside; 1 where of a factor's label more than one
-    trial of four lies outside.
+def mostly_p(
+    inside: np.ndarray, factors: Sequence[Sequence] = (), share: float = SHARE
+) -> np.ndarray:
+    """p value of no more than ``share`` of all trials lying inside; 1 where of a factor's label
+    more than one trial of four lies outside.
 
     Args:
         inside: Booleans, (trials, …).
@@ -53,11 +57,12 @@ def trials_for_mostly(
     share: float = SHARE,
     power: float = POWER,
 ) -> np.ndarray:
-    """With how many trials `mostly_p` would reach ``level``, if as many of them go on lying outside.
+    """With how many trials `mostly_p` would reach ``level``, if as many of them go on lying
+    outside.
 
     Args:
-        inside, factors, share: as in `mostly_p`. A label of which too many trials lie outside keeps its share
-            of these; all others have one together.
+        inside, factors, share: as in `mostly_p`. A label of which too many trials lie outside keeps
+            its share of these; all others have one together.
         level: that p must reach.
         power: probability that it does.
 
@@ -76,9 +81,11 @@ def trials_for_mostly(
     return needed[which.ravel()].reshape(shape)
 
 
-def chance_of_mostly(n: int, stray: float, labels: int, level: float, share: float = SHARE) -> float:
-    """The probability that `mostly_p` reaches ``level`` with ``n`` trials of which each is outside with
-    probability ``stray``, and one factor of so many ``labels``."""
+def chance_of_mostly(
+    n: int, stray: float, labels: int, level: float, share: float = SHARE
+) -> float:
+    """The probability that `mostly_p` reaches ``level`` with ``n`` trials of which each is outside
+    with probability ``stray``, and one factor of so many ``labels``."""
     parts, rates = np.full(labels, 1 / labels), np.full(labels, stray)
     return float(_reached(np.array([n]), stray, parts, rates, level, share)[0])
 
@@ -100,8 +107,8 @@ def _reached(n, stray, parts, rates, level, share):
     Args:
         n: numbers of trials, (sizes,).
         stray: the share of all trials that lies outside.
-        parts, rates: of each label, the share of the trials that has it, and of these that lies outside,
-            (labels,).
+        parts, rates: of each label, the share of the trials that has it, and of these that lies
+            outside, (labels,).
     """
     # The fewest inside whose p reaches the level.
     fewest = stats.binom.isf(level, n, share) + 1

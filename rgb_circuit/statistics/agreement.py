@@ -1,7 +1,7 @@
 """How far two tables of effects agree, head by head.
 
-Most heads do nothing. Rank correlation is mostly about those; Pearson's is mostly about the few that do
-something.
+Most heads do nothing. Rank correlation is mostly about those; Pearson's is mostly about the few
+that do something.
 """
 
 from dataclasses import dataclass
@@ -29,18 +29,20 @@ class Agreement:
     shared: list[tuple[int, int]]
 
 
-def agreement(one: pd.Series, other: pd.Series, k: int, least: tuple[float, float] = (0.0, 0.0)) -> Agreement:
+def agreement(
+    one: pd.Series, other: pd.Series, k: int, least: tuple[float, float] = (0.0, 0.0)
+) -> Agreement:
     """Correlations of two effects over heads, and the heads that both put on top.
 
     Args:
         one, other: (layer, head) → effect, of the same heads.
-        k: how many heads count as the top, at most: those whose effect is largest, if it is above zero and
-            reaches ``least``, of the one and of the other.
+        k: how many heads count as the top, at most: those whose effect is largest, if it is above
+            zero and reaches ``least``, of the one and of the other.
     """
     order = one.sort_values(ascending=False, kind="stable").index[:k]
     top = [head for head in order if one[head] > 0 and one[head] >= least[0]]
-    # Ties at the k-th head are common where effects come in steps; which the other would list first means
-    # nothing.
+    # Ties at the k-th head are common where effects come in steps; which the other would list first
+    # means nothing.
     last = max(other.nlargest(k).iloc[-1], least[1])
     shared = [head for head in top if other[head] >= last and other[head] > 0]
     varied = one.nunique() > 1 and other.nunique() > 1
@@ -54,18 +56,24 @@ def agreement(one: pd.Series, other: pd.Series, k: int, least: tuple[float, floa
 
 
 def correlation_interval(
-    one: np.ndarray, other: np.ndarray, *, same_trials: bool, confidence: float = 0.95, seed: int = 0
+    one: np.ndarray,
+    other: np.ndarray,
+    *,
+    same_trials: bool,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of the correlation over heads of two mean effects: by how much it changes with which trials
-    are drawn.
+    """Interval of the correlation over heads of two mean effects: by how much it changes with which
+    trials are drawn.
 
     1. Trials are drawn again with replacement, of both alike where they are the same.
-    2. Of each draw, Fisher's z of the correlation. Drawing adds the noise of single trials once more, which
-       lowers every such correlation; so only their spread is taken, around the one that was observed.
+    2. Of each draw, Fisher's z of the correlation. Drawing adds the noise of single trials once
+       more, which lowers every such correlation; so only their spread is taken, around the one that
+       was observed.
 
-    Heads are not a sample and stay what they are. That effects of few trials are noisy lowers the correlation
-    itself, which this does not take back. In simulations a nominal 95 % covers 89 to 99 % (8 to 32 trials, 16
-    to 256 heads), of the correlation that as many trials give in the middle.
+    Heads are not a sample and stay what they are. That effects of few trials are noisy lowers the
+    correlation itself, which this does not take back. In simulations a nominal 95 % covers 89 to 99
+    % (8 to 32 trials, 16 to 256 heads), of the correlation that as many trials give in the middle.
 
     Args:
         one, other: (trials, heads).
@@ -76,7 +84,8 @@ def correlation_interval(
     Returns:
         ``(low, high)``; NaN with a single trial on either side, or effects that are all equal.
 
-    Source: the bootstrap; Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
+    Source: the bootstrap; Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 8
+    and 13.
     """
     if min(len(one), len(other)) < 2:
         return np.nan, np.nan
@@ -101,10 +110,11 @@ def reliability(effects: np.ndarray) -> float:
         effects: (trials, heads).
 
     Returns:
-        At most 1; near 0, or below, where nothing but noise differs between heads. NaN with a single trial,
-        or means that are all equal.
+        At most 1; near 0, or below, where nothing but noise differs between heads. NaN with a
+        single trial, or means that are all equal.
 
-    Source: Cronbach, Coefficient alpha and the internal structure of tests, Psychometrika 16 (1951).
+    Source: Cronbach, Coefficient alpha and the internal structure of tests, Psychometrika 16
+    (1951).
     """
     n, total = len(effects), effects.sum(0).var()
     if n < 2 or total == 0:
@@ -113,8 +123,8 @@ def reliability(effects: np.ndarray) -> float:
 
 
 def ceiling(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest correlation over heads that mean effects so noisy can have on trials of their own: that of
-    two that were the same without noise. 0 where either is nothing but noise.
+    """The largest correlation over heads that mean effects so noisy can have on trials of their
+    own: that of two that were the same without noise. 0 where either is nothing but noise.
 
     Args:
         one, other: (trials, heads).
@@ -125,22 +135,24 @@ def ceiling(one: np.ndarray, other: np.ndarray) -> float:
 def disattenuated(
     one: np.ndarray, other: np.ndarray, *, same_trials: bool, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """The correlation over heads that two effects would have without the noise of single trials, and its
-    interval.
+    """The correlation over heads that two effects would have without the noise of single trials,
+    and its interval.
 
-    It is the covariance of different trials over that of each side's different trials, so that noise drops
-    out that no two trials share, also where both sides are measured on the same ones. The interval is the
-    jackknife's over trials. In simulations (16 trials, 64 and 256 heads) a nominal 95 % covers 97 % and more,
-    and nothing is said below ceilings of about 0.5 with 64 heads and 0.2 with 256.
+    It is the covariance of different trials over that of each side's different trials, so that
+    noise drops out that no two trials share, also where both sides are measured on the same ones.
+    The interval is the jackknife's over trials. In simulations (16 trials, 64 and 256 heads) a
+    nominal 95 % covers 97 % and more, and nothing is said below ceilings of about 0.5 with 64 heads
+    and 0.2 with 256.
 
     Args:
         one, other, same_trials, confidence: as in `correlation_interval`.
 
     Returns:
-        ``(correlation, low, high)``; by chance above 1. NaN where a side is not shown to be more than noise,
-        or with fewer than three trials.
+        ``(correlation, low, high)``; by chance above 1. NaN where a side is not shown to be more
+        than noise, or with fewer than three trials.
 
-    Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15 (1904);
+    Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol.
+    15 (1904);
         Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11, for the jackknife.
     """
     if min(len(one), len(other)) < 3:
@@ -160,16 +172,21 @@ def disattenuated(
         else:
             covariance = cross.mean()
             left, right = (
-                (cross.sum() - cross.sum(axis)) / (cross.size - cross.shape[axis]) for axis in (1, 0)
+                (cross.sum() - cross.sum(axis)) / (cross.size - cross.shape[axis])
+                for axis in (1, 0)
             )
-            alike = [left / np.sqrt(squares * square_other), right / np.sqrt(square * squares_other)]
+            alike = [
+                left / np.sqrt(squares * square_other),
+                right / np.sqrt(square * squares_other),
+            ]
     found = covariance / np.sqrt(square * square_other)
     width = quantile * np.sqrt(sum(_jackknife_error(values) ** 2 for values in alike))
     return float(found), float(found - width), float(found + width)
 
 
 def _leaving_out(products):
-    """Mean of the products of different trials, (trials, trials), of all and with each trial left out."""
+    """Mean of the products of different trials, (trials, trials), of all and with each trial left
+    out."""
     n, apart = len(products), products - np.diag(np.diag(products))
     total = apart.sum()
     left = total - apart.sum(0) - apart.sum(1)

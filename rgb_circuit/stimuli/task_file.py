@@ -19,8 +19,8 @@ _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def read_task(path: str | Path) -> Task:
-    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie beside it,
-    and so does the file that it is ``like``.
+    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie
+    beside it, and so does the file that it is ``like``.
 
     Raises:
         InputError: no such file, no TOML, or something in it that is no task, with its key.
@@ -65,17 +65,25 @@ def to_toml(table: Mapping[str, Any]) -> str:
         right = { says = "colour of the square" }
     """
     plain = [
-        f"{_key(name)} = {_value(value)}" for name, value in table.items() if not isinstance(value, Mapping)
+        f"{_key(name)} = {_value(value)}"
+        for name, value in table.items()
+        if not isinstance(value, Mapping)
     ]
     for name, value in table.items():
         if isinstance(value, Mapping):
-            plain += ["", f"[{_key(name)}]", *(f"{_key(key)} = {_value(own)}" for key, own in value.items())]
+            plain += [
+                "",
+                f"[{_key(name)}]",
+                *(f"{_key(key)} = {_value(own)}" for key, own in value.items()),
+            ]
     return "\n".join(plain)
 
 
 def _value(value):
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(own)}" for name, own in value.items()) + " }"
+        return (
+            "{ " + ", ".join(f"{_key(name)} = {_value(own)}" for name, own in value.items()) + " }"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_value, value)) + "]"
     # JSON's text, numbers, true and false are TOML's; TOML has no null.
@@ -87,7 +95,8 @@ def _key(name):
 
 
 def _table_of(path, above=()):
-    """What a file holds, on top of what the file holds that it is ``like``, in which words are exchanged."""
+    """What a file holds, on top of what the file holds that it is ``like``, in which words are
+    exchanged."""
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -100,7 +109,8 @@ def _table_of(path, above=()):
     like, instead = table.pop("like"), table.pop("instead", {})
     if not isinstance(like, str) or path.resolve() in above:
         raise InputError(
-            f"{path.name}: like is {shortened(like)}; name another TOML file, one that is not like this one"
+            f"{path.name}: like is {shortened(like)}; name another TOML file, one that is not like "
+            "this one"
         )
     if not isinstance(instead, dict) or not all(isinstance(word, str) for word in instead.values()):
         raise InputError(
@@ -111,8 +121,8 @@ def _table_of(path, above=()):
 
 
 def _reworded(value, instead, names=False):
-    """A value with other words for some. In tables of tables keys of the format and ``names`` take turns;
-    names are reworded too."""
+    """A value with other words for some. In tables of tables keys of the format and ``names`` take
+    turns; names are reworded too."""
     if isinstance(value, dict):
         keys = [_reworded(key, instead) if names else key for key in value]
         return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}

@@ -44,7 +44,9 @@ def _values(run: Run):
 def _cell(row):
     share = ""
     if pd.notna(row["gap"]):
-        share = percent_between(*(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high")))
+        share = percent_between(
+            *(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high"))
+        )
     return row.to_dict() | dict(share=share)
 
 

@@ -27,7 +27,8 @@ def _part(run, frame, role):
     drawn = path_parts(frame, run.model, role).figure
     figure = svg(
         drawn,
-        f"What each head does to the {role} logit through {an(receiver(run.task))}'s query, keys and values",
+        f"What each head does to the {role} logit through {an(receiver(run.task))}'s query, keys "
+        "and values",
     )
     here = frame[frame["role"] == role]
     rows = []

@@ -11,7 +11,16 @@ from ...task import Task
 from ...trial import Trial
 from ..task_file import read_hypotheses, read_task, to_toml
 
-__all__ = ["DEFAULT", "find", "named", "read_hypotheses", "read_task", "task_of", "tasks", "to_toml"]
+__all__ = [
+    "DEFAULT",
+    "find",
+    "named",
+    "read_hypotheses",
+    "read_task",
+    "task_of",
+    "tasks",
+    "to_toml",
+]
 
 # The task that is meant where none is named.
 DEFAULT = "rgb"
@@ -19,8 +28,8 @@ DEFAULT = "rgb"
 
 @cache
 def tasks() -> Mapping[str, Task]:
-    """Name → task, of those that ship, the default first: the ``TASK`` of each module here that has a TOML
-    file beside it.
+    """Name → task, of those that ship, the default first: the ``TASK`` of each module here that has
+    a TOML file beside it.
 
     Examples:
         >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
@@ -45,8 +54,8 @@ def find(name: str) -> Task:
 
 
 def named(text: str) -> Task:
-    """A task as a command line names it: one that ships by its name, a TOML file by its path, or a `Task` of
-    a module as ``module:NAME``.
+    """A task as a command line names it: one that ships by its name, a TOML file by its path, or a
+    `Task` of a module as ``module:NAME``.
 
     Raises:
         InputError: nothing of that name, or what is no task.
@@ -59,16 +68,23 @@ def named(text: str) -> Task:
     try:
         task = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"there is no task {text!r}: {error}; write module:NAME of a Task") from error
+        raise InputError(
+            f"there is no task {text!r}: {error}; write module:NAME of a Task"
+        ) from error
     if not isinstance(task, Task):
         raise InputError(f"{text} is {shortened(task)}; name a Task")
     return task
 
 
 def task_of(trials: Sequence[Trial]) -> Task:
-    """The task that trials are of: the one that drew them; else the first that ships whose conditions and
-    answers all of them have, or that has all of theirs; else one made of their own (`Task.of_trials`)."""
-    if trials and all(trial.task is trials[0].task for trial in trials) and trials[0].task is not None:
+    """The task that trials are of: the one that drew them; else the first that ships whose
+    conditions and answers all of them have, or that has all of theirs; else one made of their own
+    (`Task.of_trials`)."""
+    if (
+        trials
+        and all(trial.task is trials[0].task for trial in trials)
+        and trials[0].task is not None
+    ):
         return trials[0].task
     for task in tasks().values():
         if all(_plays(trial, task) for trial in trials):

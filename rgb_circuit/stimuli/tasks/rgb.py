@@ -1,6 +1,7 @@
 """The RGB game: one odd tile on a plain grid, and "Which color is the odd color out?"
 
-Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, one red tile on blue).
+Source of the game: the experiment of the seed note (LLaVA-1.5, 24 × 24 tiles, one red tile on
+blue).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +37,17 @@ PALETTE: Mapping[str, RGB] = {
 ODD_QUESTION = "Which color is the odd color out? Respond in one word"
 BACKGROUND_QUESTION = "Which color is the background? Respond in one word"
 
-# What LLaVA-1.5 answers on a plain canvas of any colour, and what the small models are made to answer.
+# What LLaVA-1.5 answers on a plain canvas of any colour, and what the small models are made to
+# answer.
 NOTHING_ODD = "white"
 
-EXPECTED = {"clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"}
+EXPECTED = {
+    "clean": "odd",
+    "recolored": "other",
+    "erased": "none",
+    "swapped": "none",
+    "moved": "odd",
+}
 
 COLOR_ROLES = ("odd", "other", "background", "other_background")
 
@@ -64,21 +72,21 @@ def rgb_trial(
 ) -> Trial:
     """One trial of the game in its five conditions.
 
-    ``clean`` has the odd tile, ``recolored`` shows it in the other colour, ``erased`` not at all, ``swapped``
-    is a plain canvas in the other background, and ``moved`` has the odd tile half a grid away in both
-    directions.
+    ``clean`` has the odd tile, ``recolored`` shows it in the other colour, ``erased`` not at all,
+    ``swapped`` is a plain canvas in the other background, and ``moved`` has the odd tile half a
+    grid away in both directions.
 
     Args:
         odd, other, background, other_background: four different words of ``palette``.
         tile: (row, column) from 0.
         grid: tiles per side.
         tile_px: side of a tile in pixels; 14 makes a tile one image token of LLaVA-1.5.
-        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of 384 px,
-            of which 27 × 27 tiles of 14 px cover 378.
+        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of
+            384 px, of which 27 × 27 tiles of 14 px cover 378.
         palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
         name: defaults to one that says the colours and the place.
-        template: of the conversation that the question is asked in, with ``<image>`` and ``{question}``; a
-            model's own is ``model.template``.
+        template: of the conversation that the question is asked in, with ``<image>`` and
+            ``{question}``; a model's own is ``model.template``.
 
     Raises:
         InputError: an unknown or repeated colour, or a tile off the grid.
@@ -88,27 +96,34 @@ def rgb_trial(
         >>> rgb.play(model, trial, ["clean", "recolored", "erased"])["answer"].tolist()
         ['red', 'green', 'white']
     """
-    words = {"odd": odd, "other": other, "background": background, "other_background": other_background}
+    words = {
+        "odd": odd,
+        "other": other,
+        "background": background,
+        "other_background": other_background,
+    }
     for role, word in words.items():
         if word not in palette:
             raise InputError(
-                f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass palette= "
-                "with its RGB triple"
+                f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass "
+                "palette= with its RGB triple"
             )
         if len(palette[word]) != 3 or not all(
             isinstance(value, int) and 0 <= value <= 255 for value in palette[word]
         ):
             raise InputError(
-                f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole numbers "
-                "from 0 to 255"
+                f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole "
+                "numbers from 0 to 255"
             )
     if len(set(words.values())) < len(words):
         raise InputError(
-            f"the four colours must differ, but they are {', '.join(words.values())}; change the repeated one"
+            f"the four colours must differ, but they are {', '.join(words.values())}; change the "
+            "repeated one"
         )
     if grid < 2 or tile_px < 1:
         raise InputError(
-            f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or more"
+            f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or "
+            "more"
         )
     if not isinstance(margin, int) or margin < 0:
         raise InputError(f"margin is {margin!r}; give a whole number of pixels, 0 or more")
@@ -153,8 +168,8 @@ def odd_one_out(
 
 
 def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
-    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row 10, column
-    9.
+    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row
+    10, column 9.
 
     The colours were measured from the published picture.
 
@@ -165,15 +180,20 @@ def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
     return rgb_trial(palette=palette, name="published", **asdict(canvas))
 
 
-def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]) -> list[Trial]:
-    """``n`` trials balanced over colours and tiles; `rgb_circuit.rgb_trials` draws them for a model.
+def draw(
+    canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]
+) -> list[Trial]:
+    """``n`` trials balanced over colours and tiles; `rgb_circuit.rgb_trials` draws them for a
+    model.
 
-    Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all were used.
+    Every run of ``len(words)`` trials uses each word once per role, and no tile repeats before all
+    were used.
 
     Args:
         words: that colours are drawn from.
         seed: the same seed gives the same trials.
-        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`, held fixed.
+        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`,
+            held fixed.
 
     Raises:
         InputError: as `rgb_trial`; or too few words left to draw from.
@@ -187,7 +207,9 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
         >>> {trial.answers["odd"] for trial in trials}
         {'red'}
     """
-    draws = balanced(COLOR_ROLES, words, canvas.grid, n, seed, fixed, called="colours", also=("palette",))
+    draws = balanced(
+        COLOR_ROLES, words, canvas.grid, n, seed, fixed, called="colours", also=("palette",)
+    )
     trials = [rgb_trial(**drawn, **asdict(canvas)) for drawn in draws]
     return [replace(trial, name=f"{index:03d} {trial.name}") for index, trial in enumerate(trials)]
 

@@ -1,7 +1,7 @@
 """Odd one out by shape as a task: `shape.toml`, and what draws its pictures.
 
-All tiles hold one shape, black on white, and one tile holds another. Shapes are cut at pixel centres, without
-shades between: of 4 pixels per side and more, no two look alike.
+All tiles hold one shape, black on white, and one tile holds another. Shapes are cut at pixel
+centres, without shades between: of 4 pixels per side and more, no two look alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,11 @@ from ..task_file import read_task
 from .rgb import odd_one_out
 
 
-def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]) -> list[Trial]:
-    """``n`` trials balanced over shapes and tiles; `rgb_circuit.stimuli.drawing.trials` draws them for a model.
+def draw(
+    canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]
+) -> list[Trial]:
+    """``n`` trials balanced over shapes and tiles; `rgb_circuit.stimuli.drawing.trials` draws them
+    for a model.
 
     Args:
         words: that shapes are drawn from.
@@ -31,8 +34,8 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
         fixed: any of ``odd, other, background, other_background, tile``, held fixed.
 
     Raises:
-        InputError: a word that is no shape, or that two roles share, too few words left to draw from, a tile
-            off the grid, or tiles too small to tell shapes apart.
+        InputError: a word that is no shape, or that two roles share, too few words left to draw
+            from, a tile off the grid, or tiles too small to tell shapes apart.
 
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
@@ -40,21 +43,32 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
     roles = tuple(TASK.drawn)
     for role, word in fixed.items():
         if role in roles and word not in SHAPES:
-            raise InputError(f"{role}={word!r} is no shape that can be drawn; use one of {', '.join(SHAPES)}")
+            raise InputError(
+                f"{role}={word!r} is no shape that can be drawn; use one of {', '.join(SHAPES)}"
+            )
     trials = []
-    for index, drawn in enumerate(balanced(roles, words, canvas.grid, n, seed, fixed, called="shapes")):
-        tile, answers = check_tile(drawn["tile"], canvas.grid)[0], {role: drawn[role] for role in roles}
+    for index, drawn in enumerate(
+        balanced(roles, words, canvas.grid, n, seed, fixed, called="shapes")
+    ):
+        tile, answers = (
+            check_tile(drawn["tile"], canvas.grid)[0],
+            {role: drawn[role] for role in roles},
+        )
         odd, other, background, other_background = answers.values()
         trials.append(
             Trial(
-                name=f"{index:03d} {odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
+                name=f"{index:03d} {odd}/{other} on {background}/{other_background} at "
+                f"{tile[0]},{tile[1]}",
                 prompt=prompt(TASK.question, canvas.template),
                 images=odd_one_out(partial(board, canvas), answers, tile, canvas.grid),
-                answers=answers | {role: same.word for role, same in TASK.roles.items() if same.word},
+                answers=answers
+                | {role: same.word for role, same in TASK.roles.items() if same.word},
                 tile=tile,
                 grid=canvas.grid,
                 expected={
-                    name: condition.right for name, condition in TASK.conditions.items() if condition.right
+                    name: condition.right
+                    for name, condition in TASK.conditions.items()
+                    if condition.right
                 },
             )
         )
@@ -62,7 +76,8 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
 
 
 def board(canvas: Canvas, background: str, tiles: Mapping[tuple[int, int], str]) -> Image.Image:
-    """A picture of tiles that all hold the shape ``background``, but those in ``tiles`` (row, column)."""
+    """A picture of tiles that all hold the shape ``background``, but those in ``tiles`` (row,
+    column)."""
     px, grid = canvas.tile_px, canvas.grid
     black = np.tile(glyph(background, px), (grid, grid))
     for (row, column), word in tiles.items():
@@ -88,8 +103,8 @@ def glyph(word: str, px: int) -> np.ndarray:
     """
     if px < LEAST_PX:
         raise InputError(
-            f"tiles of {px} px are too small to tell shapes apart; use a model whose image tokens show "
-            f"{LEAST_PX} px or more"
+            f"tiles of {px} px are too small to tell shapes apart; use a model whose image tokens "
+            f"show {LEAST_PX} px or more"
         )
     # Pixel centres, from -1 to 1; the same distance from the middle on both sides, to the last bit.
     centres = (2 * np.arange(px) + 1 - px) / px
@@ -135,7 +150,8 @@ def _bar(x, y):
     return _square(x, y) & (abs(y) < 0.31)
 
 
-# Word → what is black at (x, y), which are -1 to 1 from left to right and from top to bottom of a tile.
+# Word → what is black at (x, y), which are -1 to 1 from left to right and from top to bottom of a
+# tile.
 SHAPES = {
     "square": _square,
     "circle": _circle,
