@@ -9,7 +9,7 @@ Restored at [end], or at other ``positions``:
 | P3a | z from clean | erased | background up, odd not up |
 | P3b | z from clean | recolored | odd, other, background unchanged |
 | P4w | z from clean | swapped | background up: the colour that the head saw, not shown here |
-| P5w | z from clean, extractors frozen | erased | background up, more past the extractors than through |
+| P5w | z from clean, extractors frozen | erased | background up, mostly past the extractors |
 | P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
 P3c, P3d and P5b stand in for P3a, P3b and P5w of a head that reads the odd colour or localizes

@@ -7,7 +7,7 @@ without an extractor. Restored at [end], or at other ``positions``:
 | prediction | restored | in | expected |
 |---|---|---|---|
 | P3a, P3b, P4 | | | as `poi_localization` has them |
-| P5w | z from clean, extractors frozen | erased | background up, more past the extractors than through |
+| P5w | z from clean, extractors frozen | erased | background up, mostly past the extractors |
 | P8s | z zeroed | erased | background up: the head was holding it down |
 
 With one background in all trials it could be one that holds that word down, whatever it sees: P8s

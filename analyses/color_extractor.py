@@ -7,12 +7,12 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 |---|---|---|---|
 | P1a | z | recolored | odd up |
 | P1b | z | erased | odd up |
-| P2a | pattern only | recolored | odd not up, other not down: the answer stays the tile's actual colour |
-| P2b | pattern only | erased | background up, odd not up: the head reads what is now at that place |
+| P2a | pattern only | recolored | odd not up, other not down: the answer stays the tile's colour |
+| P2b | pattern only | erased | background up, odd not up: it reads what is now there |
 | P1c | z | erased | odd above others: no other word rises as much, for any colour that it serves |
-| P2d | z without its attention to the picture | erased | odd below half: what it brings, it has seen itself |
+| P2d | z without its attention to the picture | erased | odd below half: it saw what it brings |
 | P2c | value only | recolored | odd up: what it finds where it looks makes the answer |
-| | pattern only, from moved | recolored | other down: looking elsewhere takes the tile's colour away |
+| | pattern only, from moved | recolored | other down: looking elsewhere takes it away |
 
 P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the
 background there already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6

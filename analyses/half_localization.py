@@ -9,7 +9,7 @@ another head brings the rest, it moves the reading. Restored at [end], or at oth
 | P3n | z from clean | erased | background not up, odd not up: alone it is not enough |
 | P3b | z from clean | recolored | odd, other, background unchanged: the place was right already |
 | P6 | z from moved | recolored | background up, other down: it moves the reading |
-| P6p | pattern only, from moved | recolored | background up, other down: it looks at the tile itself |
+| P6p | pattern only, from moved | recolored | background up, other down: it looks at the tile |
 
 Which of the two it is these pictures cannot tell: ``moved`` has the tile in another row and another
 column. How predictions are tested: `analyses.evidence`.

@@ -6,12 +6,12 @@ colour; the extractors, later than it, read the colour at that place. Restored a
 
 | prediction | restored | in | expected |
 |---|---|---|---|
-| P3a | z from clean | erased | background up, odd not up: the extractors read the colour now at that place |
+| P3a | z from clean | erased | background up, odd not up: the extractors read what is now there |
 | P3b | z from clean | recolored | odd, other, background unchanged: the place was right already |
-| P4 | z from clean | swapped | other_background up: the colour now at that place, not the one it saw |
-| P5 | z from clean, extractors frozen | erased | background up, more through the extractors than past |
+| P4 | z from clean | swapped | other_background up: the colour now there, not the one it saw |
+| P5 | z from clean, extractors frozen | erased | background up, mostly through the extractors |
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
-| P7 | pattern over the picture, extractors frozen or not | erased | background up through the extractors |
+| P7 | pattern over the picture, extractors frozen or not | erased | background up through them |
 
 P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of
 a localizer the values at that place, whatever is there, are what the extractors need, so that
@@ -22,9 +22,9 @@ A head may do something else besides:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
-| P3c, for P3a | z from clean | erased, recolored | background up in erased, odd up in both: it reads, too |
+| P3c, for P3a | z from clean | erased, recolored | background up in erased, odd up in both |
 | P3d, for P3b | z from clean | recolored | background unchanged, odd up |
-| P5b, for P5 | z from clean, extractors frozen or not | erased | background up through them and past them |
+| P5b, for P5 | z from clean, extractors frozen or not | erased | background up either way |
 
 P3 alone does not tell a POI head from a background writer, since the colour at that place and the
 background are one word in ``erased`` and ``recolored``. Where no color extractor is found P5 cannot

@@ -1,9 +1,7 @@
 """Which attention heads of a vision-language model do what, and how sure we are."""
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ _HOMES = {
     "wrap": "loading",
 }
 
-# Of the modules, the one that is used by its own name.
+# Submodules that are part of the public API.
 _MODULES = ("plots",)
 
 __all__ = [*_HOMES, *_MODULES]
@@ -100,15 +98,3 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-class _Package(ModuleType):
-    """`rgb_circuit.play` is the function, whoever imported the module of that name before."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # So does Python bind a submodule that it has imported.
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

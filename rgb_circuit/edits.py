@@ -63,7 +63,8 @@ class Edit:
             source's run, for this head alone. None by default.
 
     Examples:
-        >>> without = {"without 3.1": [rgb.Edit(3, 1, "zero")], "without 0.1": [rgb.Edit(0, 1, "zero")]}
+        >>> zeroed = rgb.Edit(3, 1, "zero"), rgb.Edit(0, 1, "zero")
+        >>> without = {f"without {edit.layer}.{edit.head}": [edit] for edit in zeroed}
         >>> frame = rgb.patch_edits(model, trials, without, target="clean")
         >>> odd = frame[frame["role"] == "odd"].groupby("variant", observed=True)["effect"].mean()
         >>> odd.round().to_dict()
@@ -158,7 +159,8 @@ class PathEdit:
     Examples:
         >>> below = ["embedding", *(("mlp", layer) for layer in range(3))]
         >>> below += [head for head in model.heads() if head.layer < 3]
-        >>> ways = {"paths": [rgb.PathEdit(3, 1, below)], "query": [rgb.Edit(3, 1, component="query")]}
+        >>> query = [rgb.Edit(3, 1, component="query")]
+        >>> ways = {"paths": [rgb.PathEdit(3, 1, below)], "query": query}
         >>> frame = rgb.patch_edits(model, trials, ways, target="recolored")
         >>> by_way = frame.pivot(index=["trial", "role"], columns="variant", values="effect")
         >>> np.allclose(by_way["paths"], by_way["query"], atol=1e-4)

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 # around a single call of theirs: around code of ours it would pass our own faults off as the
 # caller's.
 FOREIGN = (
-    OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, AssertionError,
+    OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError,
+    AssertionError,
     MemoryError, SafetensorError, StrictDataclassError, HTTPError,
 )  # fmt: skip
 

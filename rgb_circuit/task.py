@@ -98,7 +98,7 @@ class Task:
 
     Examples:
         >>> from rgb_circuit.task import Condition, Role
-        >>> roles = {"left": Role("what stands on the left"), "right": Role("what stands on the right")}
+        >>> roles = {side: Role(f"what stands on the {side}") for side in ("left", "right")}
         >>> clean, mirrored = Condition(right="left"), Condition(right="right")
         >>> pictures = {"clean": clean, "mirrored": mirrored}
         >>> task = rgb.Task("sides", "What is on the left?", roles, pictures, corrupted="mirrored")
@@ -259,7 +259,8 @@ class Task:
 
         Examples:
             >>> from rgb_circuit.hypothesis import Hypothesis, Prediction
-            >>> sends = Prediction.parse("S", "background up through the extractors: z clean -> erased")
+            >>> text = "background up through the extractors: z clean -> erased"
+            >>> sends = Prediction.parse("S", text)
             >>> task = rgb.tasks()["rgb"].with_hypotheses([Hypothesis("sender", (sends,))])
             >>> [hypothesis.name for hypothesis in task.hypotheses]
             ['sender', 'color extractor']

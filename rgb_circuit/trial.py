@@ -64,7 +64,8 @@ class Trial:
         >>> from PIL import Image
         >>> red, blue = (Image.new("RGB", (24, 24), color) for color in ("red", "blue"))
         >>> question = model.prompt("Which color is the background? Respond in one word")
-        >>> trial = rgb.Trial("a", question, {"clean": red, "blue": blue}, {"right": "red", "other": "blue"})
+        >>> answers = {"right": "red", "other": "blue"}
+        >>> trial = rgb.Trial("a", question, {"clean": red, "blue": blue}, answers)
         >>> rgb.play(model, trial)[["condition", "answer"]].values.tolist()
         [['clean', 'red'], ['blue', 'blue']]
     """

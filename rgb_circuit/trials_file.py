@@ -7,9 +7,9 @@ The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its 
 | ``name`` | identifies the trial in every frame | required, each its own |
 | ``question`` | the question about the pictures | required |
 | ``clean`` | the clean picture's path | required |
-| ``image:CONDITION`` | path of the picture in another condition, such as ``image:swapped`` | any number |
+| ``image:CONDITION`` | path of the picture in another condition, such as ``image:swapped`` | any |
 | ``answer:ROLE`` | a word, read at its first token, such as ``answer:right`` | one or more |
-| ``expected:CONDITION`` | role of the right answer to it; an empty cell is not scored | any number |
+| ``expected:CONDITION`` | role of the right answer to it; an empty cell is not scored | any |
 | ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
 | ``grid`` | how many tiles a side has | optional |
 

@@ -1073,7 +1073,8 @@ KINDS = at_hand(
     "qwen3_vl",  # features added between layers
     "qwen3_vl_moe",  # experts
     "glm4v",  # norms before and behind the blocks
-    "exaone4_5",  # norms behind the blocks alone; a window in three layers, the fourth without angles
+    # Norms behind the blocks alone; a window in three layers, the fourth without angles.
+    "exaone4_5",
     "video_llama_3",  # logits of all positions
     "gemma3",  # image tokens that see each other; a window in every other layer
     "paligemma",  # all tokens of the prompt see each other

@@ -18,7 +18,8 @@ from rgb_circuit.trial import described
 
 # A head of the large run → the planted head that it does what it does.
 PLANTED = {
-    (10, 3): (1, 3), (14, 8): (2, 1), (19, 6): (3, 0), (20, 10): (4, 1), (23, 12): (4, 2), (24, 5): (3, 2),
+    (10, 3): (1, 3), (14, 8): (2, 1), (19, 6): (3, 0), (20, 10): (4, 1), (23, 12): (4, 2), (24,
+    5): (3, 2),
     (26, 16): (5, 2), (28, 2): (4, 3),
 }  # fmt: skip
 IDLE = (0, 0)

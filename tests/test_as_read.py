@@ -183,7 +183,8 @@ HOLD = {
     "accents stripped": (
         backend(
             WORDS,
-            normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+            normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(),
+            normalizers.Lowercase()]),
             unk_token="<unk>",
         ),
         "Which große",

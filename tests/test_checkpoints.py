@@ -325,7 +325,8 @@ def test_a_package_that_a_vision_tower_lacks_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "llava_pixtral", "llava_next", "paligemma2", "glm4v", "glm46v", "cohere2_vision", "deepseek_vl",
+        "llava_pixtral", "llava_next", "paligemma2", "glm4v", "glm46v", "cohere2_vision",
+        "deepseek_vl",
         "qwen3_vl_moe", "video_llama_3", "lighton_ocr", "llava_next_video", "exaone4_5",
     ],
 )  # fmt: skip

@@ -143,7 +143,8 @@ def test_paths_are_means_over_trials_and_a_head_has_none_to_itself(model, trials
     frame = paths(model, trials, every, [(1, 2), (last, 3)], target="recolored", progress=False)
     assert len(frame) == 3 * 3 * len(trials[0].answers)
     single = rgb.patch_paths(
-        model, trials, every, [(1, 2), (last, 3)], into=("query", "key", "value"), target="recolored",
+        model, trials, every, [(1, 2), (last, 3)], into=("query", "key", "value"),
+        target="recolored",
         progress=False,
     )  # fmt: skip
     for row in frame.to_dict("records"):

@@ -113,7 +113,8 @@ def test_trials_are_what_the_rules_of_the_game_say(model, n, seed, fixed):
         assert (trial.name, trial.prompt, dict(trial.answers)) == (name, prompt, answers)
         assert (trial.tile, trial.grid, dict(trial.prompts)) == (tile, model.grid[0], {})
         assert dict(trial.expected) == {
-            "clean": "odd", "recolored": "other", "erased": "none", "swapped": "none", "moved": "odd"
+            "clean": "odd", "recolored": "other", "erased": "none", "swapped": "none",
+            "moved": "odd"
         }  # fmt: skip
         assert list(trial.images) == list(pictures)
         for condition, pixels in pictures.items():

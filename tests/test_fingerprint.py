@@ -39,10 +39,12 @@ def without_a_beginning(processor):
 # What is changed → (a function of the processor, what the manifest calls it).
 CHANGES = {
     "normalizer": (
-        lambda it: setattr(backend(it), "normalizer", normalizers.Lowercase()), "tokenizer.normalizer"
+        lambda it: setattr(backend(it), "normalizer", normalizers.Lowercase()),
+        "tokenizer.normalizer"
     ),
     "pre-tokenizer": (
-        lambda it: setattr(backend(it), "pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        lambda it: setattr(backend(it), "pre_tokenizer",
+        pre_tokenizers.ByteLevel(add_prefix_space=True)),
         "tokenizer.pre_tokenizer",
     ),
     "post-processor": (without_a_beginning, "tokenizer.post_processor"),

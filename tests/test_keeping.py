@@ -385,7 +385,8 @@ def test_killed_at_twenty_points_a_run_leaves_the_same_bytes_and_repeats_nothing
     root = Path(__file__).parents[1]
     process = subprocess.run(
         [sys.executable, root / "tests" / "killing.py", tmp_path, "20", "0"],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "no"},
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "no"},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]

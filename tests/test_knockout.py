@@ -202,7 +202,8 @@ def test_every_layer_agrees_with_plain_hooks(name):
             progress=False,
         )
         assert list(frame.columns[:9]) == [
-            "trial", "source", "target", "component", "positions", "layer", "role", "answer", "source_logit",
+            "trial", "source", "target", "component", "positions", "layer", "role", "answer",
+            "source_logit",
         ]  # fmt: skip
         np.testing.assert_allclose(
             frame["effect"].to_numpy().reshape(effects.shape), effects, rtol=0, atol=subject.close

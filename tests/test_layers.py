@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TOPS = ("rgb_circuit", "analyses")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for folder in ("rgb_circuit", "analyses")
+    for folder in TOPS
     for path in (ROOT / folder).rglob("*.py")
 }
 MODEL_CODE = {"torch", "transformers", "nnsight", "accelerate", "tokenizers"}
@@ -50,7 +51,16 @@ def imports(module, ever=False):
             )
             inside = {f"{home}.{name.name}" for name in statement.names} & MODULES.keys()
             found |= inside or {home}
+    # A folder's own file runs before what stands in it.
+    folders = {folder for name in found & MODULES.keys() for folder in folders_of(name)}
+    found |= folders - {*TOPS, *folders_of(module)}
     return {name if name in MODULES else name.split(".")[0] for name in found}
+
+
+def folders_of(module):
+    """The folders that a module stands in, and itself."""
+    parts = module.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
 
 
 def reached(module):
@@ -84,21 +94,42 @@ FORBIDDEN = {
     ),
     "data run nothing": (
         [
-            f"rgb_circuit.{name}"
-            for name in ("answers", "boards", "conversation", "errors", "layout", "modules", "picture",
-                         "rgb_game", "statistics", "trial", "vlm")
-        ],
+            name
+            for room in ("boards", "conversation", "edits", "errors", "heads", "hypothesis",
+            "module",
+                         "pictures", "statistics", "task", "trial", "vlm")
+            for name in within(f"rgb_circuit.{room}")
+        ]
+        + ["rgb_circuit.stimuli.tasks.rgb"],
         RUN_FORWARDS,
     ),
-    "edits are data": (["rgb_circuit.edits"], RUN_FORWARDS),
     "prompts and boards know no game": (
         [
-            f"rgb_circuit.{name}"
-            for name in ("asking", "boards", "conversation", "probe", "prompts", "trial",
-                         "trials_file", "vlm")
+            name
+            for room in ("boards", "conversation", "loading.probe", "prompts", "trial",
+            "trials_file",
+                         "vlm")
+            for name in within(f"rgb_circuit.{room}")
         ],
         {"rgb_circuit.stimuli.tasks.rgb", "rgb_circuit.stimuli.drawing"},
     ),
+}  # fmt: skip
+
+# The folders and files of both packages: none imports one that stands later here when it runs.
+ROOMS = {
+    "rgb_circuit": """
+        errors heads statistics boards files
+        conversation pictures programs
+        edits hypothesis trial task trials_file
+        processor_parts module remote vlm running prompts
+        stimuli keeping measuring models loading calls plots
+    """.split(),
+    "analyses": """
+        attention_statistics task_reading evidence circuit composition
+        background_writer canvas_suppressor color_extractor half_localization oddness place_relay
+        poi_localization
+        roles rgb calibrate report study command
+    """.split(),
 }  # fmt: skip
 
 
@@ -119,6 +150,20 @@ def test_no_module_imports_itself_through_others_not_even_in_a_function():
     TopologicalSorter(
         {name: imports(name, ever=True) & MODULES.keys() for name in MODULES}
     ).prepare()
+
+
+@pytest.mark.parametrize("top", TOPS)
+def test_rooms_stand_one_above_the_other(top):
+    inside = [module for module in within(top) if module not in (top, f"{top}.__main__")]
+    room = {module: module.split(".")[1] for module in inside}
+    assert sorted(set(room.values())) == sorted(ROOMS[top])
+    floor = {name: number for number, name in enumerate(ROOMS[top])}
+    assert [
+        (module, name)
+        for module in inside
+        for name in imports(module) & room.keys()
+        if floor[room[name]] > floor[room[module]]
+    ] == []
 
 
 def test_an_import_in_a_function_is_seen():

@@ -17,7 +17,8 @@ def shaped(layers, heads, d_head, width, mlp, vocabulary):
     text = SimpleNamespace(hidden_size=width, intermediate_size=mlp, vocab_size=vocabulary)
     module = torch.nn.Linear(1, 1)
     return SimpleNamespace(
-        config=SimpleNamespace(text_config=text), dtype=torch.bfloat16, server=None, n_layers=layers,
+        config=SimpleNamespace(text_config=text), dtype=torch.bfloat16, server=None,
+        n_layers=layers,
         n_heads=heads, n_kv_heads=heads, d_head=d_head,
         nnsight=SimpleNamespace(device=torch.device("cpu"), _module=module),
     )  # fmt: skip

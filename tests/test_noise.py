@@ -95,7 +95,8 @@ def test_of_a_layer_too_an_edit_that_changes_nothing_shows_nothing(precise):
     model, trials = rounded(precise, torch.bfloat16), rgb.rgb_trials(precise, 1)
     for component in ("resid_pre", "attn_out", "mlp_out"):
         frame = rgb.patch_layers(
-            model, trials, component=component, source="erased", target="erased", positions=["end", "text"],
+            model, trials, component=component, source="erased", target="erased", positions=["end",
+            "text"],
             progress=False,
         )  # fmt: skip
         assert (frame["effect"] == 0).all()

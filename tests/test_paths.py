@@ -299,8 +299,10 @@ def test_a_row_for_every_trial_end_sender_receiver_and_role_in_that_order(groupe
         target=("erased", "recolored"), progress=False,
     )  # fmt: skip
     assert list(frame) == [
-        "trial", "source", "target", "into", "sender", "sender_layer", "sender_head", "receiver_layer",
-        "receiver_head", "role", "answer", "source_logit", "target_logit", "patched_logit", "effect",
+        "trial", "source", "target", "into", "sender", "sender_layer", "sender_head",
+        "receiver_layer",
+        "receiver_head", "role", "answer", "source_logit", "target_logit", "patched_logit",
+        "effect",
     ]  # fmt: skip
     keys = ["trial", "target", "into", "sender", "sender_layer", "sender_head", "receiver_layer"]
     assert len(frame) == 2 * 2 * 2 * 3 * 2 * len(trials[0].answers)

@@ -132,7 +132,8 @@ def curve(sizes=range(17)):
     return pd.DataFrame(
         dict(
             size=sizes, share=kept, layer=pd.array([None, *[2] * (len(sizes) - 1)], dtype="Int64"),
-            head=pd.array([None, *range(len(sizes) - 1)], dtype="Int64"), source="clean", target="erased",
+            head=pd.array([None, *range(len(sizes) - 1)], dtype="Int64"), source="clean",
+            target="erased",
             faithfulness=np.sqrt(kept), ci_low=np.sqrt(kept) - 0.1, ci_high=np.sqrt(kept) + 0.1,
             random_mean=kept, random_low=kept - 0.1, random_high=kept + 0.1, n=16,
         )
@@ -543,7 +544,8 @@ def test_of_many_pairs_the_strongest_are_drawn_and_the_title_says_so():
 def test_a_role_that_a_frame_lacks_is_refused():
     for draw in (lambda: plots.composition_map(pairs(), "toy", "colour"),
                  lambda: plots.path_parts(parts(), "toy", "colour"),
-                 lambda: plots.composition_diagram(pairs(), together(), "toy", "colour")):  # fmt: skip
+                 lambda: plots.composition_diagram(pairs(), together(), "toy",
+                 "colour")):  # fmt: skip
         with pytest.raises(rgb.InputError, match="no role 'colour'; use one of background"):
             draw()
 

@@ -20,7 +20,8 @@ PAGE = """<p class="eyebrow">toy · 121 thousand parameters · {made}</p>
 def written(folder, effect=0.1, attrs=(), made="9 May 2026, in 19 s", started="10:21", said="0.1"):
     """A folder of results: a frame, a page, a part that the frame was made of."""
     frame = pd.DataFrame({
-        "head": [0, 1, 2], "effect": [effect, 0.0, np.nan], "role": pd.Categorical(["odd", None, "odd"]),
+        "head": [0, 1, 2], "effect": [effect, 0.0, np.nan], "role": pd.Categorical(["odd", None,
+        "odd"]),
     })  # fmt: skip
     frame.attrs.update(attrs)
     (folder / "run" / "parts").mkdir(parents=True)

@@ -20,7 +20,8 @@ def evidence():
         for layer in (0, 1)
     ]
     frame = pd.DataFrame(rows).assign(
-        expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32, holds=False,
+        expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32,
+        holds=False,
         state="refuted", trials_to_decide=np.nan, void="", restored_fraction=0.0, words="",
         outside=0.0, stray="",
     )  # fmt: skip

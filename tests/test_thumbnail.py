@@ -95,7 +95,8 @@ def test_names_in_a_notebook_are_text_and_not_html():
     evil = "<script>alert(1)</script>"
     picture = Image.new("RGB", (8, 8))
     trial = rgb.Trial(
-        evil, f"<image>{evil}", {"clean": picture, evil: Image.new("RGB", (8, 8), "red")}, {"odd": evil},
+        evil, f"<image>{evil}", {"clean": picture, evil: Image.new("RGB", (8, 8), "red")},
+        {"odd": evil},
         expected={evil: "odd"},
     )  # fmt: skip
     html = trial._repr_html_()

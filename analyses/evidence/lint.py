@@ -43,8 +43,9 @@ def in_words(prediction: Prediction) -> str:
     Examples:
         >>> from analyses.evidence.lint import in_words
         >>> from rgb_circuit.hypothesis import Prediction
-        >>> in_words(Prediction.parse("A", "odd up, other down: pattern over image clean -> erased"))
-        'in erased, with where it looks over image from clean: the odd word rises, the other word falls'
+        >>> text = "odd up: pattern over image clean -> erased"
+        >>> in_words(Prediction.parse("A", text))
+        'in erased, with where it looks over image from clean: the odd word rises'
     """
     blocks = groupby(prediction.claims, lambda claim: claim.sweep.whole)
     return "; ".join(

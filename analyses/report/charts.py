@@ -14,7 +14,8 @@ import altair as alt
 FADED = 0.16
 # Of words: the page's own, then others that show on light and on dark.
 COLORS = [
-    "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a", "#7570b3",
+    "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a",
+    "#7570b3",
 ]  # fmt: skip
 # Where an axis ends; explore.js says it.
 ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]

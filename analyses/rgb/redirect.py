@@ -87,7 +87,8 @@ def redirect(
     Examples:
         >>> from analyses.rgb.redirect import redirect
         >>> planted = rgb.load("planted")
-        >>> frame = redirect(planted, rgb.rgb_trials(planted, 6), [(3, 0), (4, 1)], biases=[np.inf], draws=2)
+        >>> trials = rgb.rgb_trials(planted, 6)
+        >>> frame = redirect(planted, trials, [(3, 0), (4, 1)], biases=[np.inf], draws=2)
         >>> frame[frame["picture"] == "clean"].groupby("heads")["named"].mean().to_dict()
         {'found': 1.0, 'none': 0.0, 'random 1': 0.0, 'random 2': 0.0}
     """

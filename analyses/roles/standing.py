@@ -4,7 +4,7 @@
 |---|---|---|
 | shown | a head meets every prediction of the role | its heads |
 | refuted | every head has a prediction that is refuted | there is no … |
-| undecided | neither: some heads are open | no … is shown, how many heads are open, and what these lack |
+| undecided | neither: some heads are open | no … is shown, how many are open, and what these lack |
 | untested | no prediction can be tested | whether there is one cannot be tested |
 
 A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is

@@ -56,7 +56,8 @@ SOURCE = next(
 # further back.
 PATCHES = (
     ("z", "end"), ("z", "image"), ("pattern", "end"), ("pattern", "text"), ("value", "image"),
-    ("query", "text"), ("key", "end"), ("attn_out", "end"), ("mlp_out", "tile"), ("resid_pre", "tile"),
+    ("query", "text"), ("key", "end"), ("attn_out", "end"), ("mlp_out", "tile"), ("resid_pre",
+    "tile"),
 )  # fmt: skip
 
 # The chance that rounding alone is called a difference, and how many layers are moved by rounding.

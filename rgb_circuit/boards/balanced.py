@@ -45,7 +45,8 @@ def balanced(
 
     Examples:
         >>> fixed = {"tile": (2, 3)}
-        >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed=fixed, called="shapes")
+        >>> words = ["star", "ring"]
+        >>> draws = balanced(["odd"], words, 6, n=2, seed=0, fixed=fixed, called="shapes")
         >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
         (['ring', 'star'], (2, 3))
     """

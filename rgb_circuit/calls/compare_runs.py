@@ -17,7 +17,8 @@ from ..statistics.agreement import (
 from .panels import gaps, least_effect, panels
 
 COLUMNS = (
-    "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a", "in_b",
+    "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a",
+    "in_b",
     "shared", "by_chance", "both", "only_a", "only_b", "reliability_a", "reliability_b", "ceiling",
     "disattenuated", "disattenuated_low", "disattenuated_high",
 )  # fmt: skip

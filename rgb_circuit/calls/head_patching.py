@@ -130,7 +130,8 @@ def _ranked_highest(
             f"among is {method!r}; use {' or '.join(map(repr, METHODS))}, or leave it out"
         )
     frame = attribute(
-        model, trials, method=method, source=source, target=target, positions=positions, heads=heads,
+        model, trials, method=method, source=source, target=target, positions=positions,
+        heads=heads,
         progress=progress,
     )  # fmt: skip
     mean = frame.groupby(["layer", "head", "target", "role"], observed=True)["effect"].mean()

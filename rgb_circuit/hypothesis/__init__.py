@@ -17,11 +17,12 @@ A prediction is written in one line, read once and printed back the same:
 | piece | is written |
 |---|---|
 | claims | ``WORDS: SWEEP``, several with ``;`` between |
-| words | ``ROLE EXPECTED``, ``through the GROUP`` or ``past the GROUP`` may follow; several with ``,`` |
-| sweep | ``COMPONENT SOURCE -> TARGET``, or with ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
+| words | ``ROLE EXPECTED``, also ``through the GROUP``, ``past the GROUP``; several with ``,`` |
+| sweep | ``COMPONENT SOURCE -> TARGET``; ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
 
 Examples:
-    >>> prediction = Prediction.parse("P2a", "odd not up, other not down: pattern clean -> recolored")
+    >>> text = "odd not up, other not down: pattern clean -> recolored"
+    >>> prediction = Prediction.parse("P2a", text)
     >>> prediction.claims[1].role, prediction.claims[1].expected, prediction.claims[1].sweep.target
     ('other', 'not down', 'recolored')
     >>> prediction.text

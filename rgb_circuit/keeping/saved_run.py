@@ -25,7 +25,8 @@ from .manifest import read_manifest
 
 # What it takes to go on with a run.
 NEEDED = {
-    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid",
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head",
+    "grid",
     "tile_px", "picture_px", "template", "words", "task", "options", "trials",
 }  # fmt: skip
 

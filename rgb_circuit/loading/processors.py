@@ -144,7 +144,8 @@ def _advice(reads, side, name):
     cut, whole, resized = {"do_center_crop": True}, {"do_center_crop": False}, {"do_resize": True}
     for settings in (
         crop, shortest, cut, resized, exact, shortest | crop, cut | crop, resized | exact,
-        shortest | crop | cut, exact | whole, shortest | crop | cut | resized, exact | whole | resized,
+        shortest | crop | cut, exact | whole, shortest | crop | cut | resized,
+        exact | whole | resized,
     ):  # fmt: skip
         try:
             if _trouble(reads, side, name, settings) is None:

@@ -13,7 +13,8 @@ from .canvas import BLUE, PAPER, QUIET, VERMILION, literal, model_title, new_axe
 from .predictions import in_words, legend
 
 NEEDED = (
-    "layer", "head", "prediction", "expected", "effect", "ci_low", "ci_high", "restored_fraction", "n",
+    "layer", "head", "prediction", "expected", "effect", "ci_low", "ci_high", "restored_fraction",
+    "n",
     "holds",
 )  # fmt: skip
 # State → colour, marker, and whether it is filled: three ways to tell them apart.
@@ -171,9 +172,11 @@ def _legend(ax, states):
     """What markers mean, above the axes."""
     order = list(LOOKS.values())
     shown = [
-        Line2D([], [], color=color, marker=marker, markersize=5, markerfacecolor=color if filled else PAPER,
+        Line2D([], [], color=color, marker=marker, markersize=5,
+        markerfacecolor=color if filled else PAPER,
                label=state)
-        for state, (color, marker, filled) in sorted(states.items(), key=lambda pair: order.index(pair[1]))
+        for state, (color, marker, filled) in sorted(states.items(),
+        key=lambda pair: order.index(pair[1]))
     ]  # fmt: skip
     ax.legend(
         handles=shown, frameon=False, fontsize=8, ncols=len(shown), loc="lower center",

@@ -106,7 +106,8 @@ def head_heatmap(
     ticks = 1 if roomy else 4
     sns.heatmap(
         cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, cbar=bar,
-        xticklabels=ticks, yticklabels=ticks, cbar_kws={"label": unit, "shrink": 0.8} if bar else None,
+        xticklabels=ticks, yticklabels=ticks, cbar_kws={"label": unit,
+        "shrink": 0.8} if bar else None,
     )  # fmt: skip
     if bar and unit != "effect (logits)":
         ax.collections[0].colorbar.ax.yaxis.set_major_formatter(

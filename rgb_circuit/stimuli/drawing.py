@@ -119,7 +119,8 @@ def words_at(
     if asked not in model.drawable:
         form = form_at(model, prompt, asked[1:])
         model.drawable[asked] = () if form is None else tuple(
-            drawable(model.processor.tokenizer, prompt, asked[1:], form, least, taken, model.sayable)
+            drawable(model.processor.tokenizer, prompt, asked[1:], form, least, taken,
+            model.sayable)
         )  # fmt: skip
     return model.drawable[asked]
 

@@ -41,7 +41,8 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
         InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
 
     Examples:
-        >>> hypotheses = rgb.read_hypotheses(Path(rgb.__file__).parent / "stimuli" / "tasks" / "rgb.toml")
+        >>> folder = Path(rgb.__file__).parent / "stimuli" / "tasks"
+        >>> hypotheses = rgb.read_hypotheses(folder / "rgb.toml")
         >>> for prediction in hypotheses[-1].predictions:
         ...     print(prediction.name, "|", prediction.text)
         P9a | none down, odd not up, background not up: z clean -> erased

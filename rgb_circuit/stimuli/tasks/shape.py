@@ -93,7 +93,8 @@ def glyph(word: str, px: int) -> np.ndarray:
         InputError: fewer pixels than it takes to tell the shapes apart.
 
     Examples:
-        >>> print(*("".join(".#"[black] for black in row) for row in glyph("ring", 6).astype(int)), sep="\\n")
+        >>> rows = glyph("ring", 6).astype(int)
+        >>> print(*("".join(".#"[black] for black in row) for row in rows), sep="\\n")
         ..##..
         .####.
         ##..##
