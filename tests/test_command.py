@@ -239,6 +239,10 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--positions", "middle"], "'middle'"),
         (["run", "--model", "/nowhere"], "'/nowhere'"),
         (["run", "--trials", "published"], "24 × 24 tiles"),
+        (
+            ["run", "--task", "shape", "--trials", "published"],
+            "--task says 'shape'; leave one of them out",
+        ),
         (["run", "--dtype", "float99"], "float99"),
         (["run", "--out", "/proc/nothing"], "--out"),
         (["run", "--heads", "three"], "'three'; write layer.head"),

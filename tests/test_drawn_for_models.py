@@ -14,6 +14,7 @@ from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts.inputs import inputs_of
+from rgb_circuit.stimuli import drawing
 from rgb_circuit.stimuli.drawing import form_at, words_at, words_for
 from rgb_circuit.stimuli.tasks import find
 
@@ -168,9 +169,16 @@ def test_the_manifest_of_a_model_without_colour_words_says_so(animals):
 
 
 def test_words_of_another_task_are_found_in_the_same_way(animals):
-    prompt = animals.prompt("Which is it?")
-    found = words_at(animals, prompt, ("owl", "horse", "cat"), least=2, taken=["white"])
-    assert found == ("owl", "cat")
+    asked = animals.prompt("Which is it?"), ("owl", "horse", "cat")
+    assert words_at(animals, *asked, least=2, taken=["white"]) == ("owl", "cat")
+
+
+def test_words_are_found_anew_where_more_are_needed_or_others_are_taken(animals, monkeypatch):
+    monkeypatch.setattr(drawing, "drawable", lambda *given: [str(given[4]), *given[5]])
+    asked = animals.prompt("Which is it?"), ("owl", "cat")
+    assert words_at(animals, *asked, least=2, taken=["white"]) == ("2", "white")
+    assert words_at(animals, *asked, least=3, taken=["white"]) == ("3", "white")
+    assert words_at(animals, *asked, least=3, taken=["owl"]) == ("3", "owl")
 
 
 def test_own_words_for_colours_are_drawn_where_the_palettes_are_unknown(animals):

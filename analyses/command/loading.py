@@ -32,7 +32,7 @@ def check_folder(options: Namespace) -> None:
     if given:
         raise InputError(
             f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model "
-            "and trials; leave out one of them"
+            "and trials; leave one of them out"
         )
     recorded_run(options.folder)
 
@@ -82,6 +82,11 @@ def _named_task(options):
     if options.task is None:
         return None
     task = named(options.task)
+    if options.trials == "published" and task.name != DEFAULT:
+        raise InputError(
+            f"--trials published is the stimulus of {find(DEFAULT).says}, and --task says "
+            f"{options.task!r}; leave one of them out"
+        )
     if options.task.endswith(".toml"):
         options.task = str(Path(options.task).resolve())
     if task.draw is None and options.trials_file is None:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..files.results import read_frame
 from ..module.layout import Layout
 from ..prompts.asking import token_of
+from ..stimuli.drawing import WordsAsked
 from ..stimuli.tasks import DEFAULT, named
 from ..stimuli.tasks.rgb import published_trial
 from ..task import Task
@@ -266,9 +267,8 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 def _drawable(manifest):
     """`Vlm.drawable` as far as the manifest says it."""
     task = recorded_task(manifest)
-    return {
-        (prompt(task.question, manifest["template"]), *task.vocabulary): tuple(manifest["words"])
-    }
+    asked = WordsAsked.of(task, prompt(task.question, manifest["template"]), task.vocabulary)
+    return {asked: tuple(manifest["words"])}
 
 
 def recorded_model(manifest: Mapping) -> Vlm:

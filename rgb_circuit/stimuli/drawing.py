@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..conversation.answers import FORMS, drawable, form_of
 from ..errors import InputError
@@ -97,13 +97,24 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     Args:
         vocabulary: drawn from instead of the task's.
     """
-    taken = [role.word for role in task.roles.values() if role.word is not None]
     words = task.vocabulary if vocabulary is None else vocabulary
-    return (
-        words_at(model, model.prompt(task.question), words, least=len(task.drawn), taken=taken)
-        if words
-        else ()
-    )
+    asked = WordsAsked.of(task, model.prompt(task.question), words)
+    return words_at(model, **asked._asdict()) if words else ()
+
+
+class WordsAsked(NamedTuple):
+    """What the words that a task is drawn with depend on, besides the model (`Vlm.drawable`)."""
+
+    prompt: str
+    words: tuple[str, ...]
+    least: int
+    taken: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task, prompt: str, words: Iterable[str]) -> WordsAsked:
+        """What a task asks in a prompt."""
+        taken = tuple(role.word for role in task.roles.values() if role.word is not None)
+        return cls(prompt, tuple(words), len(task.drawn), taken)
 
 
 def words_at(
@@ -115,11 +126,11 @@ def words_at(
     Args:
         least, taken: as in `rgb_circuit.conversation.answers.drawable`.
     """
-    asked = (prompt, *words)
+    asked = WordsAsked(prompt, tuple(words), least, tuple(taken))
     if asked not in model.drawable:
-        form = form_at(model, prompt, asked[1:])
+        form = form_at(model, prompt, asked.words)
         model.drawable[asked] = () if form is None else tuple(
-            drawable(model.processor.tokenizer, prompt, asked[1:], form, least, taken,
+            drawable(model.processor.tokenizer, prompt, asked.words, form, least, asked.taken,
             model.sayable)
         )  # fmt: skip
     return model.drawable[asked]
