@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,7 @@ from .programs.capture import language_model
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
-    from transformers import ProcessorMixin
+    from transformers import PreTrainedConfig, ProcessorMixin
 
     from .conversation.answers import Reading
     from .module.unchanged import Wrapped
@@ -106,7 +106,7 @@ class Vlm:
         return Canvas(self.grid[0], self.tile_px, self.layout.margin, self.template)
 
     @property
-    def layers(self):
+    def layers(self) -> Any:
         """The nnsight envoys of the language model's layers, first to last."""
         return language_model(self.nnsight).layers
 
@@ -122,7 +122,7 @@ class Vlm:
         return vocabulary_of(self.nnsight._module)[1]
 
     @property
-    def config(self):
+    def config(self) -> PreTrainedConfig:
         """The Hugging Face configuration."""
         return self.nnsight._module.config
 

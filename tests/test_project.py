@@ -90,3 +90,35 @@ def test_every_picture_of_the_readme_is_there():
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file(), picture
+
+
+SOURCES = {
+    path.relative_to(ROOT): path.read_text()
+    for folder in ("rgb_circuit", "analyses")
+    for path in (ROOT / folder).rglob("*.py")
+}
+
+
+def body_lines(function):
+    """How many lines a function has below its signature and its docstring."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_a_function_fits_on_a_page_but_for_what_travels_and_what_sets_weights():
+    assert [
+        (path.as_posix(), node.name, lines)
+        for path, text in SOURCES.items()
+        if not {"programs", "models"} & set(path.parts)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and (lines := body_lines(node)) > 70
+    ] == []
+
+
+def test_a_file_of_analyses_fits_in_one_sitting():
+    lengths = {
+        path.as_posix(): len(text.splitlines())
+        for path, text in SOURCES.items()
+        if path.parts[0] == "analyses"
+    }
+    assert len(lengths) > 50 and {path: n for path, n in lengths.items() if n > 450} == {}

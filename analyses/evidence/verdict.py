@@ -234,7 +234,7 @@ class Tests:
         self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
         self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
 
-    def trials_to_show(self, level):
+    def trials_to_show(self, level) -> np.ndarray:
         """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
         are; infinite where they are not on the claim's side."""
         by_mean = trials_needed(
@@ -246,7 +246,7 @@ class Tests:
         by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
         return np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
 
-    def trials_to_refute(self, level):
+    def trials_to_refute(self, level) -> np.ndarray:
         """(heads,): the same of ``refuted``."""
         level = level / len(self.sides) / (1 if self.over is None else 2)
         by_mean = trials_needed(self.margins, self.error, self.n, level)

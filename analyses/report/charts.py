@@ -53,28 +53,9 @@ def head_map(limit: float, fraction: bool) -> Mapping:
         ],
     )
     strong = "(!fade || datum.shown) && abs(datum.value) >= least"
-    color = alt.Color(
-        "value:Q",
-        scale=alt.Scale(
-            domain=[-limit, 0, limit],
-            range=["@down", "@page", "@up"],
-            interpolate="rgb",
-            clamp=True,
-        ),
-        legend=alt.Legend(
-            title=f"{'fraction of the gap' if fraction else 'logits'} (the same in all maps)",
-            format=".0%" if fraction else ".2~g",
-            orient="bottom",
-            direction="horizontal",
-            gradientLength=220,
-            gradientThickness=9,
-            titleLimit=320,
-            values=[-limit, -limit / 2, 0, limit / 2, limit],
-        ),
-    )
     # A cell without a value stays, white: else the map would shrink.
     cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer", invalid=None).encode(
-        color=color, opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
+        color=_shade(limit, fraction), opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
     )
     dark = f"{strong} && abs(datum.value) > {0.55 * limit}"
     names = (
@@ -104,6 +85,29 @@ def head_map(limit: float, fraction: bool) -> Mapping:
     )
     chart = alt.layer(cells, names, roles, mark)
     return _finished(chart, [chosen, fade, least, roomy])
+
+
+def _shade(limit, fraction):
+    """The colour of a cell, and its legend."""
+    return alt.Color(
+        "value:Q",
+        scale=alt.Scale(
+            domain=[-limit, 0, limit],
+            range=["@down", "@page", "@up"],
+            interpolate="rgb",
+            clamp=True,
+        ),
+        legend=alt.Legend(
+            title=f"{'fraction of the gap' if fraction else 'logits'} (the same in all maps)",
+            format=".0%" if fraction else ".2~g",
+            orient="bottom",
+            direction="horizontal",
+            gradientLength=220,
+            gradientThickness=9,
+            titleLimit=320,
+            values=[-limit, -limit / 2, 0, limit / 2, limit],
+        ),
+    )
 
 
 def effects(fraction: bool) -> Mapping:

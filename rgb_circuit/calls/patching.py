@@ -114,12 +114,7 @@ class Patched(OfPictures):
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
-        for trial in self.trials:
-            if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
-                raise InputError(
-                    f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no "
-                    "picture here; rename it"
-                )
+        _check_conditions(self.trials)
         ids = {
             condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
         }
@@ -285,6 +280,16 @@ def in_order(
     number = {trial.name: place for place, trial in enumerate(trials)}
     frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
     return frame.astype(dict.fromkeys(labels, "category"))
+
+
+def _check_conditions(trials):
+    """Refuse pictures with the name of a source that is none."""
+    for trial in trials:
+        if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
+            raise InputError(
+                f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no "
+                "picture here; rename it"
+            )
 
 
 def _check_overlap(name, edits, trials, spots):

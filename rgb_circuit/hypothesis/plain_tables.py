@@ -66,7 +66,7 @@ def _prediction_of(name, given, where):
         raise InputError(f"{where}: {error}") from error
 
 
-def named_prediction(name, shared, where):
+def named_prediction(name, shared, where) -> Prediction:
     if name not in shared:
         raise InputError(
             f"{where} names {shortened(name)}, which is not among its predictions: "
@@ -75,7 +75,7 @@ def named_prediction(name, shared, where):
     return shared[name]
 
 
-def known_keys(given, where, needed=(), also=()):
+def known_keys(given, where, needed=(), also=()) -> dict[str, Any]:
     """A copy of a table that has all that it needs, and nothing that is not known."""
     given = dict(typed(given, dict, where))
     known = (*needed, *also)
@@ -91,7 +91,7 @@ def known_keys(given, where, needed=(), also=()):
 _KINDS = {str: "text in quotes", dict: "a table", list: "a list", bool: "true or false"}
 
 
-def typed(value, kind, where):
+def typed(value, kind, where) -> Any:
     if kind is dict and isinstance(value, Mapping):
         return value
     if not isinstance(value, kind):
@@ -99,14 +99,14 @@ def typed(value, kind, where):
     return value
 
 
-def strings(value, where):
+def strings(value, where) -> tuple[Any, ...]:
     """A list of texts as a tuple."""
     if isinstance(value, tuple):
         value = list(value)
     return tuple(typed(text, str, where) for text in typed(value, list, where))
 
 
-def made(kind, given, where):
+def made(kind, given, where) -> Any:
     """A `Role` or `Condition` from its table."""
     table = known_keys(given, where, also=tuple(one.name for one in fields(kind)))
     if "shows" in table:
@@ -117,21 +117,21 @@ def made(kind, given, where):
     return kind(**table)
 
 
-def filled(value):
+def filled(value) -> dict[str, Any]:
     """The fields of a `Role` or `Condition` that are not empty."""
     given = {one.name: getattr(value, one.name) for one in fields(value)}
     return {name: listed(own) for name, own in given.items() if own not in ("", None, ())}
 
 
-def listed(value):
+def listed(value) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def plain_prediction(prediction):
+def plain_prediction(prediction) -> str | dict[str, Any]:
     more = {name: listed(value) for name in _PREDICTION if (value := getattr(prediction, name))}
     return {"claims": prediction.text} | more if more else prediction.text
 
 
-def plain_hypothesis(hypothesis):
+def plain_hypothesis(hypothesis) -> dict[str, Any]:
     given = {name: listed(value) for name in _HYPOTHESIS if (value := getattr(hypothesis, name))}
     return given | {"predictions": [prediction.name for prediction in hypothesis.predictions]}

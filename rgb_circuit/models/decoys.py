@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..stimuli.tasks.rgb import PALETTE
 from .planted import PER_LOGIT, UNKIND, WORDS, Part, Place, layout, planted
@@ -39,7 +40,9 @@ class Decoy:
     roles: Mapping[Place, str] = field(default_factory=lambda: CIRCUIT)
     change: Callable[[Any], None] = lambda model: None
 
-    def build(self, noise: float = 0.0, seed: int = 0):
+    def build(
+        self, noise: float = 0.0, seed: int = 0
+    ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         """model, processor."""
         model, processor, _ = planted(noise=noise, seed=seed, decoys=(), **self.made)
         with torch.no_grad():
@@ -83,11 +86,11 @@ def by_measure(measure: Callable[[tuple[int, int, int]], float], size: float) ->
     return size * high[:, None] * high
 
 
-def brightness(color):
+def brightness(color) -> float:
     return sum(color) / 765
 
 
-def saturation(color):
+def saturation(color) -> float:
     return (max(color) - min(color)) / max(color) if max(color) else 0.0
 
 

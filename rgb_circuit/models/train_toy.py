@@ -23,6 +23,7 @@ tile is odd is worked out by attention heads of the language model, where it can
 """
 
 import argparse
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -233,7 +234,7 @@ def end_logits(
 
 
 @contextmanager
-def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
+def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int) -> Iterator[None]:
     """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next*
     scene of the batch.
 
@@ -257,7 +258,7 @@ def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
 
 
 @contextmanager
-def written_norms(model: LlavaForConditionalGeneration):
+def written_norms(model: LlavaForConditionalGeneration) -> Iterator[list[torch.Tensor]]:
     """Yields a list that a forward fills, a layer each, with the (scene, head) norms of z at [end].
 
     Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square,

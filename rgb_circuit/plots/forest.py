@@ -75,15 +75,7 @@ def effect_forest(
     )
     largest = size.nlargest(most).index
     drawn = [head for head in every.itertuples(index=False, name=None) if head in largest]
-    lines: list = []
-    for layer, head in drawn:
-        rows = rows_of(evidence, (layer, head))
-        what = rows[group].iloc[0] if group else "none"
-        lines.append((str(Head(layer, head)) + (f"  {what}" if what != "none" else ""), None))
-        lines += [
-            (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row)
-            for row in rows.itertuples()
-        ]
+    lines = _lines(evidence, drawn, group)
     says = find("rgb").says_of_predictions if says is None else says
     said = legend((row.prediction for _, row in lines if row is not None), says)
     ax = ax or new_axes(
@@ -135,6 +127,20 @@ def effect_forest(
             ha="right", va="top", multialignment="left",
         )  # fmt: skip
     return ax
+
+
+def _lines(evidence, drawn, group):
+    """A head, and below it its predictions: text, and a row of evidence or None."""
+    lines: list = []
+    for layer, head in drawn:
+        rows = rows_of(evidence, (layer, head))
+        what = rows[group].iloc[0] if group else "none"
+        lines.append((str(Head(layer, head)) + (f"  {what}" if what != "none" else ""), None))
+        lines += [
+            (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row)
+            for row in rows.itertuples()
+        ]
+    return lines
 
 
 def _by_role(evidence, roles):

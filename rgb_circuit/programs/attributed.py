@@ -19,7 +19,7 @@ This may run on the server that holds the weights (`execute`).
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -107,14 +107,14 @@ def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -
     return SimpleNamespace(**{**vars(target), "resid_pre": [first], "added": added})
 
 
-def mixed(own, other, fraction):
+def mixed(own, other, fraction) -> torch.Tensor | None:
     """So much of the way from one tensor to another, where None is zero."""
     weighed = ((1 - fraction, own), (fraction, other))
     parts = [weight * part for weight, part in weighed if part is not None]
     return sum(parts) if parts else None
 
 
-def estimated(wrapped, run, changes, groups, asked, layers_at_once):
+def estimated(wrapped, run, changes, groups, asked, layers_at_once) -> dict[str, Any]:
     """``estimates`` by one run's gradients, (trials, groups, layers, heads, ids), and its
     ``logits``.
 
@@ -139,7 +139,7 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once):
     return {"gradients": True, "estimates": torch.stack(layers, 2), "logits": logits}
 
 
-def entered(wrapped, run, layers):
+def entered(wrapped, run, layers) -> dict[int, torch.Tensor]:
     """Layer → the residual stream that enters it in a run of which the first layer's is known."""
     entry = run.resid_pre[0]
     with wrapped.trace(
@@ -156,7 +156,7 @@ def entered(wrapped, run, layers):
     return found
 
 
-def backwards(wrapped, run, changes, groups, asked, entry, first, last, above):
+def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -> dict[str, Any]:
     """One run from layer ``first`` to before ``last``, with gradients.
 
     Args:
@@ -202,7 +202,7 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above):
     return {"gradients": True, "layers": layers, "entry": found[0], "logits": logits}
 
 
-def graded(left, inside, above):
+def graded(left, inside, above) -> list[torch.Tensor]:
     """Gradients of each answer at some tensors, (ids, …) each; nothing where none come back.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def language_model(wrapped: TransformersModel):
+def language_model(wrapped: TransformersModel) -> Any:
     """The envoy of the decoder whose layers hold the heads, where its family keeps it."""
     inner = wrapped.model
     return inner.text_model if hasattr(inner, "text_model") else inner.language_model
@@ -138,18 +138,18 @@ def capture(
     )
 
 
-def first_of(output):
+def first_of(output) -> torch.Tensor:
     """What a module returns, or the first of several things (a mixture of experts also returns
     scores)."""
     return output[0] if isinstance(output, tuple) else output
 
 
-def with_first(output, first):
+def with_first(output, first) -> torch.Tensor | tuple:
     """What a module returns, with another for the first of it; see `first_of`."""
     return (first, *output[1:]) if isinstance(output, tuple) else first
 
 
-def later(tensor, start):
+def later(tensor, start) -> torch.Tensor:
     """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all
     of it."""
     return tensor[:, start:].clone() if start else tensor
@@ -199,7 +199,7 @@ def _after(shared, value, skipped):
     return shared[id(value)]
 
 
-def kept_once(shared, value, start):
+def kept_once(shared, value, start) -> Any:
     """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a
     tuple of them, or nothing.
 
@@ -230,14 +230,14 @@ def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> to
     return as_numbers(mask, z.dtype)
 
 
-def unmasked(start, length, causal, device):
+def unmasked(start, length, causal, device) -> torch.Tensor:
     """Whether positions from ``start`` on see each other one where no mask says it, (1, 1,
     positions, length)."""
     seen = torch.arange(length, device=device)
     return (seen <= seen[start:, None])[None, None] | (not causal)
 
 
-def as_numbers(mask, dtype):
+def as_numbers(mask, dtype) -> torch.Tensor:
     """A mask as numbers to add to the scores, if it is none of these."""
     if mask.dtype != torch.bool:
         return mask
@@ -245,7 +245,7 @@ def as_numbers(mask, dtype):
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, lowest)
 
 
-def as_captured(layer, captured, index, entry):
+def as_captured(layer, captured, index, entry) -> torch.Tensor:
     """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual
     stream that enters it."""
     attention = layer.self_attn.source.attention_interface_1
@@ -265,7 +265,7 @@ def as_captured(layer, captured, index, entry):
     return stream
 
 
-def behind(captured, index, keys, values, picked=None):
+def behind(captured, index, keys, values, picked=None) -> list[torch.Tensor]:
     """A layer's keys and values behind those of the captured positions before ``captured.start``.
 
     Args:
@@ -278,7 +278,7 @@ def behind(captured, index, keys, values, picked=None):
     return joined
 
 
-def counted(entry):
+def counted(entry) -> torch.Tensor:
     """Position ids: some families keep what they made of the last picture's positions, and would
     add it to these."""
     return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)

@@ -84,7 +84,7 @@ def _first(captured, count):
     return SimpleNamespace(**{**vars(captured), "length": length, "masks": masks, "angles": angles})
 
 
-def first_rows(angles, count):
+def first_rows(angles, count) -> torch.Tensor | tuple:
     """Angles (…, positions, width) of the first ``count`` positions, or several of them."""
     if isinstance(angles, tuple):
         return tuple(first_rows(part, count) for part in angles)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def measured(
     wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None
-):
+) -> dict[str, Any]:
     """Capture the pictures, then run every variant of every sweep.
 
     The pictures of one condition are a batch, one of every trial; all batches have the trials in
@@ -149,7 +149,7 @@ def _portions(pictures, sweeps, held):
     return {name: one / total for name, one in first.items()}, [one / total for one in each]
 
 
-def some_positions(kind, spots, length):
+def some_positions(kind, spots, length) -> torch.Tensor | None:
     """The positions that a kind looks ``over``, or is ``without``, Booleans, (trials, length); None
     for any other kind."""
     if len(kind) == 3:
@@ -160,7 +160,7 @@ def some_positions(kind, spots, length):
     return some
 
 
-def leaves_blind(shown, kind, layers, some, variants, spots):
+def leaves_blind(shown, kind, layers, some, variants, spots) -> bool:
     """Whether a position that is written sees nothing but what its attention is ``without``."""
     if some is None or kind[3][0] != "without":
         return False
@@ -174,7 +174,7 @@ def leaves_blind(shown, kind, layers, some, variants, spots):
     )
 
 
-def written(shown, target, kind, layers, means, some=None):
+def written(shown, target, kind, layers, means, some=None) -> dict[int, torch.Tensor]:
     """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions`
     has them."""
     source, component, scale = kind[:3]
@@ -207,7 +207,7 @@ def written(shown, target, kind, layers, means, some=None):
     return made
 
 
-def lined_up(value, target):
+def lined_up(value, target) -> torch.Tensor:
     """What another prompt has, (trials, kept, …), lined up with the target's from the end."""
     kept = target.length - target.start
     if value.shape[1] == kept:
@@ -215,7 +215,9 @@ def lined_up(value, target):
     return pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
 
 
-def summed(wrapped: TransformersModel, head_shape, inputs, start, components):
+def summed(
+    wrapped: TransformersModel, head_shape, inputs, start, components
+) -> dict[str, list[torch.Tensor]]:
     """Component → what it is, summed over pictures; one tensor per layer, (1, kept, …)."""
     captured = capture(wrapped, head_shape, inputs, start, components)
     return {

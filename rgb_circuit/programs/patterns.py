@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
+def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked) -> dict[str, Any]:
     """``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked,
     position)."""
     captured = capture(wrapped, head_shape, inputs, end, ("attention",))
@@ -26,7 +26,7 @@ def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
     }
 
 
-def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start):
+def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start) -> dict[str, Any]:
     """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept,
     kept)."""
     captured = capture(wrapped, head_shape, inputs, start, ("attention",))
@@ -41,7 +41,7 @@ def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start):
     }
 
 
-def shares(wrapped: TransformersModel, head_shape, inputs, end, masks):
+def shares(wrapped: TransformersModel, head_shape, inputs, end, masks) -> dict[str, Any]:
     """``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
 
     Args:

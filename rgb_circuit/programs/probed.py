@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .sweep import Plain
 
 
-def moved(wrapped: TransformersModel, inputs, views):
+def moved(wrapped: TransformersModel, inputs, views) -> list[list[int]]:
     """Per changed picture, the place in each view whose token differs most from the first
     picture's, as layer 0 reads it."""
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
@@ -25,7 +25,9 @@ def moved(wrapped: TransformersModel, inputs, views):
     return [[int(one[view].argmax()) for view in views] for one in moved]
 
 
-def probed(wrapped: TransformersModel, head_shape, inputs, most, softcap, differing, views, bare):
+def probed(
+    wrapped: TransformersModel, head_shape, inputs, most, softcap, differing, views, bare
+) -> dict[str, Any]:
     """Whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
 
     Args:
@@ -92,7 +94,9 @@ def probed(wrapped: TransformersModel, head_shape, inputs, most, softcap, differ
     }
 
 
-def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
+def swept_heads(
+    wrapped: TransformersModel, head_shape, inputs, ids, softcap
+) -> tuple[float, list[int]]:
     """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
 
     Returns:

@@ -10,7 +10,7 @@ This may run on the server that holds the weights (`execute`), so edits come as 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,7 +37,7 @@ def said(
     variants,
     spots,
     settings,
-):
+) -> dict[str, Any]:
     """Go on from one picture's prompt, greedily, once per variant.
 
     Args:

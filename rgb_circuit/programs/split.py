@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def split(wrapped: TransformersModel, head_shape, inputs, answers):
+def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, Any]:
     """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids
     ``answers``; ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
@@ -193,7 +193,7 @@ def sweep(
     }
 
 
-def idle(captured, runs, variants, values, spots):
+def idle(captured, runs, variants, values, spots) -> torch.Tensor:
     """Which variants of which target runs put nothing else in place than what the run has there, to
     the last bit, (runs, variants)."""
     same: dict = {}
@@ -317,7 +317,7 @@ def _from_the_mean(effects, layers, is_nudge):
     return effects
 
 
-def unedited_copies(dtype):
+def unedited_copies(dtype) -> int:
     """How many copies at [end] edit nothing where a variant joins: in half precision the first
     copy, and some that are moved by rounding."""
     return 1 if dtype == torch.float32 else 3
@@ -539,7 +539,7 @@ def _forward(
     return effects, normed, finite, bool(blind)
 
 
-def forked(stream, count):
+def forked(stream, count) -> torch.Tensor:
     """A stream (sequences, copies, width) with more copies of its first, put before its last."""
     return torch.cat([stream[:, :-1], stream[:, :1].expand(-1, count, -1), stream[:, -1:]], 1)
 
@@ -577,7 +577,7 @@ def _writes(written, values):
     return writes
 
 
-def put(there, write):
+def put(there, write) -> torch.Tensor:
     """What is there with one of `_writes` made; the same tensor where there is none."""
     if not write:
         return there
@@ -587,7 +587,7 @@ def put(there, write):
     return there
 
 
-def put_outputs(layer, index, writes):
+def put_outputs(layer, index, writes) -> None:
     """Make the writes to what a layer's attention block and its MLP return."""
     for component, name in (("attn_out", "self_attn"), ("mlp_out", "mlp")):
         if (index, component) in writes:
@@ -597,7 +597,7 @@ def put_outputs(layer, index, writes):
             module.output = with_first(given, put(first_of(given), writes[index, component]))
 
 
-def biased(mask, some, n_heads):
+def biased(mask, some, n_heads) -> torch.Tensor:
     """A mask (rows, 1, queries, keys) with numbers added, (rows, 1 or heads, queries, keys).
 
     Args:
@@ -623,7 +623,7 @@ def _by_layer(captured, first, seen, biases):
     return masks
 
 
-def of_rows(angles, picked, copies):
+def of_rows(angles, picked, copies) -> Any:
     """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as
     often as there are copies."""
     if isinstance(angles, tuple):

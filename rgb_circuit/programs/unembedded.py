@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 
-def shares_of(norm, lm_head, parts, whole, ids):
+def shares_of(norm, lm_head, parts, whole, ids) -> torch.Tensor:
     """What parts of residual streams give the logits by themselves, (pictures, parts, ids),
     float32.
 
@@ -30,7 +30,7 @@ def shares_of(norm, lm_head, parts, whole, ids):
     return read / scale.to(read)
 
 
-def logits_of(norm, lm_head, states, ids):
+def logits_of(norm, lm_head, states, ids) -> torch.Tensor:
     """What residual streams say by themselves, each normed at its own size, (pictures, states,
     ids), float32.
 
@@ -42,12 +42,12 @@ def logits_of(norm, lm_head, states, ids):
     return read.gather(-1, ids[:, None].expand(-1, states.shape[1], -1).to(read.device))
 
 
-def sized(states):
+def sized(states) -> torch.Tensor:
     """Root mean square over the width, float32, (…, 1)."""
     return states.float().square().mean(-1, keepdim=True).sqrt()
 
 
-def by_head(o_proj, z):
+def by_head(o_proj, z) -> tuple[torch.Tensor, torch.Tensor]:
     """What each head's z writes by itself, without ``o_proj``'s bias, (…, heads, width); and the
     bias, (…, 1, width).
 

@@ -16,6 +16,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import nnsight
@@ -124,7 +125,7 @@ class Server:
         program: Callable,
         arguments: tuple,
         jobs: Jobs | None = None,
-    ):
+    ) -> Any:
         """What ``program(wrapped, *arguments)`` returns when the server runs it; see
         `execute.execute`.
 

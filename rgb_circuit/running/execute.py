@@ -4,7 +4,7 @@ server."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 one_at_a_time = RLock()
 
 
-def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = None):
+def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = None) -> Any:
     """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
 
     Args:

@@ -34,22 +34,19 @@ PALETTE: Mapping[str, RGB] = {
     "gray": (128, 128, 128),
 }
 
-ODD_QUESTION = "Which color is the odd color out? Respond in one word"
-BACKGROUND_QUESTION = "Which color is the background? Respond in one word"
+# What is said of the game, and what is claimed of heads; the pictures are drawn below.
+SAID = read_task(Path(__file__).with_suffix(".toml"))
+
+ODD_QUESTION = SAID.question
+BACKGROUND_QUESTION: str = SAID.second_question[0]  # type: ignore[index]
 
 # What LLaVA-1.5 answers on a plain canvas of any colour, and what the small models are made to
 # answer.
-NOTHING_ODD = "white"
+NOTHING_ODD: str = SAID.roles["none"].word  # type: ignore[assignment]
 
-EXPECTED = {
-    "clean": "odd",
-    "recolored": "other",
-    "erased": "none",
-    "swapped": "none",
-    "moved": "odd",
-}
+EXPECTED = {name: condition.right for name, condition in SAID.conditions.items() if condition.right}
 
-COLOR_ROLES = ("odd", "other", "background", "other_background")
+COLOR_ROLES = tuple(SAID.drawn)
 
 # Where the published experiment has its tile, and in how many per side.
 PUBLISHED_TILE, PUBLISHED_GRID = (10, 9), 24
@@ -214,4 +211,4 @@ def draw(
     return [replace(trial, name=f"{index:03d} {trial.name}") for index, trial in enumerate(trials)]
 
 
-TASK = replace(read_task(Path(__file__).with_suffix(".toml")), vocabulary=dict(PALETTE), draw=draw)
+TASK = replace(SAID, vocabulary=dict(PALETTE), draw=draw)
