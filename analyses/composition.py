@@ -38,7 +38,7 @@ from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
-from rgb_circuit.stimuli.tasks import find, task_of
+from rgb_circuit.stimuli.tasks import corrupted, find
 from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence
@@ -127,7 +127,7 @@ def composition(
         [0.5, 0.25]
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender, receiver in _pairs(senders, receivers)]
     frame = yield from _mediated(trials, pairs, source, target)
@@ -163,7 +163,7 @@ def mediation(
         InputError: as `composition`.
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [
         (sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders
@@ -204,7 +204,7 @@ def paths(
         InputError: as `composition`; or a model in which there are no direct paths.
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
     roles = _roles(trials, source, target)

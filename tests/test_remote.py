@@ -198,7 +198,7 @@ def test_no_public_function_is_forgotten():
         roles,
     ]
     for module in [*modules, task_reading]:
-        short = module.__name__.removeprefix("analyses.") + "." if module is not rgb else ""
+        short = module.__name__.rpartition(".")[2] + "." if module is not rgb else ""
         names = (
             module.__all__
             if module is rgb

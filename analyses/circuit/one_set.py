@@ -39,7 +39,7 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
-from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
@@ -117,7 +117,7 @@ def circuit(
         [[1.08, -0.08]]
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     if RESAMPLED in (source, target):
         raise InputError(
             f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename "

@@ -10,7 +10,7 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
-from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
@@ -66,7 +66,7 @@ def ranked(
         [[3, 2], [3, 1], [3, 3]]
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     check_trials(trials, source, target)
     noised, denoised = yield [
         PatchedHeads.of(model, trials, target, source),
@@ -109,7 +109,7 @@ def curve(
         InputError: as `circuit`, or a ranking that is not every head once.
     """
     trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    target = corrupted(trials, target)
     check_trials(trials, source, target)
     check_random_sets(random_sets)
     ranking = [Head(int(layer), int(head)) for layer, head in ranking]

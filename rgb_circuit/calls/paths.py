@@ -34,7 +34,7 @@ from ..edits import PathEdit, Sender, below, check_heads, check_into, check_send
 from ..errors import InputError
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Seen
-from ..stimuli.tasks import task_of
+from ..stimuli.tasks import corrupted
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
 from .patching import Patched, in_order, targets_of
@@ -95,7 +95,7 @@ def patch_paths(
             raise InputError(f"{what} is empty; name at least one")
     for end in ends:
         check_into(end, source)
-    targets = targets_of(task_of(trials).corrupted if target is None else target, trials)
+    targets = targets_of(corrupted(trials, target), trials)
     asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets]
     return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from ...errors import InputError
 from ...files.table_text import shortened
@@ -13,6 +14,7 @@ from ..task_file import read_hypotheses, read_task, to_toml
 
 __all__ = [
     "DEFAULT",
+    "corrupted",
     "find",
     "named",
     "read_hypotheses",
@@ -21,6 +23,8 @@ __all__ = [
     "tasks",
     "to_toml",
 ]
+
+T = TypeVar("T")
 
 # The task that is meant where none is named.
 DEFAULT = "rgb"
@@ -90,6 +94,11 @@ def task_of(trials: Sequence[Trial]) -> Task:
         if all(_plays(trial, task) for trial in trials):
             return task
     return Task.of_trials(trials)
+
+
+def corrupted(trials: Sequence[Trial], target: T | None = None) -> T | str:
+    """What circuits, routes and stand-ins are measured against: ``target``, or the task's own."""
+    return task_of(trials).corrupted if target is None else target
 
 
 def _plays(trial, task):
