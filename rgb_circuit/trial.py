@@ -198,8 +198,9 @@ class Trial:
         for condition, size in self.sizes.items():
             if size != self.size:
                 raise InputError(
-                    f"trial {self.name!r} has a tile, and picture {condition!r} is {_pixels(size)} but 'clean' "
-                    f"is {_pixels(self.size)}; make all conditions the same size, or leave tile and grid out"
+                    f"trial {self.name!r} has a tile, and picture {condition!r} is {_pixels(size)} but "
+                    f"'clean' is {_pixels(self.size)}; make all conditions the same size, or leave tile and "
+                    "grid out"
                 )
 
     def _shown(self, condition, source):
