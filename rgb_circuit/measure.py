@@ -350,7 +350,8 @@ def _alike(model, units):
     groups = {}
     for unit in units:
         same = tuple(
-            (id(work), id(request.edits), *request.lengths.items()) for work, request in unit.requests
+            (id(work), id(request.edits), request.front, *request.lengths.items())
+            for work, request in unit.requests
         )
         groups.setdefault(same, []).append(unit)
     for alike in groups.values():
@@ -494,6 +495,7 @@ def _sweeps(model, units, store):
                 {
                     "target": request.target,
                     "kept": kept,
+                    "front": request.front,
                     "variants": plain(request.edits),
                     "means": request.means,
                     "sources": [condition for condition in request.conditions if condition != request.target],

@@ -27,7 +27,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and
             where it is another's picture ``after`` the same words, that condition and the ``common`` number
             of positions, or None.
-        sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
+        sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``, and how
+            many sources of other length are lined up with from the ``front``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
             kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
             positions as in an edit → token positions; ``batch_size``, the most variants in one forward; and
@@ -72,7 +73,9 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     done = []
     for one, of_sweep in zip(sweeps, of_sweeps):
         shown = {
-            name: kept_from(captured[name], max(captured[name].start, captured[name].length - one["kept"]))
+            name: captured[name]
+            if one["front"]
+            else kept_from(captured[name], max(captured[name].start, captured[name].length - one["kept"]))
             for name in {one["target"], *one["sources"]}
         }
         target, values = shown[one["target"]], {}
@@ -89,7 +92,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
                 made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
             else:
                 some = some_positions(kind, one["spots"], target.length)
-                made = written(shown, target, kind, sorted(layers), one["means"], some)
+                made = written(shown, target, kind, sorted(layers), one["means"], some, one["front"])
                 blind = blind or leaves_blind(
                     shown, kind, sorted(layers), some, one["variants"], one["spots"]
                 )
@@ -148,9 +151,9 @@ def leaves_blind(shown, kind, layers, some, variants, spots):
     )
 
 
-def written(shown, target, kind, layers, means, some=None):
-    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions` has
-    them."""
+def written(shown, target, kind, layers, means, some=None, front=0):
+    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some`` and ``front`` as `some_positions`
+    and `lined_up` have them."""
     source, component, scale = kind[:3]
     made = {}
     like = target.z if component == "z" else target.resid_pre
@@ -176,17 +179,19 @@ def written(shown, target, kind, layers, means, some=None):
         elif source == "rounding":
             value = nudged(target.z[layer], by_place(target.z[layer]))
         else:
-            value = lined_up(getattr(shown[source], component)[layer], target)
+            value = lined_up(getattr(shown[source], component)[layer], target, front)
         made[layer] = value if scale == 1 else scale * value
     return made
 
 
-def lined_up(value, target):
-    """What another prompt has, (trials, kept, …), lined up with the target's from the end."""
+def lined_up(value, target, front=0):
+    """What another prompt has, (trials, kept, …), lined up with the target's from the end, but the first
+    ``front`` positions from the first."""
     kept = target.length - target.start
     if value.shape[1] == kept:
         return value
-    return pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
+    behind = pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
+    return torch.cat([value[:, :front], behind[:, front:]], 1) if front else behind
 
 
 def summed(wrapped: TransformersModel, head_shape, inputs, start, components):

@@ -26,7 +26,9 @@ GO_ON = ("end", "all", "text")
 OF_Z = ("z", "pattern", "value", "query", "key")
 
 
-def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, variants, spots, settings):
+def said(
+    wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, front, variants, spots, settings
+):
     """Go on from one picture's prompt, greedily, once per variant.
 
     Args:
@@ -35,6 +37,7 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
         pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, of what edits take from.
         target: the condition of ``inputs``.
         kept: how many of the prompt's last positions edits take something for.
+        front: of how many positions this is lined up from the first, in prompts of other length.
         variants: edits that are made together, as `sweep.plain` makes them; none for the model as it is.
         spots: positions as in an edit → token positions of the prompt.
         settings: of Hugging Face's ``generate``: greedy, one text, one token in each forward after the first.
@@ -47,8 +50,7 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
     length = inputs["input_ids"].shape[1]
     shown, gaps = {}, []
     for condition, picture in pictures.items():
-        # Prompts of other lengths are lined up from the end.
-        start = max(0, picture["inputs"]["input_ids"].shape[1] - kept)
+        start = 0 if front else max(0, picture["inputs"]["input_ids"].shape[1] - kept)
         shown[condition] = capture(wrapped, head_shape, picture["inputs"], start, picture["keep"])
         if "attention" in picture["keep"]:
             gaps += [max(attention_gaps(shown[condition]))]
@@ -58,7 +60,7 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
         if kind[1] != "attention" and kind[0] not in ("own", "zero"):
             layers = {layer for edits in variants for layer, _, own, _ in edits if own == kind}
             some = some_positions(kind, [spots], length)
-            values[kind] = written(shown, base, kind, sorted(layers), None, some)
+            values[kind] = written(shown, base, kind, sorted(layers), None, some, front)
             left_blind = left_blind or leaves_blind(shown, kind, layers, some, variants, [spots])
     runs = []
     for edits in variants:
