@@ -21,6 +21,7 @@ from rgb_circuit.prompts import answer_tokens
 # One size of all pictures; as many tokens as the picture is large; several views.
 SIZED = at_hand("llava_llama3", "llava_pixtral", "qwen2_5_vl", "qwen3_vl", "llava_next")
 of_unequal_length = pytest.mark.parametrize("subject", SIZED[1:], indirect=True)
+BOTH_ENDS = (0, 1, -2, -1)
 WORDS = {"right": "red", "other": "green"}
 
 
@@ -71,7 +72,7 @@ class Subject:
         """Positions as in an edit → token positions."""
         ids = self.ids(condition)
         image = (ids == self.model.config.image_token_id).nonzero().flatten().tolist()
-        every, before = list(range(len(ids))), list(range(image[0]))
+        every = list(range(len(ids)))
         words = self.model.processor.tokenizer("Which color is the background ? Respond in one word")
         question = [
             token for token in words["input_ids"] if token != self.model.config.text_config.bos_token_id
@@ -79,7 +80,7 @@ class Subject:
         behind = every[image[-1] + 1 :]
         begin = next(place for place in behind if ids[place : place + len(question)].tolist() == question)
         return {
-            "end": every[-1:], "first": [0], "image": image, "text": before + behind,
+            "end": every[-1:], "first": [0], "image": image, BOTH_ENDS: [0, 1, *every[-2:]],
             "question": every[begin : begin + len(question)],
         }  # fmt: skip
 
@@ -111,7 +112,7 @@ def variants_of(subject):
             [subject.restored(kind, layer, head, words)],
         )
         for kind, layer, head, words in [
-            ("z", 0, 0, "end"), ("z", LAYERS - 1, 3, "end"), ("z", 1, 2, "question"), ("z", 0, 1, "text"),
+            ("z", 0, 0, "end"), ("z", LAYERS - 1, 3, "end"), ("z", 1, 2, "question"), ("z", 0, 1, BOTH_ENDS),
             ("resid_pre", 1, None, "end"), ("attn_out", 2, None, "question"), ("mlp_out", 0, None, "end"),
         ]
     }  # fmt: skip
@@ -124,8 +125,8 @@ def variants_of(subject):
         "silenced": ([rgb.Edit(1, 1, "zero")], [("scale", 1, 1, end, 0.0, "z")]),
         "knocked out": ([rgb.AttentionEdit(2)], [("bias", 2, None, end, image, -inf)]),
         "blind to the first": (
-            [rgb.AttentionEdit(1, 2, queries="question", keys="first")],
-            [("bias", 1, 2, subject.spots()["question"], [0], -inf)],
+            [rgb.AttentionEdit(1, queries="question", keys="first")],
+            [("bias", 1, None, subject.spots()["question"], [0], -inf)],
         ),
         "first": ([rgb.Edit(0, 0, positions="first"), rgb.Edit(3, 1)], [subject.restored("z", 3, 1, "end")]),
     }  # fmt: skip
