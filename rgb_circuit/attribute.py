@@ -105,6 +105,8 @@ def attribute(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
     wanted = [EACH] if positions == EACH else groups_of("positions", positions)
+    if EACH in wanted and len(wanted) > 1:
+        raise InputError(f"positions is {EACH!r} beside other groups; ask for it alone")
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
     asked = Attributed(tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads))
     [frame] = measure(model, [asked], progress=progress, stage="attribution")

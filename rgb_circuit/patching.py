@@ -118,12 +118,11 @@ class Patched(OfPictures):
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
         changed = {edit.positions for edit in every} or {"end"}
-        looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
-        looked_at |= {words for edit in every if isinstance(edit, Edit) for words in edit.looked_at}
+        named = {words: name for edit in every for name, words in edit.places.items()} or {"end": "positions"}
         spots = {
             trial.name: {
-                positions: locate(model, trial, positions, own[trial.name], self.target)
-                for positions in changed | looked_at
+                words: locate(model, trial, words, own[trial.name], self.target, name)
+                for words, name in named.items()
             }
             for trial in self.trials
         }
@@ -143,9 +142,7 @@ class Patched(OfPictures):
             for trial in self.trials
         }
         # What is lined up from the first position is kept from there on.
-        kept |= {
-            trial.name: len(own[trial.name]) for trial in self.trials if front[trial.name]
-        }
+        kept |= {trial.name: len(own[trial.name]) for trial in self.trials if front[trial.name]}
         if self.together:
             # A mean is taken from the first position on that any trial needs.
             of_length = {}

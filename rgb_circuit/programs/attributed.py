@@ -65,7 +65,10 @@ def attributed(
         target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
         changes = [-z for z in target.z]
         if given is not None:
-            changes = [lined_up(z, target, picture["front"]).to(change) + change for z, change in zip(given.z, changes)]
+            changes = [
+                lined_up(z, target, picture["front"]).to(change) + change
+                for z, change in zip(given.z, changes)
+            ]
         done = {"gradients": True, "source_logits": None, "drift": 0.0}
         for name, seen in (("source_logits", given), ("target_logits", target)):
             if seen is not None:
