@@ -25,8 +25,9 @@ def answer_pieces(model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the token, as
-        the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
+        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``behind`` (what all
+        answers begin with, which is put behind the prompt and not read; often empty), ``piece`` (the token,
+        as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
 
     Raises:
         InputError: trials that cannot be shown to this model.
@@ -61,5 +62,6 @@ def _pieces(model, trials, jobs):
         for role, token in reading.tokens.items():
             (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
             about = {"trial": trial.name, "role": role, "answer": trial.answers[role], "form": reading.form}
+            about["behind"] = reading.behind
             rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
         yield {trial.name: pd.DataFrame(rows)}

@@ -214,8 +214,8 @@ def _box_positions(model, trial, name, image, condition, argument):
             )
         words = ", ".join(map(repr, (*POSITIONS, *own)))
         raise InputError(
-            f"{argument} is {name!r}; use {words}, or a list of ints; trial {trial.name!r} has no box of that "
-            "name"
+            f"{argument} is {name!r}; use {words}, or a list of ints; trial {trial.name!r} has no box of "
+            "that name"
         )
     size = trial.sizes[condition]
     try:

@@ -37,8 +37,9 @@ class Trial:
             prompts cannot be lined up is refused where it is asked for. Any Pillow picture will do; it is
             kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is. A
             `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look.
-        answers: role → word or whole number, read at its first token, without the blanks around it.
-            No two may begin with the same token, but the game's ``"none"`` may repeat another word.
+        answers: role → word or whole number, without the blanks around it, read at its first token; where all
+            begin with the same tokens, at the first behind these, which the prompt goes on with. No two may
+            be read at one token, but the game's ``"none"`` may repeat another word.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.

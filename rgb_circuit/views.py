@@ -9,7 +9,7 @@ token. What a processor makes tells which:
 | one square picture of the layout's size | that one |
 | patches and how many there are a side (``image_grid_thw``) | the picture at about its own size |
 | one picture and its size (``image_sizes``) | the same |
-| several squares and the picture's size | the whole picture, and one laid together of the others, without what pads it |
+| several squares and the picture's size | the whole picture, and one laid together of the others |
 """
 
 from __future__ import annotations
@@ -105,8 +105,13 @@ def _of_patches(model, pixels, grid):
 
 
 def _of_pieces(model, pixels, size):
-    """The views of a picture that is shown whole and again in pieces (1 + pieces, 3, side, side), as LLaVA-NeXT
-    has it: behind each row of the second view stands a token that has no place."""
+    """The views of a picture that is shown whole and again in pieces, as LLaVA-NeXT has it: behind each row
+    of the second view stands a token that has no place.
+
+    Args:
+        pixels: (1 + pieces, 3, side, side).
+        size: of the picture, (height, width).
+    """
     whole = _of_one(model, pixels[0])
     down, across = get_anyres_image_grid_shape(size, model.config.image_grid_pinpoints, pixels.shape[-1])
     pieces = np.stack([_tiled(model, piece) for piece in pixels[1:]])
@@ -162,8 +167,8 @@ def _covering(model, size, box, count):
     seen, around = (views_of(model, Image.fromarray(one)) for one in (white, np.zeros_like(white)))
     if tokens_of(seen) != count:
         raise InputError(
-            f"{model.name} makes {count} image tokens of a picture of {size[0]} × {size[1]} px, and its views "
-            f"have {tokens_of(seen)}, so nobody knows which cover a box; name token positions as ints"
+            f"{model.name} makes {count} image tokens of a picture of {size[0]} × {size[1]} px, and its "
+            f"views have {tokens_of(seen)}, so nobody knows which cover a box; name token positions as ints"
         )
     tokens = set()
     for view, other in zip(seen, around):

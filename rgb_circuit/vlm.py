@@ -50,8 +50,8 @@ class Vlm:
         readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
         drawable: (prompt, word, …) → those of the words that a task asked in this prompt is drawn with, as
             far as that was asked.
-        covering: (size of a picture, box on it) → the numbers of the image tokens that cover it, as far as that was
-            asked.
+        covering: (size of a picture, box on it) → the numbers of the image tokens that cover it, as far as
+            that was asked.
         as_wrapped: the module as it was when it was checked; None where a server holds the weights.
     """
 

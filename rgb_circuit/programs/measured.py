@@ -152,8 +152,11 @@ def leaves_blind(shown, kind, layers, some, variants, spots):
 
 
 def written(shown, target, kind, layers, means, some=None, front=0):
-    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some`` and ``front`` as `some_positions`
-    and `lined_up` have them."""
+    """Layer → what edits of one kind write, (trials or 1, kept, …).
+
+    Args:
+        some, front: as `some_positions` and `lined_up` have them.
+    """
     source, component, scale = kind[:3]
     made = {}
     like = target.z if component == "z" else target.resid_pre
