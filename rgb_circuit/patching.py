@@ -22,7 +22,7 @@ from .edits import (
     component_of,
     label_of,
 )
-from .errors import InputError
+from .errors import InputError, NotLinedUp
 from .execute import execute
 from .heads import Head
 from .jobs import Jobs, gathering
@@ -344,7 +344,7 @@ def _front(model, patched, trial, ids, spots):
     """How many of the target's positions are lined up from the first with a source's prompt of other length.
 
     Raises:
-        InputError: an edit takes what lies neither in front of both pictures nor behind them.
+        NotLinedUp: an edit takes what lies neither in front of both pictures nor behind them.
     """
     own, front = ids[patched.target][trial.name], 0
     for condition in patched.conditions:
@@ -362,14 +362,14 @@ def _front(model, patched, trial, ids, spots):
         )
         for edit in (edit for edits in patched.edits for edit in edits if edit.source == condition):
             if isinstance(edit, PathEdit) and edit.into != "query":
-                raise InputError(
+                raise NotLinedUp(
                     f"trial {trial.name!r} shows {shown} in prompts of {lengths}, so a path into "
                     f"{edit.into}s would mix up positions; use into='query', or make pictures and questions "
                     "of as many tokens"
                 )
             places = [place for place in spots[edit.positions] if len(own) - place > behind]
             if edit.remade or any(place >= before for place in places):
-                raise InputError(
+                raise NotLinedUp(
                     f"trial {trial.name!r} shows {shown} in prompts of {lengths}, which line up from either "
                     f"end to the picture only; restore {'z' if edit.remade else edit.component} there, such "
                     "as at 'end', or make pictures and questions of as many tokens"

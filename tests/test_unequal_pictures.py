@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from math import inf
 
 import families
@@ -16,6 +17,9 @@ from PIL import Image
 from test_exactness import CLOSE
 
 import rgb_circuit as rgb
+from analyses.evidence import examine
+from analyses.evidence.lined_up import UNEQUAL
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.prompts import answer_tokens
 
 # One size of all pictures; as many tokens as the picture is large; several views.
@@ -249,3 +253,28 @@ def test_equally_many_tokens_line_up_whatever_the_pixels(component):
     )
     assert wanted.abs().max() > 10 * subject.close
     np.testing.assert_allclose(frame["effect"], wanted, atol=subject.close)
+
+
+@pytest.mark.parametrize("subject", at_hand("qwen2_5_vl"), indirect=True)
+def test_predictions_that_do_not_line_up_are_void_and_the_others_are_not(subject):
+    first = subject.trials[0]
+    images = [
+        {name: noise(*size, 20 + 2 * k + i) for i, (name, size) in enumerate(first.sizes.items())}
+        for k in range(6)
+    ]
+    trials = [replace(first, name=f"photo {number}", images=one) for number, one in enumerate(images)]
+    reader = Hypothesis(
+        "reader",
+        (
+            Prediction.parse("Z", "right up: z clean -> changed"),
+            Prediction.parse("P", "right up: pattern clean -> changed"),
+            Prediction.parse("W", "right up: z clean without image -> changed"),
+        ),
+    )
+    evidence = examine(subject.model, trials, [reader], progress=False)
+    void = evidence.groupby("prediction")["void"].unique().map(list).to_dict()
+    assert void["P"] == void["W"] == [UNEQUAL] and void["Z"] != [UNEQUAL]
+    by_name = evidence.set_index("prediction")
+    assert by_name.loc["P", "effect"].isna().all() and by_name.loc["Z", "effect"].notna().all()
+    assert not by_name.loc[["P", "W"], "holds"].any()
+    assert set(by_name.loc["P", "state"]) == {"undecided"}
