@@ -12,15 +12,15 @@ from itertools import chain
 import numpy as np
 from tqdm.auto import tqdm
 
-from .as_seen import as_seen
 from .batches import batches
 from .checks import check_attention, check_finite
 from .edits import check_heads
 from .execute import execute
 from .jobs import Jobs
 from .programs.patterns import patterns
-from .prompts import check_trials, encode, prompt_ids, tile_positions
+from .prompts import check_trials, encode, prompt_ids
 from .trial import Trial, as_trials
+from .views import laid_out
 from .vlm import Vlm
 
 
@@ -68,15 +68,14 @@ def attention_from_end(
             bar.update(len(shown))
 
 
-def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:
-    """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image tokens.
+def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray, condition: str = "clean") -> np.ndarray:
+    """The part of ``pattern`` (…, position) that lies on a condition's picture, as (…, row, column) of image
+    tokens.
 
     Where the picture is shown twice, its first view.
 
     Raises:
         InputError: a picture that the model's tokens cannot be laid over.
     """
-    # As many tokens could lie in another shape.
-    as_seen(model, trial.images["clean"])
-    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
-    return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)
+    ids = prompt_ids(model, [trial], condition)[trial.name]
+    return pattern[..., laid_out(model, trial.images[condition], ids)]

@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .as_seen import as_seen
 from .checks import check_finite
 from .edits import Edit, Positions, check_edits, check_heads, check_layer
 from .errors import InputError, NotApplicable
@@ -40,6 +39,7 @@ from .memory import chunks, logits_at_once, pictures_at_once
 from .programs.states import read_states
 from .prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids
 from .trial import Trial, as_trials
+from .views import laid_out
 from .vlm import Vlm
 
 # Normed at their own size, and at that of the whole.
@@ -211,16 +211,16 @@ def _values(model, asked, trials, condition, places, jobs):
 
 def _cells(model, trial, condition, ids):
     """Token position → its place on the picture's grid, as far as that is known."""
-    image = (ids == model.config.image_token_id).nonzero().flatten().tolist()
+    if trial.sizes[condition] == (model.picture_px, model.picture_px):
+        image = (ids == model.config.image_token_id).nonzero().flatten().tolist()
+        views = model.layout.places(image)
+        return {place: divmod(number, model.grid[1]) for view in views for number, place in enumerate(view)}
     try:
-        # As many tokens could lie in another shape.
-        as_seen(model, trial.images[condition])
+        # Later views of a picture that is cut into pieces have places of their own.
+        places = laid_out(model, trial.images[condition], ids)
     except InputError:
         return {}
-    if len(image) != model.layout.tokens():
-        return {}
-    views = model.layout.places(image)
-    return {place: divmod(number, model.grid[1]) for view in views for number, place in enumerate(view)}
+    return {int(position): place for place, position in np.ndenumerate(places)}
 
 
 def _block(asked, trial, condition, spots, cells, values):

@@ -127,6 +127,25 @@ def _of_pieces(model, pixels, size):
     return [whole, View(together, tokens.reshape(rows, columns))]
 
 
+def laid_out(model: Vlm, image: Image.Image, input_ids: torch.Tensor) -> np.ndarray:
+    """The token positions of the places of a picture's first view, (rows, columns).
+
+    Args:
+        input_ids: of a prompt that shows the picture, (positions,).
+
+    Raises:
+        InputError: as `views_of`, or another number of tokens.
+    """
+    places = (input_ids == model.config.image_token_id).nonzero().flatten().numpy()
+    views = views_of(model, image)
+    if tokens_of(views) != len(places):
+        raise InputError(
+            f"{model.name} makes {len(places)} image tokens of a picture of {image.width} × {image.height} "
+            f"px, and its views have {tokens_of(views)}, so they cannot be laid over it"
+        )
+    return places[views[0].tokens]
+
+
 def tokens_of(views: Sequence[View]) -> int:
     """How many image tokens a picture of these views has."""
     # Behind the last place of a second view stands one more.

@@ -66,7 +66,7 @@ def _drawn(model, trials, layer, head):
     seen = {(trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions}
     for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
         attention_over_picture(
-            over_picture(model, trial, pattern[layer, head]),
+            over_picture(model, trial, pattern[layer, head], condition),
             seen[trial.name, condition],
             tile=trial.tile,
             ax=(ax := row[trial.name][conditions.index(condition)]),
