@@ -18,6 +18,8 @@ from test_exactness import CLOSE
 from test_unequal_pictures import WORDS, noise
 
 import rgb_circuit as rgb
+from analyses.attention_statistics import MASSES, attention_statistics
+from rgb_circuit.attention import attention_from_end
 from rgb_circuit.prompts import answer_tokens, encode, locate
 from rgb_circuit.views import tokens_of, views_of
 
@@ -154,3 +156,26 @@ def test_a_box_that_is_cropped_away_is_refused(cropped, no_forward):
         rgb.patch_heads(cropped.model, trial, target="changed", positions="cup")
     with pytest.raises(rgb.InputError, match="keys is 'mug'; use 'end', .*'cup', or a list of ints; trial"):
         rgb.knockout(cropped.model, trial, queries="end", keys="mug")
+
+
+def test_attention_to_a_box_is_that_to_the_tokens_that_cover_it():
+    subject = subject_of("llava_next")
+    side = subject.side
+    first = subject.trial((2 * side, side), (0, 0, side, side))
+    both = {"cup": (0, 0, side, side), "mug": (side, 4, side + 9, 20)}
+    trials = [
+        replace(first, boxes={"clean": both}),
+        replace(first, name="one", boxes={"clean": {"mug": both["mug"]}}),
+    ]
+    frame = attention_statistics(subject.model, trials, progress=False).set_index(["trial", "box"])
+    assert sorted(set(frame.index)) == sorted([(first.name, "cup"), (first.name, "mug"), ("one", "mug")])
+    for trial, _, pattern in attention_from_end(subject.model, trials, progress=False):
+        for name in trial.boxes["clean"]:
+            rows = frame.loc[(trial.name, name)]
+            wanted = pattern[..., subject.found(trial, words=name)].sum(-1).ravel()
+            np.testing.assert_allclose(rows["tile"], wanted, atol=1e-5)
+            np.testing.assert_allclose(rows[list(MASSES)].sum(axis=1), 1, atol=1e-5)
+            whole = pattern[..., subject.found(trial, words="image")].sum(-1).ravel()
+            np.testing.assert_allclose(rows["tile"] + rows["picture"], whole, atol=1e-5)
+    with pytest.raises(rgb.InputError, match="has no tile and no box in 'changed'"):
+        attention_statistics(subject.model, trials, ["changed"])
