@@ -139,9 +139,10 @@ def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") ->
         )
         for trial in trials
     }
-    one_each = {shown[trial.name]: trial for trial in trials}
-    ids = {key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()}
-    return {name: ids[key] for name, key in shown.items()}
+    one_each = {key: trial for trial in trials if (key := shown[trial.name]) not in model.ids}
+    for key, trial in one_each.items():
+        model.ids[key] = encode(model, [(trial, condition)])["input_ids"][0]
+    return {name: model.ids[key] for name, key in shown.items()}
 
 
 def locate(

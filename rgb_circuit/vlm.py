@@ -50,6 +50,8 @@ class Vlm:
         readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
         drawable: (prompt, word, …) → those of the words that a task asked in this prompt is drawn with, as
             far as that was asked.
+        ids: (prompt as it is shown, size of its picture) → its token ids, (positions,), as far as that was
+            asked.
         covering: (size of a picture, box on it) → the numbers of the image tokens that cover it, as far as
             that was asked.
         as_wrapped: the module as it was when it was checked; None where a server holds the weights.
@@ -73,6 +75,7 @@ class Vlm:
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[tuple, Reading] = field(default_factory=dict)
     drawable: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    ids: dict[tuple, torch.Tensor] = field(default_factory=dict)
     covering: dict[tuple, tuple[int, ...]] = field(default_factory=dict)
     as_wrapped: Wrapped | None = None
 
