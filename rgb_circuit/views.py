@@ -54,17 +54,19 @@ def views_of(model: Vlm, image: Image.Image) -> list[View]:
     options = {**layout.options, "do_rescale": False, "do_normalize": False}
     try:
         made = model.processor.image_processor(image, return_tensors="pt", **options)
-        pixels = made["pixel_values"]
-        if "image_grid_thw" in made:
-            return [_of_patches(model, pixels, made["image_grid_thw"][0].tolist())]
-        if "image_sizes" in made and pixels.ndim == 5:
-            return _of_pieces(model, pixels[0], made["image_sizes"][0].tolist())
-        # Some processors count the pictures of a prompt too.
-        pixels = pixels.reshape(-1, *pixels.shape[-3:])
-        if len(pixels) == 1 and ("image_sizes" in made or pixels.shape[-2:] == (layout.picture_px,) * 2):
-            return [_of_one(model, pixels[0])]
     except FOREIGN as error:
         raise InputError(_unknown(model, image)) from error
+    pixels = made["pixel_values"]
+    if not isinstance(pixels, torch.Tensor):
+        raise InputError(_unknown(model, image))
+    if "image_grid_thw" in made:
+        return [_of_patches(model, pixels, made["image_grid_thw"][0].tolist())]
+    if pixels.ndim == 5 and "image_sizes" in made:
+        return _of_pieces(model, pixels[0], made["image_sizes"][0].tolist())
+    # Some processors count the pictures of a prompt too.
+    pixels = pixels.reshape(-1, *pixels.shape[-3:])
+    if len(pixels) == 1 and ("image_sizes" in made or pixels.shape[-2:] == (layout.picture_px,) * 2):
+        return [_of_one(model, pixels[0])]
     raise InputError(_unknown(model, image))
 
 
@@ -77,12 +79,11 @@ def _unknown(model, image):
     )
 
 
-def _of_one(model, pixels, first=None):
+def _of_one(model, pixels):
     """The view of one picture (3, height, width), whose places have tokens row by row."""
-    first = model.layout.first if first is None else first
     tiled = _tiled(model, pixels)
     rows, columns = (side // model.tile_px for side in tiled.shape[:2])
-    return View(tiled, first + np.arange(rows * columns).reshape(rows, columns))
+    return View(tiled, model.layout.first + np.arange(rows * columns).reshape(rows, columns))
 
 
 def _tiled(model, pixels):
