@@ -1,7 +1,8 @@
 """Where each head looks from [end], in numbers, and whether that says what it does.
 
-Attention alone misleads: a head may look at the odd tile and write nothing that matters, and another may
-matter without looking there. `attention_vs_effect` says how far one can be read off the other on this model.
+Attention alone misleads: a head may look at the odd tile and write nothing that matters, and
+another may matter without looking there. `attention_vs_effect` says how far one can be read off the
+other on this model.
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ import pandas as pd
 import torch
 
 from rgb_circuit import InputError, Trial, Vlm
-from rgb_circuit.batches import batches
-from rgb_circuit.checks import check_attention, check_finite
-from rgb_circuit.execute import execute
-from rgb_circuit.jobs import Jobs
-from rgb_circuit.measure import measure
-from rgb_circuit.measurement import Measurement, Parts
+from rgb_circuit.measuring.batches import batches
+from rgb_circuit.measuring.measure import measure
+from rgb_circuit.measuring.measurement import Measurement, Parts
+from rgb_circuit.pictures.views import laid_out
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids
+from rgb_circuit.remote.jobs import Jobs
+from rgb_circuit.running.checks import check_attention, check_finite
+from rgb_circuit.running.execute import execute
 from rgb_circuit.trial import as_trials
-from rgb_circuit.views import laid_out
 
 MASSES = ("tile", "picture", "question", "first", "before")
 STATISTICS = (*MASSES, "entropy")
 
 
 def attention_statistics(
-    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Vlm,
+    trials: Sequence[Trial],
+    conditions: Sequence[str] = ("clean",),
+    *,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """How every head divides its attention at [end].
 
@@ -42,17 +47,20 @@ def attention_statistics(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add up to 1:
-        ``tile`` (the image token of ``trial.tile``, whatever that picture shows there), ``picture`` (the rest
-        of it), ``question`` (the text after the picture, [end] included), ``first`` (the first token, on
-        which idle heads rest), ``before`` (other text before the picture); and ``entropy`` (nats) of the
-        attention over the image tokens, normalised to 1 there: 0 on one tile, log(tiles) when even.
+        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add
+        up to 1: ``tile`` (the image token of ``trial.tile``, whatever that picture shows there),
+        ``picture`` (the rest of it), ``question`` (the text after the picture, [end] included),
+        ``first`` (the first token, on which idle heads rest), ``before`` (other text before the
+        picture); and ``entropy`` (nats) of the attention over the image tokens, normalised to 1
+        there: 0 on one tile, log(tiles) when even.
 
-        Where trials have boxes, a row for each box too, with the share of the tokens that cover it for
-        ``tile`` and of the rest for ``picture``; ``box``, behind ``head``, is its name, or "tile".
+        Where trials have boxes, a row for each box too, with the share of the tokens that cover it
+        for ``tile`` and of the rest for ``picture``; ``box``, behind ``head``, is its name, or
+        "tile".
 
     Raises:
-        InputError: a picture without a tile or a box, or a condition that a trial lacks, before any forward.
+        InputError: a picture without a tile or a box, or a condition that a trial lacks, before any
+            forward.
 
     Examples:
         >>> from analyses.attention_statistics import attention_statistics
@@ -79,8 +87,8 @@ class Summarized(Measurement):
         for trial, condition in product(self.trials, self.conditions):
             if not _regions(trial, condition):
                 raise InputError(
-                    f"trial {trial.name!r} has no tile and no box in {condition!r}, so attention to it means "
-                    "nothing; set tile and grid, or boxes"
+                    f"trial {trial.name!r} has no tile and no box in {condition!r}, so attention "
+                    "to it means nothing; set tile and grid, or boxes"
                 )
             _masks(model, trial, condition)
         return partial(_summarized, model, self.conditions)
@@ -101,7 +109,13 @@ def _summarized(model, conditions, trials, jobs):
         for shown, end in pictures:
             masks = _alike([_masks(model, *one) for one in shown])
             found = execute(
-                model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks, jobs=jobs
+                model,
+                shares,
+                (model.n_heads, model.d_head),
+                encode(model, shown),
+                end,
+                masks,
+                jobs=jobs,
             )
             check_finite(model, found["finite"])
             check_attention(model, found["gaps"])
@@ -118,31 +132,34 @@ def _summarized(model, conditions, trials, jobs):
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Correlation, over heads, of where a head looks with how much it matters.
 
-    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a logit matters
-    too.
+    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a
+    logit matters too.
 
     Args:
         attention: from `attention_statistics`.
         effects: from `rgb_circuit.patch_heads`, of the same model.
 
     Returns:
-        A row per attention statistic × condition (× box) × target × role: ``statistic, condition, target,
-        role, spearman, pearson`` (missing where one side is constant), ``heads`` (how many).
+        A row per attention statistic × condition (× box) × target × role: ``statistic, condition,
+        target, role, spearman, pearson`` (missing where one side is constant), ``heads`` (how
+        many).
 
     Raises:
         InputError: fewer than three heads in both frames.
     """
     of = [name for name in ("condition", "box") if name in attention]
     looks = attention.groupby([*of, "layer", "head"], observed=True)[list(STATISTICS)].mean()
-    matters = effects.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    matters = (
+        effects.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    )
     rows = []
     for where, look in looks.groupby(level=of, observed=True):
         for (target, role), size in matters.groupby(level=["target", "role"], observed=True):
             both = look.droplevel(of).join(size.droplevel(["target", "role"]), how="inner")
             if len(both) < 3:
                 raise InputError(
-                    f"{len(both)} heads are in both frames; a correlation needs 3 or more, so patch more "
-                    "heads"
+                    f"{len(both)} heads are in both frames; a correlation needs 3 or more, so "
+                    "patch more heads"
                 )
             for statistic in STATISTICS:
                 rows.append(
@@ -165,8 +182,8 @@ def _regions(trial, condition):
 
 
 def _masks(model, trial, condition):
-    """Which tokens of the prompt belong to each of ``MASSES``, for one region after the other, and which are
-    places of the picture, float64, (regions × masses + 1, positions)."""
+    """Which tokens of the prompt belong to each of ``MASSES``, for one region after the other, and
+    which are places of the picture, float64, (regions × masses + 1, positions)."""
     ids = prompt_ids(model, [trial], condition)[trial.name]
     image = locate(model, trial, "image", ids, condition)
     rows = []

@@ -1,4 +1,5 @@
-"""A box of pixels is a position word: the image tokens that cover it, whatever is done to a picture."""
+"""A box of pixels is a position word: the image tokens that cover it, whatever is done to a
+picture."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ from test_unequal_pictures import WORDS, noise
 
 import rgb_circuit as rgb
 from analyses.attention_statistics import MASSES, attention_statistics
-from rgb_circuit.attention import attention_from_end
+from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.pictures.views import tokens_of, views_of
 from rgb_circuit.prompts import answer_tokens, encode, locate
-from rgb_circuit.views import tokens_of, views_of
 
-# A cropped picture; one resized to a square; one at its own size; pooled and merged places; several views.
+# A cropped picture; one resized to a square; one at its own size; pooled and merged places; several
+# views.
 KINDS = at_hand(
     "llava_llama3", "llava_qwen2", "llava_full", "llava_pixtral", "qwen2_5_vl", "qwen3_vl", "glm4v", "gemma3",
     "llava_next", "llava_onevision", "mistral3", "internvl",
@@ -55,7 +57,9 @@ class Subject:
         changed.paste(Image.eval(clean.crop(box), lambda value: (value + 128) % 256), box)
         prompt = self.model.prompt("Which color is the background? Respond in one word")
         boxes = dict.fromkeys(("clean", "changed"), {"cup": box})
-        return rgb.Trial(f"{size} {box}", prompt, {"clean": clean, "changed": changed}, WORDS, boxes=boxes)
+        return rgb.Trial(
+            f"{size} {box}", prompt, {"clean": clean, "changed": changed}, WORDS, boxes=boxes
+        )
 
     @torch.no_grad()
     def differing(self, trial):
@@ -88,9 +92,15 @@ def test_a_box_is_the_tokens_that_change_with_its_pixels(subject):
 
 @pytest.mark.parametrize("shape", [(2, 1), (2, 3)], ids=str)
 def test_a_box_lies_right_in_pictures_of_any_size(subject, shape):
-    """Resampling blurs an edge into the next place, no further; nothing is missed but such edges."""
+    """Resampling blurs an edge into the next place, no further; nothing is missed but such
+    edges."""
     size = tuple(subject.side * number for number in shape)
-    box = (size[0] // 2 - size[0] // 6, size[1] // 2 - size[1] // 6, size[0] // 2 + 3, size[1] // 2 + 5)
+    box = (
+        size[0] // 2 - size[0] // 6,
+        size[1] // 2 - size[1] // 6,
+        size[0] // 2 + 3,
+        size[1] // 2 + 5,
+    )
     trial = subject.trial(size, box)
     found, differing = subject.found(trial), subject.differing(trial)
     assert found and set(found) <= set(differing)
@@ -115,7 +125,9 @@ def test_views_have_all_tokens_of_a_picture(subject):
 
 def test_a_box_is_a_word_wherever_positions_are(subject):
     """Restored at its tokens, looked at, and read."""
-    trial = subject.trial((2 * subject.side, subject.side), (subject.side - 4, 4, subject.side + 9, 20))
+    trial = subject.trial(
+        (2 * subject.side, subject.side), (subject.side - 4, 4, subject.side + 9, 20)
+    )
     model, places, oracle = subject.model, subject.found(trial), subject.oracle
     end = [len(subject.bare.inputs(trial, "clean")["input_ids"][0]) - 1]
     given = oracle.unchanged(trial, "clean")[1]
@@ -131,7 +143,9 @@ def test_a_box_is_a_word_wherever_positions_are(subject):
     ]
     target = oracle.unchanged(trial, "changed")[0]
     tokens = list(answer_tokens(model, trial).values())
-    wanted = torch.stack([oracle.run(trial, "changed", one)[0] - target for one in changes])[:, tokens]
+    wanted = torch.stack([oracle.run(trial, "changed", one)[0] - target for one in changes])[
+        :, tokens
+    ]
     found = rgb.patch_edits(model, trial, variants, target="changed", progress=False)["effect"]
     np.testing.assert_allclose(
         found.to_numpy().reshape(wanted.shape), wanted, atol=CLOSE * float(target.abs().max())
@@ -147,14 +161,18 @@ def cropped():
 def test_a_box_that_is_cropped_away_is_refused(cropped, no_forward):
     side = cropped.side
     trial = cropped.trial((3 * side, side), (0, 0, side - 2, side))
-    with pytest.raises(rgb.InputError, match="box 'cup' of trial .* covers no pixel of what .* sees of"):
+    with pytest.raises(
+        rgb.InputError, match="box 'cup' of trial .* covers no pixel of what .* sees of"
+    ):
         rgb.patch_heads(cropped.model, trial, target="changed", positions="cup")
     with pytest.raises(
         rgb.InputError, match="has a box 'cup' in 'clean' and none in 'changed', whose tokens"
     ):
         trial = replace(trial, boxes={"clean": trial.boxes["clean"]})
         rgb.patch_heads(cropped.model, trial, target="changed", positions="cup")
-    with pytest.raises(rgb.InputError, match="keys is 'mug'; use 'end', .*'cup', or a list of ints; trial"):
+    with pytest.raises(
+        rgb.InputError, match="keys is 'mug'; use 'end', .*'cup', or a list of ints; trial"
+    ):
         rgb.knockout(cropped.model, trial, queries="end", keys="mug")
 
 
@@ -168,7 +186,9 @@ def test_attention_to_a_box_is_that_to_the_tokens_that_cover_it():
         replace(first, name="one", boxes={"clean": {"mug": both["mug"]}}),
     ]
     frame = attention_statistics(subject.model, trials, progress=False).set_index(["trial", "box"])
-    assert sorted(set(frame.index)) == sorted([(first.name, "cup"), (first.name, "mug"), ("one", "mug")])
+    assert sorted(set(frame.index)) == sorted(
+        [(first.name, "cup"), (first.name, "mug"), ("one", "mug")]
+    )
     for trial, _, pattern in attention_from_end(subject.model, trials, progress=False):
         for name in trial.boxes["clean"]:
             rows = frame.loc[(trial.name, name)]

@@ -14,7 +14,9 @@ def trial(grouped):
 
 
 def test_fields_are_part_of_the_content_where_there_are_any(trial):
-    said = dict(cluster="kitchen", strata={"template": "short"}, boxes={"clean": {"cup": (0, 0, 8, 8)}})
+    said = dict(
+        cluster="kitchen", strata={"template": "short"}, boxes={"clean": {"cup": (0, 0, 8, 8)}}
+    )
     assert not set(said) & set(described(trial))
     for field, value in said.items():
         assert replace(trial, **{field: value}).content != trial.content
@@ -48,7 +50,9 @@ def test_what_cannot_be_a_field(trial, changes, said):
 def test_pictures_may_differ_in_size_but_for_a_tile(trial):
     images = {"clean": trial.images["clean"], "changed": trial.images["erased"].resize((8, 9))}
     options = dict(images=images, expected={})
-    with pytest.raises(rgb.InputError, match="has a tile, and picture 'changed' is 8 × 9 px but 'clean' is"):
+    with pytest.raises(
+        rgb.InputError, match="has a tile, and picture 'changed' is 8 × 9 px but 'clean' is"
+    ):
         replace(trial, **options)
     free = replace(trial, **options, tile=None, grid=None)
     assert free.sizes["changed"] == (8, 9) and free.size == free.sizes["clean"]

@@ -77,12 +77,18 @@ class Subject:
         ids = self.ids(condition)
         image = (ids == self.model.config.image_token_id).nonzero().flatten().tolist()
         every = list(range(len(ids)))
-        words = self.model.processor.tokenizer("Which color is the background ? Respond in one word")
+        words = self.model.processor.tokenizer(
+            "Which color is the background ? Respond in one word"
+        )
         question = [
-            token for token in words["input_ids"] if token != self.model.config.text_config.bos_token_id
+            token
+            for token in words["input_ids"]
+            if token != self.model.config.text_config.bos_token_id
         ]
         behind = every[image[-1] + 1 :]
-        begin = next(place for place in behind if ids[place : place + len(question)].tolist() == question)
+        begin = next(
+            place for place in behind if ids[place : place + len(question)].tolist() == question
+        )
         return {
             "end": every[-1:], "first": [0], "image": image, BOTH_ENDS: [0, 1, *every[-2:]],
             "question": every[begin : begin + len(question)],
@@ -91,7 +97,8 @@ class Subject:
     def restored(self, kind, layer, head, words):
         """A change of the oracle's: what the clean run has as far from that end of its prompt."""
         given, like = (
-            run[1][kind][layer] for run in (self.oracle.unchanged(self.trials[0], "clean"), self.target)
+            run[1][kind][layer]
+            for run in (self.oracle.unchanged(self.trials[0], "clean"), self.target)
         )
         lined_up, before = torch.zeros_like(like), self.spots()["image"][0]
         behind = len(like) - 1 - self.spots()["image"][-1]
@@ -138,10 +145,14 @@ def variants_of(subject):
 
 def test_edits_across_pictures_of_unequal_size_agree_with_plain_hooks(subject):
     both, [trial, _] = variants_of(subject), subject.trials
-    wanted = torch.stack([subject.oracle.run(trial, "changed", changes)[0] for _, changes in both.values()])
+    wanted = torch.stack(
+        [subject.oracle.run(trial, "changed", changes)[0] for _, changes in both.values()]
+    )
     wanted = (wanted - subject.target[0])[:, subject.tokens].numpy()
     variants = {name: edits for name, (edits, _) in both.items()}
-    found = rgb.patch_edits(subject.model, trial, variants, target="changed", progress=False)["effect"]
+    found = rgb.patch_edits(subject.model, trial, variants, target="changed", progress=False)[
+        "effect"
+    ]
     found = found.to_numpy().reshape(wanted.shape)
     for name, one, other in zip(both, found, wanted):
         assert np.abs(other).max() > 10 * subject.close, name
@@ -150,15 +161,22 @@ def test_edits_across_pictures_of_unequal_size_agree_with_plain_hooks(subject):
 
 def test_the_mean_over_prompts_of_unequal_length_agrees_with_plain_hooks(subject):
     trial, other = subject.trials
-    mean = sum(subject.oracle.unchanged(one, "changed")[1]["z"][1][-1, 2] for one in (trial, other)) / 2
+    mean = (
+        sum(subject.oracle.unchanged(one, "changed")[1]["z"][1][-1, 2] for one in (trial, other))
+        / 2
+    )
     given = torch.zeros_like(subject.target[1]["z"][1])
     given[-1, 2] = mean
     wanted = subject.oracle.run(trial, "changed", [("z", 1, 2, subject.spots()["end"], given)])[0]
     wanted = (wanted - subject.target[0])[subject.tokens].numpy()
     variants = {"mean": [rgb.Edit(1, 2, "mean")]}
-    frame = rgb.patch_edits(subject.model, subject.trials, variants, target="changed", progress=False)
+    frame = rgb.patch_edits(
+        subject.model, subject.trials, variants, target="changed", progress=False
+    )
     found = frame.loc[frame["trial"] == trial.name, "effect"].to_numpy()
-    assert np.abs(wanted).max() > 10 * subject.close and np.abs(found - wanted).max() < subject.close
+    assert (
+        np.abs(wanted).max() > 10 * subject.close and np.abs(found - wanted).max() < subject.close
+    )
 
 
 def test_what_is_read_of_pictures_of_unequal_size_is_the_bare_models(subject):
@@ -170,7 +188,9 @@ def test_what_is_read_of_pictures_of_unequal_size_is_the_bare_models(subject):
     assert played["answer"].tolist() == [decode([token]).strip() for token in ids]
     columns = [f"logit_{role}" for role in WORDS]
     np.testing.assert_allclose(played[columns], np.stack(logits), atol=subject.close)
-    frame = rgb.lens(subject.model, subject.trials, ["clean", "changed"], layers=[LAYERS - 1], progress=False)
+    frame = rgb.lens(
+        subject.model, subject.trials, ["clean", "changed"], layers=[LAYERS - 1], progress=False
+    )
     np.testing.assert_allclose(frame["logit"], np.concatenate(logits), atol=subject.close)
     frame = rgb.direct_effects(subject.model, subject.trials, ["clean", "changed"], progress=False)
     keys = ["trial", "condition", "role"]
@@ -179,9 +199,14 @@ def test_what_is_read_of_pictures_of_unequal_size_is_the_bare_models(subject):
 
 
 def test_gradients_across_pictures_of_unequal_size_agree_with_plain_hooks(subject):
-    trial, own = subject.trials[0], subject.bare.gradients(subject.trials[0], "changed", subject.tokens)
+    trial, own = (
+        subject.trials[0],
+        subject.bare.gradients(subject.trials[0], "changed", subject.tokens),
+    )
     wanted = [
-        (gradient[:, -1] * (subject.oracle.unchanged(trial, "clean")[1]["z"][layer][-1] - z[-1])).sum(-1).T
+        (gradient[:, -1] * (subject.oracle.unchanged(trial, "clean")[1]["z"][layer][-1] - z[-1]))
+        .sum(-1)
+        .T
         for layer, (z, gradient) in own.items()
     ]
     frame = rgb.attribute(subject.model, trial, target="changed", progress=False)
@@ -207,7 +232,8 @@ def test_a_text_about_a_picture_goes_on_from_another_of_unequal_size(subject):
 )
 def test_what_does_not_line_up_is_refused_before_any_forward(subject, no_forward, options):
     asked = (
-        "shows 'clean' .* and 'changed' .* px. in prompts of .* line up from either end to the picture only"
+        "shows 'clean' .* and 'changed' .* px. in prompts of .* line up from either end to "
+        "the picture only"
     )
     with pytest.raises(rgb.InputError, match=f"trial 'photo 0' {asked}; restore .*'end'"):
         rgb.patch_heads(subject.model, subject.trials, target="changed", **options)
@@ -262,7 +288,9 @@ def test_predictions_that_do_not_line_up_are_void_and_the_others_are_not(subject
         {name: noise(*size, 20 + 2 * k + i) for i, (name, size) in enumerate(first.sizes.items())}
         for k in range(6)
     ]
-    trials = [replace(first, name=f"photo {number}", images=one) for number, one in enumerate(images)]
+    trials = [
+        replace(first, name=f"photo {number}", images=one) for number, one in enumerate(images)
+    ]
     reader = Hypothesis(
         "reader",
         (

@@ -1,0 +1,276 @@
+"""Which token an answer is read at.
+
+A word is read at its first token after the prompt. Which token that is depends on how the model
+writes there: LLaVA-1.5 answers "ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the
+surface form is settled per prompt, by the model itself:
+
+1. Show it a plain grey picture with the prompt and take its likeliest tokens.
+2. Each form (space or none in front; capital or as given) gets the probability of the tokens that
+   are written so.
+3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of
+   them.
+
+What all answers of a trial begin with says nothing about which one is given: "13" and "18" begin
+with a "1", "dark red" and "dark blue" with "dark", and Llama-style tokenizers write " 3" as a space
+and a "3". Such tokens are put behind the prompt, and each answer is read at the first token that is
+not shared by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+FORMS: Mapping[str, Callable[[str], str]] = {
+    "space, capital": lambda word: " " + word[:1].upper() + word[1:],
+    "capital": lambda word: word[:1].upper() + word[1:],
+    "space, as given": lambda word: " " + word,
+    "as given": lambda word: word,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the answers of one trial are read.
+
+    Attributes:
+        prompt: as it is shown: the trial's own, and what is put behind it.
+        behind: what all answers begin with, as text; often empty.
+        form: how answers are written, a key of ``FORMS``.
+        tokens: role → the token id whose logit is read.
+        whole: role → whether that token is the whole word.
+    """
+
+    prompt: str
+    behind: str
+    form: str
+    tokens: dict[str, int]
+    whole: dict[str, bool]
+
+
+def preferred(
+    tokenizer: PreTrainedTokenizerBase,
+    last: int,
+    likeliest: Sequence[int],
+    probabilities: Sequence[float],
+) -> tuple[str, ...]:
+    """The forms, the one that a model prefers first.
+
+    Args:
+        last: the prompt's last token.
+        likeliest, probabilities: of the tokens that the model would say next.
+    """
+    weight = dict.fromkeys(FORMS, 0.0)
+    decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+    before = len(decode([last]))
+    for token, probability in zip(likeliest, probabilities):
+        text = decode([last, token])[before:]
+        letter = text.strip(" ")[:1]
+        for form in FORMS:
+            spaced = form.startswith("space")
+            # What has no case, as a digit or a space of its own, votes for the space alone.
+            cased = not letter.islower() if form.endswith("capital") else not letter.isupper()
+            if spaced == text.startswith(" ") and cased:
+                weight[form] += probability
+    return tuple(sorted(FORMS, key=weight.__getitem__, reverse=True))
+
+
+def written(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, form: str, sayable: float = inf
+) -> list[int] | None:
+    """The ids that a word adds behind a prompt; None where it changes what comes before, or is
+    unknown.
+
+    Args:
+        sayable: how many tokens the model has a logit for; a word that begins with another is
+            unknown too.
+    """
+    start, ids = (token_ids(tokenizer, text) for text in (prompt, prompt + FORMS[form](word)))
+    added = ids[len(start) :]
+    if (
+        ids[: len(start)] != start
+        or not added
+        or tokenizer.unk_token_id in added
+        or added[0] >= sayable
+    ):
+        return None
+    return added
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text that is gone on from: with one beginning token at most, and no end
+    token."""
+    ids = tokenizer(once_begun(tokenizer, text))["input_ids"]
+    return ids[: len(ids) - ends(tokenizer)]
+
+
+def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a
+    chat template."""
+    begin = tokenizer.bos_token
+    if (
+        begin
+        and text.startswith(begin)
+        and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2
+    ):
+        return text.removeprefix(begin)
+    return text
+
+
+def ends(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts an end token behind every text."""
+    end = tokenizer.eos_token_id
+    return end is not None and tokenizer("a")["input_ids"][-1:] == [end]
+
+
+def form_of(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    words: Iterable[str],
+    forms: Sequence[str],
+    sayable: float = inf,
+) -> str | None:
+    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt;
+    ``sayable`` as in `written`."""
+    return next(
+        (
+            form
+            for form in forms
+            if any(written(tokenizer, prompt, word, form, sayable) for word in words)
+        ),
+        None,
+    )
+
+
+def drawable(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    words: Iterable[str],
+    form: str,
+    least: int,
+    taken: Iterable[str],
+    sayable: float,
+) -> list[str]:
+    """The words that are one token; if fewer than ``least``, also those that begin with a token of
+    their own.
+
+    Args:
+        taken: words whose first tokens none of them may begin with.
+        sayable: as in `written`.
+    """
+    ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
+    whole = [word for word, some in ids.items() if some and len(some) == 1]
+    if len(whole) >= least:
+        return whole
+    begun = {
+        *(tuple(written(tokenizer, prompt, word, form) or ())[:1] for word in taken),
+        *(tuple(some) for some in ids.values() if some and len(some) == 1),
+    }
+    for word, some in ids.items():
+        if some and (first := tuple(some[:1])) not in begun:
+            begun.add(first)
+            whole.append(word)
+    return whole
+
+
+def in_likeliest(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    answers: Mapping[str, str],
+    forms: Sequence[str],
+    name: str,
+    sayable: float,
+) -> Reading:
+    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which
+    all can be written.
+
+    Args:
+        name: of the model, for messages.
+        sayable: as in `written`.
+
+    Raises:
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same
+            token.
+    """
+    for form in forms:
+        found = {
+            role: written(tokenizer, prompt, word, form, sayable) for role, word in answers.items()
+        }
+        ids = {role: some for role, some in found.items() if some}
+        if len(ids) == len(answers):
+            break
+    else:
+        unknown = next(word for role, word in answers.items() if role not in ids)
+        if there := written(tokenizer, prompt, unknown, form):
+            raise _unsayable(unknown, there[0], name, sayable)
+        raise InputError(
+            f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; "
+            "choose another word"
+        )
+    shared = _shared(tokenizer, list(ids.values()))
+    behind = _text_of(tokenizer, prompt, FORMS[form](next(iter(answers.values()))), shared)
+    if behind:
+        ids = {role: some[len(shared) :] for role, some in ids.items()}
+    first = {}
+    for role, some in ids.items():
+        word = answers[role]
+        other = first.setdefault(some[0], word)
+        if other.casefold() != word.casefold():
+            (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
+            raise InputError(
+                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
+                "which is where they are read; choose words that begin differently, or all of "
+                "which begin with it and go on differently"
+            )
+        if some[0] >= sayable:
+            raise _unsayable(word, some[0], name, sayable)
+    return Reading(
+        prompt + behind,
+        behind,
+        form,
+        {role: some[0] for role, some in ids.items()},
+        {role: len(some) == 1 and not behind.strip() for role, some in ids.items()},
+    )
+
+
+def _unsayable(word, token, name, sayable):
+    return InputError(
+        f"answer {word!r} begins with token {token}, and lm_head of {name} has {sayable} rows: the "
+        "tokenizer has tokens that the model was not given; choose another word, or take the "
+        "tokenizer that belongs to these weights"
+    )
+
+
+def _shared(tokenizer, words):
+    """The ids that all words begin with, of each but its last; of a single word no more than a
+    space of its own."""
+    shared = []
+    for alike in zip(*(ids[:-1] for ids in words)):
+        if len(set(alike)) > 1:
+            break
+        shared.append(alike[0])
+    if len(set(map(tuple, words))) > 1:
+        return shared
+    return [token for token in shared[:1] if _is_space(tokenizer, token)]
+
+
+def _is_space(tokenizer, token):
+    """Whether a token is nothing but a space."""
+    return tokenizer.decode([token] * 2, clean_up_tokenization_spaces=False).isspace()
+
+
+def _text_of(tokenizer, prompt, word, shared):
+    """The beginning of a word that adds these ids behind a prompt; empty where none does, as within
+    a letter."""
+    wanted = token_ids(tokenizer, prompt) + shared
+    beginnings = (word[:end] for end in range(1, len(word))) if shared else ()
+    return next((text for text in beginnings if token_ids(tokenizer, prompt + text) == wanted), "")
