@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +21,9 @@ from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.measuring.batches import batches
 from rgb_circuit.measuring.measure import measure
 from rgb_circuit.measuring.measurement import Measurement, Parts
+from rgb_circuit.pictures.views import laid_out
 from rgb_circuit.programs.patterns import shares
-from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
+from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.running.checks import check_attention, check_finite
 from rgb_circuit.running.execute import execute
@@ -52,8 +54,13 @@ def attention_statistics(
         picture); and ``entropy`` (nats) of the attention over the image tokens, normalised to 1
         there: 0 on one tile, log(tiles) when even.
 
+        Where trials have boxes, a row for each box too, with the share of the tokens that cover it
+        for ``tile`` and of the rest for ``picture``; ``box``, behind ``head``, is its name, or
+        "tile".
+
     Raises:
-        InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
+        InputError: a picture without a tile or a box, or a condition that a trial lacks, before any
+            forward.
 
     Examples:
         >>> from analyses.attention_statistics import attention_statistics
@@ -76,47 +83,49 @@ class Summarized(Measurement):
     function: ClassVar[str] = "attention_statistics"
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
-        for trial in self.trials:
-            if trial.tile is None:
-                raise InputError(
-                    f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile "
-                    "and grid"
-                )
         check_trials(model, self.trials, self.conditions)
+        for trial, condition in product(self.trials, self.conditions):
+            if not _regions(trial, condition):
+                raise InputError(
+                    f"trial {trial.name!r} has no tile and no box in {condition!r}, so attention "
+                    "to it means nothing; set tile and grid, or boxes"
+                )
+            _masks(model, trial, condition)
         return partial(_summarized, model, self.conditions)
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `attention_statistics`."""
-        return super().frame(parts).astype({"trial": "category", "condition": "category"})
+        frame = super().frame(parts)
+        if not any(trial.boxes for trial in self.trials):
+            frame = frame.drop(columns="box")
+        return frame.astype({"trial": "category", "condition": "category"})
 
 
 def _summarized(model, conditions, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     layer, head = np.array(model.heads()).T
-    for shown, end in batches(model, trials, conditions):
-        of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
-        masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
-        found = execute(
-            model,
-            shares,
-            (model.n_heads, model.d_head),
-            encode(model, shown),
-            end,
-            masks,
-            jobs=jobs,
-        )
-        check_finite(model, found["finite"])
-        check_attention(model, found["gaps"])
+    for pictures in batches(model, trials, conditions):
         blocks = {}
-        for (trial, condition), numbers in zip(shown, found["statistics"]):
-            block = pd.DataFrame(
-                numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS)
+        for shown, end in pictures:
+            masks = _alike([_masks(model, *one) for one in shown])
+            found = execute(
+                model,
+                shares,
+                (model.n_heads, model.d_head),
+                encode(model, shown),
+                end,
+                masks,
+                jobs=jobs,
             )
-            block.insert(0, "trial", trial.name)
-            block.insert(1, "condition", condition)
-            block.insert(2, "layer", layer)
-            block.insert(3, "head", head)
-            blocks.setdefault(trial.name, []).append(block)
+            check_finite(model, found["finite"])
+            check_attention(model, found["gaps"])
+            for (trial, condition), numbers in zip(shown, found["statistics"]):
+                about = {"trial": trial.name, "condition": condition, "layer": layer, "head": head}
+                for number, region in enumerate(_regions(trial, condition)):
+                    own = [*range(number * len(MASSES), (number + 1) * len(MASSES)), -1]
+                    values = numbers[..., own].flatten(0, 1).T.numpy()
+                    block = pd.DataFrame(about | {"box": region} | dict(zip(STATISTICS, values)))
+                    blocks.setdefault(trial.name, []).append(block)
         yield {name: pd.concat(several, ignore_index=True) for name, several in blocks.items()}
 
 
@@ -131,22 +140,22 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
         effects: from `rgb_circuit.patch_heads`, of the same model.
 
     Returns:
-        A row per attention statistic × condition × target × role: ``statistic, condition, target,
-        role, spearman, pearson`` (missing where one side is constant), ``heads`` (how many).
+        A row per attention statistic × condition (× box) × target × role: ``statistic, condition,
+        target, role, spearman, pearson`` (missing where one side is constant), ``heads`` (how
+        many).
 
     Raises:
         InputError: fewer than three heads in both frames.
     """
-    looks = attention.groupby(["condition", "layer", "head"], observed=True)[
-        list(STATISTICS)
-    ].mean()
+    of = [name for name in ("condition", "box") if name in attention]
+    looks = attention.groupby([*of, "layer", "head"], observed=True)[list(STATISTICS)].mean()
     matters = (
         effects.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
     )
     rows = []
-    for condition, look in looks.groupby(level="condition", observed=True):
+    for where, look in looks.groupby(level=of, observed=True):
         for (target, role), size in matters.groupby(level=["target", "role"], observed=True):
-            both = look.droplevel("condition").join(size.droplevel(["target", "role"]), how="inner")
+            both = look.droplevel(of).join(size.droplevel(["target", "role"]), how="inner")
             if len(both) < 3:
                 raise InputError(
                     f"{len(both)} heads are in both frames; a correlation needs 3 or more, so "
@@ -156,7 +165,7 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
                 rows.append(
                     {
                         "statistic": statistic,
-                        "condition": condition,
+                        **dict(zip(of, where)),
                         "target": target,
                         "role": role,
                         "spearman": _correlation(both[statistic].rank(), both["effect"].rank()),
@@ -167,18 +176,34 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def _masks(model, trial):
-    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture,
-    float64, (shares + 1, positions)."""
-    ids = prompt_ids(model, [trial])[trial.name]
-    image = locate(model, trial, "image", ids)
-    parts = np.full(len(ids), "before", dtype=object)
-    parts[image[-1] + 1 :] = "question"
-    parts[image] = "picture"
-    parts[0] = "first"
-    parts[locate(model, trial, "tile", ids)] = "tile"
-    tiles = np.isin(np.arange(len(ids)), tile_positions(model, ids))
-    return np.stack([*(parts == part for part in MASSES), tiles]).astype(float)
+def _regions(trial, condition):
+    """What attention is told of a picture: its tile, and its boxes."""
+    return [*([] if trial.tile is None else ["tile"]), *trial.boxes.get(condition, {})]
+
+
+def _masks(model, trial, condition):
+    """Which tokens of the prompt belong to each of ``MASSES``, for one region after the other, and
+    which are places of the picture, float64, (regions × masses + 1, positions)."""
+    ids = prompt_ids(model, [trial], condition)[trial.name]
+    image = locate(model, trial, "image", ids, condition)
+    rows = []
+    for region in _regions(trial, condition):
+        parts = np.full(len(ids), "before", dtype=object)
+        parts[image[-1] + 1 :] = "question"
+        parts[image] = "picture"
+        parts[0] = "first"
+        parts[locate(model, trial, region, ids, condition)] = "tile"
+        rows += [parts == part for part in MASSES]
+    rows.append(np.isin(np.arange(len(ids)), laid_out(model, trial.images[condition], ids)))
+    return np.stack(rows).astype(float)
+
+
+def _alike(masks):
+    """The masks of several pictures as one tensor; a picture with fewer regions has empty ones."""
+    most = max(map(len, masks))
+    return torch.tensor(
+        np.stack([np.insert(own, [len(own) - 1] * (most - len(own)), 0, axis=0) for own in masks])
+    )
 
 
 def _correlation(one, other):

@@ -18,7 +18,7 @@ Positions = str | tuple[int, ...]
 # One group of positions or several.
 Groups = str | Sequence[int] | Sequence[Positions]
 
-# Words for positions; see `rgb_circuit.prompts.locate`.
+# Words for positions, beside the names of a trial's boxes; see `rgb_circuit.prompts.locate`.
 POSITIONS = ("end", "all", "image", "text", "tile", "rest", "question", "first")
 
 # Of one head: all of them are replacements of its z.
@@ -54,7 +54,8 @@ class Edit:
             block returns), ``"mlp_out"`` (what its MLP returns), or ``"resid_pre"`` (the residual
             stream that enters it). All are taken from unpatched runs.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, ``"rest"`` (image
-            tokens but the tile's), ``"question"`` (its words), ``"first"``, or ints.
+            tokens but the tile's), ``"question"`` (its words), ``"first"``, the name of a box of
+            the target's picture, or ints.
         scale: what is written is multiplied by it.
         over: with ``"pattern"``, the positions that are looked at as in the source's run; what that
             leaves of the attention goes to all others in the proportions that it has in the
@@ -87,9 +88,10 @@ class Edit:
                 object.__setattr__(self, name, _places(name, words))
 
     @property
-    def looked_at(self) -> tuple[Positions, ...]:
-        """The positions that `over` and `without` name."""
-        return tuple(words for words in (self.over, self.without) if words is not None)
+    def places(self) -> dict[str, Positions]:
+        """Attribute → the positions that it names."""
+        named = {"positions": self.positions, "over": self.over, "without": self.without}
+        return {name: words for name, words in named.items() if words is not None}
 
     @property
     def remade(self) -> bool:
@@ -137,6 +139,11 @@ class AttentionEdit:
         """Where the run changes first."""
         return self.queries
 
+    @property
+    def places(self) -> dict[str, Positions]:
+        """As in an `Edit`."""
+        return {"queries": self.queries, "keys": self.keys}
+
 
 Sender = tuple[int, int] | tuple[str, int] | str
 
@@ -176,6 +183,7 @@ class PathEdit:
     # As in an `Edit`.
     component: ClassVar[str] = "path"
     positions: ClassVar[str] = "end"
+    places: ClassVar[Mapping[str, Positions]] = {"positions": "end"}
     remade: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -227,15 +235,13 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
         name: of the argument, for the message.
 
     Raises:
-        InputError: no group, or something that is none.
+        InputError: no group, or something that cannot be one.
     """
     one = isinstance(positions, str) or not isinstance(positions, Sequence)
     one = one or not any(isinstance(place, str | Sequence) for place in positions)
     groups = list(
         dict.fromkeys(_places(name, group) for group in ([positions] if one else positions))
     )
-    for group in groups:
-        _check_words(name, group)
     if not groups or not all(groups):
         raise InputError(f"{name} is {positions!r}; name at least one group of positions")
     return groups
@@ -261,7 +267,7 @@ _WORDS = f"use {', '.join(map(repr, POSITIONS))}, or a list of ints"
 
 
 def check_edits(model: Vlm, variants: Mapping[Any, Sequence[AnyEdit]]) -> None:
-    """Raise InputError for a head, component or position word that does not exist."""
+    """Raise InputError for a head or component that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(
             f"variants is a {type(variants).__name__}; give a dictionary, name → list of "
@@ -329,7 +335,6 @@ def _check_edit(model, edit):
             "source 'own' with scale 1 changes nothing; give scale, such as Edit(layer, head, "
             "'own', scale=0)"
         )
-    _check_words("positions", edit.positions)
     for name, component in (("over", "pattern"), ("without", "z")):
         if getattr(edit, name) is None:
             continue
@@ -342,7 +347,6 @@ def _check_edit(model, edit):
             raise InputError(
                 f"source {edit.source!r} has no attention, so {name} means nothing; leave it out"
             )
-        _check_words(name, getattr(edit, name))
 
 
 def _check_attention_edit(model, edit):
@@ -352,8 +356,6 @@ def _check_attention_edit(model, edit):
         check_head(model, edit.layer, edit.head)
     if not isinstance(edit.bias, int | float) or not (isfinite(edit.bias) or edit.bias == -inf):
         raise InputError(f"bias is {edit.bias!r}; give a finite number, or -inf to knock out")
-    _check_words("queries", edit.queries)
-    _check_words("keys", edit.keys)
 
 
 def _check_path(model, edit):
@@ -406,11 +408,6 @@ def check_mlp(model: Vlm, layer: int) -> None:
         raise InputError(
             f"layer {layer} of {model.name} has no part called mlp; use 'attn_out' or 'resid_pre'"
         )
-
-
-def _check_words(name, positions):
-    if isinstance(positions, str) and positions not in POSITIONS:
-        raise InputError(f"{name} is {positions!r}; {_WORDS}")
 
 
 def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:

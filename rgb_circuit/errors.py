@@ -34,6 +34,10 @@ class NotApplicable(InputError):
     """A question that these trials, or what was found on them, do not allow; others they may."""
 
 
+class NotLinedUp(NotApplicable):
+    """Two runs have no positions in common where something of one is to be put into the other."""
+
+
 class ModelError(InputError):
     """A model that misbehaves, so that its numbers would mean nothing."""
 

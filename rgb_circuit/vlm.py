@@ -51,6 +51,10 @@ class Vlm:
             asked.
         drawable: (prompt, words, least, taken) → those of the words that a task asked in this
             prompt is drawn with, as far as that was asked.
+        ids: (prompt as it is shown, size of its picture) → its token ids, (positions,), as far as
+            that was asked.
+        covering: (size of a picture, box on it) → the numbers of the image tokens that cover it, as
+            far as that was asked.
         as_wrapped: the module as it was when it was checked; None where a server holds the weights.
     """
 
@@ -72,6 +76,8 @@ class Vlm:
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[tuple, Reading] = field(default_factory=dict)
     drawable: dict[tuple, tuple[str, ...]] = field(default_factory=dict)
+    ids: dict[tuple, torch.Tensor] = field(default_factory=dict)
+    covering: dict[tuple, tuple[int, ...]] = field(default_factory=dict)
     as_wrapped: Wrapped | None = None
 
     def __repr__(self):

@@ -4,6 +4,7 @@ prompt's end."""
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from vocabularies import byte_level, chat, llama_like
@@ -110,7 +111,8 @@ def test_a_word_of_several_tokens_is_read_at_its_first():
 def test_two_answers_that_begin_alike_are_refused_before_any_forward(monkeypatch):
     model, _ = says(llama_like(), GAME, " Red")
     monkeypatch.setattr(type(model.nnsight), "trace", lambda *_, **__: pytest.fail("a forward"))
-    trial = about("USER: <image>\nWhich?\nASSISTANT:", {"right": "Yellow", "wrong": "Yonder"})
+    answers = {"right": "Yellow", "wrong": "Yonder", "other": "Red"}
+    trial = about("USER: <image>\nWhich?\nASSISTANT:", answers)
     with pytest.raises(rgb.InputError, match="'Yellow' and 'Yonder' both begin with the token"):
         rgb.play(model, [trial])
 
@@ -217,3 +219,57 @@ def test_a_task_without_a_word_of_its_own_keeps_words_that_begin_with_a_space_al
     assert drawn([]) == ["3"]
     # Another word that is read at the same space takes it.
     assert drawn(["4"]) == []
+
+
+ASKED = "USER: <image>\nHow many cups are there?\nASSISTANT:"
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize(
+    "words, pieces", [(("13", "18"), ["3", "8"]), (("130", "138"), ["0", "8"])]
+)
+def test_answers_that_begin_alike_are_read_behind_what_they_share(name, words, pieces):
+    """As if the shared digits had been written behind the prompt by hand."""
+    model, _ = says(VOCABULARIES[name](), ASKED, " 1")
+    shared = f" {words[0][:-1]}"
+    model.forms[ASKED + shared] = ("as given",)
+    roles = dict(zip(("right", "wrong"), words))
+    trial, by_hand = (
+        about(prompt, answers, expected={"clean": "right"})
+        for prompt, answers in ((ASKED, roles), (ASKED + shared, dict(zip(roles, pieces))))
+    )
+    found = rgb.answer_pieces(model, trial, progress=False)
+    assert list(found["piece"]) == pieces and list(found["behind"]) == [shared] * 2
+    assert not found["whole"].any()
+    ids = encode(model, [(trial, "clean")])["input_ids"]
+    start = encode(model, [(about(ASKED, {"one": "Red"}), "clean")])["input_ids"]
+    written_out = written(model.processor.tokenizer, ASKED, words[0], "space, as given")
+    assert ids[0].tolist() == [*start[0].tolist(), *written_out[:-1]]
+    played = rgb.play(model, trial, progress=False)
+    with torch.no_grad():
+        bare = [
+            model.nnsight._module(**encode(model, [(trial, condition)])).logits[0, -1]
+            for condition in trial.images
+        ]
+    for role, token in zip(roles, found["token"]):
+        np.testing.assert_allclose(
+            played[f"logit_{role}"], [float(one[token]) for one in bare], atol=1e-4
+        )
+    assert set(played["behind"]) == {shared.strip()}
+    frames = [
+        rgb.patch_heads(model, one, target="erased", progress=False)["effect"]
+        for one in (trial, by_hand)
+    ]
+    np.testing.assert_allclose(*frames, atol=1e-5)
+    assert frames[0].abs().max() > 1e-3
+
+
+def test_words_that_not_all_share_a_beginning_are_refused_as_ever():
+    model, _ = says(llama_like(), ASKED, " 1")
+    with pytest.raises(
+        rgb.InputError, match="'13' and '18' both begin with the token '1'.* all of which begin"
+    ):
+        rgb.play(model, about(ASKED, {"right": "13", "wrong": "18", "other": "24"}), progress=False)
+    # One word is the beginning of the other.
+    with pytest.raises(rgb.InputError, match="'1' and '13' both begin with the token '1'"):
+        rgb.play(model, about(ASKED, {"right": "1", "wrong": "13"}), progress=False)

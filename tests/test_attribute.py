@@ -224,7 +224,7 @@ def test_prompts_of_other_length_line_up_from_the_end(grouped):
         np.testing.assert_allclose(
             frame.query("positions == @name")["effect"], torch.cat(layers).flatten(), **CLOSE
         )
-    with pytest.raises(rgb.InputError, match="line up from the end to the picture only"):
+    with pytest.raises(rgb.InputError, match="line up from either end to the picture only"):
         rgb.attribute(grouped, [trial], target="erased", positions="all", progress=False)
     with pytest.raises(rgb.InputError, match="between which no run lies; use method='atp'"):
         rgb.attribute(grouped, [trial], target="erased", method="atp-ig", progress=False)

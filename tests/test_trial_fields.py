@@ -45,3 +45,15 @@ def test_fields_are_part_of_the_content_where_there_are_any(trial):
 def test_what_cannot_be_a_field(trial, changes, said):
     with pytest.raises(rgb.InputError, match=said):
         replace(trial, **changes)
+
+
+def test_pictures_may_differ_in_size_but_for_a_tile(trial):
+    images = {"clean": trial.images["clean"], "changed": trial.images["erased"].resize((8, 9))}
+    options = dict(images=images, expected={})
+    with pytest.raises(
+        rgb.InputError, match="has a tile, and picture 'changed' is 8 × 9 px but 'clean' is"
+    ):
+        replace(trial, **options)
+    free = replace(trial, **options, tile=None, grid=None)
+    assert free.sizes["changed"] == (8, 9) and free.size == free.sizes["clean"]
+    assert "changed of 8 × 9 px" in repr(free)

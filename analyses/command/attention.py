@@ -74,7 +74,7 @@ def _drawn(model, trials, layer, head):
         model, trials, conditions, heads=[(layer, head)]
     ):
         attention_over_picture(
-            over_picture(model, trial, pattern[layer, head]),
+            over_picture(model, trial, pattern[layer, head], condition),
             seen[trial.name, condition],
             tile=trial.tile,
             ax=(ax := row[trial.name][conditions.index(condition)]),

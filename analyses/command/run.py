@@ -89,7 +89,6 @@ def _run(options: Namespace) -> None:
     from .. import study
     from .loading import model_and_trials
 
-    study.parse_positions(options.positions)
     if options.heads is not None:
         study.parse_heads(options.heads)
     shard = _shard(options.shard)

@@ -99,8 +99,9 @@ from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.trial import as_trials
 
-from .effects import measured, played_logits
+from .effects import columns, measured, played_logits
 from .frozen import frozen_heads, through_and_past
+from .lined_up import lined_up
 from .verdict import Rules, judge
 
 Frozen = Mapping[str, Iterable[tuple[int, int]]]
@@ -129,15 +130,16 @@ def examine(
         ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect
         lies on the threshold, missing where there is an answer or nothing to answer), ``void`` (why
         nothing can be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all
-        trials, "no word" to read), ``restored_fraction`` (missing without a gap), ``share,
-        share_low, share_high`` (of the head's effect that goes the way that is asked for; missing
-        where none is), ``answer`` (role that the effect is on), ``words`` (for which of its words
-        the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest
-        p), ``outside`` (trials in which an effect that should be absent is not, the most of any
-        claim), ``stray`` (the trial of them that lies furthest outside, where they are few enough
-        to be strays; else empty), ``found`` (the claimed effects have p ≤ level on the trials that
-        find; without a split that is all of them), ``frozen`` (the head is one of those that routes
-        are told by), ``wrong`` (trials given that the model answered wrongly).
+        trials, "no word" to read, "pictures of unequal size" that cannot be lined up),
+        ``restored_fraction`` (missing without a gap), ``share, share_low, share_high`` (of the
+        head's effect that goes the way that is asked for; missing where none is), ``answer`` (role
+        that the effect is on), ``words`` (for which of its words the effect is shown by itself,
+        where not for all), ``weakest`` (the claim with the largest p), ``outside`` (trials in which
+        an effect that should be absent is not, the most of any claim), ``stray`` (the trial of them
+        that lies furthest outside, where they are few enough to be strays; else empty), ``found``
+        (the claimed effects have p ≤ level on the trials that find; without a split that is all of
+        them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials
+        given that the model answered wrongly).
 
     Raises:
         InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or
@@ -219,8 +221,8 @@ def steps(
     _check_number(len(trials), rules)
     _check(task, trials, needed)
 
-    wanted = _sweeps(task, model, trials, needed, positions)
-    gaps = _gaps(task, model, trials, needed)
+    wanted, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
+    gaps = _gaps(task, model, trials, needed, apart)
     played = _played(trials, needed)
     if only_correct:
         [answers] = yield [played]
@@ -228,10 +230,8 @@ def steps(
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        wanted, gaps = (
-            _sweeps(task, model, trials, needed, positions),
-            _gaps(task, model, trials, needed),
-        )
+        wanted, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
+        gaps = _gaps(task, model, trials, needed, apart)
         frames = yield [*wanted.values(), *gaps]
     else:
         answers, *frames = yield [played, *wanted.values(), *gaps]
@@ -241,6 +241,8 @@ def steps(
     found = measured(task, model, trials, dict(zip(wanted, frames)))
     for frame in frames[len(wanted) :]:
         found.logits.update(played_logits(task, frame, trials))
+    nothing = np.full((len(trials), len(found.heads), len(columns(task, trials))), np.nan)
+    found.effects.update(dict.fromkeys(apart, nothing))
     held = {head for heads in given.values() for head in heads}
     tested = merged(families)
     for group in groups:
@@ -285,8 +287,8 @@ def needs(
     groups = dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups)
     needed = _needed(families, {name: _finders(task, hypotheses, name) for name in groups})
     _check(task, trials, needed)
-    sweeps = _sweeps(task, model, trials, needed, positions).values()
-    return [_played(trials, needed), *sweeps, *_gaps(task, model, trials, needed)]
+    sweeps, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
+    return [_played(trials, needed), *sweeps.values(), *_gaps(task, model, trials, needed, apart)]
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
@@ -371,10 +373,12 @@ def sweeps_of(claim: Claim) -> list[Sweep]:
     return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
-def _gaps(task, model, trials, predictions) -> list[Measurement]:
-    """What measures the pictures that gaps are between, where no sweep shows them."""
+def _gaps(task, model, trials, predictions, apart) -> list[Measurement]:
+    """What measures the pictures that gaps are between, where no sweep shows them but some that are
+    ``apart``."""
     sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
-    shown = {condition for sweep in sweeps for condition in pictures_of(sweep)}
+    measured = [sweep for sweep in sweeps if sweep.whole not in apart]
+    shown = {condition for sweep in measured for condition in pictures_of(sweep)}
     between = dict.fromkeys(["clean", *map(task.changed, sweeps)])
     unseen = tuple(condition for condition in between if condition not in shown)
     return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []

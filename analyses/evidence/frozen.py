@@ -121,7 +121,8 @@ def through_and_past(
             for head in measured.heads
             if later[head]
         }
-        if variants:
+        # Without any effect of its own, the whole could not be measured.
+        if variants and not np.isnan(measured.effects[whole]).all():
             measurements[whole] = PatchedEdits.of(trials, variants, whole.target)
     frames = dict(zip(measurements, (yield list(measurements.values())))) if measurements else {}
     effects = {}

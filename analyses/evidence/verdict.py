@@ -25,6 +25,7 @@ from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mo
 
 from .above_others import above_others, serves
 from .effects import Measured
+from .lined_up import UNEQUAL
 
 # Logits. A smaller gap leaves the right word less than 1.7 times as likely.
 LEAST_GAP = 0.5
@@ -359,6 +360,9 @@ def _found(measured, prediction, rules, used):
 
 def _void(measured, prediction, rules, used):
     """Why a prediction cannot be tested on some of the trials; empty where it can."""
+    # Of runs without positions in common such a sweep measured nothing.
+    if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in prediction.claims):
+        return UNEQUAL
     for claim in prediction.claims:
         before, after = (run[used] for run in measured.fall(claim))
         if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:

@@ -250,7 +250,7 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
             expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0])
         )
         place = tile or (of_trial.get(trial) if run.task.place else None)
-        columns = run.manifest["grid"][1]
+        columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
         about.append(one | dict(on_picture=_list(tiles.sum(1)), on_tile=on_tile))

@@ -25,6 +25,7 @@ from rgb_circuit.plots.canvas import percent
 from rgb_circuit.task import Task
 
 from .. import evidence as _evidence
+from ..evidence.lined_up import UNEQUAL
 from . import GAME, scores_by_role
 
 # How many open heads a sentence names.
@@ -112,6 +113,8 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
         return f"a model that answers by {task.place or 'the picture'}"
     if void == "one word":
         return f"other {prediction.varied}s"
+    if void == UNEQUAL:
+        return "pictures of one size"
     if void == "no word":
         # A role whose word is the same in all trials, which these lack.
         return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))

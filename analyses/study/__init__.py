@@ -16,7 +16,7 @@ import torch
 from transformers.utils import logging
 
 from rgb_circuit.calls.panels import tested
-from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
+from rgb_circuit.edits import Edit, check_edits, check_heads
 from rgb_circuit.errors import InputError, NotDrawn, attempt
 from rgb_circuit.files.locking import locked, shards_of
 from rgb_circuit.files.results import opened, write_figure, write_frame
@@ -211,14 +211,11 @@ def loaded(name: str, **options) -> Vlm:
 
 def parse_positions(text: str) -> str | list[int]:
     """``positions`` of `patch_heads` from a command line."""
-    if text in POSITIONS:
-        return text
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(
-            f"--positions is {text!r}; use {', '.join(POSITIONS)}, or token positions like 5,-1"
-        ) from None
+        # A word, or the name of a box: which there are differs with the trials.
+        return text
 
 
 def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:

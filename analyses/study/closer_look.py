@@ -310,7 +310,9 @@ def _looked(model, heads, trials, jobs):
             model, [trial], conditions, heads=heads, jobs=jobs, progress=False
         ):
             for layer, head in heads:
-                cells = pd.DataFrame(over_picture(model, trial, pattern[layer, head])).stack()
+                cells = pd.DataFrame(
+                    over_picture(model, trial, pattern[layer, head], condition)
+                ).stack()
                 cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
                 about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
                 blocks.append(pd.concat([pd.DataFrame(about, index=cells.index), cells], axis=1))

@@ -23,7 +23,8 @@ from rgb_circuit.calls.direct_effects import Decomposed
 from rgb_circuit.calls.panels import gaps, tested
 from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
-from rgb_circuit.prompts import prompt_ids, tile_positions
+from rgb_circuit.pictures.views import laid_out
+from rgb_circuit.prompts import prompt_ids
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.statistics import t_interval, words_read
 from rgb_circuit.task import Task
@@ -124,8 +125,9 @@ class Attended(Measurement):
 
     A row per trial × condition × head: ``trial, condition, layer, head``; ``picture``, an array of
     attention probabilities in half precision, (rows · columns,) of image tokens, row by row, empty
-    where nobody knows where they lie; ``text``, those of all other tokens, in order; ``tokens``,
-    what these say. An image token without a place counts as one of these.
+    where nobody knows where they lie; ``columns``, how many of them are in a row; ``text``, those
+    of all other tokens, in order; ``tokens``, what these say. An image token without a place counts
+    as one of these.
     """
 
     function: ClassVar[str] = "looks"
@@ -143,13 +145,16 @@ def _attended(model, trials, jobs):
         ):
             ids = prompt_ids(model, [trial], condition)[trial.name]
             try:
-                places = tile_positions(model, ids)
+                places = laid_out(model, trial.images[condition], ids)
             except rgb.InputError:
-                places = []
+                places = np.zeros((0, 0), dtype=int)
+            columns, places = places.shape[1], places.ravel()
             others = np.setdiff1d(np.arange(len(ids)), places)
             seen = pattern.reshape(-1, len(ids)).astype(np.float16)
             layer, head = np.array(model.heads()).T
-            about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
+            about = dict(
+                trial=trial.name, condition=condition, layer=layer, head=head, columns=columns
+            )
             tokens = [model.processor.tokenizer.decode([token]) for token in ids[others].tolist()]
             rows = dict(picture=list(seen[:, places]), text=list(seen[:, others]))
             blocks.append(pd.DataFrame(about | rows | dict(tokens=[tokens] * len(seen))))

@@ -27,8 +27,10 @@ def answer_pieces(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the
-        token, as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
+        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``behind`` (what
+        all answers begin with, which is put behind the prompt and not read; often empty), ``piece``
+        (the token, as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole
+        word?).
 
     Raises:
         InputError: trials that cannot be shown to this model.
@@ -70,5 +72,6 @@ def _pieces(model, trials, jobs):
                 "answer": trial.answers[role],
                 "form": reading.form,
             }
+            about["behind"] = reading.behind
             rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
         yield {trial.name: pd.DataFrame(rows)}

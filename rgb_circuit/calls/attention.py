@@ -7,15 +7,16 @@ against `patch_heads`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..edits import check_heads
 from ..measuring.batches import batches
-from ..pictures.as_seen import as_seen
+from ..pictures.views import laid_out
 from ..programs.patterns import patterns
-from ..prompts import check_trials, encode, prompt_ids, tile_positions
+from ..prompts import check_trials, encode, prompt_ids
 from ..remote.jobs import Jobs
 from ..running.checks import check_attention, check_finite
 from ..running.execute import execute
@@ -52,10 +53,11 @@ def attention_from_end(
     heads = model.heads() if heads is None else check_heads(model, heads)
     asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
+    n_pictures = len(trials) * len(conditions)
     with tqdm(
-        total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress
+        total=n_pictures, desc="attention", unit="picture", delay=2, disable=not progress
     ) as bar:
-        for shown, end in batches(model, trials, conditions):
+        for shown, end in chain.from_iterable(batches(model, trials, conditions)):
             found = execute(
                 model,
                 patterns,
@@ -73,19 +75,19 @@ def attention_from_end(
                 )
                 every_head[*asked] = probabilities
                 yield trial, condition, every_head
-            bar.update(len(shown) // len(conditions))
+            bar.update(len(shown))
 
 
-def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:
-    """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image
-    tokens.
+def over_picture(
+    model: Vlm, trial: Trial, pattern: np.ndarray, condition: str = "clean"
+) -> np.ndarray:
+    """The part of ``pattern`` (…, position) that lies on a condition's picture, as (…, row, column)
+    of image tokens.
 
     Where the picture is shown twice, its first view.
 
     Raises:
         InputError: a picture that the model's tokens cannot be laid over.
     """
-    # As many tokens could lie in another shape.
-    as_seen(model, trial.images["clean"])
-    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
-    return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)
+    ids = prompt_ids(model, [trial], condition)[trial.name]
+    return pattern[..., laid_out(model, trial.images[condition], ids)]

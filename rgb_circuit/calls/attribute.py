@@ -122,6 +122,8 @@ def attribute(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
     wanted = [EACH] if positions == EACH else groups_of("positions", positions)
+    if EACH in wanted and len(wanted) > 1:
+        raise InputError(f"positions is {EACH!r} beside other groups; ask for it alone")
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
     asked = Attributed(
         tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads)
@@ -193,15 +195,16 @@ def _attributed(model, asked, shown, trials, jobs):
     """
     alike = {}
     for trial in trials:
+        of_targets = shown[trial.name].items()
         same = [
-            (target, *sorted(one.lengths.items()), one.kept)
-            for target, one in shown[trial.name].items()
+            (target, *sorted(one.lengths.items()), one.kept, one.front)
+            for target, one in of_targets
         ]
         alike.setdefault(str(same), []).append(trial)
     for some in alike.values():
         one = list(shown[some[0].name].values())
         length = max(length for each in one for length in each.lengths.values())
-        kept = max(each.kept for each in one)
+        kept = max(each.held for each in one)
         if asked.method == "atp-ig":
             kept = length
         at_once = pictures_with_gradients(model, length, length - kept)
@@ -219,7 +222,8 @@ def _together(model, asked, shown, trials, kept, layers, jobs):
         picture = _picture(model, trials, target, kept)
         groups = [_members(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
         answers = answer_table([one.ids for one in own])
-        targets[target] = {**picture, "groups": torch.stack(groups), "asked": answers}
+        about = {"groups": torch.stack(groups), "asked": answers, "front": own[0].front}
+        targets[target] = picture | about
     steps = STEPS if asked.method == "atp-ig" else 0
     done = execute(
         model, attributed, (model.n_heads, model.d_head), source, targets, steps, layers, jobs=jobs

@@ -135,7 +135,7 @@ def generate(
     settings = _settings(model, max_new_tokens)
     edits = tuple(edits)
     variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
-    kept, pictures = 1, {}
+    kept, front, pictures = 1, 0, {}
     spots: Mapping[Positions, list[int]] | None = {}
     if edits:
         check_edits(model, {"edited": edits})
@@ -144,7 +144,7 @@ def generate(
                 "source 'mean' is of several trials, and one is talked about; use another one"
             )
         request = PatchedEdits.of([trial], {"edited": edits}, condition).prepare(model, None)(trial)
-        kept, spots = request.kept, request.spots
+        kept, front, spots = request.kept, request.front, request.spots
         for source in request.conditions:
             if keep := _kept_of(edits, source, condition):
                 pictures[source] = {"inputs": encode(model, [(trial, source)]), "keep": keep}
@@ -162,6 +162,7 @@ def generate(
             pictures,
             condition,
             kept,
+            front,
             plain(list(variants.values())),
             spots,
             settings,

@@ -33,7 +33,7 @@ from ..edits import Edit, Positions, check_edits, check_heads, check_layer
 from ..errors import InputError, NotApplicable
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Parts
-from ..pictures.as_seen import as_seen
+from ..pictures.views import laid_out
 from ..programs.states import read_states
 from ..prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids
 from ..remote.jobs import Jobs
@@ -181,8 +181,9 @@ def _read(model, asked, ids, places, trials, jobs):
             for condition in asked.conditions
         )
         alike.setdefault(same, []).append(trial)
-    for (lengths, *_), some in alike.items():
-        for group in chunks(some, pictures_at_once(model, lengths[0], 0)):
+    for same, some in alike.items():
+        longest = max(length for length, _ in same)
+        for group in chunks(some, pictures_at_once(model, longest, 0)):
             blocks: dict[str, list] = {trial.name: [] for trial in group}
             for condition in asked.conditions:
                 values = _values(model, asked, group, condition, places, jobs)
@@ -225,18 +226,20 @@ def _values(model, asked, trials, condition, places, jobs):
 
 def _cells(model, trial, condition, ids):
     """Token position → its place on the picture's grid, as far as that is known."""
-    image = (ids == model.config.image_token_id).nonzero().flatten().tolist()
+    if trial.sizes[condition] == (model.picture_px, model.picture_px):
+        image = (ids == model.config.image_token_id).nonzero().flatten().tolist()
+        views = model.layout.places(image)
+        return {
+            place: divmod(number, model.grid[1])
+            for view in views
+            for number, place in enumerate(view)
+        }
     try:
-        # As many tokens could lie in another shape.
-        as_seen(model, trial.images[condition])
+        # Later views of a picture that is cut into pieces have places of their own.
+        places = laid_out(model, trial.images[condition], ids)
     except InputError:
         return {}
-    if len(image) != model.layout.tokens():
-        return {}
-    views = model.layout.places(image)
-    return {
-        place: divmod(number, model.grid[1]) for view in views for number, place in enumerate(view)
-    }
+    return {int(position): place for place, position in np.ndenumerate(places)}
 
 
 def _block(asked, trial, condition, spots, cells, values):

@@ -22,7 +22,7 @@ from ..edits import (
     component_of,
     label_of,
 )
-from ..errors import InputError
+from ..errors import InputError, NotLinedUp
 from ..heads import Head
 from ..measuring.measure import measure
 from ..measuring.measurement import OfPictures, Request, Seen
@@ -121,25 +121,24 @@ class Patched(OfPictures):
         own = ids[self.target]
         every = [edit for edits in self.edits for edit in edits]
         changed = {edit.positions for edit in every} or {"end"}
-        looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
-        looked_at |= {words for edit in every if isinstance(edit, Edit) for words in edit.looked_at}
+        named = {words: name for edit in every for name, words in edit.places.items()} or {
+            "end": "positions"
+        }
         spots = {
             trial.name: {
-                positions: locate(model, trial, positions, own[trial.name], self.target)
-                for positions in changed | looked_at
+                words: locate(model, trial, words, own[trial.name], self.target, name)
+                for words, name in named.items()
             }
             for trial in self.trials
         }
         for name, edits in zip(self.names, self.edits):
             _check_overlap(name, edits, self.trials, spots)
             _check_seeing(model, name, edits, self.trials, spots)
-        for condition in self.conditions:
-            _check_lined_up(model, self, condition, ids, spots)
-        if (
-            self.together
-            and changed != {"end"}
-            and len({len(tokens) for tokens in own.values()}) > 1
-        ):
+        front = {
+            trial.name: _front(model, self, trial, ids, spots[trial.name]) for trial in self.trials
+        }
+        several = len({len(tokens) for tokens in own.values()}) > 1
+        if self.together and several and (changed != {"end"} or model.ahead == "all"):
             raise InputError(
                 "the mean over trials needs prompts of equal length unless positions is 'end'; "
                 "patch one prompt at a time"
@@ -149,6 +148,8 @@ class Patched(OfPictures):
             - min(rerun_from(model, spots[trial.name][one][0], own[trial.name]) for one in changed)
             for trial in self.trials
         }
+        # What is lined up from the first position is kept from there on.
+        kept |= {trial.name: len(own[trial.name]) for trial in self.trials if front[trial.name]}
         if self.together:
             # A mean is taken from the first position on that any trial needs.
             of_length = {}
@@ -164,17 +165,17 @@ class Patched(OfPictures):
             return _means(model, self, own, kept, jobs) if self.together else None
 
         def request(trial: Trial) -> Request:
+            lengths = {condition: len(ids[condition][trial.name]) for condition in self.conditions}
             return Request(
                 trial=trial,
-                lengths={
-                    condition: len(ids[condition][trial.name]) for condition in self.conditions
-                },
+                lengths=lengths,
                 ids=tuple(answer_tokens(model, trial, self.target).values()),
                 part=partial(self.part, trial),
                 target=self.target if self.edits else None,
                 edits=self.edits,
                 kept=kept[trial.name],
-                looked_at=len(own[trial.name]) if everywhere else 1,
+                looked_at=max(lengths.values()) if everywhere or front[trial.name] else 1,
+                front=front[trial.name],
                 spots=spots[trial.name],
                 means=means(),
                 rows=self.rows,
@@ -363,36 +364,44 @@ def _check_seeing(model, name, edits, trials, spots):
                 )
 
 
-def _check_lined_up(model, patched, condition, ids, spots):
-    """Raise InputError where a source's prompt has other tokens than the target's, and an edit
-    reaches further back than the two line up from the end."""
-    for trial in patched.trials:
-        own, other = ids[patched.target][trial.name], ids[condition][trial.name]
+def _front(model, patched, trial, ids, spots):
+    """How many of the target's positions are lined up from the first with a source's prompt of
+    other length.
+
+    Raises:
+        NotLinedUp: an edit takes what lies neither in front of both pictures nor behind them.
+    """
+    own, front = ids[patched.target][trial.name], 0
+    for condition in patched.conditions:
+        other = ids[condition][trial.name]
         if len(own) == len(other):
             continue
-        edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
-        behind = min(
-            len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other)
+        both = [(tokens, locate(model, trial, "image", tokens)) for tokens in (own, other)]
+        behind = min(len(tokens) - 1 - image[-1] for tokens, image in both)
+        begin = min(image[0] for _, image in both)
+        before = int((own[:begin] == other[:begin]).long().cumprod(0).sum())
+        lengths = f"{len(other)} and {len(own)} tokens"
+        shown = " and ".join(
+            f"{name!r} ({trial.sizes[name][0]} × {trial.sizes[name][1]} px)"
+            for name in (condition, patched.target)
         )
-        for edit in edits:
-            if isinstance(edit, PathEdit):
-                if edit.into != "query":
-                    raise InputError(
-                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in "
-                        f"prompts of {len(other)} and {len(own)} tokens, so a path into "
-                        f"{edit.into}s would mix up positions; use into='query', or ask in as many "
-                        "tokens"
-                    )
-                continue
-            first = len(own) - spots[trial.name][edit.positions][0]
-            if edit.remade or first > behind:
-                raise InputError(
-                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
-                    f"{len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; "
-                    f"restore {'z' if edit.remade else edit.component} there, such as at "
-                    "'end', or ask in as many tokens"
+        for edit in (edit for edits in patched.edits for edit in edits if edit.source == condition):
+            if isinstance(edit, PathEdit) and edit.into != "query":
+                raise NotLinedUp(
+                    f"trial {trial.name!r} shows {shown} in prompts of {lengths}, so a path into "
+                    f"{edit.into}s would mix up positions; use into='query', or make pictures and "
+                    "questions of as many tokens"
                 )
+            places = [place for place in spots[edit.positions] if len(own) - place > behind]
+            if edit.remade or any(place >= before for place in places):
+                raise NotLinedUp(
+                    f"trial {trial.name!r} shows {shown} in prompts of {lengths}, which line up "
+                    f"from either end to the picture only; restore "
+                    f"{'z' if edit.remade else edit.component} there, such as at 'end', or make "
+                    "pictures and questions of as many tokens"
+                )
+            front = max([front, *(place + 1 for place in places)])
+    return front
 
 
 def _means(model, patched, ids, kept, jobs):

@@ -12,6 +12,7 @@ import pandas as pd
 from ..measuring.measure import measure
 from ..measuring.measurement import OfPictures, Request
 from ..prompts import answer_tokens, check_trials, prompt_ids
+from ..prompts.asking import read
 from ..remote.jobs import Jobs
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
@@ -34,8 +35,9 @@ def play(
         A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial
         expects nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text: of
         a word of several tokens the first piece), ``correct`` (is that the token that the expected
-        word is read at, or the word itself, however written? missing with ``expected``), and
-        ``logit_ROLE`` for each role, at [end].
+        word is read at, or the word itself, however written? missing with ``expected``), ``behind``
+        (only where some trials' answers begin alike: what the prompt went on with, before
+        ``answer``), and ``logit_ROLE`` for each role, at [end].
 
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
@@ -94,7 +96,10 @@ class Played(OfPictures):
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """See `play`."""
-        return super().frame(parts).astype({"trial": "category", "condition": "category"})
+        frame = super().frame(parts).astype({"trial": "category", "condition": "category"})
+        if not frame["behind"].str.strip().any():
+            frame = frame.drop(columns="behind")
+        return frame
 
 
 def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
@@ -123,7 +128,8 @@ def _part(model, trial, tokens, seen):
         logits = [float(seen.logits[condition][column[token]]) for token in own.values()]
         rows.append(_record(model, trial, condition, own, seen.likeliest[condition], logits))
     # Named types, since a trial without expectations has nothing to tell them from.
-    return pd.DataFrame(rows).astype({"expected": "str", "answer": "str", "correct": "boolean"})
+    types = {"expected": "str", "answer": "str", "correct": "boolean", "behind": "str"}
+    return pd.DataFrame(rows).astype(types)
 
 
 def _record(model, trial, condition, tokens, likeliest, logits):
@@ -131,15 +137,16 @@ def _record(model, trial, condition, tokens, likeliest, logits):
     logits at [end]."""
     role = trial.expected.get(condition)
     answer = model.processor.tokenizer.decode([likeliest]).strip()
+    behind = read(model, trial.asked(condition), trial.answers).behind.strip()
     # A model may write a word in another way than most of its answers.
-    right = role and (
-        likeliest == tokens[role] or answer.casefold() == trial.answers[role].casefold()
-    )
+    alike = role and not behind and answer.casefold() == trial.answers[role].casefold()
+    right = role and (likeliest == tokens[role] or alike)
     return {
         "trial": trial.name,
         "condition": condition,
         "expected": None if role is None else trial.answers[role],
         "answer": answer,
         "correct": right,
+        "behind": behind,
         **{f"logit_{role}": logit for role, logit in zip(tokens, logits)},
     }

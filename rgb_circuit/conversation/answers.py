@@ -10,9 +10,10 @@ surface form is settled per prompt, by the model itself:
 3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of
    them.
 
-Llama-style tokenizers write " 3" as a space and a "3". Where all answers of a trial begin with such
-a space it says nothing about which one is given: it is put behind the prompt, and what follows it
-is read.
+What all answers of a trial begin with says nothing about which one is given: "13" and "18" begin
+with a "1", "dark red" and "dark blue" with "dark", and Llama-style tokenizers write " 3" as a space
+and a "3". Such tokens are put behind the prompt, and each answer is read at the first token that is
+not shared by all.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ class Reading:
     """How the answers of one trial are read.
 
     Attributes:
-        prompt: as it is shown: the trial's own, with a space behind it where all answers begin with
-            one of its own.
+        prompt: as it is shown: the trial's own, and what is put behind it.
+        behind: what all answers begin with, as text; often empty.
         form: how answers are written, a key of ``FORMS``.
         tokens: role → the token id whose logit is read.
         whole: role → whether that token is the whole word.
     """
 
     prompt: str
+    behind: str
     form: str
     tokens: dict[str, int]
     whole: dict[str, bool]
@@ -209,22 +211,15 @@ def in_likeliest(
     else:
         unknown = next(word for role, word in answers.items() if role not in ids)
         if there := written(tokenizer, prompt, unknown, form):
-            raise InputError(
-                f"answer {unknown!r} begins with token {there[0]}, and lm_head of {name} has "
-                f"{sayable} rows: the tokenizer has tokens that the model was not given; choose "
-                "another word, or take the tokenizer that belongs to these weights"
-            )
+            raise _unsayable(unknown, there[0], name, sayable)
         raise InputError(
             f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; "
             "choose another word"
         )
-    start = len(token_ids(tokenizer, prompt))
-    if (
-        all(_is_space(tokenizer, some) for some in ids.values())
-        and len({some[0] for some in ids.values()}) == 1
-    ):
-        if len(token_ids(tokenizer, prompt + " ")) == start + 1:
-            prompt, ids = prompt + " ", {role: some[1:] for role, some in ids.items()}
+    shared = _shared(tokenizer, list(ids.values()))
+    behind = _text_of(tokenizer, prompt, FORMS[form](next(iter(answers.values()))), shared)
+    if behind:
+        ids = {role: some[len(shared) :] for role, some in ids.items()}
     first = {}
     for role, some in ids.items():
         word = answers[role]
@@ -233,19 +228,49 @@ def in_likeliest(
             (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
             raise InputError(
                 f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
-                "which is where they are "
-                "read; choose words that begin differently"
+                "which is where they are read; choose words that begin differently, or all of "
+                "which begin with it and go on differently"
             )
+        if some[0] >= sayable:
+            raise _unsayable(word, some[0], name, sayable)
     return Reading(
-        prompt,
+        prompt + behind,
+        behind,
         form,
         {role: some[0] for role, some in ids.items()},
-        {role: len(some) == 1 for role, some in ids.items()},
+        {role: len(some) == 1 and not behind.strip() for role, some in ids.items()},
     )
 
 
-def _is_space(tokenizer, ids):
-    """Whether a word is written as a space of its own and more."""
-    return (
-        len(ids) > 1 and tokenizer.decode(ids[:1] * 2, clean_up_tokenization_spaces=False).isspace()
+def _unsayable(word, token, name, sayable):
+    return InputError(
+        f"answer {word!r} begins with token {token}, and lm_head of {name} has {sayable} rows: the "
+        "tokenizer has tokens that the model was not given; choose another word, or take the "
+        "tokenizer that belongs to these weights"
     )
+
+
+def _shared(tokenizer, words):
+    """The ids that all words begin with, of each but its last; of a single word no more than a
+    space of its own."""
+    shared = []
+    for alike in zip(*(ids[:-1] for ids in words)):
+        if len(set(alike)) > 1:
+            break
+        shared.append(alike[0])
+    if len(set(map(tuple, words))) > 1:
+        return shared
+    return [token for token in shared[:1] if _is_space(tokenizer, token)]
+
+
+def _is_space(tokenizer, token):
+    """Whether a token is nothing but a space."""
+    return tokenizer.decode([token] * 2, clean_up_tokenization_spaces=False).isspace()
+
+
+def _text_of(tokenizer, prompt, word, shared):
+    """The beginning of a word that adds these ids behind a prompt; empty where none does, as within
+    a letter."""
+    wanted = token_ids(tokenizer, prompt) + shared
+    beginnings = (word[:end] for end in range(1, len(word))) if shared else ()
+    return next((text for text in beginnings if token_ids(tokenizer, prompt + text) == wanted), "")

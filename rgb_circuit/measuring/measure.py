@@ -383,7 +383,7 @@ def _alike(model, units):
     groups = {}
     for unit in units:
         same = tuple(
-            (id(work), id(request.edits), *request.lengths.items())
+            (id(work), id(request.edits), request.front, *request.lengths.items())
             for work, request in unit.requests
         )
         groups.setdefault(same, []).append(unit)
@@ -544,6 +544,7 @@ def _sweeps(model, units, store):
                 {
                     "target": request.target,
                     "kept": kept,
+                    "front": request.front,
                     "variants": plain(request.edits),
                     "means": request.means,
                     "sources": [

@@ -120,6 +120,8 @@ class Request:
         kept: how many positions change: those from the first edited one on to [end].
         looked_at: how many positions of every picture what is written is made of, if more than
             change.
+        front: how many positions are taken from as far from the first one of a source's prompt that
+            has another length; all others from as far from its end.
         spots: positions as in an edit → token positions of the target's prompt.
         means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
@@ -134,6 +136,7 @@ class Request:
     edits: tuple[tuple[AnyEdit, ...], ...] = ()
     kept: int = 1
     looked_at: int = 1
+    front: int = 0
     spots: Mapping[str | tuple[int, ...], list[int]] | None = None
     means: Mapping[str, list[torch.Tensor]] | None = None
     rows: int | None = None

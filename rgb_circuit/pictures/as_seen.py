@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
-from ..errors import FOREIGN, InputError
-from .picture import as_rgb
+from .views import views_of
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
@@ -21,40 +19,15 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
     """What the model's image tokens tile: the picture after the model's own resizing, cropping or
     padding.
 
-    The margin that no token covers is left out. Tokens laid over the whole of a picture that the
-    model crops or pads would lie in the wrong places.
+    Where it is shown in several views, the first. The margin that no token covers is left out.
+    Tokens laid over the whole of a picture that the model crops or pads would lie in the wrong
+    places.
 
     Raises:
-        InputError: a picture that this model is not shown as one square of the layout's size, so
-            that nobody knows where its tokens lie.
+        InputError: a picture of which nobody knows where its tokens lie.
     """
-    rows, columns = model.grid
-    right, below = columns * model.tile_px, rows * model.tile_px
-    image, side = as_rgb(image), model.picture_px
-    if image.size == (side, side):
-        # Shown as it is.
-        return image.crop((0, 0, right, below))
-    otherwise = (
-        f"{model.name} does not make one picture of {side} × {side} px of one of {image.width} × "
-        f"{image.height} px, so its "
-        f"tokens cannot be laid over it; give pictures of {side} × {side} px"
-    )
-    options = {**model.layout.options, "do_rescale": False, "do_normalize": False}
-    try:
-        pixels = model.processor.image_processor(image, return_tensors="pt", **options)[
-            "pixel_values"
-        ]
-    except FOREIGN as error:
-        raise InputError(otherwise) from error
-    # Some processors count the pictures of a prompt too.
-    if (
-        not isinstance(pixels, torch.Tensor)
-        or pixels.shape[-3:] != (3, side, side)
-        or pixels.numel() != 3 * side * side
-    ):
-        raise InputError(otherwise)
-    tiled = pixels.reshape(3, side, side)[:, :below, :right]
-    return Image.fromarray(tiled.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8))
+    pixels = views_of(model, image)[0].pixels
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)

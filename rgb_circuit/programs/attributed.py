@@ -47,7 +47,8 @@ def attributed(
         head_shape: (number of heads, d_head).
         source: its ``inputs``, and the ``start`` from which it is kept; None to restore zeros.
         targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group,
-            (trials, groups, kept); and token ids to read, ``asked`` (trials, ids).
+            (trials, groups, kept); token ids to read, ``asked`` (trials, ids); and ``front``, as
+            `lined_up` has it.
         steps: 0 for the gradient in the target run; otherwise the runs between it and the source's
             that the gradient is averaged over.
         layers_at_once: the most layers whose inside is held for their gradients.
@@ -69,7 +70,8 @@ def attributed(
         changes = [-z for z in target.z]
         if given is not None:
             changes = [
-                lined_up(z, target).to(change) + change for z, change in zip(given.z, changes)
+                lined_up(z, target, picture["front"]).to(change) + change
+                for z, change in zip(given.z, changes)
             ]
         done = {"gradients": True, "source_logits": None, "drift": 0.0}
         for name, seen in (("source_logits", given), ("target_logits", target)):

@@ -40,11 +40,11 @@ def measured(
             or None; and where it is another's picture ``after`` the same words, that condition and
             the ``common`` number of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change,
-            ``kept``; ``variants``, edits as `sweep.plain` makes them; ``means``, component → one
-            tensor per layer, (1, kept, …), or None; ``sources``, the conditions that edits take
-            from; ``spots``, per trial positions as in an edit → token positions; ``batch_size``,
-            the most variants in one forward; and ``path_rows``, the most rows of a path into keys
-            or values.
+            ``kept``, and how many sources of other length are lined up with from the ``front``;
+            ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per
+            layer, (1, kept, …), or None; ``sources``, the conditions that edits take from;
+            ``spots``, per trial positions as in an edit → token positions; ``batch_size``, the most
+            variants in one forward; and ``path_rows``, the most rows of a path into keys or values.
         asked: token ids to read, (trials, ids).
         held: name → what is known of a picture that recurs, the last that was needed last; added
             to.
@@ -92,7 +92,9 @@ def measured(
     done = []
     for one, of_sweep in zip(sweeps, of_sweeps):
         shown = {
-            name: kept_from(
+            name: captured[name]
+            if one["front"]
+            else kept_from(
                 captured[name], max(captured[name].start, captured[name].length - one["kept"])
             )
             for name in {one["target"], *one["sources"]}
@@ -111,7 +113,9 @@ def measured(
                 made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
             else:
                 some = some_positions(kind, one["spots"], target.length)
-                made = written(shown, target, kind, sorted(layers), one["means"], some)
+                made = written(
+                    shown, target, kind, sorted(layers), one["means"], some, one["front"]
+                )
                 blind = blind or leaves_blind(
                     shown, kind, sorted(layers), some, one["variants"], one["spots"]
                 )
@@ -174,9 +178,12 @@ def leaves_blind(shown, kind, layers, some, variants, spots) -> bool:
     )
 
 
-def written(shown, target, kind, layers, means, some=None) -> dict[int, torch.Tensor]:
-    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions`
-    has them."""
+def written(shown, target, kind, layers, means, some=None, front=0) -> dict[int, torch.Tensor]:
+    """Layer → what edits of one kind write, (trials or 1, kept, …).
+
+    Args:
+        some, front: as `some_positions` and `lined_up` have them.
+    """
     source, component, scale = kind[:3]
     made = {}
     like = target.z if component == "z" else target.resid_pre
@@ -202,17 +209,19 @@ def written(shown, target, kind, layers, means, some=None) -> dict[int, torch.Te
         elif source == "rounding":
             value = nudged(target.z[layer], by_place(target.z[layer]))
         else:
-            value = lined_up(getattr(shown[source], component)[layer], target)
+            value = lined_up(getattr(shown[source], component)[layer], target, front)
         made[layer] = value if scale == 1 else scale * value
     return made
 
 
-def lined_up(value, target) -> torch.Tensor:
-    """What another prompt has, (trials, kept, …), lined up with the target's from the end."""
+def lined_up(value, target, front=0) -> torch.Tensor:
+    """What another prompt has, (trials, kept, …), lined up with the target's from the end, but the
+    first ``front`` positions from the first."""
     kept = target.length - target.start
     if value.shape[1] == kept:
         return value
-    return pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
+    behind = pad(value[:, -kept:], (*[0, 0] * (value.ndim - 2), max(0, kept - value.shape[1]), 0))
+    return torch.cat([value[:, :front], behind[:, front:]], 1) if front else behind
 
 
 def summed(

@@ -34,6 +34,7 @@ def said(
     pictures,
     target,
     kept,
+    front,
     variants,
     spots,
     settings,
@@ -47,6 +48,7 @@ def said(
             from.
         target: the condition of ``inputs``.
         kept: how many of the prompt's last positions edits take something for.
+        front: of how many positions this is lined up from the first, in prompts of other length.
         variants: edits that are made together, as `sweep.plain` makes them; none for the model as
             it is.
         spots: positions as in an edit → token positions of the prompt.
@@ -62,8 +64,7 @@ def said(
     length = inputs["input_ids"].shape[1]
     shown, gaps = {}, []
     for condition, picture in pictures.items():
-        # Prompts of other lengths are lined up from the end.
-        start = max(0, picture["inputs"]["input_ids"].shape[1] - kept)
+        start = 0 if front else max(0, picture["inputs"]["input_ids"].shape[1] - kept)
         shown[condition] = capture(wrapped, head_shape, picture["inputs"], start, picture["keep"])
         if "attention" in picture["keep"]:
             gaps += [max(attention_gaps(shown[condition]))]
@@ -73,7 +74,7 @@ def said(
         if kind[1] != "attention" and kind[0] not in ("own", "zero"):
             layers = {layer for edits in variants for layer, _, own, _ in edits if own == kind}
             some = some_positions(kind, [spots], length)
-            values[kind] = written(shown, base, kind, sorted(layers), None, some)
+            values[kind] = written(shown, base, kind, sorted(layers), None, some, front)
             left_blind = left_blind or leaves_blind(shown, kind, layers, some, variants, [spots])
     runs = []
     for edits in variants:

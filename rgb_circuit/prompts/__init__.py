@@ -13,6 +13,7 @@ from ..conversation import question_of
 from ..conversation.answers import ends, once_begun
 from ..edits import POSITIONS
 from ..errors import FOREIGN, InputError, first_line
+from ..pictures.views import covering
 from ..running.execute import one_at_a_time
 from ..trial import Trial
 from .asking import check_readable, read, settle
@@ -145,27 +146,14 @@ def prompt_ids(
     shown = {
         trial.name: (
             read(model, trial.asked(condition), trial.answers).prompt,
-            trial.size,
+            trial.sizes[condition],
         )
         for trial in trials
     }
-    one_each = {shown[trial.name]: trial for trial in trials}
-    ids = {
-        key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()
-    }
-    return {name: ids[key] for name, key in shown.items()}
-
-
-def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[list[Trial]]:
-    """The trials in groups whose prompts have equally many tokens, so that none needs padding.
-
-    Args:
-        ids: trial name → token ids, as `prompt_ids` gives them.
-    """
-    groups = {}
-    for trial in trials:
-        groups.setdefault(len(ids[trial.name]), []).append(trial)
-    return list(groups.values())
+    one_each = {key: trial for trial in trials if (key := shown[trial.name]) not in model.ids}
+    for key, trial in one_each.items():
+        model.ids[key] = encode(model, [(trial, condition)])["input_ids"][0]
+    return {name: model.ids[key] for name, key in shown.items()}
 
 
 def locate(
@@ -174,6 +162,7 @@ def locate(
     positions: str | Sequence[int],
     input_ids: torch.Tensor,
     condition: str = "clean",
+    argument: str = "positions",
 ) -> list[int]:
     """The token positions that ``positions`` stands for in one prompt, in order, from 0.
 
@@ -181,14 +170,16 @@ def locate(
         positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not
             image), ``"tile"`` (the image token of ``trial.tile``, in every view of the picture),
             ``"rest"`` (the other image tokens), ``"question"`` (its words, without the conversation
-            around it), ``"first"`` (the first token), or a list of ints, where negative ones count
-            from the end.
+            around it), ``"first"`` (the first token), the name of a box of the condition's picture
+            (the image tokens that cover it, in every view), or a list of ints, where negative ones
+            count from the end.
         input_ids: of the condition's prompt, (positions,), as `encode` returned them.
+        argument: what ``positions`` was given as, for messages.
 
     Raises:
         InputError: an unknown word, an int beyond the prompt, ``"tile"`` or ``"rest"`` for a trial
-            without a tile, or ``"question"`` in a prompt that is not of the model's own
-            conversation.
+            without a tile, ``"question"`` in a prompt that is not of the model's own conversation,
+            or a box that this condition lacks or that no token covers.
     """
     length = len(input_ids)
     image = _image_positions(model, input_ids)
@@ -221,9 +212,37 @@ def locate(
         place = trial.tile[0] * model.grid[1] + trial.tile[1]
         tile = {view[place] for view in model.layout.places(image)}
         return sorted(tile if positions == "tile" else set(image) - tile)
-    raise InputError(
-        f"positions is {positions!r}; use {', '.join(map(repr, POSITIONS))}, or a list of ints"
-    )
+    return _box_positions(model, trial, positions, image, condition, argument)
+
+
+def _box_positions(model, trial, name, image, condition, argument):
+    """The image tokens that cover a box."""
+    own = trial.boxes.get(condition, {})
+    if name not in own:
+        others = [other for other, boxes in trial.boxes.items() if name in boxes]
+        if others:
+            raise InputError(
+                f"trial {trial.name!r} has a box {name!r} in {', '.join(map(repr, others))} and "
+                f"none in {condition!r}, whose tokens are asked for; add "
+                f"boxes[{condition!r}][{name!r}]"
+            )
+        words = ", ".join(map(repr, (*POSITIONS, *own)))
+        raise InputError(
+            f"{argument} is {name!r}; use {words}, or a list of ints; trial {trial.name!r} has no "
+            "box of that name"
+        )
+    size = trial.sizes[condition]
+    try:
+        tokens = covering(model, size, own[name], len(image))
+    except InputError as error:
+        raise InputError(f"box {name!r} of trial {trial.name!r}: {error}") from error
+    if not tokens:
+        raise InputError(
+            f"box {name!r} of trial {trial.name!r} covers no pixel of what {model.name} sees of "
+            f"{condition!r} ({size[0]} × {size[1]} px): it is cropped away, or smaller than a "
+            "pixel there; give another box"
+        )
+    return [image[token] for token in tokens]
 
 
 def _question_positions(model, trial, input_ids, condition):

@@ -48,7 +48,7 @@ def _split(pieces):
     if pieces is None:
         return []
     read = pieces[~pieces["whole"]].drop_duplicates(["answer", "piece"])
-    return read[["answer", "piece"]].to_dict("records")
+    return read[read.columns.intersection(["answer", "piece", "behind"])].to_dict("records")
 
 
 SECTION = Section(

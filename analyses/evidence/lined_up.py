@@ -1,0 +1,35 @@
+"""Which sweeps can be measured on pictures of unequal size."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import rgb_circuit as rgb
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.errors import NotLinedUp
+from rgb_circuit.hypothesis import Sweep
+
+# Why a prediction that needs any of the others is void.
+UNEQUAL = "pictures of unequal size"
+
+
+def lined_up(
+    model: rgb.Vlm, wanted: Mapping[Sweep, PatchedHeads]
+) -> tuple[dict[Sweep, PatchedHeads], list[Sweep]]:
+    """The sweeps that can be measured, and those of which the runs of some trial have no positions
+    in common, since a model makes unequal numbers of tokens of pictures of unequal size."""
+    apart = [sweep for sweep, asked in wanted.items() if not _lines_up(model, asked)]
+    return {sweep: asked for sweep, asked in wanted.items() if sweep not in apart}, apart
+
+
+def _lines_up(model, asked):
+    (edit,) = asked.edits[0]
+    unequal = tuple(trial for trial in asked.trials if len(set(trial.sizes.values())) > 1)
+    if not unequal or (edit.positions == "end" and not edit.remade):
+        return True
+    try:
+        replace(asked, trials=unequal, edits=asked.edits[:1], names=asked.names[:1]).prepare(
+            model, None
+        )
+    except NotLinedUp:
+        return False
+    return True
