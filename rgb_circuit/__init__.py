@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .rgb_game import published_trial as published_trial
     from .rgb_game import rgb_trial as rgb_trial
     from .saved_run import read_run as read_run
+    from .scores import scores as scores
     from .task import Task as Task
     from .tasks import read_hypotheses as read_hypotheses
     from .tasks import read_task as read_task
@@ -74,6 +75,7 @@ _HOMES = {
     "read_trials": "trials_file",
     "rgb_trial": "rgb_game",
     "rgb_trials": "drawing",
+    "scores": "scores",
     "tasks": "tasks",
     "trials": "drawing",
     "wrap": "loading",

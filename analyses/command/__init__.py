@@ -25,11 +25,25 @@ from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.jobs import Pending
 
 from ..as_options import as_options
-from . import attention, calibrate, check, collect, compare, flows, hypotheses, play, report, run, say, tasks
+from . import (
+    attention,
+    audit,
+    calibrate,
+    check,
+    collect,
+    compare,
+    flows,
+    hypotheses,
+    play,
+    report,
+    run,
+    say,
+    tasks,
+)
 from .arguments import option_of
 
 SUBCOMMANDS = (
-    run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks, hypotheses,
+    run, collect, report, audit, calibrate, compare, export, check, play, attention, say, flows, tasks, hypotheses,
 )  # fmt: skip
 
 COMPLETION = """\
