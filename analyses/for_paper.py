@@ -54,12 +54,13 @@ def heads_as_latex(run: SavedRun) -> str:
             name = task.hypothesis(role).score[0]
             own = (evidence["layer"] == head.layer) & (evidence["head"] == head.head)
             [tested] = evidence[own & (evidence["prediction"] == name)].to_dict("records")
+            ends = f"[{tested['ci_low']:.2f}, {tested['ci_high']:.2f}]"
             rows.append(
                 {
                     "Role": role,
                     "Head": f"{head.layer}.{head.head}",
                     "Prediction": name,
-                    "Effect (logits)": f"{tested['effect']:.2f} [{tested['ci_low']:.2f}, {tested['ci_high']:.2f}]",
+                    "Effect (logits)": f"{tested['effect']:.2f} {ends}",
                     "$q$": f"{tested['q_value']:.2g}",
                     "$n$": str(tested["n"]),
                 }
@@ -78,19 +79,17 @@ def methods(run: SavedRun) -> str:
     n, seed = len(manifest["trials"]), options.get("seed")
     drawn = "from a file" if "trials_file" in options else f"drawn with seed {seed}"
     commit = f", commit {manifest['commit']}" if manifest.get("commit") else ""
-    predictions = len(task.predictions)
     return (
-        f"We asked {manifest['model']}{commit} ({manifest['dtype']}) “{task.question}” about {n} trials {drawn}. For each of its "
-        f"{manifest['layers']} × {manifest['heads']} attention heads we restored the head's output before the "
-        f"output projection, at {options['positions']}, from the run on one picture in the run on another "
-        "(activation patching), and tested "
-        f"{predictions} predictions about the effects on the answers' logits. Trials are the replicates: "
-        "intervals are 95 % t intervals within the words of the answer, corrected for skewness (Hall 1992); "
-        "an absence is shown where most trials lie inside a margin (binomial test); p values are corrected "
-        "over heads by Benjamini and Hochberg's procedure at 5 %. An effect counts from "
-        f"{LEAST_SAID} on. A head has a role where each prediction of the role holds. Computed with rgb_circuit "
-        f"{versions['rgb_circuit']}, nnsight {versions['nnsight']}, torch {versions['torch']} and transformers "
-        f"{versions['transformers']}.\n"
+        f"We asked {manifest['model']}{commit} ({manifest['dtype']}) “{task.question}” about {n} trials {drawn}. "
+        f"For each of its {manifest['layers']} × {manifest['heads']} attention heads we restored the head's "
+        f"output before the output projection, at {options['positions']}, from the run on one picture in the "
+        f"run on another (activation patching), and tested {len(task.predictions)} predictions about the "
+        "effects on the answers' logits. Trials are the replicates: intervals are 95 % t intervals within "
+        "the words of the answer, corrected for skewness (Hall 1992); an absence is shown where most trials "
+        "lie inside a margin (binomial test); p values are corrected over heads by Benjamini and Hochberg's "
+        f"procedure at 5 %. An effect counts from {LEAST_SAID} on. A head has a role where each prediction "
+        f"of the role holds. Computed with rgb_circuit {versions['rgb_circuit']}, nnsight "
+        f"{versions['nnsight']}, torch {versions['torch']} and transformers {versions['transformers']}.\n"
     )
 
 

@@ -32,6 +32,7 @@ from . import (
     check,
     collect,
     compare,
+    export,
     flows,
     hypotheses,
     play,
@@ -43,7 +44,8 @@ from . import (
 from .arguments import option_of
 
 SUBCOMMANDS = (
-    run, collect, report, audit, calibrate, compare, export, check, play, attention, say, flows, tasks, hypotheses,
+    run, collect, report, audit, export, compare, calibrate, check, play, attention, say, flows, tasks,
+    hypotheses,
 )  # fmt: skip
 
 COMPLETION = """\

@@ -18,7 +18,8 @@ def add_to(commands: Commands) -> None:
     )
     add_folder(
         parser,
-        "of a run, held against the published heatmaps; or of two, held against each other (default: results)",
+        "of a run, held against the published heatmaps; or of two runs, held against each other (default: "
+        "results)",
         "folders",
         nargs="*",
         metavar="folder",
@@ -39,8 +40,10 @@ def _compare(options: Namespace) -> None:
     folders = options.folders or ["results"]
     if len(folders) > 2:
         raise InputError(f"{len(folders)} folders were given; compare one run with the heatmaps, or two runs")
-    compared = _with_another if len(folders) == 2 else _with_the_published
-    compared(*folders, options)
+    if len(folders) == 2:
+        _with_another(folders[0], folders[1], options)
+    else:
+        _with_the_published(folders[0], options)
 
 
 def _with_another(first: str, second: str, options: Namespace) -> None:
