@@ -90,10 +90,10 @@ def audit(
     Examples:
         >>> from analyses.audit import audit, heads
         >>> planted = rgb.load("planted")
-        >>> lists = {"readers": [(3, 0), (3, 2)], "lookers": [(2, 3)]}
-        >>> frame = audit(planted, rgb.rgb_trials(planted, 8), lists, random_lists=5)
+        >>> lists = {"readers": [(3, 0), (3, 2)], "lookers": [(3, 3)]}
+        >>> frame = audit(planted, rgb.rgb_trials(planted, 16), lists, random_lists=5)
         >>> heads(frame)[["list", "layer", "head", "verdict"]].values.tolist()
-        [['readers', 3, 0, 'causal'], ['readers', 3, 2, 'causal'], ['lookers', 2, 3, 'looks only']]
+        [['readers', 3, 0, 'causal'], ['readers', 3, 2, 'causal'], ['lookers', 3, 3, 'looks only']]
     """
     trials, others = as_trials(trials), {name: as_trials(more) for name, more in (also or {}).items()}
     target = target or task_of(trials).corrupted
