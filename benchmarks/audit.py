@@ -1,10 +1,11 @@
 """What an audit of a list of heads costs per trial, in plain forwards.
 
-    python benchmarks/audit.py                        # 20 heads of 32 × 32, 24 × 24 tiles, 200 random lists
-    python benchmarks/audit.py --layers 4 --grid 6 --heads 4
+    python benchmarks/audit.py                        # 20 heads of 32 × 32, 24 × 24 tiles, 200
+    random lists python benchmarks/audit.py --layers 4 --grid 6 --heads 4
 
-*Counted* are positions times layers that the language model runs, of those of a plain forward; the difference
-between runs of more and of fewer trials. Random weights have no gap, which is said when all is measured.
+*Counted* are positions times layers that the language model runs, of those of a plain forward; the
+difference between runs of more and of fewer trials. Random weights have no gap, which is said when
+all is measured.
 """
 
 import argparse

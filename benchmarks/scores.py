@@ -1,13 +1,13 @@
-"""What cheap readings of heads are worth: each score of `rgb_circuit.scores`, on planted models whose heads
-are known.
+"""What cheap readings of heads are worth: each score of `rgb_circuit.scores`, on planted models
+whose heads are known.
 
     python benchmarks/scores.py                          # nine kinds, two seeds each, 16 trials
     python benchmarks/scores.py --seeds 1 --picture docs/pictures/scores.png
 
-Heads are ordered by the size of a score (spatial entropy: the smallest first), and the first k are taken, k
-being how many have a role. A row per score: the share of these that have one (precision at k), of heads of
-each role how many are among them, how many are decoys, and the rank correlation with what silencing a head
-takes from the answer.
+Heads are ordered by the size of a score (spatial entropy: the smallest first), and the first k are
+taken, k being how many have a role. A row per score: the share of these that have one (precision at
+k), of heads of each role how many are among them, how many are decoys, and the rank correlation
+with what silencing a head takes from the answer.
 """
 
 import argparse
@@ -19,15 +19,16 @@ from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
 from analyses.calibrate import KINDS, Subject
+from rgb_circuit.calls.scores import SMALL
 from rgb_circuit.models.planted import MODERATE_NOISE
-from rgb_circuit.scores import SMALL
 
 ROLES = ("color extractor", "POI localization", "background writer")
 
 
 def judged(kind: str, seed: int, n: int) -> pd.DataFrame:
-    """A row per head × score of one model: ``score, order`` (from 0, the most special first), ``k, role,
-    name, agreement`` (rank correlation over heads of the sizes of the score and of ``silenced``)."""
+    """A row per head × score of one model: ``score, order`` (from 0, the most special first), ``k,
+    role, name, agreement`` (rank correlation over heads of the sizes of the score and of
+    ``silenced``)."""
     model, processor, truth = Subject("planted", MODERATE_NOISE, seed, (n,), kind).build()
     wrapped = rgb.wrap(model, processor, name=f"{kind} {seed}")
     table = rgb.scores(wrapped, rgb.rgb_trials(wrapped, n, seed=seed), progress=False)

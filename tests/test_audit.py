@@ -32,8 +32,11 @@ def of_list(frame, name):
 
 
 def difference(frame, trials, column, target="erased"):
-    """Right word of clean − right word of the target, a row per trial, from a frame of `patch_edits`."""
-    wide = frame.pivot(index="trial", columns="role", values=column).loc[[trial.name for trial in trials]]
+    """Right word of clean − right word of the target, a row per trial, from a frame of
+    `patch_edits`."""
+    wide = frame.pivot(index="trial", columns="role", values=column).loc[
+        [trial.name for trial in trials]
+    ]
     right = [trial.expected["clean"] for trial in trials]
     wrong = [trial.expected[target] for trial in trials]
     rows = range(len(trials))
@@ -45,11 +48,16 @@ def difference(frame, trials, column, target="erased"):
 def test_a_list_restores_and_loses_what_plain_runs_say(planted, trials, frame):
     restore = {"list": [rgb.Edit(*head, "clean") for head in READERS]}
     silence = {"list": [rgb.Edit(*head, "mean") for head in READERS]}
-    others = {"list": [rgb.Edit(*head, "erased") for head in planted.heads() if head not in READERS]}
+    others = {
+        "list": [rgb.Edit(*head, "erased") for head in planted.heads() if head not in READERS]
+    }
     in_target = rgb.patch_edits(planted, trials, restore, target="erased", progress=False)
     clean = rgb.patch_edits(planted, trials, silence, target="clean", progress=False)
     alone = rgb.patch_edits(planted, trials, others, target="clean", progress=False)
-    before, after = difference(clean, trials, "target_logit"), difference(in_target, trials, "target_logit")
+    before, after = (
+        difference(clean, trials, "target_logit"),
+        difference(in_target, trials, "target_logit"),
+    )
     gap = (before - after).mean()
     told = of_list(frame, "readers")
     assert told["restored"] == pytest.approx(
@@ -79,13 +87,17 @@ def test_few_trials_decide_nothing(planted, trials):
     assert set(few["verdict"]) == {"undecided"}
 
 
-def test_what_is_exported_is_confirmed_on_fresh_trials_and_its_layers_are_not(planted, planted_run, tmp_path):
+def test_what_is_exported_is_confirmed_on_fresh_trials_and_its_layers_are_not(
+    planted, planted_run, tmp_path
+):
     file = tmp_path / "heads.json"
     file.write_text(rgb.read_run(planted_run).to_json())
     lists = audit.read_lists(file)
     assert lists["color extractor"] == [(3, 0), (3, 2), (4, 1), (4, 3)]
     lists = {"found": lists["color extractor"], "random": [(3, 1), (3, 3), (4, 0), (4, 2)]}
-    frame = audit.audit(planted, rgb.rgb_trials(planted, 8, seed=5), lists, random_lists=35, progress=False)
+    frame = audit.audit(
+        planted, rgb.rgb_trials(planted, 8, seed=5), lists, random_lists=35, progress=False
+    )
     ranks = frame[frame["layer"].isna() & (frame["measure"] == "restored")].set_index("list")
     assert ranks["random_lists"].tolist() == [comb(4, 2) ** 2 - 1] * 2
     assert ranks["p_value"]["found"] == pytest.approx(1 / 36)
@@ -101,7 +113,12 @@ def test_a_rank_among_few_lists_decides_nothing(frame):
 def test_other_trials_have_a_row_of_their_own(planted, trials):
     more = rgb.rgb_trials(planted, 4, seed=7)
     frame = audit.audit(
-        planted, trials[:4], {"readers": READERS}, random_lists=0, also={"fresh": more}, progress=False
+        planted,
+        trials[:4],
+        {"readers": READERS},
+        random_lists=0,
+        also={"fresh": more},
+        progress=False,
     )
     told = of_list(frame, "readers")
     assert told["restored: fresh"] == pytest.approx(told["restored"], abs=0.01)
@@ -170,14 +187,18 @@ def test_a_file_that_holds_no_list_is_refused(text, said, tmp_path):
         ({"a": [(0, 0)]}, dict(target="clean"), "source and target are both 'clean'"),
     ],
 )
-def test_what_cannot_be_audited_is_refused_before_any_forward(grouped, no_forward, lists, options, said):
+def test_what_cannot_be_audited_is_refused_before_any_forward(
+    grouped, no_forward, lists, options, said
+):
     with pytest.raises(rgb.InputError, match=said):
         audit.audit(grouped, rgb.rgb_trials(grouped, 2), lists, **options)
 
 
 def test_a_model_without_a_gap_is_refused(grouped):
     with pytest.raises(rgb.InputError, match="no gap"):
-        audit.audit(grouped, rgb.rgb_trials(grouped, 4), {"a": [(0, 0)]}, random_lists=2, progress=False)
+        audit.audit(
+            grouped, rgb.rgb_trials(grouped, 4), {"a": [(0, 0)]}, random_lists=2, progress=False
+        )
 
 
 def test_the_command_says_a_sentence_per_list_and_goes_on_where_it_stopped(tmp_path, capsys):
@@ -197,7 +218,10 @@ def test_the_command_says_a_sentence_per_list_and_goes_on_where_it_stopped(tmp_p
     ]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "readers: Restoring its 2 heads at [end] gives back 67 %" in said and "causal (3.0, 3.2)" in said
+    assert (
+        "readers: Restoring its 2 heads at [end] gives back 67 %" in said
+        and "causal (3.0, 3.2)" in said
+    )
     page = (out / "audit.html").read_text()
     assert "readers" in page and "mine.json" in page
     told = pd.read_parquet(out / "audit_heads.parquet")

@@ -48,7 +48,9 @@ def test_lists_are_what_other_tools_take(planted_run, tmp_path, capsys):
 
 
 def test_a_paper_gets_figures_table_and_methods(planted_run, tmp_path, capsys):
-    assert main(["export", str(planted_run), "--for", "paper", "--out", str(tmp_path / "paper")]) == 0
+    assert (
+        main(["export", str(planted_run), "--for", "paper", "--out", str(tmp_path / "paper")]) == 0
+    )
     files = {path.name: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
     assert set(files) == {"heads.tex", "methods.txt", "panels.pdf", "panels.svg", "CITATION.cff"}
     assert files["panels.pdf"].startswith(b"%PDF") and b"<svg" in files["panels.svg"]

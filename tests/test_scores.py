@@ -1,10 +1,11 @@
-"""Scores are what they say: the exact ones those of plain runs, the others by hand on small numbers."""
+"""Scores are what they say: the exact ones those of plain runs, the others by hand on small
+numbers."""
 
 import numpy as np
 import pytest
 
 import rgb_circuit as rgb
-from rgb_circuit.scores import _told, spatial_entropy
+from rgb_circuit.calls.scores import _told, spatial_entropy
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +21,24 @@ def table(planted, trials):
 
 
 def test_exact_scores_equal_plain_runs(planted, trials, table):
-    restored = rgb.patch_edits(planted, trials, {"a": [rgb.Edit(3, 0)]}, target="erased", progress=False)
+    restored = rgb.patch_edits(
+        planted, trials, {"a": [rgb.Edit(3, 0)]}, target="erased", progress=False
+    )
     silenced = rgb.patch_edits(
         planted, trials, {"a": [rgb.Edit(3, 0, "mean")]}, target="clean", progress=False
     )
     for score, frame, sign in (("effect", restored, 1), ("silenced", silenced, -1)):
         mean = frame.groupby("role", observed=True)["effect"].mean()
-        assert table.loc[(3, 0), score] == pytest.approx(sign * (mean["odd"] - mean["none"]), abs=1e-4)
+        assert table.loc[(3, 0), score] == pytest.approx(
+            sign * (mean["odd"] - mean["none"]), abs=1e-4
+        )
 
 
 def test_a_watcher_that_writes_nothing_scores_by_looks_and_probe_alone(table):
     watcher, reader = table.loc[(3, 3)], table.loc[(3, 0)]
-    assert watcher[["picture", "tile", "largest on tile", "probe"]].tolist() == pytest.approx([1, 1, 1, 1])
+    assert watcher[["picture", "tile", "largest on tile", "probe"]].tolist() == pytest.approx(
+        [1, 1, 1, 1]
+    )
     assert watcher[["effect", "silenced", "direct", "atp"]].abs().max() < 1e-3
     assert reader["effect"] == pytest.approx(reader["direct"], rel=1e-3) and reader["lens"] == 1
 

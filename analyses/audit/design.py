@@ -91,8 +91,8 @@ def design(
     """The design of an audit, see `analyses.audit.audit`.
 
     Raises:
-        InputError: no list, one that is empty or names a head that does not exist or one twice, positions
-            that mean nothing, or a negative number of random lists.
+        InputError: no list, one that is empty or names a head that does not exist or one twice,
+            positions that mean nothing, or a negative number of random lists.
     """
     if random_lists < 0:
         raise InputError(f"random_lists is {random_lists}; use 0 or more")
@@ -110,7 +110,10 @@ def design(
     edit = Edit(0, 0, source, positions=positions)  # type: ignore[arg-type]
     check_edits(model, {"audit": [edit]})
     return Design(
-        {name: [heads, *alike(heads, model.n_heads, random_lists, rng)] for name, heads in checked.items()},
+        {
+            name: [heads, *alike(heads, model.n_heads, random_lists, rng)]
+            for name, heads in checked.items()
+        },
         list(dict.fromkeys(head for heads in checked.values() for head in heads)),
         source,
         target,

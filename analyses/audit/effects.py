@@ -92,12 +92,14 @@ def _by_variant(wide, variants, names):
 
 
 def _right(frame, trials, source):
-    """Whether the source picture's right answer has the largest logit of the trial's words, (trials,
-    variants)."""
+    """Whether the source picture's right answer has the largest logit of the trial's words,
+    (trials, variants)."""
     right = {trial.name: trial.expected[source] for trial in trials}
     # A tie is a guess, and no answer.
     own = frame["role"].astype(str) == frame["trial"].astype(str).map(right)
-    logits = frame.assign(own=frame["patched_logit"].where(own), other=frame["patched_logit"].mask(own))
+    logits = frame.assign(
+        own=frame["patched_logit"].where(own), other=frame["patched_logit"].mask(own)
+    )
     best = logits.groupby(["trial", "variant"], observed=True)[["own", "other"]].max()
     return (best["own"] > best["other"]).unstack("variant")
 
@@ -107,5 +109,8 @@ def _fall(frame, trials, source):
     right = {trial.name: trial.expected[source] for trial in trials}
     rows = frame[frame["role"].astype(str) == frame["trial"].astype(str).map(right)]
     return float(
-        (rows["source_logit"] - rows["target_logit"]).groupby(rows["trial"], observed=True).first().mean()
+        (rows["source_logit"] - rows["target_logit"])
+        .groupby(rows["trial"], observed=True)
+        .first()
+        .mean()
     )

@@ -2,9 +2,9 @@
 
 A file may hold one list, or several by name:
 
-- JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary name → one of
-  these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, whose mean is taken), or what
-  ``rgb-circuit export`` wrote, a list per role;
+- JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary
+  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, whose mean is taken),
+  or what ``rgb-circuit export`` wrote, a list per role;
 - CSV with the columns ``layer, head``, and where there are any ``score`` and ``list``.
 """
 
@@ -20,11 +20,13 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import InputError
+from rgb_circuit.files.table_text import shortened
 from rgb_circuit.heads import Head
-from rgb_circuit.table_text import shortened
 
 Lists = dict[str, list[Head]]
-FORMS = 'a list such as [[19, 6], [19, 12]] or ["19.6"], {"19": [6, 12]}, or several of these by name'
+FORMS = (
+    'a list such as [[19, 6], [19, 12]] or ["19.6"], {"19": [6, 12]}, or several of these by name'
+)
 
 
 def read_lists(path: str | Path, top: int | None = None) -> Lists:
@@ -50,10 +52,16 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
     """
     path = Path(path)
     try:
-        held = pd.read_csv(path) if path.suffix.lower() == ".csv" else json.loads(path.read_text("utf-8"))
+        held = (
+            pd.read_csv(path)
+            if path.suffix.lower() == ".csv"
+            else json.loads(path.read_text("utf-8"))
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}); give heads as JSON or CSV") from error
-    lists = _of_table(held, path, top) if isinstance(held, pd.DataFrame) else _of_json(held, path, top)
+    lists = (
+        _of_table(held, path, top) if isinstance(held, pd.DataFrame) else _of_json(held, path, top)
+    )
     for name, heads in lists.items():
         if not heads:
             raise InputError(f"{path.name}: the list {name!r} is empty; name at least one head")
@@ -63,8 +71,8 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
 def alike(
     heads: Sequence[tuple[int, int]], n_heads: int, most: int, rng: np.random.Generator
 ) -> list[list[Head]]:
-    """Other lists with as many heads in each layer: all of them where these are no more than ``most``, else
-    so many that are drawn.
+    """Other lists with as many heads in each layer: all of them where these are no more than
+    ``most``, else so many that are drawn.
 
     Args:
         n_heads: of each layer.
@@ -73,7 +81,10 @@ def alike(
     own = frozenset(map(tuple, heads))
     if prod(comb(n_heads, number) for number in layers.values()) - 1 <= most:
         each = [
-            [[Head(layer, head) for head in chosen] for chosen in combinations(range(n_heads), number)]
+            [
+                [Head(layer, head) for head in chosen]
+                for chosen in combinations(range(n_heads), number)
+            ]
             for layer, number in layers.items()
         ]
         every = ([head for part in parts for head in part] for parts in product(*each))
@@ -93,13 +104,19 @@ def alike(
 def _of_table(table, path, top):
     columns = {str(name).strip().casefold(): name for name in table}
     if not {"layer", "head"} <= set(columns):
-        raise InputError(f"{path.name} has no columns layer and head; it has {', '.join(map(str, table))}")
+        raise InputError(
+            f"{path.name} has no columns layer and head; it has {', '.join(map(str, table))}"
+        )
     table = table.rename(columns={name: plain for plain, name in columns.items()})
     try:
         table = table.astype({"layer": int, "head": int})
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path.name}: layer and head are whole numbers from 0 ({error})") from error
-    names = table["list"].astype(str) if "list" in table else pd.Series(path.stem, index=table.index)
+        raise InputError(
+            f"{path.name}: layer and head are whole numbers from 0 ({error})"
+        ) from error
+    names = (
+        table["list"].astype(str) if "list" in table else pd.Series(path.stem, index=table.index)
+    )
     return {
         name: _best(
             [Head(*pair) for pair in zip(rows["layer"].tolist(), rows["head"].tolist())],
@@ -116,7 +133,8 @@ def _of_json(held, path, top):
         return _of_export(held["heads"], path)
     if isinstance(held, Mapping) and held and not all(map(_is_layer_or_head, held)):
         return {
-            str(name): _one_list(part, f"{path.name}, {name!r}", path, top) for name, part in held.items()
+            str(name): _one_list(part, f"{path.name}, {name!r}", path, top)
+            for name, part in held.items()
         }
     return {path.stem: _one_list(held, path.name, path, top)}
 
@@ -179,8 +197,8 @@ def _best(heads, scores, path, top):
         return heads
     if top is None:
         raise InputError(
-            f"{path.name} has a score for each of {len(heads)} heads, and no list; say how many of the "
-            "largest are meant, with top=10"
+            f"{path.name} has a score for each of {len(heads)} heads, and no list; say how many of "
+            "the largest are meant, with top=10"
         )
     order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:top]
     return [heads[place] for place in order]

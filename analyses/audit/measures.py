@@ -7,12 +7,11 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from rgb_circuit import Trial, Vlm
-from rgb_circuit.absence import mostly_p
+from rgb_circuit.calls.panels import least_effect
+from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.edits import label_of
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.panels import least_effect
-from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.prompts import locate, prompt_ids
 from rgb_circuit.statistics import (
     ROUNDING,
@@ -23,7 +22,8 @@ from rgb_circuit.statistics import (
     t_interval,
     t_p,
 )
-from rgb_circuit.tasks import task_of
+from rgb_circuit.statistics.absence import mostly_p
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from ..attention_statistics import Summarized
@@ -55,7 +55,8 @@ def audit(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """What lists of heads do, and what each of their heads does, beside random lists of the same layers.
+    """What lists of heads do, and what each of their heads does, beside random lists of the same
+    layers.
 
     Args:
         lists: name → (layer, head) pairs.
@@ -63,29 +64,32 @@ def audit(
         target: condition that they are restored in; by default the task's corrupted one.
         positions: of all edits, as in `rgb_circuit.Edit`.
         random_lists: how many random lists stand beside each; all there are where these are fewer.
-        also: name → other trials, of another task for instance, on which the lists are restored too.
+        also: name → other trials, of another task for instance, on which the lists are restored
+            too.
         seed: of the random lists, and of whose picture a trial is given for resampling.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per list × measure, ``layer, head`` missing, and per list × head × measure (× ``word``):
-        ``measure`` ("restored", "lost (mean)", "lost (zero)", "lost (resampling)"; of lists also "alone",
-        "right when silenced", "right when alone", "restored, first half", "restored, second half" and
-        "restored: NAME" of ``also``; and where they look in the source picture, "picture", "tile" (where
-        trials have one) and "entropy"); ``word`` (the role whose word's logit it is; missing where it is the
-        logit difference); ``unit`` ("fraction" of the gap of the difference, "logits", "share" of trials or
-        of attention, "nats"); ``value, ci_low, ci_high`` (95 % over trials); ``random_mean, random_low,
-        random_high`` (mean and central 95 % of ``random_lists`` lists); ``decidable`` (whether their rank
-        could reach 0.05); ``p_value``: of a list its rank among the random ones (many restored, much lost,
-        few right when silenced, much attention to the picture, little entropy), of a head that the mean
-        effect is larger than ``least`` (the least size of an effect, in the row's unit), and of where a head
-        looks that it gives the picture more attention than the model's heads do on average, or the tile more
-        than its share of the prompt; ``p_absent``: of a head that in most trials the effect is smaller than
-        ``least``; ``n`` (trials), ``positions, source, target``.
+        A row per list × measure, ``layer, head`` missing, and per list × head × measure (×
+        ``word``): ``measure`` ("restored", "lost (mean)", "lost (zero)", "lost (resampling)"; of
+        lists also "alone", "right when silenced", "right when alone", "restored, first half",
+        "restored, second half" and "restored: NAME" of ``also``; and where they look in the source
+        picture, "picture", "tile" (where trials have one) and "entropy"); ``word`` (the role whose
+        word's logit it is; missing where it is the logit difference); ``unit`` ("fraction" of the
+        gap of the difference, "logits", "share" of trials or of attention, "nats"); ``value,
+        ci_low, ci_high`` (95 % over trials); ``random_mean, random_low, random_high`` (mean and
+        central 95 % of ``random_lists`` lists); ``decidable`` (whether their rank could reach
+        0.05); ``p_value``: of a list its rank among the random ones (many restored, much lost, few
+        right when silenced, much attention to the picture, little entropy), of a head that the mean
+        effect is larger than ``least`` (the least size of an effect, in the row's unit), and of
+        where a head looks that it gives the picture more attention than the model's heads do on
+        average, or the tile more than its share of the prompt; ``p_absent``: of a head that in most
+        trials the effect is smaller than ``least``; ``n`` (trials), ``positions, source, target``.
 
     Raises:
-        InputError: before any forward, a list that is empty or names a head that does not exist or one twice,
-            or trials as `analyses.circuit.circuit` refuses them; after it, a model without a gap.
+        InputError: before any forward, a list that is empty or names a head that does not exist or
+            one twice, or trials as `analyses.circuit.circuit` refuses them; after it, a model
+            without a gap.
 
     Examples:
         >>> from analyses.audit import audit, heads
@@ -95,21 +99,28 @@ def audit(
         >>> heads(frame)[["list", "layer", "head", "verdict"]].values.tolist()
         [['readers', 3, 0, 'causal'], ['readers', 3, 2, 'causal'], ['lookers', 3, 3, 'looks only']]
     """
-    trials, others = as_trials(trials), {name: as_trials(more) for name, more in (also or {}).items()}
+    trials, others = (
+        as_trials(trials),
+        {name: as_trials(more) for name, more in (also or {}).items()},
+    )
     target = target or task_of(trials).corrupted
     check_trials(trials, source, target)
     for more in others.values():
         check_trials(more, source, task_of(more).corrupted)
     plan = design(model, lists, source, target, positions, random_lists, seed)
     restored, silenced = plan.restored(), plan.silenced(model)
-    themselves = {variant: edits for variant, edits in restored.items() if variant.of and variant.number == 0}
+    themselves = {
+        variant: edits for variant, edits in restored.items() if variant.of and variant.number == 0
+    }
     in_target, in_source, attention, *elsewhere = yield [
         _patched(trials, restored, target),
         _patched(with_partners(trials, source, target, seed), silenced, source),
         Summarized(tuple(trials), (source,)),
         *(_patched(more, themselves, task_of(more).corrupted) for more in others.values()),
     ]
-    effects = Effects.of(model, trials, plan, (in_target, list(restored)), (in_source, list(silenced)))
+    effects = Effects.of(
+        model, trials, plan, (in_target, list(restored)), (in_source, list(silenced))
+    )
     rows = [*_of_lists(plan, effects), *_of_heads(plan, effects)]
     rows += _of_looks(model, trials, plan, effects, attention)
     for (name, more), frame in zip(others.items(), elsewhere):
@@ -129,7 +140,11 @@ def _frame(rows, plan):
     frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     types = dict.fromkeys(("layer", "head", "random_lists"), "Int64") | {"decidable": "boolean"}
     frame = frame.astype(types)
-    frame["positions"], frame["source"], frame["target"] = label_of(plan.positions), plan.source, plan.target
+    frame["positions"], frame["source"], frame["target"] = (
+        label_of(plan.positions),
+        plan.source,
+        plan.target,
+    )
     ranked = frame["layer"].isna() & frame["p_value"].notna()
     for _, same in frame[ranked].groupby("measure", sort=False):
         frame.loc[same.index, "q_value"] = benjamini_hochberg(same["p_value"].to_numpy())
@@ -152,7 +167,9 @@ def _of_lists(plan: Design, effects: Effects) -> Iterator[dict]:
         for half, part in halves.items():
             if len(part.gap) > 1:
                 gained = part.difference[runs("restored")]
-                yield _list_row(name, f"restored, {half} half", "fraction", *_fractions(gained, part))
+                yield _list_row(
+                    name, f"restored, {half} half", "fraction", *_fractions(gained, part)
+                )
         for measure, run in (("right when silenced", "lost (mean)"), ("right when alone", "alone")):
             right = effects.right[runs(run)]
             ends = binomtest(int(right.iloc[:, 0].sum()), len(right)).proportion_ci()
@@ -257,7 +274,9 @@ def _of_looks(model: Vlm, trials, plan: Design, effects: Effects, attention) -> 
     for measure, looks in {"picture": picture, "tile": tile, "entropy": entropy}.items():
         unit = "nats" if measure == "entropy" else "share"
         for name, several in plan.lists.items():
-            each = pd.concat([looks[list(map(tuple, heads))].mean(axis=1) for heads in several], axis=1)
+            each = pd.concat(
+                [looks[list(map(tuple, heads))].mean(axis=1) for heads in several], axis=1
+            )
             low, high = t_interval(each.iloc[:, :1].to_numpy(), effects.labels)
             yield _list_row(name, measure, unit, each, low[0], high[0])
         of_heads = list(map(tuple, plan.heads))

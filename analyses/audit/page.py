@@ -6,15 +6,17 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from rgb_circuit.files.results import write_bytes
 from rgb_circuit.heads import Head
-from rgb_circuit.results import write_bytes
 
 from ..report.writing import FILTERS
 from .sentences import sentences, table
 from .verdicts import heads
 
 
-def write_page(folder: Path, frame: pd.DataFrame, about: Mapping[str, object], files: Sequence[str]) -> Path:
+def write_page(
+    folder: Path, frame: pd.DataFrame, about: Mapping[str, object], files: Sequence[str]
+) -> Path:
     """Write audit.html.
 
     Args:
@@ -23,7 +25,9 @@ def write_page(folder: Path, frame: pd.DataFrame, about: Mapping[str, object], f
         files: names of the files that the lists were read from.
     """
     of_heads = heads(frame).sort_values("restored", key=abs, ascending=False, kind="stable")
-    rows = [row | {"name": str(Head(row["layer"], row["head"]))} for row in of_heads.to_dict("records")]
+    rows = [
+        row | {"name": str(Head(row["layer"], row["head"]))} for row in of_heads.to_dict("records")
+    ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analyses.audit", "."),
         autoescape=True,

@@ -33,20 +33,23 @@ def _sentence(rows, of_heads):
     beside = [_rank(row) if row["decidable"] else "" for row in (restored, lost)]
     said = (
         f"Restoring its {size} head{'s' * (size > 1)} {where} gives back {_share(restored)} of the "
-        f"difference{beside[0]}, and silencing {'them' if size > 1 else 'it'} loses {_share(lost)}{beside[1]}"
+        f"difference{beside[0]}, and silencing {'them' if size > 1 else 'it'} loses "
+        f"{_share(lost)}{beside[1]}"
     )
     if not restored["decidable"]:
         others = f"only {number} other list{'s' * (number > 1)}" if number else "no other list"
         said += (
-            f". Its layers have {others} of that size, so its rank cannot tell it from them (that takes "
-            f"{ENOUGH})"
+            f". Its layers have {others} of that size, so its rank cannot tell it from them (that "
+            f"takes {ENOUGH})"
         )
     return f"{said}. {_counts(of_heads, where)}"
 
 
 def _share(row: Mapping) -> str:
     value, low, high = (f"{100 * row[name] + 0.0:.0f}" for name in ("value", "ci_low", "ci_high"))
-    return f"{value} % ({low} to {high})".replace("-0 ", "0 ").replace("-0)", "0)").replace("-", "−")
+    return (
+        f"{value} % ({low} to {high})".replace("-0 ", "0 ").replace("-0)", "0)").replace("-", "−")
+    )
 
 
 def _rank(row: Mapping) -> str:
@@ -78,14 +81,20 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Lists side by side as text: a row per list, its measures beside the random lists' mean."""
     rows = frame[frame["layer"].isna()]
     cells = {
-        (row["list"], row["measure"]): _cell(row) for _, row in rows.iterrows() if not np.isnan(row["value"])
+        (row["list"], row["measure"]): _cell(row)
+        for _, row in rows.iterrows()
+        if not np.isnan(row["value"])
     }
-    wide = pd.Series(cells).unstack(sort=False).reindex(columns=list(dict.fromkeys(rows["measure"])))
+    wide = (
+        pd.Series(cells).unstack(sort=False).reindex(columns=list(dict.fromkeys(rows["measure"])))
+    )
     return wide.reindex(list(dict.fromkeys(rows["list"]))).fillna("–").rename_axis("list")
 
 
 def _cell(row):
     scale, unit = (1, "") if row["unit"] == "nats" else (100, " %")
     places = 2 if scale == 1 else 0
-    beside = "" if np.isnan(row["random_mean"]) else f" (random {scale * row['random_mean']:.{places}f})"
+    beside = (
+        "" if np.isnan(row["random_mean"]) else f" (random {scale * row['random_mean']:.{places}f})"
+    )
     return f"{scale * row['value'] + 0.0:.{places}f}{unit}{beside}"

@@ -14,20 +14,22 @@ CAUSAL, LOOKS, NEITHER, UNDECIDED = "causal", "looks only", "neither", "undecide
 def heads(frame: pd.DataFrame) -> pd.DataFrame:
     """A verdict on every head of every list, at the positions that were asked for.
 
-    A head is *causal* where restoring it, or silencing it by its mean or by another trial's picture, is shown
-    to move the logit difference or any answer's word by more than the least size of an effect, with false
-    discoveries among all heads of the audit held at 5 %. Where in most trials it is shown to move none of
-    them so far, it *looks only* if it gives the picture more attention than the model's heads do on average,
-    or the tile more than its share of the picture, and else does *neither*. All others are *undecided*.
+    A head is *causal* where restoring it, or silencing it by its mean or by another trial's
+    picture, is shown to move the logit difference or any answer's word by more than the least size
+    of an effect, with false discoveries among all heads of the audit held at 5 %. Where in most
+    trials it is shown to move none of them so far, it *looks only* if it gives the picture more
+    attention than the model's heads do on average, or the tile more than its share of the picture,
+    and else does *neither*. All others are *undecided*.
 
     Args:
         frame: from `analyses.audit.audit`.
 
     Returns:
-        A row per list × head: ``list, layer, head, verdict; restored, lost`` (fractions of the gap of the
-        difference; lost by the mean), ``word, effect`` (of what moves most, the role whose word it is,
-        missing for the difference, and the effect in ``unit``), ``picture, tile`` (shares of attention; tile
-        missing without one), ``q_value`` (of being causal), ``q_absent``, ``q_looks``, ``n, positions``.
+        A row per list × head: ``list, layer, head, verdict; restored, lost`` (fractions of the gap
+        of the difference; lost by the mean), ``word, effect`` (of what moves most, the role whose
+        word it is, missing for the difference, and the effect in ``unit``), ``picture, tile``
+        (shares of attention; tile missing without one), ``q_value`` (of being causal),
+        ``q_absent``, ``q_looks``, ``n, positions``.
     """
     rows = frame[frame["layer"].notna()]
     pairs = rows[["layer", "head"]].drop_duplicates()
@@ -74,8 +76,8 @@ def _summary(rows, layer, head):
         "picture": looks["value"]["picture"],
         "tile": looks["value"]["tile"],
         "n": int(effects["n"].iloc[0]),
-        # Any of the effects will do, so their p values are corrected for how many they are (Bonferroni); of
-        # an absence all must hold, so the largest counts.
+        # Any of the effects will do, so their p values are corrected for how many they are
+        # (Bonferroni); of an absence all must hold, so the largest counts.
         "p_value": min(1.0, effects["p_value"].min() * len(effects)),
         "p_absent": effects["p_absent"].max(),
         "p_looks": min(1.0, looking.min() * len(looking)) if len(looking) else 1.0,

@@ -6,8 +6,8 @@ from pathlib import Path
 import shtab
 
 from rgb_circuit.errors import InputError
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened, write_frame
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened, write_frame
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -24,8 +24,8 @@ def add_to(commands: Commands) -> None:
         "lists",
         nargs="+",
         metavar="FILE",
-        help="lists of heads, as JSON or CSV: {layer: [heads]}, [[layer, head], …], scores, or what "
-        "rgb-circuit export wrote",
+        help="lists of heads, as JSON or CSV: {layer: [heads]}, [[layer, head], …], scores, or "
+        "what rgb-circuit export wrote",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_folder(
         parser,
@@ -46,21 +46,26 @@ def add_to(commands: Commands) -> None:
         help="random lists of the same layers beside each, or all there are (default: %(default)s)",
     )
     parser.add_argument(
-        "--also", metavar="TASK", help="another task, on whose drawn trials the lists are restored too"
+        "--also",
+        metavar="TASK",
+        help="another task, on whose drawn trials the lists are restored too",
     )
-    add_folder(parser, "for frames and page (default: %(default)s)", "--out", default="results/audit")
+    add_folder(
+        parser, "for frames and page (default: %(default)s)", "--out", default="results/audit"
+    )
     parser.set_defaults(run=_audit, keeps=True)
 
 
 def _audit(options: Namespace) -> None:
-    """Restore and silence lists of heads, and each of their heads, beside random lists of the same layers:
-    a sentence per list, frames and a page. A command that was killed goes on where it stopped."""
-    from rgb_circuit.drawing import trials as draw_trials
-    from rgb_circuit.manifest import manifest
-    from rgb_circuit.measure import follow
-    from rgb_circuit.saved_run import going_on
-    from rgb_circuit.store import open_store
-    from rgb_circuit.tasks import task_of
+    """Restore and silence lists of heads, and each of their heads, beside random lists of the same
+    layers: a sentence per list, frames and a page. A command that was killed goes on where it
+    stopped."""
+    from rgb_circuit.keeping.manifest import manifest
+    from rgb_circuit.keeping.saved_run import going_on
+    from rgb_circuit.keeping.store import open_store
+    from rgb_circuit.measuring.measure import follow
+    from rgb_circuit.stimuli.drawing import trials as draw_trials
+    from rgb_circuit.stimuli.tasks import task_of
 
     from .. import audit, study
     from ..audit.page import write_page
@@ -71,7 +76,11 @@ def _audit(options: Namespace) -> None:
     check_folder(options)
     model, trials = model_and_trials(options)
     model, trials = going_on(options.out, model, trials)
-    also = {options.also: draw_trials(model, options.also, len(trials), options.seed)} if options.also else {}
+    also = (
+        {options.also: draw_trials(model, options.also, len(trials), options.seed)}
+        if options.also
+        else {}
+    )
     steps = audit.audit.steps(
         model,
         trials,
@@ -82,7 +91,8 @@ def _audit(options: Namespace) -> None:
         seed=options.seed,
     )
     about = {
-        name: getattr(options, name) for name in ("trials", "trials_file", "task", "seed", "random_lists")
+        name: getattr(options, name)
+        for name in ("trials", "trials_file", "task", "seed", "random_lists")
     }
     with opened(options.out) as folder, locked(folder):
         store = open_store(folder, manifest(model, trials, {"command": "audit", **about}))

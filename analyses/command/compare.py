@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from rgb_circuit.errors import InputError
-from rgb_circuit.results import opened, read_frame, write_figure, write_frame
+from rgb_circuit.files.results import opened, read_frame, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -18,8 +18,8 @@ def add_to(commands: Commands) -> None:
     )
     add_folder(
         parser,
-        "of a run, held against the published heatmaps; or of two runs, held against each other (default: "
-        "results)",
+        "of a run, held against the published heatmaps; or of two runs, held against each other "
+        "(default: results)",
         "folders",
         nargs="*",
         metavar="folder",
@@ -35,11 +35,13 @@ def add_to(commands: Commands) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    """Hold a run against the published heatmaps of LLaVA-1.5-7B, or two runs against each other, head by
-    head; the (first) run's folder gets a table, and of the heatmaps a figure."""
+    """Hold a run against the published heatmaps of LLaVA-1.5-7B, or two runs against each other,
+    head by head; the (first) run's folder gets a table, and of the heatmaps a figure."""
     folders = options.folders or ["results"]
     if len(folders) > 2:
-        raise InputError(f"{len(folders)} folders were given; compare one run with the heatmaps, or two runs")
+        raise InputError(
+            f"{len(folders)} folders were given; compare one run with the heatmaps, or two runs"
+        )
     if len(folders) == 2:
         _with_another(folders[0], folders[1], options)
     else:
@@ -47,22 +49,24 @@ def _compare(options: Namespace) -> None:
 
 
 def _with_another(first: str, second: str, options: Namespace) -> None:
-    from rgb_circuit.compare_runs import compare_runs
-    from rgb_circuit.panels import LEAST_SAID
+    from rgb_circuit.calls.compare_runs import compare_runs
+    from rgb_circuit.calls.panels import LEAST_SAID
 
-    from .. import digits
+    from ..report import digits
 
     table = compare_runs(first, second, k=options.top)
     effects, roles = (table[table["compared"] == kind] for kind in ("effects", "role"))
     correlations = ["pearson", "pearson_low", "pearson_high", "ceiling", "disattenuated"]
-    shown = effects[["name", *correlations, "in_a", "in_b", "shared", "by_chance"]].reset_index(drop=True)
+    shown = effects[["name", *correlations, "in_a", "in_b", "shared", "by_chance"]].reset_index(
+        drop=True
+    )
     numbers = digits.table(shown[[*correlations, "by_chance"]])
     print(f"A: {first}\nB: {second}\n\nMean effects over {effects['heads'].iloc[0]} heads:")
     print(shown.assign(**{name: numbers[name] for name in numbers}).to_string(index=False))
     print(
-        "Noise of single trials keeps a correlation (pearson) below the ceiling; disattenuated is without "
-        f"that noise. A head is on top (in_a, in_b, shared) with an effect of {LEAST_SAID}, {options.top} at "
-        "most."
+        "Noise of single trials keeps a correlation (pearson) below the ceiling; disattenuated is "
+        f"without that noise. A head is on top (in_a, in_b, shared) with an effect of "
+        f"{LEAST_SAID}, {options.top} at most."
     )
     if len(roles):
         names = ["name", "in_a", "in_b", "shared", "both", "only_a", "only_b"]
@@ -72,33 +76,48 @@ def _with_another(first: str, second: str, options: Namespace) -> None:
 
 
 def _with_the_published(run: str, options: Namespace) -> None:
-    from rgb_circuit.manifest import read_manifest
+    from rgb_circuit.keeping.manifest import read_manifest
 
-    from .. import compare, digits
+    from ..report import digits
+    from ..rgb import published as compare
 
-    columns = ["trial", "source", "component", "positions", "target", "layer", "head", "role", "effect"]
+    columns = [
+        "trial",
+        "source",
+        "component",
+        "positions",
+        "target",
+        "layer",
+        "head",
+        "role",
+        "effect",
+    ]
     frame, manifest = read_frame(run, "patch_heads", columns), read_manifest(run)
     table = compare.compare(frame, k=options.top)
     misread, differing = compare.misreadings(frame), compare.differences(frame, manifest)
 
     print(
-        f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over {table['heads'].iloc[0]} "
-        "heads:"
+        f"{manifest['model']} and the published heatmaps of LLaVA-1.5-7B, over "
+        f"{table['heads'].iloc[0]} heads:"
     )
     agreement = digits.table(table[["pearson", "spearman"]])
     print(
-        table[["panel"]].join(agreement).join(table[["shared", "k", "shared_heads"]]).to_string(index=False)
+        table[["panel"]]
+        .join(agreement)
+        .join(table[["shared", "k", "shared_heads"]])
+        .to_string(index=False)
     )
     print(
-        "Published values come in steps, so that exact agreement would give a rank correlation (spearman) "
-        "of about 0.9."
+        "Published values come in steps, so that exact agreement would give a rank correlation "
+        "(spearman) of about 0.9."
     )
     print("\nThe published text misreads its figures twice; effects in logits:")
     effects = {name: digits.table(misread[[name]]) for name in ("published", "run")}
     print(misread.assign(**effects).to_string(index=False))
     if len(differing):
         print(
-            "\nThis run was not made in the published setting, and is not expected to give the same numbers:"
+            "\nThis run was not made in the published setting, and is not expected to give the "
+            "same numbers:"
         )
         print(differing.to_string(index=False))
     with opened(options.out or run) as folder:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import shtab
 
-from rgb_circuit.results import write_bytes
+from rgb_circuit.files.results import write_bytes
 
 from .arguments import Commands, add_folder
 
@@ -33,8 +33,8 @@ def add_to(commands: Commands) -> None:
         "--for",
         dest="reader",
         choices=("paper",),
-        help="paper: heatmaps as PDF and SVG, the heads as a LaTeX table, a paragraph of methods, and "
-        "CITATION.cff, in a folder",
+        help="paper: heatmaps as PDF and SVG, the heads as a LaTeX table, a paragraph of methods, "
+        "and CITATION.cff, in a folder",
     )
     parser.add_argument(
         "--out", metavar="PATH", help="file, or folder for a paper (default: print; FOLDER/paper)"
@@ -43,12 +43,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _export(options: Namespace) -> None:
-    """Print the heads of a finished run as JSON, or write what a paper needs of it. What is exported can be
-    audited on other trials."""
-    from rgb_circuit.exported import as_lists, exported
-    from rgb_circuit.saved_run import read_run
+    """Print the heads of a finished run as JSON, or write what a paper needs of it. What is
+    exported can be audited on other trials."""
+    from rgb_circuit.keeping.exported import as_lists, exported
+    from rgb_circuit.keeping.saved_run import read_run
 
-    from .. import for_paper
+    from ..study import for_paper
 
     run = read_run(options.folder)
     if options.reader:
