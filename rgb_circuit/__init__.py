@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .calls.patching import patch_edits as patch_edits
     from .calls.paths import patch_paths as patch_paths
     from .calls.play import play as play
+    from .calls.scores import scores as scores
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .edits import PathEdit as PathEdit
@@ -73,6 +74,7 @@ _HOMES = {
     "read_trials": "trials_file",
     "rgb_trial": "stimuli.tasks.rgb",
     "rgb_trials": "stimuli.drawing",
+    "scores": "calls.scores",
     "tasks": "stimuli.tasks",
     "trials": "stimuli.drawing",
     "wrap": "loading",

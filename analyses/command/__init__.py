@@ -27,10 +27,12 @@ from rgb_circuit.remote.jobs import Pending
 
 from . import (
     attention,
+    audit,
     calibrate,
     check,
     collect,
     compare,
+    export,
     flows,
     hypotheses,
     play,
@@ -43,7 +45,8 @@ from .arguments import option_of
 from .as_options import as_options
 
 SUBCOMMANDS = (
-    run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks, hypotheses,
+    run, collect, report, audit, export, compare, calibrate, check, play, attention, say, flows, tasks,
+    hypotheses,
 )  # fmt: skip
 
 COMPLETION = """\

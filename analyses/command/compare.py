@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 
+from rgb_circuit.errors import InputError
 from rgb_circuit.files.results import opened, read_frame, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
@@ -12,10 +13,17 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "compare",
         parents=[quiet_parent()],
-        help="does a run agree with the published heatmaps of LLaVA-1.5-7B?",
+        help="does a run agree with the published heatmaps of LLaVA-1.5-7B, or with another run?",
         description=_compare.__doc__,
     )
-    add_folder(parser, "of a run (default: %(default)s)", nargs="?", default="results")
+    add_folder(
+        parser,
+        "of a run, held against the published heatmaps; or of two runs, held against each other "
+        "(default: results)",
+        "folders",
+        nargs="*",
+        metavar="folder",
+    )
     parser.add_argument(
         "--top",
         type=int,
@@ -27,8 +35,47 @@ def add_to(commands: Commands) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    """Hold a run against the published heatmaps of LLaVA-1.5-7B, head by head; its folder gets a
-    table and a figure."""
+    """Hold a run against the published heatmaps of LLaVA-1.5-7B, or two runs against each other,
+    head by head; the (first) run's folder gets a table, and of the heatmaps a figure."""
+    folders = options.folders or ["results"]
+    if len(folders) > 2:
+        raise InputError(
+            f"{len(folders)} folders were given; compare one run with the heatmaps, or two runs"
+        )
+    if len(folders) == 2:
+        _with_another(folders[0], folders[1], options)
+    else:
+        _with_the_published(folders[0], options)
+
+
+def _with_another(first: str, second: str, options: Namespace) -> None:
+    from rgb_circuit.calls.compare_runs import compare_runs
+    from rgb_circuit.calls.panels import LEAST_SAID
+
+    from ..report import digits
+
+    table = compare_runs(first, second, k=options.top)
+    effects, roles = (table[table["compared"] == kind] for kind in ("effects", "role"))
+    correlations = ["pearson", "pearson_low", "pearson_high", "ceiling", "disattenuated"]
+    shown = effects[["name", *correlations, "in_a", "in_b", "shared", "by_chance"]].reset_index(
+        drop=True
+    )
+    numbers = digits.table(shown[[*correlations, "by_chance"]])
+    print(f"A: {first}\nB: {second}\n\nMean effects over {effects['heads'].iloc[0]} heads:")
+    print(shown.assign(**{name: numbers[name] for name in numbers}).to_string(index=False))
+    print(
+        "Noise of single trials keeps a correlation (pearson) below the ceiling; disattenuated is "
+        f"without that noise. A head is on top (in_a, in_b, shared) with an effect of "
+        f"{LEAST_SAID}, {options.top} at most."
+    )
+    if len(roles):
+        names = ["name", "in_a", "in_b", "shared", "both", "only_a", "only_b"]
+        print(f"\nRoles:\n{roles[names].to_string(index=False)}")
+    with opened(options.out or first) as folder:
+        print(f"\nWrote {write_frame(table, folder, 'compare_runs')}")
+
+
+def _with_the_published(run: str, options: Namespace) -> None:
     from rgb_circuit.keeping.manifest import read_manifest
 
     from ..report import digits
@@ -45,10 +92,7 @@ def _compare(options: Namespace) -> None:
         "role",
         "effect",
     ]
-    frame, manifest = (
-        read_frame(options.folder, "patch_heads", columns),
-        read_manifest(options.folder),
-    )
+    frame, manifest = read_frame(run, "patch_heads", columns), read_manifest(run)
     table = compare.compare(frame, k=options.top)
     misread, differing = compare.misreadings(frame), compare.differences(frame, manifest)
 
@@ -76,7 +120,7 @@ def _compare(options: Namespace) -> None:
             "same numbers:"
         )
         print(differing.to_string(index=False))
-    with opened(options.out or options.folder) as folder:
+    with opened(options.out or run) as folder:
         write_frame(table, folder, "compare")
         write_figure(compare.scatters(frame, manifest["model"], k=options.top), folder, "compare")
     print(f"\nWrote compare.parquet and compare.png to {folder}/")

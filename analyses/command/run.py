@@ -1,6 +1,8 @@
 """``rgb-circuit run``."""
 
+import sys
 from argparse import Namespace
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import shtab
@@ -79,6 +81,11 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on",
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the verdict as JSON for machines, and nothing else",
+    )
     parser.set_defaults(run=_run, keeps=True)
 
 
@@ -86,12 +93,18 @@ def _run(options: Namespace) -> None:
     """Play the game, patch every head, test what each head is, and write frames, figures, report
     and a manifest. A run that was killed goes on where it stopped when the same command is given
     again."""
+    from rgb_circuit.keeping.saved_run import read_run
+
     from .. import study
     from .loading import model_and_trials
 
     if options.heads is not None:
         study.parse_heads(options.heads)
     shard = _shard(options.shard)
+    if options.json and (shard or options.detach or options.dry_run):
+        raise InputError(
+            "--json prints a finished run's verdict; leave out --shard, --detach and --dry-run"
+        )
     if options.detach and (options.remote is False or shard):
         raise InputError(
             "--detach hands all trials to a server; give --remote with it, and no --shard"
@@ -102,7 +115,13 @@ def _run(options: Namespace) -> None:
         return
     with opened(options.out) as folder, locked(folder, shard):
         model, trials = model_and_trials(options)
-        study.run(folder, model, trials, _chosen(options), shard, options.detach, options.anyway)
+        # What is told to people must not stand before what is for machines.
+        with redirect_stdout(sys.stderr) if options.json else nullcontext():
+            study.run(
+                folder, model, trials, _chosen(options), shard, options.detach, options.anyway
+            )
+    if options.json:
+        print(read_run(options.out).to_json())
 
 
 def _chosen(options):

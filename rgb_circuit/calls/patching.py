@@ -296,9 +296,12 @@ def _check_conditions(trials):
 def _check_overlap(name, edits, trials, spots):
     """Raise InputError if two edits of a variant write the same: which one counts would be left to
     chance."""
-    for number, edit in enumerate(edits):
-        for other in edits[:number]:
-            if edit.layer != other.layer or not _meet(edit, other):
+    # A variant may hold every other head of a large model.
+    of_layer: dict[int, list[AnyEdit]] = {}
+    for edit in edits:
+        before = of_layer.setdefault(edit.layer, [])
+        for other in before:
+            if not _meet(edit, other):
                 continue
             for trial in trials:
                 places = set(spots[trial.name][edit.positions]) & set(
@@ -311,6 +314,7 @@ def _check_overlap(name, edits, trials, spots):
                         f"variant {name!r} edits {what} twice at position {min(places)} of trial "
                         f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"
                     )
+        before.append(edit)
 
 
 def _meet(edit, other):

@@ -1,5 +1,6 @@
 """A run as far as its folder says it: which model, which trials, and what was found."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from ..task import Task
 from ..trial import Trial
 from ..trials_file import read_trials
 from ..vlm import Vlm
+from .exported import exported
 from .fingerprint import chat_template
 from .manifest import read_manifest
 
@@ -127,6 +129,14 @@ class SavedRun:
         found = table.loc[table["role"] != "none", ["layer", "head", "role", "score", "colors"]]
         order = found["score"].abs().sort_values(ascending=False, kind="stable").index
         return found.loc[order].reset_index(drop=True)
+
+    def to_json(self) -> str:
+        """What was found, as `rgb_circuit.keeping.exported.exported` has it, in JSON.
+
+        Raises:
+            InputError: roles were not told, with the reason.
+        """
+        return json.dumps(exported(self), indent=2)
 
 
 def read_run(folder: str | Path) -> SavedRun:

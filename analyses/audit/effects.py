@@ -1,0 +1,116 @@
+"""What the patched runs of an audit did to the logits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit import Trial, Vlm
+
+from ..circuit.faithfulness import logit_difference, shown_gap, source_words
+from .design import Design, Variant
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What restoring gained and silencing lost, variant by variant.
+
+    Attributes:
+        difference: of the logit difference (logits), a row per trial, a column per variant.
+        words: role → the same of its word's logit, of the roles that all trials have.
+        right: whether the source picture's right answer has the largest logit of its trial's words.
+        gap: by how much the logit difference falls from the source to the target, (trials,).
+        fall: by how much the source's right word falls, the mean.
+        labels: the source picture's right word, per trial.
+    """
+
+    difference: pd.DataFrame
+    words: Mapping[str, pd.DataFrame]
+    right: pd.DataFrame
+    gap: np.ndarray
+    fall: float
+    labels: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        model: Vlm,
+        trials: Sequence[Trial],
+        plan: Design,
+        restored: tuple[pd.DataFrame, Sequence[Variant]],
+        silenced: tuple[pd.DataFrame, Sequence[Variant]],
+    ) -> "Effects":
+        """From both frames, each with its variants in the order of their names, which are numbers.
+
+        Raises:
+            InputError: a model whose logit difference is not shown to fall from source to target.
+        """
+        source, target = plan.source, plan.target
+        names = [trial.name for trial in trials]
+        before, after = (
+            logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0].loc[names]
+            for frame, _ in (silenced, restored)
+        )
+        gap = shown_gap(model, before, after, source, target)
+        differences, rights, words = [], [], {}
+        for (frame, variants), unpatched, sign in ((restored, after, 1), (silenced, before, -1)):
+            patched = _by_variant(logit_difference(frame, trials, source, target), variants, names)
+            differences.append(sign * patched.sub(unpatched, axis=0))
+            rights.append(_by_variant(_right(frame, trials, source), variants, names))
+            for role, rows in frame.groupby("role", observed=True):
+                wide = rows.pivot(index="trial", columns="variant", values="effect").astype(float)
+                words.setdefault(str(role), []).append(sign * _by_variant(wide, variants, names))
+        both = {role: pd.concat(sides, axis=1) for role, sides in words.items()}
+        return cls(
+            pd.concat(differences, axis=1),
+            {role: wide for role, wide in both.items() if wide.notna().all(axis=None)},
+            pd.concat(rights, axis=1),
+            gap,
+            _fall(restored[0], trials, source),
+            source_words(trials, source, names),
+        )
+
+    def part(self, rows: slice) -> "Effects":
+        """Of some of the trials."""
+        return Effects(
+            self.difference.iloc[rows],
+            {role: wide.iloc[rows] for role, wide in self.words.items()},
+            self.right.iloc[rows],
+            self.gap[rows],
+            self.fall,
+            self.labels[rows],
+        )
+
+
+def _by_variant(wide, variants, names):
+    """Columns named by variant instead of its number, rows in the order of the trials."""
+    numbers = wide.columns.astype(str).astype(int)
+    return wide.set_axis(
+        pd.Index([variants[number] for number in numbers], tupleize_cols=False), axis=1
+    ).reindex(names)
+
+
+def _right(frame, trials, source):
+    """Whether the source picture's right answer has the largest logit of the trial's words,
+    (trials, variants)."""
+    right = {trial.name: trial.expected[source] for trial in trials}
+    # A tie is a guess, and no answer.
+    own = frame["role"].astype(str) == frame["trial"].astype(str).map(right)
+    logits = frame.assign(
+        own=frame["patched_logit"].where(own), other=frame["patched_logit"].mask(own)
+    )
+    best = logits.groupby(["trial", "variant"], observed=True)[["own", "other"]].max()
+    return (best["own"] > best["other"]).unstack("variant")
+
+
+def _fall(frame, trials, source):
+    """By how much the source's right word falls from the source to the target, on average."""
+    right = {trial.name: trial.expected[source] for trial in trials}
+    rows = frame[frame["role"].astype(str) == frame["trial"].astype(str).map(right)]
+    return float(
+        (rows["source_logit"] - rows["target_logit"])
+        .groupby(rows["trial"], observed=True)
+        .first()
+        .mean()
+    )

@@ -1,0 +1,204 @@
+"""Lists of heads: read from the files that people have, and drawn at random.
+
+A file may hold one list, or several by name:
+
+- JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary
+  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, whose mean is taken),
+  or what ``rgb-circuit export`` wrote, a list per role;
+- CSV with the columns ``layer, head``, and where there are any ``score`` and ``list``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations, islice, product
+from math import comb, prod
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit import InputError
+from rgb_circuit.files.table_text import shortened
+from rgb_circuit.heads import Head
+
+Lists = dict[str, list[Head]]
+FORMS = (
+    'a list such as [[19, 6], [19, 12]] or ["19.6"], {"19": [6, 12]}, or several of these by name'
+)
+
+
+def read_lists(path: str | Path, top: int | None = None) -> Lists:
+    """The lists of heads that a file holds; one without a name is called like the file.
+
+    Args:
+        top: of heads with scores, how many with the largest.
+
+    Returns:
+        Name → its heads, in the file's order, or by score.
+
+    Raises:
+        InputError: a file that cannot be read or holds no such lists, or scores without ``top``.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from analyses.audit import read_lists
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "visual.json")
+        ...     _ = file.write_text('{"19": [6, 12]}')
+        ...     read_lists(file)
+        {'visual': [(19, 6), (19, 12)]}
+    """
+    path = Path(path)
+    try:
+        held = (
+            pd.read_csv(path)
+            if path.suffix.lower() == ".csv"
+            else json.loads(path.read_text("utf-8"))
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} ({error}); give heads as JSON or CSV") from error
+    lists = (
+        _of_table(held, path, top) if isinstance(held, pd.DataFrame) else _of_json(held, path, top)
+    )
+    for name, heads in lists.items():
+        if not heads:
+            raise InputError(f"{path.name}: the list {name!r} is empty; name at least one head")
+    return lists
+
+
+def alike(
+    heads: Sequence[tuple[int, int]], n_heads: int, most: int, rng: np.random.Generator
+) -> list[list[Head]]:
+    """Other lists with as many heads in each layer: all of them where these are no more than
+    ``most``, else so many that are drawn.
+
+    Args:
+        n_heads: of each layer.
+    """
+    layers = {layer: sum(other == layer for other, _ in heads) for layer, _ in heads}
+    own = frozenset(map(tuple, heads))
+    if prod(comb(n_heads, number) for number in layers.values()) - 1 <= most:
+        each = [
+            [
+                [Head(layer, head) for head in chosen]
+                for chosen in combinations(range(n_heads), number)
+            ]
+            for layer, number in layers.items()
+        ]
+        every = ([head for part in parts for head in part] for parts in product(*each))
+        return [chosen for chosen in every if frozenset(chosen) != own]
+    drawn: dict[frozenset, list[Head]] = {}
+    while len(drawn) < most:
+        chosen = [
+            Head(layer, int(head))
+            for layer, number in layers.items()
+            for head in rng.choice(n_heads, number, replace=False)
+        ]
+        if frozenset(chosen) != own:
+            drawn.setdefault(frozenset(chosen), chosen)
+    return list(islice(drawn.values(), most))
+
+
+def _of_table(table, path, top):
+    columns = {str(name).strip().casefold(): name for name in table}
+    if not {"layer", "head"} <= set(columns):
+        raise InputError(
+            f"{path.name} has no columns layer and head; it has {', '.join(map(str, table))}"
+        )
+    table = table.rename(columns={name: plain for plain, name in columns.items()})
+    try:
+        table = table.astype({"layer": int, "head": int})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path.name}: layer and head are whole numbers from 0 ({error})"
+        ) from error
+    names = (
+        table["list"].astype(str) if "list" in table else pd.Series(path.stem, index=table.index)
+    )
+    return {
+        name: _best(
+            [Head(*pair) for pair in zip(rows["layer"].tolist(), rows["head"].tolist())],
+            rows["score"].tolist() if "score" in rows else None,
+            path,
+            top,
+        )
+        for name, rows in table.groupby(names, sort=False)
+    }
+
+
+def _of_json(held, path, top):
+    if isinstance(held, Mapping) and isinstance(held.get("heads"), Sequence):
+        return _of_export(held["heads"], path)
+    if isinstance(held, Mapping) and held and not all(map(_is_layer_or_head, held)):
+        return {
+            str(name): _one_list(part, f"{path.name}, {name!r}", path, top)
+            for name, part in held.items()
+        }
+    return {path.stem: _one_list(held, path.name, path, top)}
+
+
+def _of_export(rows, path):
+    """A list per role of what ``rgb-circuit export`` wrote."""
+    lists: Lists = {}
+    for row in rows:
+        if not isinstance(row, Mapping) or not {"layer", "head"} <= set(row):
+            raise InputError(f"{path.name} has a head {shortened(row)}; each has layer and head")
+        for role in str(row.get("role", path.stem)).split(" + "):
+            lists.setdefault(role, []).append(_head((row["layer"], row["head"]), path.name))
+    return lists
+
+
+def _is_layer_or_head(key):
+    """Whether a key is written like a layer, "19", or like a head, "19-6" or "19.6"."""
+    return key.replace("-", ".").replace(".", "", 1).isdecimal()
+
+
+def _one_list(held, where, path, top):
+    if isinstance(held, Mapping):
+        if held and all(str(key).isdecimal() for key in held):
+            return [
+                _head((int(layer), head), where)
+                for layer, heads in held.items()
+                for head in _several(heads, where)
+            ]
+        heads = [_head(key, where) for key in held]
+        return _best(heads, [_score(value, where) for value in held.values()], path, top)
+    if isinstance(held, str):
+        held = held.split(",")
+    return [_head(one, where) for one in _several(held, where)]
+
+
+def _several(held, where):
+    if not isinstance(held, list):
+        raise InputError(f"{where} holds {shortened(held)}; give {FORMS}")
+    return held
+
+
+def _head(given: Any, where: str) -> Head:
+    if isinstance(given, str):
+        return Head.parse(given.strip().replace("-", "."), f"a head of {where}")
+    pair = list(given) if isinstance(given, Sequence) else []
+    if len(pair) != 2 or not all(type(number) is int and number >= 0 for number in pair):
+        raise InputError(f"{where} holds {shortened(given)}, which is no head; give {FORMS}")
+    return Head(*pair)
+
+
+def _score(value, where):
+    numbers = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(number, Real) for number in numbers):
+        raise InputError(f"{where}: a head's score is {shortened(value)}; give a number or a list")
+    return float(np.mean(numbers))
+
+
+def _best(heads, scores, path, top):
+    if scores is None:
+        return heads
+    if top is None:
+        raise InputError(
+            f"{path.name} has a score for each of {len(heads)} heads, and no list; say how many of "
+            "the largest are meant, with top=10"
+        )
+    order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:top]
+    return [heads[place] for place in order]

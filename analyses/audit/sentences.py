@@ -1,0 +1,100 @@
+"""What an audit says of each list, in a sentence."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.heads import Head
+
+from .verdicts import CAUSAL, LOOKS, NEITHER, UNDECIDED, heads
+
+# As many random lists as it takes for the rank to reach 0.05.
+ENOUGH = 19
+
+
+def sentences(frame: pd.DataFrame) -> dict[str, str]:
+    """List → what was found about it.
+
+    Args:
+        frame: from `analyses.audit.audit`.
+    """
+    of_heads = heads(frame)
+    return {
+        str(name): _sentence(rows.set_index("measure"), of_heads[of_heads["list"] == name])
+        for name, rows in frame[frame["layer"].isna()].groupby("list", sort=False)
+    }
+
+
+def _sentence(rows, of_heads):
+    size, where = len(of_heads), f"at [{of_heads['positions'].iloc[0]}]"
+    restored, lost = rows.loc["restored"], rows.loc["lost (mean)"]
+    number = int(restored["random_lists"])
+    beside = [_rank(row) if row["decidable"] else "" for row in (restored, lost)]
+    said = (
+        f"Restoring its {size} head{'s' * (size > 1)} {where} gives back {_share(restored)} of the "
+        f"difference{beside[0]}, and silencing {'them' if size > 1 else 'it'} loses "
+        f"{_share(lost)}{beside[1]}"
+    )
+    if not restored["decidable"]:
+        others = f"only {number} other list{'s' * (number > 1)}" if number else "no other list"
+        said += (
+            f". Its layers have {others} of that size, so its rank cannot tell it from them (that "
+            f"takes {ENOUGH})"
+        )
+    return f"{said}. {_counts(of_heads, where)}"
+
+
+def _share(row: Mapping) -> str:
+    value, low, high = (f"{100 * row[name] + 0.0:.0f}" for name in ("value", "ci_low", "ci_high"))
+    return (
+        f"{value} % ({low} to {high})".replace("-0 ", "0 ").replace("-0)", "0)").replace("-", "−")
+    )
+
+
+def _rank(row: Mapping) -> str:
+    """How many of the random lists do as much."""
+    number = int(row["random_lists"])
+    reaching = round(row["p_value"] * (1 + number)) - 1
+    among = "none" if reaching == 0 else str(reaching)
+    return f" (as much as {among} of {number} random lists of its layers, p = {row['p_value']:.2g})"
+
+
+def _counts(of_heads, where):
+    """How many heads have which verdict, and which."""
+    said = {
+        CAUSAL: "causal",
+        LOOKS: f"looks only: neither restoring nor silencing it {where} moves anything",
+        NEITHER: f"neither looks nor moves anything {where}",
+        UNDECIDED: "undecided",
+    }
+    parts = []
+    for verdict, words in said.items():
+        found = of_heads[of_heads["verdict"] == verdict]
+        if len(found):
+            names = ", ".join(str(Head(*pair)) for pair in zip(found["layer"], found["head"]))
+            parts.append(f"{len(found)} of {len(of_heads)} {words} ({names})")
+    return "; ".join(parts) + "."
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lists side by side as text: a row per list, its measures beside the random lists' mean."""
+    rows = frame[frame["layer"].isna()]
+    cells = {
+        (row["list"], row["measure"]): _cell(row)
+        for _, row in rows.iterrows()
+        if not np.isnan(row["value"])
+    }
+    wide = (
+        pd.Series(cells).unstack(sort=False).reindex(columns=list(dict.fromkeys(rows["measure"])))
+    )
+    return wide.reindex(list(dict.fromkeys(rows["list"]))).fillna("–").rename_axis("list")
+
+
+def _cell(row):
+    scale, unit = (1, "") if row["unit"] == "nats" else (100, " %")
+    places = 2 if scale == 1 else 0
+    beside = (
+        "" if np.isnan(row["random_mean"]) else f" (random {scale * row['random_mean']:.{places}f})"
+    )
+    return f"{scale * row['value'] + 0.0:.{places}f}{unit}{beside}"

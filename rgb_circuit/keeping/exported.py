@@ -1,0 +1,91 @@
+"""What a run found, as plain data: for other tools, for scripts, and for an audit on other
+trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..heads import rows_of
+from ..task import Task
+
+if TYPE_CHECKING:
+    from .saved_run import SavedRun
+
+FORMAT = "rgb_circuit heads, 1"
+NUMBERS = ("effect", "ci_low", "ci_high", "q_value")
+
+
+def exported(run: SavedRun) -> dict[str, Any]:
+    """The heads that have a role, strongest first, with what was tested of each.
+
+    Returns:
+        Only what JSON can hold: ``format, model, revision, commit, dtype, positions, task,
+        question, trials`` (how many), ``seed`` (missing for trials from a file), ``version`` (of
+        this package), ``heads``: of each ``layer, head, role, score, colors`` and ``predictions``
+        (name → ``expected, effect, ci_low, ci_high, q_value, state, n``; effects in logits), those
+        of its role.
+
+    Raises:
+        InputError: roles were not told, with the reason.
+    """
+    manifest, evidence = run.manifest, run.frames["evidence"]
+    task, options = Task.of_plain(manifest["task"]), manifest["options"]
+    about = {name: manifest.get(name) for name in ("model", "revision", "commit", "dtype")}
+    named = {hypothesis.name: hypothesis for hypothesis in task.hypotheses}
+    heads = []
+    for row in run.findings.to_dict("records"):
+        own = [named[name] for name in str(row["role"]).split(" + ") if name in named]
+        wanted = {prediction.name for hypothesis in own for prediction in hypothesis.predictions}
+        tested = rows_of(evidence, (row["layer"], row["head"]))
+        heads.append(
+            {
+                "layer": int(row["layer"]),
+                "head": int(row["head"]),
+                "role": row["role"],
+                "score": _plain(row["score"]),
+                "colors": row["colors"] or None,
+                "predictions": {
+                    str(prediction["prediction"]): _tested(prediction)
+                    for prediction in tested[tested["prediction"].isin(wanted)].to_dict("records")
+                },
+            }
+        )
+    return {
+        "format": FORMAT,
+        **about,
+        "positions": options["positions"],
+        "task": task.name,
+        "question": task.question,
+        "trials": len(manifest["trials"]),
+        "seed": options.get("seed"),
+        "version": manifest["versions"]["rgb_circuit"],
+        "heads": heads,
+    }
+
+
+def as_lists(found: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """Role → ``{layer: [heads]}``, as tools that steer or prune heads take them; of what `exported`
+    gave."""
+    lists: dict[str, dict[str, list[int]]] = {}
+    for head in found["heads"]:
+        for role in str(head["role"]).split(" + "):
+            lists.setdefault(role, {}).setdefault(str(head["layer"]), []).append(head["head"])
+    return lists
+
+
+def _tested(row):
+    return {
+        "expected": row["expected"],
+        **{name: _plain(row[name]) for name in NUMBERS},
+        "state": row["state"],
+        "n": int(row["n"]),
+    }
+
+
+def _plain(value):
+    """A number as JSON can hold it: nothing where it is missing."""
+    return None if pd.isna(value) or not math.isfinite(value) else float(value)

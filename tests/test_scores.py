@@ -1,0 +1,84 @@
+"""Scores are what they say: the exact ones those of plain runs, the others by hand on small
+numbers."""
+
+import numpy as np
+import pytest
+
+import rgb_circuit as rgb
+from rgb_circuit.calls.scores import _told, spatial_entropy
+
+
+@pytest.fixture(scope="module")
+def trials(planted):
+    return rgb.rgb_trials(planted, 16)
+
+
+@pytest.fixture(scope="module")
+def table(planted, trials):
+    frame = rgb.scores(planted, trials, progress=False)
+    assert frame["n"].eq(16).all()
+    return frame.pivot(index=["layer", "head"], columns="score", values="value")
+
+
+def test_exact_scores_equal_plain_runs(planted, trials, table):
+    restored = rgb.patch_edits(
+        planted, trials, {"a": [rgb.Edit(3, 0)]}, target="erased", progress=False
+    )
+    silenced = rgb.patch_edits(
+        planted, trials, {"a": [rgb.Edit(3, 0, "mean")]}, target="clean", progress=False
+    )
+    for score, frame, sign in (("effect", restored, 1), ("silenced", silenced, -1)):
+        mean = frame.groupby("role", observed=True)["effect"].mean()
+        assert table.loc[(3, 0), score] == pytest.approx(
+            sign * (mean["odd"] - mean["none"]), abs=1e-4
+        )
+
+
+def test_a_watcher_that_writes_nothing_scores_by_looks_and_probe_alone(table):
+    watcher, reader = table.loc[(3, 3)], table.loc[(3, 0)]
+    assert watcher[["picture", "tile", "largest on tile", "probe"]].tolist() == pytest.approx(
+        [1, 1, 1, 1]
+    )
+    assert watcher[["effect", "silenced", "direct", "atp"]].abs().max() < 1e-3
+    assert reader["effect"] == pytest.approx(reader["direct"], rel=1e-3) and reader["lens"] == 1
+
+
+def test_an_idle_head_is_told_nothing(table):
+    idle = table.loc[(0, 0)]
+    assert idle["lens"] == 0 and idle["effect"] == pytest.approx(0, abs=1e-5)
+    assert np.isnan(idle["spatial entropy"])
+
+
+@pytest.mark.parametrize(
+    "attention, nats",
+    [
+        ([[1, 0, 0], [0, 0, 0], [0, 0, 0]], 0),
+        ([[1, 0, 0], [0, 1, 0], [0, 0, 0]], 0),  # across a corner
+        ([[1, 0, 1], [0, 0, 0], [0, 0, 0]], np.log(2)),
+        ([[3, 0, 1], [0, 0, 0], [0, 0, 0]], -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))),
+        ([[1, 0, 1], [0, 0, 0], [1, 0, 1]], np.log(4)),
+    ],
+)
+def test_spatial_entropy_by_hand(attention, nats):
+    assert spatial_entropy(np.array(attention, dtype=float)) == pytest.approx(nats)
+
+
+def test_an_even_map_has_no_spatial_entropy():
+    assert np.isnan(spatial_entropy(np.full((4, 4), 1 / 16)))
+
+
+def test_the_probe_reads_what_is_there_and_nothing_from_noise():
+    rng = np.random.default_rng(0)
+    labels = np.eye(4)[np.arange(64) % 4]
+    written = labels @ rng.normal(size=(4, 8))
+    assert (_told(written, labels) == labels.argmax(1)).all()
+    # A reader that had seen its own trial would tell noise of more dimensions than trials.
+    noise = rng.normal(size=(64, 128))
+    assert np.mean(_told(noise, labels) == labels.argmax(1)) < 0.45
+
+
+def test_scores_need_right_answers(grouped, no_forward):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    bare = rgb.Trial("bare", trial.prompt, trial.images, trial.answers)
+    with pytest.raises(rgb.InputError, match="does not say which answer is right for 'clean'"):
+        rgb.scores(grouped, [bare], target="erased")
