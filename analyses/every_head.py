@@ -24,6 +24,7 @@ from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Parts, Steps
 from rgb_circuit.panels import gaps, tested
+from rgb_circuit.patching import PatchedHeads
 from rgb_circuit.prompts import prompt_ids, tile_positions
 from rgb_circuit.statistics import t_interval, words_read
 from rgb_circuit.task import Task
@@ -68,8 +69,8 @@ def steps(
 def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]
-    # The first is the game itself.
-    asked = [] if task is None else roles.needs(model, trials, positions, task)[1:]
+    needs = [] if task is None else roles.needs(model, trials, positions, task)
+    asked = [one for one in needs if isinstance(one, PatchedHeads)]
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]

@@ -80,21 +80,31 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.attention_shares import AttentionShares
 from rgb_circuit.drawing import words_for
-from rgb_circuit.edits import check_heads
+from rgb_circuit.edits import POSITIONS, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
+from rgb_circuit.hypothesis import (
+    Claim,
+    Hypothesis,
+    Prediction,
+    Sweep,
+    about_attention,
+    about_words,
+    merged,
+)
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import PatchedHeads
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task, pictures_of
-from rgb_circuit.tasks import task_of
+from rgb_circuit.task import pictures as shown
+from rgb_circuit.tasks import task_of, tasks
 from rgb_circuit.trial import as_trials
 
-from .effects import measured, played_logits
+from .effects import Measured, looked_at, measured, played_logits
 from .frozen import frozen_heads, through_and_past
 from .verdict import Rules, judge
 
@@ -196,35 +206,34 @@ def steps(
     rules = Rules(margin, least, level, split)
     trials, positions = as_trials(trials), positions if isinstance(positions, str) else tuple(positions)
     task = task or task_of(trials)
-    families = [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)]
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
     given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
     finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
-    needed = _needed(families, finders)
+    needed = _needed(hypotheses, checks, finders)
     _check_number(len(trials), rules)
     _check(task, trials, needed)
 
-    wanted = _sweeps(task, model, trials, needed, positions)
-    gaps = _gaps(task, model, trials, needed)
-    played = _played(trials, needed)
+    played, wanted, gaps, looks = _asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        wanted, gaps = _sweeps(task, model, trials, needed, positions), _gaps(task, model, trials, needed)
-        frames = yield [*wanted.values(), *gaps]
+        _, wanted, gaps, looks = _asked(task, model, trials, needed, positions)
+        frames = yield [*wanted.values(), *gaps, *looks.values()]
     else:
-        answers, *frames = yield [played, *wanted.values(), *gaps]
+        answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
         wrong = len(trials) - len(answered_right(trials, answers))
 
     trials = with_controls(task, model, trials)
+    shares = dict(zip(looks, frames[len(wanted) + len(gaps) :]))
     found = measured(task, model, trials, dict(zip(wanted, frames)))
-    for frame in frames[len(wanted) :]:
+    found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
+    for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
         found.logits.update(played_logits(task, frame, trials))
     held = {head for heads in given.values() for head in heads}
-    tested = merged(families)
+    tested = _needed(hypotheses, checks, {})
     for group in groups:
         heads = (
             given[group]
@@ -233,7 +242,7 @@ def steps(
         )
         held.update(heads)
         found.effects.update((yield from through_and_past(trials, found, tested, group, heads, positions)))
-    frame = judge(found, families, rules)
+    frame = judged(found, hypotheses, checks, rules)
     named = ["", *(trial.name for trial in trials)]
     frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
@@ -258,19 +267,17 @@ def needs(
     """
     trials = list(trials)
     task = task or task_of(trials)
-    families = [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)]
     groups = dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups)
-    needed = _needed(families, {name: _finders(task, hypotheses, name) for name in groups})
+    needed = _needed(hypotheses, checks, {name: _finders(task, hypotheses, name) for name in groups})
     _check(task, trials, needed)
-    sweeps = _sweeps(task, model, trials, needed, positions).values()
-    return [_played(trials, needed), *sweeps, *_gaps(task, model, trials, needed)]
+    played, sweeps, gaps, looks = _asked(task, model, trials, needed, positions)
+    return [played, *sweeps.values(), *gaps, *looks.values()]
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
     """The pictures and the answers that a prediction needs and a trial lacks."""
-    pictures, answers = {}, {}
-    for claim in prediction.claims:
-        pictures |= dict.fromkeys(("clean", *pictures_of(claim.sweep)))
+    pictures, answers = dict.fromkeys(["clean", *shown([prediction])]), {}
+    for claim in about_words([prediction]):
         # Without a word for "nothing is odd" a prediction about it is void.
         own = [claim.role] if task.roles[claim.role].word is None else []
         answers |= dict.fromkeys((task.right, *own))
@@ -284,7 +291,7 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
 
 def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
     """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may stand in for
-    it."""
+    it, and every one under ``not`` is refuted."""
     names = [prediction.name for prediction in hypothesis.predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
@@ -293,6 +300,9 @@ def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
         )
     holds = by_prediction(evidence, "holds")
     every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
+    if hypothesis.refutes:
+        state = by_prediction(evidence, "state")
+        every &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
     return [Head(int(layer), int(head)) for layer, head in holds.index[every]]
 
 
@@ -317,16 +327,46 @@ def _finders(task, hypotheses, group):
     )
 
 
-def _needed(families, finders):
+def judged(
+    found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
+) -> pd.DataFrame:
+    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected for as
+    they always are, others for all of them together."""
+    ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
+    return judge(
+        found,
+        [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)],
+        rules,
+        refutes=[*(hypothesis.refutes for hypothesis in hypotheses), *(() for _ in checks)],
+        several=[number for number, hypothesis in enumerate(hypotheses) if hypothesis not in ships],
+        beside=merged(hypothesis.tested for hypothesis in hypotheses),
+    )
+
+
+def _needed(hypotheses, checks, finders):
     """Every prediction that is tested or finds heads, once."""
-    return merged([*families, *finders.values()])
+    families = [*(hypothesis.predictions for hypothesis in hypotheses), checks]
+    return merged([*families, *(one.tested for one in hypotheses), *finders.values()])
+
+
+def _asked(task, model, trials, predictions, positions):
+    """What some predictions need, as what is to be measured: the answers; sweep → every head restored; the
+    pictures that gaps are between; condition → where heads look."""
+    looks: dict[str, dict[str, None]] = {}
+    for look in about_attention(predictions):
+        looks.setdefault(look.condition, {}).update({} if look.at == "entropy" else {look.at: None})
+    return (
+        _played(trials, predictions),
+        _sweeps(task, model, trials, predictions, positions),
+        _gaps(task, model, trials, predictions),
+        {name: AttentionShares(tuple(trials), name, tuple(sorted(at))) for name, at in looks.items()},
+    )
 
 
 def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_controls(task, model, trials)
-    claims = [claim for prediction in predictions for claim in prediction.claims]
-    wanted = dict.fromkeys(sweep for claim in claims for sweep in sweeps_of(claim))
+    wanted = dict.fromkeys(sweep for claim in about_words(predictions) for sweep in sweeps_of(claim))
     return {
         sweep: PatchedHeads.of(
             model,
@@ -350,10 +390,10 @@ def sweeps_of(claim: Claim) -> list[Sweep]:
 
 def _gaps(task, model, trials, predictions) -> list[Measurement]:
     """What measures the pictures that gaps are between, where no sweep shows them."""
-    sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
-    shown = {condition for sweep in sweeps for condition in pictures_of(sweep)}
-    between = dict.fromkeys(["clean", *map(task.changed, sweeps)])
-    unseen = tuple(condition for condition in between if condition not in shown)
+    sweeps = [claim.sweep for claim in about_words(predictions)]
+    swept = {condition for sweep in sweeps for condition in pictures_of(sweep)}
+    between = dict.fromkeys(["clean", *map(task.changed, sweeps)] if sweeps else [])
+    unseen = tuple(condition for condition in between if condition not in swept)
     return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []
 
 
@@ -375,6 +415,14 @@ def _check(task, trials, predictions):
                     "tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
                 )
+            for look in about_attention([prediction]):
+                boxes = trial.boxes.get(look.condition, {})
+                if look.at not in (*POSITIONS, "entropy", *boxes):
+                    raise rgb.InputError(
+                        f"{prediction.name} asks for attention to {look.at!r}, and trial {trial.name!r} has "
+                        f"no such box in {look.condition!r}; use {', '.join([*POSITIONS, *boxes])}, or give "
+                        "trials that box"
+                    )
 
 
 def _check_number(n, rules, left_out=0):
@@ -390,7 +438,5 @@ def _check_number(n, rules, left_out=0):
 
 def _played(trials, predictions):
     """What the model answers to the pictures that the predictions use."""
-    wanted = {"clean"}
-    for prediction in predictions:
-        wanted.update(*(pictures_of(claim.sweep) for claim in prediction.claims))
+    wanted = {"clean", *shown(predictions)}
     return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))

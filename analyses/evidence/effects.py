@@ -17,8 +17,8 @@ what the only word that a picture shows brings along is taken out of absences on
 `Measured.without_similarity`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,11 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Sweep
+from rgb_circuit.hypothesis import BELOW_MEDIAN, Claim, Look, Sweep
 from rgb_circuit.task import Task
+
+# Of a share of attention, or of nats: less may be rounding of attention that is even.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Measured:
         logits: condition → (trials, words), of the unpatched runs.
         words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not
             known.
+        looks: claim about attention → by how much each head is on its side, (trials, heads), and by how much
+            it could be, (trials,); see `looked_at`.
     """
 
     task: Task
@@ -49,9 +54,19 @@ class Measured:
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None
+    looks: Mapping[Look, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def effect(self, claim: Claim) -> np.ndarray:
-        """Effects on the claim's word relative to what it is read against, (trials, heads)."""
+    @property
+    def n(self) -> int:
+        """The number of trials."""
+        sides = [side for side, _ in self.looks.values()]
+        return len(next(iter([*self.effects.values(), *sides])))
+
+    def effect(self, claim: Claim | Look) -> np.ndarray:
+        """Effects on the claim's word relative to what it is read against, or what is claimed of attention,
+        (trials, heads)."""
+        if isinstance(claim, Look):
+            return self.looks[claim][0]
         return self.on(claim.role, claim.sweep)
 
     def on(self, role: str, sweep: Sweep) -> np.ndarray:
@@ -66,8 +81,10 @@ class Measured:
         after = self._relative(before + effects, role, sweep.target)
         return after - self._relative(before, role, sweep.target)
 
-    def tested(self, claim: Claim) -> np.ndarray:
+    def tested(self, claim: Claim | Look) -> np.ndarray:
         """What a claim's tests are about, (trials, heads)."""
+        if isinstance(claim, Look):
+            return self.effect(claim)
         if claim.expected == "mostly":
             return self.effect(claim) - self.on(claim.role, claim.sweep.other_part)
         if claim.expected == "below half":
@@ -123,9 +140,11 @@ class Measured:
         words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
         return values[..., self._index(claim.role)], values[..., columns], words.astype(str)
 
-    def strata(self, claim: Claim) -> np.ndarray | None:
-        """The claim's word in every trial, (trials,)."""
-        return None if self.words is None else self.words[:, self._index(claim.role)]
+    def strata(self, claim: Claim | Look) -> np.ndarray | None:
+        """The claim's word in every trial, (trials,); none of a claim about attention."""
+        return (
+            None if self.words is None or isinstance(claim, Look) else self.words[:, self._index(claim.role)]
+        )
 
     def factors(self, claim: Claim) -> list[np.ndarray]:
         """The words for each of which an absence must hold, the claim's and those that the clean picture
@@ -147,8 +166,11 @@ class Measured:
         """`right` in the clean run, and in that which the claim's gap falls to."""
         return self.right("clean", claim), self.right(self.task.changed(claim.sweep), claim)
 
-    def gap(self, claim: Claim) -> np.ndarray:
-        """By how much the right answer's logit falls, (trials,)."""
+    def gap(self, claim: Claim | Look) -> np.ndarray:
+        """By how much the right answer's logit falls, or the most that attention could be on the claim's
+        side, (trials,)."""
+        if isinstance(claim, Look):
+            return self.looks[claim][1]
         before, after = self.fall(claim)
         return before - after
 
@@ -196,6 +218,34 @@ def measured(
         if sweep.source not in ARTIFICIAL:
             found.logits.setdefault(sweep.source, before)
         found.logits.setdefault(sweep.target, after)
+    return found
+
+
+def looked_at(
+    looks: Iterable[Look], shares: Mapping[str, pd.DataFrame], trials: Sequence[rgb.Trial]
+) -> dict[Look, tuple[np.ndarray, np.ndarray]]:
+    """Claim → by how much each head is on its side, and by how much it could be.
+
+    The share of attention on some tokens is held against what it would be if it were even over the prompt;
+    the entropy over the picture against the median of all heads, trial by trial, and a head that does not
+    look at the picture has the median.
+
+    Args:
+        shares: condition → the frame of `rgb_circuit.attention_shares.AttentionShares`.
+    """
+    order, found = [trial.name for trial in trials], {}
+    for look in looks:
+        frame = shares[look.condition]
+        rows = frame[frame["at"] == look.at]
+        rows = rows.assign(trial=rows["trial"].astype(str))
+        value = rows.pivot(index="trial", columns=["layer", "head"], values="value").loc[order].to_numpy()
+        even = rows.groupby("trial")["even"].first().loc[order].to_numpy()
+        if look.expected == BELOW_MEDIAN:
+            most = np.nanmedian(value, axis=1)
+            side = np.nan_to_num(most[:, None] - value)
+        else:
+            side, most = value - even[:, None], 1 - even
+        found[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
     return found
 
 

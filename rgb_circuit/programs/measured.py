@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from .capture import attention_gaps, by_place, capture, kept_from, left_blind, nudged, over_some, recombined
 from .continued import continued
 from .paths import paths
+from .patterns import shares_of
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, and
-            whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and
+            whether to ``nudge`` it, as in `capture`; ``masks``, of each who asks where heads look there, as
+            in `patterns.shares`; its name in ``held`` where it ``recurs``, or None; and
             where it is another's picture ``after`` the same words, that condition and the ``common`` number
             of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
@@ -38,7 +40,8 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite``,
-        ``gaps`` of attention, and ``drift`` of `continued`; ``sweeps``: of each, what `sweep` returns,
+        ``gaps`` of attention, ``shares`` (of each mask, as in `patterns.shares`), and ``drift`` of
+        `continued`; ``sweeps``: of each, what `sweep` returns,
         effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
@@ -63,6 +66,7 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
             "likeliest": kept.logits.argmax(-1).cpu(),
             "finite": bool(torch.isfinite(kept.logits).all()),
             "gaps": attention_gaps(kept) if "attention" in picture["keep"] else [],
+            "shares": [shares_of(kept_from(kept, kept.length - 1), masks) for masks in picture["masks"]],
             "drift": 0.0 if picture["after"] is None else kept.drift,
         }
         captured[condition] = kept
