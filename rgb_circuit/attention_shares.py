@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -51,7 +51,7 @@ class AttentionShares(OfPictures):
 
         return request
 
-    def frame(self, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """A row per trial × head × group of tokens, and one for the picture's entropy: ``trial, layer, head,
         at`` (a position word, or "entropy"), ``value`` (the share of all attention, or nats over the image
         tokens, normalised to 1 there; missing where none of it is on the picture), ``even`` (what it would

@@ -80,9 +80,8 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.attention_shares import AttentionShares
 from rgb_circuit.drawing import words_for
-from rgb_circuit.edits import POSITIONS, check_heads
+from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import (
@@ -101,12 +100,13 @@ from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.task import pictures as shown
-from rgb_circuit.tasks import task_of, tasks
+from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import as_trials
 
-from .effects import Measured, looked_at, measured, played_logits
+from .effects import Measured, measured, played_logits
 from .frozen import frozen_heads, through_and_past
-from .verdict import Rules, judge
+from .looks import check_looks, looked_at, shares_asked
+from .verdict import Rules, judge_hypotheses
 
 Frozen = Mapping[str, Iterable[tuple[int, int]]]
 
@@ -204,6 +204,39 @@ def steps(
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
+    found, trials, held, wrong = yield from measuring(
+        model,
+        trials,
+        hypotheses,
+        rules,
+        task=task,
+        checks=checks,
+        frozen=frozen,
+        only_correct=only_correct,
+        positions=positions,
+    )
+    frame = judge_hypotheses(found, hypotheses, checks, rules)
+    named = ["", *(trial.name for trial in trials)]
+    frame["stray"] = [named[1 + number] for number in frame["stray"]]
+    frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
+    frame["wrong"] = wrong
+    return frame
+
+
+def measuring(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    hypotheses: Sequence[Hypothesis],
+    rules: Rules,
+    *,
+    task: Task | None = None,
+    checks: Sequence[Prediction] = (),
+    frozen: Frozen | None = None,
+    only_correct: bool = False,
+    positions: str | Sequence[int] = "end",
+) -> Steps[tuple[Measured, list[rgb.Trial], set[Head], int]]:
+    """`steps` up to the verdicts: what was measured, the trials that it is of, the heads that were frozen,
+    and how many trials were answered wrongly."""
     trials, positions = as_trials(trials), positions if isinstance(positions, str) else tuple(positions)
     task = task or task_of(trials)
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
@@ -242,12 +275,7 @@ def steps(
         )
         held.update(heads)
         found.effects.update((yield from through_and_past(trials, found, tested, group, heads, positions)))
-    frame = judged(found, hypotheses, checks, rules)
-    named = ["", *(trial.name for trial in trials)]
-    frame["stray"] = [named[1 + number] for number in frame["stray"]]
-    frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
-    frame["wrong"] = wrong
-    return frame
+    return found, trials, held, wrong
 
 
 def needs(
@@ -327,22 +355,6 @@ def _finders(task, hypotheses, group):
     )
 
 
-def judged(
-    found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
-) -> pd.DataFrame:
-    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected for as
-    they always are, others for all of them together."""
-    ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
-    return judge(
-        found,
-        [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)],
-        rules,
-        refutes=[*(hypothesis.refutes for hypothesis in hypotheses), *(() for _ in checks)],
-        several=[number for number, hypothesis in enumerate(hypotheses) if hypothesis not in ships],
-        beside=merged(hypothesis.tested for hypothesis in hypotheses),
-    )
-
-
 def _needed(hypotheses, checks, finders):
     """Every prediction that is tested or finds heads, once."""
     families = [*(hypothesis.predictions for hypothesis in hypotheses), checks]
@@ -352,14 +364,11 @@ def _needed(hypotheses, checks, finders):
 def _asked(task, model, trials, predictions, positions):
     """What some predictions need, as what is to be measured: the answers; sweep → every head restored; the
     pictures that gaps are between; condition → where heads look."""
-    looks: dict[str, dict[str, None]] = {}
-    for look in about_attention(predictions):
-        looks.setdefault(look.condition, {}).update({} if look.at == "entropy" else {look.at: None})
     return (
         _played(trials, predictions),
         _sweeps(task, model, trials, predictions, positions),
         _gaps(task, model, trials, predictions),
-        {name: AttentionShares(tuple(trials), name, tuple(sorted(at))) for name, at in looks.items()},
+        shares_asked(trials, predictions),
     )
 
 
@@ -415,14 +424,7 @@ def _check(task, trials, predictions):
                     "tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
                 )
-            for look in about_attention([prediction]):
-                boxes = trial.boxes.get(look.condition, {})
-                if look.at not in (*POSITIONS, "entropy", *boxes):
-                    raise rgb.InputError(
-                        f"{prediction.name} asks for attention to {look.at!r}, and trial {trial.name!r} has "
-                        f"no such box in {look.condition!r}; use {', '.join([*POSITIONS, *boxes])}, or give "
-                        "trials that box"
-                    )
+    check_looks(trials, predictions)
 
 
 def _check_number(n, rules, left_out=0):

@@ -17,7 +17,7 @@ what the only word that a picture shows brings along is taken out of absences on
 `Measured.without_similarity`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,11 +26,8 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import BELOW_MEDIAN, Claim, Look, Sweep
+from rgb_circuit.hypothesis import Claim, Look, Sweep
 from rgb_circuit.task import Task
-
-# Of a share of attention, or of nats: less may be rounding of attention that is even.
-ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Measured:
         words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not
             known.
         looks: claim about attention → by how much each head is on its side, (trials, heads), and by how much
-            it could be, (trials,); see `looked_at`.
+            it could be, (trials,); see `.looks`.
     """
 
     task: Task
@@ -218,34 +215,6 @@ def measured(
         if sweep.source not in ARTIFICIAL:
             found.logits.setdefault(sweep.source, before)
         found.logits.setdefault(sweep.target, after)
-    return found
-
-
-def looked_at(
-    looks: Iterable[Look], shares: Mapping[str, pd.DataFrame], trials: Sequence[rgb.Trial]
-) -> dict[Look, tuple[np.ndarray, np.ndarray]]:
-    """Claim → by how much each head is on its side, and by how much it could be.
-
-    The share of attention on some tokens is held against what it would be if it were even over the prompt;
-    the entropy over the picture against the median of all heads, trial by trial, and a head that does not
-    look at the picture has the median.
-
-    Args:
-        shares: condition → the frame of `rgb_circuit.attention_shares.AttentionShares`.
-    """
-    order, found = [trial.name for trial in trials], {}
-    for look in looks:
-        frame = shares[look.condition]
-        rows = frame[frame["at"] == look.at]
-        rows = rows.assign(trial=rows["trial"].astype(str))
-        value = rows.pivot(index="trial", columns=["layer", "head"], values="value").loc[order].to_numpy()
-        even = rows.groupby("trial")["even"].first().loc[order].to_numpy()
-        if look.expected == BELOW_MEDIAN:
-            most = np.nanmedian(value, axis=1)
-            side = np.nan_to_num(most[:, None] - value)
-        else:
-            side, most = value - even[:, None], 1 - even
-        found[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
     return found
 
 

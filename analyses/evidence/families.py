@@ -41,8 +41,8 @@ class Role:
     def of(cls, family: Sequence[Prediction], refutes: Sequence[str], judged: Mapping[str, Any]) -> "Role":
         """The role that some predictions make up; ``judged``: name → `.verdict.Judged`."""
         asked = slots([prediction for prediction in family if prediction.name not in refutes])
-        p = [np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0)) for slot in asked]
-        p = np.stack([*p, *(judged[name].against for name in refutes)])
+        own = [np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0)) for slot in asked]
+        p = np.stack([*own, *(judged[name].against for name in refutes)])
         together = np.logical_and.reduce(
             [np.logical_or.reduce([judged[name].together for name in slot]) for slot in asked]
         )

@@ -12,7 +12,15 @@ import pandas as pd
 
 from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
-from rgb_circuit.hypothesis import ABOVE_EVEN, BELOW_MEDIAN, Look, Prediction, about_words, merged
+from rgb_circuit.hypothesis import (
+    ABOVE_EVEN,
+    BELOW_MEDIAN,
+    Hypothesis,
+    Look,
+    Prediction,
+    about_words,
+    merged,
+)
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     ratio_interval,
@@ -22,6 +30,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.tasks import tasks
 
 from .above_others import above_others, serves
 from .effects import Measured
@@ -121,6 +130,22 @@ def judge(
     undecided = (frame["state"] == "undecided") & (frame["void"] == "")
     frame["trials_to_decide"] = frame["trials_to_decide"].where(undecided)
     return frame
+
+
+def judge_hypotheses(
+    found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
+) -> pd.DataFrame:
+    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected for as
+    they always are, others for all of them together."""
+    ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
+    return judge(
+        found,
+        [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)],
+        rules,
+        refutes=[*(hypothesis.refutes for hypothesis in hypotheses), *(() for _ in checks)],
+        several=[number for number, hypothesis in enumerate(hypotheses) if hypothesis not in ships],
+        beside=merged(hypothesis.tested for hypothesis in hypotheses),
+    )
 
 
 def _judge_one(measured, prediction, rules, finding, testing):
