@@ -1,8 +1,8 @@
 """A copy of a model whose language model has random weights, and a readout that answers all the same.
 
-A picture leaves some trace in the last state of any network, so a linear map from there to the answers' words,
-fitted by least squares on other trials, makes a gap. The heads are as random as their weights, so that what a
-hypothesis says of them is false.
+A picture leaves some trace in the last state of any network, so a linear map from there to the answers'
+words, fitted by least squares on other trials, makes a gap. The heads are as random as their weights, so that
+what a hypothesis says of them is false.
 """
 
 import copy
@@ -65,10 +65,8 @@ def _states(model, module, head, trials):
         hook.remove()
         raise NotApplicable("no picture of these trials has a right answer to fit a readout to")
     for shown, _ in batches(model, trials, conditions):
-        module(
-            **{name: value.to(module.device) for name, value in encode(model, shown).items()},
-            logits_to_keep=1,
-        )
+        inputs = {name: value.to(module.device) for name, value in encode(model, shown).items()}
+        module(**inputs, logits_to_keep=1)
         right += [answer_tokens(model, trial, name)[trial.expected[name]] for trial, name in shown]
     hook.remove()
     return torch.from_numpy(np.concatenate([state.numpy() for state in states])), right
