@@ -47,10 +47,10 @@ LEGAL = {
     "left shape not up: z as it is -> left erased": (
         Claim("left shape", "not up", Sweep("left erased", source="as it is")),
     ),
-    "attention image above even, attention entropy below median: clean; attention big box above even: changed": (
+    "attention image above even, attention entropy below median: clean; attention box above even: new": (
         Look("image", "above even"),
         Look("entropy", "below median"),
-        Look("big box", "above even", "changed"),
+        Look("box", "above even", "new"),
     ),
     # A role may be called so.
     "attention up: z clean -> changed": (Claim("attention", "up", Sweep("changed")),),
@@ -98,7 +98,7 @@ def test_the_games_predictions_come_back_from_their_text(prediction):
         "right below half: z clean -> changed": "'right below half' takes no attention away; say which",
         "attention image above even": "has no ':' between what is expected and what is done; write it like "
         "'attention image above even: clean'",
-        "attention image over even: clean": "'attention image over even' says nothing of attention that can be",
+        "attention image over even: clean": "'attention image over even' says nothing of attention that",
         "attention entropy above even: clean": "does not go together: tokens are 'above even'",
         "attention image below median: clean": "does not go together: tokens are 'above even'",
         "attention all above even: clean": "'attention all' is of all tokens, where every head looks",

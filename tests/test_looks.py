@@ -1,4 +1,4 @@
-"""Claims about where heads look: shares are read off pictures that are shown anyway, and tested head by head."""
+"""Claims about where heads look: shares are read off pictures that are shown anyway, and tested by head."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whether a run's claims were written down before its trials were looked at, told from the folders beside it."""
+"""Whether a run's claims were written down before its trials were looked at, as folders beside it tell."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ def manifest(expected="up", seed=0, **more):
     """As much of a run's manifest as it takes, of two trials."""
     claims = Hypothesis("one", (Prediction.parse("A", f"odd {expected}: z clean -> erased"),))
     trials = [
-        rgb.rgb_trial(tile=(1, 2 + seed), grid=6, tile_px=4, odd=odd, name=odd) for odd in ("red", "blue")
+        rgb.rgb_trial(tile=(1, 2 + seed), grid=6, tile_px=4, odd=odd, name=odd) for odd in ("red", "purple")
     ]
     task = GAME.with_hypotheses([claims])
     about = dict(model="m", dtype="float32", weights="w", config="c", commit=None, options={})

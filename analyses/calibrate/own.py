@@ -10,7 +10,7 @@ Where the hypothesis is false, or where nobody has the role for the reason it gi
    sets of as many heads of the same layers that are drawn at random.
 
 And where it is true, as far as outputs go: 5. *injected*: an idle head made to carry a share of the clean
-difference.
+difference, and to look as that head does which looks most as is claimed.
 
 A rate is told only where `.counts.INFORMATIVE` of the heads or more could have been given the role.
 """
@@ -27,7 +27,7 @@ import rgb_circuit as rgb
 from rgb_circuit.drawing import trials as draw
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.errors import NotApplicable
-from rgb_circuit.hypothesis import Claim, Hypothesis, Sweep
+from rgb_circuit.hypothesis import Claim, Hypothesis, Look, Sweep, about_attention
 from rgb_circuit.measure import follow
 from rgb_circuit.registered import claims_hash
 from rgb_circuit.task import Task
@@ -301,6 +301,10 @@ def _injected(found: Measured, task: Task, rng, progress) -> Iterator[dict]:
     holds = _evidence.by_prediction(evidence, "holds")
     for hypothesis in task.hypotheses:
         moved = {one.name for one in hypothesis.predictions if any(map(_carried, one.claims))}
+        if not moved:
+            continue
+        looks = about_attention(hypothesis.predictions)
+        moved |= {one.name for one in hypothesis.predictions if one.about_attention}
         rest = [slot for slot in hypothesis.slots if not moved & {*slot}]
         idle = [
             number
@@ -308,13 +312,12 @@ def _injected(found: Measured, task: Task, rng, progress) -> Iterator[dict]:
             if head not in _evidence.heads(evidence, hypothesis)
             and all(holds.loc[head, slot].any() for slot in rest)
         ]
-        if not moved:
-            continue
         tried = rng.permutation(idle)[:HEADS]
         testable = len(tried) * _testable(evidence, hypothesis)
         for size in tqdm(SIZES, desc="injected", unit="size", disable=not progress):
             given = sum(
-                found.heads[number] in _evidence.heads(_judged(_with(found, number, size), task), hypothesis)
+                found.heads[number]
+                in _evidence.heads(_judged(_with(found, number, size, looks), task), hypothesis)
                 for number in tried
             )
             yield _row(hypothesis, "injected", len(tried), testable, given, size)
@@ -334,11 +337,17 @@ def _carries(sweep: Sweep) -> bool:
     )
 
 
-def _with(found: Measured, number: int, size: float) -> Measured:
+def _with(found: Measured, number: int, size: float, looks: Sequence[Look] = ()) -> Measured:
     """What would have been measured, had a head carried a share of the difference between two pictures past
-    all other heads."""
+    all other heads, and looked as that head does which is most on the side of each of some claims."""
     effects = dict(found.effects)
     for sweep in filter(_carries, effects):
         effects[sweep] = effects[sweep].copy()
         effects[sweep][:, number] += size * (found.logits[sweep.source] - found.logits[sweep.target])
-    return replace(found, effects=effects)
+    seen = dict(found.looks)
+    for look in looks:
+        side, most = found.looks[look]
+        side = side.copy()
+        side[:, number] = side[:, side.mean(0).argmax()]
+        seen[look] = side, most
+    return replace(found, effects=effects, looks=seen)
