@@ -168,8 +168,11 @@ def none_is(standing: Standing) -> str:
 
 def nearly(standing: Standing) -> str:
     """The open heads of a role with what they lack, without full stop; empty where there are none."""
+    named = {one.name: one for one in standing.hypothesis.predictions}
+    of_attention = all(named[name].about_attention for name in standing.hypothesis.score)
+    does = "reaches" if of_attention else "restores"
     heads = [
-        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks {row['lacks']}"
+        f"{Head(row['layer'], row['head'])} {does} {percent(row['score'])} and lacks {row['lacks']}"
         for _, row in standing.open.head(NAMED).iterrows()
     ]
     more = len(standing.open) - len(heads)

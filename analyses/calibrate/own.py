@@ -315,11 +315,9 @@ def _injected(found: Measured, task: Task, rng, progress) -> Iterator[dict]:
         tried = rng.permutation(idle)[:HEADS]
         testable = len(tried) * _testable(evidence, hypothesis)
         for size in tqdm(SIZES, desc="injected", unit="size", disable=not progress):
-            given = sum(
-                found.heads[number]
-                in _evidence.heads(_judged(_with(found, number, size, looks), task), hypothesis)
-                for number in tried
-            )
+            frames = [_judged(_with(found, number, size, looks), task) for number in tried]
+            named = [_evidence.heads(frame, hypothesis) for frame in frames]
+            given = sum(found.heads[number] in heads for number, heads in zip(tried, named))
             yield _row(hypothesis, "injected", len(tried), testable, given, size)
 
 

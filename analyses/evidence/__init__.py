@@ -22,6 +22,7 @@ are measured all the same, and shown.
 | mostly (of a part) | no larger in this part than in the other | |
 | below half (without attention to some tokens) | half as large as with it, or more | |
 | above others | at most ``least`` · gap above the word that rises most beside it | |
+| attention above even, below median | zero or less on its side (`.looks`) | |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
 threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single

@@ -143,7 +143,6 @@ SECTION = Section(
                 "rate_high informative p_value"
             },
         ],
-        task=("hypotheses",),
     ),
     values=_values,
     fragment=beside(__file__),
