@@ -39,7 +39,7 @@ _EXPECTED = {
     "none": "stays",
 }
 _LOOKS = {
-    ABOVE_EVEN: "it looks at {} more than if it looked at all tokens alike",
+    ABOVE_EVEN: "more of its attention is on {} than if it looked at all tokens alike",
     BELOW_MEDIAN: "it looks at fewer places of the picture than half of the heads do",
 }
 _COMPONENTS = {

@@ -263,7 +263,7 @@ class Prediction:
             )
         if len({type(claim) for claim in given}) > 1:
             raise InputError(
-                f"prediction {self.name!r} speaks of attention and of the answer's words, which are not "
+                f"prediction {self.name}: it speaks of attention and of the answer's words, which are not "
                 "measured alike; make two predictions of it"
             )
         object.__setattr__(self, "claims", given)

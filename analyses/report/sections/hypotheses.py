@@ -131,7 +131,7 @@ def _rates(rates, hypothesis):
 SECTION = Section(
     order=38,
     link="Hypotheses",
-    title="Hypotheses of one's own",
+    title="What is claimed of heads, and of which it is shown",
     needs=Needs(
         optional=[
             {
