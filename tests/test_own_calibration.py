@@ -9,7 +9,7 @@ import torch
 
 import rgb_circuit as rgb
 from analyses import calibrate
-from analyses.calibrate import own as own_module
+from analyses.calibrate import own_hypotheses as own_module
 from analyses.calibrate.fitted import fitted_readout
 from analyses.evidence.families import Role, corrected
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep

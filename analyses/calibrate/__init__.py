@@ -6,7 +6,7 @@
 3. Their roles are held against the truth: precision and recall per role, and roles given where none is true
    (`.counts`).
 
-Verdicts on a user's own hypotheses are tried on the user's model and trials (`.own`).
+Verdicts on a user's own hypotheses are tried on the user's model and trials (`.own_hypotheses`).
 
 An analysis that is added to `analyses.roles.GAME` is calibrated here without a change.
 """
@@ -14,7 +14,7 @@ An analysis that is added to `analyses.roles.GAME` is calibrated here without a 
 from .counts import by_evenness, by_trials, false_discoveries, summary
 from .judge import verdicts
 from .known import Known
-from .own import own, says
+from .own_hypotheses import own, says
 from .readings import by_roles, permuted, reading_of
 from .subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, exchanged, family
 
