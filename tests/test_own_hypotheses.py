@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import runs
@@ -18,9 +19,12 @@ from pandas.testing import assert_frame_equal
 import rgb_circuit as rgb
 from analyses import evidence, lint, power, rivals, roles, standing
 from analyses.command import main
+from analyses.report.page import filled, known_sections
+from analyses.report.run import read
 from rgb_circuit import InputError
 from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.patching import PatchedHeads
+from rgb_circuit.registered import claims_hash
 from rgb_circuit.task import Task
 from rgb_circuit.tasks import find, to_toml
 
@@ -104,6 +108,19 @@ def test_the_page_has_each_hypothesis_with_its_claims_and_the_file(true):
         assert (
             html.escape(prediction.text) in section and html.escape(lint.in_words(prediction)[1:]) in section
         )
+
+
+@pytest.mark.parametrize("claims, shown", [(None, True), ("others", False)])
+def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, claims, shown):
+    section = known_sections()["hypotheses"]
+    run = read(true[0], [section.needs])
+    rate = dict(claims=claims or claims_hash(run.task), hypothesis="reader", check="permuted", trials=32)
+    rate |= dict(size=np.nan, heads=480, testable=480, given=3, informative=True, p_value=np.nan)
+    rate |= dict(rate=3 / 480, rate_low=0.001, rate_high=0.02)
+    body = filled(
+        section, replace(run, frames={**run.frames, "hypotheses_calibration": pd.DataFrame([rate])})
+    )
+    assert ("permuted" in body["body"] and "tried on 32 trials" in body["body"]) == shown
 
 
 def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(true, tmp_path):

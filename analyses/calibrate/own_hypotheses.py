@@ -69,12 +69,13 @@ def own(
         progress: show bars.
 
     Returns:
-        A row per hypothesis × check: ``claims`` (a hash of the hypotheses), ``hypothesis, check`` ("random
+        A row per hypothesis × check: ``hypothesis, check`` ("random
         weights", "exchanged", "permuted", "random sets", "injected"), ``size`` (the share of the clean
         difference that is injected, else missing), ``heads`` (how many were tried), ``testable`` (how many of
         them could have been given the role), ``given`` (how many were), ``rate, rate_low, rate_high`` (with
         the exact 95 % interval over heads; missing where fewer than 80 % are testable), ``informative``,
-        ``p_value`` (of random sets, by rank; else missing).
+        ``p_value`` (of random sets, by rank; else missing), ``claims`` (a hash of the hypotheses), ``model,
+        trials`` (how many).
 
     Raises:
         InputError: as `analyses.evidence.examine`.
@@ -94,8 +95,7 @@ def own(
     frame["informative"] = (frame["testable"] >= INFORMATIVE * frame["heads"]) & (frame["heads"] > 0)
     rates = [_rate(row) for row in frame.to_dict("records")]
     frame[["rate", "rate_low", "rate_high"]] = np.array(rates, dtype=float).reshape(-1, 3)
-    frame.insert(0, "claims", claims_hash(task))
-    return frame
+    return frame.assign(claims=claims_hash(task), model=model.name, trials=len(trials))
 
 
 def says(frame: pd.DataFrame) -> list[str]:

@@ -140,7 +140,7 @@ SECTION = Section(
             },
             {
                 "hypotheses_calibration": "claims hypothesis check size heads testable given rate rate_low "
-                "rate_high informative p_value"
+                "rate_high informative p_value trials"
             },
         ],
     ),
