@@ -89,6 +89,16 @@ def test_a_fitted_readout_answers_by_the_picture_and_the_model_stays_as_it_was(g
     assert not torch.equal(other.nnsight._module.state_dict()[layer], before[layer])
 
 
+def test_a_hypothesis_called_like_a_planted_role_is_tried_on_planted_circuits(planted):
+    mine = Hypothesis("color extractor", READER[0].predictions)
+    task = GAME.with_hypotheses([mine])
+    rows = own_module._on_planted(rgb.rgb_trials(planted, 12), task, 1, 0, False)
+    has_it, has_it_not = (pd.Series(row) for row in rows)
+    assert has_it["given"] == has_it["heads"] == has_it["testable"] > 0
+    assert has_it_not["given"] == 0 < has_it_not["heads"]
+    assert own_module._on_planted([], GAME.with_hypotheses(READER), 1, 0, False) == []
+
+
 def role(p):
     return Role([["A"]], (), np.array([p]), benjamini_hochberg(np.array(p)))
 

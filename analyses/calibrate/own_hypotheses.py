@@ -12,6 +12,9 @@ Where the hypothesis is false, or where nobody has the role for the reason it gi
 And where it is true, as far as outputs go: 5. *injected*: an idle head made to carry a share of the clean
 difference, and to look as that head does which looks most as is claimed.
 
+Where planted circuits of the task have a role of the hypothesis' name, it is tried on these too: *planted,
+have it* and *planted, have it not*.
+
 A rate is told only where `.counts.INFORMATIVE` of the heads or more could have been given the role.
 """
 
@@ -29,6 +32,7 @@ from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.hypothesis import Claim, Hypothesis, Look, Sweep, about_attention
 from rgb_circuit.measure import follow
+from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.registered import claims_hash
 from rgb_circuit.task import Task
 
@@ -36,8 +40,10 @@ from .. import evidence as _evidence
 from .. import rivals, roles
 from ..evidence.effects import Measured
 from ..evidence.verdict import Rules, judge_hypotheses
+from ..roles import GAME
 from .counts import INFORMATIVE
 from .fitted import fitted_readout
+from .subjects import Subject
 
 RULES = Rules(0.1, 0.05, 0.05, False)
 # Shares of the clean difference that an injected head carries, and how many heads are tried with each.
@@ -70,7 +76,8 @@ def own(
 
     Returns:
         A row per hypothesis × check: ``hypothesis, check`` ("random
-        weights", "exchanged", "permuted", "random sets", "injected"), ``size`` (the share of the clean
+        weights", "exchanged", "planted, have it", "planted, have it not", "permuted", "random sets",
+        "injected"), ``size`` (the share of the clean
         difference that is injected, else missing), ``heads`` (how many were tried), ``testable`` (how many of
         them could have been given the role), ``given`` (how many were), ``rate, rate_low, rate_high`` (with
         the exact 95 % interval over heads; missing where fewer than 80 % are testable), ``informative``,
@@ -86,6 +93,7 @@ def own(
     rows = [
         *_on_random_weights(model, trials, task, random, seed, progress),
         *_on_exchanged(model, trials, task, random, rng, progress),
+        *_on_planted(trials, task, random, seed, progress),
         *_permuted(found, task, rng),
         *_random_sets(found, task, rng),
         *_injected(found, task, rng, progress),
@@ -225,6 +233,30 @@ def _fails(hypothesis: Hypothesis, known: Sequence[str], by: int) -> bool:
         rivals=(),
     )
     return bool(rivals.exclusive([hypothesis, other]))
+
+
+def _on_planted(trials, task, random, seed, progress):
+    """Rows of the hypotheses that are called like a role of planted circuits."""
+    known = [one for one in task.hypotheses if one.name in [role.name for role in GAME.hypotheses]]
+    if task.name != GAME.name or task.draw is None or not known:
+        return []
+    judged = []
+    for number in tqdm(range(random), desc="planted", unit="model", disable=not progress):
+        module, processor, truth = Subject("planted", MODERATE_NOISE, seed + number).build()
+        planted = rgb.wrap(module, processor, name=f"planted {seed + number}")
+        found, *_ = _measured(planted, draw(planted, task, len(trials), seed + number), task, False, "")
+        judged.append((_judged(found, task), truth.set_index(["layer", "head"])["role"]))
+    rows = []
+    for hypothesis in known:
+        for check, has_it in (("planted, have it", True), ("planted, have it not", False)):
+            heads = testable = given = 0
+            for evidence, role in judged:
+                tried = {*role.index[(role == hypothesis.name) == has_it]}
+                heads += len(tried)
+                testable += len(tried) * _testable(evidence, hypothesis)
+                given += len(tried & {*map(tuple, _evidence.heads(evidence, hypothesis))})
+            rows.append(_row(hypothesis, check, heads, testable, given))
+    return rows
 
 
 def _permuted(found: Measured, task: Task, rng) -> list[dict]:
