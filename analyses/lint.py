@@ -19,7 +19,7 @@ from rgb_circuit.hypothesis import (
     Sweep,
     about_attention,
     about_words,
-    done,
+    what_is_done,
 )
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task
@@ -61,7 +61,7 @@ def in_words(prediction: Prediction) -> str:
         >>> in_words(Prediction.parse("A", "odd up, other down: pattern over image clean -> erased"))
         'in erased, with where it looks over image from clean: the odd word rises, the other word falls'
     """
-    blocks = groupby(prediction.claims, done)
+    blocks = groupby(prediction.claims, what_is_done)
     return "; ".join(f"{_done(what)}: {', '.join(map(_moves, claims))}" for what, claims in blocks)
 
 

@@ -293,7 +293,7 @@ class Prediction:
     @property
     def text(self) -> str:
         """Its claims as text, of which `parse` makes the same."""
-        blocks = groupby(self.claims, done)
+        blocks = groupby(self.claims, what_is_done)
         return "; ".join(
             f"{', '.join(map(str, claims))}: {what.text if isinstance(what, Sweep) else what}"
             for what, claims in blocks
@@ -471,7 +471,7 @@ def about_attention(predictions: Iterable[Prediction]) -> list[Look]:
     return [claim for one in predictions for claim in one.claims if isinstance(claim, Look)]
 
 
-def done(claim: Claim | Look) -> Sweep | str:
+def what_is_done(claim: Claim | Look) -> Sweep | str:
     """What is done for a claim: its sweep, nothing frozen; or the picture that is looked at."""
     return claim.condition if isinstance(claim, Look) else claim.sweep.whole
 
@@ -537,9 +537,9 @@ def _leading_effects(predictions):
     """The names of the predictions that stand in for none and whose first claim is an effect on the answer;
     without any, of those about attention."""
     own = [prediction for prediction in predictions if not prediction.stands_in_for]
-    effects = [one for one in own if not one.about_attention and one.claims[0].is_effect]
-    chosen = [one.name for one in effects or own if one.about_attention or one in effects]
-    return tuple(chosen or [prediction.name for prediction in predictions])
+    looks = [prediction for prediction in own if prediction.about_attention]
+    effects = [prediction for prediction in own if prediction.claims[0].is_effect and prediction not in looks]
+    return tuple(prediction.name for prediction in effects or looks or predictions)
 
 
 def _among(value, allowed, what):

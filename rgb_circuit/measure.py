@@ -393,10 +393,10 @@ def _captured(model, units, store, advance):
         recurring.keep(held_at_once(model, length, min(picture["start"] for picture in pictures.values())))
     failed = 0
     for row, unit in enumerate(units):
-        for asked, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
+        for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
             sweep = None if number is None else done["sweeps"][number]
             shares = {
-                condition: done["pictures"][condition]["shares"][_lookers(units, condition).index(asked)][row]
+                condition: done["pictures"][condition]["shares"][_lookers(units, condition).index(place)][row]
                 for condition in request.masks
             }
             try:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rgb_circuit.heads import Head, rows_of
-from rgb_circuit.hypothesis import done
+from rgb_circuit.hypothesis import what_is_done
 from rgb_circuit.plots import effect_forest
 from rgb_circuit.task import pictures
 
@@ -125,7 +125,7 @@ def _where(positions):
 
 def _restored(task, wanted):
     """What a prediction restores, from where into which picture."""
-    sweep = done(task.prediction(wanted).claims[0])
+    sweep = what_is_done(task.prediction(wanted).claims[0])
     if isinstance(sweep, str):
         return f"attention from [end], {sweep}"
     return f"{sweep.restores}, {sweep.source} → {sweep.target}"
