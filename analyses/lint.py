@@ -8,7 +8,7 @@ other roles.
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
-from rgb_circuit.edits import ARTIFICIAL
+from rgb_circuit.edits import ARTIFICIAL, POSITIONS
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import (
     ABOVE_EVEN,
@@ -151,9 +151,19 @@ def _of_one(hypothesis, hypotheses, task):
     return [
         *lines,
         f"  can fail  {_can_fail(hypothesis)}",
-        f"  needs     pictures {', '.join(pictures(hypothesis))}; answers {', '.join(answers(hypothesis))}: "
-        f"the task {task.name} {has}",
+        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}",
     ]
+
+
+def _needs(hypothesis):
+    """What a hypothesis needs of trials; which of these have boxes, no task says."""
+    at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
+    named = {
+        "pictures": pictures(hypothesis),
+        "answers": answers(hypothesis),
+        "boxes": [words for words in at if words not in (*POSITIONS, "entropy")],
+    }
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
 
 
 def _rival(rival, hypothesis):
@@ -174,7 +184,8 @@ def _can_fail(hypothesis):
             "no: it is vague, since heads that do nothing at all can meet it; add a claim of an effect, such "
             "as 'up'"
         )
-    if not any(claim.is_effect for claim in about_words(hypothesis.predictions)):
+    wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
+    if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
         return "yes, by where a head looks alone: it says nothing of what the head does to the answer"
     return "yes: no head meets it without an effect"
 

@@ -147,6 +147,13 @@ def test_a_file_of_looks_alone_is_said_to_say_nothing_of_what_heads_do():
     assert any(line.startswith("Costs no sweeps") and "shown anyway" in line for line in said)
 
 
+def test_boxes_that_trials_must_have_are_named_and_what_must_be_refuted_is_no_effect():
+    looks = of("looker", "attention sky above even: clean", "odd up: z clean -> erased", refutes=("looker1",))
+    said = "\n".join(lint.lines([looks], GAME, 16, 24))
+    assert "; boxes sky: the task rgb has them" in said and "by where a head looks alone" in said
+    assert "the odd word rises – must be refuted" in said
+
+
 def test_what_is_not_picture_is_text():
     image, text = of("a", "attention image above even: clean"), of("b", "attention text above even: clean")
     assert rivals.exclusive([image, text]) == [("a", "b")]
