@@ -112,6 +112,7 @@ def test_a_share_has_its_interval_and_says_how_much_of_what_could_be_it_is(local
     assert (rows["ci_low"] <= rows["effect"]).all() and (rows["effect"] <= rows["ci_high"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*wrongly on at least one picture")
 def test_attention_is_tested_without_a_gap(grouped):
     """Of a model that does not answer by the picture."""
     looks = of("looker", "attention text above even: clean")
