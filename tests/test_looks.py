@@ -1,4 +1,5 @@
-"""Claims about where heads look: shares are read off pictures that are shown anyway, and tested by head."""
+"""Claims about where heads look: shares are read off pictures that are shown anyway, and tested by
+head."""
 
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import evidence, lint, rivals, roles, standing
+from analyses import evidence, roles
 from analyses.attention_statistics import attention_statistics
+from analyses.evidence import lint, rivals
 from analyses.evidence.looks import looked_at
+from analyses.roles import standing
 from rgb_circuit import InputError
-from rgb_circuit.attention_shares import AttentionShares
+from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.hypothesis import Hypothesis, Look, Prediction
-from rgb_circuit.measure import measure, units_of
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.tasks import find
+from rgb_circuit.measuring.attention_shares import AttentionShares
+from rgb_circuit.measuring.measure import measure, units_of
+from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
 LOCALIZATION = rgb.read_hypotheses(
@@ -51,9 +54,13 @@ def localized(planted, trials):
 
 def test_shares_are_those_of_the_attention_that_a_forward_of_its_own_shows(grouped):
     trials = rgb.rgb_trials(grouped, 3)
-    [shares] = measure(grouped, [AttentionShares(tuple(trials), "clean", ("image", "tile", "text"))])
+    [shares] = measure(
+        grouped, [AttentionShares(tuple(trials), "clean", ("image", "tile", "text"))]
+    )
     found = shares.pivot(index=["trial", "layer", "head"], columns="at", values="value")
-    known = attention_statistics(grouped, trials, progress=False).set_index(["trial", "layer", "head"])
+    known = attention_statistics(grouped, trials, progress=False).set_index(
+        ["trial", "layer", "head"]
+    )
     known = known.loc[found.index]
     np.testing.assert_allclose(found["tile"], known["tile"], atol=1e-6)
     np.testing.assert_allclose(found["image"], known["tile"] + known["picture"], atol=1e-6)
@@ -64,7 +71,10 @@ def test_shares_are_those_of_the_attention_that_a_forward_of_its_own_shows(group
 def test_shares_cost_no_picture_beside_a_sweep_and_change_nothing_of_it(grouped):
     trials = tuple(rgb.rgb_trials(grouped, 2))
     sweep = PatchedHeads.of(grouped, trials, "clean", "erased")
-    looks = [AttentionShares(trials, "clean", ("image",)), AttentionShares(trials, "clean", ("tile", "text"))]
+    looks = [
+        AttentionShares(trials, "clean", ("image",)),
+        AttentionShares(trials, "clean", ("tile", "text")),
+    ]
     assert len(units_of(grouped, [sweep, *looks])) == len(trials)
     together, *seen = measure(grouped, [sweep, *looks])
     [alone] = measure(grouped, [sweep])
@@ -73,11 +83,16 @@ def test_shares_cost_no_picture_beside_a_sweep_and_change_nothing_of_it(grouped)
         pd.testing.assert_frame_equal(frame, measure(grouped, [look])[0])
 
 
-def test_a_share_is_held_against_even_attention_and_entropy_against_the_median_head(planted, trials):
+def test_a_share_is_held_against_even_attention_and_entropy_against_the_median_head(
+    planted, trials
+):
     frame = pd.DataFrame(
         [
             dict(trial="one", layer=0, head=head, at=at, value=value, even=even)
-            for at, even, values in (("tile", 0.25, (0.25, 1.0, 0.0)), ("entropy", 2.0, (1.5, 0.5, np.nan)))
+            for at, even, values in (
+                ("tile", 0.25, (0.25, 1.0, 0.0)),
+                ("entropy", 2.0, (1.5, 0.5, np.nan)),
+            )
             for head, value in enumerate(values)
         ]
     )
@@ -102,12 +117,16 @@ def test_attention_shows_readers_and_lookers_alike_and_their_outputs_tell_them_a
 
 
 def test_the_rival_is_out_for_readers_and_open_for_lookers(localized):
-    left = {head: standing.open_rivals(localized, LOCALIZATION[0], head) for head in READERS | LOOKERS}
+    left = {
+        head: standing.open_rivals(localized, LOCALIZATION[0], head) for head in READERS | LOOKERS
+    }
     assert {head for head, names in left.items() if names} == LOOKERS
 
 
 def test_a_share_has_its_interval_and_says_how_much_of_what_could_be_it_is(localized):
-    rows = localized[(localized["prediction"] == "L3") & (localized["layer"] == 3)].set_index("head")
+    rows = localized[(localized["prediction"] == "L3") & (localized["layer"] == 3)].set_index(
+        "head"
+    )
     assert rows.loc[0, "restored_fraction"] == pytest.approx(1) and rows.loc[0, "void"] == ""
     assert (rows["ci_low"] <= rows["effect"]).all() and (rows["effect"] <= rows["ci_high"]).all()
 
@@ -149,14 +168,22 @@ def test_a_file_of_looks_alone_is_said_to_say_nothing_of_what_heads_do():
 
 
 def test_boxes_that_trials_must_have_are_named_and_what_must_be_refuted_is_no_effect():
-    looks = of("looker", "attention sky above even: clean", "odd up: z clean -> erased", refutes=("looker1",))
+    looks = of(
+        "looker",
+        "attention sky above even: clean",
+        "odd up: z clean -> erased",
+        refutes=("looker1",),
+    )
     said = "\n".join(lint.lines([looks], GAME, 16, 24))
     assert "; boxes sky: the task rgb has them" in said and "by where a head looks alone" in said
     assert "the odd word rises – must be refuted" in said
 
 
 def test_what_is_not_picture_is_text():
-    image, text = of("a", "attention image above even: clean"), of("b", "attention text above even: clean")
+    image, text = (
+        of("a", "attention image above even: clean"),
+        of("b", "attention text above even: clean"),
+    )
     assert rivals.exclusive([image, text]) == [("a", "b")]
     assert rivals.exclusive([image, of("c", "attention text above even: erased")]) == []
 

@@ -1,4 +1,5 @@
-"""Verdicts on one's own hypotheses are tried where these are false, and where a head is made to do it."""
+"""Verdicts on one's own hypotheses are tried where these are false, and where a head is made to do
+it."""
 
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from analyses.calibrate.fitted import fitted_readout
 from analyses.evidence.families import Role, corrected
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
 from rgb_circuit.statistics import benjamini_hochberg
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
 READER = rgb.read_hypotheses(Path(__file__).parents[1] / "examples" / "hypotheses" / "reader.toml")
@@ -23,9 +24,9 @@ READER = rgb.read_hypotheses(Path(__file__).parents[1] / "examples" / "hypothese
 @pytest.fixture(scope="module")
 def tried(planted):
     task = GAME.with_hypotheses(READER)
-    return calibrate.own(planted, rgb.rgb_trials(planted, 16), task, random=1, progress=False).set_index(
-        "check"
-    )
+    return calibrate.own(
+        planted, rgb.rgb_trials(planted, 16), task, random=1, progress=False
+    ).set_index("check")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,11 @@ def test_exchanging_is_no_null_where_a_head_could_meet_both():
 
 
 def test_moved_verdicts_keep_their_numbers_and_come_from_different_heads():
-    rows = [dict(layer=0, head=head, prediction=name, holds=head == 0) for name in "AB" for head in range(4)]
+    rows = [
+        dict(layer=0, head=head, prediction=name, holds=head == 0)
+        for name in "AB"
+        for head in range(4)
+    ]
     moved = own_module._moved(pd.DataFrame(rows), [["A"], ["B"]], np.random.default_rng(0))
     table = moved.pivot(index="head", columns="prediction", values="holds")
     assert (table.sum() == 1).all() and not table.all(axis=1).any()
@@ -110,7 +115,8 @@ def test_several_hypotheses_are_corrected_as_simes_and_benjamini_bogomolov_say()
     order = sorted(simes)
     selected = max(rank for rank, value in enumerate(order, 1) if value <= level * rank / 4)
     wanted = [
-        [simes[i] <= order[selected - 1] and q <= level * selected / 4 for q in roles[i].q] for i in range(4)
+        [simes[i] <= order[selected - 1] and q <= level * selected / 4 for q in roles[i].q]
+        for i in range(4)
     ]
     given = [list(q <= level) for q in corrected(roles, range(4), level)]
     assert given == wanted and selected == 2

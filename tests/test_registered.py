@@ -1,4 +1,5 @@
-"""Whether a run's claims were written down before its trials were looked at, as folders beside it tell."""
+"""Whether a run's claims were written down before its trials were looked at, as folders beside it
+tell."""
 
 import json
 from dataclasses import replace
@@ -7,8 +8,8 @@ import pytest
 
 import rgb_circuit as rgb
 from rgb_circuit.hypothesis import Hypothesis, Prediction
-from rgb_circuit.registered import registered, registered_of
-from rgb_circuit.tasks import find
+from rgb_circuit.measuring.registered import registered, registered_of
+from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.trial import described
 
 GAME = find("rgb")
@@ -18,7 +19,8 @@ def manifest(expected="up", seed=0, **more):
     """As much of a run's manifest as it takes, of two trials."""
     claims = Hypothesis("one", (Prediction.parse("A", f"odd {expected}: z clean -> erased"),))
     trials = [
-        rgb.rgb_trial(tile=(1, 2 + seed), grid=6, tile_px=4, odd=odd, name=odd) for odd in ("red", "purple")
+        rgb.rgb_trial(tile=(1, 2 + seed), grid=6, tile_px=4, odd=odd, name=odd)
+        for odd in ("red", "purple")
     ]
     task = GAME.with_hypotheses([claims])
     about = dict(model="m", dtype="float32", weights="w", config="c", commit=None, options={})
@@ -86,6 +88,6 @@ def test_the_text_of_the_file_is_kept(tmp_path):
     (tmp_path / "mine.toml").write_text("# mine")
     here = manifest(options={"hypotheses": str(tmp_path / "mine.toml")})
     assert registered_of(registered(tmp_path / "now", here)).file == "# mine"
-    assert replace(registered_of(registered(tmp_path / "now", here)), after=("a", "b")).says.startswith(
-        "Exploratory: the runs in a, b had"
-    )
+    assert replace(
+        registered_of(registered(tmp_path / "now", here)), after=("a", "b")
+    ).says.startswith("Exploratory: the runs in a, b had")

@@ -1,8 +1,9 @@
-"""A copy of a model whose language model has random weights, and a readout that answers all the same.
+"""A copy of a model whose language model has random weights, and a readout that answers all the
+same.
 
-A picture leaves some trace in the last state of any network, so a linear map from there to the answers'
-words, fitted by least squares on other trials, makes a gap. The heads are as random as their weights, so that
-what a hypothesis says of them is false.
+A picture leaves some trace in the last state of any network, so a linear map from there to the
+answers' words, fitted by least squares on other trials, makes a gap. The heads are as random as
+their weights, so that what a hypothesis says of them is false.
 """
 
 import copy
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 
 import rgb_circuit as rgb
-from rgb_circuit.batches import batches
 from rgb_circuit.errors import NotApplicable
+from rgb_circuit.measuring.batches import batches
 from rgb_circuit.programs.capture import language_model
 from rgb_circuit.prompts import answer_tokens, encode
 
@@ -29,7 +30,8 @@ def fitted_readout(model: rgb.Vlm, trials: Sequence[rgb.Trial], seed: int) -> rg
         seed: of the weights.
 
     Raises:
-        NotApplicable: a model on a server, whose weights are not here; or trials without a right answer.
+        NotApplicable: a model on a server, whose weights are not here; or trials without a right
+            answer.
     """
     if model.server is not None:
         raise NotApplicable("the weights are on a server, so no copy with random ones can be made")
@@ -39,7 +41,9 @@ def fitted_readout(model: rgb.Vlm, trials: Sequence[rgb.Trial], seed: int) -> rg
     with torch.no_grad():
         for parameter in language_model(module).layers.parameters():
             if parameter.ndim >= 2:
-                drawn = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
+                drawn = (
+                    torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
+                )
                 parameter.copy_(drawn)
         states, right = _states(model, module, head, trials)
         words = sorted(set(right))
@@ -55,12 +59,16 @@ def fitted_readout(model: rgb.Vlm, trials: Sequence[rgb.Trial], seed: int) -> rg
 
 
 def _states(model, module, head, trials):
-    """What the readout reads at [end] of every picture with a right answer, double, (pictures, width), and
-    that answer's token."""
+    """What the readout reads at [end] of every picture with a right answer, double, (pictures,
+    width), and that answer's token."""
     states: list[torch.Tensor] = []
     right: list[int] = []
-    hook = head.register_forward_pre_hook(lambda _, given: states.append(given[0][:, -1].double().cpu()))
-    conditions = [name for name in trials[0].images if all(name in trial.expected for trial in trials)]
+    hook = head.register_forward_pre_hook(
+        lambda _, given: states.append(given[0][:, -1].double().cpu())
+    )
+    conditions = [
+        name for name in trials[0].images if all(name in trial.expected for trial in trials)
+    ]
     if not conditions:
         hook.remove()
         raise NotApplicable("no picture of these trials has a right answer to fit a readout to")

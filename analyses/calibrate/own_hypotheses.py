@@ -1,19 +1,20 @@
-"""How often verdicts on a user's own hypotheses are right, tried on the user's own model and trials.
+"""How often verdicts on a user's own hypotheses are right, tried on the user's own model and
+trials.
 
 Where the hypothesis is false, or where nobody has the role for the reason it gives:
 
 1. *random weights*: the model with random weights and a fitted readout (`.fitted`);
-2. *exchanged*: changed pictures under each other's names, the clean one and the gap kept, where a head that
-   meets the hypothesis could not meet it then;
+2. *exchanged*: changed pictures under each other's names, the clean one and the gap kept, where a
+   head that meets the hypothesis could not meet it then;
 3. *permuted*: each prediction's verdicts moved to other heads of the layer, each by another number;
-4. *random sets*: whether the heads that the first half of the trials finds do more, on the second half, than
-   sets of as many heads of the same layers that are drawn at random.
+4. *random sets*: whether the heads that the first half of the trials finds do more, on the second
+   half, than sets of as many heads of the same layers that are drawn at random.
 
-And where it is true, as far as outputs go: 5. *injected*: an idle head made to carry a share of the clean
-difference, and to look as that head does which looks most as is claimed.
+And where it is true, as far as outputs go: 5. *injected*: an idle head made to carry a share of the
+clean difference, and to look as that head does which looks most as is claimed.
 
-Where planted circuits of the task have a role of the hypothesis' name, it is tried on these too: *planted,
-have it* and *planted, have it not*.
+Where planted circuits of the task have a role of the hypothesis' name, it is tried on these too:
+*planted, have it* and *planted, have it not*.
 
 A rate is told only where `.counts.INFORMATIVE` of the heads or more could have been given the role.
 """
@@ -27,26 +28,28 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.drawing import trials as draw
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.hypothesis import Claim, Hypothesis, Look, Sweep, about_attention
-from rgb_circuit.measure import follow
+from rgb_circuit.measuring.measure import follow
+from rgb_circuit.measuring.registered import claims_hash
 from rgb_circuit.models.planted import MODERATE_NOISE
-from rgb_circuit.registered import claims_hash
+from rgb_circuit.stimuli.drawing import trials as draw
 from rgb_circuit.task import Task
 
 from .. import evidence as _evidence
-from .. import rivals, roles
+from .. import roles
+from ..evidence import rivals
 from ..evidence.effects import Measured
 from ..evidence.verdict import Rules, judge_hypotheses
+from ..rgb.subjects import Subject
 from ..roles import GAME
 from .counts import INFORMATIVE
 from .fitted import fitted_readout
-from .subjects import Subject
 
 RULES = Rules(0.1, 0.05, 0.05, False)
-# Shares of the clean difference that an injected head carries, and how many heads are tried with each.
+# Shares of the clean difference that an injected head carries, and how many heads are tried with
+# each.
 SIZES = (0.05, 0.1, 0.15, 0.2, 0.3)
 HEADS = 19
 # Random sets of the same layers, and permutations.
@@ -76,13 +79,13 @@ def own(
 
     Returns:
         A row per hypothesis × check: ``hypothesis, check`` ("random
-        weights", "exchanged", "planted, have it", "planted, have it not", "permuted", "random sets",
-        "injected"), ``size`` (the share of the clean
-        difference that is injected, else missing), ``heads`` (how many were tried), ``testable`` (how many of
-        them could have been given the role), ``given`` (how many were), ``rate, rate_low, rate_high`` (with
-        the exact 95 % interval over heads; missing where fewer than 80 % are testable), ``informative``,
-        ``p_value`` (of random sets, by rank; else missing), ``claims`` (a hash of the hypotheses), ``model,
-        trials`` (how many).
+        weights", "exchanged", "planted, have it", "planted, have it not", "permuted", "random
+        sets", "injected"), ``size`` (the share of the clean
+        difference that is injected, else missing), ``heads`` (how many were tried), ``testable``
+        (how many of them could have been given the role), ``given`` (how many were), ``rate,
+        rate_low, rate_high`` (with the exact 95 % interval over heads; missing where fewer than 80
+        % are testable), ``informative``, ``p_value`` (of random sets, by rank; else missing),
+        ``claims`` (a hash of the hypotheses), ``model, trials`` (how many).
 
     Raises:
         InputError: as `analyses.evidence.examine`.
@@ -100,7 +103,9 @@ def own(
     ]
     columns = ["hypothesis", "check", "size", "heads", "testable", "given", "p_value"]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["informative"] = (frame["testable"] >= INFORMATIVE * frame["heads"]) & (frame["heads"] > 0)
+    frame["informative"] = (frame["testable"] >= INFORMATIVE * frame["heads"]) & (
+        frame["heads"] > 0
+    )
     rates = [_rate(row) for row in frame.to_dict("records")]
     frame[["rate", "rate_low", "rate_high"]] = np.array(rates, dtype=float).reshape(-1, 3)
     return frame.assign(claims=claims_hash(task), model=model.name, trials=len(trials))
@@ -121,7 +126,10 @@ def _said(row):
     if row["check"] == "random sets":
         if pd.isna(row["p_value"]):
             return "no head is found on the first half of the trials"
-        return f"p = {row['p_value']:.2g}, of {row['heads']} heads found on the first half of the trials"
+        return (
+            f"p = {row['p_value']:.2g}, of {row['heads']} heads found on the first half of the "
+            "trials"
+        )
     if not row["heads"]:
         return "cannot be tried: no head is left that meets what is not injected"
     testable = f"of {row['heads']}, {row['testable']} testable"
@@ -151,7 +159,10 @@ def _judged(found: Measured, task: Task) -> pd.DataFrame:
 def _testable(evidence: pd.DataFrame, hypothesis: Hypothesis) -> bool:
     """Whether every prediction of a role could be tested, or one that stands in for it."""
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"] != ""
-    return not any(void[slot].all() for slot in hypothesis.slots) and not void[list(hypothesis.refutes)].any()
+    return (
+        not any(void[slot].all() for slot in hypothesis.slots)
+        and not void[list(hypothesis.refutes)].any()
+    )
 
 
 def _row(hypothesis, check, heads, testable, given, size=np.nan, p_value=np.nan):
@@ -194,7 +205,9 @@ def _on_exchanged(model, trials, task, random, rng, progress):
     known = [name for name in changed if all(name in trial.images for trial in trials)]
     if len(known) < 2:
         return []
-    false = [one for one in task.hypotheses if all(_fails(one, known, by) for by in range(1, len(known)))]
+    false = [
+        one for one in task.hypotheses if all(_fails(one, known, by) for by in range(1, len(known)))
+    ]
     if not false:
         return []
     frames = []
@@ -203,7 +216,9 @@ def _on_exchanged(model, trials, task, random, rng, progress):
         found, *_ = _measured(model, shifted, task, False, "")
         frames.append(_judged(found, task))
     return [
-        row for row in _counted("exchanged", task, frames) if row["hypothesis"] in {one.name for one in false}
+        row
+        for row in _counted("exchanged", task, frames)
+        if row["hypothesis"] in {one.name for one in false}
     ]
 
 
@@ -244,7 +259,9 @@ def _on_planted(trials, task, random, seed, progress):
     for number in tqdm(range(random), desc="planted", unit="model", disable=not progress):
         module, processor, truth = Subject("planted", MODERATE_NOISE, seed + number).build()
         planted = rgb.wrap(module, processor, name=f"planted {seed + number}")
-        found, *_ = _measured(planted, draw(planted, task, len(trials), seed + number), task, False, "")
+        found, *_ = _measured(
+            planted, draw(planted, task, len(trials), seed + number), task, False, ""
+        )
         judged.append((_judged(found, task), truth.set_index(["layer", "head"])["role"]))
     rows = []
     for hypothesis in known:
@@ -271,17 +288,21 @@ def _permuted(found: Measured, task: Task, rng) -> list[dict]:
         for _ in range(PERMUTATIONS):
             given += len(_evidence.heads(_moved(evidence, pieces, rng), hypothesis))
         heads = len(evidence.drop_duplicates(["layer", "head"])) * PERMUTATIONS
-        rows.append(_row(hypothesis, "permuted", heads, heads * _testable(evidence, hypothesis), given))
+        rows.append(
+            _row(hypothesis, "permuted", heads, heads * _testable(evidence, hypothesis), given)
+        )
     return rows
 
 
 def _moved(evidence, pieces, rng):
-    """The evidence, the verdicts of each piece moved on to other heads of the layer, each piece by another
-    number as far as there are so many."""
+    """The evidence, the verdicts of each piece moved on to other heads of the layer, each piece by
+    another number as far as there are so many."""
     order = np.arange(len(evidence))
     of = {name: number for number, names in enumerate(pieces) for name in names}
     shifts: dict[int, np.ndarray] = {}
-    for (name, layer), rows in evidence.groupby(["prediction", "layer"], sort=False).indices.items():
+    for (name, layer), rows in evidence.groupby(
+        ["prediction", "layer"], sort=False
+    ).indices.items():
         shifts.setdefault(layer, rng.permutation(len(rows)))
         if name in of:
             order[rows] = np.roll(rows, shifts[layer][of[name] % len(rows)])
@@ -358,7 +379,8 @@ def _carried(claim) -> bool:
 
 
 def _carries(sweep: Sweep) -> bool:
-    """Whether a sweep restores what an injected head carries: its output, as another picture makes it."""
+    """Whether a sweep restores what an injected head carries: its output, as another picture makes
+    it."""
     return (
         sweep.component == "z"
         and sweep.source not in ARTIFICIAL
@@ -368,12 +390,15 @@ def _carries(sweep: Sweep) -> bool:
 
 
 def _with(found: Measured, number: int, size: float, looks: Sequence[Look] = ()) -> Measured:
-    """What would have been measured, had a head carried a share of the difference between two pictures past
-    all other heads, and looked as that head does which is most on the side of each of some claims."""
+    """What would have been measured, had a head carried a share of the difference between two
+    pictures past all other heads, and looked as that head does which is most on the side of each of
+    some claims."""
     effects = dict(found.effects)
     for sweep in filter(_carries, effects):
         effects[sweep] = effects[sweep].copy()
-        effects[sweep][:, number] += size * (found.logits[sweep.source] - found.logits[sweep.target])
+        effects[sweep][:, number] += size * (
+            found.logits[sweep.source] - found.logits[sweep.target]
+        )
     seen = dict(found.looks)
     for look in looks:
         side, most = found.looks[look]

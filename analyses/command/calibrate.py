@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 import shtab
 
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened, write_figure, write_frame
 
 from .arguments import Commands, add_folder, add_loading, quiet_parent
 
@@ -31,7 +31,8 @@ def add_to(commands: Commands) -> None:
         "--random",
         type=int,
         default=5,
-        help="models of each of the three kinds on which every role is false (default: %(default)s)",
+        help="models of each of the three kinds on which every role is false (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--trials",
@@ -44,11 +45,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--hypotheses",
         metavar="FILE.toml",
-        help="try verdicts on these hypotheses instead, as rgb-circuit run takes them, on --model and its "
-        "trials",
+        help="try verdicts on these hypotheses instead, as rgb-circuit run takes them, on --model "
+        "and its trials",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
-        "--model", default="toy", help="with --hypotheses: as of rgb-circuit run (default: %(default)s)"
+        "--model",
+        default="toy",
+        help="with --hypotheses: as of rgb-circuit run (default: %(default)s)",
     )
     parser.add_argument(
         "--task",
@@ -64,21 +67,23 @@ def add_to(commands: Commands) -> None:
 
 
 def _calibrate(options: Namespace) -> None:
-    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
-    readings. One that was killed goes on where it stopped when the same command is given again, and one for
-    more models takes up those that were judged. With --hypotheses, try the verdicts on these instead: where
-    they are false, and where a head is made to carry the answer."""
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside
+    two naive readings. One that was killed goes on where it stopped when the same command is given
+    again, and one for more models takes up those that were judged. With --hypotheses, try the
+    verdicts on these instead: where they are false, and where a head is made to carry the
+    answer."""
     if options.hypotheses is not None:
         _of_ones_own(options)
         return
     import pandas as pd
     from transformers.utils import logging
 
-    from rgb_circuit.manifest import versions
+    from rgb_circuit.keeping.manifest import versions
+    from rgb_circuit.keeping.store import open_store
     from rgb_circuit.plots import precision_recall_panels, recall_over_trials
-    from rgb_circuit.store import open_store
 
-    from .. import calibrate, printed
+    from .. import calibrate
+    from ..study import printed
 
     logging.disable_progress_bar()
     subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
@@ -94,7 +99,8 @@ def _calibrate(options: Namespace) -> None:
         with locked(parts), warnings.catch_warnings():
             store = open_store(parts, about)
             store.clean()
-            # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
+            # That a noisy or random model answers wrongly is the point, and stands in the column
+            # "solved".
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
             frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
         write_frame(frame, folder, "calibration")
@@ -107,14 +113,15 @@ def _calibrate(options: Namespace) -> None:
         write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
-        "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "
-        f"their frames calibration_summary, calibration_trials and calibration_false, in {folder}/"
+        "\nBy noise, and by kind of model and number of trials: calibration.png, "
+        f"calibration_trials.png, and their frames calibration_summary, calibration_trials and "
+        f"calibration_false, in {folder}/"
     )
 
 
 def _of_ones_own(options):
     """Try the verdicts on a file of hypotheses, on its model and trials."""
-    from rgb_circuit.tasks import task_of
+    from rgb_circuit.stimuli.tasks import task_of
 
     from .. import calibrate
     from .loading import model_and_trials
@@ -132,4 +139,7 @@ def _of_ones_own(options):
         write_frame(frame, folder, "hypotheses_calibration")
     print(f"Heads of {model.name} that are given a role, on {len(trials)} trials:")
     print(*calibrate.says(frame), sep="\n")
-    print(f"Where a run lies in {folder}/, rgb-circuit report {folder} writes this beside its verdicts.")
+    print(
+        f"Where a run lies in {folder}/, rgb-circuit report {folder} writes this beside its "
+        "verdicts."
+    )

@@ -1,4 +1,5 @@
-"""Claims about where heads look: what is measured for them, and by how much each head is on their side."""
+"""Claims about where heads look: what is measured for them, and by how much each head is on their
+side."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.attention_shares import AttentionShares
 from rgb_circuit.edits import POSITIONS
 from rgb_circuit.hypothesis import BELOW_MEDIAN, Look, Prediction, about_attention
+from rgb_circuit.measuring.attention_shares import AttentionShares
 
 # Of a share of attention, or of nats: less may be rounding of attention that is even.
 ROUNDING = 1e-5
@@ -20,8 +21,12 @@ def shares_asked(
     """Condition → what is measured there for the claims of some predictions about attention."""
     tokens: dict[str, dict[str, None]] = {}
     for look in about_attention(predictions):
-        tokens.setdefault(look.condition, {}).update({} if look.at == "entropy" else {look.at: None})
-    return {name: AttentionShares(tuple(trials), name, tuple(sorted(at))) for name, at in tokens.items()}
+        tokens.setdefault(look.condition, {}).update(
+            {} if look.at == "entropy" else {look.at: None}
+        )
+    return {
+        name: AttentionShares(tuple(trials), name, tuple(sorted(at))) for name, at in tokens.items()
+    }
 
 
 def check_looks(trials: Sequence[rgb.Trial], predictions: Iterable[Prediction]) -> None:
@@ -32,9 +37,9 @@ def check_looks(trials: Sequence[rgb.Trial], predictions: Iterable[Prediction]) 
                 boxes = trial.boxes.get(look.condition, {})
                 if look.at not in (*POSITIONS, "entropy", *boxes):
                     raise rgb.InputError(
-                        f"{prediction.name} asks for attention to {look.at!r}, and trial {trial.name!r} has "
-                        f"no such box in {look.condition!r}; use {', '.join([*POSITIONS, *boxes])}, or give "
-                        "trials that box"
+                        f"{prediction.name} asks for attention to {look.at!r}, and trial "
+                        f"{trial.name!r} has no such box in {look.condition!r}; use "
+                        f"{', '.join([*POSITIONS, *boxes])}, or give trials that box"
                     )
 
 
@@ -43,19 +48,23 @@ def looked_at(
 ) -> dict[Look, tuple[np.ndarray, np.ndarray]]:
     """Claim → by how much each head is on its side, and by how much it could be.
 
-    The share of attention on some tokens is held against what it would be if it were even over the prompt;
-    the entropy over the picture against the median of all heads, trial by trial, and a head that does not
-    look at the picture has the median.
+    The share of attention on some tokens is held against what it would be if it were even over the
+    prompt; the entropy over the picture against the median of all heads, trial by trial, and a head
+    that does not look at the picture has the median.
 
     Args:
-        shares: condition → the frame of `rgb_circuit.attention_shares.AttentionShares`.
+        shares: condition → the frame of `rgb_circuit.measuring.attention_shares.AttentionShares`.
     """
     order, found = [trial.name for trial in trials], {}
     for look in looks:
         frame = shares[look.condition]
         rows = frame[frame["at"] == look.at]
         rows = rows.assign(trial=rows["trial"].astype(str))
-        value = rows.pivot(index="trial", columns=["layer", "head"], values="value").loc[order].to_numpy()
+        value = (
+            rows.pivot(index="trial", columns=["layer", "head"], values="value")
+            .loc[order]
+            .to_numpy()
+        )
         even = rows.groupby("trial")["even"].first().loc[order].to_numpy()
         if look.expected == BELOW_MEDIAN:
             most = np.nanmedian(value, axis=1)

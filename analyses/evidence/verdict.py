@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import (
     ABOVE_EVEN,
@@ -30,7 +29,8 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
-from rgb_circuit.tasks import tasks
+from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
+from rgb_circuit.stimuli.tasks import tasks
 
 from .above_others import above_others, serves
 from .effects import Measured
@@ -40,7 +40,17 @@ from .families import Role, corrected
 LEAST_GAP = 0.5
 STATES = ("holds", "refuted", "undecided")
 # The columns of a frame that come first, behind those that say what the row is of.
-FRONT = ("effect", "ci_low", "ci_high", "p_value", "q_value", "n", "holds", "state", "trials_to_decide")
+FRONT = (
+    "effect",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "q_value",
+    "n",
+    "holds",
+    "state",
+    "trials_to_decide",
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,13 @@ class Rules:
 
     def __post_init__(self):
         if not self.margin > 0:
-            raise InputError(f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1")
+            raise InputError(
+                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
+            )
         if not 0 <= self.least <= self.margin:
             raise InputError(
-                f"least is {self.least}; use a fraction of the gap from 0 to the margin, {self.margin}"
+                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
+                f"{self.margin}"
             )
 
 
@@ -67,8 +80,8 @@ class Judged:
 
     Attributes:
         columns: of the evidence frame, each (heads,) or one value.
-        p, q, against, refuted_q, together: (heads,): p of the claims together and of the opposite of any,
-            each corrected over heads; the heads that the correction is over.
+        p, q, against, refuted_q, together: (heads,): p of the claims together and of the opposite
+            of any, each corrected over heads; the heads that the correction is over.
     """
 
     columns: dict[str, Any]
@@ -97,14 +110,19 @@ def judge(
         beside: predictions that make up no role.
     """
     predictions, n = merged([*families, beside]), measured.n
-    finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
+    finding, testing = (
+        (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
+    )
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
     }
     q_values = {name: verdict.q for name, verdict in judged.items()}
     refuted_q = {name: verdict.refuted_q for name, verdict in judged.items()}
-    roles = [Role.of(family, out, judged) for family, out in zip(families, refutes or [()] * len(families))]
+    roles = [
+        Role.of(family, out, judged)
+        for family, out in zip(families, refutes or [()] * len(families))
+    ]
     for role, q in zip(roles, corrected(roles, several, rules.level)):
         role.raise_weakest(q, q_values, refuted_q, rules.level)
     layer, head = np.array(measured.heads).T
@@ -113,7 +131,9 @@ def judge(
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
         refuted = (refuted_q[prediction.name] <= rules.level) & (verdict.q > rules.level)
-        about = dict(layer=layer, head=head, prediction=prediction.name, expected=prediction.expected)
+        about = dict(
+            layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
+        )
         blocks.append(
             pd.DataFrame(
                 about
@@ -135,8 +155,8 @@ def judge(
 def judge_hypotheses(
     found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
 ) -> pd.DataFrame:
-    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected for as
-    they always are, others for all of them together."""
+    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected
+    for as they always are, others for all of them together."""
     ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
     return judge(
         found,
@@ -199,8 +219,8 @@ class Tests:
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each trial lies outside the margin, negative inside, (trials, heads);
-            else None.
+        over: of an absence, by how much each trial lies outside the margin, negative inside,
+            (trials, heads); else None.
     """
 
     def __init__(self, measured, claim, rules, used):
@@ -252,14 +272,18 @@ class Tests:
         # A mean that is shown to lie beyond is more than a few strays.
         self.vetoed = self.refuted <= level
         counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
-        median = len(self.sides) * np.min([mostly_p(one, share=HALF) for one in self.beyond], axis=0)
+        median = len(self.sides) * np.min(
+            [mostly_p(one, share=HALF) for one in self.beyond], axis=0
+        )
         self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
         self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
 
     def trials_to_show(self, level):
-        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
-        where they are not on the claim's side."""
-        by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
+        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
+        are; infinite where they are not on the claim's side."""
+        by_mean = trials_needed(
+            self.margins, self.error, self.n, level / (1 if self.over is None else 2)
+        )
         by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
         if self.over is None:
             return by_mean
@@ -273,12 +297,14 @@ class Tests:
         by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
         if self.over is None:
             return by_mean
-        return np.min([by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0)
+        return np.min(
+            [by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0
+        )
 
 
 def _strays(tests, first):
-    """How many trials lie outside the margin of an absence, the most of any claim, missing without one; and
-    the number of the one that lies furthest, where they are few, else -1.
+    """How many trials lie outside the margin of an absence, the most of any claim, missing without
+    one; and the number of the one that lies furthest, where they are few, else -1.
 
     Args:
         first: number of the first trial that the tests are of.
@@ -298,7 +324,8 @@ def _cutoff(p, q, level):
 
 
 def _to_decide(tests, cutoffs, n):
-    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
+    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as
+    they are."""
     held, refuted = cutoffs
     toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
     away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
@@ -306,8 +333,8 @@ def _to_decide(tests, cutoffs, n):
 
 
 def _share(measured, prediction, used):
-    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio
-    of means."""
+    """The part of the whole effect that goes the way that a prediction asks for, with the interval
+    of a ratio of means."""
     claims = [claim for claim in about_words([prediction]) if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
@@ -341,7 +368,8 @@ def _some(strata, used):
 
 
 def _found(measured, prediction, rules, used):
-    """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
+    """(heads,): whether the effects that a prediction claims, if any, show on some of the
+    trials."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
     shown = [Tests(measured, claim, rules, used).shown <= rules.level for claim in claimed]
     return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])

@@ -4,10 +4,12 @@ import base64
 import re
 
 from rgb_circuit.hypothesis import Hypothesis
-from rgb_circuit.registered import claims_hash, registered_of
-from rgb_circuit.tasks import to_toml
+from rgb_circuit.measuring.registered import claims_hash, registered_of
+from rgb_circuit.stimuli.tasks import to_toml
 
-from ... import lint, roles, standing
+from ... import roles
+from ...evidence import lint
+from ...roles import standing
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import name, sentence
@@ -21,7 +23,9 @@ def _values(run: Run):
     if claims is None:
         return None
     plain = run.task.plain()
-    text = claims.file or to_toml({key: plain[key] for key in ("predictions", "hypotheses") if key in plain})
+    text = claims.file or to_toml(
+        {key: plain[key] for key in ("predictions", "hypotheses") if key in plain}
+    )
     encoded = base64.b64encode(text.encode()).decode()
     about = dict(
         says=claims.says,
@@ -49,7 +53,9 @@ def _values(run: Run):
 def _one(run, hypothesis, stands):
     """What is shown of one hypothesis."""
     evidence = run.frames["evidence"]
-    heads = stands.heads or [(row.layer, row.head) for row in stands.open.head(CLOSEST).itertuples()]
+    heads = stands.heads or [
+        (row.layer, row.head) for row in stands.open.head(CLOSEST).itertuples()
+    ]
     if not heads:
         scores = roles.scores_by_role(evidence, run.task)[hypothesis.name].dropna()
         heads = list(scores.sort_values(ascending=False, kind="stable").head(CLOSEST).index)
@@ -105,7 +111,8 @@ def _head(evidence, hypothesis, head, run):
     return dict(
         name=name(dict(layer=head[0], head=head[1])),
         rows=[
-            row | dict(unit=_unit(run.task.prediction(row["prediction"]))) for row in rows.to_dict("records")
+            row | dict(unit=_unit(run.task.prediction(row["prediction"])))
+            for row in rows.to_dict("records")
         ],
         open=left,
         out=[rival.name for rival in hypothesis.rivals if rival.name not in left],
@@ -135,12 +142,12 @@ SECTION = Section(
     needs=Needs(
         optional=[
             {
-                "evidence": "layer head prediction effect ci_low ci_high restored_fraction q_value state "
-                "trials_to_decide void n outside stray"
+                "evidence": "layer head prediction effect ci_low ci_high restored_fraction q_value "
+                "state trials_to_decide void n outside stray"
             },
             {
-                "hypotheses_calibration": "claims hypothesis check size heads testable given rate rate_low "
-                "rate_high informative p_value trials"
+                "hypotheses_calibration": "claims hypothesis check size heads testable given rate "
+                "rate_low rate_high informative p_value trials"
             },
         ],
     ),

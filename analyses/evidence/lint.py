@@ -1,0 +1,253 @@
+"""What can be said of hypotheses before anything is measured: what they claim in words, whether
+they can fail and are told apart, what they need and cost, and how large an effect must be to be
+shown.
+
+A role is a hypothesis only if it can fail, by at least one claim of an effect, and if it can be
+told from the other roles.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+
+from rgb_circuit.edits import ARTIFICIAL, POSITIONS
+from rgb_circuit.errors import InputError
+from rgb_circuit.hypothesis import (
+    ABOVE_EVEN,
+    BELOW_MEDIAN,
+    Hypothesis,
+    Look,
+    Prediction,
+    Sweep,
+    about_attention,
+    about_words,
+    what_is_done,
+)
+from rgb_circuit.statistics import fewest_trials
+from rgb_circuit.task import Task
+from rgb_circuit.task import pictures as shown
+
+from . import power, rivals, sweeps_of
+
+_EXPECTED = {
+    "up": "rises",
+    "down": "falls",
+    "mostly": "moves mostly",
+    "below half": "rises less than half as much as with that attention",
+    "above others": "rises above every other word",
+    "not up": "does not rise",
+    "not down": "does not fall",
+    "none": "stays",
+}
+_LOOKS = {
+    ABOVE_EVEN: "more of its attention is on {} than if it looked at all tokens alike",
+    BELOW_MEDIAN: "it looks at fewer places of the picture than half of the heads do",
+}
+_COMPONENTS = {
+    "z": "its output",
+    "pattern": "where it looks",
+    "value": "what it reads",
+    "query": "what it looks for",
+    "key": "what it is found by",
+}
+LEVEL = 0.05
+
+
+def in_words(prediction: Prediction) -> str:
+    """What a prediction claims of a head, in words.
+
+    Examples:
+        >>> from analyses.evidence.lint import in_words
+        >>> from rgb_circuit.hypothesis import Prediction
+        >>> in_words(Prediction.parse("A", "odd up, other down: pattern over image clean -> erased"))
+        'in erased, with where it looks over image from clean: the odd word rises, the other word falls'
+    """
+    blocks = groupby(prediction.claims, what_is_done)
+    return "; ".join(f"{_done(what)}: {', '.join(map(_moves, claims))}" for what, claims in blocks)
+
+
+def _done(sweep: Sweep | str):
+    if isinstance(sweep, str):
+        return f"in {sweep}, from [end]"
+    what = _COMPONENTS[sweep.component] + (f" over {sweep.over}" if sweep.over else "")
+    without = f" without its attention to {sweep.without}" if sweep.without else ""
+    taken = "set to zero" if sweep.source in ARTIFICIAL else f"from {sweep.source}{without}"
+    return f"in {sweep.target}, with {what} {taken}"
+
+
+def _moves(claim):
+    if isinstance(claim, Look):
+        return _LOOKS[claim.expected].format(claim.at)
+    route = f" {claim.sweep.part} the {claim.sweep.of}" if claim.sweep.of else ""
+    return f"the {claim.role} word {_EXPECTED[claim.expected]}{route}"
+
+
+def vague(hypothesis: Hypothesis) -> bool:
+    """Whether a hypothesis can be met by heads that do nothing and look nowhere in particular."""
+    return any(not any(claim.is_effect for claim in claims) for claims in rivals.ways(hypothesis))
+
+
+def pictures(hypothesis: Hypothesis) -> list[str]:
+    """The conditions that a hypothesis needs, "clean" first."""
+    return list(dict.fromkeys(["clean", *shown(hypothesis.tested)]))
+
+
+def answers(hypothesis: Hypothesis) -> list[str]:
+    """The roles of answers that a hypothesis needs words of."""
+    claims = about_words(hypothesis.tested)
+    varied = [prediction.varied for prediction in hypothesis.tested if prediction.varied]
+    return list(dict.fromkeys([*(claim.role for claim in claims), *varied]))
+
+
+def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task) -> list[str]:
+    """What a hypothesis needs and a task lacks, in words.
+
+    Args:
+        hypotheses: those of the file, whose heads it may go through.
+    """
+    groups = {one.short for one in (*hypotheses, *task.hypotheses)}
+    return [
+        *(f"the picture {name}" for name in pictures(hypothesis) if name not in task.conditions),
+        *(f"the answer {name}" for name in answers(hypothesis) if name not in task.roles),
+        *(f"heads called {name}" for name in hypothesis.groups if name not in groups),
+    ]
+
+
+def cost(hypotheses: Sequence[Hypothesis]) -> tuple[int, int]:
+    """How many sweeps of every head hypotheses take with nothing frozen, and how many with frozen
+    heads."""
+    claims = about_words(
+        prediction for hypothesis in hypotheses for prediction in hypothesis.tested
+    )
+    frozen = {(claim.sweep.whole, claim.sweep.of) for claim in claims if claim.sweep.of}
+    return len({sweep for claim in claims for sweep in sweeps_of(claim)}), len(frozen)
+
+
+def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int) -> list[str]:
+    """All of it as lines of text.
+
+    Args:
+        trials: how many there will be.
+        heads: of the model.
+
+    Raises:
+        InputError: no trials or heads.
+    """
+    for name, number in (("trials", trials), ("heads", heads)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; give 1 or more")
+    each = [[*_of_one(hypothesis, hypotheses, task), ""] for hypothesis in hypotheses]
+    lacks = [lack for hypothesis in hypotheses for lack in lacking(hypothesis, hypotheses, task)]
+    lines = [*chain(*each), *_together(hypotheses), *_cost(hypotheses, task, lacks)]
+    return [*lines, *_many(hypotheses, task), _power(trials, heads)]
+
+
+def _of_one(hypothesis, hypotheses, task):
+    lines = [f"{hypothesis.name}: {hypothesis.says}" if hypothesis.says else hypothesis.name]
+    for prediction in hypothesis.predictions:
+        instead = " or ".join(prediction.stands_in_for)
+        more = f" (instead of {instead})" if instead else ""
+        more += " – must be refuted" if prediction.name in hypothesis.refutes else ""
+        lines.append(f"  {prediction.name:<9} {in_words(prediction)}{more}")
+    lines += [line for rival in hypothesis.rivals for line in _rival(rival, hypothesis)]
+    lacks = lacking(hypothesis, hypotheses, task)
+    has = f"lacks {' and '.join(lacks)}" if lacks else "has them"
+    return [
+        *lines,
+        f"  can fail  {_can_fail(hypothesis)}",
+        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}",
+    ]
+
+
+def _needs(hypothesis):
+    """What a hypothesis needs of trials; which of these have boxes, no task says."""
+    at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
+    named = {
+        "pictures": pictures(hypothesis),
+        "answers": answers(hypothesis),
+        "boxes": [words for words in at if words not in (*POSITIONS, "entropy")],
+    }
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+
+
+def _rival(rival, hypothesis):
+    """What a rival says, and whether it can be told from the hypothesis."""
+    yield (
+        f"  rival     {rival.name}: "
+        f"{', '.join(prediction.name for prediction in rival.predictions)}"
+    )
+    for prediction in rival.predictions:
+        if prediction not in hypothesis.predictions:
+            yield f"  {prediction.name:<9} {in_words(prediction)}"
+    if (hypothesis.name, rival.name) in rivals.covered([hypothesis, rival]):
+        yield (
+            "            every such head is one of the rival's too; let the rival claim "
+            "something else"
+        )
+
+
+def _can_fail(hypothesis):
+    if not rivals.ways(hypothesis):
+        return "always fails: its claims contradict each other, so no head can meet them all"
+    if vague(hypothesis):
+        return (
+            "no: it is vague, since heads that do nothing at all can meet it; add a claim of an "
+            "effect, such as 'up'"
+        )
+    wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
+    if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
+        return (
+            "yes, by where a head looks alone: it says nothing of what the head does to the answer"
+        )
+    return "yes: no head meets it without an effect"
+
+
+def _together(hypotheses):
+    """Pairs that nothing tells apart, and pairs that no head can be."""
+    covered, lines = rivals.covered(hypotheses), []
+    for narrow, wide in covered:
+        if (wide, narrow) not in covered:
+            lines.append(
+                f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not."
+            )
+        elif (wide, narrow) not in covered[: covered.index((narrow, wide))]:
+            lines.append(f"No claim tells {narrow} from {wide}: they ask for the same.")
+    possible = [hypothesis for hypothesis in hypotheses if rivals.ways(hypothesis)]
+    for one, pairs in groupby(rivals.exclusive(possible), lambda pair: pair[0]):
+        lines.append(f"No head can be both {one} and {' or '.join(other for _, other in pairs)}.")
+    if len(hypotheses) > 1 and not covered:
+        lines.append("Each is told from every other by a claim.")
+    return lines
+
+
+def _cost(hypotheses, task, lacks):
+    tested = hypotheses if lacks else task.with_hypotheses(hypotheses).hypotheses
+    joined = [one.name for one in tested if one not in hypotheses]
+    whole, frozen = cost(tested)
+    more = f", and {frozen} with heads frozen" if frozen else ""
+    line = f"Costs {whole or 'no'} sweep{'s' * (whole != 1)} of every head over all trials{more}."
+    if about_attention(prediction for one in tested for prediction in one.tested):
+        line += " Where heads look is read off pictures that are shown anyway."
+    if not joined:
+        return [line]
+    return [
+        f"{line} The task's {' and '.join(joined)} is tested as well, since its heads are frozen."
+    ]
+
+
+def _many(hypotheses, task):
+    own = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
+    if len(own) < 2:
+        return []
+    return [
+        f"They are {len(own)} hypotheses, and what is shown of heads is corrected for all of them."
+    ]
+
+
+def _power(trials, heads):
+    if trials < (fewest := fewest_trials(LEVEL)):
+        are = "trials are" if trials > 1 else "trial is"
+        return f"{trials} {are} too few: no test can reach {LEVEL} with fewer than {fewest}."
+    shares = [
+        power.smallest_share(trials, heads, variation, level=LEVEL) for variation in (0.25, 1.0)
+    ]
+    return power.in_words(trials, *shares)

@@ -1,0 +1,588 @@
+"""A hypothesis about heads, as values and as text.
+
+1. A `Sweep` restores every head alone, from one picture's run in another's.
+2. A `Claim` says what a sweep does to the word of a role, a `Look` where a head looks; a
+   `Prediction` is claims that must all hold, of one of the two kinds.
+3. A `Hypothesis` is the predictions that make up a role. `slots` says which of them may stand in
+   for others.
+
+A prediction is written in one line, read once and printed back the same:
+
+    odd up: z clean -> recolored
+    background up, odd not up: pattern clean -> erased
+    odd up: value clean -> recolored; other down: pattern moved -> recolored
+    background up through the extractors: pattern over image clean -> erased
+    odd below half: z clean without image -> erased
+    attention image above even, attention entropy below median: clean
+
+| piece | is written |
+|---|---|
+| claims | ``WORDS: SWEEP``, several with ``;`` between |
+| words | ``ROLE EXPECTED``, ``through the GROUP`` or ``past the GROUP`` may follow; several with ``,`` |
+| sweep | ``COMPONENT SOURCE -> TARGET``, or with ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
+| looks | ``attention TOKENS above even: CONDITION``, ``attention entropy below median: CONDITION`` |
+
+Examples:
+    >>> prediction = Prediction.parse("P2a", "odd not up, other not down: pattern clean -> recolored")
+    >>> prediction.claims[1].role, prediction.claims[1].expected, prediction.claims[1].sweep.target
+    ('other', 'not down', 'recolored')
+    >>> prediction.text
+    'odd not up, other not down: pattern clean -> recolored'
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from ..edits import OF_A_HEAD, Edit
+from ..errors import InputError
+from ..files.table_text import shortened
+
+# What a claim may expect that is an effect, and what is the absence of one.
+EFFECTS = ("up", "down", "mostly", "below half", "above others")
+ABSENCES = ("not up", "not down", "none")
+EXPECTATIONS = (*EFFECTS, *ABSENCES)
+# What is said of attention to some tokens, and of how far it spreads over the picture.
+ABOVE_EVEN, BELOW_MEDIAN = "above even", "below median"
+# What an effect is measured of: all of it, what goes through some heads, or what goes past them.
+PARTS = ("whole", "through", "past")
+
+EXAMPLE = "'right up, other not up: pattern clean -> corrupted'"
+_EXPECTED = "|".join(sorted(EXPECTATIONS, key=len, reverse=True))
+# Words of a claim; group names are the fields' names.
+WORD = re.compile(
+    rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?"
+)
+_SWEEP = re.compile(
+    r"(?P<component>\S+)(?: over (?P<over>\S+))?"
+    r" (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
+)
+LOOK = re.compile(rf"attention (?P<at>.+) (?P<expected>{ABOVE_EVEN}|{BELOW_MEDIAN})")
+LOOK_EXAMPLE = "'attention image above even: clean' or 'attention entropy below median: clean'"
+# Columns of the table of roles, beside one for every prediction.
+COLUMNS = ("layer", "head", "role", "score", "colors")
+# What stands between the pieces of a text stands in no name.
+_NAME = re.compile(r"[^\s,:;](?:[^,:;]*[^\s,:;])?")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every head alone, restored from ``source`` in the ``target`` run.
+
+    Attributes:
+        target, source: conditions; ``source`` may be ``"zero"``.
+        component: what of a head is restored, as in `rgb_circuit.Edit`: "z", "pattern", "value", ….
+        part: of the effect. "past" is what is left with some heads frozen at their target run,
+            "through" what that takes away.
+        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where
+            empty.
+        of: the group of heads that are frozen, a hypothesis' ``short``; empty for the whole effect.
+
+    Raises:
+        InputError: a component or part that there is not, or a part of nothing.
+    """
+
+    target: str
+    source: str = "clean"
+    component: str = "z"
+    part: str = "whole"
+    over: str = ""
+    without: str = ""
+    of: str = ""
+
+    def __post_init__(self):
+        _among(self.component, OF_A_HEAD, "the component of a sweep")
+        _among(self.part, PARTS, "the part of an effect")
+        for name in (self.target, self.source):
+            _check_name(name, "a condition")
+        if (self.part == "whole") != (self.of == ""):
+            raise InputError(
+                f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or "
+                "'past' goes by, such as of='extractors', and none for the whole effect"
+            )
+
+    @property
+    def whole(self) -> "Sweep":
+        """The same sweep with nothing frozen."""
+        return replace(self, part="whole", of="")
+
+    @property
+    def other_part(self) -> "Sweep":
+        """Through for past, past for through."""
+        return replace(self, part={"past": "through", "through": "past"}[self.part])
+
+    @property
+    def restores(self) -> str:
+        """What is put into the target, in words: such as "z", "pattern over image" or "z without
+        image"."""
+        some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
+        return " ".join([self.component, *some])
+
+    @property
+    def text(self) -> str:
+        """Without its part, which stands with the words of a claim.
+
+        Examples:
+            >>> Sweep("erased", component="pattern", over="image").text
+            'pattern over image clean -> erased'
+        """
+        over = f" over {self.over}" if self.over else ""
+        without = f" without {self.without}" if self.without else ""
+        return f"{self.component}{over} {self.source}{without} -> {self.target}"
+
+    def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> Edit:
+        """A head's edit that does it."""
+        some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
+        return replace(Edit(*head, self.source, self.component, positions), **some)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is expected of the mean effect on the logit of a role's word.
+
+    Attributes:
+        role: of an answer.
+        expected: one of `EXPECTATIONS`.
+        sweep: what is done.
+
+    Raises:
+        InputError: an expectation that there is not, or "mostly" of the whole effect.
+    """
+
+    role: str
+    expected: str
+    sweep: Sweep
+
+    def __post_init__(self):
+        _check_name(self.role, "the role of an answer")
+        _among(self.expected, EXPECTATIONS, "what a claim expects")
+        if not isinstance(self.sweep, Sweep):
+            raise InputError(
+                f"a claim's sweep is {shortened(self.sweep)}; give a Sweep, such as "
+                "Sweep('corrupted')"
+            )
+        if self.expected == "mostly" and self.sweep.part == "whole":
+            raise InputError(
+                f"the claim '{self.role} mostly' is of the whole effect; say which part is larger, "
+                f"such as '{self.role} mostly through the extractors'"
+            )
+        if self.expected == "below half" and not self.sweep.without:
+            raise InputError(
+                f"the claim '{self.role} below half' takes no attention away; say which, such as "
+                f"'{self.role} below half: z clean without image -> {self.sweep.target}'"
+            )
+
+    def __str__(self) -> str:
+        route = f" {self.sweep.part} the {self.sweep.of}" if self.sweep.of else ""
+        return f"{self.role} {self.expected}{route}"
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it claims that something happens; else it claims that nothing does."""
+        return self.expected in EFFECTS
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is expected of where a head looks from [end].
+
+    "above even": the share of its attention on some tokens is larger than it would be if it looked
+    at all tokens of the prompt alike. "below median": its attention over the picture is spread over
+    less of it, by its entropy, than that of half of the model's heads.
+
+    Attributes:
+        at: the tokens, a position word as in `rgb_circuit.prompts.locate`; or "entropy", of the
+            picture.
+        expected: "above even" of tokens, "below median" of the entropy.
+        condition: the picture that is shown.
+
+    Raises:
+        InputError: an expectation that there is not, or that does not go with ``at``.
+
+    Examples:
+        >>> str(Look("image", "above even"))
+        'attention image above even'
+    """
+
+    at: str
+    expected: str
+    condition: str = "clean"
+
+    def __post_init__(self):
+        _check_name(self.at, "what attention goes to")
+        _check_name(self.condition, "a condition")
+        _among(self.expected, (ABOVE_EVEN, BELOW_MEDIAN), "what a claim about attention expects")
+        if (self.at == "entropy") != (self.expected == BELOW_MEDIAN):
+            raise InputError(
+                f"'{self}' does not go together: tokens are 'above even', and the entropy is "
+                f"'below median'; write it like {LOOK_EXAMPLE}"
+            )
+        if self.at == "all":
+            raise InputError(
+                "'attention all' is of all tokens, where every head looks; name some of them, such "
+                "as 'attention image above even'"
+            )
+
+    def __str__(self) -> str:
+        return f"attention {self.at} {self.expected}"
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it claims that something is so; it always does."""
+        return True
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Claims that must all hold; the effect that the evidence shows is that of the first.
+
+    Attributes:
+        name: what frames call it.
+        claims: one or more, all about words or all about attention.
+        instead_of: the prediction of the same hypothesis that this one may stand in for; of
+            several, that which the hypothesis has.
+        varied: the role of an answer that must not be the same word in all trials, or a head that
+            always says that word would pass.
+        says: it in plain words.
+
+    Raises:
+        InputError: no name, something other than claims, or claims of both kinds.
+    """
+
+    name: str
+    claims: tuple[Claim | Look, ...]
+    instead_of: str | tuple[str, ...] | None = None
+    varied: str | None = None
+    says: str = ""
+
+    def __post_init__(self):
+        _check_name(self.name, "a prediction")
+        if self.name in COLUMNS:
+            raise InputError(
+                f"a prediction is called {self.name!r}, like a column of the table of roles; "
+                "rename it"
+            )
+        given = (self.claims,) if isinstance(self.claims, (Claim, Look)) else tuple(self.claims)
+        if not given or not all(isinstance(claim, (Claim, Look)) for claim in given):
+            raise InputError(
+                f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one "
+                f"Claim or more, or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
+            )
+        if len({type(claim) for claim in given}) > 1:
+            raise InputError(
+                f"prediction {self.name}: it speaks of attention and of the answer's words, which "
+                "are not measured alike; make two predictions of it"
+            )
+        object.__setattr__(self, "claims", given)
+
+    @property
+    def about_attention(self) -> bool:
+        """Whether its claims are about where a head looks, and not about the answer's words."""
+        return isinstance(self.claims[0], Look)
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        text: str,
+        *,
+        instead_of: str | tuple[str, ...] | None = None,
+        varied: str | None = None,
+        says: str = "",
+    ) -> "Prediction":
+        """A prediction from its text; see the top of this file.
+
+        Raises:
+            InputError: the piece that cannot be read, and what may stand there.
+        """
+        return cls(name, parse_claims(text, name), instead_of, varied, says)
+
+    @property
+    def text(self) -> str:
+        """Its claims as text, of which `parse` makes the same."""
+        blocks = groupby(self.claims, what_is_done)
+        return "; ".join(
+            f"{', '.join(map(str, claims))}: {what.text if isinstance(what, Sweep) else what}"
+            for what, claims in blocks
+        )
+
+    @property
+    def expected(self) -> str:
+        """Its claims as evidence frames have them, without what is done."""
+        return ", ".join(map(str, self.claims))
+
+    @property
+    def stands_in_for(self) -> tuple[str, ...]:
+        """The names that it is ``instead_of``."""
+        if self.instead_of is None:
+            return ()
+        return (self.instead_of,) if isinstance(self.instead_of, str) else tuple(self.instead_of)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What is claimed of a head: its role, and the predictions that all must hold.
+
+    Attributes:
+        name: the role, as frames have it.
+        predictions: one or more, each of another name.
+        says: what such a head does, in words.
+        score: the predictions whose restored fractions make a head's score; all that claim an
+            effect first, where none are named.
+        plural: what several such heads are called.
+        short: what ``through the …`` calls them; empty where no claim freezes them.
+        in_circuit: whether they are part of the circuit that is hypothesised.
+        cites: where the hypothesis is from.
+        refutes: the predictions of which a head must be shown the opposite; ``not`` in a file.
+        rivals: other explanations of what such a head shows, tested beside it.
+
+    Raises:
+        InputError: no prediction, two of one name, or a name that is none of its predictions'.
+    """
+
+    name: str
+    predictions: tuple[Prediction, ...]
+    says: str = ""
+    score: tuple[str, ...] = ()
+    plural: str = ""
+    short: str = ""
+    in_circuit: bool = False
+    cites: str = ""
+    refutes: tuple[str, ...] = ()
+    rivals: tuple["Hypothesis", ...] = ()
+
+    def __post_init__(self):
+        # Heads without a role have "none", and those with several have all, with " + " between.
+        if self.name == "none" or " + " in str(self.name):
+            raise InputError(
+                f"a hypothesis is called {self.name!r}, which says of a head that it has no role, "
+                "or several; rename it"
+            )
+        given = (
+            tuple(self.predictions)
+            if isinstance(self.predictions, Iterable)
+            else (self.predictions,)
+        )
+        if not given or not all(isinstance(prediction, Prediction) for prediction in given):
+            raise InputError(
+                f"the predictions of hypothesis {self.name!r} are {shortened(self.predictions)}; "
+                "give one Prediction or more"
+            )
+        object.__setattr__(self, "predictions", given)
+        names = [prediction.name for prediction in given]
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise InputError(
+                f"hypothesis {self.name!r} has two predictions {twice[0]!r}; rename one"
+            )
+        for prediction in given:
+            if prediction.stands_in_for and not set(prediction.stands_in_for) & set(names):
+                raise InputError(
+                    f"hypothesis {self.name!r}: {prediction.name} stands in for "
+                    f"{' or '.join(prediction.stands_in_for)}, which it does not have; it has "
+                    f"{', '.join(names)}"
+                )
+        if not slots(given):
+            raise InputError(
+                f"hypothesis {self.name!r} has only predictions that stand in for others; add those"
+            )
+        self._check_refutes(names)
+        for name in self.score:
+            _among(
+                name, [one.name for one in self._wanted], f"the score of hypothesis {self.name!r}"
+            )
+        if not self.score:
+            object.__setattr__(self, "score", _leading_effects(self._wanted))
+        if not self.plural:
+            object.__setattr__(self, "plural", f"{self.name} heads")
+
+    def _check_refutes(self, names):
+        """Raise InputError for what cannot stand under ``refutes``."""
+        for name in self.refutes:
+            _among(name, names, f"not of hypothesis {self.name!r}")
+        if not self._wanted:
+            raise InputError(
+                f"hypothesis {self.name!r} has only predictions that must be refuted; add one that "
+                "must hold"
+            )
+        for prediction in self.predictions:
+            pair = {prediction.name, *prediction.stands_in_for}
+            if prediction.stands_in_for and pair & {*self.refutes}:
+                raise InputError(
+                    f"hypothesis {self.name!r}: {prediction.name} stands in for "
+                    f"{' or '.join(prediction.stands_in_for)}, so none of them can stand under "
+                    "not; make it a prediction by itself"
+                )
+
+    @property
+    def slots(self) -> list[list[str]]:
+        """The names of what it asks for: each with those that may stand in for it."""
+        return slots(self._wanted)
+
+    @property
+    def _wanted(self):
+        """The predictions that must hold."""
+        return tuple(
+            prediction for prediction in self.predictions if prediction.name not in self.refutes
+        )
+
+    @property
+    def tested(self) -> tuple[Prediction, ...]:
+        """Its predictions and its rivals', each once."""
+        return merged([self.predictions, *(rival.predictions for rival in self.rivals)])
+
+    @property
+    def finders(self) -> tuple[Prediction, ...]:
+        """The predictions by which the heads to freeze are found: all but those that only narrow
+        down what such a head carries, since one that carries more is a route as well."""
+        return tuple(
+            prediction
+            for prediction in self._wanted
+            if not any(
+                claim.expected in ("above others", "below half") for claim in prediction.claims
+            )
+        )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of heads that its claims go through or past."""
+        return groups(self.tested)
+
+
+def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
+    """The names of what predictions ask for: each with those that may stand in for it."""
+    predictions = tuple(predictions)
+    named = {
+        prediction.name: [prediction.name]
+        for prediction in predictions
+        if not prediction.stands_in_for
+    }
+    for prediction in predictions:
+        for name in prediction.stands_in_for:
+            if name in named:
+                named[name].append(prediction.name)
+    return list(named.values())
+
+
+def merged(families: Iterable[Iterable[Prediction]]) -> tuple[Prediction, ...]:
+    """The predictions of some families, each once.
+
+    Raises:
+        InputError: two of one name that are not the same, which frames could not tell apart.
+    """
+    named: dict[str, Prediction] = {}
+    for family in families:
+        for prediction in family:
+            if named.setdefault(prediction.name, prediction) != prediction:
+                raise InputError(
+                    f"two hypotheses have a prediction {prediction.name!r} that says two things: "
+                    f"{named[prediction.name].text!r} and {prediction.text!r}; rename one"
+                )
+    return tuple(named.values())
+
+
+def groups(predictions: Iterable[Prediction]) -> tuple[str, ...]:
+    """The groups of heads that some predictions freeze."""
+    return tuple(
+        dict.fromkeys(claim.sweep.of for claim in about_words(predictions) if claim.sweep.of)
+    )
+
+
+def about_words(predictions: Iterable[Prediction]) -> list[Claim]:
+    """The claims of some predictions about the answer's words, each of which is about a sweep."""
+    return [claim for one in predictions for claim in one.claims if isinstance(claim, Claim)]
+
+
+def about_attention(predictions: Iterable[Prediction]) -> list[Look]:
+    """The claims of some predictions about where heads look."""
+    return [claim for one in predictions for claim in one.claims if isinstance(claim, Look)]
+
+
+def what_is_done(claim: Claim | Look) -> Sweep | str:
+    """What is done for a claim: its sweep, nothing frozen; or the picture that is looked at."""
+    return claim.condition if isinstance(claim, Look) else claim.sweep.whole
+
+
+def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
+    """The claims of a text; ``name``: of the prediction, for messages."""
+    if not isinstance(text, str):
+        raise InputError(
+            f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
+        )
+    claims: list[Claim | Look] = []
+    for block in text.split(";"):
+        words, colon, done = block.partition(":")
+        if not colon:
+            raise InputError(
+                f"prediction {name}: {block.strip()!r} has no ':' between what is expected and "
+                f"what is done; write it like "
+                f"{LOOK_EXAMPLE if words.split()[:1] == ['attention'] else EXAMPLE}"
+            )
+        if "->" not in done and words.split()[:1] == ["attention"]:
+            claims += _parse_looks(words, " ".join(done.split()), name)
+            continue
+        sweep = _SWEEP.fullmatch(" ".join(done.split()))
+        if sweep is None:
+            raise InputError(
+                f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> "
+                "TARGET, such as 'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
+            )
+        fields = {key: value or "" for key, value in sweep.groupdict().items()}
+        for word in words.split(","):
+            parsed = WORD.fullmatch(" ".join(word.split()))
+            if parsed is None:
+                raise InputError(
+                    f"prediction {name}: {word.strip()!r} is no claim; write ROLE and one of "
+                    f"{', '.join(EXPECTATIONS)}, and behind them 'through the GROUP' or 'past the "
+                    f"GROUP' if wanted, such as {EXAMPLE}"
+                )
+            part, group = parsed["part"] or "whole", parsed["of"] or ""
+            try:
+                claims.append(
+                    Claim(parsed["role"], parsed["expected"], Sweep(**fields, part=part, of=group))
+                )
+            except InputError as error:
+                raise InputError(f"prediction {name}: {error}") from error
+    return tuple(claims)
+
+
+def _parse_looks(words, condition, name):
+    """The claims about attention of one block of a text."""
+    looks = []
+    for word in words.split(","):
+        parsed = LOOK.fullmatch(" ".join(word.split()))
+        if parsed is None:
+            raise InputError(
+                f"prediction {name}: {word.strip()!r} says nothing of attention that can be "
+                f"tested; write it like {LOOK_EXAMPLE}"
+            )
+        try:
+            looks.append(Look(parsed["at"], parsed["expected"], condition))
+        except InputError as error:
+            raise InputError(f"prediction {name}: {error}") from error
+    return looks
+
+
+def _leading_effects(predictions):
+    """The names of the predictions that stand in for none and whose first claim is an effect on the
+    answer; without any, of those about attention."""
+    own = [prediction for prediction in predictions if not prediction.stands_in_for]
+    looks = [prediction for prediction in own if prediction.about_attention]
+    effects = [
+        prediction
+        for prediction in own
+        if prediction.claims[0].is_effect and prediction not in looks
+    ]
+    return tuple(prediction.name for prediction in effects or looks or predictions)
+
+
+def _among(value, allowed, what):
+    if value not in allowed:
+        raise InputError(f"{what} is {shortened(value)}; use one of {', '.join(allowed)}")
+
+
+def _check_name(name, what):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(
+            f"{what} is called {shortened(name)}; use a name without commas, colons and semicolons"
+        )
