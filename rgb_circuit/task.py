@@ -22,7 +22,16 @@ from typing import Any
 from .edits import ARTIFICIAL
 from .errors import InputError
 from .files.table_text import shortened
-from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups, merged
+from .hypothesis import (
+    Claim,
+    Hypothesis,
+    Prediction,
+    Sweep,
+    about_attention,
+    about_words,
+    groups,
+    merged,
+)
 from .hypothesis.plain_tables import (
     filled,
     hypotheses_of,
@@ -166,10 +175,10 @@ class Task:
 
     def check(self, prediction: Prediction) -> None:
         """Raise InputError unless the task has the roles and conditions that a prediction names."""
-        for claim in prediction.claims:
+        for claim in about_words([prediction]):
             self._has(claim.role, self.roles, f"prediction {prediction.name}")
-            for condition in pictures_of(claim.sweep):
-                self._has(condition, self.conditions, f"prediction {prediction.name}")
+        for condition in pictures([prediction]):
+            self._has(condition, self.conditions, f"prediction {prediction.name}")
         if prediction.varied:
             self._has(prediction.varied, self.roles, f"varied of prediction {prediction.name}")
 
@@ -190,8 +199,9 @@ class Task:
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
-        """All that are tested, each once: those of the hypotheses, then the checks."""
-        return merged([*(hypothesis.predictions for hypothesis in self.hypotheses), self.checks])
+        """All that are tested, each once: those of the hypotheses and their rivals, then the
+        checks."""
+        return merged([*(hypothesis.tested for hypothesis in self.hypotheses), self.checks])
 
     @property
     def receivers(self) -> tuple[Hypothesis, ...]:
@@ -207,7 +217,7 @@ class Task:
     @property
     def mediated(self) -> tuple[str, ...]:
         """The roles of whose words something goes through other heads, or past them."""
-        claims = [claim for prediction in self.predictions for claim in prediction.claims]
+        claims = about_words(self.predictions)
         return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
 
     @property
@@ -285,7 +295,7 @@ class Task:
 
     def fixed(self, prediction: Prediction) -> list[str]:
         """The roles that a prediction names whose word is the same in all trials."""
-        named = dict.fromkeys(claim.role for claim in prediction.claims)
+        named = dict.fromkeys(claim.role for claim in about_words([prediction]))
         return [role for role in named if role not in self.drawn]
 
     def written_alone(self, claim: Claim) -> str | None:
@@ -452,6 +462,12 @@ def _unmet(hypotheses):
 def pictures_of(sweep: Sweep) -> list[str]:
     """The conditions that a sweep shows."""
     return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
+
+
+def pictures(predictions: Iterable[Prediction]) -> list[str]:
+    """The conditions that some predictions show, each once."""
+    swept = [name for claim in about_words(predictions) for name in pictures_of(claim.sweep)]
+    return list(dict.fromkeys([*swept, *(look.condition for look in about_attention(predictions))]))
 
 
 _TEXTS = ("name", "says", "asks", "question", "corrupted", "place", "trials")

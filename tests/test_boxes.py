@@ -27,7 +27,8 @@ from rgb_circuit.prompts import answer_tokens, encode, locate
 # A cropped picture; one resized to a square; one at its own size; pooled and merged places; several
 # views.
 KINDS = at_hand(
-    "llava_llama3", "llava_qwen2", "llava_full", "llava_pixtral", "qwen2_5_vl", "qwen3_vl", "glm4v", "gemma3",
+    "llava_llama3", "llava_qwen2", "llava_full", "llava_pixtral", "qwen2_5_vl", "qwen3_vl", "glm4v",
+    "gemma3",
     "llava_next", "llava_onevision", "mistral3", "internvl",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from rgb_circuit.hypothesis import (
     EXPECTATIONS,
     Claim,
     Hypothesis,
+    Look,
     Prediction,
     Sweep,
     groups,
@@ -50,6 +51,14 @@ LEGAL = {
     "left shape not up: z as it is -> left erased": (
         Claim("left shape", "not up", Sweep("left erased", source="as it is")),
     ),
+    "attention image above even, attention entropy below median: clean; attention box above even: "
+    "new": (
+        Look("image", "above even"),
+        Look("entropy", "below median"),
+        Look("box", "above even", "new"),
+    ),
+    # A role may be called so.
+    "attention up: z clean -> changed": (Claim("attention", "up", Sweep("changed")),),
 }
 
 
@@ -95,6 +104,17 @@ def test_the_games_predictions_come_back_from_their_text(prediction):
         "right mostly: z clean -> changed": "'right mostly' is of the whole effect; say which part",
         "right below half: z clean -> "
         "changed": "'right below half' takes no attention away; say which",
+        "attention image above "
+        "even": "has no ':' between what is expected and what is done; write it like "
+        "'attention image above even: clean'",
+        "attention image over even: "
+        "clean": "'attention image over even' says nothing of attention that",
+        "attention entropy above even: clean": "does not go together: tokens are 'above even'",
+        "attention image below median: clean": "does not go together: tokens are 'above even'",
+        "attention all above even: "
+        "clean": "'attention all' is of all tokens, where every head looks",
+        "attention image above even: clean; right up: z clean -> "
+        "changed": "speaks of attention and of the",
     }.items(),
 )
 def test_what_cannot_be_read_is_said_with_its_piece(text, said):
@@ -135,6 +155,26 @@ def test_what_cannot_be_read_is_said_with_its_piece(text, said):
         (
             lambda: Hypothesis("reader", (Prediction("B1", UP, instead_of="B2"),)),
             "B1 stands in for B2, which it does not have",
+        ),
+        (
+            lambda: Hypothesis("reader", (Prediction("B1", UP),), refutes=("B2",)),
+            "not of hypothesis 'reader' is 'B2'; use one of B1",
+        ),
+        (
+            lambda: Hypothesis("reader", (Prediction("B1", UP),), refutes=("B1",)),
+            "has only predictions that must be refuted; add one that must hold",
+        ),
+        (
+            lambda: Hypothesis(
+                "reader",
+                (Prediction("B1", UP), Prediction("B2", UP, instead_of="B1")),
+                refutes=("B2",),
+            ),
+            "B2 stands in for B1, so none of them can stand under not",
+        ),
+        (
+            lambda: Look("image", "even"),
+            "what a claim about attention expects is 'even'; use one of above even",
         ),
     ],
 )

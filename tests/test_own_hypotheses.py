@@ -1,13 +1,17 @@
 """Hypotheses of one's own in a file: tested on the planted model in place of a task's, and
 linted."""
 
+import base64
 import csv
+import html
 import io
 import re
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import runs
@@ -17,16 +21,22 @@ import rgb_circuit as rgb
 from analyses import evidence, roles
 from analyses.command import main
 from analyses.evidence import lint, power, rivals
+from analyses.report.page import filled, known_sections
+from analyses.report.run import read
 from analyses.roles import standing
 from rgb_circuit import InputError
 from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.hypothesis import Hypothesis, Prediction
+from rgb_circuit.measuring.registered import claims_hash
 from rgb_circuit.stimuli.tasks import find, to_toml
+from rgb_circuit.task import Task
 
 GAME = find("rgb")
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "hypotheses"
 PAGE = (ROOT / "docs" / "hypotheses.md").read_text()
+# Claims from papers, each in a file.
+PUBLISHED = ("localization", "visual", "carrier", "sharpness")
 # The heads of the planted model that read the odd colour.
 READERS = {(3, 0), (3, 2), (4, 1), (4, 3)}
 SENDER = """
@@ -101,6 +111,44 @@ def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
     page = (true[0] / "report.html").read_text()
     assert "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page and "brings it to the answer" in page
     assert "color extractor" not in page and "P1a" not in page
+
+
+def test_the_page_has_each_hypothesis_with_its_claims_and_the_file(true):
+    page = (true[0] / "report.html").read_text()
+    section = page[page.index('<section id="hypotheses"') :].partition("</section>")[0]
+    assert "Shown of these heads: 3.0, 3.2, 4.1, 4.3." in section and "Confirmatory" in section
+    file = re.search(r'href="data:application/toml;base64,([^"]+)"', section)[1]
+    assert base64.b64decode(file).decode() == (EXAMPLES / "reader.toml").read_text()
+    for prediction in rgb.read_hypotheses(EXAMPLES / "reader.toml")[0].predictions:
+        assert (
+            html.escape(prediction.text) in section
+            and html.escape(lint.in_words(prediction)[1:]) in section
+        )
+
+
+@pytest.mark.parametrize("claims, shown", [(None, True), ("others", False)])
+def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, claims, shown):
+    section = known_sections()["hypotheses"]
+    run = read(true[0], [section.needs])
+    rate = dict(
+        claims=claims or claims_hash(run.task), hypothesis="reader", check="permuted", trials=32
+    )
+    rate |= dict(size=np.nan, heads=480, testable=480, given=3, informative=True, p_value=np.nan)
+    rate |= dict(rate=3 / 480, rate_low=0.001, rate_high=0.02)
+    body = filled(
+        section, replace(run, frames={**run.frames, "hypotheses_calibration": pd.DataFrame([rate])})
+    )
+    assert ("permuted" in body["body"] and "tried on 32 trials" in body["body"]) == shown
+
+
+def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(true, tmp_path):
+    shutil.copytree(true[0], tmp_path / "looked")
+    mine = str(EXAMPLES / "pointer.toml")
+    _, said = ran(tmp_path / "again", mine, "--trials", "16")
+    assert "Exploratory: the run in looked had looked at these trials" in said
+    assert "Exploratory" in (tmp_path / "again" / "report.html").read_text()
+    _, said = ran(tmp_path / "new", mine, "--trials", "16", "--seed", "1")
+    assert "Confirmatory" in said
 
 
 def test_the_folder_is_finished_again_without_the_file(true):
@@ -267,6 +315,84 @@ def test_one_trial_tests_no_hypothesis(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "key, line, said",
+    [
+        ("says", "says = 1", "hypotheses.one.says is 1; give text in quotes"),
+        ("plural", "plural = true", "hypotheses.one.plural is True; give text in quotes"),
+        ("short", "short = []", "hypotheses.one.short is []; give text in quotes"),
+        ("cites", "cites = 2503.06287", "hypotheses.one.cites is 2503.06287; give text in quotes"),
+        ("score", "score = 'A'", "hypotheses.one.score is 'A'; give a list"),
+        ("score", "score = ['B']", "the score of hypothesis 'one' is 'B'; use one of A"),
+        (
+            "in_circuit",
+            "in_circuit = 'yes'",
+            "hypotheses.one.in_circuit is 'yes'; give true or false",
+        ),
+        ("not", "not = 'A'", "hypotheses.one.not is 'A'; give a list"),
+        ("not", "not = ['B']", "not of hypothesis 'one' is 'B'; use one of A"),
+        ("rivals", "rivals = ['A']", "hypotheses.one.rivals is ['A']; give a table"),
+        (
+            "rivals",
+            "rivals = { x = { B = 'odd' } }",
+            "hypotheses.one.rivals.x.B: prediction B: 'odd' has no ':'",
+        ),
+        (
+            "rivals",
+            "rivals = { x = {} }",
+            "hypotheses.one.rivals.x: the predictions of hypothesis 'x' are ()",
+        ),
+        (
+            "rivals",
+            "rivals = { x = ['B'] }",
+            "hypotheses.one.rivals.x.predictions names 'B', which is not among",
+        ),
+        (
+            "sayz",
+            "sayz = 'x'",
+            "hypotheses.one has the key 'sayz', which is not known; use predictions, says",
+        ),
+    ],
+)
+def test_a_typo_in_a_field_is_said_with_its_key(tmp_path, key, line, said):
+    text = f"[hypotheses.one]\n{line}\npredictions = {{ A = 'odd up: z clean -> erased' }}"
+    with pytest.raises(InputError) as raised:
+        rgb.read_hypotheses(written(tmp_path, text))
+    assert said in str(raised.value) and str(raised.value).startswith("mine.toml: ")
+
+
+@pytest.mark.parametrize(
+    "table, said",
+    [
+        (
+            "{ claim = 'x' }",
+            "A has the key 'claim', which is not known; use claims, instead_of, varied, says",
+        ),
+        ("{ says = 'x' }", "A has no 'claims'; add it"),
+        ("{ claims = 1 }", "prediction A is 1; write its claims as text"),
+        (
+            "{ claims = 'odd up: x clean -> erased' }",
+            "the component of a sweep is 'x'; use one of z, pattern",
+        ),
+        (
+            "{ claims = 'odd up: z clean -> erased', instead_of = 'B' }",
+            "A stands in for B, which it does not have",
+        ),
+    ],
+)
+def test_a_typo_in_a_prediction_is_said_with_its_key(tmp_path, table, said):
+    with pytest.raises(InputError) as raised:
+        rgb.read_hypotheses(written(tmp_path, f"[hypotheses.one.predictions]\nA = {table}"))
+    assert said in str(raised.value) and str(raised.value).startswith("mine.toml: hypotheses.one")
+
+
+def test_hypotheses_with_rivals_and_refuted_predictions_come_back_from_their_table():
+    mine = rgb.read_hypotheses(EXAMPLES / "localization.toml")
+    mine = (replace(mine[0], refutes=("L3",), score=("L4",)),)
+    task = GAME.with_hypotheses(mine)
+    assert Task.of_plain(task.plain()).hypotheses == mine
+
+
 def test_two_hypotheses_of_one_name_are_refused():
     raises = Hypothesis("one", (Prediction.parse("A", "odd up: z clean -> erased"),))
     with pytest.raises(InputError, match="has two hypotheses called 'one'"):
@@ -400,9 +526,20 @@ def blocks(kind):
 
 
 def test_the_files_of_the_page_are_the_examples():
-    names = re.findall(r"^\[hypotheses\.(\w+)\]$", PAGE, re.MULTILINE)
-    assert sorted(names) == sorted(path.stem for path in EXAMPLES.glob("*.toml"))
+    names = [*re.findall(r"^\[hypotheses\.(\w+)\]$", PAGE, re.MULTILINE), "localization"]
+    assert sorted({*names, *PUBLISHED}) == sorted(path.stem for path in EXAMPLES.glob("*.toml"))
     assert blocks("toml") == [(EXAMPLES / f"{name}.toml").read_text() for name in names]
+    assert {name for name in PUBLISHED if f"| `{name}.toml`" in PAGE} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_claim_names_its_source_can_fail_and_is_of_the_game(name):
+    [hypothesis] = rgb.read_hypotheses(EXAMPLES / f"{name}.toml")
+    assert (
+        re.fullmatch(r"arXiv:\d{4}\.\d{5}", hypothesis.cites)
+        and hypothesis.cites.removeprefix("arXiv:") in PAGE
+    )
+    assert not lint.vague(hypothesis) and not lint.lacking(hypothesis, [hypothesis], GAME)
 
 
 def test_what_the_page_shows_is_what_is_printed(true, false, capsys):

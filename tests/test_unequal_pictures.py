@@ -123,8 +123,10 @@ def variants_of(subject):
             [subject.restored(kind, layer, head, words)],
         )
         for kind, layer, head, words in [
-            ("z", 0, 0, "end"), ("z", LAYERS - 1, 3, "end"), ("z", 1, 2, "question"), ("z", 0, 1, BOTH_ENDS),
-            ("resid_pre", 1, None, "end"), ("attn_out", 2, None, "question"), ("mlp_out", 0, None, "end"),
+            ("z", 0, 0, "end"), ("z", LAYERS - 1, 3, "end"), ("z", 1, 2, "question"),
+            ("z", 0, 1, BOTH_ENDS),
+            ("resid_pre", 1, None, "end"), ("attn_out", 2, None, "question"),
+            ("mlp_out", 0, None, "end"),
         ]
     }  # fmt: skip
     return both | {
@@ -139,7 +141,10 @@ def variants_of(subject):
             [rgb.AttentionEdit(1, queries="question", keys="first")],
             [("bias", 1, None, subject.spots()["question"], [0], -inf)],
         ),
-        "first": ([rgb.Edit(0, 0, positions="first"), rgb.Edit(3, 1)], [subject.restored("z", 3, 1, "end")]),
+        "first": (
+            [rgb.Edit(0, 0, positions="first"), rgb.Edit(3, 1)],
+            [subject.restored("z", 3, 1, "end")],
+        ),
     }  # fmt: skip
 
 

@@ -6,6 +6,8 @@
 3. Their roles are held against the truth: precision and recall per role, and roles given where none
    is true (`.counts`).
 
+Verdicts on a user's own hypotheses are tried on the user's model and trials (`.own_hypotheses`).
+
 An analysis that is added to `analyses.roles.GAME` is calibrated here without a change.
 """
 
@@ -13,6 +15,7 @@ from ..rgb.subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, e
 from .counts import by_evenness, by_trials, false_discoveries, summary
 from .judge import verdicts
 from .known import Known
+from .own_hypotheses import own, says
 from .readings import by_roles, permuted, reading_of
 
 __all__ = [
@@ -29,8 +32,10 @@ __all__ = [
     "exchanged",
     "false_discoveries",
     "family",
+    "own",
     "permuted",
     "reading_of",
+    "says",
     "summary",
     "verdicts",
 ]

@@ -45,8 +45,8 @@ from .arguments import option_of
 from .as_options import as_options
 
 SUBCOMMANDS = (
-    run, collect, report, audit, export, compare, calibrate, check, play, attention, say, flows, tasks,
-    hypotheses,
+    run, collect, report, audit, export, compare, calibrate, check, play, attention, say, flows,
+    tasks, hypotheses,
 )  # fmt: skip
 
 COMPLETION = """\

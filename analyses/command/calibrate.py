@@ -4,10 +4,12 @@ import warnings
 from argparse import Namespace
 from importlib.metadata import version
 
+import shtab
+
 from rgb_circuit.files.locking import locked
 from rgb_circuit.files.results import opened, write_figure, write_frame
 
-from .arguments import Commands, add_folder, quiet_parent
+from .arguments import Commands, add_folder, add_loading, quiet_parent
 
 
 def add_to(commands: Commands) -> None:
@@ -37,7 +39,29 @@ def add_to(commands: Commands) -> None:
         type=int,
         help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the models (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the models, or of the trials (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--hypotheses",
+        metavar="FILE.toml",
+        help="try verdicts on these hypotheses instead, as rgb-circuit run takes them, on --model "
+        "and its trials",
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--model",
+        default="toy",
+        help="with --hypotheses: as of rgb-circuit run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--task",
+        metavar="NAME | FILE.toml | MODULE:NAME",
+        help="with --hypotheses: as of rgb-circuit run (default: the RGB game)",
+    )
+    parser.add_argument(
+        "--trials-file", metavar="CSV", help="with --hypotheses: as of rgb-circuit run"
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    add_loading(parser)
     add_folder(parser, "for frames and figures (default: %(default)s)", "--out", default="results")
     parser.set_defaults(run=_calibrate, keeps=True)
 
@@ -45,7 +69,12 @@ def add_to(commands: Commands) -> None:
 def _calibrate(options: Namespace) -> None:
     """Judge planted circuits and random models, and print how often the verdicts were right, beside
     two naive readings. One that was killed goes on where it stopped when the same command is given
-    again, and one for more models takes up those that were judged."""
+    again, and one for more models takes up those that were judged. With --hypotheses, try the
+    verdicts on these instead: where they are false, and where a head is made to carry the
+    answer."""
+    if options.hypotheses is not None:
+        _of_ones_own(options)
+        return
     import pandas as pd
     from transformers.utils import logging
 
@@ -87,4 +116,30 @@ def _calibrate(options: Namespace) -> None:
         "\nBy noise, and by kind of model and number of trials: calibration.png, "
         f"calibration_trials.png, and their frames calibration_summary, calibration_trials and "
         f"calibration_false, in {folder}/"
+    )
+
+
+def _of_ones_own(options):
+    """Try the verdicts on a file of hypotheses, on its model and trials."""
+    from rgb_circuit.stimuli.tasks import task_of
+
+    from .. import calibrate
+    from .loading import model_and_trials
+
+    options.trials, options.fix = str(options.trials or 32), {}
+    with opened(options.out) as folder:
+        model, trials = model_and_trials(options)
+        with warnings.catch_warnings():
+            # Copies with random weights answer wrongly, which is the point.
+            warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
+            frame = calibrate.own(
+                model, trials, task_of(trials), random=options.random, seed=options.seed,
+                progress=not options.quiet,
+            )  # fmt: skip
+        write_frame(frame, folder, "hypotheses_calibration")
+    print(f"Heads of {model.name} that are given a role, on {len(trials)} trials:")
+    print(*calibrate.says(frame), sep="\n")
+    print(
+        f"Where a run lies in {folder}/, rgb-circuit report {folder} writes this beside its "
+        "verdicts."
     )

@@ -22,6 +22,7 @@ the restored fraction is missing. The effect and its interval are measured all t
 | mostly (of a part) | no larger in this part than in the other | |
 | below half (without attention to some tokens) | half as large as with it, or more | |
 | above others | at most ``least`` · gap above the word that rises most beside it | |
+| attention above even, below median | zero or less on its side (`.looks`) | |
 
 "Up" asks for more than zero because with enough trials the smallest leak of a head is significant.
 Its threshold is half the margin of "none": of the order of what "none" excludes, yet within reach
@@ -90,19 +91,29 @@ from rgb_circuit.calls.play import Played, answered_right
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
+from rgb_circuit.hypothesis import (
+    Claim,
+    Hypothesis,
+    Prediction,
+    Sweep,
+    about_attention,
+    about_words,
+    merged,
+)
 from rgb_circuit.measuring.measure import follow
 from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task, pictures_of
+from rgb_circuit.task import pictures as shown
 from rgb_circuit.trial import as_trials
 
-from .effects import columns, measured, played_logits
+from .effects import Measured, columns, measured, played_logits
 from .frozen import frozen_heads, through_and_past
 from .lined_up import lined_up
-from .verdict import Rules, judge
+from .looks import check_looks, looked_at, shares_asked
+from .verdict import Rules, judge_hypotheses
 
 Frozen = Mapping[str, Iterable[tuple[int, int]]]
 
@@ -205,46 +216,74 @@ def steps(
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
+    found, trials, held, wrong = yield from measuring(
+        model,
+        trials,
+        hypotheses,
+        rules,
+        task=task,
+        checks=checks,
+        frozen=frozen,
+        only_correct=only_correct,
+        positions=positions,
+    )
+    frame = judge_hypotheses(found, hypotheses, checks, rules)
+    named = ["", *(trial.name for trial in trials)]
+    frame["stray"] = [named[1 + number] for number in frame["stray"]]
+    frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
+    frame["wrong"] = wrong
+    return frame
+
+
+def measuring(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    hypotheses: Sequence[Hypothesis],
+    rules: Rules,
+    *,
+    task: Task | None = None,
+    checks: Sequence[Prediction] = (),
+    frozen: Frozen | None = None,
+    only_correct: bool = False,
+    positions: str | Sequence[int] = "end",
+) -> Steps[tuple[Measured, list[rgb.Trial], set[Head], int]]:
+    """`steps` up to the verdicts: what was measured, the trials that it is of, the heads that were
+    frozen, and how many trials were answered wrongly."""
     trials, positions = (
         as_trials(trials),
         positions if isinstance(positions, str) else tuple(positions),
     )
     task = task or task_of(trials)
-    families = [
-        *(hypothesis.predictions for hypothesis in hypotheses),
-        *((check,) for check in checks),
-    ]
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
     given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
     finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
-    needed = _needed(families, finders)
+    needed = _needed(hypotheses, checks, finders)
     _check_number(len(trials), rules)
     _check(task, trials, needed)
 
-    wanted, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
-    gaps = _gaps(task, model, trials, needed, apart)
-    played = _played(trials, needed)
+    played, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        wanted, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
-        gaps = _gaps(task, model, trials, needed, apart)
-        frames = yield [*wanted.values(), *gaps]
+        _, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
+        frames = yield [*wanted.values(), *gaps, *looks.values()]
     else:
-        answers, *frames = yield [played, *wanted.values(), *gaps]
+        answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
         wrong = len(trials) - len(answered_right(trials, answers))
 
     trials = with_controls(task, model, trials)
+    shares = dict(zip(looks, frames[len(wanted) + len(gaps) :]))
     found = measured(task, model, trials, dict(zip(wanted, frames)))
-    for frame in frames[len(wanted) :]:
+    found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
+    for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
         found.logits.update(played_logits(task, frame, trials))
     nothing = np.full((len(trials), len(found.heads), len(columns(task, trials))), np.nan)
     found.effects.update(dict.fromkeys(apart, nothing))
     held = {head for heads in given.values() for head in heads}
-    tested = merged(families)
+    tested = _needed(hypotheses, checks, {})
     for group in groups:
         heads = (
             given[group]
@@ -255,12 +294,7 @@ def steps(
         found.effects.update(
             (yield from through_and_past(trials, found, tested, group, heads, positions))
         )
-    frame = judge(found, families, rules)
-    named = ["", *(trial.name for trial in trials)]
-    frame["stray"] = [named[1 + number] for number in frame["stray"]]
-    frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
-    frame["wrong"] = wrong
-    return frame
+    return found, trials, held, wrong
 
 
 def needs(
@@ -280,22 +314,19 @@ def needs(
     """
     trials = list(trials)
     task = task or task_of(trials)
-    families = [
-        *(hypothesis.predictions for hypothesis in hypotheses),
-        *((check,) for check in checks),
-    ]
     groups = dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups)
-    needed = _needed(families, {name: _finders(task, hypotheses, name) for name in groups})
+    needed = _needed(
+        hypotheses, checks, {name: _finders(task, hypotheses, name) for name in groups}
+    )
     _check(task, trials, needed)
-    sweeps, apart = lined_up(model, _sweeps(task, model, trials, needed, positions))
-    return [_played(trials, needed), *sweeps.values(), *_gaps(task, model, trials, needed, apart)]
+    played, sweeps, _, gaps, looks = _asked(task, model, trials, needed, positions)
+    return [played, *sweeps.values(), *gaps, *looks.values()]
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
     """The pictures and the answers that a prediction needs and a trial lacks."""
-    pictures, answers = {}, {}
-    for claim in prediction.claims:
-        pictures |= dict.fromkeys(("clean", *pictures_of(claim.sweep)))
+    pictures, answers = dict.fromkeys(["clean", *shown([prediction])]), {}
+    for claim in about_words([prediction]):
         # Without a word for "nothing is odd" a prediction about it is void.
         own = [claim.role] if task.roles[claim.role].word is None else []
         answers |= dict.fromkeys((task.right, *own))
@@ -309,7 +340,7 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
 
 def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
     """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may
-    stand in for it."""
+    stand in for it, and every one under ``not`` is refuted."""
     names = [prediction.name for prediction in hypothesis.predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
@@ -318,6 +349,9 @@ def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
         )
     holds = by_prediction(evidence, "holds")
     every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
+    if hypothesis.refutes:
+        state = by_prediction(evidence, "state")
+        every &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
     return [Head(int(layer), int(head)) for layer, head in holds.index[every]]
 
 
@@ -342,16 +376,32 @@ def _finders(task, hypotheses, group):
     )
 
 
-def _needed(families, finders):
+def _needed(hypotheses, checks, finders):
     """Every prediction that is tested or finds heads, once."""
-    return merged([*families, *finders.values()])
+    families = [*(hypothesis.predictions for hypothesis in hypotheses), checks]
+    return merged([*families, *(one.tested for one in hypotheses), *finders.values()])
+
+
+def _asked(task, model, trials, predictions, positions):
+    """What some predictions need, as what is to be measured: the answers; sweep → every head
+    restored, and the sweeps that cannot be measured; the pictures that gaps are between; condition
+    → where heads look."""
+    sweeps, apart = lined_up(model, _sweeps(task, model, trials, predictions, positions))
+    return (
+        _played(trials, predictions),
+        sweeps,
+        apart,
+        _gaps(task, model, trials, predictions, apart),
+        shares_asked(trials, predictions),
+    )
 
 
 def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_controls(task, model, trials)
-    claims = [claim for prediction in predictions for claim in prediction.claims]
-    wanted = dict.fromkeys(sweep for claim in claims for sweep in sweeps_of(claim))
+    wanted = dict.fromkeys(
+        sweep for claim in about_words(predictions) for sweep in sweeps_of(claim)
+    )
     return {
         sweep: PatchedHeads.of(
             model,
@@ -376,11 +426,11 @@ def sweeps_of(claim: Claim) -> list[Sweep]:
 def _gaps(task, model, trials, predictions, apart) -> list[Measurement]:
     """What measures the pictures that gaps are between, where no sweep shows them but some that are
     ``apart``."""
-    sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
+    sweeps = [claim.sweep for claim in about_words(predictions)]
     measured = [sweep for sweep in sweeps if sweep.whole not in apart]
-    shown = {condition for sweep in measured for condition in pictures_of(sweep)}
-    between = dict.fromkeys(["clean", *map(task.changed, sweeps)])
-    unseen = tuple(condition for condition in between if condition not in shown)
+    swept = {condition for sweep in measured for condition in pictures_of(sweep)}
+    between = dict.fromkeys(["clean", *map(task.changed, sweeps)] if sweeps else [])
+    unseen = tuple(condition for condition in between if condition not in swept)
     return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []
 
 
@@ -402,6 +452,7 @@ def _check(task, trials, predictions):
                     "cannot be tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
                 )
+    check_looks(trials, predictions)
 
 
 def _check_number(n, rules, left_out=0):
@@ -421,7 +472,5 @@ def _check_number(n, rules, left_out=0):
 
 def _played(trials, predictions):
     """What the model answers to the pictures that the predictions use."""
-    wanted = {"clean"}
-    for prediction in predictions:
-        wanted.update(*(pictures_of(claim.sweep) for claim in prediction.claims))
+    wanted = {"clean", *shown(predictions)}
     return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))

@@ -19,7 +19,7 @@ absences on words that it does not show: `Measured.without_similarity`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Sweep
+from rgb_circuit.hypothesis import Claim, Look, Sweep
 from rgb_circuit.task import Task
 
 
@@ -43,6 +43,8 @@ class Measured:
         logits: condition → (trials, words), of the unpatched runs.
         words: (trials, words): the words themselves, empty for one that a trial lacks; None if they
             are not known.
+        looks: claim about attention → by how much each head is on its side, (trials, heads), and by
+            how much it could be, (trials,); see `.looks`.
     """
 
     task: Task
@@ -50,9 +52,19 @@ class Measured:
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None
+    looks: Mapping[Look, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def effect(self, claim: Claim) -> np.ndarray:
-        """Effects on the claim's word relative to what it is read against, (trials, heads)."""
+    @property
+    def n(self) -> int:
+        """The number of trials."""
+        sides = [side for side, _ in self.looks.values()]
+        return len(next(iter([*self.effects.values(), *sides])))
+
+    def effect(self, claim: Claim | Look) -> np.ndarray:
+        """Effects on the claim's word relative to what it is read against, or what is claimed of
+        attention, (trials, heads)."""
+        if isinstance(claim, Look):
+            return self.looks[claim][0]
         return self.on(claim.role, claim.sweep)
 
     def on(self, role: str, sweep: Sweep) -> np.ndarray:
@@ -68,8 +80,10 @@ class Measured:
         after = self._relative(before + effects, role, sweep.target)
         return after - self._relative(before, role, sweep.target)
 
-    def tested(self, claim: Claim) -> np.ndarray:
+    def tested(self, claim: Claim | Look) -> np.ndarray:
         """What a claim's tests are about, (trials, heads)."""
+        if isinstance(claim, Look):
+            return self.effect(claim)
         if claim.expected == "mostly":
             return self.effect(claim) - self.on(claim.role, claim.sweep.other_part)
         if claim.expected == "below half":
@@ -127,9 +141,13 @@ class Measured:
         words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
         return values[..., self._index(claim.role)], values[..., columns], words.astype(str)
 
-    def strata(self, claim: Claim) -> np.ndarray | None:
-        """The claim's word in every trial, (trials,)."""
-        return None if self.words is None else self.words[:, self._index(claim.role)]
+    def strata(self, claim: Claim | Look) -> np.ndarray | None:
+        """The claim's word in every trial, (trials,); none of a claim about attention."""
+        return (
+            None
+            if self.words is None or isinstance(claim, Look)
+            else self.words[:, self._index(claim.role)]
+        )
 
     def factors(self, claim: Claim) -> list[np.ndarray]:
         """The words for each of which an absence must hold, the claim's and those that the clean
@@ -151,8 +169,11 @@ class Measured:
         """`right` in the clean run, and in that which the claim's gap falls to."""
         return self.right("clean", claim), self.right(self.task.changed(claim.sweep), claim)
 
-    def gap(self, claim: Claim) -> np.ndarray:
-        """By how much the right answer's logit falls, (trials,)."""
+    def gap(self, claim: Claim | Look) -> np.ndarray:
+        """By how much the right answer's logit falls, or the most that attention could be on the
+        claim's side, (trials,)."""
+        if isinstance(claim, Look):
+            return self.looks[claim][1]
         before, after = self.fall(claim)
         return before - after
 

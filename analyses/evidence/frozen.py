@@ -15,7 +15,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Claim, Prediction, Sweep, slots
+from rgb_circuit.hypothesis import Claim, Prediction, Sweep, about_words, slots
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import benjamini_hochberg, t_p
 
@@ -34,19 +34,22 @@ def frozen_heads(
 ) -> Steps[list[Head]]:
     """The heads that some predictions find, and those that stand in for them."""
     heads = readers(judge(measured, [finders], rules), finders)
-    return heads + (
-        yield from stand_ins(trials, measured, heads, finders[0].claims[0].role, rules, positions)
-    )
+    roles = [claim.role for claim in about_words(finders)]
+    if not roles:
+        return heads
+    return heads + (yield from stand_ins(trials, measured, heads, roles[0], rules, positions))
 
 
 def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> list[Head]:
     """The heads of which every prediction led by z holds, and no way of meeting the others is
-    refuted."""
+    refuted; without any led by z, every prediction must hold."""
     table = evidence.pivot(index=["layer", "head"], columns="prediction")
     holds, state = table["holds"], table["state"]
     restoring = [
-        prediction.name for prediction in finders if prediction.claims[0].sweep.component == "z"
-    ]
+        prediction.name
+        for prediction in finders
+        if not prediction.about_attention and about_words([prediction])[0].sweep.component == "z"
+    ] or [slot[0] for slot in slots(finders)]
     kept = holds[restoring].all(axis=1)
     for slot in slots(finders):
         kept &= (state[slot] != "refuted").any(axis=1)
@@ -108,7 +111,7 @@ def through_and_past(
 ) -> Steps[dict[Sweep, np.ndarray]]:
     """Sweep → effects, for the parts of a sweep that go through and past a group of ``frozen``
     heads; NaN without any."""
-    claims = [claim for prediction in predictions for claim in prediction.claims]
+    claims = about_words(predictions)
     wholes = list(dict.fromkeys(claim.sweep.whole for claim in claims if claim.sweep.of == group))
     # A head acts on later layers only, so that freezing others would show rounding and nothing
     # else.

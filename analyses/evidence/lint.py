@@ -9,11 +9,22 @@ told from the other roles.
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
-from rgb_circuit.edits import ARTIFICIAL
+from rgb_circuit.edits import ARTIFICIAL, POSITIONS
 from rgb_circuit.errors import InputError
-from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
+from rgb_circuit.hypothesis import (
+    ABOVE_EVEN,
+    BELOW_MEDIAN,
+    Hypothesis,
+    Look,
+    Prediction,
+    Sweep,
+    about_attention,
+    about_words,
+    what_is_done,
+)
 from rgb_circuit.statistics import fewest_trials
-from rgb_circuit.task import Task, pictures_of
+from rgb_circuit.task import Task
+from rgb_circuit.task import pictures as shown
 
 from . import power, rivals, sweeps_of
 
@@ -26,6 +37,10 @@ _EXPECTED = {
     "not up": "does not rise",
     "not down": "does not fall",
     "none": "stays",
+}
+_LOOKS = {
+    ABOVE_EVEN: "more of its attention is on {} than if it looked at all tokens alike",
+    BELOW_MEDIAN: "it looks at fewer places of the picture than half of the heads do",
 }
 _COMPONENTS = {
     "z": "its output",
@@ -47,13 +62,13 @@ def in_words(prediction: Prediction) -> str:
         >>> in_words(Prediction.parse("A", text))
         'in erased, with where it looks over image from clean: the odd word rises'
     """
-    blocks = groupby(prediction.claims, lambda claim: claim.sweep.whole)
-    return "; ".join(
-        f"{_done(sweep)}: {', '.join(map(_moves, claims))}" for sweep, claims in blocks
-    )
+    blocks = groupby(prediction.claims, what_is_done)
+    return "; ".join(f"{_done(what)}: {', '.join(map(_moves, claims))}" for what, claims in blocks)
 
 
-def _done(sweep: Sweep):
+def _done(sweep: Sweep | str):
+    if isinstance(sweep, str):
+        return f"in {sweep}, from [end]"
     what = _COMPONENTS[sweep.component] + (f" over {sweep.over}" if sweep.over else "")
     without = f" without its attention to {sweep.without}" if sweep.without else ""
     taken = "set to zero" if sweep.source in ARTIFICIAL else f"from {sweep.source}{without}"
@@ -61,27 +76,26 @@ def _done(sweep: Sweep):
 
 
 def _moves(claim):
+    if isinstance(claim, Look):
+        return _LOOKS[claim.expected].format(claim.at)
     route = f" {claim.sweep.part} the {claim.sweep.of}" if claim.sweep.of else ""
     return f"the {claim.role} word {_EXPECTED[claim.expected]}{route}"
 
 
 def vague(hypothesis: Hypothesis) -> bool:
-    """Whether a hypothesis can be met without any effect, as heads that do nothing do."""
+    """Whether a hypothesis can be met by heads that do nothing and look nowhere in particular."""
     return any(not any(claim.is_effect for claim in claims) for claims in rivals.ways(hypothesis))
 
 
 def pictures(hypothesis: Hypothesis) -> list[str]:
     """The conditions that a hypothesis needs, "clean" first."""
-    claims = [claim for prediction in hypothesis.predictions for claim in prediction.claims]
-    return list(
-        dict.fromkeys(["clean", *(name for claim in claims for name in pictures_of(claim.sweep))])
-    )
+    return list(dict.fromkeys(["clean", *shown(hypothesis.tested)]))
 
 
 def answers(hypothesis: Hypothesis) -> list[str]:
     """The roles of answers that a hypothesis needs words of."""
-    claims = [claim for prediction in hypothesis.predictions for claim in prediction.claims]
-    varied = [prediction.varied for prediction in hypothesis.predictions if prediction.varied]
+    claims = about_words(hypothesis.tested)
+    varied = [prediction.varied for prediction in hypothesis.tested if prediction.varied]
     return list(dict.fromkeys([*(claim.role for claim in claims), *varied]))
 
 
@@ -102,12 +116,9 @@ def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task
 def cost(hypotheses: Sequence[Hypothesis]) -> tuple[int, int]:
     """How many sweeps of every head hypotheses take with nothing frozen, and how many with frozen
     heads."""
-    claims = [
-        claim
-        for hypothesis in hypotheses
-        for prediction in hypothesis.predictions
-        for claim in prediction.claims
-    ]
+    claims = about_words(
+        prediction for hypothesis in hypotheses for prediction in hypothesis.tested
+    )
     frozen = {(claim.sweep.whole, claim.sweep.of) for claim in claims if claim.sweep.of}
     return len({sweep for claim in claims for sweep in sweeps_of(claim)}), len(frozen)
 
@@ -127,29 +138,52 @@ def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int)
             raise InputError(f"{name} is {number}; give 1 or more")
     each = [[*_of_one(hypothesis, hypotheses, task), ""] for hypothesis in hypotheses]
     lacks = [lack for hypothesis in hypotheses for lack in lacking(hypothesis, hypotheses, task)]
-    return [
-        *chain(*each),
-        *_together(hypotheses),
-        *_cost(hypotheses, task, lacks),
-        _power(trials, heads),
-    ]
+    lines = [*chain(*each), *_together(hypotheses), *_cost(hypotheses, task, lacks)]
+    return [*lines, *_many(hypotheses, task), _power(trials, heads)]
 
 
 def _of_one(hypothesis, hypotheses, task):
     lines = [f"{hypothesis.name}: {hypothesis.says}" if hypothesis.says else hypothesis.name]
     for prediction in hypothesis.predictions:
         instead = " or ".join(prediction.stands_in_for)
-        lines.append(
-            f"  {prediction.name:<9} {in_words(prediction)}{instead and f' (instead of {instead})'}"
-        )
+        more = f" (instead of {instead})" if instead else ""
+        more += " – must be refuted" if prediction.name in hypothesis.refutes else ""
+        lines.append(f"  {prediction.name:<9} {in_words(prediction)}{more}")
+    lines += [line for rival in hypothesis.rivals for line in _rival(rival, hypothesis)]
     lacks = lacking(hypothesis, hypotheses, task)
     has = f"lacks {' and '.join(lacks)}" if lacks else "has them"
     return [
         *lines,
         f"  can fail  {_can_fail(hypothesis)}",
-        f"  needs     pictures {', '.join(pictures(hypothesis))}; answers "
-        f"{', '.join(answers(hypothesis))}: the task {task.name} {has}",
+        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}",
     ]
+
+
+def _needs(hypothesis):
+    """What a hypothesis needs of trials; which of these have boxes, no task says."""
+    at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
+    named = {
+        "pictures": pictures(hypothesis),
+        "answers": answers(hypothesis),
+        "boxes": [words for words in at if words not in (*POSITIONS, "entropy")],
+    }
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+
+
+def _rival(rival, hypothesis):
+    """What a rival says, and whether it can be told from the hypothesis."""
+    yield (
+        f"  rival     {rival.name}: "
+        f"{', '.join(prediction.name for prediction in rival.predictions)}"
+    )
+    for prediction in rival.predictions:
+        if prediction not in hypothesis.predictions:
+            yield f"  {prediction.name:<9} {in_words(prediction)}"
+    if (hypothesis.name, rival.name) in rivals.covered([hypothesis, rival]):
+        yield (
+            "            every such head is one of the rival's too; let the rival claim "
+            "something else"
+        )
 
 
 def _can_fail(hypothesis):
@@ -159,6 +193,11 @@ def _can_fail(hypothesis):
         return (
             "no: it is vague, since heads that do nothing at all can meet it; add a claim of an "
             "effect, such as 'up'"
+        )
+    wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
+    if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
+        return (
+            "yes, by where a head looks alone: it says nothing of what the head does to the answer"
         )
     return "yes: no head meets it without an effect"
 
@@ -186,11 +225,22 @@ def _cost(hypotheses, task, lacks):
     joined = [one.name for one in tested if one not in hypotheses]
     whole, frozen = cost(tested)
     more = f", and {frozen} with heads frozen" if frozen else ""
-    line = f"Costs {whole} sweep{'s' * (whole > 1)} of every head over all trials{more}."
+    line = f"Costs {whole or 'no'} sweep{'s' * (whole != 1)} of every head over all trials{more}."
+    if about_attention(prediction for one in tested for prediction in one.tested):
+        line += " Where heads look is read off pictures that are shown anyway."
     if not joined:
         return [line]
     return [
         f"{line} The task's {' and '.join(joined)} is tested as well, since its heads are frozen."
+    ]
+
+
+def _many(hypotheses, task):
+    own = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
+    if len(own) < 2:
+        return []
+    return [
+        f"They are {len(own)} hypotheses, and what is shown of heads is corrected for all of them."
     ]
 
 

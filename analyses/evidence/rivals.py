@@ -4,7 +4,7 @@ claims."""
 from collections.abc import Sequence
 from itertools import combinations, permutations, product
 
-from rgb_circuit.hypothesis import Claim, Hypothesis
+from rgb_circuit.hypothesis import Claim, Hypothesis, Look
 
 # What cannot be said of one word in one sweep besides.
 _FORBIDS = {
@@ -16,7 +16,7 @@ _FORBIDS = {
 _IMPLIES = {"up": ("not down",), "down": ("not up",), "none": ("not up", "not down")}
 
 
-def ways(hypothesis: Hypothesis) -> list[list[Claim]]:
+def ways(hypothesis: Hypothesis) -> list[list[Claim | Look]]:
     """The claims of every choice of predictions that makes up a role, but for choices that
     contradict themselves; empty where all do, so that no head can have the role."""
     named = {prediction.name: prediction for prediction in hypothesis.predictions}
@@ -38,6 +38,8 @@ def exclusive(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
         (first.name, second.name)
         for first, second in combinations(hypotheses, 2)
         if not any(_agree([*some, *others]) for some in ways(first) for others in ways(second))
+        or _denies(first, second)
+        or _denies(second, first)
     ]
 
 
@@ -73,6 +75,7 @@ def _implied(claims):
     more = [
         Claim(claim.role, expected, claim.sweep)
         for claim in claims
+        if isinstance(claim, Claim)
         for expected in _IMPLIES.get(claim.expected, ())
     ]
     return {*claims, *more}
@@ -84,10 +87,30 @@ def _agree(claims):
 
 
 def _contradict(claim, other):
+    if isinstance(claim, Look) or isinstance(other, Look):
+        return _opposite(claim, other)
     if claim.role != other.role or claim.sweep.whole != other.sweep.whole:
         return False
     if claim.expected == other.expected == "mostly":
         return claim.sweep.part != other.sweep.part
     return claim.sweep.part == other.sweep.part and other.expected in _FORBIDS.get(
         claim.expected, ()
+    )
+
+
+def _opposite(claim, other):
+    """Whether no head can look as two claims say: what is not picture is text."""
+    if (
+        not (isinstance(claim, Look) and isinstance(other, Look))
+        or claim.condition != other.condition
+    ):
+        return False
+    return {claim.at, other.at} == {"image", "text"}
+
+
+def _denies(hypothesis, other):
+    """Whether a hypothesis wants refuted what another asks for in every way of meeting it."""
+    denied = [one.claims for one in hypothesis.predictions if one.name in hypothesis.refutes]
+    return any(
+        all(_implied(claims) >= set(own) for claims in ways(other)) for own in denied if ways(other)
     )

@@ -3,7 +3,7 @@
 How claims are tested, and why so: `analyses.evidence`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit.errors import InputError
-from rgb_circuit.hypothesis import Prediction, merged, slots
+from rgb_circuit.hypothesis import (
+    ABOVE_EVEN,
+    BELOW_MEDIAN,
+    Hypothesis,
+    Look,
+    Prediction,
+    about_words,
+    merged,
+)
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     ratio_interval,
@@ -22,9 +30,11 @@ from rgb_circuit.statistics import (
     within_strata,
 )
 from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
+from rgb_circuit.stimuli.tasks import tasks
 
 from .above_others import above_others, serves
 from .effects import Measured
+from .families import Role, corrected
 from .lined_up import UNEQUAL
 
 # Logits. A smaller gap leaves the right word less than 1.7 times as likely.
@@ -71,24 +81,36 @@ class Judged:
 
     Attributes:
         columns: of the evidence frame, each (heads,) or one value.
-        p, holds, refuted, together: (heads,): p of the claims together; what is shown and what the
-            opposite is; the heads that the correction is over.
+        p, q, against, refuted_q, together: (heads,): p of the claims together and of the opposite
+            of any, each corrected over heads; the heads that the correction is over.
     """
 
     columns: dict[str, Any]
     p: np.ndarray
     q: np.ndarray
-    refuted: np.ndarray
+    against: np.ndarray
+    refuted_q: np.ndarray
     together: np.ndarray
 
 
 def judge(
-    measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules
+    measured: Measured,
+    families: Sequence[Sequence[Prediction]],
+    rules: Rules,
+    *,
+    refutes: Sequence[Sequence[str]] = (),
+    several: Collection[int] = (),
+    beside: Sequence[Prediction] = (),
 ) -> pd.DataFrame:
-    """The evidence frame; ``families``: predictions that make up a role each, or a check by
-    itself."""
-    predictions = merged(families)
-    n = len(next(iter(measured.effects.values())))
+    """The evidence frame.
+
+    Args:
+        families: predictions that make up a role each, or a check by itself.
+        refutes: of each family, or of none, the names of those that must be refuted.
+        several: the numbers of the families that are corrected for together (`.families`).
+        beside: predictions that make up no role.
+    """
+    predictions, n = merged([*families, beside]), measured.n
     finding, testing = (
         (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
     )
@@ -97,13 +119,19 @@ def judge(
         for prediction in predictions
     }
     q_values = {name: verdict.q for name, verdict in judged.items()}
-    for family in families:
-        q_values |= _of_the_role(family, judged, q_values, rules.level)
+    refuted_q = {name: verdict.refuted_q for name, verdict in judged.items()}
+    roles = [
+        Role.of(family, out, judged)
+        for family, out in zip(families, refutes or [()] * len(families))
+    ]
+    for role, q in zip(roles, corrected(roles, several, rules.level)):
+        role.raise_weakest(q, q_values, refuted_q, rules.level)
     layer, head = np.array(measured.heads).T
     blocks = []
     for prediction in predictions:
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
+        refuted = (refuted_q[prediction.name] <= rules.level) & (verdict.q > rules.level)
         about = dict(
             layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
         )
@@ -115,9 +143,7 @@ def judge(
                 | dict(
                     q_value=q,
                     holds=holds,
-                    state=np.where(
-                        holds, "holds", np.where(verdict.refuted, "refuted", "undecided")
-                    ),
+                    state=np.where(holds, "holds", np.where(refuted, "refuted", "undecided")),
                 )
             )
         )
@@ -125,6 +151,22 @@ def judge(
     undecided = (frame["state"] == "undecided") & (frame["void"] == "")
     frame["trials_to_decide"] = frame["trials_to_decide"].where(undecided)
     return frame
+
+
+def judge_hypotheses(
+    found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
+) -> pd.DataFrame:
+    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected
+    for as they always are, others for all of them together."""
+    ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
+    return judge(
+        found,
+        [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)],
+        rules,
+        refutes=[*(hypothesis.refutes for hypothesis in hypotheses), *(() for _ in checks)],
+        several=[number for number, hypothesis in enumerate(hypotheses) if hypothesis not in ships],
+        beside=merged(hypothesis.tested for hypothesis in hypotheses),
+    )
 
 
 def _judge_one(measured, prediction, rules, finding, testing):
@@ -160,9 +202,9 @@ def _judge_one(measured, prediction, rules, finding, testing):
         n=size,
         trials_to_decide=_to_decide(tests, cutoffs, size) * (2 if rules.split else 1),
         void=void,
-        restored_fraction=np.nan if void == "no gap" else effects.mean(0) / gap,
+        restored_fraction=np.nan if void == "no gap" or not gap else effects.mean(0) / gap,
         **_share(measured, prediction, testing),
-        answer=lead.role,
+        answer="" if isinstance(lead, Look) else lead.role,
         words=_shown_words(effects, strata, rules.least * abs(gap), rules.level)
         if lead.expected == "up" and not void
         else "",
@@ -170,7 +212,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
         **_strays(tests, testing.start),
         found=found,
     )
-    return Judged(columns, p, q, (refuted_q <= rules.level) & (q > rules.level), together)
+    return Judged(columns, p, q, refuted_p, refuted_q, together)
 
 
 class Tests:
@@ -202,6 +244,8 @@ class Tests:
             "mostly": [(0, 1)],
             "below half": [(0, 1)],
             "above others": [(some, 1)],
+            ABOVE_EVEN: [(0, 1)],
+            BELOW_MEDIAN: [(0, 1)],
         }[claim.expected]
         if np.isnan(effects).any():
             # Nothing could be frozen or read, so nothing is shown.
@@ -275,32 +319,6 @@ def _strays(tests, first):
     return dict(outside=outside.astype(float), stray=np.where(few, furthest, -1))
 
 
-def _of_the_role(family, judged, q_values, level):
-    """Name → q: where all predictions of a role hold, the weakest has the role's q, if that is
-    larger."""
-    asked = slots(family)
-    p = np.stack(
-        [
-            np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0))
-            for slot in asked
-        ]
-    )
-    together = np.logical_and.reduce(
-        [np.logical_or.reduce([judged[name].together for name in slot]) for slot in asked]
-    )
-    q = np.ones(p.shape[1])
-    q[together] = benjamini_hochberg(p.max(0)[together])
-    every = np.logical_and.reduce(
-        [np.logical_or.reduce([q_values[name] <= level for name in slot]) for slot in asked]
-    )
-    raised = dict(q_values)
-    for number, slot in enumerate(asked):
-        weakest = every & (p.argmax(0) == number)
-        for name in slot:
-            raised[name] = np.where(weakest, np.maximum(raised[name], q), raised[name])
-    return raised
-
-
 def _cutoff(p, q, level):
     """The p that holds at present, or that one head alone would need."""
     return max(level / max(1, len(p)), p[q <= level].max(initial=0))
@@ -318,7 +336,7 @@ def _to_decide(tests, cutoffs, n):
 def _share(measured, prediction, used):
     """The part of the whole effect that goes the way that a prediction asks for, with the interval
     of a ratio of means."""
-    claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
+    claims = [claim for claim in about_words([prediction]) if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
     part, whole = (
@@ -360,14 +378,15 @@ def _found(measured, prediction, rules, used):
 
 def _void(measured, prediction, rules, used):
     """Why a prediction cannot be tested on some of the trials; empty where it can."""
+    words = about_words([prediction])
     # Of runs without positions in common such a sweep measured nothing.
-    if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in prediction.claims):
+    if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in words):
         return UNEQUAL
-    for claim in prediction.claims:
+    for claim in words:
         before, after = (run[used] for run in measured.fall(claim))
         if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:
             return "no gap"
-    for claim in prediction.claims:
+    for claim in words:
         if np.isnan(measured.effect(claim)).any():
             return f"no {claim.sweep.of.removesuffix('s')}" if claim.sweep.of else "no word"
     if prediction.varied and not measured.varies(prediction.varied, used):

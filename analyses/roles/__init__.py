@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.hypothesis import Hypothesis
+from rgb_circuit.hypothesis import Claim, Hypothesis, about_words
 from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.task import Task
@@ -155,7 +155,10 @@ def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
         prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score
     ]
     leads = [prediction.claims[0] for prediction in scored]
-    return all(claim.role == task.right and claim.expected == "up" for claim in leads)
+    return all(
+        isinstance(claim, Claim) and claim.role == task.right and claim.expected == "up"
+        for claim in leads
+    )
 
 
 def _words(evidence, head, hypothesis):
@@ -279,9 +282,8 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
     names = list(dict.fromkeys(evidence.loc[evidence["void"] == "no gap", "prediction"]))
     if not names:
         return ""
-    pictures = {
-        prediction.name: task.changed(prediction.claims[0].sweep) for prediction in task.predictions
-    }
+    leads = {prediction.name: about_words([prediction])[:1] for prediction in task.predictions}
+    pictures = {name: task.changed(claim.sweep) for name, lead in leads.items() for claim in lead}
     targets = list(dict.fromkeys(pictures[name] for name in names))
     all_of_them = set(targets) == set(pictures.values())
     which = "" if all_of_them else " and ".join(targets) + " "

@@ -62,9 +62,11 @@ def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
 
 
 def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
-    """The heads of which nothing that a role asks for is refuted, those that have it among them."""
+    """The heads of which the opposite of nothing that a role asks for is shown, those that have it
+    among them."""
     state = _evidence.by_prediction(evidence, "state")
     left = [(state[slot] != "refuted").any(axis=1) for slot in hypothesis.slots]
+    left += [state[name] != "holds" for name in hypothesis.refutes]
     return [tuple(head) for head in state.index[np.logical_and.reduce(left)]]
 
 
@@ -85,6 +87,7 @@ def lacking(
         if not rows.loc[slot, "holds"].any()
         for name in slot
     ]
+    unmet += [name for hypothesis in wanted for name in hypothesis.refutes]
     rows = rows.loc[list(dict.fromkeys(unmet))].reset_index()
     left = (rows["state"] == "undecided") | (rows["void"] != "")
     return rows.loc[left, ["prediction", "void", "trials_to_decide", "outside", "stray", "n"]]
@@ -147,6 +150,11 @@ def _to_decide(row):
     )
 
 
+def open_rivals(evidence: pd.DataFrame, hypothesis: Hypothesis, head: tuple[int, int]) -> list[str]:
+    """The names of a hypothesis' rivals of which, for a head, nothing is refuted."""
+    return [rival.name for rival in hypothesis.rivals if tuple(head) in open_heads(evidence, rival)]
+
+
 def a(hypothesis: Hypothesis, count: int = 1) -> str:
     """What heads of a role are called, one or several."""
     return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
@@ -176,9 +184,11 @@ def none_is(standing: Standing) -> str:
 def nearly(standing: Standing) -> str:
     """The open heads of a role with what they lack, without full stop; empty where there are
     none."""
+    named = {one.name: one for one in standing.hypothesis.predictions}
+    of_attention = all(named[name].about_attention for name in standing.hypothesis.score)
+    does = "reaches" if of_attention else "restores"
     heads = [
-        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks "
-        f"{row['lacks']}"
+        f"{Head(row['layer'], row['head'])} {does} {percent(row['score'])} and lacks {row['lacks']}"
         for _, row in standing.open.head(NAMED).iterrows()
     ]
     more = len(standing.open) - len(heads)
@@ -187,7 +197,7 @@ def nearly(standing: Standing) -> str:
 
 def _standing(evidence, hypothesis, task):
     heads = _evidence.heads(evidence, hypothesis)
-    names = [name for slot in hypothesis.slots for name in slot]
+    names = [prediction.name for prediction in hypothesis.predictions]
     own = evidence[evidence["prediction"].isin(names)]
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
     scores = scores_by_role(evidence, task)[hypothesis.name]

@@ -41,6 +41,7 @@ from rgb_circuit.keeping.saved_run import (
 from rgb_circuit.keeping.store import open_store
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.measuring.estimate import cost, seconds_of_a_forward
+from rgb_circuit.measuring.registered import registered, registered_of
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import Trial, described
@@ -79,7 +80,7 @@ def run(
     """
     model, trials = going_on(folder, model, trials)
     check(model, trials, options, shard)
-    store = open_store(folder, manifest(model, trials, options), detached)
+    store = open_store(folder, registered(folder, manifest(model, trials, options)), detached)
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
     study = study_of(options, trials, anyway)
@@ -279,6 +280,8 @@ def _finish(store, model, trials, options, study):
     found = find(model, trials, study, store)
     printed.game(model, found.played, study.task)
     printed.findings(model, found, options, study.task)
+    if (claims := registered_of(read_manifest(store.folder))) is not None:
+        print(claims.says)
     written = write(found, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
     print(f"Read {store.folder / 'report.html'}")

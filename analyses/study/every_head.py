@@ -21,6 +21,7 @@ import rgb_circuit as rgb
 from rgb_circuit.calls.attention import attention_from_end
 from rgb_circuit.calls.direct_effects import Decomposed
 from rgb_circuit.calls.panels import gaps, tested
+from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
 from rgb_circuit.pictures.views import laid_out
@@ -70,8 +71,8 @@ def steps(
 def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]
-    # The first is the game itself.
-    asked = [] if task is None else roles.needs(model, trials, positions, task)[1:]
+    needs = [] if task is None else roles.needs(model, trials, positions, task)
+    asked = [one for one in needs if isinstance(one, PatchedHeads)]
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]

@@ -236,6 +236,7 @@ def _roles(table, evidence, task, options):
     role = shown["role"] + shown["colors"].map(lambda colors: f" ({colors})" if colors else "")
     columns = [label.rename("head"), role.rename("role"), score, marks]
     print(pd.concat(columns, axis=1).to_string(index=False))
+    _rivals(found, evidence, task)
     print(
         "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: "
         "how many would); -: cannot be tested."
@@ -256,6 +257,17 @@ def _roles(table, evidence, task, options):
             f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when "
             f"these are silent: {names}."
         )
+
+
+def _rivals(found, evidence, task):
+    """The rival explanations that are open, of each head that has a role."""
+    for hypothesis in task.hypotheses:
+        heads = [Head(*head) for head in roles.heads(found, hypothesis.name)]
+        left = {head: standing.open_rivals(evidence, hypothesis, head) for head in heads}
+        for rival in hypothesis.rivals if heads else ():
+            still = [str(head) for head in heads if rival.name in left[head]]
+            said = f"still open for {', '.join(still)}" if still else "refuted of each"
+            print(f"Rival of {hypothesis.name}, “{rival.name}”: {said}.")
 
 
 def _without_heads(evidence, task, every):

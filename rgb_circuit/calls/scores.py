@@ -88,7 +88,8 @@ def scores(
         UserWarning: scores that cannot be had of this model, with the reason.
 
     Examples:
-        >>> table = rgb.scores(model, trials).pivot(index=["layer", "head"], columns="score", values="value")
+        >>> heads = ["layer", "head"]
+        >>> table = rgb.scores(model, trials).pivot(index=heads, columns="score", values="value")
         >>> table["effect"].nlargest(2).index.tolist(), table["picture"].nlargest(1).index.tolist()
         ([(3, 1), (3, 2)], [(3, 1)])
     """
@@ -247,7 +248,8 @@ def _probe(model, trials, source):
     """(layer, head) → the share of trials whose right word is told by a ridge that the others
     fitted."""
     z = {}
-    for shown, end in batches(model, trials, (source,)):
+    # Of one condition each group of trials is one batch.
+    for [(shown, end)] in batches(model, trials, (source,)):
         found = execute(model, ends, (model.n_heads, model.d_head), encode(model, shown), end)
         check_finite(model, found["finite"])
         z |= {trial.name: states.numpy() for (trial, _), states in zip(shown, found["z"])}

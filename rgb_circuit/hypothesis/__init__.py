@@ -1,8 +1,8 @@
 """A hypothesis about heads, as values and as text.
 
 1. A `Sweep` restores every head alone, from one picture's run in another's.
-2. A `Claim` says what a sweep does to the word of a role; a `Prediction` is claims that must all
-   hold.
+2. A `Claim` says what a sweep does to the word of a role, a `Look` where a head looks; a
+   `Prediction` is claims that must all hold, of one of the two kinds.
 3. A `Hypothesis` is the predictions that make up a role. `slots` says which of them may stand in
    for others.
 
@@ -13,12 +13,14 @@ A prediction is written in one line, read once and printed back the same:
     odd up: value clean -> recolored; other down: pattern moved -> recolored
     background up through the extractors: pattern over image clean -> erased
     odd below half: z clean without image -> erased
+    attention image above even, attention entropy below median: clean
 
 | piece | is written |
 |---|---|
 | claims | ``WORDS: SWEEP``, several with ``;`` between |
 | words | ``ROLE EXPECTED``, also ``through the GROUP``, ``past the GROUP``; several with ``,`` |
 | sweep | ``COMPONENT SOURCE -> TARGET``; ``COMPONENT over TOKENS``, ``SOURCE without TOKENS`` |
+| looks | ``attention TOKENS above even: CONDITION``; ``attention entropy below median: …`` |
 
 Examples:
     >>> text = "odd not up, other not down: pattern clean -> recolored"
@@ -42,6 +44,8 @@ from ..files.table_text import shortened
 EFFECTS = ("up", "down", "mostly", "below half", "above others")
 ABSENCES = ("not up", "not down", "none")
 EXPECTATIONS = (*EFFECTS, *ABSENCES)
+# What is said of attention to some tokens, and of how far it spreads over the picture.
+ABOVE_EVEN, BELOW_MEDIAN = "above even", "below median"
 # What an effect is measured of: all of it, what goes through some heads, or what goes past them.
 PARTS = ("whole", "through", "past")
 
@@ -55,6 +59,8 @@ _SWEEP = re.compile(
     r"(?P<component>\S+)(?: over (?P<over>\S+))?"
     r" (?P<source>.+?)(?: without (?P<without>\S+))? -> (?P<target>.+)"
 )
+LOOK = re.compile(rf"attention (?P<at>.+) (?P<expected>{ABOVE_EVEN}|{BELOW_MEDIAN})")
+LOOK_EXAMPLE = "'attention image above even: clean' or 'attention entropy below median: clean'"
 # Columns of the table of roles, beside one for every prediction.
 COLUMNS = ("layer", "head", "role", "score", "colors")
 # What stands between the pieces of a text stands in no name.
@@ -179,12 +185,62 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What is expected of where a head looks from [end].
+
+    "above even": the share of its attention on some tokens is larger than it would be if it looked
+    at all tokens of the prompt alike. "below median": its attention over the picture is spread over
+    less of it, by its entropy, than that of half of the model's heads.
+
+    Attributes:
+        at: the tokens, a position word as in `rgb_circuit.prompts.locate`; or "entropy", of the
+            picture.
+        expected: "above even" of tokens, "below median" of the entropy.
+        condition: the picture that is shown.
+
+    Raises:
+        InputError: an expectation that there is not, or that does not go with ``at``.
+
+    Examples:
+        >>> str(Look("image", "above even"))
+        'attention image above even'
+    """
+
+    at: str
+    expected: str
+    condition: str = "clean"
+
+    def __post_init__(self):
+        _check_name(self.at, "what attention goes to")
+        _check_name(self.condition, "a condition")
+        _among(self.expected, (ABOVE_EVEN, BELOW_MEDIAN), "what a claim about attention expects")
+        if (self.at == "entropy") != (self.expected == BELOW_MEDIAN):
+            raise InputError(
+                f"'{self}' does not go together: tokens are 'above even', and the entropy is "
+                f"'below median'; write it like {LOOK_EXAMPLE}"
+            )
+        if self.at == "all":
+            raise InputError(
+                "'attention all' is of all tokens, where every head looks; name some of them, such "
+                "as 'attention image above even'"
+            )
+
+    def __str__(self) -> str:
+        return f"attention {self.at} {self.expected}"
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it claims that something is so; it always does."""
+        return True
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Claims that must all hold; the effect that the evidence shows is that of the first.
 
     Attributes:
         name: what frames call it.
-        claims: one or more.
+        claims: one or more, all about words or all about attention.
         instead_of: the prediction of the same hypothesis that this one may stand in for; of
             several, that which the hypothesis has.
         varied: the role of an answer that must not be the same word in all trials, or a head that
@@ -192,11 +248,11 @@ class Prediction:
         says: it in plain words.
 
     Raises:
-        InputError: no name, or something other than claims.
+        InputError: no name, something other than claims, or claims of both kinds.
     """
 
     name: str
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim | Look, ...]
     instead_of: str | tuple[str, ...] | None = None
     varied: str | None = None
     says: str = ""
@@ -208,13 +264,23 @@ class Prediction:
                 f"a prediction is called {self.name!r}, like a column of the table of roles; "
                 "rename it"
             )
-        given = (self.claims,) if isinstance(self.claims, Claim) else tuple(self.claims)
-        if not given or not all(isinstance(claim, Claim) for claim in given):
+        given = (self.claims,) if isinstance(self.claims, (Claim, Look)) else tuple(self.claims)
+        if not given or not all(isinstance(claim, (Claim, Look)) for claim in given):
             raise InputError(
                 f"the claims of prediction {self.name!r} are {shortened(self.claims)}; give one "
                 f"Claim or more, or write them as text: Prediction.parse({self.name!r}, {EXAMPLE})"
             )
+        if len({type(claim) for claim in given}) > 1:
+            raise InputError(
+                f"prediction {self.name}: it speaks of attention and of the answer's words, which "
+                "are not measured alike; make two predictions of it"
+            )
         object.__setattr__(self, "claims", given)
+
+    @property
+    def about_attention(self) -> bool:
+        """Whether its claims are about where a head looks, and not about the answer's words."""
+        return isinstance(self.claims[0], Look)
 
     @classmethod
     def parse(
@@ -236,8 +302,11 @@ class Prediction:
     @property
     def text(self) -> str:
         """Its claims as text, of which `parse` makes the same."""
-        blocks = groupby(self.claims, lambda claim: claim.sweep.whole)
-        return "; ".join(f"{', '.join(map(str, claims))}: {sweep.text}" for sweep, claims in blocks)
+        blocks = groupby(self.claims, what_is_done)
+        return "; ".join(
+            f"{', '.join(map(str, claims))}: {what.text if isinstance(what, Sweep) else what}"
+            for what, claims in blocks
+        )
 
     @property
     def expected(self) -> str:
@@ -266,6 +335,8 @@ class Hypothesis:
         short: what ``through the …`` calls them; empty where no claim freezes them.
         in_circuit: whether they are part of the circuit that is hypothesised.
         cites: where the hypothesis is from.
+        refutes: the predictions of which a head must be shown the opposite; ``not`` in a file.
+        rivals: other explanations of what such a head shows, tested beside it.
 
     Raises:
         InputError: no prediction, two of one name, or a name that is none of its predictions'.
@@ -279,6 +350,8 @@ class Hypothesis:
     short: str = ""
     in_circuit: bool = False
     cites: str = ""
+    refutes: tuple[str, ...] = ()
+    rivals: tuple["Hypothesis", ...] = ()
 
     def __post_init__(self):
         # Heads without a role have "none", and those with several have all, with " + " between.
@@ -314,17 +387,50 @@ class Hypothesis:
             raise InputError(
                 f"hypothesis {self.name!r} has only predictions that stand in for others; add those"
             )
+        self._check_refutes(names)
         for name in self.score:
-            _among(name, names, f"the score of hypothesis {self.name!r}")
+            _among(
+                name, [one.name for one in self._wanted], f"the score of hypothesis {self.name!r}"
+            )
         if not self.score:
-            object.__setattr__(self, "score", _leading_effects(given))
+            object.__setattr__(self, "score", _leading_effects(self._wanted))
         if not self.plural:
             object.__setattr__(self, "plural", f"{self.name} heads")
+
+    def _check_refutes(self, names):
+        """Raise InputError for what cannot stand under ``refutes``."""
+        for name in self.refutes:
+            _among(name, names, f"not of hypothesis {self.name!r}")
+        if not self._wanted:
+            raise InputError(
+                f"hypothesis {self.name!r} has only predictions that must be refuted; add one that "
+                "must hold"
+            )
+        for prediction in self.predictions:
+            pair = {prediction.name, *prediction.stands_in_for}
+            if prediction.stands_in_for and pair & {*self.refutes}:
+                raise InputError(
+                    f"hypothesis {self.name!r}: {prediction.name} stands in for "
+                    f"{' or '.join(prediction.stands_in_for)}, so none of them can stand under "
+                    "not; make it a prediction by itself"
+                )
 
     @property
     def slots(self) -> list[list[str]]:
         """The names of what it asks for: each with those that may stand in for it."""
-        return slots(self.predictions)
+        return slots(self._wanted)
+
+    @property
+    def _wanted(self):
+        """The predictions that must hold."""
+        return tuple(
+            prediction for prediction in self.predictions if prediction.name not in self.refutes
+        )
+
+    @property
+    def tested(self) -> tuple[Prediction, ...]:
+        """Its predictions and its rivals', each once."""
+        return merged([self.predictions, *(rival.predictions for rival in self.rivals)])
 
     @property
     def finders(self) -> tuple[Prediction, ...]:
@@ -332,7 +438,7 @@ class Hypothesis:
         down what such a head carries, since one that carries more is a route as well."""
         return tuple(
             prediction
-            for prediction in self.predictions
+            for prediction in self._wanted
             if not any(
                 claim.expected in ("above others", "below half") for claim in prediction.claims
             )
@@ -341,7 +447,7 @@ class Hypothesis:
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups of heads that its claims go through or past."""
-        return groups(self.predictions)
+        return groups(self.tested)
 
 
 def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
@@ -378,24 +484,44 @@ def merged(families: Iterable[Iterable[Prediction]]) -> tuple[Prediction, ...]:
 
 def groups(predictions: Iterable[Prediction]) -> tuple[str, ...]:
     """The groups of heads that some predictions freeze."""
-    claims = [claim for prediction in predictions for claim in prediction.claims]
-    return tuple(dict.fromkeys(claim.sweep.of for claim in claims if claim.sweep.of))
+    return tuple(
+        dict.fromkeys(claim.sweep.of for claim in about_words(predictions) if claim.sweep.of)
+    )
 
 
-def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
+def about_words(predictions: Iterable[Prediction]) -> list[Claim]:
+    """The claims of some predictions about the answer's words, each of which is about a sweep."""
+    return [claim for one in predictions for claim in one.claims if isinstance(claim, Claim)]
+
+
+def about_attention(predictions: Iterable[Prediction]) -> list[Look]:
+    """The claims of some predictions about where heads look."""
+    return [claim for one in predictions for claim in one.claims if isinstance(claim, Look)]
+
+
+def what_is_done(claim: Claim | Look) -> Sweep | str:
+    """What is done for a claim: its sweep, nothing frozen; or the picture that is looked at."""
+    return claim.condition if isinstance(claim, Look) else claim.sweep.whole
+
+
+def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
     """The claims of a text; ``name``: of the prediction, for messages."""
     if not isinstance(text, str):
         raise InputError(
             f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
         )
-    claims = []
+    claims: list[Claim | Look] = []
     for block in text.split(";"):
         words, colon, done = block.partition(":")
         if not colon:
             raise InputError(
                 f"prediction {name}: {block.strip()!r} has no ':' between what is expected and "
-                f"what is done; write it like {EXAMPLE}"
+                f"what is done; write it like "
+                f"{LOOK_EXAMPLE if words.split()[:1] == ['attention'] else EXAMPLE}"
             )
+        if "->" not in done and words.split()[:1] == ["attention"]:
+            claims += _parse_looks(words, " ".join(done.split()), name)
+            continue
         sweep = _SWEEP.fullmatch(" ".join(done.split()))
         if sweep is None:
             raise InputError(
@@ -421,14 +547,34 @@ def parse_claims(text: str, name: str) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
+def _parse_looks(words, condition, name):
+    """The claims about attention of one block of a text."""
+    looks = []
+    for word in words.split(","):
+        parsed = LOOK.fullmatch(" ".join(word.split()))
+        if parsed is None:
+            raise InputError(
+                f"prediction {name}: {word.strip()!r} says nothing of attention that can be "
+                f"tested; write it like {LOOK_EXAMPLE}"
+            )
+        try:
+            looks.append(Look(parsed["at"], parsed["expected"], condition))
+        except InputError as error:
+            raise InputError(f"prediction {name}: {error}") from error
+    return looks
+
+
 def _leading_effects(predictions):
-    """The names of the predictions that stand in for none and whose first claim is an effect."""
-    chosen = [
-        prediction.name
-        for prediction in predictions
-        if prediction.claims[0].is_effect and not prediction.stands_in_for
+    """The names of the predictions that stand in for none and whose first claim is an effect on the
+    answer; without any, of those about attention."""
+    own = [prediction for prediction in predictions if not prediction.stands_in_for]
+    looks = [prediction for prediction in own if prediction.about_attention]
+    effects = [
+        prediction
+        for prediction in own
+        if prediction.claims[0].is_effect and prediction not in looks
     ]
-    return tuple(chosen or [prediction.name for prediction in predictions])
+    return tuple(prediction.name for prediction in effects or looks or predictions)
 
 
 def _among(value, allowed, what):

@@ -22,35 +22,77 @@ def hypotheses_of(
         name: _prediction_of(name, text, f"{where}: predictions.{name}")
         for name, text in typed(table.get("predictions", {}), dict, f"{where}: predictions").items()
     }
-    made = []
-    for name, body in typed(table.get("hypotheses", {}), dict, f"{where}: hypotheses").items():
-        here = f"{where}: hypotheses.{name}"
-        body = known_keys(body, here, needed=("predictions",), also=_HYPOTHESIS)
-        given = body.pop("predictions")
-        if isinstance(given, list):
-            predictions = [named_prediction(one, shared, f"{here}.predictions") for one in given]
-        else:
-            predictions = [
-                _prediction_of(one, text, f"{here}.predictions.{one}")
-                for one, text in typed(given, dict, f"{here}.predictions").items()
-            ]
-        for key, value in body.items():
-            kind = {"score": list, "in_circuit": bool}.get(key, str)
-            body[key] = (
-                strings(value, f"{here}.{key}")
-                if kind is list
-                else typed(value, kind, f"{here}.{key}")
-            )
-        try:
-            made.append(Hypothesis(name, tuple(predictions), **body))
-        except InputError as error:
-            raise InputError(f"{here}: {error}") from error
+    given = typed(table.get("hypotheses", {}), dict, f"{where}: hypotheses")
+    made = [
+        _hypothesis_of(name, body, shared, f"{where}: hypotheses.{name}")
+        for name, body in given.items()
+    ]
     return tuple(made), shared
 
 
+def _hypothesis_of(name, body, shared, where):
+    """A hypothesis from its table, with its rivals."""
+    body = known_keys(body, where, needed=("predictions",), also=_KEYS)
+    predictions = _predictions_of(body.pop("predictions"), shared, where)
+    if "rivals" in body:
+        own = {prediction.name: prediction for prediction in predictions}
+        rivals = typed(body["rivals"], dict, f"{where}.rivals")
+        body["rivals"] = tuple(
+            _rival_of(rival, table, own, shared, f"{where}.rivals.{rival}")
+            for rival, table in rivals.items()
+        )
+    if "not" in body:
+        body["refutes"] = strings(body.pop("not"), f"{where}.not")
+    if "score" in body:
+        body["score"] = strings(body["score"], f"{where}.score")
+    for key, value in body.items():
+        if key not in ("rivals", "refutes", "score"):
+            typed(value, bool if key == "in_circuit" else str, f"{where}.{key}")
+    try:
+        return Hypothesis(name, tuple(predictions), **body)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _predictions_of(given, shared, where):
+    """Predictions from a table of them, or from names of those that several hypotheses share."""
+    where = f"{where}.predictions"
+    if isinstance(given, list):
+        return [named_prediction(name, shared, where) for name in given]
+    return [
+        _prediction_of(name, text, f"{where}.{name}")
+        for name, text in typed(given, dict, where).items()
+    ]
+
+
+def _rival_of(name, given, own, shared, where):
+    """A rival from a table of predictions. What it says as the hypothesis does is the hypothesis'
+    own."""
+    made = (
+        _predictions_of(given, {**shared, **own}, where)
+        if isinstance(given, list)
+        else [
+            _prediction_of(key, text, f"{where}.{key}")
+            for key, text in typed(given, dict, where).items()
+        ]
+    )
+    same = [
+        own[one.name] if one.name in own and own[one.name].claims == one.claims else one
+        for one in made
+    ]
+    try:
+        return Hypothesis(name, tuple(same))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 _HYPOTHESIS = tuple(
-    one.name for one in fields(Hypothesis) if one.name not in ("name", "predictions")
+    one.name
+    for one in fields(Hypothesis)
+    if one.name not in ("name", "predictions", "refutes", "rivals")
 )
+# As a file has them.
+_KEYS = (*_HYPOTHESIS, "not", "rivals")
 _PREDICTION = ("instead_of", "varied", "says")
 
 
@@ -134,4 +176,12 @@ def plain_prediction(prediction) -> str | dict[str, Any]:
 
 def plain_hypothesis(hypothesis) -> dict[str, Any]:
     given = {name: listed(value) for name in _HYPOTHESIS if (value := getattr(hypothesis, name))}
-    return given | {"predictions": [prediction.name for prediction in hypothesis.predictions]}
+    if hypothesis.refutes:
+        given["not"] = list(hypothesis.refutes)
+    if hypothesis.rivals:
+        given["rivals"] = {rival.name: _names(rival) for rival in hypothesis.rivals}
+    return given | {"predictions": _names(hypothesis)}
+
+
+def _names(hypothesis):
+    return [prediction.name for prediction in hypothesis.predictions]

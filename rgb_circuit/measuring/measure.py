@@ -437,11 +437,17 @@ def _captured(model, units, store, advance):
         )
     failed = 0
     for row, unit in enumerate(units):
-        for (work, request), number in zip(unit.requests, number_of):
+        for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
             sweep = None if number is None else done["sweeps"][number]
+            shares = {
+                condition: done["pictures"][condition]["shares"][
+                    _lookers(units, condition).index(place)
+                ][row]
+                for condition in request.masks
+            }
             try:
                 part = request.part(
-                    _seen(model, request, row, done["pictures"], sweep, tables[row])
+                    _seen(model, request, row, done["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
                 work.error = work.error or error
@@ -474,6 +480,10 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
                 {word for request in showing[0] for word in _kept_of(request, condition)}
             ),
             "nudge": units[0].nudge,
+            "masks": [
+                torch.stack([unit.requests[number][1].masks[condition] for unit in units])
+                for number in _lookers(units, condition)
+            ],
             "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
         }
@@ -485,6 +495,15 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
     pictures = {name: {**one, **as_any} if one["recurs"] else one for name, one in pictures.items()}
     _go_on(model, pictures)
     return pictures
+
+
+def _lookers(units, condition):
+    """The numbers of the requests that ask where heads look on a condition's picture."""
+    return [
+        number
+        for number, (_, request) in enumerate(units[0].requests)
+        if condition in request.masks
+    ]
 
 
 def _go_on(model, pictures):
@@ -568,6 +587,8 @@ def _agreed(model, store, length, kept):
 
 def _kept_of(request, condition):
     """What must be kept of a picture, as words of `programs.capture`."""
+    if condition in request.masks:
+        yield "attention"
     if request.target is None:
         return
     if condition == request.target:
@@ -593,11 +614,12 @@ def _kept_of_path(edit, condition, target):
             yield "resume"
 
 
-def _seen(model, request, row, pictures, sweep, table):
+def _seen(model, request, row, pictures, sweep, table, shares):
     """What one measurement asked of one trial; InputError where the model misbehaved.
 
     Args:
         table: the token ids in the columns of what `programs.measured` read.
+        shares: condition → of attention, as `Seen` has them.
     """
     shown = {condition: pictures[condition] for condition in request.conditions}
     check_finite(
@@ -608,10 +630,10 @@ def _seen(model, request, row, pictures, sweep, table):
             check_unedited(model, one["drift"], request.lengths[condition])
     columns = [table.index(token) for token in request.ids]
     effects = torch.empty(0, len(columns))
+    for condition, one in shown.items():
+        if "attention" in _kept_of(request, condition):
+            check_attention(model, one["gaps"])
     if sweep is not None:
-        for condition, one in shown.items():
-            if "attention" in _kept_of(request, condition):
-                check_attention(model, one["gaps"])
         check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], request.lengths[request.target])
         check_paths(model, sweep["gap"])
@@ -620,6 +642,7 @@ def _seen(model, request, row, pictures, sweep, table):
         {condition: one["logits"][row, columns].numpy() for condition, one in shown.items()},
         {condition: int(one["likeliest"][row]) for condition, one in shown.items()},
         effects.numpy(),
+        {condition: share.numpy() for condition, share in shares.items()},
     )
 
 

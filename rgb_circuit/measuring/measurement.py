@@ -11,7 +11,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -63,9 +63,7 @@ class Measurement(ABC):
         """The function and a hash of the arguments that shape a part, besides model and trial."""
         left_out = {"trials", *self.unlike_others}
         arguments = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in left_out
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out
         }
         if self.together:
             arguments["among"] = [trial.content for trial in self.trials]
@@ -126,6 +124,8 @@ class Request:
         means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
         nudge: whether the model is to round otherwise, as in `programs.capture`.
+        masks: condition → which tokens belong to each share of the attention from [end], where
+            these are asked for, as in `programs.patterns.shares`, (shares + 1, positions).
     """
 
     trial: Trial
@@ -141,6 +141,7 @@ class Request:
     means: Mapping[str, list[torch.Tensor]] | None = None
     rows: int | None = None
     nudge: bool = False
+    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -161,11 +162,14 @@ class Seen:
         logits: condition → logits of the ids that were asked for, (ids,).
         likeliest: condition → the likeliest token id.
         effects: on the logits of these ids, (variants, ids); none without a target.
+        shares: condition → the shares of attention that were asked for, and the entropy over the
+            picture, (layer, head, shares + 1).
     """
 
     logits: Mapping[str, np.ndarray]
     likeliest: Mapping[str, int]
     effects: np.ndarray
+    shares: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def content_hash(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def ends(wrapped: TransformersModel, head_shape, inputs, end):
+def ends(wrapped: TransformersModel, head_shape, inputs, end) -> dict[str, Any]:
     """``z`` of every head at [end], float32, (pictures, layer, head, d_head)."""
     captured = capture(wrapped, head_shape, inputs, end, ("z",))
     return {

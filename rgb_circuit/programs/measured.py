@@ -19,6 +19,7 @@ from .capture import (
 )
 from .continued import continued
 from .paths import paths
+from .patterns import shares_of
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ def measured(
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``,
-            and whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``,
-            or None; and where it is another's picture ``after`` the same words, that condition and
-            the ``common`` number of positions, or None.
+            and whether to ``nudge`` it, as in `capture`; ``masks``, of each who asks where heads
+            look there, as in `patterns.shares`; its name in ``held`` where it ``recurs``, or None;
+            and where it is another's picture ``after`` the same words, that condition and the
+            ``common`` number of positions, or None.
         sweeps: each with its ``target`` condition; how many positions from the end change,
             ``kept``, and how many sources of other length are lined up with from the ``front``;
             ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per
@@ -52,8 +54,9 @@ def measured(
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,),
-        ``finite``, ``gaps`` of attention, and ``drift`` of `continued`; ``sweeps``: of each, what
-        `sweep` returns, effects (trials, variants, ids), and ``gap``, of `paths`.
+        ``finite``, ``gaps`` of attention, ``shares`` (of each mask, as in `patterns.shares`), and
+        ``drift`` of `continued`; ``sweeps``: of each, what `sweep` returns,
+        effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
     of_pictures, of_sweeps = _portions(pictures, sweeps, held)
@@ -83,6 +86,9 @@ def measured(
             "likeliest": kept.logits.argmax(-1).cpu(),
             "finite": bool(torch.isfinite(kept.logits).all()),
             "gaps": attention_gaps(kept) if "attention" in picture["keep"] else [],
+            "shares": [
+                shares_of(kept_from(kept, kept.length - 1), masks) for masks in picture["masks"]
+            ],
             "drift": 0.0 if picture["after"] is None else kept.drift,
         }
         captured[condition] = kept

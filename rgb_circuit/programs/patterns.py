@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,15 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks) -> dict[s
             float64, (pictures, shares + 1, positions).
     """
     captured = capture(wrapped, head_shape, inputs, end, ("attention",))
+    return {
+        "statistics": shares_of(captured, masks),
+        "finite": bool(torch.isfinite(captured.logits).all()),
+        "gaps": attention_gaps(captured),
+    }
+
+
+def shares_of(captured: SimpleNamespace, masks: torch.Tensor) -> torch.Tensor:
+    """`shares` of pictures that are captured, kept from [end] on."""
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.
@@ -60,8 +70,4 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks) -> dict[s
         layers.append(
             torch.cat([summed[..., :-1], torch.log(inside) - logs / inside], -1).float().cpu()
         )
-    return {
-        "statistics": torch.stack(layers, 1),
-        "finite": bool(torch.isfinite(captured.logits).all()),
-        "gaps": attention_gaps(captured),
-    }
+    return torch.stack(layers, 1)

@@ -11,7 +11,7 @@ def _values(run: Run):
     facts = {
         name: value
         for name, value in run.manifest.items()
-        if name not in ("options", "trials", "versions", "task")
+        if name not in ("options", "trials", "versions", "task", "registered")
     }
     between = {"grid": " × "}
     facts = {

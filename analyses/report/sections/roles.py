@@ -4,7 +4,9 @@ closest."""
 import pandas as pd
 
 from rgb_circuit.heads import Head, rows_of
+from rgb_circuit.hypothesis import what_is_done
 from rgb_circuit.plots import effect_forest
+from rgb_circuit.task import pictures
 
 from ... import roles
 from ...roles import standing
@@ -43,6 +45,8 @@ def _values(run: Run):
             )
         )
     drawn = pd.concat(drawn)
+    # Shares of attention are no logits.
+    drawn = drawn[~drawn["prediction"].map(lambda name: task.prediction(name).about_attention)]
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
@@ -103,11 +107,7 @@ def _strays(run, named):
 
 def _shown_in(task, wanted):
     """The pictures that a prediction is about."""
-    claims = task.prediction(wanted).claims
-    return {
-        "clean",
-        *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target)),
-    }
+    return {"clean", *pictures([task.prediction(wanted)])}
 
 
 def _says(stands):
@@ -123,8 +123,11 @@ def _asked(task, evidence, head):
     wanted = [slot for role in head["role"].split(" + ") for slot in task.hypothesis(role).slots]
     holding = [[name for name in slot if rows.loc[name, "holds"]] for slot in wanted]
     names = [name for slot, held in zip(wanted, holding) for name in held or slot]
+    refutes = [name for role in head["role"].split(" + ") for name in task.hypothesis(role).refutes]
+    names += refutes
     shown = rows.loc[list(dict.fromkeys(names))].reset_index()
-    return shown, f"{sum(map(bool, holding))} of {len(wanted)}"
+    met = sum(map(bool, holding)) + sum(rows.loc[name, "state"] == "refuted" for name in refutes)
+    return shown, f"{met} of {len(wanted) + len(refutes)}"
 
 
 def _where(positions):
@@ -133,7 +136,9 @@ def _where(positions):
 
 def _restored(task, wanted):
     """What a prediction restores, from where into which picture."""
-    sweep = task.prediction(wanted).claims[0].sweep
+    sweep = what_is_done(task.prediction(wanted).claims[0])
+    if isinstance(sweep, str):
+        return f"attention from [end], {sweep}"
     return f"{sweep.restores}, {sweep.source} → {sweep.target}"
 
 

@@ -1,0 +1,133 @@
+"""Whether claims were written down before the trials that test them were looked at.
+
+The best of many claims that are tried on the same trials is shown by chance far more often than
+one. So what is claimed goes into a run's manifest before anything is measured, with a hash of
+hypotheses, task and trials; and where a finished run of the same model beside it has some of the
+same trials under other hypotheses, the run is *exploratory*. On trials that nobody looked at it is
+*confirmatory*.
+
+Source: rule 9 of this project's rules of evidence. Of twenty claims tried on the same trials the
+best is shown in 0.63 of simulations, on fresh trials in 0.05.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..keeping.manifest import read_manifest
+from ..stimuli.tasks import tasks
+from ..task import Task
+from .measurement import content_hash
+
+# What makes a model another one.
+MODEL = ("model", "commit", "config", "weights", "dtype")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What a run's manifest says of its claims, under ``registered``.
+
+    Attributes:
+        hash: of hypotheses, task and trials.
+        file: the text of the file of hypotheses; empty where they are a task's.
+        after: the names of the folders whose runs had looked at some of the trials under other
+            hypotheses.
+    """
+
+    hash: str
+    file: str
+    after: tuple[str, ...]
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether trials had been looked at."""
+        return bool(self.after)
+
+    @property
+    def says(self) -> str:
+        """It in a sentence."""
+        if not self.after:
+            return (
+                "Confirmatory, as far as the folders beside this one tell: these claims were "
+                "written down before a run of this model had looked at any of these trials."
+            )
+        runs = f"the run{'s' * (len(self.after) > 1)} in {', '.join(self.after)}"
+        return (
+            f"Exploratory: {runs} had looked at these trials under other hypotheses, so these may "
+            "be claims that were made to fit; test them on trials that are new, such as with "
+            "another --seed."
+        )
+
+
+def claims_of_ones_own(task: Task) -> bool:
+    """Whether a task has hypotheses that it does not ship with."""
+    ships = tasks()[task.name].hypotheses if task.name in tasks() else ()
+    return any(hypothesis not in ships for hypothesis in task.hypotheses)
+
+
+def claims_hash(task: Task) -> str:
+    """A hash of what a task claims of heads."""
+    return content_hash(_claims({"task": task.plain()}))
+
+
+def registered(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's manifest with what is registered of its claims, if it has claims of one's own.
+
+    Args:
+        folder: of the run; runs are looked for in the folders beside it.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
+    """
+    if not claims_of_ones_own(Task.of_plain(manifest["task"], "the manifest's task")):
+        return dict(manifest)
+    path = manifest["options"].get("hypotheses")
+    about = {
+        "hash": content_hash([_claims(manifest), manifest["task"], manifest["trials"]]),
+        "file": Path(path).read_text(encoding="utf-8") if path and Path(path).is_file() else "",
+        "after": [other.name for other in _beside(folder) if _looked(other, manifest)],
+    }
+    return {**manifest, "registered": about}
+
+
+def registered_of(manifest: Mapping[str, Any]) -> Registered | None:
+    """What a manifest says of its claims; None where they are those that a task ships with."""
+    about = manifest.get("registered")
+    return (
+        None if about is None else Registered(about["hash"], about["file"], tuple(about["after"]))
+    )
+
+
+def _beside(folder):
+    """The other folders with a manifest."""
+    folder = folder.resolve()
+    return [
+        path.parent
+        for path in sorted(folder.parent.glob("*/manifest.json"))
+        if path.parent != folder
+    ]
+
+
+def _looked(other, manifest):
+    """Whether a finished run in another folder had the same model, some of the trials, and other
+    claims."""
+    try:
+        there = read_manifest(other)
+    except InputError:
+        return False
+    return (
+        "finished" in there
+        and "task" in there
+        and all(there.get(name) == manifest.get(name) for name in MODEL)
+        and _claims(there) != _claims(manifest)
+        and not _sources(there["trials"]).isdisjoint(_sources(manifest["trials"]))
+    )
+
+
+def _claims(manifest):
+    return [manifest["task"].get("predictions"), manifest["task"].get("hypotheses")]
+
+
+def _sources(trials: Sequence[Mapping[str, Any]]) -> set[str]:
+    """What each trial is from: its cluster, or else its pictures."""
+    return {trial.get("cluster") or content_hash(trial["pictures"]) for trial in trials}

@@ -1,0 +1,129 @@
+"""Verdicts on one's own hypotheses are tried where these are false, and where a head is made to do
+it."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import rgb_circuit as rgb
+from analyses import calibrate
+from analyses.calibrate import own_hypotheses as own_module
+from analyses.calibrate.fitted import fitted_readout
+from analyses.evidence.families import Role, corrected
+from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
+from rgb_circuit.statistics import benjamini_hochberg
+from rgb_circuit.stimuli.tasks import find
+
+GAME = find("rgb")
+READER = rgb.read_hypotheses(Path(__file__).parents[1] / "examples" / "hypotheses" / "reader.toml")
+
+
+@pytest.fixture(scope="module")
+def tried(planted):
+    task = GAME.with_hypotheses(READER)
+    return calibrate.own(
+        planted, rgb.rgb_trials(planted, 16), task, random=1, progress=False
+    ).set_index("check")
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    task = GAME.with_hypotheses(READER)
+    measured, *_ = own_module._measured(planted, rgb.rgb_trials(planted, 8), task, False, "")
+    return measured
+
+
+def test_every_check_says_how_many_heads_could_have_been_given_the_role(tried):
+    assert {"random weights", "permuted", "random sets", "injected"} <= set(tried.index)
+    assert (tried["testable"] <= tried["heads"]).all()
+    assert tried.loc[~tried["informative"], ["rate", "rate_low", "rate_high"]].isna().all(axis=None)
+
+
+def test_a_head_that_carries_much_is_found_and_one_that_carries_too_little_is_not(tried):
+    injected = tried.loc["injected"].set_index("size")
+    assert injected.loc[0.3, "rate"] == 1 and injected.loc[0.05, "rate"] == 0
+    assert injected["rate"].is_monotonic_increasing
+
+
+def test_no_rate_is_printed_where_too_few_could_be_tested(tried):
+    few = tried.reset_index().assign(testable=0, informative=False, rate=np.nan)
+    said = "\n".join(calibrate.says(few[few["check"] == "permuted"]))
+    assert "not informative" in said and "%" not in said
+
+
+def test_an_injected_head_carries_the_share_and_no_other_head_or_sweep_changes(found):
+    changed, sweep = own_module._with(found, 5, 0.2), Sweep("erased")
+    moved = changed.effects[sweep] - found.effects[sweep]
+    difference = found.logits["clean"] - found.logits["erased"]
+    np.testing.assert_allclose(moved[:, 5], 0.2 * difference)
+    assert np.nanmax(np.abs(np.delete(moved, 5, axis=1))) == 0
+    looks = Sweep("recolored", component="pattern")
+    np.testing.assert_array_equal(changed.effects[looks], found.effects[looks])
+
+
+def test_exchanging_is_no_null_where_a_head_could_meet_both():
+    changed = ["recolored", "erased"]
+    up = Hypothesis("up", (Prediction.parse("A", "odd up: z clean -> erased"),))
+    only = "odd up: z clean -> erased; odd none: z clean -> recolored"
+    assert not own_module._fails(up, changed, 1)
+    assert own_module._fails(Hypothesis("only", (Prediction.parse("B", only),)), changed, 1)
+
+
+def test_moved_verdicts_keep_their_numbers_and_come_from_different_heads():
+    rows = [
+        dict(layer=0, head=head, prediction=name, holds=head == 0)
+        for name in "AB"
+        for head in range(4)
+    ]
+    moved = own_module._moved(pd.DataFrame(rows), [["A"], ["B"]], np.random.default_rng(0))
+    table = moved.pivot(index="head", columns="prediction", values="holds")
+    assert (table.sum() == 1).all() and not table.all(axis=1).any()
+
+
+def test_a_fitted_readout_answers_by_the_picture_and_the_model_stays_as_it_was(grouped):
+    before = {name: value.clone() for name, value in grouped.nnsight._module.state_dict().items()}
+    other = fitted_readout(grouped, rgb.rgb_trials(grouped, 48, seed=1), seed=0)
+    played = rgb.play(other, rgb.rgb_trials(grouped, 16), progress=False)
+    assert played["correct"].mean() > 0.3
+    after = grouped.nnsight._module.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    layer = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(other.nnsight._module.state_dict()[layer], before[layer])
+
+
+def test_a_hypothesis_called_like_a_planted_role_is_tried_on_planted_circuits(planted):
+    mine = Hypothesis("color extractor", READER[0].predictions)
+    task = GAME.with_hypotheses([mine])
+    rows = own_module._on_planted(rgb.rgb_trials(planted, 12), task, 1, 0, False)
+    has_it, has_it_not = (pd.Series(row) for row in rows)
+    assert has_it["given"] == has_it["heads"] == has_it["testable"] > 0
+    assert has_it_not["given"] == 0 < has_it_not["heads"]
+    assert own_module._on_planted([], GAME.with_hypotheses(READER), 1, 0, False) == []
+
+
+def role(p):
+    return Role([["A"]], (), np.array([p]), benjamini_hochberg(np.array(p)))
+
+
+def test_several_hypotheses_are_corrected_as_simes_and_benjamini_bogomolov_say():
+    p = [[0.001, 0.8, 0.9], [0.02, 0.5, 0.7], [0.6, 0.7, 0.9], [0.004, 0.006, 0.9]]
+    level, roles = 0.05, [role(own) for own in p]
+    simes = [min(3 * value / rank for rank, value in enumerate(sorted(own), 1)) for own in p]
+    order = sorted(simes)
+    selected = max(rank for rank, value in enumerate(order, 1) if value <= level * rank / 4)
+    wanted = [
+        [simes[i] <= order[selected - 1] and q <= level * selected / 4 for q in roles[i].q]
+        for i in range(4)
+    ]
+    given = [list(q <= level) for q in corrected(roles, range(4), level)]
+    assert given == wanted and selected == 2
+
+
+def test_one_hypothesis_and_those_that_a_task_ships_with_keep_their_level():
+    roles = [role([0.01, 0.03]), role([0.5, 0.02])]
+    for several in ((), (0,)):
+        for q, one in zip(corrected(roles, several, 0.05), roles):
+            np.testing.assert_array_equal(q, one.q)
