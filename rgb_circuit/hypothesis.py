@@ -36,7 +36,7 @@ from .errors import InputError
 from .table_text import shortened
 
 # What a claim may expect that is an effect, and what is the absence of one.
-EFFECTS = ("up", "down", "mostly", "below half", "above others")
+EFFECTS = ("up", "down", "mostly", "below half", "above others", "biased")
 ABSENCES = ("not up", "not down", "none")
 EXPECTATIONS = (*EFFECTS, *ABSENCES)
 # What an effect is measured of: all of it, what goes through some heads, or what goes past them.

@@ -337,6 +337,31 @@ def _check_seeing(model, name, edits, trials, spots):
                 )
 
 
+def lines_up(model: Vlm, patched: Patched) -> bool:
+    """Whether the tokens of all its pictures line up as far as its edits reach."""
+    alike = all(
+        len({(trial.asked(name), trial.sources[name].size) for name in patched.conditions}) == 1
+        for trial in patched.trials
+    )
+    if alike:
+        return True
+    ids = {condition: prompt_ids(model, patched.trials, condition) for condition in patched.conditions}
+    places = {edit.positions for edits in patched.edits for edit in edits} or {"end"}
+    spots = {
+        trial.name: {
+            words: locate(model, trial, words, ids[patched.target][trial.name], patched.target)
+            for words in places
+        }
+        for trial in patched.trials
+    }
+    try:
+        for condition in patched.conditions:
+            _check_lined_up(model, patched, condition, ids, spots)
+    except InputError:
+        return False
+    return True
+
+
 def _check_lined_up(model, patched, condition, ids, spots):
     """Raise InputError where a source's prompt has other tokens than the target's, and an edit reaches
     further back than the two line up from the end."""

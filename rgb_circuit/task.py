@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import pairs
 from .edits import ARTIFICIAL
 from .errors import InputError
 from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups, merged
@@ -390,7 +391,8 @@ class Task:
     @classmethod
     def of_trials(cls, trials: Sequence[Trial]) -> "Task":
         """The task of pictures that nobody described: their own roles and conditions; each picture shows its
-        right answer."""
+        right answer. Where another picture has another right answer, in all trials, it has the hypotheses of
+        pairs (`rgb_circuit.pairs`)."""
         first = trials[0]
         conditions = {
             name: Condition(right=right, shows=() if right is None else (right,))
@@ -400,13 +402,18 @@ class Task:
         right = conditions["clean"].right
         others = [name for name in conditions if name != "clean"]
         changed = [name for name in others if conditions[name].right not in (None, right)]
+        corrupted = (changed or others or ["clean"])[0]
+        answered = {(trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials}
+        (one, other), *further = answered
+        paired = not further and None not in (one, other) and one != other
         return cls(
             name="own pictures",
             says="pictures of one's own",
             question="",
             roles={role: Role() for role in first.answers},
             conditions=conditions,
-            corrupted=(changed or others or ["clean"])[0],
+            corrupted=corrupted,
+            hypotheses=pairs.hypotheses(one, other, corrupted) if paired else (),
         )
 
 

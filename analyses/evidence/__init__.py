@@ -87,7 +87,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
 from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.patching import PatchedHeads
+from rgb_circuit.patching import PatchedHeads, lines_up
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task, pictures_of
@@ -205,7 +205,7 @@ def steps(
     _check(task, trials, needed)
 
     wanted = _sweeps(task, model, trials, needed, positions)
-    gaps = _gaps(task, model, trials, needed)
+    gaps = _gaps(task, model, trials, needed, wanted)
     played = _played(trials, needed)
     if only_correct:
         [answers] = yield [played]
@@ -213,7 +213,8 @@ def steps(
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        wanted, gaps = _sweeps(task, model, trials, needed, positions), _gaps(task, model, trials, needed)
+        wanted = _sweeps(task, model, trials, needed, positions)
+        gaps = _gaps(task, model, trials, needed, wanted)
         frames = yield [*wanted.values(), *gaps]
     else:
         answers, *frames = yield [played, *wanted.values(), *gaps]
@@ -225,6 +226,9 @@ def steps(
         found.logits.update(played_logits(task, frame, trials))
     held = {head for heads in given.values() for head in heads}
     tested = merged(families)
+    for sweep in _every_sweep(needed):
+        # What could not be restored, since tokens do not line up, is not known.
+        found.effects.setdefault(sweep, np.full((len(trials), len(found.heads), found.n_words), np.nan))
     for group in groups:
         heads = (
             given[group]
@@ -262,8 +266,8 @@ def needs(
     groups = dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups)
     needed = _needed(families, {name: _finders(task, hypotheses, name) for name in groups})
     _check(task, trials, needed)
-    sweeps = _sweeps(task, model, trials, needed, positions).values()
-    return [_played(trials, needed), *sweeps, *_gaps(task, model, trials, needed)]
+    sweeps = _sweeps(task, model, trials, needed, positions)
+    return [_played(trials, needed), *sweeps.values(), *_gaps(task, model, trials, needed, sweeps)]
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
@@ -323,11 +327,10 @@ def _needed(families, finders):
 
 
 def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
-    """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
+    """Every sweep that some predictions need, with nothing frozen, as what is to be measured; but for those
+    whose pictures' tokens do not line up, whose claims are void."""
     trials = with_controls(task, model, trials)
-    claims = [claim for prediction in predictions for claim in prediction.claims]
-    wanted = dict.fromkeys(sweep for claim in claims for sweep in sweeps_of(claim))
-    return {
+    sweeps = {
         sweep: PatchedHeads.of(
             model,
             trials,
@@ -338,8 +341,15 @@ def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedH
             over=sweep.over or None,
             without=sweep.without or None,
         )
-        for sweep in wanted
+        for sweep in _every_sweep(predictions)
     }
+    return {sweep: one for sweep, one in sweeps.items() if lines_up(model, one)}
+
+
+def _every_sweep(predictions):
+    """What is measured for some predictions, with nothing frozen, each once."""
+    claims = [claim for prediction in predictions for claim in prediction.claims]
+    return list(dict.fromkeys(sweep for claim in claims for sweep in sweeps_of(claim)))
 
 
 def sweeps_of(claim: Claim) -> list[Sweep]:
@@ -348,10 +358,11 @@ def sweeps_of(claim: Claim) -> list[Sweep]:
     return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
-def _gaps(task, model, trials, predictions) -> list[Measurement]:
-    """What measures the pictures that gaps are between, where no sweep shows them."""
+def _gaps(task, model, trials, predictions, measured) -> list[Measurement]:
+    """What measures the pictures that gaps are between, where none of the sweeps that are ``measured`` shows
+    them."""
     sweeps = [claim.sweep for prediction in predictions for claim in prediction.claims]
-    shown = {condition for sweep in sweeps for condition in pictures_of(sweep)}
+    shown = {condition for sweep in measured for condition in pictures_of(sweep)}
     between = dict.fromkeys(["clean", *map(task.changed, sweeps)])
     unseen = tuple(condition for condition in between if condition not in shown)
     return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []

@@ -18,7 +18,7 @@ what the only word that a picture shows brings along is taken out of absences on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,8 @@ import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Sweep
+from rgb_circuit.replicates import Replicates
+from rgb_circuit.statistics import t_p
 from rgb_circuit.task import Task
 
 
@@ -42,6 +44,7 @@ class Measured:
         logits: condition → (trials, words), of the unpatched runs.
         words: (trials, words): the words themselves, empty for one that a trial lacks; None if they are not
             known.
+        replicates: which trials are one observation; by default each is one.
     """
 
     task: Task
@@ -49,6 +52,17 @@ class Measured:
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None
+    replicates: Replicates = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if self.replicates is None:
+            n = len(next(iter(self.logits.values())))
+            object.__setattr__(self, "replicates", Replicates.each(n))
+
+    @property
+    def n_words(self) -> int:
+        """How many words' logits are kept."""
+        return next(iter(self.logits.values())).shape[1]
 
     def effect(self, claim: Claim) -> np.ndarray:
         """Effects on the claim's word relative to what it is read against, (trials, heads)."""
@@ -65,6 +79,20 @@ class Measured:
         before = self.logits[sweep.target][:, None]
         after = self._relative(before + effects, role, sweep.target)
         return after - self._relative(before, role, sweep.target)
+
+    def shown(self, claim: Claim) -> np.ndarray:
+        """What is shown of a claim, (trials, heads): `effect`; of a word that moves by the same word whatever
+        is right, such that the mean is half the distance between the answer that it rises in most and the one
+        that it falls in most."""
+        effects = self.effect(claim)
+        if claim.expected != "biased":
+            return effects
+        parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
+        means = np.stack([self.observed(effects, claim, own)[0].mean(0) for own in parts])
+        sides = np.zeros_like(effects)
+        for number, own in enumerate(parts):
+            sides[own] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
+        return effects * sides * len(parts) / 2
 
     def tested(self, claim: Claim) -> np.ndarray:
         """What a claim's tests are about, (trials, heads)."""
@@ -115,27 +143,57 @@ class Measured:
                 taken[trial] -= lift * relative[trial, :, self._index(shown)]
         return taken
 
-    def beside_others(self, claim: Claim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Effects on the claim's word, (trials, heads), and on those that neither picture shows, (trials,
-        heads, columns); and what these words are, (trials, columns). Without any, all other words."""
-        values = self.effects[claim.sweep]
+    def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For `above_others`, each of the trials ``used`` by cluster, those of other words apart: effects on
+        the claim's word, (clusters, heads), and on those that neither picture shows, (clusters, heads,
+        columns), without any, all other words; what these words are, (clusters, columns); `effect`,
+        (clusters, heads); and the strata, (clusters,) or None."""
+        values, strata = self.effects[claim.sweep], self.strata(claim)
         columns = self._controls(claim.sweep.target, values) or self._others(claim.role, values)
         words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
-        return values[..., self._index(claim.role)], values[..., columns], words.astype(str)
+        words = words.astype(str)
+        groups = self.replicates.groups(used, apart=np.array(["\t".join(said) for said in words]))
 
-    def strata(self, claim: Claim) -> np.ndarray | None:
+        def mean(of):
+            return np.stack([of[own].mean(0) for own in groups])
+
+        first = [own[0] for own in groups]
+        on_word, others = values[..., self._index(claim.role)], values[..., columns]
+        strata = None if strata is None else strata[first]
+        return mean(on_word), mean(others), words[first], mean(self.effect(claim)), strata
+
+    def words_of(self, claim: Claim) -> np.ndarray | None:
         """The claim's word in every trial, (trials,)."""
         return None if self.words is None else self.words[:, self._index(claim.role)]
 
-    def factors(self, claim: Claim) -> list[np.ndarray]:
-        """The words for each of which an absence must hold, the claim's and those that the clean picture
-        shows, each (trials,)."""
-        if self.words is None:
-            return []
-        shown = [role for role in self.task.roles if role in self.task.conditions["clean"].shows]
-        return [self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))]
+    def strata(self, claim: Claim) -> np.ndarray | None:
+        """The claim's word in every trial, with what the trials declare as fixed, (trials,)."""
+        return self.replicates.strata(self.words_of(claim))
 
-    def varies(self, role: str, used: slice) -> bool:
+    def observed(
+        self, values: np.ndarray, claim: Claim, used: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Values of every trial, (trials, …), as (clusters, …) of the trials ``used``, answers weighed alike;
+        and the clusters' strata for a claim."""
+        return self.replicates.means(values, self.words_of(claim), used, alike=True)
+
+    def p(self, values: np.ndarray, alternative: str, claim: Claim) -> np.ndarray:
+        """(heads,): `t_p` of values of every trial, (trials, heads), the largest of a claim's answers."""
+        parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
+        observed = [self.observed(values, claim, own) for own in parts]
+        return np.max([t_p(effects, alternative, strata) for effects, strata in observed], axis=0)
+
+    def factors(self, claim: Claim, used: np.ndarray) -> list[np.ndarray]:
+        """What an absence must hold for each of, by cluster of the trials ``used``: the words of the claim and
+        of what the clean picture shows, and what the trials declare as fixed; each (clusters,)."""
+        factors = [self.replicates.levels] if self.replicates.levels.any() else []
+        if self.words is not None:
+            shown = [role for role in self.task.roles if role in self.task.conditions["clean"].shows]
+            factors += [self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))]
+        groups = self.replicates.groups(used)
+        return [np.array([" + ".join(sorted(set(factor[own]))) for own in groups]) for factor in factors]
+
+    def varies(self, role: str, used: np.ndarray) -> bool:
         """Whether a role has several words in some trials, as far as they are known."""
         return self.words is None or len(set(self.words[used, self._index(role)])) > 1
 
@@ -151,6 +209,10 @@ class Measured:
         """By how much the right answer's logit falls, (trials,)."""
         before, after = self.fall(claim)
         return before - after
+
+    def mean_gap(self, claim: Claim, used: np.ndarray) -> float:
+        """`gap` over clusters of the trials ``used``, answers weighed alike."""
+        return self.observed(self.gap(claim), claim, used)[0].mean()
 
     def _index(self, role):
         return list(self.task.roles).index(role)
@@ -189,7 +251,7 @@ def measured(
     """What the sweeps gave; ``frames``: of each."""
     names = columns(task, trials)
     words = np.array([[trial.answers.get(role, "") for role in names] for trial in trials], dtype=str)
-    found = Measured(task, model.heads(), {}, {}, words)
+    found = Measured(task, model.heads(), {}, {}, words, Replicates.of(trials, task))
     for sweep, frame in frames.items():
         effects, before, after = arrays(task, frame, trials, len(found.heads))
         found.effects[sweep] = effects

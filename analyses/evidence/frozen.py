@@ -17,7 +17,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, slots
 from rgb_circuit.measurement import Steps
 from rgb_circuit.patching import PatchedEdits
-from rgb_circuit.statistics import benjamini_hochberg, t_p
+from rgb_circuit.statistics import benjamini_hochberg
 
 from .effects import Measured, arrays
 from .verdict import Rules, judge
@@ -83,10 +83,8 @@ def stand_ins(
     too, alone = on_word[:, 1 : 1 + len(later)] - on_word[:, :1], on_word[:, 1 + len(later) :]
     if claim.sweep in measured.effects:
         alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
-    some = rules.least * abs(measured.gap(claim).mean())
-    p = np.maximum(
-        t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))
-    )
+    some = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
+    p = np.maximum(measured.p(too + some, "less", claim), measured.p(too - alone, "less", claim))
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 

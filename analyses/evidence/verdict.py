@@ -5,6 +5,7 @@ How claims are tested, and why so: `analyses.evidence`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ class Judged:
 def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules) -> pd.DataFrame:
     """The evidence frame; ``families``: predictions that make up a role each, or a check by itself."""
     predictions = merged(families)
-    n = len(next(iter(measured.effects.values())))
-    finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
+    every = measured.replicates.all
+    finding, testing = measured.replicates.halves() if rules.split else (every, every)
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
@@ -106,10 +107,9 @@ def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: R
 
 def _judge_one(measured, prediction, rules, finding, testing):
     """A prediction's `Judged`, by itself."""
-    lead, tests = (
-        prediction.claims[0],
-        [Tests(measured, claim, rules, testing) for claim in prediction.claims],
-    )
+    lead = prediction.claims[0]
+    of_claims = [tests_of(measured, claim, rules, testing) for claim in prediction.claims]
+    tests = [test for some in of_claims for test in some]
     void = _void(measured, prediction, rules, testing)
     p = np.ones(len(measured.heads)) if void else np.stack([test.shown for test in tests]).max(0)
     against = np.stack([test.refuted for test in tests])
@@ -119,12 +119,12 @@ def _judge_one(measured, prediction, rules, finding, testing):
     q, refuted_q = np.ones_like(p), benjamini_hochberg(refuted_p)
     q[together] = benjamini_hochberg(p[together])
 
-    effects, strata = measured.effect(lead)[testing], _some(measured.strata(lead), testing)
+    effects, strata = measured.observed(measured.shown(lead), lead, testing)
     low, high = t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
-    gap = measured.gap(lead)[testing].mean()
-    names = np.array([str(claim) for claim in prediction.claims])
-    size = testing.stop - testing.start
+    gap = measured.mean_gap(lead, testing)
+    names = np.array([str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some])
+    size = len(effects)
     cutoffs = (
         _cutoff(p[together], q[together], rules.level),
         _cutoff(refuted_p, refuted_q, rules.level) / len(tests),
@@ -140,35 +140,45 @@ def _judge_one(measured, prediction, rules, finding, testing):
         restored_fraction=np.nan if void == "no gap" else effects.mean(0) / gap,
         **_share(measured, prediction, testing),
         answer=lead.role,
-        words=_shown_words(effects, strata, rules.least * abs(gap), rules.level)
+        words=_shown_words(measured, lead, testing, rules.least * abs(gap), rules.level)
         if lead.expected == "up" and not void
         else "",
         weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
-        **_strays(tests, testing.start),
+        **_strays(tests),
         found=found,
     )
     return Judged(columns, p, q, (refuted_q <= rules.level) & (q > rules.level), together)
 
 
+def tests_of(measured, claim, rules, used):
+    """The tests of a claim on some of the trials: one, or one in each answer, of which each must show it."""
+    gap = abs(measured.mean_gap(claim, used))
+    some, none = rules.least * gap, rules.margin * gap
+    parts = measured.replicates.by_answer(measured.words_of(claim), used)
+    if claim.expected == "biased":
+        return [OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], some)]
+    return [Tests(measured, claim, some, none, rules.level, own, len(used) / len(own)) for own in parts]
+
+
 class Tests:
-    """The tests of a claim on some of the trials.
+    """The tests of a claim on trials that are tested together.
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each trial lies outside the margin, negative inside, (trials, heads);
-            else None.
+        over: of an absence, by how much each cluster lies outside the margin, negative inside, (clusters,
+            heads); else None.
+        first: the number of each cluster's first trial, (clusters,).
+        share: how many trials there are for each that is tested here.
     """
 
-    def __init__(self, measured, claim, rules, used):
-        strata = _some(measured.strata(claim), used)
-        gap = abs(measured.gap(claim)[used].mean())
-        some, none = rules.least * gap, rules.margin * gap
-        effects = measured.tested(claim)[used]
+    def __init__(self, measured, claim, some, none, level, used, share):
+        self.first, self.share = np.array([own[0] for own in measured.replicates.groups(used)]), share
+        effects, strata = measured.observed(measured.tested(claim), claim, used)
         blocked, against = np.zeros(effects.shape[1], dtype=bool), np.ones(effects.shape[1])
         if claim.expected == "above others":
-            on_word, others, words = (part[used] for part in measured.beside_others(claim))
+            on_word, others, words, relative, strata = measured.beside_others(claim, used)
             effects, blocked, against = above_others(
-                on_word, others, words, effects, strata, some, none, rules.level
+                on_word, others, words, relative, strata, some, none, level
             )
         self.sides = {
             "up": [(some, 1)],
@@ -196,7 +206,7 @@ class Tests:
             self.shown = np.where(blocked, 1, self.shown)
             self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, against))
         if not claim.is_effect:
-            self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
+            self._count(effects, measured.factors(claim, used), level)
 
     def _count(self, effects, factors, level):
         """Let the trials speak beside their mean."""
@@ -216,9 +226,9 @@ class Tests:
         by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
         by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
         if self.over is None:
-            return by_mean
+            return self.share * by_mean
         by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
-        return np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
+        return self.share * np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
 
     def trials_to_refute(self, level):
         """(heads,): the same of ``refuted``."""
@@ -226,23 +236,76 @@ class Tests:
         by_mean = trials_needed(self.margins, self.error, self.n, level)
         by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
         if self.over is None:
-            return by_mean
-        return np.min([by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0)
+            return self.share * by_mean
+        counted = [trials_for_mostly(one, level, share=HALF) for one in self.beyond]
+        return self.share * np.min([by_mean, *counted], axis=0)
 
 
-def _strays(tests, first):
-    """How many trials lie outside the margin of an absence, the most of any claim, missing without one; and
-    the number of the one that lies furthest, where they are few, else -1.
+class OneWord:
+    """The test that a word moves by the same word whatever is right: up in one answer and down in another.
 
     Args:
-        first: number of the first trial that the tests are of.
+        parts: of each answer, effects (clusters, heads) and strata.
+        some: what counts as a move.
+
+    Attributes:
+        shown, refuted: as of `Tests`; that it does not move so is that no answer goes up, or none down.
     """
-    over = [test.over for test in tests if test.over is not None]
-    if not over:
+
+    over = None
+
+    def __init__(self, parts, some):
+        self.parts, self.some = parts, some
+        self.n = sum(len(effects) for effects, _ in parts)
+        up, down = self._p("greater", some), self._p("less", -some)
+        pairs = list(permutations(range(len(parts)), 2))
+        either = [np.maximum(up[one], down[other]) for one, other in pairs]
+        ones = np.ones(up.shape[1])
+        self.shown = np.minimum(1, len(pairs) * np.min(either, axis=0)) if pairs else ones
+        neither = np.minimum(self._p("less", some).max(0), self._p("greater", -some).max(0))
+        self.refuted = np.minimum(1, 2 * neither) if pairs else ones
+
+    def _p(self, alternative, value):
+        """(answers, heads): p of a mean of ``value``."""
+        known = [(np.nan_to_num(effects), strata) for effects, strata in self.parts]
+        return np.stack([t_p(effects - value, alternative, strata) for effects, strata in known])
+
+    def _needed(self, side, value, level):
+        """(answers, heads): trials with which the mean would be shown on a side of ``value``."""
+        found = []
+        for effects, strata in self.parts:
+            mean, error, _ = within_strata(np.nan_to_num(effects), strata)
+            needed = trials_needed(mean - value, error, len(effects), level) * self.n / len(effects)
+            found.append(np.where(side * (mean - value) > 0, needed, np.inf))
+        return np.stack(found)
+
+    def trials_to_show(self, level):
+        """See `Tests`."""
+        pairs = list(permutations(range(len(self.parts)), 2))
+        if not pairs:
+            return np.full(len(self.shown), np.inf)
+        up, down = (self._needed(side, side * self.some, level / len(pairs)) for side in (1, -1))
+        return np.min([np.maximum(up[one], down[other]) for one, other in pairs], axis=0)
+
+    def trials_to_refute(self, level):
+        """See `Tests`."""
+        if len(self.parts) < 2:
+            return np.full(len(self.shown), np.inf)
+        still = [self._needed(-side, side * self.some, level / 2).max(0) for side in (1, -1)]
+        return np.min(still, axis=0)
+
+
+def _strays(tests):
+    """In how many clusters an absence fails, the most of any test, missing without one; and the number of the
+    first trial of the one in which it fails by most, where they are few, else -1."""
+    absent = [test for test in tests if test.over is not None]
+    if not absent:
         return dict(outside=np.nan, stray=-1)
-    outside = np.max([(one > 0).sum(0) for one in over], axis=0)
-    furthest = first + np.max(over, axis=0).argmax(0)
-    few = (outside > 0) & (outside <= len(over[0]) / ONE_OF)
+    outside = np.max([(test.over > 0).sum(0) for test in absent], axis=0)
+    largest = np.stack([test.over.max(0) for test in absent])
+    furthest = np.stack([test.first[test.over.argmax(0)] for test in absent])
+    furthest = np.take_along_axis(furthest, largest.argmax(0)[None], 0)[0]
+    few = (outside > 0) & (outside <= min(test.n for test in absent) / ONE_OF)
     return dict(outside=outside.astype(float), stray=np.where(few, furthest, -1))
 
 
@@ -287,24 +350,28 @@ def _share(measured, prediction, used):
     claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
-    part, whole = (
-        measured.effect(claims[0])[used],
-        measured.on(claims[0].role, claims[0].sweep.whole)[used],
+    (part, strata), (whole, _) = (
+        measured.observed(effects, claims[0], used)
+        for effects in (measured.effect(claims[0]), measured.on(claims[0].role, claims[0].sweep.whole))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
     known = np.isfinite(share)
-    low, high = ratio_interval(np.nan_to_num(part), whole, _some(measured.strata(claims[0]), used))
+    low, high = ratio_interval(np.nan_to_num(part), whole, strata)
     return {
         name: np.where(known, end, np.nan)
         for name, end in zip(("share", "share_low", "share_high"), (share, low, high))
     }
 
 
-def _shown_words(effects, strata, some, level):
+def _shown_words(measured, claim, used, some, level):
     """(heads,): the words for which more than ``some`` is shown, where not for all."""
+    strata = measured.words_of(claim)
     if strata is None:
         return ""
+    groups = measured.replicates.groups(used, apart=strata)
+    effects, strata = measured.effect(claim), np.array([strata[own[0]] for own in groups])
+    effects = np.stack([effects[own].mean(0) for own in groups])
     words, counts = np.unique(strata, return_counts=True)
     if len(words) < 2 or counts.min() < 2:
         return ""
@@ -312,21 +379,24 @@ def _shown_words(effects, strata, some, level):
     return np.array(["" if own.all() else ", ".join(words[own]) for own in shown.T], dtype=object)
 
 
-def _some(strata, used):
-    return None if strata is None else strata[used]
-
-
 def _found(measured, prediction, rules, used):
     """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
-    shown = [Tests(measured, claim, rules, used).shown <= rules.level for claim in claimed]
+    shown = [
+        test.shown <= rules.level for claim in claimed for test in tests_of(measured, claim, rules, used)
+    ]
     return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])
 
 
 def _void(measured, prediction, rules, used):
     """Why a prediction cannot be tested on some of the trials; empty where it can."""
     for claim in prediction.claims:
-        before, after = (run[used] for run in measured.fall(claim))
+        if reason := measured.replicates.too_few(measured.words_of(claim), used):
+            return reason
+    if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in prediction.claims):
+        return "not lined up"
+    for claim in prediction.claims:
+        before, after = (measured.observed(run, claim, used)[0] for run in measured.fall(claim))
         if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:
             return "no gap"
     for claim in prediction.claims:
@@ -334,4 +404,7 @@ def _void(measured, prediction, rules, used):
             return f"no {claim.sweep.of.removesuffix('s')}" if claim.sweep.of else "no word"
     if prediction.varied and not measured.varies(prediction.varied, used):
         return "one word"
+    for claim in prediction.claims:
+        if claim.expected == "biased" and len(tests_of(measured, claim, rules, used)[0].parts) < 2:
+            return "no two answers"
     return ""
