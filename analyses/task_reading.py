@@ -39,6 +39,7 @@ from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.patching import in_order
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
+from rgb_circuit.replicates import check_enough, observed
 from rgb_circuit.statistics import (
     benjamini_hochberg,
     fewest_trials,
@@ -212,9 +213,15 @@ def evidence(
                 "expected['clean'], "
                 "to its own; set both"
             )
+    check_enough(trials)
     frames = yield questions(trials, question, positions)
     frame = _together(frames, trials)
     effects, asked_other, asked_own = _switch(frame, trials, role)
+    words = {trial.name: trial.answers[role] for trial in trials}
+    runs = pd.DataFrame({"other": asked_other, "own": asked_own}, effects.index)
+    runs, _ = observed(runs, trials, words)
+    asked_other, asked_own = runs["other"].to_numpy(), runs["own"].to_numpy()
+    effects, strata = observed(effects, trials, words)
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
         raise NotApplicable(
@@ -222,8 +229,6 @@ def evidence(
             "(the logit difference "
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
         )
-    words = {trial.name: trial.answers[role] for trial in trials}
-    strata = [words[str(name)] for name in effects.index]
     low, high = t_interval(effects, strata)
     place, layer, head = effects.columns.to_frame().to_numpy().T
     result = pd.DataFrame(
@@ -239,7 +244,7 @@ def evidence(
         }
     )
     result["q_value"] = benjamini_hochberg(result["p_value"])
-    result["n"] = len(trials)
+    result["n"] = len(effects)
     result["holds"] = result["q_value"] <= level
     result["restored_fraction"] = result["effect"] / gap
     return result

@@ -8,7 +8,8 @@ from .agreement import agreement, ceiling, correlation_interval, disattenuated, 
 from .errors import InputError
 from .heads import Head
 from .panels import gaps, least_effect, panels
-from .saved_run import SavedRun, read_run
+from .replicates import averaged, recorded_clusters
+from .saved_run import SavedRun, read_run, recorded_task
 
 COLUMNS = (
     "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a", "in_b",
@@ -118,6 +119,7 @@ def _samples(run, place, heads):
     """Effects, a row per trial and a column per head."""
     frame, (target, role) = run.frames["patch_heads"], place
     rows = frame[(frame["target"] == target) & (frame["role"] == role)]
+    rows = averaged(rows, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
     return rows.pivot(index="trial", columns=["layer", "head"], values="effect")[list(heads)]
 
 

@@ -40,7 +40,11 @@ def _renamed(hypothesis: Hypothesis, roles: Mapping[str, str], conditions: Mappi
 
     def renamed(claim):
         sweep = claim.sweep
-        names = {name: conditions.get(old, old) for name, old in vars(sweep).items() if name in ("source", "target")}
+        names = {
+            name: conditions.get(old, old)
+            for name, old in vars(sweep).items()
+            if name in ("source", "target")
+        }
         return Claim(roles.get(claim.role, claim.role), claim.expected, replace(sweep, **names))
 
     def all_renamed(prediction):

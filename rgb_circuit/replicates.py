@@ -1,22 +1,25 @@
 """What counts as one observation: trials that share a source are one, and are averaged before any test.
 
 - **Clusters.** A trial may name its cluster (`rgb_circuit.Trial.cluster`). Trials that name none and that no
-  task drew are one cluster where they share a picture, pixel for pixel, whichever condition's it is, and where
-  others link them. Eight questions about four photographs are four observations: counted as 32, a true null is
-  rejected in 0.24 of samples instead of 0.05. Below `FEWEST` clusters nothing is tested.
+  task drew are one cluster where they share a picture, pixel for pixel, whichever condition's it is, and
+  where others link them. Eight questions about each of four photographs are four observations: counted as 32,
+  a true null is rejected in 0.24 of samples instead of 0.05. Below `FEWEST` clusters nothing is tested.
 - **Strata** are what was fixed: the answer's word, and what a trial declares (`rgb_circuit.Trial.strata`).
-- **Answers.** Of two to four words (`FEW_WORDS`) each has the same weight, whichever is more frequent, and what
-  is claimed must be shown in each, with `FEWEST` clusters or more: a head that always says "yes" is right
-  wherever that is the answer.
+- **Answers.** Of two to four words (`FEW_WORDS`) each has the same weight, whichever is more frequent, and
+  what is claimed must be shown in each, with `FEWEST` clusters or more: a head that always says "yes" is
+  right wherever that is the answer.
 
 A task that is drawn says itself what its trials share: nothing, unless they name a cluster.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from .errors import NotApplicable
 from .pictures import picture_hash
 from .task import Task
 from .tasks import task_of
@@ -27,6 +30,8 @@ FEWEST = 8
 # From how many clusters on a stratum's own spread is worth much.
 ENOUGH = 4
 FEW_WORDS = range(2, 5)
+# Numbers of a frame that are no measurements.
+_LABELS = ("window", "sender_layer", "sender_head", "receiver_layer", "receiver_head")
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,17 @@ class Replicates:
         """
         found: dict[tuple, list[int]] = {}
         for trial in self.all if used is None else used:
-            found.setdefault((self.clusters[trial], None if apart is None else apart[trial]), []).append(trial)
+            found.setdefault((self.clusters[trial], None if apart is None else apart[trial]), []).append(
+                trial
+            )
         return [np.array(trials) for trials in found.values()]
 
     def means(
-        self, values: np.ndarray, words: np.ndarray | None, used: np.ndarray | None = None, alike: bool = False
+        self,
+        values: np.ndarray,
+        words: np.ndarray | None,
+        used: np.ndarray | None = None,
+        alike: bool = False,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Means over the trials of each cluster, and the clusters' strata.
 
@@ -128,12 +139,14 @@ class Replicates:
                 the mean of the answers' means.
 
         Returns:
-            (clusters, …), and a label per cluster: of trials of several strata all of them, with " + " between.
+            (clusters, …), and a label per cluster: of several strata all of them, with " + " between.
         """
         used, values = self.all if used is None else used, np.asarray(values)
         groups = self.groups(used)
         strata = self.strata(words)
-        labels = None if strata is None else np.array([" + ".join(sorted(set(strata[own]))) for own in groups])
+        labels = (
+            None if strata is None else np.array([" + ".join(sorted(set(strata[own]))) for own in groups])
+        )
         parts = self.by_answer(words, used) if alike else [used]
         if len(parts) == 1:
             return np.stack([values[own].mean(0) for own in groups]), labels
@@ -153,11 +166,11 @@ class Replicates:
             return self.levels
         return np.array([f"{word} ({level})" for word, level in zip(words, self.levels)])
 
-    def thin(self, words: np.ndarray) -> list[str]:
-        """The strata of fewer than `ENOUGH` clusters, where trials were not drawn."""
-        strata = self.strata(words)
-        counts = {name: self.n(np.flatnonzero(strata == name)) for name in dict.fromkeys(strata)}
-        return [] if self.drawn else [str(name) for name, n in counts.items() if n < ENOUGH]
+    def thin(self, words: np.ndarray) -> tuple[int, int]:
+        """How many strata have fewer than `ENOUGH` clusters, and how many strata there are."""
+        strata = words if (found := self.strata(words)) is None else found
+        counts = [self.n(np.flatnonzero(strata == name)) for name in np.unique(strata)]
+        return sum(count < ENOUGH for count in counts), len(counts)
 
 
 def clusters_of(trials: Sequence[Trial], drawn: bool) -> list[str]:
@@ -194,6 +207,108 @@ def linked(names: Sequence[str], named: Sequence[str], pictures: Sequence[Iterab
             one, other = root(first.setdefault(picture, trial)), root(trial)
             above[max(one, other)] = min(one, other)
     return [cluster or names[root(trial)] for trial, cluster in enumerate(named)]
+
+
+def named_clusters(trials: Sequence[Trial], task: Task | None = None) -> dict[str, str]:
+    """Name of a trial → its cluster; see `Replicates.of`."""
+    return dict(zip((trial.name for trial in trials), map(str, Replicates.of(trials, task).clusters)))
+
+
+def recorded_clusters(described: Sequence[Mapping[str, Any]], task: Task) -> dict[str, str]:
+    """`named_clusters` of trials as `rgb_circuit.trial.described` has them, without their pictures."""
+    names = [trial["name"] for trial in described]
+    own = [trial.get("cluster", "") for trial in described]
+    pictures = [
+        () if task.is_game or cluster else trial["pictures"].values()
+        for trial, cluster in zip(described, own)
+    ]
+    return dict(zip(names, linked(names, own, pictures)))
+
+
+def averaged(frame: pd.DataFrame, clusters: Mapping[str, str]) -> pd.DataFrame:
+    """A frame with a row per cluster where it had one per trial: means of its numbers, and of ``answer`` all
+    words. Where each trial is a cluster, the frame itself.
+
+    Args:
+        frame: with ``trial``, and a row per trial for every combination of its labels.
+        clusters: name of a trial → its cluster.
+    """
+    named = frame["trial"].astype(str).map(clusters)
+    if named.nunique() == frame["trial"].nunique():
+        return frame
+    numbers = frame.select_dtypes("number").columns.difference(["layer", "head", *_LABELS])
+    by = [name for name in frame if name not in (*numbers, "trial", "answer")]
+    grouped = frame.assign(trial=named).groupby(["trial", *by], observed=True, sort=False, dropna=False)
+    means = grouped[list(numbers)].mean()
+    if "answer" in frame:
+        means["answer"] = grouped["answer"].agg(lambda words: " + ".join(sorted(set(map(str, words)))))
+    means = means.reset_index()[list(frame)]
+    means.attrs = dict(frame.attrs)
+    return means
+
+
+def observed(
+    table: pd.DataFrame, trials: Sequence[Trial], words: Mapping[str, str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """A table of a row per trial as one of a row per cluster, answers weighed alike; and the rows' strata.
+
+    Args:
+        table: indexed by the trials' names.
+        trials: that it is of, or more.
+        words: name of a trial → the word that is read, or right.
+    """
+    named = {trial.name: trial for trial in trials}
+    replicates = Replicates.of([named[str(name)] for name in table.index])
+    said = np.array([words[str(name)] for name in table.index])
+    if not replicates.counts_clusters:
+        return table, said.tolist()
+    values, strata = replicates.means(table.to_numpy(dtype=float), said, alike=True)
+    names = [table.index[own[0]] for own in replicates.groups()]
+    return pd.DataFrame(values, pd.Index(names, name="trial"), table.columns), list(strata)  # type: ignore
+
+
+def of_one_source(trials: Sequence[Trial]) -> str:
+    """Which trials are one observation since they share pictures or a cluster, and whether there are too few,
+    in sentences; empty where there is nothing to say, and where a task drew them."""
+    replicates = Replicates.of(trials)
+    if replicates.drawn:
+        return ""
+    groups, sentences = replicates.groups(), []
+    if shared := [own for own in groups if len(own) > 1]:
+        one, other = (trials[number].name for number in shared[0][:2])
+        why = "name one cluster" if trials[shared[0][0]].cluster else "share a picture"
+        sentences.append(
+            f"{said(len(trials), len(groups))}, each one observation: trials of one source are averaged "
+            f"before any test, such as {one!r} and {other!r}, which {why}"
+        )
+    thin, strata = replicates.thin(_right_words(trials))
+    if thin and strata not in FEW_WORDS:
+        sentences.append(
+            f"{thin} of {strata} answers and declared strata have fewer than {ENOUGH} clusters, so that what "
+            "a head does for one of these is hardly told from chance"
+        )
+    if len(groups) < FEWEST:
+        sentences.append(f"nothing is tested with fewer than {FEWEST} trials that share no source")
+    return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+
+
+def _right_words(trials):
+    """(trials,): what is right for the clean picture, empty where nothing is."""
+    return np.array([trial.answers.get(trial.expected.get("clean"), "") for trial in trials])
+
+
+def check_enough(trials: Sequence[Trial]) -> None:
+    """Refuse trials that are in too few clusters to be tested.
+
+    Raises:
+        NotApplicable: fewer than `FEWEST`, where nobody drew them or they name clusters.
+    """
+    replicates = Replicates.of(trials)
+    if replicates.too_few(None, replicates.all):
+        raise NotApplicable(
+            f"{said(len(trials), replicates.n())} cannot be tested, since trials of one source are one "
+            f"observation, and a test needs {FEWEST}; add trials of other pictures"
+        )
 
 
 def said(trials: int, clusters: int) -> str:

@@ -405,7 +405,7 @@ class Task:
         corrupted = (changed or others or ["clean"])[0]
         answered = {(trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials}
         (one, other), *further = answered
-        paired = not further and None not in (one, other) and one != other
+        paired = not further and one is not None and other is not None and one != other
         return cls(
             name="own pictures",
             says="pictures of one's own",
@@ -413,7 +413,7 @@ class Task:
             roles={role: Role() for role in first.answers},
             conditions=conditions,
             corrupted=corrupted,
-            hypotheses=pairs.hypotheses(one, other, corrupted) if paired else (),
+            hypotheses=pairs.hypotheses(str(one), str(other), corrupted) if paired else (),
         )
 
 

@@ -6,7 +6,7 @@ interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) w
 right for the source picture.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -95,10 +95,9 @@ def shown_gap(model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str,
     return gap
 
 
-def source_words(trials: Sequence[Trial], source: str, names: Iterable[str]) -> list[str]:
-    """The right answer to the source picture, in the order of the trials' names."""
-    right = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
-    return [right[name] for name in names]
+def source_words(trials: Sequence[Trial], source: str) -> dict[str, str]:
+    """Name of a trial → the right answer to its source picture."""
+    return {trial.name: trial.answers[trial.expected[source]] for trial in trials}
 
 
 def restored_fraction(

@@ -89,6 +89,7 @@ from rgb_circuit.measure import follow
 from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import PatchedHeads, lines_up
 from rgb_circuit.play import Played, answered_right
+from rgb_circuit.replicates import of_one_source
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.tasks import task_of
@@ -145,10 +146,13 @@ def examine(
         >>> [str(head) for head in heads(frame, raises)]
         ['3.1', '3.2', '3.3']
     """
+    trials = as_trials(trials)
+    if shared := of_one_source(trials):
+        warnings.warn(shared, stacklevel=3)
     frame = follow(model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching")
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):
-        given = frame["n"].iloc[0] * (2 if options.get("split") else 1)
+        given = len(trials)
         # With none right there is nothing to leave out.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(

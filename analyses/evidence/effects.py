@@ -19,6 +19,7 @@ what the only word that a picture shows brings along is taken out of absences on
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ class Measured:
     def on(self, role: str, sweep: Sweep) -> np.ndarray:
         """A sweep's effects on a role's word relative to what it is read against, (trials, heads)."""
         effects = self.effects[sweep]
-        if self._controls(sweep.target, effects):
+        if self._controls(role, sweep.target, effects):
             return self._relative(effects, role, sweep.target)
         if sweep.part == "through":
             # The best of the others need not be the same word in both.
@@ -113,7 +114,7 @@ class Measured:
         · g is taken out; where o is never unshown on b, nothing is.
         """
         effect, shown = self.effect(claim), self.task.written_alone(claim)
-        controls = self._controls(claim.sweep.target, self.effects[claim.sweep])
+        controls = self._controls(claim.role, claim.sweep.target, self.effects[claim.sweep])
         if self.words is None or shown is None or not controls:
             return effect
         values = self.effects[claim.sweep]
@@ -143,13 +144,14 @@ class Measured:
                 taken[trial] -= lift * relative[trial, :, self._index(shown)]
         return taken
 
-    def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[np.ndarray, ...]:
+    def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[Any, ...]:
         """For `above_others`, each of the trials ``used`` by cluster, those of other words apart: effects on
         the claim's word, (clusters, heads), and on those that neither picture shows, (clusters, heads,
         columns), without any, all other words; what these words are, (clusters, columns); `effect`,
         (clusters, heads); and the strata, (clusters,) or None."""
         values, strata = self.effects[claim.sweep], self.strata(claim)
-        columns = self._controls(claim.sweep.target, values) or self._others(claim.role, values)
+        columns = self._controls(claim.role, claim.sweep.target, values)
+        columns = columns or self._others(claim.role, values)
         words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
         words = words.astype(str)
         groups = self.replicates.groups(used, apart=np.array(["\t".join(said) for said in words]))
@@ -184,8 +186,8 @@ class Measured:
         return np.max([t_p(effects, alternative, strata) for effects, strata in observed], axis=0)
 
     def factors(self, claim: Claim, used: np.ndarray) -> list[np.ndarray]:
-        """What an absence must hold for each of, by cluster of the trials ``used``: the words of the claim and
-        of what the clean picture shows, and what the trials declare as fixed; each (clusters,)."""
+        """What an absence must hold for each of, by cluster of the trials ``used``: the words of the claim
+        and of what the clean picture shows, and what the trials declare as fixed; each (clusters,)."""
         factors = [self.replicates.levels] if self.replicates.levels.any() else []
         if self.words is not None:
             shown = [role for role in self.task.roles if role in self.task.conditions["clean"].shows]
@@ -220,13 +222,15 @@ class Measured:
     def _relative(self, values, role, target):
         """A role's values, (…,), relative to the control's mean or, without any, to the best of the others;
         ``values`` (…, words)."""
-        if controls := self._controls(target, values):
+        if controls := self._controls(role, target, values):
             return values[..., self._index(role)] - _mean(values[..., controls])
-        return values[..., self._index(role)] - np.nanmax(values[..., self._others(role, values)], axis=-1)
+        return values[..., self._index(role)] - np.fmax.reduce(
+            values[..., self._others(role, values)], axis=-1
+        )
 
-    def _controls(self, target, values):
-        """The columns of the words that a target's control is the mean of."""
-        own = list(self.task.controls(target))
+    def _controls(self, role, target, values):
+        """The columns of the words that a role's control in a target is the mean of."""
+        own = [name for name in self.task.controls(target) if name != role]
         return [*map(self._index, own), *range(len(self.task.roles), values.shape[-1])]
 
     def _others(self, role, values):

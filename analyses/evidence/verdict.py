@@ -120,7 +120,8 @@ def _judge_one(measured, prediction, rules, finding, testing):
     q[together] = benjamini_hochberg(p[together])
 
     effects, strata = measured.observed(measured.shown(lead), lead, testing)
-    low, high = t_interval(np.nan_to_num(effects), strata)
+    alone = len(effects) < 2
+    low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
     gap = measured.mean_gap(lead, testing)
     names = np.array([str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some])
@@ -152,6 +153,8 @@ def _judge_one(measured, prediction, rules, finding, testing):
 
 def tests_of(measured, claim, rules, used):
     """The tests of a claim on some of the trials: one, or one in each answer, of which each must show it."""
+    if measured.replicates.too_few(measured.words_of(claim), used):
+        return [Untested(len(measured.heads))]
     gap = abs(measured.mean_gap(claim, used))
     some, none = rules.least * gap, rules.margin * gap
     parts = measured.replicates.by_answer(measured.words_of(claim), used)
@@ -239,6 +242,21 @@ class Tests:
             return self.share * by_mean
         counted = [trials_for_mostly(one, level, share=HALF) for one in self.beyond]
         return self.share * np.min([by_mean, *counted], axis=0)
+
+
+class Untested:
+    """What stands for `Tests` where trials are too few: nothing is shown, and nothing refuted."""
+
+    over = None
+
+    def __init__(self, heads):
+        self.shown = self.refuted = np.ones(heads)
+
+    def trials_to_show(self, level):
+        """Not known."""
+        return np.full(len(self.shown), np.inf)
+
+    trials_to_refute = trials_to_show
 
 
 class OneWord:
@@ -357,7 +375,8 @@ def _share(measured, prediction, used):
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
     known = np.isfinite(share)
-    low, high = ratio_interval(np.nan_to_num(part), whole, strata)
+    alone = len(part) < 2
+    low, high = (np.nan, np.nan) if alone else ratio_interval(np.nan_to_num(part), whole, strata)
     return {
         name: np.where(known, end, np.nan)
         for name, end in zip(("share", "share_low", "share_high"), (share, low, high))
@@ -405,6 +424,7 @@ def _void(measured, prediction, rules, used):
     if prediction.varied and not measured.varies(prediction.varied, used):
         return "one word"
     for claim in prediction.claims:
-        if claim.expected == "biased" and len(tests_of(measured, claim, rules, used)[0].parts) < 2:
+        parts = measured.replicates.by_answer(measured.words_of(claim), used)
+        if claim.expected == "biased" and len(parts) < 2:
             return "no two answers"
     return ""

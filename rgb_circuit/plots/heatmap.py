@@ -1,6 +1,6 @@
 """One number per head, as a map of layers and heads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from matplotlib.ticker import FuncFormatter
 from ..errors import InputError
 from ..heads import Head
 from ..panels import LEAST_SAID, PANELS, shown, tested
+from ..replicates import said
 from ..statistics import fewest_trials
+from ..trial import Trial
 from .canvas import (
     DIVERGING,
     FADED,
@@ -129,7 +131,13 @@ def head_heatmap(
 
 
 @literal
-def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS) -> Figure:
+def panel_heatmaps(
+    frame: pd.DataFrame,
+    model: str,
+    which: Mapping[str, tuple[str, str]] = PANELS,
+    *,
+    trials: Sequence[Trial] | None = None,
+) -> Figure:
     """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's three.
 
     All panels have one scale, in fractions of the gap; in logits where a target has no gap. Below each are
@@ -137,8 +145,9 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
 
     Args:
         which: panel → (target condition, role whose logit is read).
+        trials: that the frame is of; matters where nobody drew them (`rgb_circuit.panels.tested`).
     """
-    table = tested(frame, which)
+    table = tested(frame, which, trials=trials)
     n, shares = int(table["n"].iloc[0]), bool(table["gap"].notna().all())
     table["shown"] = shown(table)
     numbers = ["effect", "ci_low", "ci_high"]
@@ -176,7 +185,7 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
     parts = [
         f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
         model_title(model),
-        f"mean of {n} trial{'s' * (n > 1)}",
+        f"mean of {said(frame['trial'].nunique(), n)}",
     ]
     # A single column is too narrow for the title on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
@@ -191,8 +200,8 @@ def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[st
 
 def panel_title(role: str, target: str) -> str:
     """What a panel shows; on two lines where it would run into its neighbour."""
-    said = f"{brief(role)} logit, {brief(target)} picture"
-    return said if len(said) <= LONGEST_TITLE else said.replace(" logit, ", " logit,\n", 1)
+    title = f"{brief(role)} logit, {brief(target)} picture"
+    return title if len(title) <= LONGEST_TITLE else title.replace(" logit, ", " logit,\n", 1)
 
 
 def _check(table, column):
