@@ -25,6 +25,7 @@ from rgb_circuit.jobs import Jobs
 from rgb_circuit.measurement import Measurement, Parts, Steps
 from rgb_circuit.panels import gaps, tested
 from rgb_circuit.prompts import prompt_ids, tile_positions
+from rgb_circuit.replicates import averaged, named_clusters
 from rgb_circuit.statistics import t_interval, words_read
 from rgb_circuit.task import Task
 
@@ -160,7 +161,7 @@ def _direct(trials):
     [frame] = yield [Written(tuple(trials[:DIRECT]), ("clean",))]
     if "refused" in frame:
         raise NotApplicable(frame["refused"].iloc[0])
-    return direct_effects(frame)
+    return direct_effects(averaged(frame, named_clusters(trials)))
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,14 @@ def clusters() -> pd.DataFrame:
 def bias() -> pd.DataFrame:
     """A head that adds a logit to "yes" whatever is right: how often it "brings the right answer up"."""
     rng, rows = np.random.default_rng(0), []
-    for yes in (16, 19, 22, 24):
-        words = np.array(["yes"] * yes + ["no"] * (TRIALS - yes))
-        values = np.where(words == "yes", 1.0, -1.0)[:, None] + rng.normal(0, 0.3, (TRIALS, DRAWS))
+    for n, yes in ((128, 0.5), (128, 0.75), (128, 0.9), (32, 0.9)):
+        often = round(yes * n)
+        words = np.array(["yes"] * often + ["no"] * (n - often))
+        values = np.where(words == "yes", 1.0, -1.0)[:, None] + rng.normal(0, 0.3, (n, DRAWS))
         before = float((t_p(values - 0.3) <= LEVEL).mean())
-        after = shown(values, words, replicates(np.arange(TRIALS)), 0.3)
-        rows.append(dict(yes=yes / TRIALS, pooled=before, in_each_answer=after))
+        found = replicates(np.arange(n))
+        after = found.too_few(words, found.all) or shown(values, words, found, 0.3)
+        rows.append(dict(trials=n, yes=yes, pooled=before, in_each_answer=after))
     return pd.DataFrame(rows)
 
 
@@ -99,7 +101,9 @@ def photographs_read(seeds: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("clusters", "bias", "power", "photographs"))
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()

@@ -201,6 +201,11 @@ class Task:
         return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
 
     @property
+    def chance(self) -> float:
+        """The share of pictures that are answered right by chance: of its answers, one is right."""
+        return 1 / len(self.roles)
+
+    @property
     def is_game(self) -> bool:
         """Whether its pictures are drawn from words, so that a model plays it; else somebody's pictures are
         asked about."""

@@ -35,7 +35,12 @@ def test_the_task_of_the_documents_runs_to_its_page(folder, random_folder):
         main(["run", "--task", "shapes.toml", "--model", model, "--anyway", "--quiet", "--out", "out"]) == 0
     )
     page = (folder / "out" / "report.html").read_text()
-    for said in ("bind a colour to the square", "two shapes in two colours", "no role can be tested"):
+    for said in (
+        "bind a colour to the square",
+        "two shapes in two colours",
+        "12 trials in 6 clusters",
+        "a test needs 8",
+    ):
         assert said in page
     evidence = pd.read_parquet(folder / "out" / "evidence.parquet")
     assert set(evidence["prediction"]) == {"B1", "B2"}

@@ -238,7 +238,12 @@ def test_trials_are_of_the_task_that_drew_them_or_whose_names_they_have():
     assert by_hand.task is None and task_of([by_hand]) is GAME
     own = task_of([pair()])
     assert own.corrupted == "changed" and own.right == "right"
-    assert own.hypotheses == read_task(Path(rgb.__file__).parent / "tasks" / "pairs.toml").hypotheses
+    shipped = read_task(Path(rgb.__file__).parent / "tasks" / "pairs.toml")
+    as_shipped = pair(
+        answers={"right": "red", "other": "blue"}, expected={"clean": "right", "changed": "other"}
+    )
+    assert Task.of_trials([as_shipped]).hypotheses == shipped.hypotheses
+    assert own.hypotheses[0].predictions[0].text == "right up, wrong down: z clean -> changed"
     # Of pictures without two right answers nothing is claimed.
     assert task_of([replace(pair(), expected={"clean": "right"})]).hypotheses == ()
     assert task_of([replace(pair(), task=own)]) is own
