@@ -259,10 +259,10 @@ def observed(
     """
     named = {trial.name: trial for trial in trials}
     replicates = Replicates.of([named[str(name)] for name in table.index])
-    said = np.array([words[str(name)] for name in table.index])
+    read = np.array([words[str(name)] for name in table.index])
     if not replicates.counts_clusters:
-        return table, said.tolist()
-    values, strata = replicates.means(table.to_numpy(dtype=float), said, alike=True)
+        return table, read.tolist()
+    values, strata = replicates.means(table.to_numpy(dtype=float), read, alike=True)
     names = [table.index[own[0]] for own in replicates.groups()]
     return pd.DataFrame(values, pd.Index(names, name="trial"), table.columns), list(strata)  # type: ignore
 

@@ -90,6 +90,7 @@ from rgb_circuit.measurement import Measurement, Steps
 from rgb_circuit.patching import PatchedHeads, lines_up
 from rgb_circuit.play import Played, answered_right
 from rgb_circuit.replicates import of_one_source
+from rgb_circuit.saved_run import ModelNeeded
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.tasks import task_of
@@ -347,7 +348,15 @@ def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedH
         )
         for sweep in _every_sweep(predictions)
     }
-    return {sweep: one for sweep, one in sweeps.items() if lines_up(model, one)}
+    return {sweep: one for sweep, one in sweeps.items() if _lines_up(model, one)}
+
+
+def _lines_up(model, measurement):
+    try:
+        return lines_up(model, measurement)
+    except ModelNeeded:
+        # A run that is finished from its parts: where this one is not among them, the model says.
+        return True
 
 
 def _every_sweep(predictions):
