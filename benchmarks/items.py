@@ -4,7 +4,7 @@
     python benchmarks/items.py clusters
     python benchmarks/items.py bias
     python benchmarks/items.py power
-    python benchmarks/items.py photographs --seeds 10
+    python benchmarks/items.py photographs --seeds 2
 """
 
 import argparse
@@ -105,7 +105,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("clusters", "bias", "power", "photographs"))
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     simulated = {"clusters": clusters, "bias": bias, "power": power}
     found = photographs_read(options.seeds) if options.what == "photographs" else simulated[options.what]()

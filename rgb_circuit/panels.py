@@ -160,10 +160,15 @@ def tested(
             block, found = own.with_role(role).tested(target, role, level)
         else:
             block, found = _tested(frame[(frame["target"] == target) & (frame["role"] == role)], level)
-        found["told"] &= block["effect"].abs() > rounding
         about = dict(panel=panel, target=target, role=role)
-        found |= dict(gap=gap[target])
-        blocks.append(pd.DataFrame(about, index=block.index).join(block.assign(**found)))
+        block = block.assign(
+            ci_low=found["ci_low"],
+            ci_high=found["ci_high"],
+            gap=gap[target],
+            told=found["told"] & (block["effect"].abs() > rounding),
+            n=found["n"],
+        )
+        blocks.append(pd.DataFrame(about, index=block.index).join(block))
     return pd.concat(blocks, ignore_index=True)
 
 
