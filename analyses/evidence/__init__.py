@@ -206,7 +206,7 @@ def steps(
     given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
     finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
     needed = _needed(families, finders)
-    _check_number(len(trials), rules)
+    _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
     wanted = _sweeps(task, model, trials, needed, positions)
@@ -217,7 +217,7 @@ def steps(
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
-        _check_number(len(trials), rules, left_out=wrong)
+        _check_number(task, len(trials), rules, left_out=wrong)
         wanted = _sweeps(task, model, trials, needed, positions)
         gaps = _gaps(task, model, trials, needed, wanted)
         frames = yield [*wanted.values(), *gaps]
@@ -401,14 +401,17 @@ def _check(task, trials, predictions):
                 )
 
 
-def _check_number(n, rules, left_out=0):
+def _check_number(task, n, rules, left_out=0):
     fewest = fewest_trials(rules.level) * (2 if rules.split else 1)
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
         some = f"{left_out} answered wrongly are left out and {n} remain" if left_out else f"there are {n}"
+        more = f"make more with rgb_trials(model, n={max(16, fewest)})"
+        if not task.is_game:
+            more = "add trials of other pictures"
         raise NotApplicable(
             f"too few trials: {some}, and no test can reach {rules.level} with fewer than {fewest}{halves}; "
-            f"make more with rgb_trials(model, n={max(16, fewest)})"
+            f"{more}"
         )
 
 
