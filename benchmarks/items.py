@@ -1,5 +1,6 @@
-"""False positives and power where trials share sources, and where there are two answers: by trials, as before
-0.9, and by clusters and answers (`rgb_circuit.replicates`); and roles on planted readers of photographs.
+"""False positives and power where trials share sources, and where there are two answers: by trials,
+as before 0.9, and by clusters and answers (`rgb_circuit.stimuli.replicates`); and roles on planted
+readers of photographs.
 
     python benchmarks/items.py clusters
     python benchmarks/items.py bias
@@ -15,9 +16,9 @@ import pandas as pd
 import rgb_circuit as rgb
 from analyses import roles
 from rgb_circuit.models.photo_reader import PLACES, QUESTION, photo_reader, photographs
-from rgb_circuit.replicates import Replicates
 from rgb_circuit.statistics import t_p
-from rgb_circuit.tasks import task_of
+from rgb_circuit.stimuli.replicates import Replicates
+from rgb_circuit.stimuli.tasks import task_of
 
 DRAWS, TRIALS, LEVEL = 2000, 32, 0.05
 
@@ -29,7 +30,8 @@ def replicates(clusters) -> Replicates:
 
 
 def shown(values, words, found, value=0.0) -> float:
-    """How often a mean is shown to be above a value in every answer, by clusters; (trials, draws)."""
+    """How often a mean is shown to be above a value in every answer, by clusters; (trials,
+    draws)."""
     parts = found.by_answer(words, found.all)
     observed = [found.means(values - value, words, own, alike=True) for own in parts]
     p = np.max([t_p(means, "greater", strata) for means, strata in observed], axis=0)
@@ -37,7 +39,8 @@ def shown(values, words, found, value=0.0) -> float:
 
 
 def clusters() -> pd.DataFrame:
-    """A null head whose effects share half of their variance within a picture: how often it is named."""
+    """A null head whose effects share half of their variance within a picture: how often it is
+    named."""
     rng, rows = np.random.default_rng(0), []
     for pictures in (32, 16, 8):
         each = TRIALS // pictures
@@ -50,7 +53,8 @@ def clusters() -> pd.DataFrame:
 
 
 def bias() -> pd.DataFrame:
-    """A head that adds a logit to "yes" whatever is right: how often it "brings the right answer up"."""
+    """A head that adds a logit to "yes" whatever is right: how often it "brings the right answer
+    up"."""
     rng, rows = np.random.default_rng(0), []
     for n, yes in ((128, 0.5), (128, 0.75), (128, 0.9), (32, 0.9)):
         often = round(yes * n)
@@ -64,7 +68,8 @@ def bias() -> pd.DataFrame:
 
 
 def power() -> pd.DataFrame:
-    """A head that adds a logit to the right answer, with a coefficient of variation of 1: how often it is."""
+    """A head that adds a logit to the right answer, with a coefficient of variation of 1: how often
+    it is."""
     rng, rows = np.random.default_rng(0), []
     for n in (32, 64):
         for share in (0.5, 0.625, 0.75):
@@ -77,7 +82,8 @@ def power() -> pd.DataFrame:
 
 
 def photographs_read(seeds: int) -> pd.DataFrame:
-    """Roles of own pairs on planted readers of photographs, by number of trials and kind of pair."""
+    """Roles of own pairs on planted readers of photographs, by number of trials and kind of
+    pair."""
     rows = []
     for seed in range(seeds):
         made, processor, _ = photo_reader(noise=0.02, seed=seed)
@@ -108,5 +114,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     simulated = {"clusters": clusters, "bias": bias, "power": power}
-    found = photographs_read(options.seeds) if options.what == "photographs" else simulated[options.what]()
+    found = (
+        photographs_read(options.seeds)
+        if options.what == "photographs"
+        else simulated[options.what]()
+    )
     print(found.round(3).to_string())

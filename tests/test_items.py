@@ -1,6 +1,6 @@
-"""Pictures that nobody drew: trials of one source are one observation, an effect is one in each answer, and a
-head that moves one word is a bias head. On a planted model that reads photographs, heads get the roles that
-they have."""
+"""Pictures that nobody drew: trials of one source are one observation, an effect is one in each
+answer, and a head that moves one word is a bias head. On a planted model that reads photographs,
+heads get the roles that they have."""
 
 from dataclasses import replace
 
@@ -16,15 +16,22 @@ from analyses.evidence import examine
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
 from rgb_circuit import InputError
+from rgb_circuit.calls.panels import gaps, panels_for
+from rgb_circuit.calls.panels import tested as panel_table
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
 from rgb_circuit.models.photo_reader import PLACES, QUESTION, photo_reader, photographs
-from rgb_circuit.panels import gaps, panels_for
-from rgb_circuit.panels import tested as panel_table
-from rgb_circuit.replicates import Replicates, averaged, clusters_of, named_clusters, of_one_source, said
 from rgb_circuit.statistics import t_interval, within_strata
+from rgb_circuit.stimuli.replicates import (
+    Replicates,
+    averaged,
+    clusters_of,
+    named_clusters,
+    of_one_source,
+    said,
+)
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Condition, Role, Task
-from rgb_circuit.tasks import task_of
 
 RULES = Rules(margin=0.1, least=0.05, level=0.05, split=False)
 READER = Hypothesis("reader", (Prediction.parse("A", "right up, other down: z clean -> changed"),))
@@ -45,7 +52,9 @@ TASK = Task(
 def trial(name, *colors, cluster=""):
     clean, changed = (Image.new("RGB", (24, 24), color) for color in colors)
     answers = {"right": "red", "other": "blue"}
-    return rgb.Trial(name, "<image> What?", {"clean": clean, "changed": changed}, answers, cluster=cluster)
+    return rgb.Trial(
+        name, "<image> What?", {"clean": clean, "changed": changed}, answers, cluster=cluster
+    )
 
 
 def test_trials_that_share_a_picture_are_one_cluster_however_they_are_linked():
@@ -54,10 +63,15 @@ def test_trials_that_share_a_picture_are_one_cluster_however_they_are_linked():
 
 
 def test_a_cluster_that_is_named_is_the_trials_own():
-    named = [trial("1", "#111", "#222", cluster="hall"), trial("2", "#111", "#333", cluster="attic")]
+    named = [
+        trial("1", "#111", "#222", cluster="hall"),
+        trial("2", "#111", "#333", cluster="attic"),
+    ]
     assert clusters_of(named, drawn=False) == ["hall", "attic"]
     same = [replace(one, cluster="hall") for one in named]
-    assert "2 trials in 1 cluster" in of_one_source(same) and "name one cluster" in of_one_source(same)
+    assert "2 trials in 1 cluster" in of_one_source(same) and "name one cluster" in of_one_source(
+        same
+    )
 
 
 def test_drawn_trials_share_nothing_though_canvases_recur(toy):
@@ -127,7 +141,13 @@ def test_halves_have_no_cluster_in_common():
 def test_a_frame_by_cluster_has_means_of_what_was_measured_alone():
     trials = [trial("1", "#111", "#222"), trial("2", "#111", "#333"), trial("3", "#444", "#555")]
     frame = pd.DataFrame(
-        dict(trial=["1", "2", "3"], layer=5, role="right", answer=["x", "y", "x"], effect=[1.0, 3.0, 5.0])
+        dict(
+            trial=["1", "2", "3"],
+            layer=5,
+            role="right",
+            answer=["x", "y", "x"],
+            effect=[1.0, 3.0, 5.0],
+        )
     )
     found = averaged(frame, named_clusters(trials, task_of(trials)))
     assert found["effect"].tolist() == [2.0, 5.0] and found["layer"].tolist() == [5, 5]
@@ -148,7 +168,12 @@ def effects_of(words, on_first):
     said = np.stack([words, np.where(words == "yes", "no", "yes")], axis=1)
     replicates = own(np.arange(n).astype(str))
     return Measured(
-        TASK, [Head(0, head) for head in range(3)], {Sweep("changed"): effects}, logits, said, replicates
+        TASK,
+        [Head(0, head) for head in range(3)],
+        {Sweep("changed"): effects},
+        logits,
+        said,
+        replicates,
     )
 
 
@@ -211,7 +236,9 @@ def pairs(toy):
 
 
 def under_names(trials, n):
-    return [replace(trial, name=f"{trial.name} {number}") for number in range(n) for trial in trials]
+    return [
+        replace(trial, name=f"{trial.name} {number}") for number in range(n) for trial in trials
+    ]
 
 
 def test_twelve_pairs_under_six_names_have_the_verdicts_of_twelve_pairs(toy, pairs):
@@ -228,7 +255,8 @@ def test_twelve_pairs_under_six_names_have_the_verdicts_of_twelve_pairs(toy, pai
     ]
     which = panels_for(pairs)
     one, many = (
-        panel_table(frame, which, trials=some) for frame, some in zip(frames, (pairs, under_names(pairs, 3)))
+        panel_table(frame, which, trials=some)
+        for frame, some in zip(frames, (pairs, under_names(pairs, 3)))
     )
     np.testing.assert_allclose(
         many[["effect", "ci_low", "ci_high", "gap"]],
@@ -277,8 +305,13 @@ def test_the_gap_of_own_pictures_is_that_to_the_best_alternative_also_of_a_contr
     found = gaps(frame, trials=trials)
     once = frame[frame["target"] == "changed"].drop_duplicates(["trial", "role"]).set_index("trial")
     right, other = (once[once["role"] == role] for role in ("right", "other"))
-    fall = (right["source_logit"] - other["source_logit"]) - (right["target_logit"] - other["target_logit"])
-    assert found["changed"] == pytest.approx(fall.mean(), rel=1e-4) and found["moved"] == found["changed"]
+    fall = (right["source_logit"] - other["source_logit"]) - (
+        right["target_logit"] - other["target_logit"]
+    )
+    assert (
+        found["changed"] == pytest.approx(fall.mean(), rel=1e-4)
+        and found["moved"] == found["changed"]
+    )
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -298,7 +331,11 @@ def test_on_photographs_heads_get_the_roles_that_they_have(reader, pale, how):
         PLACES["answer carrier"]: f"answer carrier + answer by {how} + needed",
         PLACES["bias head"]: "bias head",
     }
-    assert PLACES["looker"] not in named and set(truth["role"]) == {"none", "answer carrier", "bias head"}
+    assert PLACES["looker"] not in named and set(truth["role"]) == {
+        "none",
+        "answer carrier",
+        "bias head",
+    }
 
 
 def test_patterns_of_prompts_that_do_not_line_up_are_void_and_all_else_is_tested(reader):
@@ -311,4 +348,11 @@ def test_patterns_of_prompts_that_do_not_line_up_are_void_and_all_else_is_tested
     task = task_of(trials)
     found = roles.evidence(model, trials, task=task, progress=False).drop_duplicates("prediction")
     void = found.set_index("prediction")["void"].to_dict()
-    assert void == {"A1": "", "A2": "not lined up", "A3": "not lined up", "A4": "", "A5": "", "A6": ""}
+    assert void == {
+        "A1": "",
+        "A2": "not lined up",
+        "A3": "not lined up",
+        "A4": "",
+        "A5": "",
+        "A6": "",
+    }

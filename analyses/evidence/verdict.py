@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import Prediction, merged, slots
 from rgb_circuit.statistics import (
@@ -23,6 +22,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 
 from .above_others import above_others, serves
 from .effects import Measured
@@ -31,7 +31,17 @@ from .effects import Measured
 LEAST_GAP = 0.5
 STATES = ("holds", "refuted", "undecided")
 # The columns of a frame that come first, behind those that say what the row is of.
-FRONT = ("effect", "ci_low", "ci_high", "p_value", "q_value", "n", "holds", "state", "trials_to_decide")
+FRONT = (
+    "effect",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "q_value",
+    "n",
+    "holds",
+    "state",
+    "trials_to_decide",
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,13 @@ class Rules:
 
     def __post_init__(self):
         if not self.margin > 0:
-            raise InputError(f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1")
+            raise InputError(
+                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
+            )
         if not 0 <= self.least <= self.margin:
             raise InputError(
-                f"least is {self.least}; use a fraction of the gap from 0 to the margin, {self.margin}"
+                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
+                f"{self.margin}"
             )
 
 
@@ -58,8 +71,8 @@ class Judged:
 
     Attributes:
         columns: of the evidence frame, each (heads,) or one value.
-        p, holds, refuted, together: (heads,): p of the claims together; what is shown and what the opposite
-            is; the heads that the correction is over.
+        p, holds, refuted, together: (heads,): p of the claims together; what is shown and what the
+            opposite is; the heads that the correction is over.
     """
 
     columns: dict[str, Any]
@@ -69,8 +82,11 @@ class Judged:
     together: np.ndarray
 
 
-def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules) -> pd.DataFrame:
-    """The evidence frame; ``families``: predictions that make up a role each, or a check by itself."""
+def judge(
+    measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules
+) -> pd.DataFrame:
+    """The evidence frame; ``families``: predictions that make up a role each, or a check by
+    itself."""
     predictions = merged(families)
     every = measured.replicates.all
     finding, testing = measured.replicates.halves() if rules.split else (every, every)
@@ -86,7 +102,9 @@ def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: R
     for prediction in predictions:
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
-        about = dict(layer=layer, head=head, prediction=prediction.name, expected=prediction.expected)
+        about = dict(
+            layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
+        )
         blocks.append(
             pd.DataFrame(
                 about
@@ -95,7 +113,9 @@ def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: R
                 | dict(
                     q_value=q,
                     holds=holds,
-                    state=np.where(holds, "holds", np.where(verdict.refuted, "refuted", "undecided")),
+                    state=np.where(
+                        holds, "holds", np.where(verdict.refuted, "refuted", "undecided")
+                    ),
                 )
             )
         )
@@ -124,7 +144,9 @@ def _judge_one(measured, prediction, rules, finding, testing):
     low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
     gap = measured.mean_gap(lead, testing)
-    names = np.array([str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some])
+    names = np.array(
+        [str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some]
+    )
     size = len(effects)
     cutoffs = (
         _cutoff(p[together], q[together], rules.level),
@@ -152,15 +174,20 @@ def _judge_one(measured, prediction, rules, finding, testing):
 
 
 def tests_of(measured, claim, rules, used):
-    """The tests of a claim on some of the trials: one, or one in each answer, of which each must show it."""
+    """The tests of a claim on some of the trials: one, or one in each answer, of which each must
+    show it."""
     if measured.replicates.too_few(measured.words_of(claim), used):
         return [Untested(len(measured.heads))]
     gap = abs(measured.mean_gap(claim, used))
     some, none = rules.least * gap, rules.margin * gap
     parts = measured.replicates.by_answer(measured.words_of(claim), used)
     if claim.expected == "biased":
-        return [OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], some)]
-    return [Tests(measured, claim, some, none, rules.level, own, len(used) / len(own)) for own in parts]
+        return [
+            OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], some)
+        ]
+    return [
+        Tests(measured, claim, some, none, rules.level, own, len(used) / len(own)) for own in parts
+    ]
 
 
 class Tests:
@@ -168,14 +195,17 @@ class Tests:
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each cluster lies outside the margin, negative inside, (clusters,
-            heads); else None.
+        over: of an absence, by how much each cluster lies outside the margin, negative inside,
+            (clusters, heads); else None.
         first: the number of each cluster's first trial, (clusters,).
         share: how many trials there are for each that is tested here.
     """
 
     def __init__(self, measured, claim, some, none, level, used, share):
-        self.first, self.share = np.array([own[0] for own in measured.replicates.groups(used)]), share
+        self.first, self.share = (
+            np.array([own[0] for own in measured.replicates.groups(used)]),
+            share,
+        )
         effects, strata = measured.observed(measured.tested(claim), claim, used)
         blocked, against = np.zeros(effects.shape[1], dtype=bool), np.ones(effects.shape[1])
         if claim.expected == "above others":
@@ -219,14 +249,18 @@ class Tests:
         # A mean that is shown to lie beyond is more than a few strays.
         self.vetoed = self.refuted <= level
         counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
-        median = len(self.sides) * np.min([mostly_p(one, share=HALF) for one in self.beyond], axis=0)
+        median = len(self.sides) * np.min(
+            [mostly_p(one, share=HALF) for one in self.beyond], axis=0
+        )
         self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
         self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
 
     def trials_to_show(self, level):
-        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
-        where they are not on the claim's side."""
-        by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
+        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
+        are; infinite where they are not on the claim's side."""
+        by_mean = trials_needed(
+            self.margins, self.error, self.n, level / (1 if self.over is None else 2)
+        )
         by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
         if self.over is None:
             return self.share * by_mean
@@ -260,14 +294,16 @@ class Untested:
 
 
 class OneWord:
-    """The test that a word moves by the same word whatever is right: up in one answer and down in another.
+    """The test that a word moves by the same word whatever is right: up in one answer and down in
+    another.
 
     Args:
         parts: of each answer, effects (clusters, heads) and strata.
         some: what counts as a move.
 
     Attributes:
-        shown, refuted: as of `Tests`; that it does not move so is that no answer goes up, or none down.
+        shown, refuted: as of `Tests`; that it does not move so is that no answer goes up, or none
+            down.
     """
 
     over = None
@@ -314,8 +350,8 @@ class OneWord:
 
 
 def _strays(tests):
-    """In how many clusters an absence fails, the most of any test, missing without one; and the number of the
-    first trial of the one in which it fails by most, where they are few, else -1."""
+    """In how many clusters an absence fails, the most of any test, missing without one; and the
+    number of the first trial of the one in which it fails by most, where they are few, else -1."""
     absent = [test for test in tests if test.over is not None]
     if not absent:
         return dict(outside=np.nan, stray=-1)
@@ -328,10 +364,14 @@ def _strays(tests):
 
 
 def _of_the_role(family, judged, q_values, level):
-    """Name → q: where all predictions of a role hold, the weakest has the role's q, if that is larger."""
+    """Name → q: where all predictions of a role hold, the weakest has the role's q, if that is
+    larger."""
     asked = slots(family)
     p = np.stack(
-        [np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0)) for slot in asked]
+        [
+            np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0))
+            for slot in asked
+        ]
     )
     together = np.logical_and.reduce(
         [np.logical_or.reduce([judged[name].together for name in slot]) for slot in asked]
@@ -355,7 +395,8 @@ def _cutoff(p, q, level):
 
 
 def _to_decide(tests, cutoffs, n):
-    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
+    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as
+    they are."""
     held, refuted = cutoffs
     toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
     away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
@@ -363,14 +404,17 @@ def _to_decide(tests, cutoffs, n):
 
 
 def _share(measured, prediction, used):
-    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio
-    of means."""
+    """The part of the whole effect that goes the way that a prediction asks for, with the interval
+    of a ratio of means."""
     claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
     (part, strata), (whole, _) = (
         measured.observed(effects, claims[0], used)
-        for effects in (measured.effect(claims[0]), measured.on(claims[0].role, claims[0].sweep.whole))
+        for effects in (
+            measured.effect(claims[0]),
+            measured.on(claims[0].role, claims[0].sweep.whole),
+        )
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
@@ -399,10 +443,13 @@ def _shown_words(measured, claim, used, some, level):
 
 
 def _found(measured, prediction, rules, used):
-    """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
+    """(heads,): whether the effects that a prediction claims, if any, show on some of the
+    trials."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
     shown = [
-        test.shown <= rules.level for claim in claimed for test in tests_of(measured, claim, rules, used)
+        test.shown <= rules.level
+        for claim in claimed
+        for test in tests_of(measured, claim, rules, used)
     ]
     return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])
 

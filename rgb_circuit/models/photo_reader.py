@@ -1,10 +1,11 @@
-"""A planted model that reads photographs: which colour has the vivid object, anywhere on a busy picture.
+"""A planted model that reads photographs: which colour has the vivid object, anywhere on a busy
+picture.
 
-Built on `rgb_circuit.models.planted`; what that cannot say is changed in the weights after. A patch's mean
-red, green and blue have a *chroma* for each word of ``WORDS``, the word's own minus the mean of the other
-two: 0 of any grey, however noisy. From ``COLORED`` on a patch has the word's colour, and from ``VIVID`` on it
-is marked as well, so that a pale object has a colour and no mark. Pictures may have any size, since the
-processor scales them and cuts out the middle square.
+Built on `rgb_circuit.models.planted`; what that cannot say is changed in the weights after. A
+patch's mean red, green and blue have a *chroma* for each word of ``WORDS``, the word's own minus
+the mean of the other two: 0 of any grey, however noisy. From ``COLORED`` on a patch has the word's
+colour, and from ``VIVID`` on it is marked as well, so that a pale object has a colour and no mark.
+Pictures may have any size, since the processor scales them and cuts out the middle square.
 
 | head | looks for | writes |
 |---|---|---|
@@ -48,18 +49,21 @@ def photo_reader(
     Args:
         noise, seed: as in `rgb_circuit.models.planted.planted`.
         gain: by how many logits the carrier raises the object's colour.
-        bias: by how many logits the bias head raises ``BIASED``; below ``gain``, so that the model answers
-            right.
+        bias: by how many logits the bias head raises ``BIASED``; below ``gain``, so that the model
+            answers right.
 
     Returns:
-        model, processor, and a frame with a row per head: ``layer, head, role, name``; ``role`` is a
-        hypothesis of own pairs ("answer carrier", "bias head") or "none".
+        model, processor, and a frame with a row per head: ``layer, head, role, name``; ``role`` is
+        a hypothesis of own pairs ("answer carrier", "bias head") or "none".
 
     Raises:
         InputError: as `planted`.
     """
     parts = [
-        (Part("answer carrier", "answer carrier", "mark", "color", "answer", gain), PLACES["answer carrier"]),
+        (
+            Part("answer carrier", "answer carrier", "mark", "color", "answer", gain),
+            PLACES["answer carrier"],
+        ),
         (Part("bias head", "bias head", "mark", "mark", BIASED, bias), PLACES["bias head"]),
         (Part("looker", "none", "mark", "color", "idle", 1.0), PLACES["looker"]),
     ]
@@ -81,15 +85,21 @@ def photo_reader(
 
 
 def photographs(
-    prompt: str, n: int, *, words: Sequence[str] = ("red", "blue"), pale: bool = False, seed: int = 0
+    prompt: str,
+    n: int,
+    *,
+    words: Sequence[str] = ("red", "blue"),
+    pale: bool = False,
+    seed: int = 0,
 ) -> list[Trial]:
-    """Pairs of busy pictures that differ in the object's colour; each answer is right for equally many.
+    """Pairs of busy pictures that differ in the object's colour; each answer is right for equally
+    many.
 
     Args:
         prompt: shown with each.
         words: of ``WORDS``, two or more.
-        pale: a pale object of the other colour stands beside, and in the changed picture which of the two is
-            vivid is exchanged: the answer is where one looks.
+        pale: a pale object of the other colour stands beside, and in the changed picture which of
+            the two is vivid is exchanged: the answer is where one looks.
         seed: the same seed gives the same pictures.
 
     Returns:
@@ -122,19 +132,21 @@ def photographs(
 
 
 def _background(rng):
-    """A slope of grey from corner to corner under coarse and fine noise, of some width and height, (height,
-    width, 3)."""
+    """A slope of grey from corner to corner under coarse and fine noise, of some width and height,
+    (height, width, 3)."""
     width, height = (int(side) for side in rng.integers(180, 320, 2))
     down, across = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
     slope = 128 + rng.uniform(-50, 50) * down + rng.uniform(-50, 50) * across
     coarse = Image.fromarray(rng.integers(0, 60, (6, 6)).astype(np.uint8)).resize((width, height))
     fine = rng.normal(0, 25, (height, width, 3))
-    return np.clip(slope[..., None] + np.asarray(coarse)[..., None] - 30 + fine, 0, 255).astype(np.uint8)
+    return np.clip(slope[..., None] + np.asarray(coarse)[..., None] - 30 + fine, 0, 255).astype(
+        np.uint8
+    )
 
 
 def _places(rng):
-    """Two objects in the left and the right half of the middle square, in either order: (left, top, right,
-    bottom), each from 0 to 1."""
+    """Two objects in the left and the right half of the middle square, in either order: (left, top,
+    right, bottom), each from 0 to 1."""
     boxes = []
     for left in rng.permutation([0.02, 0.52]):
         width, height = rng.uniform(0.32, 0.42, 2)
@@ -163,19 +175,24 @@ def _mark_nothing(layers, channels):
 
 
 def _see_chroma(projector, channels):
-    """The units that read colours, in groups of one per word: each two groups open between two chromas."""
+    """The units that read colours, in groups of one per word: each two groups open between two
+    chromas."""
     hidden, out, bias = projector.linear_1, projector.linear_2.weight, projector.linear_2.bias
     units = (out[channels["place"]] == 0).all(0).nonzero().flatten()
     hidden.weight[units], hidden.bias[units] = 0, 0
     out[:, units], bias[channels["color"]] = 0, 0
     axes = torch.tensor([[1.0 if one == other else -0.5 for other in range(3)] for one in range(3)])
-    # Red, green and blue come behind the two constants, half from each of them and half from its twin.
+    # Red, green and blue come behind the two constants, half from each of them and half from its
+    # twin.
     twin = (hidden.weight.shape[1] - 2) // 2 + 2
     for number, (edge, sign, span) in enumerate(
         (edge, sign, span) for span in (COLORED, VIVID) for edge, sign in zip(span, (1, -1))
     ):
         own = units[3 * number : 3 * number + 3]
-        hidden.weight[own, 2:5], hidden.weight[own, twin : twin + 3] = STEEP * axes / 2, -STEEP * axes / 2
+        hidden.weight[own, 2:5], hidden.weight[own, twin : twin + 3] = (
+            STEEP * axes / 2,
+            -STEEP * axes / 2,
+        )
         hidden.bias[own] = -STEEP * edge
         opened = sign / (STEEP * (span[1] - span[0]))
         if span is VIVID:
