@@ -38,6 +38,7 @@ from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
+from rgb_circuit.stimuli.replicates import Replicates, averaged, named_clusters
 from rgb_circuit.stimuli.tasks import corrupted, find
 from rgb_circuit.trial import as_trials
 
@@ -214,6 +215,7 @@ def paths(
         patched["sender_head"] == patched["receiver_head"]
     )
     rows = patched[~itself & patched["role"].isin(roles)].astype({"into": str, "role": str})
+    rows = averaged(rows, named_clusters(trials))
     frame = mean_over_trials(rows, ["into", *ends, "role"])
     where = frame.columns.get_loc("role")
     frame.insert(where, "source", source)
@@ -270,16 +272,20 @@ def _mediated(trials, pairs, source, target):
         frozen_names.append(name)
     [patched] = yield [PatchedEdits.of(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
-    answers = {trial.name: trial.answers for trial in trials}
 
     def per_pair(names):
         columns = pd.MultiIndex.from_product([names, roles])
         return effects[columns].to_numpy(dtype=float).reshape(len(trials), len(names), len(roles))
 
-    total, frozen = per_pair([totals[sender] for sender, _ in pairs]), per_pair(frozen_names)
-    (low, high), (share_low, share_high) = _intervals(
-        total, frozen, [[answers[name][role] for name in effects.index] for role in roles]
+    named = {trial.name: trial for trial in trials}
+    replicates = Replicates.of([named[str(name)] for name in effects.index])
+    total, frozen, words = _observed(
+        per_pair([totals[sender] for sender, _ in pairs]),
+        per_pair(frozen_names),
+        [np.array([named[str(name)].answers[role] for name in effects.index]) for role in roles],
+        replicates,
     )
+    (low, high), (share_low, share_high) = _intervals(total, frozen, words)
     sender_layer, sender_head = np.array([sender for sender, _ in pairs]).T
     frame = pd.DataFrame(
         {
@@ -299,8 +305,20 @@ def _mediated(trials, pairs, source, target):
     frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(
         frame["total_effect"] != 0
     )
-    frame["n"] = len(trials)
+    frame["n"] = len(total)
     return frame.assign(share_low=share_low.ravel(), share_high=share_high.ravel())
+
+
+def _observed(total, frozen, words, replicates):
+    """Effects, (clusters, pairs, roles), and each role's strata; given by trial."""
+    if not replicates.counts_clusters:
+        return total, frozen, words
+    both = np.stack([total, frozen], axis=1)
+    found = [
+        replicates.means(both[..., number], said, alike=True) for number, said in enumerate(words)
+    ]
+    both = np.stack([values for values, _ in found], axis=-1)
+    return both[:, 0], both[:, 1], [strata for _, strata in found]
 
 
 def _intervals(total, frozen, words):

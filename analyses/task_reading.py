@@ -43,6 +43,7 @@ from rgb_circuit.remote.jobs import Jobs, gathering
 from rgb_circuit.running.checks import check_attention, check_finite
 from rgb_circuit.running.execute import execute
 from rgb_circuit.statistics import benjamini_hochberg, fewest_trials, shown_to_fall, t_interval, t_p
+from rgb_circuit.stimuli.replicates import check_enough, observed
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
@@ -217,9 +218,15 @@ def evidence(
                 "another one, expected['clean'], "
                 "to its own; set both"
             )
+    check_enough(trials)
     frames = yield questions(trials, question, positions)
     frame = _together(frames, trials)
     effects, asked_other, asked_own = _switch(frame, trials, role)
+    words = {trial.name: trial.answers[role] for trial in trials}
+    runs = pd.DataFrame({"other": asked_other, "own": asked_own}, effects.index)
+    runs, _ = observed(runs, trials, words)
+    asked_other, asked_own = runs["other"].to_numpy(), runs["own"].to_numpy()
+    effects, strata = observed(effects, trials, words)
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
         raise NotApplicable(
@@ -228,8 +235,6 @@ def evidence(
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another "
             "one"
         )
-    words = {trial.name: trial.answers[role] for trial in trials}
-    strata = [words[str(name)] for name in effects.index]
     low, high = t_interval(effects, strata)
     place, layer, head = effects.columns.to_frame().to_numpy().T
     result = pd.DataFrame(
@@ -245,7 +250,7 @@ def evidence(
         }
     )
     result["q_value"] = benjamini_hochberg(result["p_value"])
-    result["n"] = len(trials)
+    result["n"] = len(effects)
     result["holds"] = result["q_value"] <= level
     result["restored_fraction"] = result["effect"] / gap
     return result

@@ -15,7 +15,8 @@ from scipy import stats
 
 from analyses.evidence import heads
 from analyses.evidence.effects import Measured
-from analyses.evidence.verdict import Rules, judge
+from analyses.evidence.rules import Rules
+from analyses.evidence.verdict import judge
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.statistics import independence_p, sign_flip_p, t_interval, t_p, within_strata
 from rgb_circuit.stimuli.tasks import find

@@ -31,6 +31,7 @@ from .hypothesis import (
     about_words,
     groups,
     merged,
+    pairs,
 )
 from .hypothesis.plain_tables import (
     filled,
@@ -219,6 +220,11 @@ class Task:
         """The roles of whose words something goes through other heads, or past them."""
         claims = about_words(self.predictions)
         return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
+
+    @property
+    def chance(self) -> float:
+        """The share of pictures that are answered right by chance: of its answers, one is right."""
+        return 1 / len(self.roles)
 
     @property
     def is_game(self) -> bool:
@@ -433,7 +439,8 @@ class Task:
     @classmethod
     def of_trials(cls, trials: Sequence[Trial]) -> "Task":
         """The task of pictures that nobody described: their own roles and conditions; each picture
-        shows its right answer."""
+        shows its right answer. Where another picture has another right answer, in all trials, it
+        has the hypotheses of pairs (`rgb_circuit.hypothesis.pairs`)."""
         first = trials[0]
         conditions = {
             name: Condition(right=right, shows=() if right is None else (right,))
@@ -443,13 +450,20 @@ class Task:
         right = conditions["clean"].right
         others = [name for name in conditions if name != "clean"]
         changed = [name for name in others if conditions[name].right not in (None, right)]
+        corrupted = (changed or others or ["clean"])[0]
+        answered = {
+            (trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials
+        }
+        (one, other), *further = answered
+        paired = not further and one is not None and other is not None and one != other
         return cls(
             name="own pictures",
             says="pictures of one's own",
             question="",
             roles={role: Role() for role in first.answers},
             conditions=conditions,
-            corrupted=(changed or others or ["clean"])[0],
+            corrupted=corrupted,
+            hypotheses=pairs.hypotheses(str(one), str(other), corrupted) if paired else (),
         )
 
 

@@ -8,7 +8,8 @@ import rgb_circuit as rgb
 from analyses import roles
 from analyses.evidence import by_prediction
 from analyses.evidence.effects import Measured
-from analyses.evidence.verdict import Rules, judge
+from analyses.evidence.rules import Rules
+from analyses.evidence.verdict import judge
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.models.decoys import DECOYS, TWO_THINGS
 from rgb_circuit.models.planted import MODERATE_NOISE

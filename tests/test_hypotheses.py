@@ -22,7 +22,8 @@ from analyses import (
 )
 from analyses.evidence import heads
 from analyses.evidence.effects import Measured
-from analyses.evidence.verdict import Rules, judge
+from analyses.evidence.rules import Rules
+from analyses.evidence.verdict import judge
 from analyses.rgb import riddle
 from rgb_circuit.calls.patching import Patched
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep

@@ -53,7 +53,8 @@ def test_the_task_of_the_documents_runs_to_its_page(folder, random_folder):
     for said in (
         "bind a colour to the square",
         "two shapes in two colours",
-        "no role can be tested",
+        "12 trials in 6 clusters",
+        "a test needs 8",
     ):
         assert said in page
     evidence = pd.read_parquet(folder / "out" / "evidence.parquet")

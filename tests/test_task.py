@@ -3,6 +3,7 @@ that follow from what its pictures show."""
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -263,7 +264,15 @@ def test_trials_are_of_the_task_that_drew_them_or_whose_names_they_have():
     by_hand = rgb.rgb_trial()
     assert by_hand.task is None and task_of([by_hand]) is GAME
     own = task_of([pair()])
-    assert own.hypotheses == () and own.corrupted == "changed" and own.right == "right"
+    assert own.corrupted == "changed" and own.right == "right"
+    shipped = read_task(Path(rgb.__file__).parent / "stimuli" / "tasks" / "pairs.toml")
+    as_shipped = pair(
+        answers={"right": "red", "other": "blue"}, expected={"clean": "right", "changed": "other"}
+    )
+    assert Task.of_trials([as_shipped]).hypotheses == shipped.hypotheses
+    assert own.hypotheses[0].predictions[0].text == "right up, wrong down: z clean -> changed"
+    # Of pictures without two right answers nothing is claimed.
+    assert task_of([replace(pair(), expected={"clean": "right"})]).hypotheses == ()
     assert task_of([replace(pair(), task=own)]) is own
     # Who drew it is no part of what a trial is.
     assert drawn[0].content == replace(drawn[0], task=None).content and drawn[0] == replace(

@@ -16,7 +16,8 @@ import rgb_circuit as rgb
 from analyses import report, roles
 from analyses.command import main
 from analyses.evidence.effects import Measured
-from analyses.evidence.verdict import Rules, judge
+from analyses.evidence.rules import Rules
+from analyses.evidence.verdict import judge
 from analyses.report.explorer import unpacked
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep
 from rgb_circuit.models.random import random_llava

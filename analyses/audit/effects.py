@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Trial, Vlm
+from rgb_circuit.stimuli.replicates import observed
 
 from ..circuit.faithfulness import logit_difference, shown_gap, source_words
 from .design import Design, Variant
@@ -17,12 +18,13 @@ class Effects:
     """What restoring gained and silencing lost, variant by variant.
 
     Attributes:
-        difference: of the logit difference (logits), a row per trial, a column per variant.
+        difference: of the logit difference (logits), a row per trial, or per cluster of trials of
+            one source (`rgb_circuit.stimuli.replicates`), a column per variant.
         words: role → the same of its word's logit, of the roles that all trials have.
         right: whether the source picture's right answer has the largest logit of its trial's words.
-        gap: by how much the logit difference falls from the source to the target, (trials,).
+        gap: by how much the logit difference falls from the source to the target, (rows,).
         fall: by how much the source's right word falls, the mean.
-        labels: the source picture's right word, per trial.
+        labels: the source picture's right word, per row.
     """
 
     difference: pd.DataFrame
@@ -61,14 +63,21 @@ class Effects:
             for role, rows in frame.groupby("role", observed=True):
                 wide = rows.pivot(index="trial", columns="variant", values="effect").astype(float)
                 words.setdefault(str(role), []).append(sign * _by_variant(wide, variants, names))
-        both = {role: pd.concat(sides, axis=1) for role, sides in words.items()}
+        right = source_words(trials, source)
+
+        def by_cluster(sides):
+            return observed(pd.concat(sides, axis=1), trials, right)[0]
+
+        table, labels = observed(pd.concat(differences, axis=1), trials, right)
+        falls, _ = observed(pd.DataFrame({"gap": gap}, index=before.index), trials, right)
+        both = {role: by_cluster(sides) for role, sides in words.items()}
         return cls(
-            pd.concat(differences, axis=1),
+            table,
             {role: wide for role, wide in both.items() if wide.notna().all(axis=None)},
-            pd.concat(rights, axis=1),
-            gap,
+            by_cluster(rights),
+            falls["gap"].to_numpy(),
             _fall(restored[0], trials, source),
-            source_words(trials, source, names),
+            labels,
         )
 
     def part(self, rows: slice) -> "Effects":

@@ -10,9 +10,9 @@ from rgb_circuit import Trial, Vlm
 from rgb_circuit.calls.panels import least_effect
 from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.edits import label_of
+from rgb_circuit.measuring.attention_shares import AttentionShares
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
-from rgb_circuit.prompts import locate, prompt_ids
 from rgb_circuit.statistics import (
     ROUNDING,
     benjamini_hochberg,
@@ -23,10 +23,10 @@ from rgb_circuit.statistics import (
     t_p,
 )
 from rgb_circuit.statistics.absence import mostly_p
+from rgb_circuit.stimuli.replicates import observed
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
-from ..attention_statistics import Summarized
 from ..circuit.faithfulness import check_trials, logit_difference, restored_fraction, source_words
 from ..circuit.resampling import with_partners
 from .design import SILENCED, Design, Variant, design
@@ -74,7 +74,8 @@ def audit(
         ``word``): ``measure`` ("restored", "lost (mean)", "lost (zero)", "lost (resampling)"; of
         lists also "alone", "right when silenced", "right when alone", "restored, first half",
         "restored, second half" and "restored: NAME" of ``also``; and where they look in the source
-        picture, "picture", "tile" (where trials have one) and "entropy"); ``word`` (the role whose
+        picture, "picture", "tile" and the names of boxes, as far as all trials have them, and
+        "entropy"); ``word`` (the role whose
         word's logit it is; missing where it is the logit difference); ``unit`` ("fraction" of the
         gap of the difference, "logits", "share" of trials or of attention, "nats"); ``value,
         ci_low, ci_high`` (95 % over trials); ``random_mean, random_low, random_high`` (mean and
@@ -83,8 +84,9 @@ def audit(
         right when silenced, much attention to the picture, little entropy), of a head that the mean
         effect is larger than ``least`` (the least size of an effect, in the row's unit), and of
         where a head looks that it gives the picture more attention than the model's heads do on
-        average, or the tile more than its share of the prompt; ``p_absent``: of a head that in most
-        trials the effect is smaller than ``least``; ``n`` (trials), ``positions, source, target``.
+        average, or a place more than its share of what the head gives the picture; ``p_absent``: of
+        a head that in most trials the effect is smaller than ``least``; ``n`` (trials, or clusters
+        of trials of one source), ``positions, source, target``.
 
     Raises:
         InputError: before any forward, a list that is empty or names a head that does not exist or
@@ -115,14 +117,14 @@ def audit(
     in_target, in_source, attention, *elsewhere = yield [
         _patched(trials, restored, target),
         _patched(with_partners(trials, source, target, seed), silenced, source),
-        Summarized(tuple(trials), (source,)),
+        AttentionShares(tuple(trials), source, ("image", *_places(trials, source))),
         *(_patched(more, themselves, task_of(more).corrupted) for more in others.values()),
     ]
     effects = Effects.of(
         model, trials, plan, (in_target, list(restored)), (in_source, list(silenced))
     )
     rows = [*_of_lists(plan, effects), *_of_heads(plan, effects)]
-    rows += _of_looks(model, trials, plan, effects, attention)
+    rows += _of_looks(trials, plan, effects, attention)
     for (name, more), frame in zip(others.items(), elsewhere):
         rows += _elsewhere(name, more, frame, list(themselves), source)
     return _frame(rows, plan)
@@ -172,8 +174,16 @@ def _of_lists(plan: Design, effects: Effects) -> Iterator[dict]:
                 )
         for measure, run in (("right when silenced", "lost (mean)"), ("right when alone", "alone")):
             right = effects.right[runs(run)]
-            ends = binomtest(int(right.iloc[:, 0].sum()), len(right)).proportion_ci()
-            yield _list_row(name, measure, "share", right, ends.low, ends.high)
+            yield _list_row(name, measure, "share", right, *_share_interval(right.iloc[:, 0]))
+
+
+def _share_interval(right):
+    """The exact interval of a share; where clusters of several trials are partly right, t's."""
+    values = right.to_numpy(dtype=float)
+    if np.isin(values, (0, 1)).all():
+        ends = binomtest(int(values.sum()), len(values)).proportion_ci()
+        return ends.low, ends.high
+    return tuple(float(np.clip(end[0], 0, 1)) for end in t_interval(values[:, None]))
 
 
 def _fractions(gained, effects):
@@ -214,12 +224,15 @@ def _elsewhere(also, trials, frame, variants, source):
         for run in ("source", "target", "patched")
     )
     before, after = before.iloc[:, 0], after.iloc[:, 0]
-    labels = source_words(trials, source, before.index)
-    gap, plays = (before - after).to_numpy(), bool(shown_to_fall(before, after))
+    right = source_words(trials, source)
+    plays = bool(shown_to_fall(before, after))
+    gap, _ = observed((before - after).to_frame("gap"), trials, right)
+    gained, labels = observed(patched.sub(after, axis=0), trials, right)
+    falls = gap["gap"].to_numpy()
     for number, variant in enumerate(variants):
-        gained = patched[[str(number)]].sub(after, axis=0)
-        low, high = restored_fraction(gained, gap, labels)[1:] if plays else ([np.nan], [np.nan])
-        each = gained / gap.mean() if plays else gained * np.nan
+        own = gained[[str(number)]]
+        low, high = restored_fraction(own, falls, labels)[1:] if plays else ([np.nan], [np.nan])
+        each = own / falls.mean() if plays else own * np.nan
         yield _list_row(variant.of, f"restored: {also}", "fraction", each, low[0], high[0])
 
 
@@ -251,41 +264,47 @@ def _of_heads(plan: Design, effects: Effects) -> Iterator[dict]:
             yield from _head_rows(plan, columns, about)
 
 
-def _of_looks(model: Vlm, trials, plan: Design, effects: Effects, attention) -> Iterator[dict]:
+def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dict]:
     """Rows of where lists and heads look in the source picture."""
-    attention = attention.assign(picture=attention["picture"] + attention["tile"])
-    names = [trial.name for trial in trials]
-    picture, tile, entropy = (
-        attention.pivot(index="trial", columns=["layer", "head"], values=what).loc[names]
-        for what in ("picture", "tile", "entropy")
-    )
-    ids = prompt_ids(model, trials, plan.source)
-    tokens = {
-        words: np.array(
-            [[len(locate(model, trial, words, ids[trial.name], plan.source))] for trial in trials]
-        )
-        for words in ("image", "tile")
-    }
-    usual = {
-        "picture": picture.to_numpy().mean(1, keepdims=True),
-        "tile": picture * (tokens["tile"] / tokens["image"]),
-        "entropy": None,
-    }
-    for measure, looks in {"picture": picture, "tile": tile, "entropy": entropy}.items():
+    right = source_words(trials, plan.source)
+
+    def table(at, value="value"):
+        rows = attention[attention["at"] == at]
+        wide = rows.pivot(index="trial", columns=["layer", "head"], values=value)
+        return observed(wide.loc[[trial.name for trial in trials]], trials, right)[0]
+
+    picture, even = table("image"), table("image", "even")
+    places = [
+        place for place in attention["at"].cat.categories if place not in ("image", "entropy")
+    ]
+    # What the model's heads give the picture on average; of a place, its share of the picture, of
+    # what the head gives the picture. Entropy has no such measure.
+    usual = {"picture": picture.mean(axis=1).to_numpy()[:, None], "entropy": None}
+    usual |= {place: picture * (table(place, "even") / even) for place in places}
+    looks = {"picture": picture, **{place: table(place) for place in places}}
+    for measure, wide in {**looks, "entropy": table("entropy")}.items():
         unit = "nats" if measure == "entropy" else "share"
         for name, several in plan.lists.items():
             each = pd.concat(
-                [looks[list(map(tuple, heads))].mean(axis=1) for heads in several], axis=1
+                [wide[list(map(tuple, heads))].mean(axis=1) for heads in several], axis=1
             )
             low, high = t_interval(each.iloc[:, :1].to_numpy(), effects.labels)
             yield _list_row(name, measure, unit, each, low[0], high[0])
         of_heads = list(map(tuple, plan.heads))
-        low, high = t_interval(looks[of_heads].to_numpy(), effects.labels)
-        columns = dict(value=looks[of_heads].to_numpy().mean(0), ci_low=low, ci_high=high)
+        own = wide[of_heads].to_numpy()
+        low, high = t_interval(own, effects.labels)
+        columns = dict(value=own.mean(0), ci_low=low, ci_high=high)
         if usual[measure] is not None:
-            more = (looks - usual[measure])[of_heads].to_numpy()
+            more = (wide - usual[measure])[of_heads].to_numpy()
             columns["p_value"] = t_p(more, "greater", effects.labels)
-        yield from _head_rows(plan, columns, {"measure": measure, "unit": unit, "n": len(looks)})
+        yield from _head_rows(plan, columns, {"measure": measure, "unit": unit, "n": len(wide)})
+
+
+def _places(trials, source):
+    """The places in the picture that all trials mark: the tile, and boxes by name."""
+    boxes = [trial.boxes.get(source, {}) for trial in trials]
+    shared = [name for name in boxes[0] if all(name in own for own in boxes)]
+    return (*(["tile"] if all(trial.tile is not None for trial in trials) else []), *shared)
 
 
 def _head_rows(plan, columns, about):

@@ -18,7 +18,7 @@ def heads(frame: pd.DataFrame) -> pd.DataFrame:
     picture, is shown to move the logit difference or any answer's word by more than the least size
     of an effect, with false discoveries among all heads of the audit held at 5 %. Where in most
     trials it is shown to move none of them so far, it *looks only* if it gives the picture more
-    attention than the model's heads do on average, or the tile more than its share of the picture,
+    attention than the model's heads do on average, or a marked place more than its share,
     and else does *neither*. All others are *undecided*.
 
     Args:
@@ -27,9 +27,9 @@ def heads(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per list × head: ``list, layer, head, verdict; restored, lost`` (fractions of the gap
         of the difference; lost by the mean), ``word, effect`` (of what moves most, the role whose
-        word it is, missing for the difference, and the effect in ``unit``), ``picture, tile``
-        (shares of attention; tile missing without one), ``q_value`` (of being causal),
-        ``q_absent``, ``q_looks``, ``n, positions``.
+        word it is, missing for the difference, and the effect in ``unit``), ``picture, place``
+        (shares of attention; of the tile or boxes the one that has most, missing without any),
+        ``q_value`` (of being causal), ``q_absent``, ``q_looks``, ``n, positions``.
     """
     rows = frame[frame["layer"].notna()]
     pairs = rows[["layer", "head"]].drop_duplicates()
@@ -61,7 +61,7 @@ def _summary(rows, layer, head):
     """One head's row, with p values of its own."""
     rows = rows[rows["list"] == rows["list"].iloc[0]]
     effects = rows[rows["measure"].isin(DECIDE)]
-    looks = rows.set_index("measure").loc[["picture", "tile"]]
+    looks = rows[rows["unit"].eq("share")].set_index("measure")
     largest = effects.loc[(effects["value"].abs() / effects["least"]).idxmax()]
     difference = effects[effects["word"].isna()].set_index("measure")["value"]
     looking = looks["p_value"].dropna()
@@ -74,7 +74,7 @@ def _summary(rows, layer, head):
         "effect": largest["value"],
         "unit": largest["unit"],
         "picture": looks["value"]["picture"],
-        "tile": looks["value"]["tile"],
+        "place": looks["value"].drop("picture").max(),
         "n": int(effects["n"].iloc[0]),
         # Any of the effects will do, so their p values are corrected for how many they are
         # (Bonferroni); of an absence all must hold, so the largest counts.

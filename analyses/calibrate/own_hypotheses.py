@@ -41,7 +41,8 @@ from .. import evidence as _evidence
 from .. import roles
 from ..evidence import rivals
 from ..evidence.effects import Measured
-from ..evidence.verdict import Rules, judge_hypotheses
+from ..evidence.rules import Rules
+from ..evidence.verdict import judge_hypotheses
 from ..rgb.subjects import Subject
 from ..roles import GAME
 from .counts import INFORMATIVE

@@ -7,7 +7,7 @@ faithful to. Its interval is that of a ratio of means (`rgb_circuit.statistics.r
 within the words that are right for the source picture.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -108,10 +108,9 @@ def shown_gap(
     return gap
 
 
-def source_words(trials: Sequence[Trial], source: str, names: Iterable[str]) -> list[str]:
-    """The right answer to the source picture, in the order of the trials' names."""
-    right = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
-    return [right[name] for name in names]
+def source_words(trials: Sequence[Trial], source: str) -> dict[str, str]:
+    """Name of a trial → the right answer to its source picture."""
+    return {trial.name: trial.answers[trial.expected[source]] for trial in trials}
 
 
 def restored_fraction(

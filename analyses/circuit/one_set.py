@@ -39,6 +39,7 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
+from rgb_circuit.stimuli.replicates import check_enough, observed
 from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
@@ -95,17 +96,17 @@ def circuit(
         ci_high`` (95 % interval over trials), ``random_mean, random_low, random_high`` (mean and
         central 95 % over the random sets' faithfulness; missing where there is none to draw),
         ``random_sets`` (how many they are), ``p_value`` (of independence; elsewhere the circuit's
-        rank among the random sets, missing for minimality and without a random set), ``n``
-        (trials), ``decidable`` (whether p could be 0.05 or less with so many random sets, or so
+        rank among the random sets, missing for minimality and without a random set), ``n`` (trials,
+        or clusters), ``decidable`` (whether p could be 0.05 or less with so many random sets, or so
         many orders of trials; missing where p is). Partial necessity and independence ask about the
         run of "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two
-            trials, trials that do not say which answer they expect, or that all expect the same
-            word, so that a mean and another trial's output keep it; after it, a model
-            whose logit difference is not shown to be larger in the source run than in the target
-            run.
+            trials, too few clusters (`rgb_circuit.stimuli.replicates`), trials that do not say
+            which answer they expect, or that all expect the same word, so that a mean and another
+            trial's output keep it; after it, a model whose logit difference is not shown to be
+            larger in the source run than in the target run.
 
     Examples:
         >>> from analyses.circuit import circuit
@@ -124,6 +125,7 @@ def circuit(
             "it"
         )
     check_trials(trials, source, target)
+    check_enough(trials)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
@@ -213,12 +215,16 @@ def _variants(model, heads, source, target, random_sets, seed):
 
 def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     """The table of `circuit`, from what the patched runs said."""
-    m_target = logit_difference(in_target, trials, source, target, "target_logit").iloc[:, 0]
-    m_source = logit_difference(in_source, trials, source, target, "target_logit").iloc[:, 0]
-    gap = shown_gap(model, m_source, m_target, source, target)
+    runs = [
+        logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0].rename(name)
+        for frame, name in ((in_target, "target"), (in_source, "source"))
+    ]
     patched = [logit_difference(frame, trials, source, target) for frame in (in_target, in_source)]
-    gained = pd.concat(patched, axis=1).sub(m_target, axis=0)
-    words = source_words(trials, source, gained.index)
+    of_trials = pd.concat([*runs, *patched], axis=1)
+    table, words = observed(of_trials, trials, source_words(trials, source))
+    m_target, m_source = table.pop("target"), table.pop("source")
+    gap = shown_gap(model, m_source, m_target, source, target)
+    gained = table.sub(m_target, axis=0)
 
     def of(test):
         chosen = gained.loc[:, gained.columns.str.startswith(f"{test}: ")]
@@ -260,10 +266,10 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     frame.insert(4, "size", len(heads) - frame["layer"].notna())
     frame.insert(5, "source", source)
     frame.insert(6, "target", target)
-    frame["n"] = len(trials)
+    frame["n"] = n = len(gained)
     # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks
     # for.
-    orders = factorial(min(len(trials), 10)) - 1
+    orders = factorial(min(n, 10)) - 1
     replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
     frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
     return frame.assign(decidable=frame["decidable"].mask(frame["p_value"].isna()))

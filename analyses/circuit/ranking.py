@@ -10,6 +10,7 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
+from rgb_circuit.stimuli.replicates import observed
 from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
@@ -144,9 +145,12 @@ def curve(
     # The empty circuit restores every head from the target picture, so its source logit is the
     # target run's.
     m_target = logit_difference(frame, trials, source, target, "source_logit")["0 0"]
+    gained = logit_difference(frame, trials, source, target)
+    of_trials = gained.assign(target=m_target, source=m_source)
+    table, words = observed(of_trials, trials, source_words(trials, source))
+    m_target, m_source = table.pop("target"), table.pop("source")
     gap = shown_gap(model, m_source, m_target, source, target)
-    gained = logit_difference(frame, trials, source, target).sub(m_target, axis=0)
-    words = source_words(trials, source, gained.index)
+    gained = table.sub(m_target, axis=0)
     faithfulness, low, high = restored_fraction(gained[named[0]], gap, words)
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
@@ -165,7 +169,7 @@ def curve(
             "random_mean": random.mean(0),
             "random_low": random_low,
             "random_high": random_high,
-            "n": len(trials),
+            "n": len(gained),
         }
     )
 

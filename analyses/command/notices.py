@@ -8,13 +8,16 @@ from tqdm.auto import tqdm
 from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
 from rgb_circuit.pictures.as_seen import as_seen, fit
+from rgb_circuit.stimuli.replicates import of_one_source
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
 
 def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
-    """Print over which pictures nothing can be drawn; of the others, which the model sees changed,
-    and which it cannot tell apart."""
+    """Print which trials are one observation, and over which pictures nothing can be drawn; of the
+    others, which the model sees changed, and which it cannot tell apart."""
+    if shared := of_one_source(trials):
+        print(shared)
     reasons = _undrawable(model, trials)
     drawable = [trial for trial in trials if not reasons.keys() & set(trial.sizes.values())]
     if reasons:

@@ -104,16 +104,18 @@ from rgb_circuit.measuring.measure import follow
 from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.replicates import of_one_source
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.task import pictures as shown
 from rgb_circuit.trial import as_trials
 
-from .effects import Measured, columns, measured, played_logits
+from .effects import Measured, measured, played_logits
 from .frozen import frozen_heads, through_and_past
 from .lined_up import lined_up
 from .looks import check_looks, looked_at, shares_asked
-from .verdict import Rules, judge_hypotheses
+from .rules import Rules
+from .verdict import judge_hypotheses
 
 Frozen = Mapping[str, Iterable[tuple[int, int]]]
 
@@ -164,12 +166,15 @@ def examine(
         >>> [str(head) for head in heads(frame, raises)]
         ['3.1', '3.2', '3.3']
     """
+    trials = as_trials(trials)
+    if shared := of_one_source(trials):
+        warnings.warn(shared, stacklevel=3)
     frame = follow(
         model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
     )
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):
-        given = frame["n"].iloc[0] * (2 if options.get("split") else 1)
+        given = len(trials)
         # With none right there is nothing to leave out.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
@@ -258,7 +263,7 @@ def measuring(
     given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
     finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
     needed = _needed(hypotheses, checks, finders)
-    _check_number(len(trials), rules)
+    _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
     played, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
@@ -267,7 +272,7 @@ def measuring(
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
-        _check_number(len(trials), rules, left_out=wrong)
+        _check_number(task, len(trials), rules, left_out=wrong)
         _, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
         frames = yield [*wanted.values(), *gaps, *looks.values()]
     else:
@@ -280,7 +285,7 @@ def measuring(
     found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
     for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
         found.logits.update(played_logits(task, frame, trials))
-    nothing = np.full((len(trials), len(found.heads), len(columns(task, trials))), np.nan)
+    nothing = np.full((len(trials), len(found.heads), found.n_words), np.nan)
     found.effects.update(dict.fromkeys(apart, nothing))
     held = {head for heads in given.values() for head in heads}
     tested = _needed(hypotheses, checks, {})
@@ -455,7 +460,7 @@ def _check(task, trials, predictions):
     check_looks(trials, predictions)
 
 
-def _check_number(n, rules, left_out=0):
+def _check_number(task, n, rules, left_out=0):
     fewest = fewest_trials(rules.level) * (2 if rules.split else 1)
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
@@ -464,9 +469,12 @@ def _check_number(n, rules, left_out=0):
             if left_out
             else f"there are {n}"
         )
+        more = f"make more with rgb_trials(model, n={max(16, fewest)})"
+        if not task.is_game:
+            more = "add trials of other pictures"
         raise NotApplicable(
             f"too few trials: {some}, and no test can reach {rules.level} with fewer than "
-            f"{fewest}{halves}; make more with rgb_trials(model, n={max(16, fewest)})"
+            f"{fewest}{halves}; {more}"
         )
 
 

@@ -20,6 +20,7 @@ absences on words that it does not show: `Measured.without_similarity`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ import rgb_circuit as rgb
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Look, Sweep
+from rgb_circuit.statistics import t_p
+from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.task import Task
 
 
@@ -45,6 +48,7 @@ class Measured:
             are not known.
         looks: claim about attention → by how much each head is on its side, (trials, heads), and by
             how much it could be, (trials,); see `.looks`.
+        replicates: which trials are one observation; by default each is one.
     """
 
     task: Task
@@ -53,6 +57,17 @@ class Measured:
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None
     looks: Mapping[Look, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    replicates: Replicates = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if self.replicates is None:
+            n = len(next(iter(self.logits.values())))
+            object.__setattr__(self, "replicates", Replicates.each(n))
+
+    @property
+    def n_words(self) -> int:
+        """How many words' logits are kept."""
+        return next(iter(self.logits.values())).shape[1]
 
     @property
     def n(self) -> int:
@@ -71,7 +86,7 @@ class Measured:
         """A sweep's effects on a role's word relative to what it is read against, (trials,
         heads)."""
         effects = self.effects[sweep]
-        if self._controls(sweep.target, effects):
+        if self._controls(role, sweep.target, effects):
             return self._relative(effects, role, sweep.target)
         if sweep.part == "through":
             # The best of the others need not be the same word in both.
@@ -79,6 +94,20 @@ class Measured:
         before = self.logits[sweep.target][:, None]
         after = self._relative(before + effects, role, sweep.target)
         return after - self._relative(before, role, sweep.target)
+
+    def shown(self, claim: Claim | Look) -> np.ndarray:
+        """What is shown of a claim, (trials, heads): `effect`; of a word that moves by the same
+        word whatever is right, such that the mean is half the distance between the answer that it
+        rises in most and the one that it falls in most."""
+        effects = self.effect(claim)
+        if claim.expected != "biased":
+            return effects
+        parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
+        means = np.stack([self.observed(effects, claim, own)[0].mean(0) for own in parts])
+        sides = np.zeros_like(effects)
+        for number, own in enumerate(parts):
+            sides[own] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
+        return effects * sides * len(parts) / 2
 
     def tested(self, claim: Claim | Look) -> np.ndarray:
         """What a claim's tests are about, (trials, heads)."""
@@ -102,7 +131,7 @@ class Measured:
         nothing is.
         """
         effect, shown = self.effect(claim), self.task.written_alone(claim)
-        controls = self._controls(claim.sweep.target, self.effects[claim.sweep])
+        controls = self._controls(claim.role, claim.sweep.target, self.effects[claim.sweep])
         if self.words is None or shown is None or not controls:
             return effect
         values = self.effects[claim.sweep]
@@ -132,32 +161,68 @@ class Measured:
                 taken[trial] -= lift * relative[trial, :, self._index(shown)]
         return taken
 
-    def beside_others(self, claim: Claim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Effects on the claim's word, (trials, heads), and on those that neither picture shows,
-        (trials, heads, columns); and what these words are, (trials, columns). Without any, all
-        other words."""
-        values = self.effects[claim.sweep]
-        columns = self._controls(claim.sweep.target, values) or self._others(claim.role, values)
+    def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[Any, ...]:
+        """For `above_others`, each of the trials ``used`` by cluster, those of other words apart:
+        effects on the claim's word, (clusters, heads), and on those that neither picture shows,
+        (clusters, heads, columns), without any, all other words; what these words are, (clusters,
+        columns); `effect`, (clusters, heads); and the strata, (clusters,) or None."""
+        values, strata = self.effects[claim.sweep], self.strata(claim)
+        columns = self._controls(claim.role, claim.sweep.target, values)
+        columns = columns or self._others(claim.role, values)
         words = np.tile(columns, (len(values), 1)) if self.words is None else self.words[:, columns]
-        return values[..., self._index(claim.role)], values[..., columns], words.astype(str)
+        words = words.astype(str)
+        groups = self.replicates.groups(used, apart=np.array(["\t".join(said) for said in words]))
+
+        def mean(of):
+            return np.stack([of[own].mean(0) for own in groups])
+
+        first = [own[0] for own in groups]
+        on_word, others = values[..., self._index(claim.role)], values[..., columns]
+        strata = None if strata is None else strata[first]
+        return mean(on_word), mean(others), words[first], mean(self.effect(claim)), strata
+
+    def words_of(self, claim: Claim | Look) -> np.ndarray | None:
+        """The claim's word in every trial, (trials,); none of a claim about attention."""
+        if self.words is None or isinstance(claim, Look):
+            return None
+        return self.words[:, self._index(claim.role)]
 
     def strata(self, claim: Claim | Look) -> np.ndarray | None:
-        """The claim's word in every trial, (trials,); none of a claim about attention."""
-        return (
-            None
-            if self.words is None or isinstance(claim, Look)
-            else self.words[:, self._index(claim.role)]
-        )
+        """The claim's word in every trial, with what the trials declare as fixed, (trials,)."""
+        return self.replicates.strata(self.words_of(claim))
 
-    def factors(self, claim: Claim) -> list[np.ndarray]:
-        """The words for each of which an absence must hold, the claim's and those that the clean
-        picture shows, each (trials,)."""
-        if self.words is None:
-            return []
-        shown = [role for role in self.task.roles if role in self.task.conditions["clean"].shows]
-        return [self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))]
+    def observed(
+        self, values: np.ndarray, claim: Claim | Look, used: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Values of every trial, (trials, …), as (clusters, …) of the trials ``used``, answers
+        weighed alike; and the clusters' strata for a claim."""
+        return self.replicates.means(values, self.words_of(claim), used, alike=True)
 
-    def varies(self, role: str, used: slice) -> bool:
+    def p(self, values: np.ndarray, alternative: str, claim: Claim | Look) -> np.ndarray:
+        """(heads,): `t_p` of values of every trial, (trials, heads), the largest of a claim's
+        answers."""
+        parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
+        observed = [self.observed(values, claim, own) for own in parts]
+        return np.max([t_p(effects, alternative, strata) for effects, strata in observed], axis=0)
+
+    def factors(self, claim: Claim, used: np.ndarray) -> list[np.ndarray]:
+        """What an absence must hold for each of, by cluster of the trials ``used``: the words of
+        the claim and of what the clean picture shows, and what the trials declare as fixed; each
+        (clusters,)."""
+        factors = [self.replicates.levels] if self.replicates.levels.any() else []
+        if self.words is not None:
+            shown = [
+                role for role in self.task.roles if role in self.task.conditions["clean"].shows
+            ]
+            factors += [
+                self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))
+            ]
+        groups = self.replicates.groups(used)
+        return [
+            np.array([" + ".join(sorted(set(factor[own]))) for own in groups]) for factor in factors
+        ]
+
+    def varies(self, role: str, used: np.ndarray) -> bool:
         """Whether a role has several words in some trials, as far as they are known."""
         return self.words is None or len(set(self.words[used, self._index(role)])) > 1
 
@@ -177,21 +242,25 @@ class Measured:
         before, after = self.fall(claim)
         return before - after
 
+    def mean_gap(self, claim: Claim | Look, used: np.ndarray) -> float:
+        """`gap` over clusters of the trials ``used``, answers weighed alike."""
+        return self.observed(self.gap(claim), claim, used)[0].mean()
+
     def _index(self, role):
         return list(self.task.roles).index(role)
 
     def _relative(self, values, role, target):
         """A role's values, (…,), relative to the control's mean or, without any, to the best of the
         others; ``values`` (…, words)."""
-        if controls := self._controls(target, values):
+        if controls := self._controls(role, target, values):
             return values[..., self._index(role)] - _mean(values[..., controls])
-        return values[..., self._index(role)] - np.nanmax(
+        return values[..., self._index(role)] - np.fmax.reduce(
             values[..., self._others(role, values)], axis=-1
         )
 
-    def _controls(self, target, values):
-        """The columns of the words that a target's control is the mean of."""
-        own = list(self.task.controls(target))
+    def _controls(self, role, target, values):
+        """The columns of the words that a role's control in a target is the mean of."""
+        own = [name for name in self.task.controls(target) if name != role]
         return [*map(self._index, own), *range(len(self.task.roles), values.shape[-1])]
 
     def _others(self, role, values):
@@ -220,7 +289,7 @@ def measured(
     words = np.array(
         [[trial.answers.get(role, "") for role in names] for trial in trials], dtype=str
     )
-    found = Measured(task, model.heads(), {}, {}, words)
+    found = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
     for sweep, frame in frames.items():
         effects, before, after = arrays(task, frame, trials, len(found.heads))
         found.effects[sweep] = effects

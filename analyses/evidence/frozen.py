@@ -17,10 +17,11 @@ from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, about_words, slots
 from rgb_circuit.measuring.measurement import Steps
-from rgb_circuit.statistics import benjamini_hochberg, t_p
+from rgb_circuit.statistics import benjamini_hochberg
 
 from .effects import Measured, arrays
-from .verdict import Rules, judge
+from .rules import Rules
+from .verdict import judge
 
 Positions = str | tuple[int, ...]
 
@@ -93,11 +94,8 @@ def stand_ins(
     too, alone = on_word[:, 1 : 1 + len(later)] - on_word[:, :1], on_word[:, 1 + len(later) :]
     if claim.sweep in measured.effects:
         alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
-    some = rules.least * abs(measured.gap(claim).mean())
-    p = np.maximum(
-        t_p(too + some, "less", measured.strata(claim)),
-        t_p(too - alone, "less", measured.strata(claim)),
-    )
+    some = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
+    p = np.maximum(measured.p(too + some, "less", claim), measured.p(too - alone, "less", claim))
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 

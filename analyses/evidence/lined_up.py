@@ -7,6 +7,7 @@ import rgb_circuit as rgb
 from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.errors import NotLinedUp
 from rgb_circuit.hypothesis import Sweep
+from rgb_circuit.keeping.saved_run import ModelNeeded
 
 # Why a prediction that needs any of the others is void.
 UNEQUAL = "pictures of unequal size"
@@ -32,4 +33,7 @@ def _lines_up(model, asked):
         )
     except NotLinedUp:
         return False
+    except ModelNeeded:
+        # A run that is finished from its parts: where this one is not among them, the model says.
+        return True
     return True

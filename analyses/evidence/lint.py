@@ -34,6 +34,7 @@ _EXPECTED = {
     "mostly": "moves mostly",
     "below half": "rises less than half as much as with that attention",
     "above others": "rises above every other word",
+    "biased": "rises for one right answer and falls for another",
     "not up": "does not rise",
     "not down": "does not fall",
     "none": "stays",

@@ -11,6 +11,7 @@ _FORBIDS = {
     "up": {"not up", "none", "down"},
     "down": {"not down", "none", "up"},
     "above others": {"not up", "none", "down"},
+    "biased": {"up", "down", "above others", "not up", "not down", "none"},
 }
 # What is said with it.
 _IMPLIES = {"up": ("not down",), "down": ("not up",), "none": ("not up", "not down")}

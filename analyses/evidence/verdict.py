@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import (
-    ABOVE_EVEN,
-    BELOW_MEDIAN,
     Hypothesis,
     Look,
     Prediction,
@@ -25,17 +22,16 @@ from rgb_circuit.statistics import (
     ratio_interval,
     shown_to_fall,
     t_interval,
-    t_p,
-    trials_needed,
-    within_strata,
 )
-from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
+from rgb_circuit.statistics.absence import ONE_OF
 from rgb_circuit.stimuli.tasks import tasks
 
-from .above_others import above_others, serves
+from .above_others import serves
+from .claim_tests import tests_of
 from .effects import Measured
 from .families import Role, corrected
 from .lined_up import UNEQUAL
+from .rules import Rules
 
 # Logits. A smaller gap leaves the right word less than 1.7 times as likely.
 LEAST_GAP = 0.5
@@ -52,27 +48,6 @@ FRONT = (
     "state",
     "trials_to_decide",
 )
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How claims are judged; see `examine`."""
-
-    margin: float
-    least: float
-    level: float
-    split: bool
-
-    def __post_init__(self):
-        if not self.margin > 0:
-            raise InputError(
-                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
-            )
-        if not 0 <= self.least <= self.margin:
-            raise InputError(
-                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
-                f"{self.margin}"
-            )
 
 
 @dataclass(frozen=True)
@@ -110,10 +85,9 @@ def judge(
         several: the numbers of the families that are corrected for together (`.families`).
         beside: predictions that make up no role.
     """
-    predictions, n = merged([*families, beside]), measured.n
-    finding, testing = (
-        (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
-    )
+    predictions = merged([*families, beside])
+    every = measured.replicates.all
+    finding, testing = measured.replicates.halves() if rules.split else (every, every)
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
@@ -171,10 +145,9 @@ def judge_hypotheses(
 
 def _judge_one(measured, prediction, rules, finding, testing):
     """A prediction's `Judged`, by itself."""
-    lead, tests = (
-        prediction.claims[0],
-        [Tests(measured, claim, rules, testing) for claim in prediction.claims],
-    )
+    lead = prediction.claims[0]
+    of_claims = [tests_of(measured, claim, rules, testing) for claim in prediction.claims]
+    tests = [test for some in of_claims for test in some]
     void = _void(measured, prediction, rules, testing)
     p = np.ones(len(measured.heads)) if void else np.stack([test.shown for test in tests]).max(0)
     against = np.stack([test.refuted for test in tests])
@@ -184,12 +157,15 @@ def _judge_one(measured, prediction, rules, finding, testing):
     q, refuted_q = np.ones_like(p), benjamini_hochberg(refuted_p)
     q[together] = benjamini_hochberg(p[together])
 
-    effects, strata = measured.effect(lead)[testing], _some(measured.strata(lead), testing)
-    low, high = t_interval(np.nan_to_num(effects), strata)
+    effects, strata = measured.observed(measured.shown(lead), lead, testing)
+    alone = len(effects) < 2
+    low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
-    gap = measured.gap(lead)[testing].mean()
-    names = np.array([str(claim) for claim in prediction.claims])
-    size = testing.stop - testing.start
+    gap = measured.mean_gap(lead, testing)
+    names = np.array(
+        [str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some]
+    )
+    size = len(effects)
     cutoffs = (
         _cutoff(p[together], q[together], rules.level),
         _cutoff(refuted_p, refuted_q, rules.level) / len(tests),
@@ -205,117 +181,27 @@ def _judge_one(measured, prediction, rules, finding, testing):
         restored_fraction=np.nan if void == "no gap" or not gap else effects.mean(0) / gap,
         **_share(measured, prediction, testing),
         answer="" if isinstance(lead, Look) else lead.role,
-        words=_shown_words(effects, strata, rules.least * abs(gap), rules.level)
+        words=_shown_words(measured, lead, testing, rules.least * abs(gap), rules.level)
         if lead.expected == "up" and not void
         else "",
         weakest=names[np.stack([test.shown for test in tests]).argmax(0)],
-        **_strays(tests, testing.start),
+        **_strays(tests),
         found=found,
     )
     return Judged(columns, p, q, refuted_p, refuted_q, together)
 
 
-class Tests:
-    """The tests of a claim on some of the trials.
-
-    Attributes:
-        shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each trial lies outside the margin, negative inside,
-            (trials, heads); else None.
-    """
-
-    def __init__(self, measured, claim, rules, used):
-        strata = _some(measured.strata(claim), used)
-        gap = abs(measured.gap(claim)[used].mean())
-        some, none = rules.least * gap, rules.margin * gap
-        effects = measured.tested(claim)[used]
-        blocked, against = np.zeros(effects.shape[1], dtype=bool), np.ones(effects.shape[1])
-        if claim.expected == "above others":
-            on_word, others, words = (part[used] for part in measured.beside_others(claim))
-            effects, blocked, against = above_others(
-                on_word, others, words, effects, strata, some, none, rules.level
-            )
-        self.sides = {
-            "up": [(some, 1)],
-            "down": [(-some, -1)],
-            "not up": [(none, -1)],
-            "not down": [(-none, 1)],
-            "none": [(none, -1), (-none, 1)],
-            "mostly": [(0, 1)],
-            "below half": [(0, 1)],
-            "above others": [(some, 1)],
-            ABOVE_EVEN: [(0, 1)],
-            BELOW_MEDIAN: [(0, 1)],
-        }[claim.expected]
-        if np.isnan(effects).any():
-            # Nothing could be frozen or read, so nothing is shown.
-            effects = np.zeros_like(effects)
-        self.n = len(effects)
-        mean, self.error, _ = within_strata(effects, strata)
-        # By how much the mean is on the claim's side in each test, (tests, heads).
-        self.margins = np.stack([side * (mean - value) for value, side in self.sides])
-        toward = [t_p(side * (effects - value), "greater", strata) for value, side in self.sides]
-        away = [t_p(side * (effects - value), "less", strata) for value, side in self.sides]
-        self.shown = np.max(toward, axis=0)
-        self.refuted = np.minimum(1, len(self.sides) * np.min(away, axis=0))
-        self.over, self.blocked = None, blocked
-        if claim.expected == "above others":
-            self.shown = np.where(blocked, 1, self.shown)
-            self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, against))
-        if not claim.is_effect:
-            self._count(effects, [factor[used] for factor in measured.factors(claim)], rules.level)
-
-    def _count(self, effects, factors, level):
-        """Let the trials speak beside their mean."""
-        outside = [side * (value - effects) for value, side in self.sides]
-        self.over, self.factors = np.max(outside, axis=0), factors
-        self.beyond = [over > 0 for over in outside]
-        # A mean that is shown to lie beyond is more than a few strays.
-        self.vetoed = self.refuted <= level
-        counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
-        median = len(self.sides) * np.min(
-            [mostly_p(one, share=HALF) for one in self.beyond], axis=0
-        )
-        self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
-        self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
-
-    def trials_to_show(self, level) -> np.ndarray:
-        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
-        are; infinite where they are not on the claim's side."""
-        by_mean = trials_needed(
-            self.margins, self.error, self.n, level / (1 if self.over is None else 2)
-        )
-        by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
-        if self.over is None:
-            return by_mean
-        by_count = trials_for_mostly(self.over < 0, level / 2, self.factors)
-        return np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
-
-    def trials_to_refute(self, level) -> np.ndarray:
-        """(heads,): the same of ``refuted``."""
-        level = level / len(self.sides) / (1 if self.over is None else 2)
-        by_mean = trials_needed(self.margins, self.error, self.n, level)
-        by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
-        if self.over is None:
-            return by_mean
-        return np.min(
-            [by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0
-        )
-
-
-def _strays(tests, first):
-    """How many trials lie outside the margin of an absence, the most of any claim, missing without
-    one; and the number of the one that lies furthest, where they are few, else -1.
-
-    Args:
-        first: number of the first trial that the tests are of.
-    """
-    over = [test.over for test in tests if test.over is not None]
-    if not over:
+def _strays(tests):
+    """In how many clusters an absence fails, the most of any test, missing without one; and the
+    number of the first trial of the one in which it fails by most, where they are few, else -1."""
+    absent = [test for test in tests if test.over is not None]
+    if not absent:
         return dict(outside=np.nan, stray=-1)
-    outside = np.max([(one > 0).sum(0) for one in over], axis=0)
-    furthest = first + np.max(over, axis=0).argmax(0)
-    few = (outside > 0) & (outside <= len(over[0]) / ONE_OF)
+    outside = np.max([(test.over > 0).sum(0) for test in absent], axis=0)
+    largest = np.stack([test.over.max(0) for test in absent])
+    furthest = np.stack([test.first[test.over.argmax(0)] for test in absent])
+    furthest = np.take_along_axis(furthest, largest.argmax(0)[None], 0)[0]
+    few = (outside > 0) & (outside <= min(test.n for test in absent) / ONE_OF)
     return dict(outside=outside.astype(float), stray=np.where(few, furthest, -1))
 
 
@@ -339,24 +225,32 @@ def _share(measured, prediction, used):
     claims = [claim for claim in about_words([prediction]) if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
-    part, whole = (
-        measured.effect(claims[0])[used],
-        measured.on(claims[0].role, claims[0].sweep.whole)[used],
+    (part, strata), (whole, _) = (
+        measured.observed(effects, claims[0], used)
+        for effects in (
+            measured.effect(claims[0]),
+            measured.on(claims[0].role, claims[0].sweep.whole),
+        )
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         share = part.mean(0) / whole.mean(0)
     known = np.isfinite(share)
-    low, high = ratio_interval(np.nan_to_num(part), whole, _some(measured.strata(claims[0]), used))
+    alone = len(part) < 2
+    low, high = (np.nan, np.nan) if alone else ratio_interval(np.nan_to_num(part), whole, strata)
     return {
         name: np.where(known, end, np.nan)
         for name, end in zip(("share", "share_low", "share_high"), (share, low, high))
     }
 
 
-def _shown_words(effects, strata, some, level):
+def _shown_words(measured, claim, used, some, level):
     """(heads,): the words for which more than ``some`` is shown, where not for all."""
+    strata = measured.words_of(claim)
     if strata is None:
         return ""
+    groups = measured.replicates.groups(used, apart=strata)
+    effects, strata = measured.effect(claim), np.array([strata[own[0]] for own in groups])
+    effects = np.stack([effects[own].mean(0) for own in groups])
     words, counts = np.unique(strata, return_counts=True)
     if len(words) < 2 or counts.min() < 2:
         return ""
@@ -364,26 +258,29 @@ def _shown_words(effects, strata, some, level):
     return np.array(["" if own.all() else ", ".join(words[own]) for own in shown.T], dtype=object)
 
 
-def _some(strata, used):
-    return None if strata is None else strata[used]
-
-
 def _found(measured, prediction, rules, used):
     """(heads,): whether the effects that a prediction claims, if any, show on some of the
     trials."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
-    shown = [Tests(measured, claim, rules, used).shown <= rules.level for claim in claimed]
+    shown = [
+        test.shown <= rules.level
+        for claim in claimed
+        for test in tests_of(measured, claim, rules, used)
+    ]
     return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])
 
 
 def _void(measured, prediction, rules, used):
     """Why a prediction cannot be tested on some of the trials; empty where it can."""
+    for claim in prediction.claims:
+        if reason := measured.replicates.too_few(measured.words_of(claim), used):
+            return reason
     words = about_words([prediction])
     # Of runs without positions in common such a sweep measured nothing.
     if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in words):
         return UNEQUAL
     for claim in words:
-        before, after = (run[used] for run in measured.fall(claim))
+        before, after = (measured.observed(run, claim, used)[0] for run in measured.fall(claim))
         if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:
             return "no gap"
     for claim in words:
@@ -391,4 +288,8 @@ def _void(measured, prediction, rules, used):
             return f"no {claim.sweep.of.removesuffix('s')}" if claim.sweep.of else "no word"
     if prediction.varied and not measured.varies(prediction.varied, used):
         return "one word"
+    for claim in prediction.claims:
+        parts = measured.replicates.by_answer(measured.words_of(claim), used)
+        if claim.expected == "biased" and len(parts) < 2:
+            return "no two answers"
     return ""

@@ -45,7 +45,7 @@ def values(run: Run) -> dict[str, object]:
     if len(played):
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
     if "roles" in run.frames:
-        facts.append(("trials that test roles", run.frames["evidence"]["n"].iloc[0]))
+        facts.append((f"{run.observations} that test roles", run.frames["evidence"]["n"].iloc[0]))
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
     verdict, more = _verdict(run, played.loc[measured, "correct"])

@@ -9,6 +9,9 @@ from rgb_circuit.task import Task
 # Share of right answers below which nothing is said about the heads' part in the game: one word for
 # all pictures gets two of five.
 PLAYS = 0.5
+# The same of own pictures, of the way from chance to all: one word for all pictures gets half of
+# two.
+ABOVE_CHANCE = 0.7
 
 
 def cannot_play(model: str, correct: pd.Series, task: Task) -> str:
@@ -21,7 +24,8 @@ def cannot_play(model: str, correct: pd.Series, task: Task) -> str:
         task: whose pictures they are.
     """
     correct = correct.dropna()
-    if correct.empty or correct.mean() >= PLAYS:
+    least = PLAYS if task.is_game else task.chance + ABOVE_CHANCE * (1 - task.chance)
+    if correct.empty or correct.mean() >= least:
         return ""
     what = "play the game" if task.is_game else "answer these questions"
     return (

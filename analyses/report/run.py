@@ -13,6 +13,7 @@ from rgb_circuit.files.results import read_frame
 from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.keeping.saved_run import recorded_task
 from rgb_circuit.plots.canvas import model_title
+from rgb_circuit.stimuli.replicates import averaged, recorded_clusters, said
 from rgb_circuit.task import Task
 
 MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
@@ -96,6 +97,26 @@ class Run:
     def trials(self) -> int:
         """How many trials everything but the game is measured on."""
         return self.frames["patch_heads"]["trial"].nunique()
+
+    @cached_property
+    def clusters(self) -> dict[str, str]:
+        """Name of a trial → its cluster (`rgb_circuit.stimuli.replicates`)."""
+        return recorded_clusters(self.manifest["trials"], self.task)
+
+    @property
+    def n(self) -> str:
+        """What everything but the game is measured on, such as "32 trials in 8 clusters"."""
+        measured = self.frames["patch_heads"]["trial"].astype(str).unique()
+        return said(len(measured), len({self.clusters[name] for name in measured}))
+
+    @property
+    def observations(self) -> str:
+        """What the n of a frame counts."""
+        return "trials" if " in " not in self.n else "clusters of trials"
+
+    def observed(self, name: str) -> pd.DataFrame:
+        """A frame that has a row per trial, with a row per cluster."""
+        return averaged(self.frames[name], self.clusters)
 
     @property
     def floor(self) -> float:

@@ -8,6 +8,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.hypothesis import Claim, Hypothesis, about_words
 from rgb_circuit.measuring.measurement import Measurement, Steps
+from rgb_circuit.stimuli.replicates import FEWEST
 from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.task import Task
 
@@ -15,6 +16,20 @@ from .. import evidence as _evidence
 from ..evidence import Frozen, rivals
 from ..evidence.power import smallest_share
 
+# Why nothing can be tested (`rgb_circuit.stimuli.replicates`), as `refused` says it.
+FEW = {
+    "few clusters": "trials of one source are one observation, and these are too few: a test needs "
+    f"{FEWEST} clusters; add trials of other pictures",
+    "few of an "
+    "answer": "each of two to four answers must show what a head does, and one is right in fewer "
+    f"than {FEWEST} clusters of trials; add trials of it",
+    "no two "
+    "answers": "a bias is told from two to four answers that are right in some trials each, and "
+    "these trials have one, or more",
+    "not lined "
+    "up": "where a head looks, and what it reads, is restored where the tokens of both prompts "
+    "line up, and these do not; ask in as many tokens",
+}
 # The task whose roles are told where no other is given.
 GAME = find("rgb")
 
@@ -240,6 +255,7 @@ def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
         f"{task.roles[role].says or 'it'}; add answers[{role!r}]"
         for role, names in unread.items()
     ]
+    said += [FEW[reason] for reason in dict.fromkeys(void[void.isin(list(FEW))])]
     return "; ".join(said)
 
 

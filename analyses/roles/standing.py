@@ -22,12 +22,20 @@ import pandas as pd
 from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.hypothesis import Hypothesis, Prediction, groups
 from rgb_circuit.plots.canvas import percent
+from rgb_circuit.stimuli.replicates import FEWEST
 from rgb_circuit.task import Task
 
 from .. import evidence as _evidence
 from ..evidence.lined_up import UNEQUAL
 from . import GAME, scores_by_role
 
+# What it takes where trials are too few, or their answers; see `rgb_circuit.stimuli.replicates`.
+FEW = {
+    "few clusters": f"{FEWEST} clusters of trials or more",
+    "few of an answer": f"{FEWEST} clusters or more for each answer",
+    "no two answers": "two to four answers that are right in some trials each",
+    "not lined up": "prompts of equally many tokens",
+}
 # How many open heads a sentence names.
 NAMED = 2
 
@@ -121,6 +129,8 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
     if void == "no word":
         # A role whose word is the same in all trials, which these lack.
         return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
+    if void in FEW:
+        return FEW[void]
     named = groups([prediction])
     frozen = [hypothesis for hypothesis in task.hypotheses if hypothesis.short in named]
     return " and ".join(f"{hypothesis.plural} to freeze" for hypothesis in frozen)

@@ -252,7 +252,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     """
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
-    frames["panels"] = tested(found.effects, found.which)
+    frames["panels"] = tested(found.effects, found.which, trials=found.trials)
     frames["left_out"] = pd.DataFrame(
         found.left_out.items(), columns=["frame", "reason"], dtype=str
     )
@@ -261,7 +261,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     ]
     failed: dict[str, Exception] = {}
     with attempt("panels.png", failed):
-        figure = panel_heatmaps(found.effects, model.name, found.which)
+        figure = panel_heatmaps(found.effects, model.name, found.which, trials=found.trials)
         written.append(write_figure(figure, folder, "panels"))
     if found.riddle is not None and len(found.riddle):
         with attempt("riddle.png", failed):

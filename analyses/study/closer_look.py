@@ -27,6 +27,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
 from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.remote.jobs import Jobs
+from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.task import Task
 
 from .. import circuit, composition, roles, task_reading
@@ -104,7 +105,7 @@ def steps(
             hypothesis.name: roles.heads(table, hypothesis.name) for hypothesis in task.hypotheses
         }
     if not shown:
-        strong = strongest(panels(effects, which), 3).index
+        strong = strongest(panels(effects, which, trials=trials), 3).index
         shown = [Head.parse(name) for name in strong]
     _, testing = halves(trials)
     target = _corrupted(task, trials[0])
@@ -195,8 +196,10 @@ def _whole(model, trials, hypotheses, heads, target):
 
 
 def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
-    """The trials that heads are ranked on, and those that circuits are measured on."""
-    return trials[: len(trials) // 2], trials[len(trials) // 2 :]
+    """The trials that heads are ranked on, and those that circuits are measured on: of no cluster
+    in both."""
+    finding, testing = Replicates.of(trials).halves()
+    return [trials[number] for number in finding], [trials[number] for number in testing]
 
 
 def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> Steps[pd.DataFrame]:

@@ -28,6 +28,7 @@ from rgb_circuit.pictures.views import laid_out
 from rgb_circuit.prompts import prompt_ids
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.statistics import t_interval, words_read
+from rgb_circuit.stimuli.replicates import averaged, named_clusters
 from rgb_circuit.task import Task
 
 from .. import roles
@@ -82,15 +83,19 @@ def _sweeps(model, trials, effects, positions, task):
         for sweep, rows in block.groupby(SWEEP, observed=True, sort=False):
             rows.attrs = dict(effects.attrs)
             by_sweep.setdefault(sweep, rows)
-    return sweep_effects(list(by_sweep.values()))
+    return sweep_effects(list(by_sweep.values()), trials)
 
 
-def sweep_effects(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def sweep_effects(
+    frames: Sequence[pd.DataFrame], trials: Sequence[rgb.Trial] | None = None
+) -> pd.DataFrame:
     """The mean effect of each head in each sweep on each answer.
 
     Args:
         frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its
             ``noise_floor``, a mean that rounding alone could be is not told from zero.
+        trials: that the frames are of; matters where nobody drew them
+            (`rgb_circuit.calls.panels.tested`).
 
     Returns:
         A row per sweep × role × head: ``component, source, target, positions, role, layer, head,
@@ -101,13 +106,17 @@ def sweep_effects(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     known: dict[str, float] = {}
     for frame in frames:
         if frame["source"].iloc[0] == "clean":
-            known = gaps(frame) | known
+            known = gaps(frame, trials=trials) | known
     blocks = []
     for frame in frames:
         about = frame[SWEEP].iloc[0].astype(str).to_dict()
         which = {role: (about["target"], role) for role in frame["role"].unique()}
         gap = known.get(about["source"] if about["target"] == "clean" else about["target"], np.nan)
-        block = tested(frame, which).drop(columns=["panel", "target"]).assign(**about, gap=gap)
+        block = (
+            tested(frame, which, trials=trials)
+            .drop(columns=["panel", "target"])
+            .assign(**about, gap=gap)
+        )
         blocks.append(block.assign(restored_fraction=block["effect"] / gap))
     front = [*SWEEP, "role", "layer", "head"]
     every = pd.concat(blocks, ignore_index=True)
@@ -166,7 +175,7 @@ def _direct(trials):
     [frame] = yield [Written(tuple(trials[:DIRECT]), ("clean",))]
     if "refused" in frame:
         raise NotApplicable(frame["refused"].iloc[0])
-    return direct_effects(frame)
+    return direct_effects(averaged(frame, named_clusters(trials)))
 
 
 @dataclass(frozen=True)

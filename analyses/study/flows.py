@@ -30,6 +30,7 @@ from rgb_circuit.keeping.store import open_store
 from rgb_circuit.measuring.measure import measure
 from rgb_circuit.plots import knockout_lines, layer_heatmaps
 from rgb_circuit.statistics import mean_over_trials
+from rgb_circuit.stimuli.replicates import averaged, named_clusters, said
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
@@ -72,13 +73,15 @@ def knockout(
     ]
     role = _role(trials, role)
     frame = _measured(model, trials, folder, options, asked, "knocking out", LABELS)
-    about = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
-    print(
-        f"{model.name}, n = {len(trials)} trials: attention knocked out, effect on the {role} logit"
-    )
+    observed = averaged(frame, named_clusters(trials))
+    about = mean_over_trials(observed[observed["role"] == role], ["queries", "keys", "layer"])
+    n = said(len(trials), observed["trial"].nunique())
+    print(f"{model.name}, n = {n}: attention knocked out, effect on the {role} logit")
     for (looking, at), rows in about.groupby(["queries", "keys"], sort=False):
         _print_largest(f"{looking} does not see {at}", rows, window, least_mean(frame, "logit"))
-    _write(folder, "knockout", frame, lambda: knockout_lines(frame, model.name, role=role).figure)
+    _write(
+        folder, "knockout", frame, lambda: knockout_lines(observed, model.name, role=role).figure
+    )
 
 
 def layers(
@@ -110,13 +113,13 @@ def layers(
     ]
     role = _role(trials, role)
     frame = _measured(model, trials, folder, options, asked, "patching layers", patching.LABELS)
-    about = mean_over_trials(frame[frame["role"] == role], ["target", "positions", "layer"])
-    print(
-        f"{model.name}, n = {len(trials)} trials: {component} restored, effect on the {role} logit"
-    )
+    observed = averaged(frame, named_clusters(trials))
+    about = mean_over_trials(observed[observed["role"] == role], ["target", "positions", "layer"])
+    n = said(len(trials), observed["trial"].nunique())
+    print(f"{model.name}, n = {n}: {component} restored, effect on the {role} logit")
     for (target, group), rows in about.groupby(["target", "positions"], sort=False):
         _print_largest(f"{target} picture, at {group}", rows, 1, least_mean(frame, "target_logit"))
-    _write(folder, "layers", frame, lambda: layer_heatmaps(frame, model.name, role=role))
+    _write(folder, "layers", frame, lambda: layer_heatmaps(observed, model.name, role=role))
 
 
 def groups_from(text: str) -> Groups:

@@ -13,6 +13,7 @@ from rgb_circuit.measuring.estimate import Cost
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.plots.canvas import brief
 from rgb_circuit.stimuli.drawing import form_at
+from rgb_circuit.stimuli.replicates import Replicates, said
 from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
 from rgb_circuit.task import Task
 from rgb_circuit.vlm import Vlm
@@ -123,7 +124,7 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
     else:
-        _roles(found.table, found.evidence, task, options)
+        _roles(found.table, found.evidence, task, options, _counted_trials(found.trials))
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
     if wrong and not options["only_correct"] and wrong < len(found.trials):
         print(
@@ -191,11 +192,8 @@ def _counted(row, part, whole, share):
 
 
 def _panels(model, found, positions):
-    where = (
-        f"at positions '{positions}', mean of {len(found.trials)} "
-        f"trial{'s' * (len(found.trials) > 1)}"
-    )
-    table = strongest(panels(found.effects, found.which))
+    where = f"at positions '{positions}', mean of {_counted_trials(found.trials)}"
+    table = strongest(panels(found.effects, found.which, trials=found.trials))
     if (table == 0).all(axis=None):
         print(f"\nRestored alone {where}, no head moves the logit of any answer.")
     else:
@@ -210,7 +208,11 @@ def _panels(model, found, positions):
     )
 
 
-def _roles(table, evidence, task, options):
+def _counted_trials(trials):
+    return said(len(trials), Replicates.of(trials).n())
+
+
+def _roles(table, evidence, task, options, n):
     """The heads with a role, or the closest to one; and what could not be tested."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name in task.says_of_predictions]
@@ -218,7 +220,7 @@ def _roles(table, evidence, task, options):
     if lacking := roles.no_gap(evidence, task):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
-        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
+        tested = f"each prediction tested on {n}"
         positions = options["positions"]
         where = "[end]" if positions == "end" else f"positions '{positions}'"
         print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")

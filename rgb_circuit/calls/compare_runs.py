@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..heads import Head
-from ..keeping.saved_run import SavedRun, read_run
+from ..keeping.saved_run import SavedRun, read_run, recorded_task
 from ..statistics.agreement import (
     agreement,
     ceiling,
@@ -14,6 +14,7 @@ from ..statistics.agreement import (
     disattenuated,
     reliability,
 )
+from ..stimuli.replicates import averaged, recorded_clusters
 from .panels import gaps, least_effect, panels
 
 COLUMNS = (
@@ -133,6 +134,7 @@ def _samples(run, place, heads):
     """Effects, a row per trial and a column per head."""
     frame, (target, role) = run.frames["patch_heads"], place
     rows = frame[(frame["target"] == target) & (frame["role"] == role)]
+    rows = averaged(rows, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
     return rows.pivot(index="trial", columns=["layer", "head"], values="effect")[list(heads)]
 
 

@@ -1,15 +1,28 @@
 """The seed's three panels, or those that fit other trials: what each head restores, averaged over
-trials."""
+trials.
+
+Of pictures that no task drew (``trials``) an effect is read as evidence reads it: the word's logit
+against the mean of the control words, or against the best of the others where there are none;
+trials that share a source are averaged first, answers weigh alike, and an effect is told from zero
+where it is in each answer (`rgb_circuit.stimuli.replicates`). A picture that keeps the answer is
+held against the gap to one that does not.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError
 from ..heads import Head
+from ..hypothesis import Sweep
 from ..statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p, words_read
+from ..stimuli.replicates import Replicates
 from ..stimuli.tasks import find, task_of
+from ..task import Task
 from ..trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
@@ -17,6 +30,8 @@ PANELS: Mapping[str, tuple[str, str]] = find("rgb").panels
 # What counts as an effect, as for roles (`analyses.evidence`): this fraction of the gap or more,
 # and where there is no gap, or one of fewer logits than the second, that fraction of the second.
 LEAST, LEAST_GAP = 0.05, 0.5
+# How many times the noise floor a gap between own pictures must be.
+FLOORS = 5
 LEAST_SAID = f"{100 * LEAST:g}\N{NO-BREAK SPACE}% of the gap or {LEAST * LEAST_GAP:g} logits"
 
 
@@ -58,7 +73,12 @@ def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
     }
 
 
-def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -> pd.DataFrame:
+def panels(
+    frame: pd.DataFrame,
+    which: Mapping[str, tuple[str, str]] = PANELS,
+    *,
+    trials: Sequence[Trial] | None = None,
+) -> pd.DataFrame:
     """Mean effect of each head in each panel.
 
     Args:
@@ -66,6 +86,7 @@ def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -
             (``frame.attrs["noise_floor"]``, logits), a mean that rounding alone could be is no
             effect.
         which: panel → (target condition, role whose logit is read).
+        trials: that the frame is of; matters where nobody drew them.
 
     Returns:
         A row per head: ``layer, head``, and a column per panel with the mean effect over trials
@@ -73,25 +94,37 @@ def panels(frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS) -
     """
     columns = {}
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
+    own = _own(frame, trials)
     for panel, (target, role) in which.items():
+        if own is not None:
+            cells, words = own.cells(target, role)
+            mean = pd.Series(own.means(cells, words)[0].mean(0), cells.columns)
+            columns[panel] = mean.where(mean.abs() > rounding, 0.0)
+            continue
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
         mean = rows.groupby(["layer", "head"])["effect"].mean()
         columns[panel] = mean.where(mean.abs() > rounding, 0.0)
     return pd.DataFrame(columns).reset_index()
 
 
-def gaps(frame: pd.DataFrame) -> dict[str, float]:
+def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[str, float]:
     """What there is to restore in each target picture: by how much the answer falls from the source
     to it.
 
     Args:
         frame: from `patch_heads`.
+        trials: that the frame is of; matters where nobody drew them.
 
     Returns:
         Target → mean fall over trials (logits) of the answer whose logit falls most; of the game's
-        pictures that is the odd colour's word. NaN where no answer is shown to fall
-        (`rgb_circuit.statistics.shown_to_fall`).
+        pictures that is the odd colour's word. Of pictures that no task drew, of the right answer
+        against the best of the others or the controls, to that picture or, where it keeps the
+        answer, to the task's corrupted one. NaN where no answer is shown to fall
+        (`rgb_circuit.statistics.shown_to_fall`); of own pictures also where it falls by less than
+        `LEAST_GAP`, or than `FLOORS` times what rounding may be.
     """
+    if (own := _own(frame, trials)) is not None:
+        return {str(target): own.gap(str(target)) for target in frame["target"].unique()}
     found = {}
     for target, rows in frame.groupby("target", observed=True):
         once = rows.drop_duplicates(["trial", "role"])
@@ -109,7 +142,11 @@ def gaps(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def tested(
-    frame: pd.DataFrame, which: Mapping[str, tuple[str, str]] = PANELS, level: float = 0.05
+    frame: pd.DataFrame,
+    which: Mapping[str, tuple[str, str]] = PANELS,
+    level: float = 0.05,
+    *,
+    trials: Sequence[Trial] | None = None,
 ) -> pd.DataFrame:
     """Each head's effect in each panel with its interval, and whether it is told from zero.
 
@@ -118,32 +155,150 @@ def tested(
             that rounding alone could be is not told from zero.
         which: panel → (target condition, role whose logit is read).
         level: false discovery rate over the heads of a panel.
+        trials: that the frame is of; matters where nobody drew them.
 
     Returns:
         A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high``
         (logits; mean over trials and its 95 % t interval within the role's words), ``gap`` (logits,
         see `gaps`), ``told`` (Benjamini–Hochberg q of the same t, two-sided, ≤ level, and more than
-        rounding; of one trial, which tests nothing, just that), ``n`` (trials).
+        rounding; of one trial, which tests nothing, just that), ``n`` (trials; of pictures that no
+        task drew, clusters, and below `rgb_circuit.stimuli.replicates.FEWEST` of these nothing is
+        told).
     """
-    gap, blocks = gaps(frame), []
+    gap, blocks = gaps(frame, trials=trials), []
+    own = _own(frame, trials)
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
     for panel, (target, role) in which.items():
-        rows = frame[(frame["target"] == target) & (frame["role"] == role)]
-        cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect").sort_index(
-            axis=1
-        )
-        block = cells.mean().rename("effect").reset_index()
-        told = block["effect"].abs() > rounding
-        low = high = np.full(len(block), np.nan)
-        if len(cells) > 1:
-            strata = words_read(rows, cells.index)
-            low, high = t_interval(cells, strata)
-            p = 2 * np.minimum(t_p(cells, "greater", strata), t_p(cells, "less", strata))
-            told &= benjamini_hochberg(np.minimum(p, 1)) <= level
+        if own is not None:
+            block, found = own.with_role(role).tested(target, role, level)
+        else:
+            block, found = _tested(
+                frame[(frame["target"] == target) & (frame["role"] == role)], level
+            )
         about = dict(panel=panel, target=target, role=role)
-        found = dict(ci_low=low, ci_high=high, gap=gap[target], told=told, n=len(cells))
-        blocks.append(pd.DataFrame(about, index=block.index).join(block.assign(**found)))
+        block = block.assign(
+            ci_low=found["ci_low"],
+            ci_high=found["ci_high"],
+            gap=gap[target],
+            told=found["told"] & (block["effect"].abs() > rounding),
+            n=found["n"],
+        )
+        blocks.append(pd.DataFrame(about, index=block.index).join(block))
     return pd.concat(blocks, ignore_index=True)
+
+
+def _tested(rows, level):
+    """The effect of each head in one panel, and what is known of it."""
+    cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect").sort_index(axis=1)
+    block = cells.mean().rename("effect").reset_index()
+    told = np.full(len(block), True)
+    low = high = np.full(len(block), np.nan)
+    if len(cells) > 1:
+        strata = words_read(rows, cells.index)
+        low, high = t_interval(cells, strata)
+        p = 2 * np.minimum(t_p(cells, "greater", strata), t_p(cells, "less", strata))
+        told = benjamini_hochberg(np.minimum(p, 1)) <= level
+    return block, dict(ci_low=low, ci_high=high, told=told, n=len(cells))
+
+
+def _own(frame, trials):
+    """A frame of pictures that no task drew; None of drawn ones, or where the trials are not
+    known."""
+    if trials is None or (task := task_of(trials)).is_game:
+        return None
+    kept = set(frame["trial"].unique())
+    return _OwnPictures(frame, task, [trial for trial in trials if trial.name in kept])
+
+
+@dataclass(frozen=True)
+class _OwnPictures:
+    """A frame of `patch_heads`, and the trials and the task that it is of."""
+
+    frame: pd.DataFrame
+    task: Task
+    trials: Sequence[Trial]
+
+    @cached_property
+    def replicates(self) -> Replicates:
+        return Replicates.of(self.trials, self.task)
+
+    def with_role(self, role):
+        """The trials that have an answer's role."""
+        return replace(self, trials=[trial for trial in self.trials if role in trial.answers])
+
+    def means(self, cells, words):
+        return self.replicates.means(cells.to_numpy(), words, alike=True)
+
+    def cells(self, target, role):
+        """Effects relative to what the word is read against, a row per trial and a column per
+        (layer, head); and the word in each trial."""
+        rows = self.frame[self.frame["target"] == target]
+        patched, before = (
+            self._relative(rows, column, ["layer", "head"], target, role)
+            for column in ("patched_logit", "target_logit")
+        )
+        return patched - before, np.array([trial.answers.get(role, "") for trial in self.trials])
+
+    def tested(self, target, role, level):
+        """As `_tested`."""
+        cells, words = self.cells(target, role)
+        effects, strata = self.means(cells, words)
+        block = pd.Series(effects.mean(0), cells.columns, name="effect").reset_index()
+        found: dict[str, Any] = dict(ci_low=np.nan, ci_high=np.nan, n=len(effects))
+        found["told"] = np.full(len(block), len(effects) == 1)
+        if len(effects) > 1:
+            found["ci_low"], found["ci_high"] = t_interval(effects, strata)
+        if not self.replicates.too_few(words, self.replicates.all):
+            parts = self.replicates.by_answer(words, self.replicates.all)
+            observed = [self.replicates.means(cells.to_numpy(), words, part) for part in parts]
+            sides = [
+                np.max([t_p(values, side, strata) for values, strata in observed], axis=0)
+                for side in ("greater", "less")
+            ]
+            found["told"] = benjamini_hochberg(np.minimum(1, 2 * np.min(sides, axis=0))) <= level
+        return block, found
+
+    def gap(self, target):
+        """See `gaps`."""
+        right = self.task.conditions["clean"].right
+        other = self.task.changed(Sweep(target)) if right else target
+        rows = self.frame[self.frame["target"] == other]
+        if right is None or rows.empty:
+            return np.nan
+        words = np.array([trial.answers.get(right, "") for trial in self.trials])
+        before, after = (
+            self._relative(rows, column, [], other, right).to_numpy()
+            for column in ("source_logit", "target_logit")
+        )
+        high, low = (self.replicates.means(run, words, alike=True)[0] for run in (before, after))
+        if not shown_to_fall(high, low):
+            return np.nan
+        gap = float(self.replicates.means(before - after, words, alike=True)[0].mean())
+        return (
+            gap
+            if gap >= max(LEAST_GAP, FLOORS * self.frame.attrs.get("noise_floor", 0.0))
+            else np.nan
+        )
+
+    def _relative(self, rows, column, by, target, role):
+        """A word's logits relative to what it is read against: a row per trial, a column per
+        ``by``."""
+        rows = rows.drop_duplicates(["trial", "role", *by])
+        said = {
+            str(name): own.pivot(index="trial", columns=by, values=column).sort_index(axis=1)
+            if by
+            else own.set_index("trial")[column]
+            for name, own in rows.groupby("role", observed=True)
+        }
+        said = {
+            name: own.reindex([trial.name for trial in self.trials]) for name, own in said.items()
+        }
+        value = said.pop(role)
+        if not said:
+            return value
+        controls = [said[name] for name in self.task.controls(target) if name in said]
+        others = np.stack([own.to_numpy(dtype=float) for own in controls or said.values()])
+        return value - (np.nanmean(others, axis=0) if controls else np.fmax.reduce(others, axis=0))
 
 
 def least_effect(gap: float | pd.Series) -> np.ndarray:

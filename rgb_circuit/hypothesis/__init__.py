@@ -41,7 +41,7 @@ from ..errors import InputError
 from ..files.table_text import shortened
 
 # What a claim may expect that is an effect, and what is the absence of one.
-EFFECTS = ("up", "down", "mostly", "below half", "above others")
+EFFECTS = ("up", "down", "mostly", "below half", "above others", "biased")
 ABSENCES = ("not up", "not down", "none")
 EXPECTATIONS = (*EFFECTS, *ABSENCES)
 # What is said of attention to some tokens, and of how far it spreads over the picture.

@@ -1,6 +1,6 @@
 """One number per head, as a map of layers and heads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from ..calls.panels import LEAST_SAID, PANELS, shown, tested
 from ..errors import InputError
 from ..heads import Head
 from ..statistics import fewest_trials
+from ..stimuli.replicates import said
+from ..trial import Trial
 from .canvas import (
     DIVERGING,
     FADED,
@@ -144,7 +146,11 @@ def head_heatmap(
 
 @literal
 def panel_heatmaps(
-    frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS
+    frame: pd.DataFrame,
+    model: str,
+    which: Mapping[str, tuple[str, str]] = PANELS,
+    *,
+    trials: Sequence[Trial] | None = None,
 ) -> Figure:
     """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's
     three.
@@ -154,8 +160,10 @@ def panel_heatmaps(
 
     Args:
         which: panel → (target condition, role whose logit is read).
+        trials: that the frame is of; matters where nobody drew them
+            (`rgb_circuit.calls.panels.tested`).
     """
-    table = tested(frame, which)
+    table = tested(frame, which, trials=trials)
     n, shares = int(table["n"].iloc[0]), bool(table["gap"].notna().all())
     table["shown"] = shown(table)
     numbers = ["effect", "ci_low", "ci_high"]
@@ -193,7 +201,7 @@ def panel_heatmaps(
     parts = [
         f"One head restored from {source}, positions: {positions}{_estimated(frame)}",
         model_title(model),
-        f"mean of {n} trial{'s' * (n > 1)}",
+        f"mean of {said(frame['trial'].nunique(), n)}",
     ]
     # A single column is too narrow for the title on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
@@ -208,8 +216,8 @@ def panel_heatmaps(
 
 def panel_title(role: str, target: str) -> str:
     """What a panel shows; on two lines where it would run into its neighbour."""
-    said = f"{brief(role)} logit, {brief(target)} picture"
-    return said if len(said) <= LONGEST_TITLE else said.replace(" logit, ", " logit,\n", 1)
+    title = f"{brief(role)} logit, {brief(target)} picture"
+    return title if len(title) <= LONGEST_TITLE else title.replace(" logit, ", " logit,\n", 1)
 
 
 def _check(table, column):

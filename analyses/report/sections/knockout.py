@@ -10,7 +10,7 @@ from ..section import Section, beside
 
 
 def _values(run: Run):
-    frame = run.frames["knockout"]
+    frame = run.observed("knockout")
     role = run.role_of(frame)
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
     least = least_mean(frame, "logit")

@@ -8,7 +8,7 @@ from ..section import Section, beside
 
 
 def _values(run: Run):
-    frame = run.frames["layers"]
+    frame = run.observed("layers")
     role = run.role_of(frame)
     figure = svg(
         layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position"

@@ -32,14 +32,15 @@ DEFAULT = "rgb"
 
 @cache
 def tasks() -> Mapping[str, Task]:
-    """Name → task, of those that ship, the default first: the ``TASK`` of each module here that has
-    a TOML file beside it.
+    """Name → task, of those that are drawn, the default first: the ``TASK`` of each module here
+    that has a TOML file beside it.
 
     Examples:
         >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
         ['color extractor', 'POI localization']
     """
-    names = sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
+    files = Path(__file__).parent.glob("*.toml")
+    names = sorted(file.stem for file in files if file.with_suffix(".py").is_file())
     first = sorted(names, key=lambda name: name != DEFAULT)
     return {name: import_module(f"{__name__}.{name}").TASK for name in first}
 

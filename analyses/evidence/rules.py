@@ -1,0 +1,26 @@
+"""How claims are judged, as a value."""
+
+from dataclasses import dataclass
+
+from rgb_circuit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How claims are judged; see `examine`."""
+
+    margin: float
+    least: float
+    level: float
+    split: bool
+
+    def __post_init__(self):
+        if not self.margin > 0:
+            raise InputError(
+                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
+            )
+        if not 0 <= self.least <= self.margin:
+            raise InputError(
+                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
+                f"{self.margin}"
+            )
