@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .loading import load as load
     from .loading import wrap as wrap
     from .noise import noise_floor as noise_floor
+    from .pairing import pair as pair
     from .patching import patch_edits as patch_edits
     from .paths import patch_paths as patch_paths
     from .play import play as play
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .tasks import tasks as tasks
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
+    from .trials_from import trials_from as trials_from
     from .vlm import Vlm as Vlm
 
 # Name → module that is imported when the name is first asked for: torch and transformers take seconds.
@@ -62,6 +64,7 @@ _HOMES = {
     "lens": "lens",
     "load": "loading",
     "noise_floor": "noise",
+    "pair": "pairing",
     "patch_edits": "patching",
     "patch_heads": "head_patching",
     "patch_layers": "layers",
@@ -76,6 +79,7 @@ _HOMES = {
     "rgb_trials": "drawing",
     "tasks": "tasks",
     "trials": "drawing",
+    "trials_from": "trials_from",
     "wrap": "loading",
 }
 

@@ -16,7 +16,7 @@ from PIL import Image
 from .edits import POSITIONS
 from .errors import InputError
 from .picture import as_rgb
-from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
+from .pictures import KEPT, Pictures, Source, identical, picture_hash, sources_of
 from .table_text import as_text, shortened
 from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
@@ -35,7 +35,8 @@ class Trial:
         prompt: the text shown with each picture, holding one ``<image>``.
         images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
             will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-            A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look.
+            A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look; so do
+            `rgb_circuit.pictures.PictureBytes` stay encoded.
         answers: role → word or whole number, read at its first token, without the blanks around it.
             No two may begin with the same token, but the game's ``"none"`` may repeat another word.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
@@ -192,7 +193,7 @@ class Trial:
         return Pictures(shown)
 
     def _shown(self, condition, source):
-        if isinstance(source, PictureFile):
+        if isinstance(source, KEPT):
             return source
         try:
             return as_rgb(source)
