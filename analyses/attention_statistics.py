@@ -86,22 +86,22 @@ class Summarized(Measurement):
 def _summarized(model, conditions, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     layer, head = np.array(model.heads()).T
-    for shown, end in batches(model, trials, conditions):
-        of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
-        masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
-        found = execute(
-            model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks, jobs=jobs
-        )
-        check_finite(model, found["finite"])
-        check_attention(model, found["gaps"])
+    for pictures in batches(model, trials, conditions):
         blocks = {}
-        for (trial, condition), numbers in zip(shown, found["statistics"]):
-            block = pd.DataFrame(numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS))
-            block.insert(0, "trial", trial.name)
-            block.insert(1, "condition", condition)
-            block.insert(2, "layer", layer)
-            block.insert(3, "head", head)
-            blocks.setdefault(trial.name, []).append(block)
+        for shown, end in pictures:
+            masks = torch.tensor(np.stack([_masks(model, *one) for one in shown]))
+            found = execute(
+                model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks, jobs=jobs
+            )
+            check_finite(model, found["finite"])
+            check_attention(model, found["gaps"])
+            for (trial, condition), numbers in zip(shown, found["statistics"]):
+                block = pd.DataFrame(numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS))
+                block.insert(0, "trial", trial.name)
+                block.insert(1, "condition", condition)
+                block.insert(2, "layer", layer)
+                block.insert(3, "head", head)
+                blocks.setdefault(trial.name, []).append(block)
         yield {name: pd.concat(several, ignore_index=True) for name, several in blocks.items()}
 
 
@@ -148,16 +148,16 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def _masks(model, trial):
+def _masks(model, trial, condition):
     """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64,
     (shares + 1, positions)."""
-    ids = prompt_ids(model, [trial])[trial.name]
-    image = locate(model, trial, "image", ids)
+    ids = prompt_ids(model, [trial], condition)[trial.name]
+    image = locate(model, trial, "image", ids, condition)
     parts = np.full(len(ids), "before", dtype=object)
     parts[image[-1] + 1 :] = "question"
     parts[image] = "picture"
     parts[0] = "first"
-    parts[locate(model, trial, "tile", ids)] = "tile"
+    parts[locate(model, trial, "tile", ids, condition)] = "tile"
     tiles = np.isin(np.arange(len(ids)), tile_positions(model, ids))
     return np.stack([*(parts == part for part in MASSES), tiles]).astype(float)
 

@@ -7,6 +7,7 @@ Attention alone misleads: a head may look at the odd tile and write nothing that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -52,8 +53,9 @@ def attention_from_end(
     heads = model.heads() if heads is None else check_heads(model, heads)
     asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
-    with tqdm(total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress) as bar:
-        for shown, end in batches(model, trials, conditions):
+    n_pictures = len(trials) * len(conditions)
+    with tqdm(total=n_pictures, desc="attention", unit="picture", delay=2, disable=not progress) as bar:
+        for shown, end in chain.from_iterable(batches(model, trials, conditions)):
             found = execute(
                 model, patterns, (model.n_heads, model.d_head), encode(model, shown), end, asked, jobs=jobs
             )
@@ -63,7 +65,7 @@ def attention_from_end(
                 every_head = np.full((model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32)
                 every_head[*asked] = probabilities
                 yield trial, condition, every_head
-            bar.update(len(shown) // len(conditions))
+            bar.update(len(shown))
 
 
 def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:

@@ -3,22 +3,33 @@
 from collections.abc import Iterator, Sequence
 
 from .memory import chunks, pictures_at_once
-from .prompts import by_length, prompt_ids
+from .prompts import prompt_ids
 from .trial import Trial
 from .vlm import Vlm
 
 
 def batches(
     model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]
-) -> Iterator[tuple[list[tuple[Trial, str]], int]]:
+) -> Iterator[list[tuple[list[tuple[Trial, str]], int]]]:
     """Every picture of every trial, to be read at [end]; for trials that were checked.
 
     Yields:
-        (trial, condition) pairs, all conditions of some trials whose prompts have equally many tokens; and
-        the position of [end] in them.
+        All pictures of some trials, as batches: (trial, condition) pairs whose prompts have equally many
+        tokens, and the position of [end] in them. One batch, or one for each condition where their prompts
+        differ in length.
     """
-    ids = prompt_ids(model, trials)
-    for alike in by_length(trials, ids):
-        end = len(ids[alike[0].name]) - 1
-        for group in chunks(alike, pictures_at_once(model, end + 1, end) // len(conditions)):
-            yield [(trial, condition) for trial in group for condition in conditions], end
+    ids = {condition: prompt_ids(model, trials, condition) for condition in conditions}
+    alike: dict[tuple[int, ...], list[Trial]] = {}
+    for trial in trials:
+        lengths = tuple(len(ids[condition][trial.name]) for condition in conditions)
+        alike.setdefault(lengths, []).append(trial)
+    for lengths, some in alike.items():
+        longest = max(lengths)
+        for group in chunks(some, pictures_at_once(model, longest, longest - 1) // len(conditions)):
+            if len(set(lengths)) == 1:
+                yield [([(trial, condition) for trial in group for condition in conditions], longest - 1)]
+            else:
+                yield [
+                    ([(trial, condition) for trial in group], length - 1)
+                    for condition, length in zip(conditions, lengths)
+                ]

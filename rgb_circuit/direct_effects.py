@@ -103,17 +103,18 @@ class Decomposed(Measurement):
 def _decomposed(model, conditions, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     components = _components(model)
-    for shown, _ in batches(model, trials, conditions):
+    for pictures in batches(model, trials, conditions):
         blocks = {}
-        for (trial, condition), shares in zip(shown, _shares(model, shown, jobs)):
-            blocks.setdefault(trial.name, []).append(_block(components, trial, condition, shares))
+        for shown, _ in pictures:
+            for (trial, condition), shares in zip(shown, _shares(model, shown, jobs)):
+                blocks.setdefault(trial.name, []).append(_block(components, trial, condition, shares))
         yield {name: pd.concat(both) for name, both in blocks.items()}
 
 
 def _shares(model, shown, jobs):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order of
     `_components`."""
-    tokens = [answer_tokens(model, trial) for trial, _ in shown]
+    tokens = [answer_tokens(model, trial, condition) for trial, condition in shown]
     answers = answer_table([list(own.values()) for own in tokens])
     done = execute(model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs)
     shares, logits = done["shares"], done["logits"]

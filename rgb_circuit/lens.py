@@ -166,8 +166,9 @@ def _read(model, asked, ids, places, trials, jobs):
             for condition in asked.conditions
         )
         alike.setdefault(same, []).append(trial)
-    for (lengths, *_), some in alike.items():
-        for group in chunks(some, pictures_at_once(model, lengths[0], 0)):
+    for same, some in alike.items():
+        longest = max(length for length, _ in same)
+        for group in chunks(some, pictures_at_once(model, longest, 0)):
             blocks: dict[str, list] = {trial.name: [] for trial in group}
             for condition in asked.conditions:
                 values = _values(model, asked, group, condition, places, jobs)

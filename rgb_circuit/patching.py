@@ -345,24 +345,27 @@ def _check_lined_up(model, patched, condition, ids, spots):
         if len(own) == len(other):
             continue
         edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
+        shown = " and ".join(
+            f"{name!r} ({trial.sizes[name][0]} × {trial.sizes[name][1]} px)"
+            for name in (condition, patched.target)
+        )
         behind = min(len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other))
         for edit in edits:
             if isinstance(edit, PathEdit):
                 if edit.into != "query":
                     raise InputError(
-                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
-                        f"{len(other)} and {len(own)} tokens, so a path into {edit.into}s would mix up "
-                        "positions; use into='query', or ask in as many tokens"
+                        f"trial {trial.name!r} shows {shown} in prompts of {len(other)} and {len(own)} "
+                        f"tokens, so a path into {edit.into}s would mix up positions; use into='query', or "
+                        "make pictures and questions of as many tokens"
                     )
                 continue
             first = len(own) - spots[trial.name][edit.positions][0]
             if edit.remade or first > behind:
                 raise InputError(
-                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
-                    f"{len(other)} "
-                    f"and {len(own)} tokens, which line up from the end to the picture only; restore "
-                    f"{'z' if edit.remade else edit.component} there, such as at "
-                    "'end', or ask in as many tokens"
+                    f"trial {trial.name!r} shows {shown} in prompts of {len(other)} and {len(own)} tokens, "
+                    "which line up from the end to the picture only; restore "
+                    f"{'z' if edit.remade else edit.component} there, such as at 'end', or make pictures and "
+                    "questions of as many tokens"
                 )
 
 

@@ -134,25 +134,13 @@ def prompt_ids(model: Vlm, trials: Sequence[Trial], condition: str = "clean") ->
     shown = {
         trial.name: (
             read(model, trial.asked(condition), trial.answers).prompt,
-            trial.size,
+            trial.sizes[condition],
         )
         for trial in trials
     }
     one_each = {shown[trial.name]: trial for trial in trials}
     ids = {key: encode(model, [(trial, condition)])["input_ids"][0] for key, trial in one_each.items()}
     return {name: ids[key] for name, key in shown.items()}
-
-
-def by_length(trials: Sequence[Trial], ids: dict[str, torch.Tensor]) -> list[list[Trial]]:
-    """The trials in groups whose prompts have equally many tokens, so that none needs padding.
-
-    Args:
-        ids: trial name → token ids, as `prompt_ids` gives them.
-    """
-    groups = {}
-    for trial in trials:
-        groups.setdefault(len(ids[trial.name]), []).append(trial)
-    return list(groups.values())
 
 
 def locate(

@@ -86,6 +86,8 @@ class Task:
         checks: predictions that are tested though no role asks for them.
         panels: panel → (target, role); every other picture with the right answer's word, where empty.
         trials: the file that has its pictures, where they are not drawn (`rgb_circuit.read_trials`).
+        chance: the share of right answers that guessing gives; None: 1 / the number of words that are right
+            for some picture.
         place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
         draw: draws trials; None where pictures come from files.
 
@@ -116,6 +118,7 @@ class Task:
     panels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     place: str = ""
     trials: str = ""
+    chance: float | None = None
     draw: Draw | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
@@ -135,6 +138,11 @@ class Task:
         for panel, (target, role) in self.panels.items():
             self._has(target, self.conditions, f"panel {panel!r}")
             self._has(role, self.roles, f"panel {panel!r}")
+        if self.chance is not None and not 0 <= self.chance < 1:
+            raise InputError(
+                f"task {self.name!r}: chance is {shortened(self.chance)}; give the share of right answers that "
+                "guessing gives, from 0 to below 1"
+            )
         names = [hypothesis.name for hypothesis in self.hypotheses]
         if twice := [name for number, name in enumerate(names) if name in names[:number]]:
             raise InputError(f"task {self.name!r} has two hypotheses called {twice[0]!r}; rename one")
@@ -309,6 +317,8 @@ class Task:
             value = getattr(self, name)
             if value or name in ("question", "corrupted"):
                 table[name] = value
+        if self.chance is not None:
+            table["chance"] = self.chance
         if self.second_question is not None:
             table["second_question"] = list(self.second_question)
         if self.checks:
@@ -354,6 +364,8 @@ class Task:
             name: made(Condition, condition, f"{where}: conditions.{name}")
             for name, condition in typed(table["conditions"], dict, f"{where}: conditions").items()
         }
+        if "chance" in table:
+            given["chance"] = typed(table["chance"], (int, float), f"{where}: chance")
         second = table.get("second_question")
         if second is not None:
             second = strings(second, f"{where}: second_question")
@@ -427,6 +439,7 @@ _TASK = (
     "asks",
     "place",
     "trials",
+    "chance",
     "second_question",
     "vocabulary",
     "hypotheses",

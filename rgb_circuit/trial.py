@@ -26,16 +26,17 @@ MOST_SHOWN, SHOWN_PX = 8, 160
 
 @dataclass(frozen=True, repr=False)
 class Trial:
-    """Pictures of the same size, one question about them, and the answers whose logits are read.
+    """Pictures of any size, one question about them, and the answers whose logits are read.
 
     Nothing here is tied to the RGB game: anyone can build a trial from two pictures.
 
     Attributes:
         name: identifies the trial in every frame; a whole number becomes text.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
-            will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-            A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look; so do
+        images: condition → picture; ``"clean"`` is always among them. They may differ in size: what of two
+            prompts cannot be lined up is refused where it is asked for. Any Pillow picture will do; it is
+            kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is. A
+            `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look; so do
             `rgb_circuit.pictures.PictureBytes` stay encoded.
         answers: role → word or whole number, read at its first token, without the blanks around it.
             No two may begin with the same token, but the game's ``"none"`` may repeat another word.
@@ -52,9 +53,10 @@ class Trial:
             for positions.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, pictures of different size, a name,
-            prompt or answer that says nothing, two roles with one word, an expectation that names no role, a
-            tile off the grid, a box outside its picture, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, a name, prompt or answer that says
+            nothing, two roles with one word, an expectation that names no role, a tile off the grid, a tile
+            in pictures of unequal size, a box outside its picture, or a prompt without exactly one
+            ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
@@ -98,6 +100,7 @@ class Trial:
             tile, grid = check_tile(self.tile, self.grid)
             object.__setattr__(self, "tile", tile)
             object.__setattr__(self, "grid", grid)
+            self._check_one_size()
         for one, other in identical({name: picture_hash(source) for name, source in self.sources.items()}):
             if self.asked(one) != self.asked(other):
                 continue
@@ -116,8 +119,13 @@ class Trial:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of its pictures in pixels."""
+        """(width, height) of its clean picture in pixels."""
         return self.sources["clean"].size
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Condition → (width, height) of its picture in pixels."""
+        return {condition: source.size for condition, source in self.sources.items()}
 
     def asked(self, condition: str) -> str:
         """The prompt that is shown with a condition's picture."""
@@ -129,7 +137,10 @@ class Trial:
         return hashlib.sha256(json.dumps(described(self)).encode()).hexdigest()[:16]
 
     def __repr__(self):
-        what = f"{', '.join(self.images)} of {_pixels(self.size)}"
+        of_size: dict[tuple[int, int], list[str]] = {}
+        for condition, size in self.sizes.items():
+            of_size.setdefault(size, []).append(condition)
+        what = ", ".join(f"{', '.join(names)} of {_pixels(size)}" for size, names in of_size.items())
         where = (
             "" if self.tile is None else f", tile {self.tile[0]},{self.tile[1]} of {self.grid} × {self.grid}"
         )
@@ -181,16 +192,17 @@ class Trial:
                 f"trial {self.name!r} has the conditions {sorted(given)} but no 'clean' picture; add "
                 "images['clean']"
             )
-        shown = {name: self._shown(name, source) for name, source in sources_of(given).items()}
-        clean = shown["clean"].size
-        for condition, source in shown.items():
-            if source.size != clean:
+        return Pictures({name: self._shown(name, source) for name, source in sources_of(given).items()})
+
+    def _check_one_size(self):
+        """Raise InputError unless a tile is one place in all pictures."""
+        for condition, size in self.sizes.items():
+            if size != self.size:
                 raise InputError(
-                    f"trial {self.name!r}: picture {condition!r} is {_pixels(source.size)} but 'clean' is "
-                    f"{_pixels(clean)}; "
-                    "make all conditions the same size"
+                    f"trial {self.name!r} has a tile, and picture {condition!r} is {_pixels(size)} but "
+                    f"'clean' is {_pixels(self.size)}; make all conditions the same size, or leave tile and "
+                    "grid out"
                 )
-        return Pictures(shown)
 
     def _shown(self, condition, source):
         if isinstance(source, KEPT):

@@ -356,14 +356,6 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
         circuit(grouped, trials, **arguments, progress=False)
 
 
-def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
-    one, two, large = rgb.rgb_trials(grouped, 3)
-    images = {name: image.resize((99, 99)) for name, image in large.images.items()}
-    with pytest.raises(rgb.InputError, match="different sizes.*trials of one size"):
-        circuit(grouped, [one, two, replace(large, images=images)], [(0, 0)], progress=False)
-
-
 def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):
     monkeypatch.setattr("rgb_circuit.patching.execute", None)
     trials = rgb.rgb_trials(grouped, 2)

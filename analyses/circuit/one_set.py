@@ -99,7 +99,7 @@ def circuit(
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
             that do not say which answer they expect, or that all expect the same word, so that a mean and
-            another trial's output keep it, or pictures that no other trial has the size of; after it, a model
+            another trial's output keep it; after it, a model
             whose logit difference is not shown to be larger in the source run than in the target run.
 
     Examples:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rgb_circuit import InputError, Trial
+from rgb_circuit import Trial
 
 # The condition that holds another trial's source picture.
 RESAMPLED = "resampled"
@@ -22,29 +22,20 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
 
     Returns:
         The partner's index, per trial.
-
-    Raises:
-        InputError: pictures of different sizes, so that not every trial has a partner of its own.
     """
     rng = np.random.default_rng(seed)
     cost = rng.random((len(trials), len(trials)))
     for row, trial in enumerate(trials):
         compared = {trial.answers[trial.expected[condition]] for condition in (source, target)}
         for column, other in enumerate(trials):
-            if row == column or trial.size != other.size:
+            if row == column:
                 cost[row, column] = np.inf
             # One word more is worse than all that chance and places can add up to.
             elif other.answers[other.expected[source]] in compared:
                 cost[row, column] += 4 * len(trials) ** 2
             elif trial.tile is not None and trial.tile == other.tile:
                 cost[row, column] += 2 * len(trials)
-    try:
-        return linear_sum_assignment(cost)[1].tolist()
-    except ValueError:
-        raise InputError(
-            f"the {source!r} pictures have different sizes, so that resampling cannot give each trial "
-            "another's; use trials of one size"
-        ) from None
+    return linear_sum_assignment(cost)[1].tolist()
 
 
 def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:

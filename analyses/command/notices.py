@@ -15,7 +15,7 @@ def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
     """Print over which pictures nothing can be drawn; of the others, which the model sees changed, and which
     it cannot tell apart."""
     reasons = _undrawable(model, trials)
-    drawable = [trial for trial in trials if trial.size not in reasons]
+    drawable = [trial for trial in trials if not reasons.keys() & set(trial.sizes.values())]
     if reasons:
         *_, reason = reasons.values()
         print(
@@ -30,9 +30,10 @@ def _undrawable(model, trials):
     """Size → why nobody knows where the model's tokens lie in pictures of that size."""
     reasons = {}
     # The processor goes by the size.
-    for size, trial in {trial.size: trial for trial in trials}.items():
+    of_size = {size: (trial, condition) for trial in trials for condition, size in trial.sizes.items()}
+    for size, (trial, condition) in of_size.items():
         try:
-            as_seen(model, trial.images["clean"])
+            as_seen(model, trial.images[condition])
         except InputError as error:
             reasons[size] = error
     return reasons
@@ -40,9 +41,10 @@ def _undrawable(model, trials):
 
 def _print_changed(model, trials):
     """Say which pictures the model sees less than all of, between bars, or out of proportion."""
-    fits = {size: fit(model, size) for size in dict.fromkeys(trial.size for trial in trials)}
+    every = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
+    fits = {size: fit(model, size) for size in every}
     for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
-        changed = {trial.name: size for trial in trials if how(fits[size := trial.size])}
+        changed = {trial.name: size for trial in trials for size in trial.sizes.values() if how(fits[size])}
         if changed:
             name, (width, height) = next(iter(changed.items()))
             print(
