@@ -8,7 +8,6 @@ often as it is changed, and every answer right as often as wrong.
 
 import warnings
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,11 +82,6 @@ def pair(
     paired = paired[beside].assign(pair=[order[number] for number in numbers], row=sorted(partner))
     paired.attrs["left_over"] = left_over
     return paired
-
-
-def folder_of(rows: object) -> Path | None:
-    """The folder that paths in a table count from, where the table is a file."""
-    return Rows.of(rows).folder
 
 
 def _partners(frame, differ, grouping, seed):

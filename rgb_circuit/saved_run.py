@@ -10,6 +10,7 @@ import torch
 
 from .answers import FORMS
 from .asking import token_of
+from .columns_file import sheet_of
 from .conversation import prompt, question_of
 from .errors import InputError
 from .fingerprint import chat_template
@@ -172,7 +173,7 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """
     options = manifest["options"]
     if "trials_file" in options:
-        trials = read_trials(options["trials_file"], template=manifest["template"])
+        trials = _of_file(manifest)
         described = options.get("task") or options.get("hypotheses")
         task = recorded_task(manifest) if described else None
         return [replace(trial, task=task) for trial in trials]
@@ -191,6 +192,14 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     if options.get("hypotheses"):
         task = replace(recorded_task(manifest), draw=task.draw)
     return [replace(trial, task=task) for trial in trials]
+
+
+def _of_file(manifest):
+    options = manifest["options"]
+    if options.get("columns") is None:
+        return read_trials(options["trials_file"], template=manifest["template"])
+    words = {trial["name"]: trial["answers"] for trial in manifest["trials"]}
+    return sheet_of(options["trials_file"], options["columns"]).trials(recorded_model(manifest), words=words)
 
 
 def recorded_task(manifest: Mapping) -> Task:

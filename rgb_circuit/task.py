@@ -140,8 +140,8 @@ class Task:
             self._has(role, self.roles, f"panel {panel!r}")
         if self.chance is not None and not 0 <= self.chance < 1:
             raise InputError(
-                f"task {self.name!r}: chance is {shortened(self.chance)}; give the share of right answers that "
-                "guessing gives, from 0 to below 1"
+                f"task {self.name!r}: chance is {shortened(self.chance)}; give the share of right answers "
+                "that guessing gives, from 0 to below 1"
             )
         names = [hypothesis.name for hypothesis in self.hypotheses]
         if twice := [name for number, name in enumerate(names) if name in names[:number]]:
@@ -365,7 +365,7 @@ class Task:
             for name, condition in typed(table["conditions"], dict, f"{where}: conditions").items()
         }
         if "chance" in table:
-            given["chance"] = typed(table["chance"], (int, float), f"{where}: chance")
+            given["chance"] = typed(table["chance"], float, f"{where}: chance")
         second = table.get("second_question")
         if second is not None:
             second = strings(second, f"{where}: second_question")

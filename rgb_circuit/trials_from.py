@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from . import conversation
 from .answers import FORMS, written
 from .asking import check_readable
 from .errors import InputError
@@ -328,7 +329,7 @@ class Sheet:
 
     def trials(
         self,
-        model: Vlm,
+        model: Vlm | _NoModel,
         *,
         words: Mapping[str, Mapping[str, str]] | None = None,
         progress: bool = True,
@@ -361,6 +362,16 @@ class Sheet:
             )
         return TrialsFrom(made, pd.DataFrame(about, columns=["row", "trial", "used", "says"]))
 
+    def bare(self) -> TrialsFrom:
+        """The rows as trials in LLaVA-1.5's conversation, each role with its first word: what can be said of
+        them before there is a model."""
+        words = {
+            draft.name: {role: several[0] for role, several in draft.words.items()}
+            for draft in self.drafts
+            if draft.name is not None and not draft.refused
+        }
+        return replace(self, columns=replace(self.columns, fit=None)).trials(_NoModel(), words=words)
+
     def _trial(self, model, draft, fitted, words):
         """The trial of a draft, and what is to be said about it."""
         says = list(draft.says)
@@ -392,6 +403,12 @@ class Sheet:
             for asked in dict.fromkeys(map(trial.asked, trial.images)):
                 check_readable(model, asked, trial.answers)
         return trial, says
+
+
+class _NoModel:
+    """Asks in LLaVA-1.5's conversation."""
+
+    prompt = staticmethod(conversation.prompt)
 
 
 def _refusal(called, draft):
