@@ -115,11 +115,11 @@ def accuracy(played: pd.DataFrame, trials: Sequence[Trial], task: Task | None = 
         task: whose ``chance`` is taken.
 
     Returns:
-        A row per ``by`` × ``level``: "picture" (condition), "answer" (the word that is right), each stratum's
-        factor (level), "flips" and "group" (trials and clusters that are right in all that they are counted
-        for; the latter where a cluster has several trials). ``right, n, share``, ``ci_low, ci_high`` (95 %,
-        Wilson's, as if all were independent), ``chance``, and ``constant``: the one word that is said to all
-        of these pictures, where more than one is right; else empty. What is not scored is left out.
+        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is right), each
+        stratum's factor (level), "flips" and "group" (trials and clusters that are right in all that they are
+        counted for; the latter where a cluster has several trials). ``right, n, share``, ``ci_low, ci_high``
+        (95 %, Wilson's, as if all were independent), ``chance``, and ``constant``: the one word that is said
+        to all of these pictures, where more than one is right; else empty. What is not scored is left out.
 
     Examples:
         >>> table = accuracy(rgb.play(model, trials), trials)
@@ -131,7 +131,8 @@ def accuracy(played: pd.DataFrame, trials: Sequence[Trial], task: Task | None = 
     guessed = chance(played, task)
     scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
     of = {trial.name: trial for trial in trials}
-    rows = [_row("picture", level, some, guessed) for level, some in scored.groupby("condition", sort=False)]
+    rows = [_row("all", "", scored, guessed)] if len(scored) else []
+    rows += [_row("picture", level, some, guessed) for level, some in scored.groupby("condition", sort=False)]
     words = scored["expected"].str.casefold()
     rows += [_row("answer", level, some, guessed) for level, some in scored.groupby(words)]
     for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
@@ -155,7 +156,7 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     if table.empty:
         return
     yield f"  By guessing {_percent(table['chance'].iloc[0])} would be right. Right answers"
-    for by, rows in table[~table["by"].isin(["picture", "flips", "group"])].groupby("by", sort=False):
+    for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby("by", sort=False):
         said = [f"{row.level} {row.right} of {row.n}" for row in rows.itertuples()]
         more = f", and {len(said) - MOST_PRINTED} more" if len(said) > MOST_PRINTED else ""
         yield f"    by {by}: {', '.join(said[:MOST_PRINTED])}{more}"
@@ -165,14 +166,20 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
             "group": "clusters are right in all their trials",
         }[row.by]
         yield f"    {row.right} of {row.n} {what}; by guessing {_percent(row.chance)}"
-    pictures = table[(table["by"] == "picture") & (table["constant"] != "")]
-    for row in pictures.itertuples():
-        yield f"    {row.level!r} pictures are all answered {row.constant!r}, whatever is right"
+    for row in constants(table):
+        which = f"all {row['level']} pictures" if row["level"] else "all pictures"
+        yield f"    {which} are answered {row['constant']!r}, whatever is right"
     if gaps := each["has_gap"].count():
         yield (
             f"    {each['has_gap'].sum()} of {gaps} trials have a gap: the right answer falls by {LEAST_GAP} "
             "logits or more against the best of the others"
         )
+
+
+def constants(table: pd.DataFrame) -> list[dict]:
+    """The rows of `accuracy` whose pictures all get one answer: of all, or else of each condition."""
+    named = table[(table["constant"] != "") & table["by"].isin(["all", "picture"])]
+    return named[named["by"] == named["by"].min()].to_dict("records")
 
 
 def _percent(share):

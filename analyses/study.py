@@ -89,7 +89,7 @@ def run(
     check(model, trials, options, shard)
     store = open_store(folder, manifest(model, trials, options), detached)
     if isinstance(given, TrialsFrom):
-        write_frame(given.rows, store.folder, "rows")
+        write_frame(given.rows, store.folder, "rows_used")
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
     study = study_of(options, trials, anyway)
@@ -300,7 +300,7 @@ def _play_first(store, model, trials, study):
     if len(some) < len(trials):
         [played] = measure(model, [Played.of(some)], store, stage="playing")
         if shown_not_to_play(played, study.task):
-            print(f"{cannot_play(model.name, played, study.task)}, of the first {len(some)} trials.")
+            print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
     [played] = measure(model, [Played.of(trials)], store, stage="playing")
     printed.game(model, played, study.task, trials)
     return True

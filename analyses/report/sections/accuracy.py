@@ -13,7 +13,7 @@ COUNTED = {
 
 def _values(run: Run):
     table, each = run.frames["accuracy"], run.frames["accuracy_by_trial"]
-    # The section on answers has pictures.
+    # The section on answers has them by picture.
     rows = table[table["by"] != "picture"].to_dict("records")
     if run.task.is_game or not rows:
         return None
@@ -22,7 +22,7 @@ def _values(run: Run):
     return dict(
         rows=[row | dict(what=COUNTED.get(row["by"], row["by"])) for row in rows],
         guessed=table["chance"].iloc[0],
-        constant=table[(table["by"] == "picture") & (table["constant"] != "")].to_dict("records"),
+        constant=accuracy.constants(table),
         gaps=len(gaps),
         without=without,
         least=accuracy.LEAST_GAP,
