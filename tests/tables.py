@@ -114,7 +114,12 @@ def vsr(folder: Path, n: int = 8) -> Path:
     for number in range(n):
         (folder / "images" / f"v{number}.jpg").write_bytes(encoded(COLORS[number % 4], kind="JPEG"))
         lines.append(
-            dict(image=f"v{number}.jpg", caption="The dog is in front of the sofa.", label=number % 2)
+            dict(
+                image=f"v{number}.jpg",
+                caption="The dog is in front of the sofa.",
+                label=number % 2,
+                relation="in front of",
+            )
         )
     (path := folder / "vsr_dev.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return path

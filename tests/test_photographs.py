@@ -88,7 +88,7 @@ def test_the_python_of_the_page_runs():
     (code,) = (text for kind, text in BLOCK.findall(PAGE) if kind == "python" and "trials_from" in text)
     names = {}
     exec(code, names)
-    assert len(names["trials"]) == 4 and names["played"]["correct"].all()
+    assert len(names["trials"]) == 8 and names["played"]["correct"].all()
     assert names["swept"]["effect"].abs().max() > 1
 
 
