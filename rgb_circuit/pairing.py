@@ -97,8 +97,11 @@ def _partners(frame, differ, grouping, seed):
     for answers in groups.values():
         left = [list(rng.permutation(numbers)) for numbers in answers.values()]
         while len(left := [numbers for numbers in left if numbers]) > 1:
-            most = int(rng.choice([n for n, one in enumerate(left) if len(one) == max(map(len, left))]))
-            others = [n for n in range(len(left)) if n != most for _ in left[n]]
-            one, other = int(left[most].pop()), int(left[int(rng.choice(others))].pop())
+            counts = np.array([len(numbers) for numbers in left])
+            most = int(rng.choice(np.flatnonzero(counts == counts.max())))
+            # Any row of another answer is as likely as any other.
+            counts[most] = 0
+            one = int(left[most].pop())
+            other = int(left[int(rng.choice(len(left), p=counts / counts.sum()))].pop())
             partner |= {one: other, other: one}
     return partner

@@ -340,7 +340,7 @@ class Sheet:
             words: trial → role → word, as they were taken before: then these trials are made, and the model
                 is asked nothing, so that what a manifest says of it will do.
         """
-        made, about, fitted = [], [], {}
+        made, about, fitted, readable = [], [], {}, set()
         chosen = self.drafts if words is None else [one for one in self.drafts if one.name in words]
         with tqdm(chosen, desc="reading answers", unit="row", delay=2, disable=not progress) as bar:
             for draft in bar:
@@ -348,6 +348,8 @@ class Sheet:
                     if draft.refused:
                         raise InputError(draft.refused)
                     trial, says = self._trial(model, draft, fitted, words)
+                    if words is None:
+                        _check_readable(model, trial, readable)
                     made.append(trial)
                     about.append((draft.number, draft.name, True, "; ".join(says)))
                 except InputError as error:
@@ -399,9 +401,6 @@ class Sheet:
             strata=draft.strata,
             boxes=draft.boxes,
         )
-        if words is None:
-            for asked in dict.fromkeys(map(trial.asked, trial.images)):
-                check_readable(model, asked, trial.answers)
         return trial, says
 
 
@@ -499,6 +498,14 @@ def _word(model, prompt, words):
         return any(len(written(tokenizer, prompt, word, form, model.sayable) or ()) == 1 for form in FORMS)
 
     return words[0] if len(words) == 1 else next((word for word in words if whole(word)), words[0])
+
+
+def _check_readable(model, trial, readable):
+    """Raise InputError where an answer cannot be read; ``readable``: what was checked before."""
+    for asked in dict.fromkeys(map(trial.asked, trial.images)):
+        if (key := (asked, *trial.answers.items())) not in readable:
+            check_readable(model, asked, trial.answers)
+            readable.add(key)
 
 
 def _fitted(source, side, how, known):

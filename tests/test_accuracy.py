@@ -122,7 +122,7 @@ def test_strata_and_groups_are_counted_and_intervals_are_wilsons():
     ]
     frame = played(trials, lambda one, c: right(one, c) if one.name < "t3" else "yes")
     table = accuracy.accuracy(frame, trials)
-    assert of(table, "kind") == [["far", 4, 8], ["near", 7, 8]]
+    assert of(table, "stratum kind") == [["far", 4, 8], ["near", 7, 8]]
     assert of(table, "group") == [["", 1, 4]]
     assert table.loc[table["by"] == "group", "chance"].tolist() == [0.5**4]
     interval = binomtest(7, 8).proportion_ci(method="wilson")

@@ -14,13 +14,17 @@ COUNTED = {
 def _values(run: Run):
     table, each = run.frames["accuracy"], run.frames["accuracy_by_trial"]
     # The section on answers has them by picture.
-    rows = table[table["by"] != "picture"].to_dict("records")
-    if run.task.is_game or not rows:
+    shown = table[table["by"] != "picture"]
+    if run.task.is_game or shown.empty:
         return None
+    # Of many answers those that are right most often.
+    order = shown.groupby("by")["n"].rank(method="first", ascending=False)
+    rows = shown[order <= accuracy.MOST_PRINTED].to_dict("records")
     gaps = each.dropna(subset="has_gap")
     without = gaps.loc[~gaps["has_gap"].astype(bool), "trial"].astype(str).tolist()
     return dict(
         rows=[row | dict(what=COUNTED.get(row["by"], row["by"])) for row in rows],
+        fewer=len(shown) - len(rows),
         guessed=table["chance"].iloc[0],
         constant=accuracy.constants(table),
         gaps=len(gaps),
