@@ -112,10 +112,11 @@ def accuracy(played: pd.DataFrame, trials: Sequence[Trial], task: Task | None = 
 
     Returns:
         A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is right),
-        "stratum FACTOR" (its level), "flips" and "group" (trials and clusters that are right in all that they are
-        counted for; the latter where a cluster has several trials). ``right, n, share``, ``ci_low, ci_high``
-        (95 %, Wilson's, as if all were independent), ``chance``, and ``constant``: the one word that is said
-        to all of these pictures, where more than one is right; else empty. What is not scored is left out.
+        "stratum FACTOR" (its level), "flips" and "group" (trials and clusters that are right in all that they
+        are counted for; the latter where a cluster has several trials). ``right, n, share``, ``ci_low,
+        ci_high`` (95 %, Wilson's, as if all were independent), ``chance``, and ``constant``: the one word
+        that is said to all of these pictures, where more than one is right; else empty. What is not scored
+        is left out.
 
     Examples:
         >>> table = accuracy(rgb.play(model, trials), trials)
