@@ -1,5 +1,5 @@
-"""Stand-ins for data sets of the field, in the formats in which they are published: small pictures of plain
-colour, invented rows."""
+"""Stand-ins for data sets of the field, in the formats in which they are published: small pictures
+of plain colour, invented rows."""
 
 import io
 import json
@@ -29,7 +29,10 @@ def technion(folder: Path, n: int = 8) -> Path:
         prompt = CHATML.format("Which color is the background? Respond in one word")
         rows.append(
             dict(
-                relative_image_path=f"images/{number}.png", prompt=prompt, gt_answer=color, pred_answer=color
+                relative_image_path=f"images/{number}.png",
+                prompt=prompt,
+                gt_answer=color,
+                pred_answer=color,
             )
         )
     pd.DataFrame(rows).to_csv(path := folder / "visual_data.csv", index=False)
@@ -37,7 +40,8 @@ def technion(folder: Path, n: int = 8) -> Path:
 
 
 def visual_counterfact(folder: Path, n: int = 8) -> Path:
-    """Parquet with pairs of pictures as ``{bytes, path}``, and several right words as a list in text."""
+    """Parquet with pairs of pictures as ``{bytes, path}``, and several right words as a list in
+    text."""
     rows = []
     for number in range(n):
         right, wrong = COLORS[number % 4], COLORS[(number + 1) % 4]
@@ -47,7 +51,12 @@ def visual_counterfact(folder: Path, n: int = 8) -> Path:
         }
         several = [f"dark {right}", right] if number % 2 else [right]
         rows.append(
-            dict(object=f"thing {number}", correct_answer=str(several), incorrect_answer=wrong, **cells)
+            dict(
+                object=f"thing {number}",
+                correct_answer=str(several),
+                incorrect_answer=wrong,
+                **cells,
+            )
         )
     (folder / "data").mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(path := folder / "data" / "color-00000-of-00001.parquet")
@@ -67,7 +76,8 @@ def vismin(folder: Path, n: int = 8) -> Path:
                 text_0=f"A {one} wall.",
                 text_1=f"A {two} wall.",
                 category=("attribute", "relation")[number // 4 % 2],
-                image_question_0=f'Which image better aligns with "A {one} wall."? The first or the second?',
+                image_question_0=f'Which image better aligns with "A {one} wall."? The first or '
+                "the second?",
             )
         )
     folder.mkdir(parents=True)
@@ -101,7 +111,12 @@ def pope(folder: Path, n: int = 8) -> Path:
         (folder / "images" / f"{number}.jpg").write_bytes(encoded(COLORS[number % 4], kind="JPEG"))
         text = "Is there a snowboard in the image?"
         lines.append(
-            dict(question_id=number, image=f"{number}.jpg", text=text, label=("yes", "no")[number % 2])
+            dict(
+                question_id=number,
+                image=f"{number}.jpg",
+                text=text,
+                label=("yes", "no")[number % 2],
+            )
         )
     (path := folder / "coco_pope_random.json").write_text("\n".join(map(json.dumps, lines)))
     return path

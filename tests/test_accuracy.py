@@ -6,8 +6,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 import rgb_circuit as rgb
-from analyses import accuracy
-from analyses.playing import cannot_play, shown_not_to_play
+from analyses.report import accuracy
+from analyses.report.playing import cannot_play, shown_not_to_play
 from rgb_circuit.task import Task
 
 COLORS = ("red", "green", "blue", "yellow")
@@ -20,12 +20,18 @@ def trial(number, right="yes", other="no", **more):
     }
     expected = {"clean": "right", "changed": "other"}
     return rgb.Trial(
-        f"t{number}", "<image>?", images, {"right": right, "other": other}, expected=expected, **more
+        f"t{number}",
+        "<image>?",
+        images,
+        {"right": right, "other": other},
+        expected=expected,
+        **more,
     )
 
 
 def played(trials, says):
-    """What `rgb.play` would give of a model that answers ``says(trial, condition)``, ahead by a logit."""
+    """What `rgb.play` would give of a model that answers ``says(trial, condition)``, ahead by a
+    logit."""
     rows = []
     for one in trials:
         for condition, role in one.expected.items():
@@ -41,7 +47,9 @@ def played(trials, says):
                 )
                 | logits
             )
-    return pd.DataFrame(rows).astype({"correct": "boolean", "trial": "category", "condition": "category"})
+    return pd.DataFrame(rows).astype(
+        {"correct": "boolean", "trial": "category", "condition": "category"}
+    )
 
 
 TWO = [trial(n, *(("yes", "no") if n % 2 else ("no", "yes"))) for n in range(8)]
@@ -58,12 +66,16 @@ def of(table, by):
 
 def test_who_always_says_yes_is_right_by_chance_flips_nothing_and_does_not_play():
     table = accuracy.accuracy(frame := played(TWO, lambda *_: "yes"), TWO)
-    assert of(table, "all") == [["", 8, 16]] and set(table.loc[table["by"] == "all", "chance"]) == {0.5}
+    assert of(table, "all") == [["", 8, 16]] and set(table.loc[table["by"] == "all", "chance"]) == {
+        0.5
+    }
     assert of(table, "answer") == [["no", 0, 8], ["yes", 8, 8]]
     assert of(table, "flips") == [["", 0, 8]]
     assert [row["constant"] for row in accuracy.constants(table)] == ["yes"]
     task = Task.of_trials(TWO)
-    assert cannot_play("m", frame, task).endswith("answers 8 of 16 pictures right, and 'yes' to all of them")
+    assert cannot_play("m", frame, task).endswith(
+        "answers 8 of 16 pictures right, and 'yes' to all of them"
+    )
     assert shown_not_to_play(frame, task)
 
 
@@ -106,7 +118,12 @@ def test_who_answers_rightly_on_the_clean_pictures_alone_flips_nothing():
 
 @pytest.mark.parametrize(
     "words, said, guessed",
-    [(("yes", "no"), None, 1 / 2), (COLORS, None, 1 / 4), (("yes", "yes"), None, 1 / 2), (COLORS, 0.1, 0.1)],
+    [
+        (("yes", "no"), None, 1 / 2),
+        (COLORS, None, 1 / 4),
+        (("yes", "yes"), None, 1 / 2),
+        (COLORS, 0.1, 0.1),
+    ],
     ids=str,
 )
 def test_chance_is_the_tasks_or_one_over_the_answers(words, said, guessed):
@@ -118,7 +135,8 @@ def test_chance_is_the_tasks_or_one_over_the_answers(words, said, guessed):
 
 def test_strata_and_groups_are_counted_and_intervals_are_wilsons():
     trials = [
-        trial(n, strata={"kind": "near" if n < 4 else "far"}, cluster=f"scene {n // 2}") for n in range(8)
+        trial(n, strata={"kind": "near" if n < 4 else "far"}, cluster=f"scene {n // 2}")
+        for n in range(8)
     ]
     frame = played(trials, lambda one, c: right(one, c) if one.name < "t3" else "yes")
     table = accuracy.accuracy(frame, trials)
@@ -131,7 +149,11 @@ def test_strata_and_groups_are_counted_and_intervals_are_wilsons():
 
 
 def test_what_expects_nothing_is_not_scored():
-    trials = [rgb.Trial("t", "<image>?", {"clean": Image.new("RGB", (2, 2))}, {"one": "red", "two": "blue"})]
+    trials = [
+        rgb.Trial(
+            "t", "<image>?", {"clean": Image.new("RGB", (2, 2))}, {"one": "red", "two": "blue"}
+        )
+    ]
     frame = pd.DataFrame(
         dict(
             trial=["t"],
@@ -143,9 +165,14 @@ def test_what_expects_nothing_is_not_scored():
             logit_two=[0.0],
         )
     ).astype({"expected": "str", "correct": "boolean"})
-    assert accuracy.accuracy(frame, trials).empty and not cannot_play("m", frame, Task.of_trials(trials))
+    assert accuracy.accuracy(frame, trials).empty and not cannot_play(
+        "m", frame, Task.of_trials(trials)
+    )
     assert accuracy.by_trial(frame, trials)["flips"].isna().all()
-    assert list(accuracy.lines(accuracy.accuracy(frame, trials), accuracy.by_trial(frame, trials))) == []
+    assert (
+        list(accuracy.lines(accuracy.accuracy(frame, trials), accuracy.by_trial(frame, trials)))
+        == []
+    )
 
 
 def test_chance_of_a_task_is_read_and_written_and_is_a_share():

@@ -9,7 +9,7 @@ import tables
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.columns_file import read_columns, sheet_of
+from rgb_circuit.tables.columns_file import read_columns, sheet_of
 
 PAIRS = """
 name = "object"
@@ -189,14 +189,27 @@ def test_trials_that_do_not_flip_are_left_out_where_that_is_asked_for(tmp_path, 
         (PAIRS + 'strata = "kind"', "columns.toml: strata is 'kind'; give a list"),
         (PAIRS + "[pair]\nbye = 3", "columns.toml: pair has the key 'bye'"),
         (PAIRS.replace('clean = "original_image", ', ""), "images lacks 'clean'"),
-        (PAIRS.replace("original_image", "image_0"), r"images['clean'] is 'image_0', which is no column"),
+        (
+            PAIRS.replace("original_image", "image_0"),
+            r"images['clean'] is 'image_0', which is no column",
+        ),
     ],
     ids=["toml", "missing", "unknown", "kind", "strata", "pair", "clean", "column"],
 )
-def test_what_cannot_be_read_is_said_before_a_model_is_loaded(text, sentence, tmp_path, capsys, columns):
+def test_what_cannot_be_read_is_said_before_a_model_is_loaded(
+    text, sentence, tmp_path, capsys, columns
+):
     columns.write_text(text)
     table = tables.visual_counterfact(tmp_path / "pairs")
-    command = ["play", "--model", "no/model", "--trials-file", str(table), "--columns", str(columns)]
+    command = [
+        "play",
+        "--model",
+        "no/model",
+        "--trials-file",
+        str(table),
+        "--columns",
+        str(columns),
+    ]
     assert main(command) == 2
     assert sentence in capsys.readouterr().err
 

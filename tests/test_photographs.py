@@ -31,14 +31,15 @@ SETS = {
 
 
 def steps():
-    """Name of a TOML file → the blocks of the page from there to the command, with Python in front."""
+    """Name of a TOML file → the blocks of the page from there to the command, with Python in
+    front."""
     found, waiting = {}, []
     for kind, text in BLOCK.findall(PAGE):
         waiting.append((kind, text))
         if kind == "bash":
-            name = re.search(r"# (\w+)\.toml", next(text for kind, text in waiting if kind == "toml")).group(
-                1
-            )
+            name = re.search(
+                r"# (\w+)\.toml", next(text for kind, text in waiting if kind == "toml")
+            ).group(1)
             found[name], waiting = waiting, []
     return found
 
@@ -73,19 +74,25 @@ def test_its_lines_lead_from_the_file_to_the_page(name, model, tmp_path, monkeyp
         else:
             command = [model if word == MODEL else word for word in shlex.split(text)[1:]]
             # All heads once; what differs between the sets comes before them.
-            assert main([*command, "--quiet", *([] if name == "counterfact" else ["--heads", "0.0"])]) == 0
+            assert (
+                main([*command, "--quiet", *([] if name == "counterfact" else ["--heads", "0.0"])])
+                == 0
+            )
     run = rgb.read_run(f"{name}-run")
     assert (run.folder / "report.html").is_file()
     rows = run.frames["rows_used"]
     assert len(rows) == 8 and rows["used"].all()
     for trial in run.trials:
         assert len(set(trial.answers.values())) == 2 and set(trial.expected) == set(trial.images)
-        # Each set names its trials, and none is asked in another's conversation or with braces left.
+        # Each set names its trials, and none is asked in another's conversation or with braces
+        # left.
         assert trial.prompt.startswith("USER: <image>\n") and not re.search(r"[{}|]", trial.prompt)
 
 
 def test_the_python_of_the_page_runs():
-    (code,) = (text for kind, text in BLOCK.findall(PAGE) if kind == "python" and "trials_from" in text)
+    (code,) = (
+        text for kind, text in BLOCK.findall(PAGE) if kind == "python" and "trials_from" in text
+    )
     names = {}
     exec(code, names)
     assert len(names["trials"]) == 8 and names["played"]["correct"].all()
@@ -98,14 +105,18 @@ def test_numbers_of_a_data_set_are_its_tables(model, tmp_path, monkeypatch):
     table = tables.whats_up(tmp_path / "whatsup")
     wanted = {row["image_path"]: row["caption_options"] for row in json.loads(table.read_text())}
     exec(next(text for kind, text in STEPS["whatsup"] if kind == "python"), {})
-    (tmp_path / "whatsup.toml").write_text(next(text for kind, text in STEPS["whatsup"] if kind == "toml"))
-    from rgb_circuit.columns_file import read_columns, sheet_of
+    (tmp_path / "whatsup.toml").write_text(
+        next(text for kind, text in STEPS["whatsup"] if kind == "toml")
+    )
+    from rgb_circuit.tables.columns_file import read_columns, sheet_of
 
     trials = sheet_of("whatsup/rows.parquet", read_columns("whatsup.toml")).trials(rgb.load(model))
     for trial in trials:
         own, other = (
             next(
-                caption for caption in wanted[path] if f"\n{trial.answers[role]}. {caption}\n" in trial.prompt
+                caption
+                for caption in wanted[path]
+                if f"\n{trial.answers[role]}. {caption}\n" in trial.prompt
             )
             for role, path in (("right", trial.name), ("other", trial.name))
         )

@@ -13,7 +13,7 @@ from PIL import Image
 import rgb_circuit as rgb
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.pictures import KEPT, PictureBytes, PictureFile
-from rgb_circuit.trials_from import Columns, Sheet
+from rgb_circuit.tables.trials_from import Columns, Sheet
 
 PAIR = dict(
     name="{id}",
@@ -32,7 +32,8 @@ def llama():
 
 def row(number=0, **cells):
     picture = {
-        name: Image.new("RGB", (24, 24), color) for name, color in (("clean", "red"), ("changed", "green"))
+        name: Image.new("RGB", (24, 24), color)
+        for name, color in (("clean", "red"), ("changed", "green"))
     }
     return {"id": number, "is": "red", "was": "green", **picture, **cells}
 
@@ -45,8 +46,8 @@ def taken(model, rows, **arguments):
 
 
 class DataSet:
-    """As ``datasets.Dataset`` behaves as far as it is used: columns, features that can be told not to decode,
-    rows one by one."""
+    """As ``datasets.Dataset`` behaves as far as it is used: columns, features that can be told not
+    to decode, rows one by one."""
 
     def __init__(self, rows, decode=True):
         self.rows, self.column_names = rows, list(rows[0])
@@ -66,7 +67,8 @@ class Feature:
 
 
 def held(kind, folder):
-    """One table, whose pictures are bytes, held in every way; where files cannot hold bytes, in files."""
+    """One table, whose pictures are bytes, held in every way; where files cannot hold bytes, in
+    files."""
     rows = [row(n, clean=tables.encoded("red"), changed=tables.encoded("green")) for n in range(3)]
     if kind == "data set":
         return DataSet([{**one, "clean": dict(bytes=one["clean"], path=None)} for one in rows])
@@ -86,7 +88,9 @@ def held(kind, folder):
     return path
 
 
-@pytest.mark.parametrize("kind", ["list", "frame", "data set", "parquet", "csv", "tsv", "json", "jsonl"])
+@pytest.mark.parametrize(
+    "kind", ["list", "frame", "data set", "parquet", "csv", "tsv", "json", "jsonl"]
+)
 def test_whatever_holds_the_rows_the_trials_are_the_same(kind, toy, tmp_path):
     trials = taken(toy, held(kind, tmp_path))
     assert [trial.content for trial in trials] == [
@@ -103,7 +107,9 @@ def test_a_folder_stands_for_its_only_table_and_for_all_pieces_of_one(toy, tmp_p
         frame[piece : piece + 1].to_parquet(tmp_path / f"test-0000{piece}-of-00003.parquet")
     assert [trial.name for trial in taken(toy, tmp_path)] == ["0", "1", "2"]
     (tmp_path / "test-00001-of-00003.parquet").rename(tmp_path / "other.parquet")
-    with pytest.raises(rgb.InputError, match="holds other.parquet, test-00000.*; name one file of .csv"):
+    with pytest.raises(
+        rgb.InputError, match="holds other.parquet, test-00000.*; name one file of .csv"
+    ):
         taken(toy, tmp_path)
     with pytest.raises(rgb.InputError, match="2 of 3 pieces are there"):
         taken(toy, tmp_path / "test-00000-of-00003.parquet")
@@ -183,7 +189,9 @@ def test_pictures_are_made_square_where_it_is_asked_for(how, corner, toy):
     ids=str,
 )
 def test_what_is_no_picture_is_refused_with_its_row(cell, sentence, toy, no_forward):
-    with pytest.raises(rgb.InputError, match=f"row 1 .*picture 'clean': .*{sentence}.*strict=False"):
+    with pytest.raises(
+        rgb.InputError, match=f"row 1 .*picture 'clean': .*{sentence}.*strict=False"
+    ):
         taken(toy, [row(0), row(1, clean=cell)])
 
 
@@ -214,7 +222,9 @@ def test_boxes_are_lists_also_as_text_and_lie_in_their_pictures(toy):
     boxes = {"clean": {"thing": "box"}}
     [trial] = taken(toy, [row(box="[2, 3, 10, 12.5]")], boxes=boxes)
     assert trial.boxes == {"clean": {"thing": (2.0, 3.0, 10.0, 12.5)}}
-    with pytest.raises(rgb.InputError, match="row 0 .*box 'thing'.* no place in a picture of 24 × 24 px"):
+    with pytest.raises(
+        rgb.InputError, match="row 0 .*box 'thing'.* no place in a picture of 24 × 24 px"
+    ):
         taken(toy, [row(box=[2, 3, 10, 30])], boxes=boxes)
 
 
@@ -244,7 +254,8 @@ QUESTION = "How many balls are there?"
     "whole",
     [
         tables.CHATML.format(QUESTION),
-        f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<image>\n{QUESTION}<|im_end|>\n",
+        f"<|im_start|>system\nBe "
+        f"brief.<|im_end|>\n<|im_start|>user\n<image>\n{QUESTION}<|im_end|>\n",
         f"A chat. USER: <image>\n{QUESTION} ASSISTANT:",
         f"[INST] <image>\n{QUESTION} [/INST]",
         f"<s>[INST] {QUESTION}\n<image>[/INST]",
@@ -263,8 +274,14 @@ def test_a_whole_prompt_is_cut_down_to_its_question(whole, llama):
 @pytest.mark.parametrize(
     "text, sentence",
     [
-        ("A dog on a sofa.", r"is a caption and asks nothing; ask about it, such as question=\"Is this true"),
-        ("USER: <image><image>\nAre they alike? ASSISTANT:", "shows 2 pictures, and a trial shows one"),
+        (
+            "A dog on a sofa.",
+            r"is a caption and asks nothing; ask about it, such as question=\"Is this true",
+        ),
+        (
+            "USER: <image><image>\nAre they alike? ASSISTANT:",
+            "shows 2 pictures, and a trial shows one",
+        ),
         ("Which image fits better? The first or the second?", "asks about two pictures"),
         ("USER: Hi ASSISTANT: Hello USER: And? ASSISTANT:", "has 2 turns of a user"),
         ("USER: <image> ASSISTANT:", "asks nothing"),
@@ -289,7 +306,9 @@ def test_what_asks_without_a_question_mark_is_asked(text, toy):
 
 
 def test_a_caption_in_a_format_string_is_asked_about(toy):
-    [trial] = taken(toy, [row(caption="A red wall.")], question="Is this true: {caption} Answer yes or no")
+    [trial] = taken(
+        toy, [row(caption="A red wall.")], question="Is this true: {caption} Answer yes or no"
+    )
     assert "A red wall." in trial.prompt
 
 
@@ -308,9 +327,19 @@ def test_each_option_has_each_letter_equally_often_and_the_answers_follow(llama)
     for role, text in (("right", "left of"), ("other", "on")):
         letters = [trial.answers[role] for trial in trials]
         assert Counter(letters) == dict.fromkeys("ABCD", 4)
-        assert all(f"\n{letter}. {text}\n" in trial.prompt for letter, trial in zip(letters, trials))
+        assert all(
+            f"\n{letter}. {text}\n" in trial.prompt for letter, trial in zip(letters, trials)
+        )
     # Not in turn: tables often come in the order of the options.
-    assert len({"".join(trial.answers["right"] for trial in trials[k : k + 4]) for k in range(0, 16, 4)}) > 1
+    assert (
+        len(
+            {
+                "".join(trial.answers["right"] for trial in trials[k : k + 4])
+                for k in range(0, 16, 4)
+            }
+        )
+        > 1
+    )
 
 
 def test_several_columns_are_options_too(llama):
@@ -349,7 +378,9 @@ def test_several_columns_are_options_too(llama):
     ],
     ids=str,
 )
-def test_an_argument_that_cannot_be_used_is_named_before_any_picture(arguments, sentence, toy, no_forward):
+def test_an_argument_that_cannot_be_used_is_named_before_any_picture(
+    arguments, sentence, toy, no_forward
+):
     with pytest.raises(rgb.InputError, match=sentence):
         taken(toy, [row(clean="gone.png")], **arguments)
 
@@ -375,7 +406,9 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(toy, no_forward):
     for number in range(1, 6):
         with pytest.raises(rgb.InputError, match=r"row 1 \(from 0\): .*; with strict=False"):
             taken(toy, [rows[0], rows[number]])
-    with pytest.raises(rgb.InputError, match="none of 1 rows can be used; of row 0: picture 'clean'"):
+    with pytest.raises(
+        rgb.InputError, match="none of 1 rows can be used; of row 0: picture 'clean'"
+    ):
         taken(toy, [rows[1]], strict=False)
 
 
@@ -395,10 +428,14 @@ def test_trials_are_made_again_from_the_words_that_were_taken_without_a_model(to
 
 
 def answers(*words):
-    return [{"image": f"{n}.png", "gt_answer": word, "question": "q"} for n, word in enumerate(words)]
+    return [
+        {"image": f"{n}.png", "gt_answer": word, "question": "q"} for n, word in enumerate(words)
+    ]
 
 
-@pytest.mark.parametrize("words", ["ab" * 8, "aaab", "abcde" * 3, "aabbccddd", "a" * 5 + "bcd"], ids=str)
+@pytest.mark.parametrize(
+    "words", ["ab" * 8, "aaab", "abcde" * 3, "aabbccddd", "a" * 5 + "bcd"], ids=str
+)
 def test_no_pair_has_equal_answers_and_as_many_rows_as_possible_have_a_partner(words):
     with pytest.warns(UserWarning) if len(words) != 2 * most_pairs(words) else no_warning():
         paired = rgb.pair(answers(*words))
@@ -412,7 +449,8 @@ def test_no_pair_has_equal_answers_and_as_many_rows_as_possible_have_a_partner(w
 
 
 def most_pairs(words):
-    """Of n rows no more than half pairs, and no more than rows of another answer than the commonest."""
+    """Of n rows no more than half pairs, and no more than rows of another answer than the
+    commonest."""
     return min(len(words) // 2, len(words) - max(Counter(words).values()))
 
 

@@ -13,12 +13,12 @@ RESAMPLED = "resampled"
 
 
 def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -> list[int]:
-    """Whose source picture each trial is given for resampling: every trial's is given once, and none to
-    itself.
+    """Whose source picture each trial is given for resampling: every trial's is given once, and
+    none to itself.
 
-    Pairs are drawn at random among those that leave the fewest trials with what was to be taken away: a
-    partner whose right answer is one of the two words that are compared, or else whose tile is at the same
-    place.
+    Pairs are drawn at random among those that leave the fewest trials with what was to be taken
+    away: a partner whose right answer is one of the two words that are compared, or else whose tile
+    is at the same place.
 
     Returns:
         The partner's index, per trial.
@@ -45,7 +45,8 @@ def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
         replace(
             trial,
             # Without the other conditions: to be equal to one of those would be nothing to warn of.
-            images={name: trial.sources[name] for name in kept} | {RESAMPLED: trials[index].sources[source]},
+            images={name: trial.sources[name] for name in kept}
+            | {RESAMPLED: trials[index].sources[source]},
             expected={condition: trial.expected[condition] for condition in (source, target)},
         )
         for trial, index in zip(trials, partners(trials, source, target, seed))

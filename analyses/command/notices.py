@@ -1,27 +1,28 @@
-"""What is said of a user's own pictures before a model is shown them, where it sees less than is there."""
+"""What is said of a user's own pictures before a model is shown them, where it sees less than is
+there."""
 
 from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
-from rgb_circuit.as_seen import as_seen, fit
 from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
+from rgb_circuit.pictures.as_seen import as_seen, fit
+from rgb_circuit.tables.trials_from import TrialsFrom
 from rgb_circuit.trial import Trial
-from rgb_circuit.trials_from import TrialsFrom
 from rgb_circuit.vlm import Vlm
 
 
 def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
-    """Print over which pictures nothing can be drawn; of the others, which the model sees changed, and which
-    it cannot tell apart."""
+    """Print over which pictures nothing can be drawn; of the others, which the model sees changed,
+    and which it cannot tell apart."""
     reasons = _undrawable(model, trials)
     drawable = [trial for trial in trials if not reasons.keys() & set(trial.sizes.values())]
     if reasons:
         *_, reason = reasons.values()
         print(
-            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: "
-            f"{reason}"
+            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over "
+            f"pictures: {reason}"
         )
     _print_changed(model, drawable)
     _print_alike(model, drawable)
@@ -32,8 +33,8 @@ def about_rows(trials: TrialsFrom) -> None:
     if len(left_out := trials.left_out):
         first = left_out.iloc[0]
         print(
-            f"{len(left_out)} of {len(trials.rows)} rows are left out, such as row {first['row']} (from 0): "
-            f"{first['says']}"
+            f"{len(left_out)} of {len(trials.rows)} rows are left out, such as row {first['row']} "
+            f"(from 0): {first['says']}"
         )
 
 
@@ -41,7 +42,9 @@ def _undrawable(model, trials):
     """Size → why nobody knows where the model's tokens lie in pictures of that size."""
     reasons = {}
     # The processor goes by the size.
-    of_size = {size: (trial, condition) for trial in trials for condition, size in trial.sizes.items()}
+    of_size = {
+        size: (trial, condition) for trial in trials for condition, size in trial.sizes.items()
+    }
     for size, (trial, condition) in of_size.items():
         try:
             as_seen(model, trial.images[condition])
@@ -55,12 +58,14 @@ def _print_changed(model, trials):
     every = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
     fits = {size: fit(model, size) for size in every}
     for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
-        changed = {trial.name: size for trial in trials for size in trial.sizes.values() if how(fits[size])}
+        changed = {
+            trial.name: size for trial in trials for size in trial.sizes.values() if how(fits[size])
+        }
         if changed:
             name, (width, height) = next(iter(changed.items()))
             print(
-                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of "
-                f"{name!r} "
+                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. "
+                f"of {name!r} "
                 f"({width} × {height} px: {how(fits[width, height])})"
             )
 
@@ -75,7 +80,9 @@ def _padding(fit):
 
 def _proportion(fit):
     return (
-        f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+        f"a square in them becomes {fit.proportion:.2g} times as wide as high"
+        if fit.proportion != 1
+        else ""
     )
 
 
@@ -88,14 +95,14 @@ def _print_alike(model, trials):
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(
-                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what "
-                "the model is shown"
+                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine "
+                "for what the model is shown"
             )
 
 
 def _alike(model, trials):
-    """(Pair of conditions that look the same to the model, whether the pictures themselves are the same) →
-    names of trials."""
+    """(Pair of conditions that look the same to the model, whether the pictures themselves are the
+    same) → names of trials."""
     alike = {}
     # Hash of a picture → hash of what the model sees of it.
     seen = {}

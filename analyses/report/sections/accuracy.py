@@ -1,7 +1,7 @@
-"""Whether the model does what is asked at all, by answer and stratum, against guessing; of pictures that were
-not drawn."""
+"""Whether the model does what is asked at all, by answer and stratum, against guessing; of pictures
+that were not drawn."""
 
-from ... import accuracy
+from .. import accuracy
 from ..run import Needs, Run
 from ..section import Section, beside
 
