@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .stimuli.tasks.rgb import PALETTE as PALETTE
     from .stimuli.tasks.rgb import published_trial as published_trial
     from .stimuli.tasks.rgb import rgb_trial as rgb_trial
+    from .tables.pairing import pair as pair
+    from .tables.trials_from import trials_from as trials_from
     from .task import Task as Task
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
@@ -62,6 +64,7 @@ _HOMES = {
     "lens": "calls.lens",
     "load": "loading",
     "noise_floor": "calls.noise",
+    "pair": "tables.pairing",
     "patch_edits": "calls.patching",
     "patch_heads": "calls.head_patching",
     "patch_layers": "calls.layers",
@@ -77,6 +80,7 @@ _HOMES = {
     "scores": "calls.scores",
     "tasks": "stimuli.tasks",
     "trials": "stimuli.drawing",
+    "trials_from": "tables.trials_from",
     "wrap": "loading",
 }
 

@@ -100,6 +100,8 @@ class Task:
             empty.
         trials: the file that has its pictures, where they are not drawn
             (`rgb_circuit.read_trials`).
+        chance: the share of right answers that guessing gives; None: 1 / the number of words that
+            are right for some picture.
         place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
         draw: draws trials; None where pictures come from files.
 
@@ -130,6 +132,7 @@ class Task:
     panels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     place: str = ""
     trials: str = ""
+    chance: float | None = None
     draw: Draw | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
@@ -151,6 +154,11 @@ class Task:
         for panel, (target, role) in self.panels.items():
             self._has(target, self.conditions, f"panel {panel!r}")
             self._has(role, self.roles, f"panel {panel!r}")
+        if self.chance is not None and not 0 <= self.chance < 1:
+            raise InputError(
+                f"task {self.name!r}: chance is {shortened(self.chance)}; give the share of right "
+                "answers that guessing gives, from 0 to below 1"
+            )
         names = [hypothesis.name for hypothesis in self.hypotheses]
         if twice := [name for number, name in enumerate(names) if name in names[:number]]:
             raise InputError(
@@ -220,11 +228,6 @@ class Task:
         """The roles of whose words something goes through other heads, or past them."""
         claims = about_words(self.predictions)
         return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
-
-    @property
-    def chance(self) -> float:
-        """The share of pictures that are answered right by chance: of its answers, one is right."""
-        return 1 / len(self.roles)
 
     @property
     def is_game(self) -> bool:
@@ -343,6 +346,8 @@ class Task:
             value = getattr(self, name)
             if value or name in ("question", "corrupted"):
                 table[name] = value
+        if self.chance is not None:
+            table["chance"] = self.chance
         if self.second_question is not None:
             table["second_question"] = list(self.second_question)
         if self.checks:
@@ -398,6 +403,8 @@ class Task:
             name: made(Condition, condition, f"{where}: conditions.{name}")
             for name, condition in typed(table["conditions"], dict, f"{where}: conditions").items()
         }
+        if "chance" in table:
+            given["chance"] = typed(table["chance"], float, f"{where}: chance")
         second = table.get("second_question")
         if second is not None:
             second = strings(second, f"{where}: second_question")
@@ -490,6 +497,7 @@ _TASK = (
     "asks",
     "place",
     "trials",
+    "chance",
     "second_question",
     "vocabulary",
     "hypotheses",

@@ -16,7 +16,7 @@ from PIL import Image
 from .edits import POSITIONS
 from .errors import InputError
 from .files.table_text import as_text, shortened
-from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
+from .pictures import KEPT, Pictures, Source, identical, picture_hash, sources_of
 from .pictures.picture import as_rgb
 from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
@@ -37,7 +37,7 @@ class Trial:
             of two prompts cannot be lined up is refused where it is asked for. Any Pillow picture
             will do; it is kept as `rgb_circuit.pictures.picture.as_rgb` makes it, which leaves
             plain RGB as it is. A `rgb_circuit.pictures.PictureFile` stays in its file, which is
-            opened at every look.
+            opened at every look; so do `rgb_circuit.pictures.PictureBytes` stay encoded.
         answers: role → word or whole number, without the blanks around it, read at its first token;
             where all begin with the same tokens, at the first behind these, which the prompt goes
             on with. No two may be read at one token, but the game's ``"none"`` may repeat another
@@ -223,7 +223,7 @@ class Trial:
                 )
 
     def _shown(self, condition, source):
-        if isinstance(source, PictureFile):
+        if isinstance(source, KEPT):
             return source
         try:
             return as_rgb(source)

@@ -33,8 +33,6 @@ role in every row.
 """
 
 import csv
-import os
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,13 +45,12 @@ from .errors import InputError
 from .files.git_lfs import is_pointer
 from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
+from .tables.picture_cells import LONGEST_PATH, on_disk
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
 PLACE = ("tile_row", "tile_column", "grid")
 PREFIXES = ("image:", "answer:", "expected:")
-# No path is longer; some tables hold the pictures themselves, as base64.
-LONGEST_PATH = 4096
 
 # First bytes of other kinds of file → what the file is.
 BEGINNINGS = {
@@ -344,7 +341,7 @@ def _pictures(where, row, folder, known):
                 f"{where}, column {column!r} holds {len(row[column])} letters, which is no path; "
                 "give the path of a picture, counted from the folder of the CSV"
             )
-        path = _on_disk(folder, row[column])
+        path = on_disk(folder, row[column])
         try:
             if path not in known:
                 known[path] = PictureFile.read(path)
@@ -357,25 +354,6 @@ def _pictures(where, row, folder, known):
             raise InputError(f"{where}, column {column!r}, {error}") from error
         pictures[condition] = known[path]
     return Pictures(pictures)
-
-
-def _on_disk(folder, name):
-    """The path of a file that a table names. An accented letter may be one character there and two
-    on disk, or the other way round."""
-    path = folder / name
-    if name.isascii() or os.path.exists(path):
-        return path
-    here = Path(path.anchor)
-    for part in path.relative_to(path.anchor).parts:
-        if not os.path.exists(here / part) and here.is_dir():
-            same = [file for file in os.listdir(here) if _composed(file) == _composed(part)]
-            part = same[0] if same else part
-        here /= part
-    return here if os.path.exists(here) else path
-
-
-def _composed(name):
-    return unicodedata.normalize("NFC", name)
 
 
 def _trial(row, template):

@@ -24,7 +24,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 README, LENS = ROOT / "README.md", ROOT / "docs" / "attribute_and_lens.md"
 FIRST_STEPS, FAMILIES = ROOT / "docs" / "first_steps.md", ROOT / "docs" / "families.md"
-REPORT = ROOT / "docs" / "report.md"
+REPORT, PHOTOGRAPHS = ROOT / "docs" / "report.md", ROOT / "docs" / "photographs.md"
 
 
 def python_of(page):
@@ -46,7 +46,11 @@ def test_the_readme_is_short():
 # Those that are left out have tests of their own.
 @pytest.mark.parametrize(
     "page",
-    [page for page in (README, *PAGES) if python_of(page) and page not in (FAMILIES, LENS, REPORT)],
+    [
+        page
+        for page in (README, *PAGES)
+        if python_of(page) and page not in (FAMILIES, LENS, REPORT, PHOTOGRAPHS)
+    ],
     ids=lambda page: page.stem,
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):

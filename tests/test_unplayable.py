@@ -148,7 +148,10 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
         )
     (tmp_path / "trials.csv").write_text("\n".join(rows))
     given = ["--model", "planted", "--trials-file", str(tmp_path / "trials.csv")]
-    sentence = "planted does not answer these questions: it answers 2 of 6 pictures right"
+    sentence = (
+        "planted does not answer these questions: it answers 2 of 6 pictures right, "
+        "and 'white' to all of them"
+    )
     printed, page = run(tmp_path / "all", capsys, *given)
     assert (
         sentence in printed.splitlines()[0]

@@ -23,7 +23,8 @@ DRAWN = {
 
 # Options that say which model and trials these are, as a run's folder does.
 ABOUT_TRIALS = (
-    "model", "task", "trials", "trials_file", "seed", "dtype", "revision", "tiles", "remote", "fix",
+    "model", "task", "trials", "trials_file", "columns", "seed", "dtype", "revision", "tiles",
+    "remote", "fix",
 )  # fmt: skip
 
 
@@ -61,9 +62,15 @@ def trials_parent() -> ArgumentParser:
     )
     shown.add_argument(
         "--trials-file",
-        metavar="CSV",
-        help="your own pictures, question and answers: a file, or a folder with one; columns: see "
-        "rgb_circuit/trials_file.py",
+        metavar="FILE",
+        help="your own pictures, question and answers: a CSV, or a folder with one; columns: see "
+        "rgb_circuit/trials_file.py; with --columns any table",
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--columns",
+        metavar="FILE.toml",
+        help="how a table with columns of its own (CSV, TSV, JSON, JSONL, Parquet) is read: the "
+        "arguments of rgb.trials_from, and in [pair] those of rgb.pair",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
     parser.add_argument(

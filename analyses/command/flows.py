@@ -115,6 +115,6 @@ def _of_a_run(options, name):
         return model, trials, options.folder, recorded_run(options.folder)["options"]
     chosen = {
         name: getattr(options, name)
-        for name in ("task", "fix", "trials", "seed", "trials_file", "device", "dtype")
+        for name in ("task", "fix", "trials", "seed", "trials_file", "columns", "device", "dtype")
     }
     return model, trials, options.out or f"results/{name}", {"command": name, **chosen}

@@ -10,6 +10,8 @@ from rgb_circuit.keeping.saved_run import recorded_run
 from rgb_circuit.stimuli.drawing import trials as draw_trials
 from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
+from rgb_circuit.tables.columns_file import read_columns, sheet_of
+from rgb_circuit.tables.trials_from import Sheet, TrialsFrom
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
@@ -50,6 +52,7 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
         return study.reloaded(recorded), trials
     task = take_task(options)
     _check_fixed(options)
+    _take_columns(options)
     return _drawn(options, task) if options.trials_file is None else _given(options, task)
 
 
@@ -71,7 +74,8 @@ def take_task(options: Namespace) -> Task | None:
         )
     hypotheses = read_hypotheses(file)
     if task is None and options.trials_file is not None:
-        task = task_of(TrialsFile.read(options.trials_file).trials(TEMPLATE))
+        _take_columns(options)
+        task = task_of(_before_a_model(_read(options)))
     try:
         return (task or find(DEFAULT)).with_hypotheses(hypotheses)
     except InputError as error:
@@ -112,6 +116,27 @@ def loaded(options: Namespace) -> Vlm:
     )
 
 
+def _take_columns(options):
+    """What the file of ``--columns`` says becomes the option's value."""
+    if options.columns is None or not isinstance(options.columns, str):
+        return
+    if options.trials_file is None:
+        raise InputError("--columns says how a table is read; name the table with --trials-file")
+    options.columns = read_columns(options.columns)
+
+
+def _read(options):
+    """The table of ``--trials-file``."""
+    if options.columns is None:
+        return TrialsFile.read(options.trials_file)
+    return sheet_of(options.trials_file, options.columns)
+
+
+def _before_a_model(file):
+    """The trials of a table as far as no model is needed to see what is wrong with it."""
+    return file.bare() if isinstance(file, Sheet) else file.trials(TEMPLATE)
+
+
 def _check_fixed(options):
     """Refuse words for trials that are not drawn."""
     if options.fix and (options.trials_file is not None or options.trials == "published"):
@@ -123,12 +148,16 @@ def _check_fixed(options):
 
 def _given(options, task):
     """The model, and the trials of a file, with what is to be noticed about their pictures."""
-    file = TrialsFile.read(options.trials_file)
+    file = _read(options)
     # What is wrong with the file is said before a model is loaded.
-    file.trials(TEMPLATE)
+    _before_a_model(file)
     model = loaded(options)
-    trials = [replace(trial, task=task) for trial in file.trials(model.template)]
+    made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
+    trials = [replace(trial, task=task) for trial in made]
     notices.about_pictures(model, trials)
+    if isinstance(made, TrialsFrom):
+        notices.about_rows(made)
+        return model, TrialsFrom(trials, made.rows)
     return model, trials
 
 

@@ -9,6 +9,7 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
 from rgb_circuit.pictures.as_seen import as_seen, fit
 from rgb_circuit.stimuli.replicates import of_one_source
+from rgb_circuit.tables.trials_from import TrialsFrom
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
@@ -28,6 +29,16 @@ def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
         )
     _print_changed(model, drawable)
     _print_alike(model, drawable)
+
+
+def about_rows(trials: TrialsFrom) -> None:
+    """Print how many rows of a table are left out, and why the first is."""
+    if len(left_out := trials.left_out):
+        first = left_out.iloc[0]
+        print(
+            f"{len(left_out)} of {len(trials.rows)} rows are left out, such as row {first['row']} "
+            f"(from 0): {first['says']}"
+        )
 
 
 def _undrawable(model, trials):

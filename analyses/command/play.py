@@ -25,4 +25,4 @@ def _play(options: Namespace) -> None:
     from .loading import model_and_trials
 
     model, trials = model_and_trials(options)
-    printed.game(model, play(model, trials), task_of(trials))
+    printed.game(model, play(model, trials), task_of(trials), trials)

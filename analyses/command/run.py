@@ -60,6 +60,12 @@ def add_to(commands: Commands) -> None:
         help="leave out trials of which the model answers a picture wrongly, from all but the game",
     )
     parser.add_argument(
+        "--flips-only",
+        action="store_true",
+        help="leave out trials of which the model does not answer the clean picture and those with "
+        "another right answer rightly, from all but the game",
+    )
+    parser.add_argument(
         "--anyway",
         action="store_true",
         help="go on with a model that does not play the game",
@@ -126,11 +132,13 @@ def _run(options: Namespace) -> None:
 
 def _chosen(options):
     """The options that the run's manifest holds, when `model_and_trials` has taken the task's
-    trials file."""
+    trials file and read the columns."""
     chosen = {
         name: getattr(options, name)
         for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
     }
+    if options.flips_only:
+        chosen["flips_only"] = True
     if options.heads is not None:
         chosen["heads"] = options.heads
     if options.component != "z":
@@ -140,6 +148,8 @@ def _chosen(options):
     if options.hypotheses is not None:
         chosen["hypotheses"] = str(Path(options.hypotheses).resolve())
     if options.trials_file is not None:
+        if options.columns is not None:
+            chosen["columns"] = options.columns
         return chosen | {"trials_file": str(Path(options.trials_file).resolve())}
     if options.fix:
         chosen["fix"] = options.fix

@@ -15,7 +15,7 @@ from .writing import listed, name, percent, sentence, signed
 
 NEEDS = Needs(
     {
-        "play": "trial correct",
+        "play": "trial expected answer correct",
         "patch_heads": "trial",
         "panels": "target role layer head effect ci_low ci_high",
     },
@@ -48,7 +48,7 @@ def values(run: Run) -> dict[str, object]:
         facts.append((f"{run.observations} that test roles", run.frames["evidence"]["n"].iloc[0]))
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
-    verdict, more = _verdict(run, played.loc[measured, "correct"])
+    verdict, more = _verdict(run, played[measured])
     made = _made(run.manifest)
     return dict(question=question, verdict=verdict, more=more, facts=facts, made=made)
 

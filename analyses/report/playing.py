@@ -6,42 +6,64 @@ from scipy.stats import binomtest
 
 from rgb_circuit.task import Task
 
+from .accuracy import chance, constant
+
 # Share of right answers below which nothing is said about the heads' part in the game: one word for
 # all pictures gets two of five.
 PLAYS = 0.5
-# The same of own pictures, of the way from chance to all: one word for all pictures gets half of
-# two.
+# Of pictures that were not drawn, the share of the way from chance to all answers right.
 ABOVE_CHANCE = 0.7
 
 
-def cannot_play(model: str, correct: pd.Series, task: Task) -> str:
+def cannot_play(model: str, played: pd.DataFrame, task: Task) -> str:
     """That a model does not play, in words without a full stop; empty where it does, or nobody
     knows.
 
     Args:
         model: its name.
-        correct: that of `rgb_circuit.play`, for some pictures; missing where no answer is right.
+        played: from `rgb_circuit.play`, some pictures; ``correct`` is missing where no answer is
+            right.
         task: whose pictures they are.
     """
-    correct = correct.dropna()
-    least = PLAYS if task.is_game else task.chance + ABOVE_CHANCE * (1 - task.chance)
-    if correct.empty or correct.mean() >= least:
+    correct = played["correct"].dropna()
+    if correct.empty or _evenly(played, task) >= _needed(played, task):
         return ""
     what = "play the game" if task.is_game else "answer these questions"
-    return (
+    said = (
         f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
     )
+    if not task.is_game and (word := constant(played)):
+        said += f", and {word!r} to all of them"
+    return said
 
 
-def shown_not_to_play(correct: pd.Series) -> bool:
-    """Whether answers show that a model does not play: fewer are right than chance would leave of
-    one that does (p < 0.05).
+def shown_not_to_play(played: pd.DataFrame, task: Task) -> bool:
+    """Whether answers show that a model does not play: fewer are right than would be of one that
+    just does (p < 0.05), or all pictures that are not drawn get one answer.
 
     Args:
-        correct: as in `cannot_play`.
+        played, task: as in `cannot_play`.
     """
-    correct = correct.dropna()
-    return (
-        len(correct) > 0
-        and binomtest(int(correct.sum()), len(correct), PLAYS, "less").pvalue < 0.05
-    )
+    correct = played["correct"].dropna()
+    if correct.empty:
+        return False
+    few = binomtest(int(correct.sum()), len(correct), _needed(played, task), "less").pvalue < 0.05
+    return bool(few) or (not task.is_game and bool(constant(played)))
+
+
+def _needed(played, task):
+    """From which share of right answers on a model plays."""
+    if task.is_game:
+        return PLAYS
+    guessed = chance(played, task)
+    return guessed + ABOVE_CHANCE * (1 - guessed)
+
+
+def _evenly(played, task):
+    """The share of right answers; of pictures that are not drawn the mean over the words that are
+    right, since whoever always says the commonest is right as often as that is."""
+    scored = played[played["correct"].notna()]
+    correct = scored["correct"].astype(float)
+    if task.is_game:
+        return correct.mean()
+    return correct.groupby(scored["expected"].str.casefold()).mean().mean()

@@ -16,6 +16,7 @@ import torch
 from transformers.utils import logging
 
 from rgb_circuit.calls.panels import tested
+from rgb_circuit.calls.play import Played
 from rgb_circuit.edits import Edit, check_edits, check_heads
 from rgb_circuit.errors import InputError, NotDrawn, attempt
 from rgb_circuit.files.locking import locked, shards_of
@@ -41,15 +42,21 @@ from rgb_circuit.keeping.saved_run import (
 from rgb_circuit.keeping.store import open_store
 from rgb_circuit.loading import SHIPPED, load
 from rgb_circuit.measuring.estimate import cost, seconds_of_a_forward
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.measuring.registered import registered, registered_of
 from rgb_circuit.plots import effect_forest, panel_heatmaps
 from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.tables.trials_from import TrialsFrom
 from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
 
 from .. import report as _report
+from ..report.playing import cannot_play, shown_not_to_play
 from . import printed
 from .findings import Findings, Study, asked_first, find, measure_each
+
+# How many trials of pictures that were not drawn are played before all.
+FIRST = 8
 
 
 def run(
@@ -78,9 +85,12 @@ def run(
             that holds another run; after it, a model that does not play, or a disk that is full.
             What was finished is kept.
     """
+    given = trials
     model, trials = going_on(folder, model, trials)
     check(model, trials, options, shard)
     store = open_store(folder, registered(folder, manifest(model, trials, options)), detached)
+    if isinstance(given, TrialsFrom):
+        write_frame(given.rows, store.folder, "rows_used")
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
     study = study_of(options, trials, anyway)
@@ -91,6 +101,7 @@ def run(
         return
     which, of = shard
     own = trials[which - 1 :: of]
+    _play_first(store, model, own, study)
     measure_each(model, own, trials, study, store)
     print(
         f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in "
@@ -236,6 +247,7 @@ def study_of(options: Mapping[str, Any], trials: Sequence[Trial], anyway: bool) 
     return Study(
         positions=parse_positions(options["positions"]),
         only_correct=options["only_correct"],
+        flips_only=options.get("flips_only", False),
         task=task_of(trials),
         # Whoever brings pictures of their own may look at a model that cannot answer.
         anyway=anyway or options.get("trials_file") is not None,
@@ -252,6 +264,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     """
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
+    frames |= {"accuracy": found.accuracy, "accuracy_by_trial": found.by_trial}
     frames["panels"] = tested(found.effects, found.which, trials=found.trials)
     frames["left_out"] = pd.DataFrame(
         found.left_out.items(), columns=["frame", "reason"], dtype=str
@@ -277,14 +290,32 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
 
 def _finish(store, model, trials, options, study):
     """Measure what is not measured yet, say what was found, and write it."""
+    told = _play_first(store, model, trials, study)
     found = find(model, trials, study, store)
-    printed.game(model, found.played, study.task)
+    if not told:
+        printed.game(model, found.played, study.task, trials)
     printed.findings(model, found, options, study.task)
     if (claims := registered_of(read_manifest(store.folder))) is not None:
         print(claims.says)
     written = write(found, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
     print(f"Read {store.folder / 'report.html'}")
+
+
+def _play_first(store, model, trials, study):
+    """Of pictures that were not drawn, say how often the model is right before a head is measured:
+    of the first few, where they show that it does not answer, and of all. Returns whether it was
+    said."""
+    if study.task.is_game or store.detached:
+        return False
+    some = trials[:FIRST]
+    if len(some) < len(trials):
+        [played] = measure(model, [Played.of(some)], store, stage="playing")
+        if shown_not_to_play(played, study.task):
+            print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
+    [played] = measure(model, [Played.of(trials)], store, stage="playing")
+    printed.game(model, played, study.task, trials)
+    return True
 
 
 def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:

@@ -33,6 +33,7 @@ from rgb_circuit.vlm import Vlm
 
 from .. import roles
 from ..evidence import missing
+from ..report.accuracy import accuracy, by_trial, flipped
 from ..report.playing import cannot_play, shown_not_to_play
 from ..rgb import riddle
 from . import closer_look
@@ -54,6 +55,8 @@ class Study:
         positions: where heads are restored, in the panels and for roles, as in
             `rgb_circuit.patch_heads`.
         only_correct: leave out trials with a wrong answer, from all but the game.
+        flips_only: leave out trials that do not flip (`analyses.report.accuracy.by_trial`), from
+            all but the game.
         task: that the trials are of. Where it says nothing of heads, no role is told, and whatever
             a model answers to the pictures it is not one that does not play.
         anyway: go on with a model that does not play.
@@ -63,6 +66,7 @@ class Study:
 
     positions: str | list[int] = "end"
     only_correct: bool = False
+    flips_only: bool = False
     task: Task = roles.GAME
     anyway: bool = False
     heads: tuple[tuple[int, int], ...] | None = None
@@ -72,6 +76,11 @@ class Study:
     def must_play(self) -> bool:
         """Whether the run ends where the model does not play."""
         return bool(self.task.hypotheses) and not self.anyway
+
+    @property
+    def chooses(self) -> bool:
+        """Whether trials are left out for what is answered."""
+        return self.only_correct or self.flips_only
 
     @property
     def narrowed(self) -> str:
@@ -89,6 +98,7 @@ class Findings:
 
     Attributes:
         played, pieces: the frames of `rgb_circuit.play` and `rgb_circuit.answer_pieces`.
+        accuracy, by_trial: those of `analyses.report.accuracy`.
         trials: those that all else is measured on.
         which: panel → (target condition, role whose logit is read).
         effects: the frame of `rgb_circuit.patch_heads`; ``attrs["noise_floor"]`` is the run's.
@@ -100,6 +110,8 @@ class Findings:
 
     played: pd.DataFrame
     pieces: pd.DataFrame
+    accuracy: pd.DataFrame
+    by_trial: pd.DataFrame
     trials: list[Trial]
     which: Mapping[str, tuple[str, str]]
     effects: pd.DataFrame
@@ -120,7 +132,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     trials = list(trials)
     measure_each(model, trials, trials, study, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
-    if study.must_play and shown_not_to_play(played["correct"]):
+    if study.must_play and shown_not_to_play(played, study.task):
         raise _plays_not(model, played, study.task)
     which, every = panels_for(trials), trials
     if study.only_correct:
@@ -129,6 +141,13 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
             raise NotApplicable(
                 "every trial has a picture that is answered wrongly, so nothing is left; run "
                 "without --only-correct"
+            )
+    if study.flips_only:
+        trials = flipped(trials, played)
+        if not trials:
+            raise NotApplicable(
+                "no trial flips: of none are the clean picture and those with another right answer "
+                "all answered rightly, so nothing is left; run without --flips-only"
             )
     # The floor is that of the trials as given, also where some are left out.
     floor = _floor(model, every[:NOISE_TRIALS], study, store)
@@ -157,8 +176,9 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     found = follow_all(model, analyses, store, stage=_stage(3))
     left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
     looks = {name: frame for name, frame in found.items() if name not in left_out}
+    right = accuracy(played, every, study.task), by_trial(played, every)
     return Findings(
-        played, pieces, trials, which, effects, evidence, table, verdicts, looks, left_out
+        played, pieces, *right, trials, which, effects, evidence, table, verdicts, looks, left_out
     )
 
 
@@ -177,11 +197,11 @@ def measure_each(
     if study.must_play and not store.detached:
         _measure_first(model, [given[:GLANCE]], every, study, store)
         [played] = measure(model, [Played.of(given[:GLANCE])], store)
-        if shown_not_to_play(played["correct"]):
+        if shown_not_to_play(played, study.task):
             raise _plays_not(model, played, study.task)
     # A shard or a run of some heads ranks nothing, which trials are left out is not known before,
     # and a server that is not waited for is asked for all at once.
-    if len(given) < len(every) or study.only_correct or study.narrowed or store.detached:
+    if len(given) < len(every) or study.chooses or study.narrowed or store.detached:
         _measure_first(model, [given], every, study, store)
     else:
         halves = [half for half in closer_look.halves(given) if half]
@@ -251,7 +271,7 @@ def asked_first(
 
 
 def _plays_not(model, played, task):
-    reason = cannot_play(model.name, played["correct"], task)
+    reason = cannot_play(model.name, played, task)
     return NotApplicable(
         f"{reason}, so nothing measured on it would say what a head does in that; look at its "
         "answers with rgb-circuit play, or go on all the same with --anyway"

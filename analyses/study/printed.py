@@ -1,6 +1,6 @@
 """What a run found, as the command prints it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from rgb_circuit.stimuli.drawing import form_at
 from rgb_circuit.stimuli.replicates import Replicates, said
 from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
 from rgb_circuit.task import Task
+from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
 from .. import roles
 from ..evidence import by_prediction, power
-from ..report import digits
+from ..report import accuracy, digits
 from ..report.playing import cannot_play
 from ..roles import standing
 from .check import Check
@@ -76,10 +77,11 @@ def _size(count):
     return f"{count / 2**10:.0f} KiB"
 
 
-def game(model: Vlm, played: pd.DataFrame, task: Task) -> None:
-    """Print how often the model answered right, from the frame of `rgb_circuit.play`."""
+def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) -> None:
+    """Print how often the model answered right, from the frame of `rgb_circuit.play`, of some
+    trials."""
     doing = f"{'plays' if task.is_game else 'answers questions about'} {task.says or task.name}"
-    cannot = cannot_play(model.name, played["correct"], task)
+    cannot = cannot_play(model.name, played, task)
     print(
         f"{cannot} (by picture):"
         if cannot
@@ -102,6 +104,11 @@ def game(model: Vlm, played: pd.DataFrame, task: Task) -> None:
             f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, "
             f"answered {first['answer']!r}"
         )
+    if not task.is_game:
+        for line in accuracy.lines(
+            accuracy.accuracy(played, trials, task), accuracy.by_trial(played, trials)
+        ):
+            print(line)
 
 
 def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task) -> None:
@@ -114,10 +121,10 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     given = found.played["trial"].nunique()
     if left_out := given - len(found.trials):
         print(
-            f"Of {given} trials, {left_out} with a wrong answer "
+            f"Of {given} trials, {left_out} {left_out_for(options)} "
             f"{'are' if left_out > 1 else 'is'} left out of what follows."
         )
-    elif cannot_play(model.name, found.played["correct"], task):
+    elif cannot_play(model.name, found.played, task):
         doing = "plays" if task.is_game else "answers"
         print(f"So nothing below says what a head does when the model {doing}.")
     _panels(model, found, options["positions"])
@@ -126,12 +133,22 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     else:
         _roles(found.table, found.evidence, task, options, _counted_trials(found.trials))
     wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
-    if wrong and not options["only_correct"] and wrong < len(found.trials):
+    if (
+        wrong
+        and not options["only_correct"]
+        and not options.get("flips_only")
+        and wrong < len(found.trials)
+    ):
         print(
             f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture "
             "and count as any other, so effects may be diluted and absences undecided; "
             "--only-correct leaves them out."
         )
+
+
+def left_out_for(options: Mapping[str, Any]) -> str:
+    """What trials that a run leaves out have in common, in words."""
+    return "that do not flip" if options.get("flips_only") else "with a wrong answer"
 
 
 def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:

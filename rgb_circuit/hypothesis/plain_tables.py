@@ -130,12 +130,21 @@ def known_keys(given, where, needed=(), also=()) -> dict[str, Any]:
     return given
 
 
-_KINDS = {str: "text in quotes", dict: "a table", list: "a list", bool: "true or false"}
+_KINDS = {
+    str: "text in quotes",
+    dict: "a table",
+    list: "a list",
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+}
 
 
 def typed(value, kind, where) -> Any:
     if kind is dict and isinstance(value, Mapping):
         return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     if not isinstance(value, kind):
         raise InputError(f"{where} is {shortened(value)}; give {_KINDS[kind]}")
     return value

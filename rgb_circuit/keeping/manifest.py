@@ -30,7 +30,8 @@ PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas"
 # (`rgb_circuit.measuring.registered`), and what follows from the rest: the conversation from the
 # chat template, but for what changes by itself, such as a date.
 NOT_COMPARED = (
-    "options.trials_file", "options.task", "options.hypotheses", "task.trials",
+    "options.trials_file", "options.columns.file", "options.columns.folder", "options.task",
+    "options.hypotheses", "task.trials",
     "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
     "options.name", "started", "finished", "parameters", "template", "also_asked",

@@ -18,6 +18,7 @@ from ..prompts.asking import token_of
 from ..stimuli.drawing import WordsAsked
 from ..stimuli.tasks import DEFAULT, named
 from ..stimuli.tasks.rgb import published_trial
+from ..tables.columns_file import sheet_of
 from ..task import Task
 from ..trial import Trial
 from ..trials_file import read_trials
@@ -190,7 +191,7 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     """
     options = manifest["options"]
     if "trials_file" in options:
-        trials = read_trials(options["trials_file"], template=manifest["template"])
+        trials = _of_file(manifest)
         described = options.get("task") or options.get("hypotheses")
         task = recorded_task(manifest) if described else None
         return [replace(trial, task=task) for trial in trials]
@@ -211,6 +212,16 @@ def recorded_trials(manifest: Mapping) -> list[Trial]:
     if options.get("hypotheses"):
         task = replace(recorded_task(manifest), draw=task.draw)
     return [replace(trial, task=task) for trial in trials]
+
+
+def _of_file(manifest):
+    options = manifest["options"]
+    if options.get("columns") is None:
+        return read_trials(options["trials_file"], template=manifest["template"])
+    words = {trial["name"]: trial["answers"] for trial in manifest["trials"]}
+    return sheet_of(options["trials_file"], options["columns"]).trials(
+        recorded_model(manifest), words=words
+    )
 
 
 def recorded_task(manifest: Mapping) -> Task:

@@ -2,17 +2,19 @@
 
 Two thousand photographs do not fit into memory. So only the size and a hash of the pixels are kept
 of a file, both from one pass. Each look at the picture opens the file again, and nothing keeps it.
+Encoded bytes, as tables hold them, are kept as bytes and decoded at each look.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import InputError, first_line
 from ..files.git_lfs import is_pointer
@@ -69,8 +71,83 @@ class PictureFile:
         return image
 
 
-# Where a picture comes from; both kinds have a `size`.
-Source = Image.Image | PictureFile
+@dataclass(frozen=True)
+class PictureBytes:
+    """A picture that stays encoded, as a table's cell holds it.
+
+    Attributes:
+        data: a picture's file, such as a PNG or JPEG.
+        size: (width, height) in pixels, upright.
+        hash: of its pixels, as `picture_hash` gives it.
+    """
+
+    data: bytes = field(repr=False)
+    size: tuple[int, int]
+    hash: str
+
+    @classmethod
+    def read(cls, data: bytes) -> PictureBytes:
+        """The picture of some bytes, looked at once.
+
+        Raises:
+            InputError: bytes of no picture, or of one that `rgb_circuit.pictures.picture.as_rgb`
+                refuses.
+        """
+        image = _decoded(data)
+        return cls(data, image.size, picture_hash(image))
+
+    def open(self) -> Image.Image:
+        """The picture in RGB."""
+        return _decoded(self.data)
+
+
+# How a picture becomes square → what does it.
+FITS = {
+    "pad": lambda image, side: ImageOps.pad(image, (side, side), color=(127, 127, 127)),
+    "resize": lambda image, side: image.resize((side, side), Image.Resampling.BICUBIC),
+}
+
+
+@dataclass(frozen=True)
+class FittedPicture:
+    """A picture that is made square whenever it is looked at.
+
+    Attributes:
+        source: the picture as it is.
+        side: of the square, in pixels.
+        how: ``"pad"`` (scaled whole, between grey bars) or ``"resize"`` (stretched).
+        hash: of the pixels that are shown, as `picture_hash` gives it.
+    """
+
+    source: Source = field(repr=False)
+    side: int
+    how: str
+    hash: str
+
+    @classmethod
+    def read(cls, source: Source, side: int, how: str) -> FittedPicture:
+        """A picture made square, looked at once."""
+        return cls(source, side, how, picture_hash(FITS[how](opened(source), side)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.side, self.side
+
+    def open(self) -> Image.Image:
+        """The picture in RGB, square."""
+        return FITS[self.how](opened(self.source), self.side)
+
+
+# Pictures that are made at every look.
+KEPT = (PictureFile, PictureBytes, FittedPicture)
+# Where a picture comes from; all kinds have a `size`.
+Source = Image.Image | PictureFile | PictureBytes | FittedPicture
+
+
+def opened(source: Source) -> Image.Image:
+    """A source's picture."""
+    return source.open() if isinstance(source, KEPT) else source
 
 
 class Pictures(Mapping[str, Image.Image]):
@@ -84,8 +161,7 @@ class Pictures(Mapping[str, Image.Image]):
         self.sources = dict(sources)
 
     def __getitem__(self, condition: str) -> Image.Image:
-        source = self.sources[condition]
-        return source.open() if isinstance(source, PictureFile) else source
+        return opened(self.sources[condition])
 
     def __contains__(self, condition: object) -> bool:
         # A mapping's own looks the picture up.
@@ -116,8 +192,8 @@ def sources_of(images: Mapping[str, Image.Image]) -> Mapping[str, Source]:
 
 
 def picture_hash(picture: Source) -> str:
-    """A hash of a picture's mode, size and pixels; a file's is known."""
-    if isinstance(picture, PictureFile):
+    """A hash of a picture's mode, size and pixels; where it is not in memory, it is known."""
+    if isinstance(picture, KEPT):
         return picture.hash
     found = hashlib.sha256(f"{picture.mode} {picture.size} ".encode())
     # Bytes of a palette picture say nothing without the palette.
@@ -163,3 +239,18 @@ def _opened(path):
             ) from error
         reason = f"cannot read it as a picture ({first_line(error)})"
         raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error
+
+
+def _decoded(data):
+    """The picture of some bytes, in RGB."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return as_rgb(image)
+    except InputError:
+        raise
+    # What Pillow raises for broken files depends on the format.
+    except Exception as error:
+        raise InputError(
+            f"cannot read {len(data)} bytes as a picture ({first_line(error)}); give those of a "
+            "PNG or JPEG"
+        ) from error

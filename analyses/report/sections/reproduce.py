@@ -35,9 +35,11 @@ def _arguments(run):
         if value not in (None, "auto", "end") and value is not False
     }
     judged = run.task.hypotheses and "--trials-file" not in given
-    if judged and shown_not_to_play(run.frames["play"]["correct"]):
+    if judged and shown_not_to_play(run.frames["play"], run.task):
         given["--anyway"] = True
-    fixed = given.pop("--fix", {})
+    fixed, columns = given.pop("--fix", {}), given.pop("--columns", None)
+    if columns is not None:
+        given["--columns"] = columns["file"]
     # argparse takes a value that begins with a dash for an option; a flag has none.
     parts = (
         (name, "" if value is True else shlex.quote(str(value))) for name, value in given.items()
@@ -55,7 +57,7 @@ SECTION = Section(
     order=120,
     link="Reproduce",
     title="How to get it again",
-    needs=Needs({"play": "correct"}),
+    needs=Needs({"play": "expected answer correct"}),
     values=_values,
     fragment=beside(__file__),
 )

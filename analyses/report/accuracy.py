@@ -1,0 +1,224 @@
+"""How well a model does on trials, told before anything about its heads is measured.
+
+Accuracy says little by itself: a model that says "yes" to every picture is right on as many as
+there are. So the pictures' right answers are counted by picture, by answer and by stratum, beside
+what guessing gives (`chance`), and three counts say whether the model looks at all:
+
+- A **flip**: a trial whose clean picture is answered rightly, and so are those with another right
+  answer. Who always says one word has none.
+- A **group**: the trials of a cluster, all pictures answered rightly, as where several questions
+  are asked about the same pair of pictures.
+- A **gap**: by how much the right answer falls, against the best of the others, from the clean
+  picture to those with another right answer (logits, mean over these). Without one there is nothing
+  to restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from rgb_circuit.calls.panels import LEAST_GAP
+from rgb_circuit.task import Task
+from rgb_circuit.trial import Trial
+
+# How many answers, strata and conditions are printed of each.
+MOST_PRINTED = 12
+
+
+def chance(played: pd.DataFrame, task: Task | None = None) -> float:
+    """The share of right answers that guessing gives: the task's, or 1 / the number of words that
+    are right for some picture; where only one ever is, 1 / the number of roles.
+
+    Args:
+        played: from `rgb_circuit.play`.
+
+    Returns:
+        NaN where nothing is scored.
+
+    Examples:
+        >>> played = pd.DataFrame({"expected": ["yes", "No", None], "correct": [True, False, None]})
+        >>> chance(played)
+        0.5
+    """
+    if task is not None and task.chance is not None:
+        return task.chance
+    words = played.loc[played["correct"].notna(), "expected"].str.casefold().nunique()
+    if words == 1:
+        words = max(2, sum(name.startswith("logit_") for name in played.columns))
+    return 1 / words if words else np.nan
+
+
+def constant(played: pd.DataFrame) -> str:
+    """The one answer to all scored pictures, where more than one is right for some; else empty.
+
+    Args:
+        played: rows of `rgb_circuit.play`.
+    """
+    scored = played[played["correct"].notna()]
+    said = scored["answer"].str.casefold().unique()
+    differ = scored["expected"].str.casefold().nunique() > 1
+    return str(scored["answer"].iloc[0]) if differ and len(said) == 1 else ""
+
+
+def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
+    """What each trial's pictures were answered.
+
+    Args:
+        played: from `rgb_circuit.play`, of these trials.
+
+    Returns:
+        A row per trial: ``trial, cluster``; ``right, n`` (scored pictures); ``changed`` (pictures
+        with another right answer than the clean one); where there are any, ``flips``, ``gap``
+        (logits), and ``has_gap``: whether it is `rgb_circuit.calls.panels.LEAST_GAP` or more.
+
+    Examples:
+        >>> table = by_trial(rgb.play(model, trials), trials)
+        >>> table[["right", "n", "flips", "has_gap"]].values.tolist()[0]
+        [5, 5, True, True]
+    """
+    # Plain dictionaries: a frame per trial takes a minute for ten thousand.
+    seen = {(str(row["trial"]), str(row["condition"])): row for row in played.to_dict("records")}
+    rows = []
+    for trial in trials:
+        own = {
+            condition: row
+            for condition in trial.images
+            if (row := seen.get((trial.name, condition)))
+        }
+        scored = [bool(row["correct"]) for row in own.values() if not pd.isna(row["correct"])]
+        right = trial.expected.get("clean")
+        changed = [name for name, role in trial.expected.items() if name in own and role != right]
+        about = dict(trial=trial.name, cluster=trial.cluster, right=sum(scored), n=len(scored))
+        about |= dict(changed=len(changed), flips=None, gap=np.nan, has_gap=None)
+        if right is not None and changed and "clean" in own:
+            fallen = np.mean([_ahead(own[name], trial, right) for name in changed])
+            about["flips"] = all(bool(own[name]["correct"]) for name in ("clean", *changed))
+            gap = _ahead(own["clean"], trial, right) - fallen
+            about |= dict(gap=gap, has_gap=bool(gap >= LEAST_GAP))
+        rows.append(about)
+    return pd.DataFrame(rows).astype({"flips": "boolean", "has_gap": "boolean"})
+
+
+def flipped(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
+    """The trials that flip; see `by_trial`."""
+    flips = by_trial(played, trials).set_index("trial")["flips"]
+    return [trial for trial in trials if flips[trial.name] is not pd.NA and flips[trial.name]]
+
+
+def accuracy(
+    played: pd.DataFrame, trials: Sequence[Trial], task: Task | None = None
+) -> pd.DataFrame:
+    """How often a model is right, by picture, answer and stratum, against chance.
+
+    Args:
+        played: from `rgb_circuit.play`, of these trials.
+        task: whose ``chance`` is taken.
+
+    Returns:
+        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is
+        right), "stratum FACTOR" (its level), "flips" and "group" (trials and clusters that are
+        right in all that they are counted for; the latter where a cluster has several trials).
+        ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent),
+        ``chance``, and ``constant``: the one word that is said to all of these pictures, where more
+        than one is right; else empty. What is not scored is left out.
+
+    Examples:
+        >>> table = accuracy(rgb.play(model, trials), trials)
+        >>> table.loc[table["by"] == "picture", ["level", "right", "n"]].values.tolist()[0]
+        ['clean', 4, 4]
+        >>> table.loc[table["by"] == "flips", ["right", "n"]].values.tolist()
+        [[4, 4]]
+    """
+    guessed = chance(played, task)
+    scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
+    of = {trial.name: trial for trial in trials}
+    rows = [_row("all", "", scored, guessed)] if len(scored) else []
+    rows += [
+        _row("picture", level, some, guessed)
+        for level, some in scored.groupby("condition", sort=False)
+    ]
+    words = scored["expected"].str.casefold()
+    rows += [_row("answer", level, some, guessed) for level, some in scored.groupby(words)]
+    for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
+        levels = scored["trial"].map(lambda name, factor=factor: of[name].strata.get(factor))
+        rows += [
+            _row(f"stratum {factor}", str(level), some, guessed)
+            for level, some in scored.groupby(levels)
+        ]
+    each = by_trial(played, trials)
+    if len(flips := each["flips"].dropna()):
+        pictures = 1 + each.loc[flips.index, "changed"]
+        rows.append(
+            _counted("flips", int(flips.sum()), len(flips), float((guessed**pictures).mean()))
+        )
+    clusters = each[(each["cluster"] != "") & (each["n"] > 0)].groupby("cluster")
+    if len(clusters) and clusters.size().max() > 1:
+        whole = [bool((some["right"] == some["n"]).all()) for _, some in clusters]
+        rows.append(
+            _counted(
+                "group", sum(whole), len(whole), float((guessed ** clusters["n"].sum()).mean())
+            )
+        )
+    columns = ["by", "level", "right", "n", "share", "ci_low", "ci_high", "chance", "constant"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
+    """The table of `accuracy` and the frame of `by_trial` in lines, as the command prints them
+    below what is right by picture."""
+    if table.empty:
+        return
+    yield f"  By guessing {_percent(table['chance'].iloc[0])} would be right. Right answers"
+    for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
+        "by", sort=False
+    ):
+        said = [f"{row.level} {row.right} of {row.n}" for row in rows.itertuples()]
+        more = f", and {len(said) - MOST_PRINTED} more" if len(said) > MOST_PRINTED else ""
+        yield f"    by {by}: {', '.join(said[:MOST_PRINTED])}{more}"
+    for row in table[table["by"].isin(["flips", "group"])].itertuples():
+        what = {
+            "flips": "trials flip: right on the clean picture, and on those with another answer",
+            "group": "clusters are right in all their trials",
+        }[row.by]
+        yield f"    {row.right} of {row.n} {what}; by guessing {_percent(row.chance)}"
+    for row in constants(table):
+        which = f"all {row['level']} pictures" if row["level"] else "all pictures"
+        yield f"    {which} are answered {row['constant']!r}, whatever is right"
+    if gaps := each["has_gap"].count():
+        yield (
+            f"    {each['has_gap'].sum()} of {gaps} trials have a gap: the right answer falls by "
+            f"{LEAST_GAP} logits or more against the best of the others"
+        )
+
+
+def constants(table: pd.DataFrame) -> list[dict]:
+    """The rows of `accuracy` whose pictures all get one answer: of all, or else of each
+    condition."""
+    named = table[(table["constant"] != "") & table["by"].isin(["all", "picture"])]
+    return named[named["by"] == named["by"].min()].to_dict("records")
+
+
+def _percent(share):
+    return f"{100 * share:.2g} %"
+
+
+def _ahead(row, trial, role):
+    """By how much a role's logit is ahead of the best of the others', in a row of
+    `rgb_circuit.play`; NaN where there is no other."""
+    others = [row[f"logit_{name}"] for name in trial.answers if name != role]
+    return row[f"logit_{role}"] - max(others, default=np.nan)
+
+
+def _row(by, level, rows, guessed):
+    found = _counted(by, int(rows["correct"].sum()), len(rows), guessed)
+    return found | dict(level=level, constant=constant(rows))
+
+
+def _counted(by, right, n, guessed):
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return dict(by=by, level="", right=right, n=n, share=right / n, ci_low=interval.low,
+                ci_high=interval.high, chance=guessed, constant="")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Trials from the rows of tables as people have them."""

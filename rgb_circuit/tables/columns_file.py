@@ -1,0 +1,76 @@
+"""Columns in a TOML file: the arguments of `rgb_circuit.trials_from`, for the command.
+
+A table ``[pair]`` holds the arguments of `rgb_circuit.pair`; then every row stands beside another.
+``folder`` counts from the TOML file's own. Data only, no name of a function and no expression.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..hypothesis.plain_tables import known_keys, strings, typed
+from .pairing import pair
+from .rows import Rows
+from .trials_from import Columns, Sheet
+
+_NEEDED = ("name", "question", "images", "answers")
+_ALSO = tuple(one.name for one in fields(Columns) if one.name not in _NEEDED)
+_KINDS = {"strict": bool, "cluster": str, "fit": str, "folder": str, "name": str, "question": str}
+
+
+def read_columns(path: str | Path) -> dict[str, Any]:
+    """What a TOML file says, checked as far as no table is needed.
+
+    Returns:
+        Its keys, only what JSON can hold: ``folder`` absolute, and ``file``, where it was read
+        from.
+
+    Raises:
+        InputError: no such file, no TOML, or a key that is not known or missing, or of another
+            kind.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path} ({error.strerror}); give a TOML file of columns"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no TOML: {error}") from error
+    table = known_keys(table, path.name, needed=_NEEDED, also=(*_ALSO, "pair"))
+    for key, value in table.items():
+        if key == "strata":
+            if not isinstance(value, Mapping):
+                strings(value, f"{path.name}: strata")
+        else:
+            typed(value, _KINDS.get(key, dict), f"{path.name}: {key}")
+    if "pair" in table:
+        how = known_keys(table["pair"], f"{path.name}: pair", also=("differ", "by", "seed"))
+        typed(how.get("seed", 0), int, f"{path.name}: pair.seed")
+    if "folder" in table:
+        table["folder"] = str(path.parent.absolute() / table["folder"])
+    _columns(table)
+    return table | {"file": str(path.absolute())}
+
+
+def sheet_of(rows: str | Path, columns: Mapping[str, Any], *, progress: bool = True) -> Sheet:
+    """The rows of a table, with the columns that `read_columns` gave.
+
+    Raises:
+        InputError: as `rgb_circuit.trials_from` and `rgb_circuit.pair`.
+    """
+    given = _columns(columns)
+    if "pair" not in columns:
+        return Sheet.read(rows, given, progress=progress)
+    folder = given.folder or Rows.of(rows).folder
+    return Sheet.read(
+        pair(rows, **columns["pair"]), _columns({**columns, "folder": folder}), progress=progress
+    )
+
+
+def _columns(table):
+    return Columns(**{name: value for name, value in table.items() if name not in ("pair", "file")})

@@ -1,0 +1,107 @@
+"""Pairs of rows: for single pictures, whose counterfactual is another row with another answer.
+
+Within each group of ``by``, rows are matched two by two such that no pair has equal answers and as
+many rows as possible have a partner: take a row of the answer that most rows are left of, and one
+of another answer at random. Each pair stands in the table twice, once with either row first, so
+that every picture is clean as often as it is changed, and every answer right as often as wrong.
+"""
+
+import warnings
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..files.table_text import shortened
+from .row_texts import entries
+from .rows import Rows, is_missing
+
+BESIDE = "other_"
+
+
+def pair(
+    rows: object, *, differ: str = "gt_answer", by: str | Sequence[str] | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Every row beside another row with another answer.
+
+    Args:
+        rows: as in `rgb_circuit.trials_from`.
+        differ: the column whose cells must differ in a pair: of several words in a cell the first.
+        by: column or columns whose cells must be equal in a pair, such as the question.
+        seed: the same seed gives the same pairs.
+
+    Returns:
+        A row per row that has a partner: its columns; ``other_COLUMN``, the partner's, beside each;
+        ``pair``, the number of the pair, in which two rows are (a cluster); ``row``, its number in
+        ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner.
+
+    Raises:
+        InputError: a column that is not there, or rows of which no two make a pair.
+
+    Warns:
+        UserWarning: rows are left over.
+
+    Examples:
+        >>> rows = [{"image": f"{n}.png", "gt_answer": word} for n, word in enumerate(["yes", "yes", "no", "no"])]
+        >>> paired = rgb.pair(rows)
+        >>> paired[["image", "gt_answer", "other_gt_answer"]].values.tolist()[0]
+        ['0.png', 'yes', 'no']
+        >>> paired["pair"].tolist()
+        [0, 1, 1, 0]
+    """  # noqa: E501
+    table = Rows.of(rows)
+    grouping = [by] if isinstance(by, str) else list(by or ())
+    for name in (differ, *grouping):
+        if name not in table.columns:
+            raise InputError(
+                f"there is no column {shortened(name)} to pair {table.called} by; it has "
+                f"{', '.join(map(repr, table.columns))}"
+            )
+    frame = table.frame()
+    partner = _partners(frame, differ, grouping, seed)
+    left_over = [number for number in range(len(frame)) if number not in partner]
+    if not partner:
+        raise InputError(
+            f"no two rows of {table.called} differ in {differ!r}"
+            + (f" and agree in {', '.join(grouping)}" if grouping else "")
+            + "; name another column, or fewer that must agree"
+        )
+    if left_over:
+        warnings.warn(
+            f"{len(left_over)} of {len(frame)} rows of {table.called} have no partner with another "
+            f"{differ!r} and are left out, such as row {left_over[0]} (from 0)",
+            stacklevel=2,
+        )
+    first = frame.iloc[sorted(partner)].reset_index(drop=True)
+    other = frame.iloc[[partner[number] for number in sorted(partner)]].reset_index(drop=True)
+    numbers = [min(number, partner[number]) for number in sorted(partner)]
+    order = {number: place for place, number in enumerate(dict.fromkeys(numbers))}
+    paired = pd.concat([first, other.add_prefix(BESIDE)], axis=1)
+    beside = [name for column in frame.columns for name in (column, BESIDE + column)]
+    paired = paired[beside].assign(pair=[order[number] for number in numbers], row=sorted(partner))
+    paired.attrs["left_over"] = left_over
+    return paired
+
+
+def _partners(frame, differ, grouping, seed):
+    """Row → the row that it is paired with, both ways."""
+    rng = np.random.default_rng(seed)
+    groups: dict[Hashable, dict[Hashable, list[int]]] = {}
+    for number, cell in enumerate(frame[differ]):
+        word = None if is_missing(cell) else str(entries(cell)[:1]).casefold()
+        keys = tuple(str(frame[name].iloc[number]) for name in grouping)
+        if word is not None:
+            groups.setdefault(keys, {}).setdefault(word, []).append(number)
+    partner = {}
+    for answers in groups.values():
+        left = [list(rng.permutation(numbers)) for numbers in answers.values()]
+        while len(left := [numbers for numbers in left if numbers]) > 1:
+            counts = np.array([len(numbers) for numbers in left])
+            most = int(rng.choice(np.flatnonzero(counts == counts.max())))
+            # Any row of another answer is as likely as any other.
+            counts[most] = 0
+            one = int(left[most].pop())
+            other = int(left[int(rng.choice(len(left), p=counts / counts.sum()))].pop())
+            partner |= {one: other, other: one}
+    return partner

@@ -1,0 +1,481 @@
+"""Trials from tables as people have them."""
+
+import io
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import tables
+import vocabularies
+from PIL import Image
+
+import rgb_circuit as rgb
+from rgb_circuit.models.random import random_llava
+from rgb_circuit.pictures import KEPT, PictureBytes, PictureFile
+from rgb_circuit.tables.trials_from import Columns, Sheet
+
+PAIR = dict(
+    name="{id}",
+    question="Which color is the background? Respond in one word",
+    images={"clean": "clean", "changed": "changed"},
+    answers={"right": "is", "other": "was"},
+    expected={"clean": "right", "changed": "other"},
+)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """A small random LLaVA with a vocabulary like LLaVA-1.5's."""
+    return rgb.wrap(*random_llava(vocabulary=vocabularies.llama_like(), layers=2), name="llama")
+
+
+def row(number=0, **cells):
+    picture = {
+        name: Image.new("RGB", (24, 24), color)
+        for name, color in (("clean", "red"), ("changed", "green"))
+    }
+    return {"id": number, "is": "red", "was": "green", **picture, **cells}
+
+
+def taken(model, rows, **arguments):
+    return rgb.trials_from(rows, model, **{**PAIR, **arguments})
+
+
+# Where rows come from
+
+
+class DataSet:
+    """As ``datasets.Dataset`` behaves as far as it is used: columns, features that can be told not
+    to decode, rows one by one."""
+
+    def __init__(self, rows, decode=True):
+        self.rows, self.column_names = rows, list(rows[0])
+        self.features = {name: Feature(decode) for name in ("clean", "changed")}
+
+    def cast_column(self, name, feature):
+        return DataSet(self.rows, feature.decode)
+
+    def select_columns(self, names):
+        assert not any(feature.decode for feature in self.features.values())
+        return [{name: row[name] for name in names} for row in self.rows]
+
+
+class Feature:
+    def __init__(self, decode=True):
+        self.decode = decode
+
+
+def held(kind, folder):
+    """One table, whose pictures are bytes, held in every way; where files cannot hold bytes, in
+    files."""
+    rows = [row(n, clean=tables.encoded("red"), changed=tables.encoded("green")) for n in range(3)]
+    if kind == "data set":
+        return DataSet([{**one, "clean": dict(bytes=one["clean"], path=None)} for one in rows])
+    if kind in ("list", "frame"):
+        return pd.DataFrame(rows) if kind == "frame" else rows
+    if kind == "parquet":
+        pd.DataFrame(rows).to_parquet(path := folder / "rows.parquet")
+        return path
+    for name, color in (("red", "red"), ("green", "green")):
+        (folder / f"{name}.png").write_bytes(tables.encoded(color))
+    frame = pd.DataFrame([one | dict(clean="red.png", changed="green.png") for one in rows])
+    path = folder / f"rows.{kind}"
+    if kind in ("csv", "tsv"):
+        frame.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    else:
+        frame.to_json(path, orient="records", lines=kind == "jsonl")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", ["list", "frame", "data set", "parquet", "csv", "tsv", "json", "jsonl"]
+)
+def test_whatever_holds_the_rows_the_trials_are_the_same(kind, toy, tmp_path):
+    trials = taken(toy, held(kind, tmp_path))
+    assert [trial.content for trial in trials] == [
+        trial.content for trial in taken(toy, [row(n) for n in range(3)])
+    ]
+    assert trials.rows[["row", "trial", "used", "says"]].values.tolist() == [
+        [n, str(n), True, ""] for n in range(3)
+    ]
+
+
+def test_a_folder_stands_for_its_only_table_and_for_all_pieces_of_one(toy, tmp_path):
+    frame = held("frame", tmp_path)
+    for piece in range(3):
+        frame[piece : piece + 1].to_parquet(tmp_path / f"test-0000{piece}-of-00003.parquet")
+    assert [trial.name for trial in taken(toy, tmp_path)] == ["0", "1", "2"]
+    (tmp_path / "test-00001-of-00003.parquet").rename(tmp_path / "other.parquet")
+    with pytest.raises(
+        rgb.InputError, match="holds other.parquet, test-00000.*; name one file of .csv"
+    ):
+        taken(toy, tmp_path)
+    with pytest.raises(rgb.InputError, match="2 of 3 pieces are there"):
+        taken(toy, tmp_path / "test-00000-of-00003.parquet")
+
+
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        ("no.csv", "there is no file no.csv"),
+        ("rows.xlsx", "no table that can be read; give one of .csv, .tsv"),
+        (3, "the rows hold 3; give a DataFrame"),
+        ([3], "hold 3 as row 0; give a dictionary"),
+        ([], "no column|has no rows|there are"),
+    ],
+)
+def test_what_is_no_table_is_refused(rows, sentence, toy, no_forward):
+    with pytest.raises(rgb.InputError, match=sentence):
+        taken(toy, rows)
+
+
+# Pictures
+
+
+def test_pictures_stay_in_files_and_bytes_and_are_upright_on_white(toy, tmp_path):
+    upright = Image.new("RGB", (24, 16), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = tables.encoded("red", (16, 24), "JPEG", exif=exif.tobytes())
+    clear = io.BytesIO()
+    Image.new("RGBA", (24, 16), (255, 0, 0, 0)).save(clear, "PNG")
+    (tmp_path / "clear.png").write_bytes(clear.getvalue())
+    [trial] = taken(toy, [row(clean=turned, changed="clear.png")], folder=tmp_path)
+    assert {type(source) for source in trial.sources.values()} == {PictureBytes, PictureFile}
+    assert trial.size == upright.size
+    assert np.abs(np.asarray(trial.images["clean"], float) - np.asarray(upright, float)).max() < 3
+    assert trial.images["changed"].getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_arrays_of_0_to_1_and_of_0_to_255_are_pictures(scale, toy):
+    array = np.zeros((24, 24, 3), float if scale == 1 else np.uint8)
+    array[..., 0] = scale
+    [trial] = taken(toy, [row(clean=array)])
+    assert trial.content == taken(toy, [row()])[0].content
+
+
+def test_no_decoded_picture_is_kept(toy, tmp_path):
+    trials = taken(toy, held("parquet", tmp_path))
+    assert all(isinstance(source, KEPT) for trial in trials for source in trial.sources.values())
+
+
+@pytest.mark.parametrize("how, corner", [("pad", (127, 127, 127)), ("resize", (255, 0, 0))])
+def test_pictures_are_made_square_where_it_is_asked_for(how, corner, toy):
+    wide = tables.encoded("red", (60, 20))
+    [trial] = taken(toy, [row(clean=wide, changed=tables.encoded("green", (20, 40)))], fit=how)
+    side = toy.picture_px
+    assert {image.size for image in trial.images.values()} == {(side, side)}
+    assert trial.images["clean"].getpixel((0, 0)) == corner
+    assert trial.images["clean"].getpixel((side // 2, side // 2)) == (255, 0, 0)
+    with pytest.raises(rgb.InputError, match="boxes count pixels .* leave out fit"):
+        taken(toy, [row()], fit=how, boxes={"clean": {"thing": "box"}})
+
+
+@pytest.mark.parametrize(
+    "cell, sentence",
+    [
+        (None, "there is no picture"),
+        (float("nan"), "there is no picture"),
+        ("gone.png", "no file .*gone.png; paths count from"),
+        ("https://example.org/a.png", "is an address; fetch"),
+        (b"no picture", "cannot read 10 bytes as a picture"),
+        ("A" * 5000, "5000 letters, which is no path"),
+        (["a.png", "b.png"], "there are 2 pictures, and a model is shown one at a time"),
+        (np.zeros((2, 2, 7)), r"shape \(2, 2, 7\) is no picture"),
+        (3.5, r"3.5 \(float\) is no picture"),
+    ],
+    ids=str,
+)
+def test_what_is_no_picture_is_refused_with_its_row(cell, sentence, toy, no_forward):
+    with pytest.raises(
+        rgb.InputError, match=f"row 1 .*picture 'clean': .*{sentence}.*strict=False"
+    ):
+        taken(toy, [row(0), row(1, clean=cell)])
+
+
+# Texts
+
+
+def test_texts_are_columns_format_strings_or_the_same_for_all(toy):
+    rows = [row(n, thing="wall", kind="near") for n in range(2)]
+    trials = taken(
+        toy,
+        rows,
+        name="{thing} {row}",
+        question="Which color is the {thing}?",
+        questions={"changed": "Which color is the background? Respond in one word"},
+        answers={"right": "is", "other": "yellow"},
+        cluster="scene of {thing}",
+        strata={"distance": "kind"},
+    )
+    first = trials[0]
+    assert [trial.name for trial in trials] == ["wall 0", "wall 1"]
+    assert first.prompt == toy.prompt("Which color is the wall?")
+    assert first.prompts == {"changed": toy.prompt(PAIR["question"])}
+    assert first.answers == {"right": "red", "other": "yellow"}
+    assert (first.cluster, first.strata) == ("scene of wall", {"distance": "near"})
+
+
+def test_boxes_are_lists_also_as_text_and_lie_in_their_pictures(toy):
+    boxes = {"clean": {"thing": "box"}}
+    [trial] = taken(toy, [row(box="[2, 3, 10, 12.5]")], boxes=boxes)
+    assert trial.boxes == {"clean": {"thing": (2.0, 3.0, 10.0, 12.5)}}
+    with pytest.raises(
+        rgb.InputError, match="row 0 .*box 'thing'.* no place in a picture of 24 × 24 px"
+    ):
+        taken(toy, [row(box=[2, 3, 10, 30])], boxes=boxes)
+
+
+def test_a_role_of_a_cell_is_expected_and_an_empty_cell_is_not_scored(toy):
+    rows = [row(0, role="right"), row(1, role="")]
+    one, two = taken(toy, rows, expected={"clean": "role", "changed": "other"})
+    assert dict(one.expected) == {"clean": "right", "changed": "other"}
+    assert dict(two.expected) == {"changed": "other"}
+
+
+def test_of_several_words_the_first_that_is_one_token_is_taken_and_the_frame_says_so(llama):
+    words = {0: "red", 1: "['purple', 'red']", 2: ["red", "blue"], 3: "['purple']"}
+    trials = taken(llama, [row(n, **{"is": cell}) for n, cell in words.items()])
+    assert [trial.answers["right"] for trial in trials] == ["red", "red", "red", "purple"]
+    assert trials.rows["says"].tolist() == [
+        "",
+        "right is read as 'red', of 'purple', 'red'",
+        "right is read as 'red', of 'red', 'blue'",
+        "",
+    ]
+
+
+QUESTION = "How many balls are there?"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        tables.CHATML.format(QUESTION),
+        f"<|im_start|>system\nBe "
+        f"brief.<|im_end|>\n<|im_start|>user\n<image>\n{QUESTION}<|im_end|>\n",
+        f"A chat. USER: <image>\n{QUESTION} ASSISTANT:",
+        f"[INST] <image>\n{QUESTION} [/INST]",
+        f"<s>[INST] {QUESTION}\n<image>[/INST]",
+        f"<|start_header_id|>user<|end_header_id|>\n\n<|image|>{QUESTION}<|eot_id|>",
+        f"<start_of_turn>user\n<start_of_image>{QUESTION}<end_of_turn>\n<start_of_turn>model\n",
+        f"<|user|>\n<|image_1|>\n{QUESTION}<|end|>\n<|assistant|>\n",
+        f"<image>\n{QUESTION}",
+    ],
+)
+def test_a_whole_prompt_is_cut_down_to_its_question(whole, llama):
+    trials = taken(llama, [row(prompt=whole)], question="prompt")
+    assert trials[0].prompt == llama.prompt(QUESTION)
+    assert trials.rows["says"].tolist() == ["question cut out of a prompt"]
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (
+            "A dog on a sofa.",
+            r"is a caption and asks nothing; ask about it, such as question=\"Is this true",
+        ),
+        (
+            "USER: <image><image>\nAre they alike? ASSISTANT:",
+            "shows 2 pictures, and a trial shows one",
+        ),
+        ("Which image fits better? The first or the second?", "asks about two pictures"),
+        ("USER: Hi ASSISTANT: Hello USER: And? ASSISTANT:", "has 2 turns of a user"),
+        ("USER: <image> ASSISTANT:", "asks nothing"),
+    ],
+)
+def test_what_cannot_be_asked_about_one_picture_is_refused(text, sentence, llama, no_forward):
+    with pytest.raises(rgb.InputError, match=sentence):
+        taken(llama, [row(text=text)], question="text")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Describe the color of the wall",
+        "Answer with one word: the color",
+        "色は何ですか",
+        "It is red. True or false",
+    ],
+)
+def test_what_asks_without_a_question_mark_is_asked(text, toy):
+    assert taken(toy, [row(text=text)], question="text")[0].prompt == toy.prompt(text)
+
+
+def test_a_caption_in_a_format_string_is_asked_about(toy):
+    [trial] = taken(
+        toy, [row(caption="A red wall.")], question="Is this true: {caption} Answer yes or no"
+    )
+    assert "A red wall." in trial.prompt
+
+
+# Multiple choice
+
+
+def test_each_option_has_each_letter_equally_often_and_the_answers_follow(llama):
+    options = ["left of", "right of", "on", "under"]
+    rows = [row(n, options=options, other=options[2]) for n in range(16)]
+    trials = taken(
+        llama,
+        rows,
+        question="Where is it?\n{options:letters}\nAnswer with the letter.",
+        answers={"right": "{options[0]:letter}", "other": "{other:letter}"},
+    )
+    for role, text in (("right", "left of"), ("other", "on")):
+        letters = [trial.answers[role] for trial in trials]
+        assert Counter(letters) == dict.fromkeys("ABCD", 4)
+        assert all(
+            f"\n{letter}. {text}\n" in trial.prompt for letter, trial in zip(letters, trials)
+        )
+    # Not in turn: tables often come in the order of the options.
+    assert (
+        len(
+            {
+                "".join(trial.answers["right"] for trial in trials[k : k + 4])
+                for k in range(0, 16, 4)
+            }
+        )
+        > 1
+    )
+
+
+def test_several_columns_are_options_too(llama):
+    [trial] = taken(
+        llama,
+        [row(a="a dog", b="a cat")],
+        question="Which is it?\n{a | b:letters}",
+        answers={"right": "{a:letter}", "other": "{b:letter}"},
+    )
+    assert sorted(trial.answers.values()) == ["A", "B"]
+
+
+# What is refused, and left out
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (dict(question="promt"), "question is 'promt', which is no column; there are 'id', 'is'"),
+        (dict(question="Which color is {thing}?"), "names the column 'thing', and there are"),
+        (dict(question="Which {color?"), "braces cannot be read"),
+        (
+            dict(images={"clean": "cleen", "changed": "changed"}),
+            r"images\['clean'\] is 'cleen', which is no column",
+        ),
+        (dict(images={"changed": "changed"}), "images lacks 'clean'"),
+        (dict(answers={}), "answers is empty"),
+        (dict(expected={"clean": "rigth"}), "is no role and no column; the roles are right, other"),
+        (dict(expected={"erased_": "right"}), "expected names 'erased_', which images lacks"),
+        (dict(cluster="scene"), "cluster is 'scene', which is no column"),
+        (dict(strata=["kind"]), r"strata\['kind'\] is 'kind', which is no column"),
+        (dict(strata="kind"), r"strata is 'kind'; give a list of columns"),
+        (dict(fit="crop"), "fit is 'crop'; use 'pad' or 'resize'"),
+        (dict(name="same"), "name is 'same', which is no column"),
+        (dict(question="{is:lettres}?"), "'lettres' behind a colon"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_cannot_be_used_is_named_before_any_picture(
+    arguments, sentence, toy, no_forward
+):
+    with pytest.raises(rgb.InputError, match=sentence):
+        taken(toy, [row(clean="gone.png")], **arguments)
+
+
+def test_rows_that_cannot_be_used_are_left_out_with_the_reason(toy, no_forward):
+    rows = [
+        row(0),
+        row(1, clean=None),
+        row(2, **{"is": ""}),
+        row(0),
+        row(4, **{"is": "elephant"}),
+        row(5, was="red"),
+    ]
+    trials = taken(toy, rows, strict=False)
+    assert [trial.name for trial in trials] == ["0"]
+    assert trials.left_out["row"].tolist() == [1, 2, 3, 4, 5]
+    for says, sentence in zip(
+        trials.left_out["says"],
+        ["there is no picture", "answer 'right': column 'is' is empty", "row 0 is named '0' too",
+         "'elephant' is not in the vocabulary", "one word for two roles"],
+    ):  # fmt: skip
+        assert sentence in says
+    for number in range(1, 6):
+        with pytest.raises(rgb.InputError, match=r"row 1 \(from 0\): .*; with strict=False"):
+            taken(toy, [rows[0], rows[number]])
+    with pytest.raises(
+        rgb.InputError, match="none of 1 rows can be used; of row 0: picture 'clean'"
+    ):
+        taken(toy, [rows[1]], strict=False)
+
+
+def test_trials_are_made_again_from_the_words_that_were_taken_without_a_model(toy, llama):
+    rows = [row(0, **{"is": "['purple', 'red']"}), row(1, clean=None), row(2)]
+    sheet = Sheet.read(rows, Columns(**PAIR, strict=False))
+    made = sheet.trials(llama)
+    words = {trial.name: dict(trial.answers) for trial in made}
+
+    class Recorded:
+        prompt, picture_px = llama.prompt, llama.picture_px
+
+    assert sheet.trials(Recorded(), words=words) == made
+
+
+# Pairs
+
+
+def answers(*words):
+    return [
+        {"image": f"{n}.png", "gt_answer": word, "question": "q"} for n, word in enumerate(words)
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", ["ab" * 8, "aaab", "abcde" * 3, "aabbccddd", "a" * 5 + "bcd"], ids=str
+)
+def test_no_pair_has_equal_answers_and_as_many_rows_as_possible_have_a_partner(words):
+    with pytest.warns(UserWarning) if len(words) != 2 * most_pairs(words) else no_warning():
+        paired = rgb.pair(answers(*words))
+    assert (paired["gt_answer"] != paired["other_gt_answer"]).all()
+    assert len(paired) == 2 * most_pairs(words)
+    assert sorted([*paired["row"], *paired.attrs["left_over"]]) == list(range(len(words)))
+    # Both ways round: each picture is clean once and changed once.
+    assert sorted(paired["image"]) == sorted(paired["other_image"])
+    assert (paired.groupby("pair").size() == 2).all()
+    assert Counter(paired["gt_answer"]) == Counter(paired["other_gt_answer"])
+
+
+def most_pairs(words):
+    """Of n rows no more than half pairs, and no more than rows of another answer than the
+    commonest."""
+    return min(len(words) // 2, len(words) - max(Counter(words).values()))
+
+
+def no_warning():
+    import warnings
+
+    context = warnings.catch_warnings()
+    return context
+
+
+def test_pairs_agree_in_what_they_must_and_follow_the_seed():
+    rows = [one | {"question": "pq"[n // 8]} for n, one in enumerate(answers(*"ab" * 8))]
+    paired = rgb.pair(rows, by="question")
+    assert (paired["question"] == paired["other_question"]).all()
+    assert paired.equals(rgb.pair(rows, by=["question"])) and not paired.equals(
+        rgb.pair(rows, by="question", seed=1)
+    )
+    with pytest.raises(rgb.InputError, match="no column 'label' to pair"):
+        rgb.pair(rows, differ="label")
+    with pytest.raises(rgb.InputError, match="no two rows of the rows differ in 'gt_answer'"):
+        rgb.pair(answers("a", "A", ""))
+
+
+def test_equal_answers_are_equal_whatever_their_case_and_behind_lists():
+    with pytest.warns(UserWarning, match="2 of 4 rows .* have no partner"):
+        paired = rgb.pair(answers("Yes", "yes", "['yes', 'yeah']", "no"))
+    assert sorted(map(str.casefold, map(str, paired["gt_answer"])))[-1].startswith(("yes", "["))
+    assert len(paired) == 2
