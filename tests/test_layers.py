@@ -122,10 +122,10 @@ ROOMS = {
         conversation pictures programs
         edits hypothesis trial task trials_file
         processor_parts module remote vlm running prompts
-        stimuli keeping measuring models loading calls plots
+        stimuli tables keeping measuring models loading calls plots
     """.split(),
     "analyses": """
-        attention_statistics task_reading evidence circuit composition
+        attention_statistics task_reading evidence circuit composition audit
         background_writer canvas_suppressor color_extractor half_localization oddness place_relay
         poi_localization
         roles rgb calibrate report study command

@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
 def _export(options: Namespace) -> None:
     """Print the heads of a finished run as JSON, or write what a paper needs of it. What is
     exported can be audited on other trials."""
-    from rgb_circuit.keeping.exported import as_lists, exported
+    from rgb_circuit.keeping.exported import as_lists
     from rgb_circuit.keeping.saved_run import read_run
 
     from ..study import for_paper
@@ -56,7 +56,7 @@ def _export(options: Namespace) -> None:
         written = for_paper.write(run, folder)
         print(f"Wrote {', '.join(path.name for path in written)} to {folder}/")
         return
-    found = exported(run)
+    found = json.loads(run.to_json())
     text = json.dumps(as_lists(found) if options.format == "lists" else found, indent=2)
     if options.out:
         print(f"Wrote {write_bytes(Path(options.out), (text + chr(10)).encode())}")

@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from ..heads import rows_of
 from ..task import Task
 
-if TYPE_CHECKING:
-    from .saved_run import SavedRun
-
 FORMAT = "rgb_circuit heads, 1"
 NUMBERS = ("effect", "ci_low", "ci_high", "q_value")
 
 
-def exported(run: SavedRun) -> dict[str, Any]:
-    """The heads that have a role, strongest first, with what was tested of each.
+def exported(
+    manifest: Mapping[str, Any], findings: pd.DataFrame, evidence: pd.DataFrame
+) -> dict[str, Any]:
+    """The heads of a run that have a role, strongest first, with what was tested of each.
+
+    Args:
+        manifest, findings, evidence: of a `rgb_circuit.keeping.saved_run.SavedRun`.
 
     Returns:
         Only what JSON can hold: ``format, model, revision, commit, dtype, positions, task,
@@ -29,15 +31,12 @@ def exported(run: SavedRun) -> dict[str, Any]:
         (name → ``expected, effect, ci_low, ci_high, q_value, state, n``; effects in logits), those
         of its role.
 
-    Raises:
-        InputError: roles were not told, with the reason.
     """
-    manifest, evidence = run.manifest, run.frames["evidence"]
     task, options = Task.of_plain(manifest["task"]), manifest["options"]
     about = {name: manifest.get(name) for name in ("model", "revision", "commit", "dtype")}
     named = {hypothesis.name: hypothesis for hypothesis in task.hypotheses}
     heads = []
-    for row in run.findings.to_dict("records"):
+    for row in findings.to_dict("records"):
         own = [named[name] for name in str(row["role"]).split(" + ") if name in named]
         wanted = {prediction.name for hypothesis in own for prediction in hypothesis.predictions}
         tested = rows_of(evidence, (row["layer"], row["head"]))

@@ -137,7 +137,7 @@ class SavedRun:
         Raises:
             InputError: roles were not told, with the reason.
         """
-        return json.dumps(exported(self), indent=2)
+        return json.dumps(exported(self.manifest, self.findings, self.frames["evidence"]), indent=2)
 
 
 def read_run(folder: str | Path) -> SavedRun:
