@@ -301,8 +301,7 @@ class Reading(Measurement):
         if len(every) > 1:
             raise InputError(
                 f"the trials have {len(every)} different prompts, whose words do not line up; give "
-                "those of one "
-                "at a time"
+                "those of one at a time"
             )
         (tokens,) = every.values()
         start = locate(model, self.trials[0], "image", tokens)[-1] + 1
@@ -331,12 +330,8 @@ def _read(model, trials, tokens, start, jobs):
                 total = total + read["patterns"]
     attention = (total / len(trials)).numpy()
 
-    words = np.array(
-        [
-            token.lstrip("▁")
-            for token in model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())
-        ]
-    )
+    pieces = model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())
+    words = np.array([piece.lstrip("▁") for piece in pieces])
     reader, read = np.tril_indices(len(words))
     attention = attention[..., reader, read]
     layer, head, pair = np.indices(attention.shape).reshape(3, -1)

@@ -120,15 +120,15 @@ ROOMS = {
     "rgb_circuit": """
         errors heads statistics boards files
         conversation pictures programs
-        edits hypothesis trial task trials_file
+        edits hypothesis trial task
         processor_parts module remote vlm running prompts
-        stimuli tables keeping measuring models loading calls plots
+        stimuli tables trials_file keeping measuring models loading calls plots
     """.split(),
     "analyses": """
-        attention_statistics task_reading evidence circuit composition audit
+        attention_statistics task_reading evidence circuit composition
         background_writer canvas_suppressor color_extractor half_localization oddness place_relay
         poi_localization
-        roles rgb calibrate report study command
+        roles rgb calibrate report audit study command
     """.split(),
 }  # fmt: skip
 

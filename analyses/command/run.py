@@ -65,6 +65,12 @@ def add_to(commands: Commands) -> None:
         help="leave out trials of which the model does not answer the clean picture and those with "
         "another right answer rightly, from all but the game",
     )
+    _add_ways(parser)
+    parser.set_defaults(run=_run, keeps=True)
+
+
+def _add_ways(parser):
+    """How it is run, and what of it is printed."""
     parser.add_argument(
         "--anyway",
         action="store_true",
@@ -92,7 +98,6 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="print the verdict as JSON for machines, and nothing else",
     )
-    parser.set_defaults(run=_run, keeps=True)
 
 
 def _run(options: Namespace) -> None:

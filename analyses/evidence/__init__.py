@@ -86,16 +86,13 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.calls.patching import PatchedHeads
-from rgb_circuit.calls.play import Played, answered_right
+from rgb_circuit.calls.play import answered_right
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import (
-    Claim,
     Hypothesis,
     Prediction,
-    Sweep,
     about_attention,
     about_words,
     merged,
@@ -103,17 +100,16 @@ from rgb_circuit.hypothesis import (
 from rgb_circuit.measuring.measure import follow
 from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
-from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.replicates import of_one_source
 from rgb_circuit.stimuli.tasks import task_of
-from rgb_circuit.task import Task, pictures_of
+from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
 from rgb_circuit.trial import as_trials
 
+from .asked import asked, with_controls
 from .effects import Measured, measured, played_logits
 from .frozen import frozen_heads, through_and_past
-from .lined_up import lined_up
-from .looks import check_looks, looked_at, shares_asked
+from .looks import check_looks, looked_at
 from .rules import Rules
 from .verdict import judge_hypotheses
 
@@ -143,7 +139,7 @@ def examine(
         ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect
         lies on the threshold, missing where there is an answer or nothing to answer), ``void`` (why
         nothing can be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all
-        trials, "no word" to read, "pictures of unequal size" that cannot be lined up),
+        trials, "no word" to read, "not lined up" where prompts differ in length),
         ``restored_fraction`` (missing without a gap), ``share, share_low, share_high`` (of the
         head's effect that goes the way that is asked for; missing where none is), ``answer`` (role
         that the effect is on), ``words`` (for which of its words the effect is shown by itself,
@@ -266,14 +262,14 @@ def measuring(
     _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
-    played, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
+    played, wanted, apart, gaps, looks = asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(task, len(trials), rules, left_out=wrong)
-        _, wanted, apart, gaps, looks = _asked(task, model, trials, needed, positions)
+        _, wanted, apart, gaps, looks = asked(task, model, trials, needed, positions)
         frames = yield [*wanted.values(), *gaps, *looks.values()]
     else:
         answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
@@ -285,8 +281,9 @@ def measuring(
     found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
     for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
         found.logits.update(played_logits(task, frame, trials))
-    nothing = np.full((len(trials), len(found.heads), found.n_words), np.nan)
-    found.effects.update(dict.fromkeys(apart, nothing))
+    if apart:
+        nothing = np.full((len(trials), len(found.heads), found.n_words), np.nan)
+        found.effects.update(dict.fromkeys(apart, nothing))
     held = {head for heads in given.values() for head in heads}
     tested = _needed(hypotheses, checks, {})
     for group in groups:
@@ -324,7 +321,7 @@ def needs(
         hypotheses, checks, {name: _finders(task, hypotheses, name) for name in groups}
     )
     _check(task, trials, needed)
-    played, sweeps, _, gaps, looks = _asked(task, model, trials, needed, positions)
+    played, sweeps, _, gaps, looks = asked(task, model, trials, needed, positions)
     return [played, *sweeps.values(), *gaps, *looks.values()]
 
 
@@ -365,11 +362,6 @@ def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
     return evidence.pivot(index=["layer", "head"], columns="prediction", values=column)
 
 
-def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
-    """`Task.with_controls`, with the words that the model can be asked for."""
-    return task.with_controls(trials, words_for(model, task), model.prompt(task.question))
-
-
 def _finders(task, hypotheses, group):
     """The predictions that find a group of heads: of a hypothesis at hand, else of the task's."""
     for hypothesis in (*hypotheses, *task.hypotheses):
@@ -385,58 +377,6 @@ def _needed(hypotheses, checks, finders):
     """Every prediction that is tested or finds heads, once."""
     families = [*(hypothesis.predictions for hypothesis in hypotheses), checks]
     return merged([*families, *(one.tested for one in hypotheses), *finders.values()])
-
-
-def _asked(task, model, trials, predictions, positions):
-    """What some predictions need, as what is to be measured: the answers; sweep → every head
-    restored, and the sweeps that cannot be measured; the pictures that gaps are between; condition
-    → where heads look."""
-    sweeps, apart = lined_up(model, _sweeps(task, model, trials, predictions, positions))
-    return (
-        _played(trials, predictions),
-        sweeps,
-        apart,
-        _gaps(task, model, trials, predictions, apart),
-        shares_asked(trials, predictions),
-    )
-
-
-def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
-    """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
-    trials = with_controls(task, model, trials)
-    wanted = dict.fromkeys(
-        sweep for claim in about_words(predictions) for sweep in sweeps_of(claim)
-    )
-    return {
-        sweep: PatchedHeads.of(
-            model,
-            trials,
-            sweep.source,
-            sweep.target,
-            sweep.component,
-            positions,
-            over=sweep.over or None,
-            without=sweep.without or None,
-        )
-        for sweep in wanted
-    }
-
-
-def sweeps_of(claim: Claim) -> list[Sweep]:
-    """What is measured for a claim, with nothing frozen."""
-    whole = claim.sweep.whole
-    return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
-
-
-def _gaps(task, model, trials, predictions, apart) -> list[Measurement]:
-    """What measures the pictures that gaps are between, where no sweep shows them but some that are
-    ``apart``."""
-    sweeps = [claim.sweep for claim in about_words(predictions)]
-    measured = [sweep for sweep in sweeps if sweep.whole not in apart]
-    swept = {condition for sweep in measured for condition in pictures_of(sweep)}
-    between = dict.fromkeys(["clean", *map(task.changed, sweeps)] if sweeps else [])
-    unseen = tuple(condition for condition in between if condition not in swept)
-    return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []
 
 
 def _check(task, trials, predictions):
@@ -476,9 +416,3 @@ def _check_number(task, n, rules, left_out=0):
             f"too few trials: {some}, and no test can reach {rules.level} with fewer than "
             f"{fewest}{halves}; {more}"
         )
-
-
-def _played(trials, predictions):
-    """What the model answers to the pictures that the predictions use."""
-    wanted = {"clean", *shown(predictions)}
-    return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))

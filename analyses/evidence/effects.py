@@ -46,9 +46,9 @@ class Measured:
         logits: condition → (trials, words), of the unpatched runs.
         words: (trials, words): the words themselves, empty for one that a trial lacks; None if they
             are not known.
+        replicates: which trials are one observation; by default each is one.
         looks: claim about attention → by how much each head is on its side, (trials, heads), and by
             how much it could be, (trials,); see `.looks`.
-        replicates: which trials are one observation; by default each is one.
     """
 
     task: Task
@@ -56,8 +56,8 @@ class Measured:
     effects: dict[Sweep, np.ndarray]
     logits: dict[str, np.ndarray]
     words: np.ndarray | None = None
-    looks: Mapping[Look, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     replicates: Replicates = field(default=None)  # type: ignore[assignment]
+    looks: Mapping[Look, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.replicates is None:

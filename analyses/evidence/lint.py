@@ -26,7 +26,8 @@ from rgb_circuit.statistics import fewest_trials
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
 
-from . import power, rivals, sweeps_of
+from . import power, rivals
+from .asked import sweeps_of
 
 _EXPECTED = {
     "up": "rises",

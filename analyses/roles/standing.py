@@ -34,7 +34,7 @@ FEW = {
     "few clusters": f"{FEWEST} clusters of trials or more",
     "few of an answer": f"{FEWEST} clusters or more for each answer",
     "no two answers": "two to four answers that are right in some trials each",
-    "not lined up": "prompts of equally many tokens",
+    UNEQUAL: "prompts of equally many tokens",
 }
 # How many open heads a sentence names.
 NAMED = 2
@@ -124,8 +124,6 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
         return f"a model that answers by {task.place or 'the picture'}"
     if void == "one word":
         return f"other {prediction.varied}s"
-    if void == UNEQUAL:
-        return "pictures of one size"
     if void == "no word":
         # A role whose word is the same in all trials, which these lack.
         return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))

@@ -1,0 +1,85 @@
+"""What some predictions need, as what is to be measured."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import rgb_circuit as rgb
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.calls.play import Played
+from rgb_circuit.hypothesis import Claim, Prediction, Sweep, about_words
+from rgb_circuit.measuring.measurement import Measurement
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.task import Task, pictures_of
+from rgb_circuit.task import pictures as shown
+
+from .lined_up import lined_up
+from .looks import shares_asked
+
+
+def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
+    """`Task.with_controls`, with the words that the model can be asked for."""
+    return task.with_controls(trials, words_for(model, task), model.prompt(task.question))
+
+
+def asked(
+    task: Task,
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    predictions: Sequence[Prediction],
+    positions: str | Sequence[int],
+) -> tuple[Played, dict[Sweep, PatchedHeads], list[Sweep], list[Measurement], dict]:
+    """What some predictions need, as what is to be measured: the answers; sweep → every head
+    restored, and the sweeps that cannot be measured; the pictures that gaps are between; condition
+    → where heads look."""
+    sweeps, apart = lined_up(model, _sweeps(task, model, trials, predictions, positions))
+    return (
+        _played(trials, predictions),
+        sweeps,
+        apart,
+        _gaps(task, model, trials, predictions, apart),
+        shares_asked(trials, predictions),
+    )
+
+
+def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
+    """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
+    trials = with_controls(task, model, trials)
+    wanted = dict.fromkeys(
+        sweep for claim in about_words(predictions) for sweep in sweeps_of(claim)
+    )
+    return {
+        sweep: PatchedHeads.of(
+            model,
+            trials,
+            sweep.source,
+            sweep.target,
+            sweep.component,
+            positions,
+            over=sweep.over or None,
+            without=sweep.without or None,
+        )
+        for sweep in wanted
+    }
+
+
+def sweeps_of(claim: Claim) -> list[Sweep]:
+    """What is measured for a claim, with nothing frozen."""
+    whole = claim.sweep.whole
+    return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
+
+
+def _gaps(task, model, trials, predictions, apart) -> list[Measurement]:
+    """What measures the pictures that gaps are between, where no sweep shows them but some that are
+    ``apart``."""
+    sweeps = [claim.sweep for claim in about_words(predictions)]
+    measured = [sweep for sweep in sweeps if sweep.whole not in apart]
+    swept = {condition for sweep in measured for condition in pictures_of(sweep)}
+    between = dict.fromkeys(["clean", *map(task.changed, sweeps)] if sweeps else [])
+    unseen = tuple(condition for condition in between if condition not in swept)
+    return [Played(tuple(with_controls(task, model, trials)), unseen)] if unseen else []
+
+
+def _played(trials, predictions):
+    """What the model answers to the pictures that the predictions use."""
+    wanted = {"clean", *shown(predictions)}
+    return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))
