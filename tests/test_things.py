@@ -73,8 +73,9 @@ def test_a_dot_more_is_all_that_differs_and_controls_keep_the_number(board):
         assert not there["moved"].keys() & clean.keys()
         assert sorted(there["moved"].values()) == sorted(clean.values())
         assert there["recolored"].keys() == clean.keys()
-        colors = [{color for _, color in there[name].values()} for name in ("clean", "recolored")]
-        assert not colors[0] & colors[1] and (n == 1 or len(colors[0]) != len(colors[1]))
+        colors = {name: {color for _, color in things.values()} for name, things in there.items()}
+        assert len(colors["clean"]) == n and len(colors["one_more"]) == n + 1
+        assert len(colors["recolored"]) == 1 and not colors["recolored"] & colors["one_more"]
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: f"{board.grid} of {board.tile_px} px")
