@@ -447,7 +447,7 @@ def set_norms(text, channels):
 
 
 @dataclass(frozen=True)
-class _Readout:
+class Readout:
     """How tiles are told apart.
 
     Attributes:
@@ -470,11 +470,11 @@ def _looks(game, palette, px) -> torch.Tensor:
     return torch.tensor(np.stack(tiles)).permute(0, 3, 1, 2)
 
 
-def readout_of(looks, px) -> _Readout:
+def readout_of(looks, px) -> Readout:
     """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per word."""
     if looks.ndim == 2:
         weights = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, px, px) / px**2
-        return _Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
+        return Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
     words = len(looks)
     pixels = torch.cat([looks.double().flatten(1) / 255, torch.ones(words, 1)], dim=1)
     if torch.linalg.matrix_rank(pixels) < words:
@@ -483,7 +483,7 @@ def readout_of(looks, px) -> _Readout:
             "tiles, or words whose tiles differ more"
         )
     fitted = torch.linalg.pinv(pixels).T
-    return _Readout(
+    return Readout(
         fitted[:, :-1].unflatten(1, looks.shape[1:]), fitted[:, -1], torch.eye(words), torch.eye(words)
     )
 

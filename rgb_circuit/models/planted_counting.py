@@ -18,6 +18,7 @@ of the functions below:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -35,6 +36,7 @@ from .planted import (
     PER_LOGIT,
     SHARP,
     Place,
+    Readout,
     readout_of,
     set_noise,
     set_norms,
@@ -109,7 +111,30 @@ def planted_counting(
     channels, width = layout(grid)
     questions = [counting.TASK.asked_by(way).question for way in ("plain", "short")]
     tools = small.processor(grid, tile_px, small.tokenizer((*questions, *NUMBERS)))
-    readout = readout_of(_looks(tile_px), tile_px)
+    model = blank(tools, grid, tile_px, readout_of(_looks(tile_px), tile_px), channels, width)
+    generator = torch.Generator().manual_seed(seed)
+    to_restore = COUNTED + sum(part.gain for part in parts.values() if part.carries == "number")
+    with torch.no_grad():
+        _set_words(model, channels, tools.tokenizer, questions)
+        for index, layer in enumerate(model.model.language_model.layers):
+            set_noise(layer, channels, noise * to_restore, KEPT_CLEAR, generator)
+            for (at, head), part in parts.items():
+                if at == index:
+                    _set_head(layer.self_attn, head, part, channels)
+        _set_mlps(model.model.language_model.layers, channels)
+    return model, tools, truth(parts)
+
+
+def blank(
+    tools: LlavaProcessor,
+    grid: int,
+    tile_px: int,
+    readout: Readout,
+    channels: Mapping[str, slice],
+    width: int,
+) -> LlavaForConditionalGeneration:
+    """A LLaVA that reads what cells show into ``color`` and ``place``, and whose language model does nothing
+    yet."""
     vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
     configuration = small.config(
         grid,
@@ -134,22 +159,13 @@ def planted_counting(
         ),
     )
     model = LlavaForConditionalGeneration(configuration).eval()
-    generator = torch.Generator().manual_seed(seed)
-    to_restore = COUNTED + sum(part.gain for part in parts.values() if part.carries == "number")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         set_norms(model.model.language_model, channels)
         set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
         set_projector(model.model.multi_modal_projector, channels, grid, readout)
-        _set_words(model, channels, tools.tokenizer, questions)
-        for index, layer in enumerate(model.model.language_model.layers):
-            set_noise(layer, channels, noise * to_restore, KEPT_CLEAR, generator)
-            for (at, head), part in parts.items():
-                if at == index:
-                    _set_head(layer.self_attn, head, part, channels)
-        _set_mlps(model.model.language_model.layers, channels)
-    return model, tools, _truth(parts)
+    return model
 
 
 def layout(grid: int) -> tuple[dict[str, slice], int]:
@@ -248,50 +264,68 @@ def _set_mlps(layers, channels):
     halfway = (dots - 0.5) / (dots - 0.5 + REST)
     step = 0.1 * float(halfway[-1] - halfway[-2])
     fewest = 1 / (len(NUMBERS) + REST)
-    to_number, to_kinds, to_present, to_answer = _Steps(), _Steps(), _Steps(), _Steps()
-    to_number.add(channels["shares"], halfway, step, channels["number"])
-    for index in range(len(COLORS)):
-        share, present = (channels[name].start + index for name in ("shares", "present"))
-        to_present.add(
-            slice(share, share + 1), torch.tensor([fewest / 2]), fewest / 4, slice(present, present + 1)
+    present = [
+        Steps(
+            {channels["shares"].start + index: 1},
+            [fewest / 2],
+            fewest / 4,
+            channels["present"].start + index,
         )
-    to_kinds.add(channels["present"], dots - 0.5, 0.1, channels["kinds"])
-    to_answer.add(channels["share"], halfway, step, channels["answer"], COUNTED * PER_LOGIT)
-    for layer, steps in ((0, to_number + to_present), (1, to_kinds), (3, to_answer)):
-        steps.write(layers[layer].mlp, channels["constant"])
+        for index in range(len(COLORS))
+    ]
+    number = Steps(_all(channels["shares"]), halfway.tolist(), step, channels["number"].start)
+    kinds = Steps(_all(channels["present"]), (dots - 0.5).tolist(), 0.1, channels["kinds"].start)
+    answer = Steps(
+        _all(channels["share"]), halfway.tolist(), step, channels["answer"].start, COUNTED * PER_LOGIT
+    )
+    for layer, steps in ((0, [number, *present]), (1, [kinds]), (3, [answer])):
+        set_steps(layers[layer].mlp, channels["constant"], steps)
 
 
-class _Steps:
-    """Steps of an MLP: the sum of some channels, and a channel for each threshold between two of which, or
-    above the last, it lies."""
-
-    def __init__(self, steps=()):
-        self.steps = list(steps)
-
-    def add(self, read, thresholds, width, to, gain=1.0):
-        self.steps.append((read, thresholds, width, to, gain))
-
-    def __add__(self, other):
-        return _Steps(self.steps + other.steps)
-
-    def write(self, mlp, constant):
-        for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
-            projection.weight.zero_()
-        unit = 0
-        for read, thresholds, width, to, gain in self.steps:
-            for index, threshold in enumerate(thresholds.tolist()):
-                # A ramp from 0 to 1, as the difference of two steep silu units.
-                for at, sign in ((threshold - width, 1), (threshold + width, -1)):
-                    mlp.gate_proj.weight[unit, read] = STEEP
-                    mlp.gate_proj.weight[unit, constant] = -STEEP * at
-                    mlp.up_proj.weight[unit, constant] = 1 / STEEP
-                    mlp.down_proj.weight[to.start + index, unit] = sign * gain / (2 * width)
-                    if index:
-                        mlp.down_proj.weight[to.start + index - 1, unit] = -sign * gain / (2 * width)
-                    unit += 1
+def _all(channel):
+    return dict.fromkeys(range(channel.start, channel.stop), 1)
 
 
-def _truth(parts) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Steps:
+    """What an MLP makes of a weighted sum of channels: 1 in one of several channels, by where the sum lies.
+
+    Attributes:
+        read: channel → its weight.
+        thresholds: rising; between the first two the first channel is 1, above the last the last one.
+        width: half of the ramp around a threshold.
+        to: the first of the channels that are written.
+        gain: what is written for 1.
+    """
+
+    read: Mapping[int, float]
+    thresholds: Sequence[float]
+    width: float
+    to: int
+    gain: float = 1.0
+
+
+def set_steps(mlp, constant: slice, steps: Sequence[Steps]) -> None:
+    """Make an MLP of some steps and nothing else: each ramp is the difference of two steep silu units."""
+    for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+        projection.weight.zero_()
+    unit = 0
+    for some in steps:
+        for index, threshold in enumerate(some.thresholds):
+            for at, sign in ((threshold - some.width, 1), (threshold + some.width, -1)):
+                for channel, weight in some.read.items():
+                    mlp.gate_proj.weight[unit, channel] = STEEP * weight
+                mlp.gate_proj.weight[unit, constant] = -STEEP * at
+                mlp.up_proj.weight[unit, constant] = 1 / STEEP
+                height = sign * some.gain / (2 * some.width)
+                mlp.down_proj.weight[some.to + index, unit] = height
+                if index:
+                    mlp.down_proj.weight[some.to + index - 1, unit] = -height
+                unit += 1
+
+
+def truth(parts: Mapping[Place, Any]) -> pd.DataFrame:
+    """A row per head: ``layer, head, role, name``, of parts that have a role and a name."""
     rows = [
         (layer, head, *((part.role, part.name) if part else ("none", "none")))
         for layer in range(LAYERS)
