@@ -14,7 +14,10 @@ def add_to(commands: Commands) -> None:
         description=_check.__doc__,
     )
     parser.add_argument(
-        "model", nargs="?", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+        "model",
+        nargs="?",
+        default="toy",
+        help="toy, planted, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of trials, layers and heads (default: %(default)s)"
@@ -24,10 +27,11 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(options: Namespace) -> int:
-    """Hold ten patched logits, of every component, against plain PyTorch hooks on the model's own weights,
-    and print what else shapes its numbers: tokens, kernel, number format, noise floor, time and memory."""
-    from .. import printed
-    from ..check import check
+    """Hold ten patched logits, of every component, against plain PyTorch hooks on the model's own
+    weights, and print what else shapes its numbers: tokens, kernel, number format, noise floor,
+    time and memory."""
+    from ..study import printed
+    from ..study.check import check
     from .loading import loaded
 
     model = loaded(options)
