@@ -291,7 +291,7 @@ def test_predictions_that_do_not_line_up_are_void_and_the_others_are_not(subject
     first = subject.trials[0]
     images = [
         {name: noise(*size, 20 + 2 * k + i) for i, (name, size) in enumerate(first.sizes.items())}
-        for k in range(6)
+        for k in range(8)
     ]
     trials = [
         replace(first, name=f"photo {number}", images=one) for number, one in enumerate(images)

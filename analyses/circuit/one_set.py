@@ -152,7 +152,9 @@ def _heads(model, heads):
     return heads
 
 
-def _random_sets(model, heads, most, rng):
+def sets_like(
+    model: Vlm, heads: Sequence[tuple[int, int]], most: int, rng: np.random.Generator
+) -> list[list[tuple[int, int]]]:
     """Up to ``most`` different sets like ``heads`` (`_random_set`), never the circuit itself."""
     found = {}
     # Where few sets exist, the same ones are drawn over and over.
@@ -184,10 +186,10 @@ def _variants(model, heads, source, target, random_sets, seed):
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {
         f"random {index}": chosen
-        for index, chosen in enumerate(_random_sets(model, heads, random_sets, rng))
+        for index, chosen in enumerate(sets_like(model, heads, random_sets, rng))
     }
     restored = {
-        f"sufficiency: {name}": _restored(model, chosen, source, target)
+        f"sufficiency: {name}": restored_alone(model, chosen, source, target)
         for name, chosen in sets.items()
     }
     held = held_heads(model, target)
@@ -291,7 +293,9 @@ def _independence(m_source, left, seed):
     return independence_p(m_source.to_numpy(), left.to_numpy(), seed)
 
 
-def _restored(model, heads, source, target):
+def restored_alone(
+    model: Vlm, heads: Sequence[tuple[int, int]], source: str, target: str
+) -> list[Edit]:
     """Edits of the target run: ``heads`` from the source, all others held."""
     return [
         Edit(layer, head, source if (layer, head) in heads else target)

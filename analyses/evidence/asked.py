@@ -18,7 +18,8 @@ from .looks import shares_asked
 
 def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
     """`Task.with_controls`, with the words that the model can be asked for."""
-    return task.with_controls(trials, words_for(model, task), model.prompt(task.question))
+    prompts = map(model.prompt, task.questions)
+    return task.with_controls(trials, words_for(model, task), prompts)
 
 
 def asked(

@@ -168,6 +168,11 @@ def drawable(
         sayable: as in `written`.
     """
     ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
+    taken = list(taken)
+    if not taken:
+        # They are read behind what all of them begin with.
+        shared = len(_shared(tokenizer, [some for some in ids.values() if some]))
+        ids = {word: some and some[shared:] for word, some in ids.items()}
     whole = [word for word, some in ids.items() if some and len(some) == 1]
     if len(whole) >= least:
         return whole

@@ -239,7 +239,7 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
         return model
-    question = recorded_task(recorded).question
+    question = recorded_task(recorded).questions[0]
     asked = prompt(question, recorded["template"])
     forms = model.forms.get(model.prompt(question), tuple(FORMS))
     # The recorded form first; the sort keeps the others in their order.
@@ -288,7 +288,7 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 def _drawable(manifest):
     """`Vlm.drawable` as far as the manifest says it."""
     task = recorded_task(manifest)
-    asked = WordsAsked.of(task, prompt(task.question, manifest["template"]), task.vocabulary)
+    asked = WordsAsked.of(task, prompt(task.questions[0], manifest["template"]), task.vocabulary)
     return {asked: tuple(manifest["words"])}
 
 

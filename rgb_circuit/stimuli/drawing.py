@@ -30,7 +30,8 @@ def trials(
         task: one that ships, by its name, or any that draws its trials.
         n: number of trials.
         seed: the same seed gives the same trials.
-        fixed: what the task can hold fixed: roles, such as ``odd="red"``, and what it says besides.
+        fixed: what the task can hold fixed: roles, such as ``odd="red"``, a ``template`` of the
+            task, and what it says besides.
 
     Raises:
         InputError: a task that there is not, or that draws nothing; a model without its words; or
@@ -44,6 +45,8 @@ def trials(
         ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
     task = find(task) if isinstance(task, str) else task
+    if "template" in fixed and task.templates:
+        task = task.asked_by(fixed["template"])
     if task.draw is None:
         raise InputError(
             f"the task {task.name!r} draws no pictures; give trials from a file (read_trials) or "
@@ -98,7 +101,7 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
         vocabulary: drawn from instead of the task's.
     """
     words = task.vocabulary if vocabulary is None else vocabulary
-    asked = WordsAsked.of(task, model.prompt(task.question), words)
+    asked = WordsAsked.of(task, model.prompt(task.questions[0]), words)
     return words_at(model, **asked._asdict()) if words else ()
 
 
