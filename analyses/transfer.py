@@ -313,7 +313,8 @@ def _sets(model, samples, least, level, random_sets, seed):
             )
     columns = [
         "found_on", "tested_on", "test", "set", "size", "faithfulness", "ci_low", "ci_high",
-        "random_mean", "random_low", "random_high", "random_sets", "p_value", "decidable", "n", "void",
+        "random_mean", "random_low", "random_high", "random_sets", "p_value", "decidable", "n",
+        "void",
     ]  # fmt: skip
     frame = pd.DataFrame(rows).reindex(columns=columns)
     frame.insert(columns.index("p_value") + 1, "q_value", np.nan)

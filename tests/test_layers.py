@@ -125,10 +125,10 @@ ROOMS = {
         stimuli tables trials_file keeping measuring models loading calls plots
     """.split(),
     "analyses": """
-        attention_statistics task_reading evidence circuit composition transfer
+        attention_statistics task_reading evidence circuit composition
         background_writer canvas_suppressor color_extractor half_localization oddness place_relay
         poi_localization
-        roles rgb calibrate report audit study command
+        roles transfer rgb calibrate report audit study command
     """.split(),
 }  # fmt: skip
 
