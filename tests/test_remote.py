@@ -20,6 +20,7 @@ import analyses
 import rgb_circuit as rgb
 from analyses import (
     attention_statistics,
+    audit,
     background_writer,
     circuit,
     color_extractor,
@@ -28,9 +29,11 @@ from analyses import (
     roles,
     task_reading,
 )
+from analyses.evidence import examine
 from analyses.rgb import redirect, riddle
 from rgb_circuit import programs
 from rgb_circuit.conversation import prompt
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.running import memory
 from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
@@ -95,6 +98,14 @@ def said(model, trials):
     )
 
 
+LOOKS = Hypothesis(
+    "looks",
+    (
+        Prediction.parse("A", "attention image above even: clean"),
+        Prediction.parse("B", "attention entropy below median: clean"),
+    ),
+)
+
 # What runs the model, as a user would call it.
 CALLS = {
     "play": rgb.play,
@@ -153,6 +164,11 @@ CALLS = {
         for component in ("resid_pre", "resid_post", "z", "attn_out", "mlp_out")
     },
     "lens": rgb.lens,
+    "scores": lambda model, trials: rgb.scores(model, trials[:4]),
+    "audit.audit": lambda model, trials: audit.audit(
+        model, trials[:4], {"some": heads(model)[:2]}, random_lists=3
+    ),
+    "evidence.examine": lambda model, trials: examine(model, trials, [LOOKS]),
     "attention_statistics.attention_statistics": attention_statistics.attention_statistics,
     "color_extractor.evidence": color_extractor.evidence,
     "poi_localization.evidence": poi_localization.evidence,
@@ -188,6 +204,7 @@ def test_no_public_function_is_forgotten():
     modules = [
         rgb,
         attention_statistics,
+        audit,
         background_writer,
         circuit,
         color_extractor,

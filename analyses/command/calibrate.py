@@ -1,5 +1,6 @@
 """``rgb-circuit calibrate``."""
 
+import os
 import warnings
 from argparse import Namespace
 from importlib.metadata import version
@@ -66,6 +67,12 @@ def add_to(commands: Commands) -> None:
     parser.set_defaults(run=_calibrate, keeps=True)
 
 
+def _workers() -> int:
+    """How many models are judged side by side: as many as there are cores, and memory for most
+    machines."""
+    return min(4, os.cpu_count() or 1)
+
+
 def _calibrate(options: Namespace) -> None:
     """Judge planted circuits and random models, and print how often the verdicts were right, beside
     two naive readings. One that was killed goes on where it stopped when the same command is given
@@ -102,7 +109,10 @@ def _calibrate(options: Namespace) -> None:
             # That a noisy or random model answers wrongly is the point, and stands in the column
             # "solved".
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
-            frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
+            warnings.filterwarnings("ignore", message="the pictures of these .* kinds")
+            frame = pd.concat(
+                list(calibrate.verdicts(subjects, store, workers=_workers())), ignore_index=True
+            )
         write_frame(frame, folder, "calibration")
         table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
         write_frame(table, folder, "calibration_summary")
@@ -132,6 +142,7 @@ def _of_ones_own(options):
         with warnings.catch_warnings():
             # Copies with random weights answer wrongly, which is the point.
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
+            warnings.filterwarnings("ignore", message="the pictures of these .* kinds")
             frame = calibrate.own(
                 model, trials, task_of(trials), random=options.random, seed=options.seed,
                 progress=not options.quiet,

@@ -298,7 +298,13 @@ def _run(model, works, store, progress, stage):
         for group in [[unit] for unit in units] if store else _alike(model, units):
             before, size = bar.n, len(group)
             waiting += _captured(
-                model, group, store, lambda share, size=size: bar.update(share * size)
+                model,
+                group,
+                store,
+                # Shares may add up to a little more than all.
+                lambda share, size=size, end=before + size: bar.update(
+                    min(share * size, end - bar.n)
+                ),
             )
             bar.update(before + size - bar.n)
     parts = sum(1 if work.measurement.whole else len(work.missing) for work in others)
