@@ -50,7 +50,9 @@ def in_words(n: int, even: float, uneven: float) -> str:
         even, uneven: `smallest_share` with a variation of 0.25 and of 1; infinite or missing for
             none.
     """
-    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
+    if not even < 10:
+        return f"{n} trials confirm no head, whatever it restores (4 times of 5, among all heads)."
+    steady = f"{100 * even:.0f} % of the gap if it does so evenly"
     varying = (
         f"{100 * uneven:.0f} % if its effect varies as much as it is large"
         if uneven < 10

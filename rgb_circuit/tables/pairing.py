@@ -43,13 +43,14 @@ def pair(
         UserWarning: rows are left over.
 
     Examples:
-        >>> rows = [{"image": f"{n}.png", "gt_answer": word} for n, word in enumerate(["yes", "yes", "no", "no"])]
+        >>> words = ["yes", "yes", "no", "no"]
+        >>> rows = [{"image": f"{n}.png", "gt_answer": word} for n, word in enumerate(words)]
         >>> paired = rgb.pair(rows)
         >>> paired[["image", "gt_answer", "other_gt_answer"]].values.tolist()[0]
         ['0.png', 'yes', 'no']
         >>> paired["pair"].tolist()
-        [0, 1, 1, 0]
-    """  # noqa: E501
+        [0, 1, 0, 1]
+    """
     table = Rows.of(rows)
     grouping = [by] if isinstance(by, str) else list(by or ())
     for name in (differ, *grouping):
