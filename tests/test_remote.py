@@ -352,7 +352,7 @@ def test_a_program_travels_as_source_that_any_python_can_read(program, far):
 def test_what_is_executed_stands_where_programs_stand():
     executed = set()
     for package in (rgb, analyses):
-        for file in Path(package.__path__[0]).glob("*.py"):
+        for file in Path(package.__path__[0]).rglob("*.py"):
             executed |= set(re.findall(r"\bexecute\(\s*model,\s*(\w+)", file.read_text()))
     assert {"measured", "summed", "shares"} <= executed <= set(PROGRAMS)
 

@@ -13,12 +13,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 from PIL import Image
 
 import rgb_circuit as rgb
 from analyses import color_extractor, report, roles, task_reading
 from analyses.command import main
-from analyses.report import head, sections
+from analyses.report import embedded, head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
 from analyses.report.page import filled, known_sections
@@ -859,3 +860,18 @@ def test_a_large_model_is_asked_about_its_question_at_the_end_only(monkeypatch):
     trials = rgb.rgb_trials(model, 8)
     found = looks(model, trials, rgb.patch_heads(model, trials, progress=False))
     assert set(found["task_reading"]["prediction"]) == {task_reading.PREDICTIONS["end"]}
+
+
+def test_a_page_without_pictures_holds_none_and_says_so(toy_run, tmp_path):
+    folder = shutil.copytree(toy_run, tmp_path / "run")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert main(["run", *runs.TOY, "--no-pictures", "--out", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "Pictures were left out of this page" in page
+    # A plain canvas has no tile to be outlined.
+    shown = pd.read_parquet(folder / "stimuli.parquet").set_index("condition")["png"]["erased"]
+    first = embedded.data_uri(Image.open(io.BytesIO(shown.iloc[0])).convert("RGB"))
+    assert first in (toy_run / "report.html").read_text() and first not in page
+    assert main(["run", *runs.TOY, "--out", str(folder)]) == 0
+    assert json.loads((folder / "manifest.json").read_text())["options"] == manifest["options"]
+    assert first in (folder / "report.html").read_text()

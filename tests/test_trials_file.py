@@ -210,10 +210,6 @@ def cut_short(path):
             ["row 2", "'image:swapped_colors'", "cannot read"],
         ),
         (picture("green-red.png", cut_short), ["row 2", "'image:swapped_colors'", "cannot read"]),
-        (
-            picture("green-red.png", shapes("green", "red", (96, 90)).save),
-            ["row 2", "'swapped_colors' is 96 × 90 px"],
-        ),
         (lambda rows, folder: rows.__delitem__(slice(1, None)), ["no trials"]),
     ],
 )

@@ -94,6 +94,12 @@ def _add_ways(parser):
         help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on",
     )
     parser.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="leave pictures out of report.html, where they may not be passed on (they stay in "
+        "stimuli.parquet)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print the verdict as JSON for machines, and nothing else",
@@ -144,6 +150,8 @@ def _chosen(options):
     }
     if options.flips_only:
         chosen["flips_only"] = True
+    if options.no_pictures:
+        chosen["no_pictures"] = True
     if options.heads is not None:
         chosen["heads"] = options.heads
     if options.component != "z":

@@ -1,11 +1,13 @@
 """A run's folder as the report reads it."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from rgb_circuit.calls.panels import mean_floor
 from rgb_circuit.errors import InputError
@@ -16,6 +18,8 @@ from rgb_circuit.plots.canvas import model_title
 from rgb_circuit.stimuli.replicates import averaged, recorded_clusters, said
 from rgb_circuit.task import Task
 
+# What stands for a picture that may not be passed on.
+BLANK = (200, 200, 200)
 MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
 
 
@@ -92,6 +96,11 @@ class Run:
         """What the run is called: as it was named, or as its model, of whose path the last part
         will do."""
         return self.manifest["options"].get("name") or self.model_title.rpartition("/")[2]
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures may be passed on with the page."""
+        return not self.manifest["options"].get("no_pictures", False)
 
     @property
     def trials(self) -> int:
@@ -182,8 +191,17 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
     frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}
     reasons = frames.pop("left_out")[["frame", "reason"]].itertuples(index=False, name=None)
     run = Run(folder, manifest, frames, dict(reasons))
+    if not run.shows_pictures and "stimuli" in frames:
+        frames["stimuli"] = frames["stimuli"].assign(png=frames["stimuli"]["png"].map(_blank))
     effect = frames["panels"]["effect"]
     frames["panels"] = frames["panels"].assign(
         effect=effect.mask(effect.abs() <= run.floor, 0.0), rounding=effect.abs() <= run.floor
     )
     return run
+
+
+def _blank(png):
+    """A grey picture of the same size, as a PNG."""
+    blank, file = Image.new("RGB", Image.open(io.BytesIO(png)).size, BLANK), io.BytesIO()
+    blank.save(file, format="PNG")
+    return file.getvalue()

@@ -200,7 +200,11 @@ def nearly(standing: Standing) -> str:
         for _, row in standing.open.head(NAMED).iterrows()
     ]
     more = len(standing.open) - len(heads)
-    return "; ".join(heads) + (f"; {more} more heads are open" if more > 0 else "")
+    return "; ".join(heads) + (_more(more) if more > 0 else "")
+
+
+def _more(number):
+    return f"; {number} more head{'s are' if number > 1 else ' is'} open"
 
 
 def _standing(evidence, hypothesis, task):

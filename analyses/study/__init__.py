@@ -91,6 +91,7 @@ def run(
     store = open_store(folder, registered(folder, manifest(model, trials, options)), detached)
     if isinstance(given, TrialsFrom):
         write_frame(given.rows, store.folder, "rows_used")
+    _record_pictures(store.folder, options)
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
     study = study_of(options, trials, anyway)
@@ -356,6 +357,15 @@ def _renamed(other, recorded, trials):
     ]
     contents = [[trial.content for trial in some] for some in (there, trials)]
     return dict(zip(*keys)) | dict(zip(*contents))
+
+
+def _record_pictures(folder, options):
+    """Let the page of a run that goes on show pictures or not, as it is asked now."""
+    recorded, key = read_manifest(folder), "no_pictures"
+    if bool(recorded["options"].get(key)) != bool(options.get(key)):
+        chosen = {name: value for name, value in recorded["options"].items() if name != key}
+        chosen |= {key: True} if options.get(key) else {}
+        write_manifest(folder, {**recorded, "options": chosen})
 
 
 def _record_conversations(folder, folders):

@@ -34,7 +34,8 @@ NOT_COMPARED = (
     "options.hypotheses", "task.trials",
     "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
-    "options.name", "started", "finished", "parameters", "template", "also_asked",
+    "options.name", "options.no_pictures", "started", "finished", "parameters", "template",
+    "also_asked",
     "registered.hash", "registered.file", "registered.after",
 )  # fmt: skip
 

@@ -13,7 +13,12 @@ def _values(run: Run):
         for trial, rows in shown.groupby("trial", sort=False)
     ]
     unseen = list(shown["unseen"].dropna().unique())
-    return dict(prompts=list(shown["prompt"].unique()), trials=trials, of=run.trials, unseen=unseen)
+    return dict(
+        prompts=list(shown["prompt"].unique()),
+        trials=trials if run.shows_pictures else [],
+        of=run.trials,
+        unseen=unseen,
+    )
 
 
 SECTION = Section(
