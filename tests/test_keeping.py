@@ -57,7 +57,9 @@ def planted_folder(tmp_path_factory):
 @pytest.fixture
 def small_figures(monkeypatch):
     """Figures take as long as the rest of a run, and are written like any other file."""
-    monkeypatch.setattr(study, "panel_heatmaps", lambda *given: plt.figure(figsize=(1, 1)))
+    monkeypatch.setattr(
+        study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
+    )
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     )

@@ -105,7 +105,7 @@ def same_bits(one, other):
 @pytest.fixture
 def no_figures(monkeypatch):
     """They take longer than everything else, and are the same from the same frames."""
-    monkeypatch.setattr(study, "panel_heatmaps", lambda *given: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(study, "panel_heatmaps", lambda *given, **options: Figure(figsize=(1, 1)))
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
     )
