@@ -14,9 +14,11 @@ Nothing tells heads of the language model what to do, or at which layer to do it
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ class Recipe:
         vision_layers, vision_heads, vision_width: of the vision tower.
         looking: steps in which the vision tower and the projector learn alone, for the readers.
         steps: those after.
-        batch: scenes a step.
+        batch: scenes a step, shared out among ``workers`` processes.
         learning_rate: peak; warmed up over ``warmup`` steps at the beginning of both parts, and in the last
             ``falling`` share of the steps falling to zero.
         readers: weight of the readers' loss beside the answers'.
@@ -60,9 +62,10 @@ class Recipe:
     vision_layers: int = 2
     vision_heads: int = 4
     vision_width: int = 64
-    looking: int = 600
+    looking: int = 800
     steps: int = 5000
-    batch: int = 30
+    batch: int = 24
+    workers: int = 2
     learning_rate: float = 2e-3
     warmup: int = 100
     falling: float = 0.4
@@ -212,55 +215,86 @@ def answers(tools: LlavaProcessor, scenes: Scenes) -> torch.Tensor:
     return torch.tensor([tools.tokenizer.convert_tokens_to_ids(row) for row in words])
 
 
-def train(
-    recipe: Recipe, out: Path | None = None, progress: bool = True
-) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
-    """A trained talker, its processor, and the loss of every step.
+def train(recipe: Recipe, out: Path, progress: bool = True) -> None:
+    """Writes a trained talker and its processor to a folder, each 500 steps what has become of it.
 
-    On one machine, with as many threads, a recipe gives the same weights.
-
-    Args:
-        out: where the model is saved on the way, every 500 steps.
+    Each worker has a core of its own. On one machine a recipe gives the same weights.
     """
+    with TemporaryDirectory() as folder:
+        meet = f"file://{folder}/meet"
+        torch.multiprocessing.spawn(_train, (recipe, out, meet, progress), nprocs=recipe.workers)
+
+
+def _train(worker, recipe, out, meet, progress):
+    # More threads are slower on matrices this small, and would change the order of sums.
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", meet, rank=worker, world_size=recipe.workers)
+    bar = tqdm(range(-recipe.looking, recipe.steps), desc="train", disable=worker > 0 or not progress)
+    for step, (model, tools, loss, right) in zip(bar, lessons(recipe, worker), strict=True):
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss:.3f}", **{name: f"{share:.2f}" for name, share in right.items()})
+        if worker == 0 and (step % 500 == 499 or step == recipe.steps - 1):
+            small.save(model, tools, out)
+    torch.distributed.destroy_process_group()
+
+
+def lessons(
+    recipe: Recipe, worker: int = 0
+) -> Iterator[tuple[LlavaForConditionalGeneration, LlavaProcessor, float, dict[str, float]]]:
+    """After each step: the model as far as it is trained, its processor, the loss, and of each family the
+    share of right answers lately. All workers come to the same model."""
     model, tools = build(recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         readers = Readers(recipe)
-    rng = np.random.default_rng(recipe.seed)
+    rng = np.random.default_rng((recipe.seed, worker))
     parameters = [*model.parameters(), *readers.parameters()]
     optimiser = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    right, losses = np.zeros(len(FAMILIES)), []
-    bar = tqdm(range(-recipe.looking, recipe.steps), desc="train", disable=not progress)
-    for step in bar:
+    right = torch.zeros(len(FAMILIES))
+    for step in range(-recipe.looking, recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _rate(step, recipe)
-        family = np.sort(rng.choice(len(FAMILIES), recipe.batch, p=(1.05 - right) / (1.05 - right).sum()))
+        share = (1.05 - right.double().numpy()) / (1.05 - right.double().numpy()).sum()
+        family = np.sort(rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=share))
         scenes = together(
             [draw(name, rng, many, recipe.grid) for name, many in zip(FAMILIES, np.bincount(family)) if many]
         )
+        optimiser.zero_grad()
         if step < 0:
+            good = torch.zeros(len(family))
             loss = readers.loss(seen(model, tools, scenes), scenes)
         else:
             said, cells = asked(model, tools, scenes)
             expected = answers(tools, scenes)
+            good = (said.argmax(-1) == expected).float().mean(1)
             loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten())
             loss = loss + recipe.readers * readers.loss(cells, scenes)
-            good = (said.argmax(-1) == expected).float().mean(1).numpy()
-            for number in set(family):
-                right[number] += 0.05 * (good[family == number].mean() - right[number])
-        losses.append(loss.item())
-        optimiser.zero_grad()
         loss.backward()
+        member = functional.one_hot(torch.from_numpy(family), len(FAMILIES)).float()
+        known = _mean_over_workers(parameters, torch.stack([member.T @ good, member.sum(0)]), loss.detach())
+        (scored, drawn), mean_loss = known
+        lately = 1 - 0.95 ** (drawn * recipe.workers / len(FAMILIES))
+        right += torch.where(drawn > 0, lately * (scored / drawn.clamp(min=1e-9) - right), 0)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        if step % 50 == 0:
-            shares = {name: f"{share:.2f}" for name, share in zip(FAMILIES, right)}
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", **shares)
-        if out is not None and step > 0 and step % 500 == 0:
-            small.save(model, tools, out)
-    return model.eval(), tools, losses
+        yield model, tools, mean_loss.item(), dict(zip(FAMILIES, right.tolist()))
+
+
+def _mean_over_workers(parameters, counts, loss):
+    """Makes gradients the means over all workers; gives the means of the rest."""
+    if not torch.distributed.is_initialized():
+        return counts, loss
+    gradients = [weights.grad for weights in parameters if weights.grad is not None]
+    every = torch.cat([*(gradient.flatten() for gradient in gradients), counts.flatten(), loss[None]])
+    torch.distributed.all_reduce(every)
+    every /= torch.distributed.get_world_size()
+    place = 0
+    for gradient in gradients:
+        gradient.copy_(every[place : place + gradient.numel()].view_as(gradient))
+        place += gradient.numel()
+    return every[place:-1].view_as(counts), every[-1]
 
 
 def _rate(step, recipe):
@@ -300,11 +334,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     options = parser.parse_args(arguments)
-    # One thread: more are slower on matrices this small, and would change the order of sums.
-    torch.set_num_threads(1)
     recipe = replace(Recipe(), seed=options.seed)
-    model, tools, _ = train(recipe, options.out)
-    small.save(model, tools, options.out)
+    train(recipe, options.out)
+    model = LlavaForConditionalGeneration.from_pretrained(options.out).eval()
+    tools = LlavaProcessor.from_pretrained(options.out)
     scores = evaluate(model, tools, recipe)
     table = scores.groupby(["skill", "kept_out"])["correct"].agg(["mean", "size"])
     print(table.rename(columns={"mean": "right", "size": "questions"}).to_string())
