@@ -144,6 +144,10 @@ def drawable(
         sayable: as in `written`.
     """
     ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
+    taken = list(taken)
+    if not taken:
+        known = {word: some for word, some in ids.items() if some}
+        ids |= behind_space(tokenizer, prompt, known)[1]
     whole = [word for word, some in ids.items() if some and len(some) == 1]
     if len(whole) >= least:
         return whole
@@ -193,13 +197,7 @@ def in_likeliest(
             f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; choose "
             "another word"
         )
-    start = len(token_ids(tokenizer, prompt))
-    if (
-        all(_is_space(tokenizer, some) for some in ids.values())
-        and len({some[0] for some in ids.values()}) == 1
-    ):
-        if len(token_ids(tokenizer, prompt + " ")) == start + 1:
-            prompt, ids = prompt + " ", {role: some[1:] for role, some in ids.items()}
+    prompt, ids = behind_space(tokenizer, prompt, ids)
     first = {}
     for role, some in ids.items():
         word = answers[role]
@@ -217,6 +215,18 @@ def in_likeliest(
         {role: some[0] for role, some in ids.items()},
         {role: len(some) == 1 for role, some in ids.items()},
     )
+
+
+def behind_space(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, ids: Mapping[str, list[int]]
+) -> tuple[str, dict[str, list[int]]]:
+    """The prompt and the ids of words behind it; where all words begin with one space of its own, with that
+    space moved from the words to the prompt."""
+    spaces = {some[0] for some in ids.values() if _is_space(tokenizer, some)}
+    shared = len(spaces) == 1 and all(_is_space(tokenizer, some) for some in ids.values())
+    if shared and len(token_ids(tokenizer, prompt + " ")) == len(token_ids(tokenizer, prompt)) + 1:
+        return prompt + " ", {name: some[1:] for name, some in ids.items()}
+    return prompt, dict(ids)
 
 
 def _is_space(tokenizer, ids):

@@ -48,13 +48,7 @@ def balanced(
         >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
         (['ring', 'star'], (2, 3))
     """
-    known = (*roles, "tile", *also)
-    if unknown := sorted(set(fixed) - set(known)):
-        raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}")
-    if not isinstance(n, int) or n < 1:
-        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
+    check_request(n, seed, fixed, (*roles, "tile", *also))
     drawn_roles = [role for role in roles if role not in fixed]
     free = [word for word in words if word not in fixed.values()]
     if len(free) < len(drawn_roles):
@@ -88,3 +82,28 @@ def balanced(
             stacklevel=4,
         )
     return draws
+
+
+def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise InputError unless trials can be drawn: some number of them, from a seed, with nothing held fixed
+    but what is ``known``."""
+    if unknown := sorted(set(fixed) - set(known)):
+        raise InputError(f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}")
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
+
+
+def in_turn(options: Sequence[Any], n: int, rng: np.random.Generator) -> list[Any]:
+    """``n`` of some options, in an order that is drawn anew whenever each has had its turn.
+
+    Examples:
+        >>> drawn = in_turn(["left", "right"], 4, np.random.default_rng(0))
+        >>> drawn.count("left"), set(drawn[:2])
+        (2, {'left', 'right'})
+    """
+    drawn: list[Any] = []
+    while len(drawn) < n:
+        drawn += [options[index] for index in rng.permutation(len(options))]
+    return drawn[:n]

@@ -27,7 +27,8 @@ def trials(model: Vlm, task: str | Task = "rgb", n: int = 32, seed: int = 0, **f
         task: one that ships, by its name, or any that draws its trials.
         n: number of trials.
         seed: the same seed gives the same trials.
-        fixed: what the task can hold fixed: roles, such as ``odd="red"``, and what it says besides.
+        fixed: what the task can hold fixed: roles, such as ``odd="red"``, a ``template`` of the task, and
+            what it says besides.
 
     Raises:
         InputError: a task that there is not, or that draws nothing; a model without its words; or what the
@@ -41,6 +42,8 @@ def trials(model: Vlm, task: str | Task = "rgb", n: int = 32, seed: int = 0, **f
         ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
     task = find(task) if isinstance(task, str) else task
+    if "template" in fixed and task.templates:
+        task = task.asked_by(fixed["template"])
     if task.draw is None:
         raise InputError(
             f"the task {task.name!r} draws no pictures; give trials from a file (read_trials) or build them"
@@ -94,7 +97,7 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     taken = [role.word for role in task.roles.values() if role.word is not None]
     words = task.vocabulary if vocabulary is None else vocabulary
     return (
-        words_at(model, model.prompt(task.question), words, least=len(task.drawn), taken=taken)
+        words_at(model, model.prompt(task.questions[0]), words, least=len(task.drawn), taken=taken)
         if words
         else ()
     )

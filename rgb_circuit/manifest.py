@@ -56,7 +56,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "attention": model.config.text_config._attn_implementation,
         "vision_attention": model.config.vision_config._attn_implementation,
         "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
-        "answer_form": form_at(model, model.prompt(task.question), task.vocabulary)
+        "answer_form": form_at(model, model.prompt(task.questions[0]), task.vocabulary)
         if task.vocabulary
         else None,
         "layers": model.n_layers,

@@ -98,21 +98,26 @@ def strings(value, where):
     return tuple(typed(text, str, where) for text in typed(value, list, where))
 
 
-def made(kind, given, where):
-    """A `Role` or `Condition` from its table."""
-    table = known_keys(given, where, also=tuple(one.name for one in fields(kind)))
-    if "shows" in table:
-        table["shows"] = strings(table["shows"], f"{where}.shows")
+def made(kind, given, where, needed=()):
+    """A `Role`, `Condition` or `Template` from its table."""
+    names = tuple(one.name for one in fields(kind) if one.name not in needed)
+    table = known_keys(given, where, needed, names)
     for name, value in table.items():
-        if name != "shows":
-            typed(value, str, f"{where}.{name}")
+        here = f"{where}.{name}"
+        if name in ("shows", "words"):
+            table[name] = strings(value, here)
+        elif name == "questions":
+            for condition, question in typed(value, dict, here).items():
+                typed(question, str, f"{here}.{condition}")
+        else:
+            typed(value, str, here)
     return kind(**table)
 
 
 def filled(value):
-    """The fields of a `Role` or `Condition` that are not empty."""
+    """The fields of a `Role`, `Condition` or `Template` that are not empty."""
     given = {one.name: getattr(value, one.name) for one in fields(value)}
-    return {name: listed(own) for name, own in given.items() if own not in ("", None, ())}
+    return {name: listed(own) for name, own in given.items() if own not in ("", None, (), {})}
 
 
 def listed(value):

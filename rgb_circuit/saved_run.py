@@ -208,7 +208,7 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
         return model
-    question = recorded_task(recorded).question
+    question = recorded_task(recorded).questions[0]
     asked = prompt(question, recorded["template"])
     forms = model.forms.get(model.prompt(question), tuple(FORMS))
     # The recorded form first; the sort keeps the others in their order.
@@ -256,7 +256,7 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 def _drawable(manifest):
     """`Vlm.drawable` as far as the manifest says it."""
     task = recorded_task(manifest)
-    return {(prompt(task.question, manifest["template"]), *task.vocabulary): tuple(manifest["words"])}
+    return {(prompt(task.questions[0], manifest["template"]), *task.vocabulary): tuple(manifest["words"])}
 
 
 def recorded_model(manifest: Mapping) -> Vlm:

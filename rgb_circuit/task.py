@@ -9,12 +9,17 @@ whose words its picture *shows*, that is, gives a reason to say.
   another; where that keeps the answer, to the ``corrupted`` one.
 - **Similarity** of words is taken out of an absence where the target shows a single word, and not this one.
 
+- **Questions** may have slots, such as ``{shape}``, which each trial fills with one of the words that the
+  task lists for them. A task may have templates: other ways of asking the same.
+
 A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that again
 (`rgb_circuit.tasks.read_task` from a file). Only ``draw`` is code.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from .edits import ARTIFICIAL
@@ -58,11 +63,36 @@ class Condition:
         says: in words, such as "the tile in the other colour".
         right: the role of the right answer; None where none is.
         shows: the roles whose words the picture gives a reason to say.
+        question: asked about it, where that is another than the task's.
+        picture: the condition whose picture it has; its own, where empty.
     """
 
     says: str = ""
     right: str | None = None
     shows: tuple[str, ...] = ()
+    question: str = ""
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Another way of asking what a task asks.
+
+    Attributes:
+        question: about every picture.
+        questions: condition → the question about its picture, of the conditions that have one of their own.
+        words: what is answered where the question names an answer in its slot ``{answer}``: that this is
+            right, and that it is not, such as ("yes", "no"). Empty: the answers are the task's.
+    """
+
+    question: str
+    questions: Mapping[str, str] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+
+# What a task's own way of asking is called, beside its templates.
+PLAIN = "plain"
+_SLOT = re.compile(r"\{(\w+)\}")
 
 
 Draw = Callable[..., list[Trial]]
@@ -74,7 +104,7 @@ class Task:
 
     Attributes:
         name: as ``--task`` has it.
-        question: about every picture.
+        question: about every picture; it may have slots, such as ``{shape}``.
         roles: role of an answer → what it is for; in the order in which answers are kept.
         conditions: condition → its picture; "clean" first.
         corrupted: the condition that circuits and routes are measured against.
@@ -87,10 +117,12 @@ class Task:
         panels: panel → (target, role); every other picture with the right answer's word, where empty.
         trials: the file that has its pictures, where they are not drawn (`rgb_circuit.read_trials`).
         place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
+        slots: slot of a question → the words that may fill it.
+        templates: name → another way of asking, which trials are drawn with by ``template=NAME``.
         draw: draws trials; None where pictures come from files.
 
     Raises:
-        InputError: no clean picture, or a name that the task does not have.
+        InputError: no clean picture, a slot without words, or a name that the task does not have.
 
     Examples:
         >>> from rgb_circuit.task import Condition, Role
@@ -116,6 +148,8 @@ class Task:
     panels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     place: str = ""
     trials: str = ""
+    slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    templates: Mapping[str, Template] = field(default_factory=dict)
     draw: Draw | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
@@ -125,6 +159,9 @@ class Task:
         for name, condition in self.conditions.items():
             for role in (*condition.shows, *([] if condition.right is None else [condition.right])):
                 self._has(role, self.roles, f"condition {name!r}")
+            if condition.picture:
+                self._has(condition.picture, self.conditions, f"condition {name!r}")
+        self._check_questions()
         if self.conditions["clean"].right is None and self.hypotheses:
             raise InputError(
                 f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be restored; "
@@ -147,6 +184,26 @@ class Task:
                         f"task {self.name!r}: prediction {prediction.name} goes through or past the {group}, "
                         f"but no hypothesis has that for its short; add short = {group!r} to one"
                     )
+
+    def _check_questions(self):
+        """Every slot has words, and every template asks about each condition that has a question."""
+        asked = {name: about.question for name, about in self.conditions.items() if about.question}
+        for name, template in {PLAIN: Template(self.question, asked), **self.templates}.items():
+            for text in (template.question, *template.questions.values()):
+                for slot in _SLOT.findall(text):
+                    self._has(slot, self.slots, f"the question {shortened(text)}")
+            for condition in template.questions:
+                self._has(condition, self.conditions, f"template {name!r}")
+            if missing := [condition for condition in asked if condition not in template.questions]:
+                raise InputError(
+                    f"task {self.name!r}: template {name!r} has no question for condition {missing[0]!r}, "
+                    f"which asks another than the others; add questions.{missing[0]}"
+                )
+            if len(template.words) not in (0, 2):
+                raise InputError(
+                    f"task {self.name!r}: template {name!r} has {len(template.words)} words; give the two "
+                    "that say that an answer is right and that it is not, such as ['yes', 'no'], or none"
+                )
 
     def _has(self, name, there, where):
         if name not in there:
@@ -171,6 +228,40 @@ class Task:
         if right is None:
             raise InputError(f"task {self.name!r} has no right answer for 'clean'; say which role it is")
         return right
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Its question with its slots filled, in all ways that use no word twice.
+
+        Examples:
+            >>> len(rgb.tasks()["relation"].questions), rgb.tasks()["binding"].questions[0]
+            (12, 'Which color is the square? Answer with one word')
+        """
+        slots = list(dict.fromkeys(_SLOT.findall(self.question)))
+        ways = product(*(self.slots[slot] for slot in slots))
+        return tuple(
+            fill(self.question, dict(zip(slots, words))) for words in ways if len(set(words)) == len(words)
+        )
+
+    def asked_by(self, template: str) -> "Task":
+        """The task with another way of asking; itself for "plain".
+
+        Raises:
+            InputError: a template that it does not have.
+
+        Examples:
+            >>> rgb.tasks()["counting"].asked_by("yes or no").question
+            'Is the number of dots {answer}? Answer yes or no'
+        """
+        if template == PLAIN:
+            return self
+        self._has(template, [PLAIN, *self.templates], "template")
+        chosen = self.templates[template]
+        conditions = {
+            name: replace(about, question=chosen.questions.get(name, ""))
+            for name, about in self.conditions.items()
+        }
+        return replace(self, question=chosen.question, conditions=conditions)
 
     @property
     def drawn(self) -> dict[str, Role]:
@@ -280,19 +371,21 @@ class Task:
         stays = not claim.is_effect and claim.role in self.drawn and claim.role not in shown
         return shown[0] if stays and len(shown) == 1 else None
 
-    def with_controls(self, trials: Sequence[Trial], words: Iterable[str], prompt: str) -> list[Trial]:
+    def with_controls(
+        self, trials: Sequence[Trial], words: Iterable[str], prompts: Iterable[str]
+    ) -> list[Trial]:
         """The trials, with the vocabulary's other words as further answers, called "unshown 0", "unshown 1",
         …: a mean of many words wanders less than one word does. A trial with a prompt or words of its own
         stays as it is.
 
         Args:
             words: those of the vocabulary that the model can be asked for.
-            prompt: in which the model answers with these words.
+            prompts: in which the model answers with these words.
         """
-        words, extended = list(words), []
+        words, prompts, extended = list(words), set(prompts), []
         for trial in trials:
             said = [trial.answers.get(role) for role in self.drawn]
-            if trial.prompt == prompt and set(said) <= set(words):
+            if trial.prompt in prompts and set(said) <= set(words):
                 others = [word for word in words if word not in said]
                 more = {f"unshown {number}": word for number, word in enumerate(others)}
                 trial = replace(trial, answers={**trial.answers, **more})
@@ -319,6 +412,10 @@ class Task:
             drawn_with = {word: listed(value) for word, value in self.vocabulary.items()}
             # TOML has no null.
             table["vocabulary"] = drawn_with if any(drawn_with.values()) else list(drawn_with)
+        if self.slots:
+            table["slots"] = {slot: list(words) for slot, words in self.slots.items()}
+        if self.templates:
+            table["templates"] = {name: filled(template) for name, template in self.templates.items()}
         if self.panels:
             table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
         if self.predictions:
@@ -366,6 +463,8 @@ class Task:
         if not isinstance(words, (list, Mapping)):
             raise InputError(f"{where}: vocabulary is {shortened(words)}; give a list of words, or a table")
         panels = typed(table.get("panels", {}), dict, f"{where}: panels")
+        slots = typed(table.get("slots", {}), dict, f"{where}: slots")
+        templates = typed(table.get("templates", {}), dict, f"{where}: templates")
         try:
             return cls(
                 **given,
@@ -382,6 +481,11 @@ class Task:
                     named_prediction(name, shared, f"{where}: checks")
                     for name in strings(table.get("checks", []), "checks")
                 ),
+                slots={name: strings(words, f"{where}: slots.{name}") for name, words in slots.items()},
+                templates={
+                    name: made(Template, template, f"{where}: templates.{name}", needed=("question",))
+                    for name, template in templates.items()
+                },
                 panels={name: strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
             )
         except InputError as error:
@@ -416,6 +520,16 @@ def _unmet(hypotheses):
     return {group for hypothesis in hypotheses for group in hypothesis.groups} - there
 
 
+def fill(question: str, words: Mapping[str, str]) -> str:
+    """A question with a word in each of its slots.
+
+    Examples:
+        >>> fill("Which color is the {shape}?", {"shape": "square"})
+        'Which color is the square?'
+    """
+    return _SLOT.sub(lambda slot: words[slot[1]], question)
+
+
 def pictures_of(sweep: Sweep) -> list[str]:
     """The conditions that a sweep shows."""
     return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
@@ -429,6 +543,8 @@ _TASK = (
     "trials",
     "second_question",
     "vocabulary",
+    "slots",
+    "templates",
     "hypotheses",
     "predictions",
     "checks",

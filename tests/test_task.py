@@ -100,7 +100,7 @@ def test_what_is_drawn_is_what_the_file_says(name):
         assert trial.expected == {
             condition: about.right for condition, about in task.conditions.items() if about.right
         }
-        assert trial.prompt == f"USER: <image> {task.question} A:"
+        assert trial.prompt in {f"USER: <image> {question} A:" for question in task.questions}
         assert all(trial.answers[role] in words for role in task.drawn)
         assert all(
             trial.answers[role] == about.word for role, about in task.roles.items() if about.word is not None
@@ -214,6 +214,60 @@ def test_what_is_not_there_is_said(tmp_path):
         with pytest.raises(InputError, match=said):
             make()
     assert named("rgb") is GAME and named("rgb_circuit.tasks.rgb:TASK") is GAME
+
+
+QUESTIONS = """
+[slots]
+shape = ["square", "circle"]
+[templates.short]
+question = "Color of the {shape}?"
+questions = { asked = "Color of the other one?" }
+"""
+
+
+def with_questions(text=QUESTIONS):
+    """`SHAPES` with a slot in its question, another question about a picture, and a template."""
+    asked = 'asked = { right = "other", question = "Which color is the other?", picture = "clean" }\n'
+    there = SHAPES.replace("is the square?", "is the {shape}?")
+    return there.replace("exchanged = { says", asked + "exchanged = { says") + text
+
+
+def test_another_question_about_another_conditions_picture_is_read_and_written_back(tmp_path):
+    task = read_task(written(tmp_path, with_questions()))
+    assert task.conditions["asked"] == Condition("", "other", (), "Which color is the other?", "clean")
+    assert task.questions == tuple(
+        f"Which color is the {shape}? Respond in one word" for shape in ("square", "circle")
+    )
+    short = task.asked_by("short")
+    assert short.questions == ("Color of the square?", "Color of the circle?")
+    assert short.conditions["asked"].question == "Color of the other one?"
+    assert task.asked_by("plain") is task and short.predictions == task.predictions
+    for asked in (task, short):
+        assert Task.of_plain(tomllib.loads(to_toml(asked.plain()))) == asked
+
+
+@pytest.mark.parametrize(
+    "there, instead, said",
+    [
+        ('shape = ["square", "circle"]', "", "names 'shape', which it does not have; use one of (none)"),
+        ('shape = ["square", "circle"]', "shape = 3", "slots.shape is 3; give a list"),
+        ('question = "Color of the {shape}?"', "", "templates.short has no 'question'; add it"),
+        ("questions = {", "asks = {", "templates.short has the key 'asks', which is not known"),
+        ('{ asked = "Color', '{ asking = "Color', "template 'short' names 'asking'"),
+        ('questions = { asked = "Color of the other one?" }', "", "no question for condition 'asked', which"),
+        ("questions = {", 'words = ["yes"]\nquestions = {', "template 'short' has 1 words; give the two"),
+    ],
+)
+def test_a_slip_in_a_question_is_one_sentence(there, instead, said, tmp_path):
+    assert there in QUESTIONS
+    with pytest.raises(InputError) as raised:
+        read_task(written(tmp_path, with_questions(QUESTIONS.replace(there, instead, 1))))
+    assert said in str(raised.value) and str(raised.value).startswith("shapes.toml")
+
+
+def test_a_picture_that_is_no_conditions_is_refused(tmp_path):
+    with pytest.raises(InputError, match="condition 'asked' names 'clear', which it does not have"):
+        read_task(written(tmp_path, with_questions().replace('picture = "clean"', 'picture = "clear"')))
 
 
 # Which task trials are of

@@ -303,7 +303,8 @@ def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
     """`Task.with_controls`, with the words that the model can be asked for."""
-    return task.with_controls(trials, words_for(model, task), model.prompt(task.question))
+    prompts = map(model.prompt, task.questions)
+    return task.with_controls(trials, words_for(model, task), prompts)
 
 
 def _finders(task, hypotheses, group):

@@ -1,0 +1,89 @@
+"""Counting as a task: `counting.toml`, and what draws its pictures.
+
+Each dot has a colour that is drawn by itself, so that who counts colours counts something else; in the
+recolored picture the same dots have another number of colours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..balanced import check_request, in_turn
+from ..boards import Canvas
+from ..task import PLAIN
+from ..trial import Trial
+from . import things
+from .task_file import read_task
+from .things import COLORS, Thing
+
+
+def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]) -> list[Trial]:
+    """``n`` trials, balanced over numbers; `rgb_circuit.drawing.trials` draws them for a model.
+
+    Args:
+        words: numbers that the model can say; one is asked for where the next is among them too.
+        seed: the same seed gives the same trials.
+        fixed: ``number`` or ``template``, held fixed.
+
+    Raises:
+        InputError: a number that cannot be asked for, a template that there is not, or a board or tiles that
+            are too small.
+    """
+    check_request(n, seed, fixed, ("number", "template"))
+    things.check_board(canvas)
+    template = fixed.get("template", PLAIN)
+    TASK.asked_by(template)
+    numbers = [word for word in words if str(int(word) + 1) in words]
+    things.check_word("number", fixed, numbers)
+    chosen = [fixed["number"]] if "number" in fixed else numbers
+    roles = things.asked_about(TASK, template)
+    options = [(number, about) for number in chosen for about in roles]
+    turns = in_turn(options, n, np.random.default_rng(seed))
+    return [
+        _trial(canvas, index, number, about, template, things.rng_of(seed, index))
+        for index, (number, about) in enumerate(turns)
+    ]
+
+
+def _trial(canvas, index, number, about, template, rng):
+    n, grid = int(number), canvas.grid
+    cells = [divmod(int(cell), grid) for cell in rng.permutation(grid * grid)[: 2 * n + 1]]
+    here, elsewhere, added = cells[:n], cells[n:-1], cells[-1]
+    colors = [COLORS[index] for index in rng.integers(len(COLORS), size=n + 1)]
+    clean = _dots(here, colors)
+    pictures = {
+        "clean": clean,
+        "one_more": clean | _dots([added], colors[n:]),
+        "moved": _dots(elsewhere, colors),
+        "recolored": _dots(here, _other_colors(colors[:n], rng)),
+    }
+    return things.trial(
+        TASK,
+        canvas,
+        f"{index:03d} {number} dots",
+        pictures,
+        {"number": number, "more": str(n + 1)},
+        dict.fromkeys(pictures, {"dot": added}),
+        template=template,
+        about=about,
+        tile=added,
+    )
+
+
+def _dots(cells, colors):
+    return {cell: Thing("circle", color) for cell, color in zip(cells, colors)}
+
+
+def _other_colors(colors, rng):
+    """As many colours, none of which was there, of another number of kinds where there are two or more."""
+    others = [color for color in COLORS if color not in colors]
+    numbers = [number for number in range(1, len(colors) + 1) if number != len(set(colors))] or [1]
+    kinds = [str(color) for color in rng.permutation(others)[: rng.choice(numbers)]]
+    more = [kinds[index] for index in rng.integers(len(kinds), size=len(colors) - len(kinds))]
+    return [str(color) for color in rng.permutation(kinds + more)]
+
+
+TASK = replace(read_task(Path(__file__).with_suffix(".toml")), draw=draw)
