@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import LlavaProcessor
 
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
+from ..rgb_game import NOTHING_ODD, PALETTE
 from ..tasks import tasks
 from ..tasks.shape import SHAPES, glyph
 
@@ -29,23 +29,25 @@ BLACK, WHITE = tuple(INKS).index("black"), tuple(INKS).index("white")
 NUMBERS = ("1", "2", "3", "4", "5", "6")
 # Of both axes, the word for the lesser and the greater coordinate.
 SIDES = (("above", "below"), ("left", "right"))
-SIDE_OF = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
+SIDE_OF = tasks()["relation"].vocabulary
 
-ODD_COLOR = (ODD_QUESTION, "What color is the odd one out?")
-BACKGROUND = (BACKGROUND_QUESTION, "What color is the background?")
+
+def _ways(name: str, checks: bool = False) -> tuple[str, ...]:
+    """A task's ways of asking: those answered by its words, or by yes or no."""
+    task = tasks()[name]
+    templates = [way.question for way in task.templates.values() if bool(way.words) == checks]
+    return tuple(templates) if checks else (task.question, *templates)
+
+
+ODD_COLOR = (*_ways("rgb"), "What color is the odd one out?")
+BACKGROUND = (tasks()["rgb"].second_question[0], "What color is the background?")
 COLOR_THERE = ("Is there a {color} tile? Answer yes or no",)
-ODD_SHAPE = (tasks()["shape"].question, "What shape is the odd one out?")
+ODD_SHAPE = (*_ways("shape"), "What shape is the odd one out?")
 COMMON_SHAPE = (tasks()["shape"].second_question[0], "What shape are the others?")
 SHAPE_THERE = ("Is there a {shape}? Answer yes or no",)
-COUNT = ("How many dots are there? Answer with one number", "Count the dots. Answer with one number")
-COUNT_CHECK = ("Is the number of dots {answer}? Answer yes or no",)
-RELATION = (
-    "Where is the {shape}: left, right, above or below the {other_shape}? Answer with one word",
-    "Is the {shape} left of, right of, above or below the {other_shape}? Answer with one word",
-)
-RELATION_CHECK = ("Is the {shape} {answer} the {other_shape}? Answer yes or no",)
-BINDING = ("Which color is the {shape}? Answer with one word", "Say the color of the {shape} in one word")
-BINDING_CHECK = ("Is the {shape} {answer}? Answer yes or no",)
+COUNT, COUNT_CHECK = _ways("counting"), _ways("counting", checks=True)
+RELATION, RELATION_CHECK = _ways("relation"), _ways("relation", checks=True)
+BINDING, BINDING_CHECK = _ways("binding"), _ways("binding", checks=True)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Recipe:
     vision_heads: int = 4
     vision_width: int = 64
     looking: int = 800
-    steps: int = 5000
+    steps: int = 4000
     batch: int = 24
     workers: int = 2
     learning_rate: float = 2e-3
