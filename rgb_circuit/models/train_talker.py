@@ -63,7 +63,7 @@ class Recipe:
     vision_heads: int = 4
     vision_width: int = 64
     looking: int = 800
-    steps: int = 4000
+    steps: int = 3000
     batch: int = 24
     workers: int = 2
     learning_rate: float = 2e-3
@@ -256,30 +256,37 @@ def lessons(
     for step in range(-recipe.looking, recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _rate(step, recipe)
-        share = (1.05 - right.double().numpy()) / (1.05 - right.double().numpy()).sum()
-        family = np.sort(rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=share))
-        scenes = together(
-            [draw(name, rng, many, recipe.grid) for name, many in zip(FAMILIES, np.bincount(family)) if many]
-        )
+        family, scenes = _mixed(recipe, rng, right)
         optimiser.zero_grad()
-        if step < 0:
-            good = torch.zeros(len(family))
-            loss = readers.loss(seen(model, tools, scenes), scenes)
-        else:
-            said, cells = asked(model, tools, scenes)
-            expected = answers(tools, scenes)
-            good = (said.argmax(-1) == expected).float().mean(1)
-            loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten())
-            loss = loss + recipe.readers * readers.loss(cells, scenes)
+        loss, good = _loss(model, tools, readers, scenes, recipe, step)
         loss.backward()
-        member = functional.one_hot(torch.from_numpy(family), len(FAMILIES)).float()
-        known = _mean_over_workers(parameters, torch.stack([member.T @ good, member.sum(0)]), loss.detach())
-        (scored, drawn), mean_loss = known
+        counts = torch.stack([family.T @ good, family.sum(0)])
+        (scored, drawn), loss = _mean_over_workers(parameters, counts, loss.detach())
         lately = 1 - 0.95 ** (drawn * recipe.workers / len(FAMILIES))
         right += torch.where(drawn > 0, lately * (scored / drawn.clamp(min=1e-9) - right), 0)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        yield model, tools, mean_loss.item(), dict(zip(FAMILIES, right.tolist()))
+        yield model, tools, loss.item(), dict(zip(FAMILIES, right.tolist()))
+
+
+def _mixed(recipe, rng, right):
+    """(scene, family) whether each is of that family, and scenes: more of families that go worse."""
+    wrong = 1.05 - right.double().numpy()
+    families = np.sort(rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=wrong / wrong.sum()))
+    many = dict(zip(FAMILIES, np.bincount(families)))
+    scenes = together([draw(name, rng, n, recipe.grid) for name, n in many.items() if n])
+    return functional.one_hot(torch.from_numpy(families), len(FAMILIES)).float(), scenes
+
+
+def _loss(model, tools, readers, scenes, recipe, step):
+    """The loss of a step, and (scene,) the share of right answers."""
+    if step < 0:
+        return readers.loss(seen(model, tools, scenes), scenes), torch.zeros(len(scenes.forms))
+    said, cells = asked(model, tools, scenes)
+    expected = answers(tools, scenes)
+    loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten())
+    good = (said.argmax(-1) == expected).float().mean(1)
+    return loss + recipe.readers * readers.loss(cells, scenes), good
 
 
 def _mean_over_workers(parameters, counts, loss):
