@@ -39,11 +39,17 @@ def _ways(name: str, checks: bool = False) -> tuple[str, ...]:
     return tuple(templates) if checks else (task.question, *templates)
 
 
+def _second_question(name: str) -> str:
+    second = tasks()[name].second_question
+    assert second is not None
+    return second[0]
+
+
 ODD_COLOR = (*_ways("rgb"), "What color is the odd one out?")
-BACKGROUND = (tasks()["rgb"].second_question[0], "What color is the background?")
+BACKGROUND = (_second_question("rgb"), "What color is the background?")
 COLOR_THERE = ("Is there a {color} tile? Answer yes or no",)
 ODD_SHAPE = (*_ways("shape"), "What shape is the odd one out?")
-COMMON_SHAPE = (tasks()["shape"].second_question[0], "What shape are the others?")
+COMMON_SHAPE = (_second_question("shape"), "What shape are the others?")
 SHAPE_THERE = ("Is there a {shape}? Answer yes or no",)
 COUNT, COUNT_CHECK = _ways("counting"), _ways("counting", checks=True)
 RELATION, RELATION_CHECK = _ways("relation"), _ways("relation", checks=True)
@@ -70,8 +76,8 @@ class Scenes:
     """Some scenes, as tables of numbers.
 
     Attributes:
-        forms: (scene, place) what a cell holds, an index into ``FORMS``; places count row by
-            row.
+        forms: (scene, place) what a cell holds, an index into ``FORMS``; places count row
+            by row.
         inks: (scene, place) its colour, an index into ``INKS``.
         grounds: (scene,) the colour of the canvas.
         asked: of each scene, its questions, equally many.
@@ -135,19 +141,9 @@ def together(scenes: list[Scenes]) -> Scenes:
 
 def texts() -> tuple[str, ...]:
     """All words that questions and answers are made of: the questions, and what they can be filled with."""
-    questions = (
-        *(
-            ODD_COLOR
-            + BACKGROUND
-            + COLOR_THERE
-            + ODD_SHAPE
-            + COMMON_SHAPE
-            + SHAPE_THERE
-            + COUNT
-            + COUNT_CHECK
-        ),
-        *(RELATION + RELATION_CHECK + BINDING + BINDING_CHECK),
-    )
+    about_one_that_is_odd = ODD_COLOR + BACKGROUND + COLOR_THERE + ODD_SHAPE + COMMON_SHAPE + SHAPE_THERE
+    about_things = COUNT + COUNT_CHECK + RELATION + RELATION_CHECK + BINDING + BINDING_CHECK
+    questions = about_one_that_is_odd + about_things
     return (*questions, *COLOR_WORDS, *SHAPE_WORDS, "none", *NUMBERS, *SIDE_OF.values(), "yes", "no")
 
 
@@ -235,17 +231,23 @@ def _relation(rng, n, grid, held):
             [
                 Asked("relation", _one(rng, RELATION).format(**pair), right),
                 Asked("relation", _one(rng, RELATION).format(**turned), opposite),
-                *(
-                    _check(rng, "relation, yes or no", RELATION_CHECK, truth, **pair, answer=SIDE_OF[word])
-                    if rng.random() < 0.5
-                    else _check(
-                        rng, "relation, yes or no", RELATION_CHECK, not truth, **turned, answer=SIDE_OF[word]
-                    )
-                    for truth, word in ((True, right), (False, opposite))
-                ),
+                *(_side_check(rng, right, word, pair, turned) for word in (right, opposite)),
             ]
         )
     return Scenes(forms, inks, np.full(n, WHITE), asked, four_apart(first, second))
+
+
+def _side_check(rng, right, word, pair, turned):
+    """Whether what is at the ``right`` side is at that which the ``word`` says, asked of a pair or turned."""
+    as_is = rng.random() < 0.5
+    return _check(
+        rng,
+        "relation, yes or no",
+        RELATION_CHECK,
+        (word == right) == as_is,
+        **(pair if as_is else turned),
+        answer=SIDE_OF[word],
+    )
 
 
 def _binding(rng, n, grid, held):
@@ -265,27 +267,24 @@ def _binding(rng, n, grid, held):
         shapes = [SHAPE_WORDS[number] for number in shape[:, scene]]
         colors = [COLOR_WORDS[number] for number in color[:, scene]]
         which, whose = rng.integers(0, 2, 2)
+        named = {"shape": shapes[which], "answer": colors[whose]}
         absent = [word for word in SHAPE_WORDS if word not in shapes]
         asked.append(
             [
                 Asked("binding", _one(rng, BINDING).format(shape=shapes[0]), colors[0]),
                 Asked("binding", _one(rng, BINDING).format(shape=shapes[1]), colors[1]),
-                _check(
-                    rng,
-                    "binding, yes or no",
-                    BINDING_CHECK,
-                    which == whose,
-                    shape=shapes[which],
-                    answer=colors[whose],
-                ),
-                *(
-                    [_check(rng, "shape there", SHAPE_THERE, True, shape=shapes[which])]
-                    if rng.random() < 0.5
-                    else [_check(rng, "shape there", SHAPE_THERE, False, shape=_one(rng, absent))]
-                ),
+                _check(rng, "binding, yes or no", BINDING_CHECK, which == whose, **named),
+                _check_there(rng, shapes[which], absent),
             ]
         )
-    return Scenes(forms, inks, np.full(n, WHITE), asked, four_apart(shape, color).any(0))
+    apart = four_apart(shape[0], color[0]) | four_apart(shape[1], color[1])
+    return Scenes(forms, inks, np.full(n, WHITE), asked, apart)
+
+
+def _check_there(rng, present, absent):
+    is_there = rng.random() < 0.5
+    shape = present if is_there else _one(rng, absent)
+    return _check(rng, "shape there", SHAPE_THERE, is_there, shape=shape)
 
 
 FAMILIES: dict[str, Callable[..., Scenes]] = {

@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,15 +99,16 @@ class Readers(nn.ModuleDict):
             column=np.tile(np.arange(places) % grid, (n, 1)),
         )
         flat = cells.flatten(0, 1)
-        return sum(
+        losses = (
             functional.cross_entropy(self[name](flat), torch.from_numpy(truth[name]).flatten())
             for name in self
         )
+        return sum(losses, start=torch.zeros(()))
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """Prompts of some scenes, all questions of one behind its picture.
+class Prompts:
+    """Prompts about some scenes, those about one as one sequence with its picture in it once.
 
     Attributes:
         ids: (scene, position) tokens: what all prompts begin with, then what is left of each.
@@ -152,7 +154,7 @@ def build(recipe: Recipe) -> tuple[LlavaForConditionalGeneration, LlavaProcessor
     return model, tools
 
 
-def side_by_side(tools: LlavaProcessor, questions: list[list[str]], grid: int) -> Sequence:
+def side_by_side(tools: LlavaProcessor, questions: list[list[str]], grid: int) -> Prompts:
     """One sequence for all questions about each scene's picture, equally many; each is answered as if it
     were asked alone."""
     begin, _ = _tokens(tools, questions[0][0], grid)
@@ -174,7 +176,7 @@ def side_by_side(tools: LlavaProcessor, questions: list[list[str]], grid: int) -
             ends[scene, number] = place - 1
     key, query = whose[:, None, :], whose[:, :, None]
     mask = ((key == 0) | (key == query)) & np.tri(length, dtype=bool)
-    return Sequence(*map(torch.from_numpy, (ids, mask[:, None], positions, ends)))
+    return Prompts(*map(torch.from_numpy, (ids, mask[:, None], positions, ends)))
 
 
 @cache
@@ -326,17 +328,17 @@ def evaluate(
         One row per scene × question: ``family, kept_out, skill, question, expected, answer, correct``.
     """
     rng = np.random.default_rng(recipe.seed + 1)
-    rows = []
-    for family in FAMILIES:
-        for held in (False, True):
-            for _ in range(0, n, 128):
-                scenes = draw(family, rng, 128, recipe.grid, held)
-                said = asked(model, tools, scenes)[0].argmax(-1).flatten()
-                every = [one for about in scenes.asked for one in about]
-                for one, word in zip(every, tools.tokenizer.convert_ids_to_tokens(said), strict=True):
-                    rows.append((family, held, one.skill, one.text, one.answer, word, word == one.answer))
-    columns = ["family", "kept_out", "skill", "question", "expected", "answer", "correct"]
-    return pd.DataFrame(rows, columns=columns)
+    frames = []
+    for family, held, _ in product(FAMILIES, (False, True), range(0, n, 128)):
+        scenes = draw(family, rng, 128, recipe.grid, held)
+        said = asked(model, tools, scenes)[0].argmax(-1).flatten()
+        questions = [one for about in scenes.asked for one in about]
+        frame = pd.DataFrame(questions).rename(columns={"text": "question", "answer": "expected"})
+        answer = tools.tokenizer.convert_ids_to_tokens(said)
+        frames.append(frame.assign(family=family, kept_out=held, answer=answer))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["correct"] = frame["answer"] == frame["expected"]
+    return frame[["family", "kept_out", "skill", "question", "expected", "answer", "correct"]]
 
 
 def main(arguments: list[str] | None = None) -> None:
