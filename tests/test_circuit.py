@@ -9,9 +9,13 @@ from brute_force import BruteForce
 
 import rgb_circuit as rgb
 from analyses.circuit import areas, circuit, curve, partners, ranked
+from analyses.circuit.resampling import RESAMPLED, with_partners
+from rgb_circuit.boards import Canvas
+from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.models.planted import PARTS, UNKIND, Part, Placement
 from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.tasks import find
 
 PLACE = Placement()
 # What each planted head adds to odd − white in the clean run; together, the gap.
@@ -385,3 +389,14 @@ def test_a_model_that_has_nothing_to_restore_is_refused(planted):
     ]
     with pytest.raises(rgb.InputError, match="nothing to restore"):
         circuit(planted, trials, [PLACE.poi], target="same", progress=False)
+
+
+def test_a_partner_lends_its_question_with_its_picture_and_no_place_of_a_picture_left_out():
+    task = find("relation")
+    asked = task.draw(Canvas(6, 4, 0, TEMPLATE), list(task.vocabulary), 8, 0, {})
+    for trial, other in zip(
+        with_partners(asked, "clean", "exchanged", 0), partners(asked, "clean", "exchanged")
+    ):
+        assert trial.asked(RESAMPLED) == asked[other].prompt and trial.asked("exchanged") == trial.prompt
+        assert trial.sources[RESAMPLED] is asked[other].sources["clean"]
+        assert trial.boxes.keys() == {"clean", "exchanged"}

@@ -73,8 +73,9 @@ def test_a_dot_more_is_all_that_differs_and_controls_keep_the_number(board):
         assert not there["moved"].keys() & clean.keys()
         assert sorted(there["moved"].values()) == sorted(clean.values())
         assert there["recolored"].keys() == clean.keys()
-        colors = [{color for _, color in there[name].values()} for name in ("clean", "recolored")]
-        assert not colors[0] & colors[1] and (n == 1 or len(colors[0]) != len(colors[1]))
+        colors = {name: {color for _, color in things.values()} for name, things in there.items()}
+        assert len(colors["clean"]) == n and len(colors["one_more"]) == n + 1
+        assert len(colors["recolored"]) == 1 and not colors["recolored"] & colors["one_more"]
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: f"{board.grid} of {board.tile_px} px")
@@ -117,7 +118,7 @@ def test_colors_or_shapes_are_exchanged_in_place(board):
         clean = there["clean"]
         for name in trial.images:
             shape, color = there[name][cell(trial, name, "shape", board)]
-            role = "right" if name == "asked" else trial.expected[name]
+            role = "color" if name == "asked" else trial.expected[name]
             assert f"the {shape}?" in trial.prompt and color == trial.answers[role]
         assert [*there["exchanged"]] == [*clean]
         assert [shape for shape, _ in there["exchanged"].values()] == [shape for shape, _ in clean.values()]
@@ -212,8 +213,8 @@ def test_numbers_behind_a_space_of_their_own_are_drawn_and_read_behind_it():
         ("counting", {"number": "6"}, "number cannot be 6; the words that it can be are 1, 2, 3, 4, 5"),
         ("counting", {"more": "3"}, "cannot fix more; what can be fixed is number, template"),
         ("relation", {"relation": "over"}, "relation cannot be over; the words that it can be are left"),
-        ("binding", {"right": "pink"}, "right cannot be pink; the words that it can be are red"),
-        ("binding", {"right": "red", "other": "red"}, "two shapes are to have two colours"),
+        ("binding", {"color": "pink"}, "color cannot be pink; the words that it can be are red"),
+        ("binding", {"color": "red", "other_color": "red"}, "two shapes are to have two colours"),
         ("binding", {"template": "rude"}, "template names 'rude', which it does not have; use one of plain"),
     ],
 )
@@ -257,3 +258,19 @@ def test_a_template_is_held_fixed_as_a_word_is(tmp_path, capsys):
     assert task_of(trials).question == "Is the {shape} {answer}? Answer yes or no"
     with pytest.raises(rgb.InputError, match="cannot fix template; what can be fixed is odd"):
         rgb.trials(rgb.load(str(folder)), "rgb", 4, template="short")
+
+
+def test_pictures_of_ones_own_in_common_names_are_of_no_task_that_ships():
+    shown = drawn("binding", 1)[0]
+    for task in rgb.tasks().values():
+        conditions = [
+            name for name in task.conditions if name in ("clean", "exchanged", "moved", "recolored")
+        ]
+        own = rgb.Trial(
+            "a",
+            shown.prompt,
+            {name: shown.images[name if name in shown.images else "clean"] for name in conditions[:2]},
+            {"right": "red", "other": "blue"},
+            expected={"clean": "right"},
+        )
+        assert task_of([own]).name == "own pictures"

@@ -144,7 +144,7 @@ def _heads(model, heads):
     return heads
 
 
-def _random_sets(model, heads, most, rng):
+def sets_like(model, heads, most, rng):
     """Up to ``most`` different sets like ``heads`` (`_random_set`), never the circuit itself."""
     found = {}
     # Where few sets exist, the same ones are drawn over and over.
@@ -172,10 +172,10 @@ def _variants(model, heads, source, target, random_sets, seed):
     """What `circuit` patches in the target run, and in the source run: "test: set" → edits."""
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {
-        f"random {index}": chosen for index, chosen in enumerate(_random_sets(model, heads, random_sets, rng))
+        f"random {index}": chosen for index, chosen in enumerate(sets_like(model, heads, random_sets, rng))
     }
     restored = {
-        f"sufficiency: {name}": _restored(model, chosen, source, target) for name, chosen in sets.items()
+        f"sufficiency: {name}": restored_alone(model, chosen, source, target) for name, chosen in sets.items()
     }
     held = held_heads(model, target)
     working = {f"isolation: {name}": isolating_edits(held, chosen, source) for name, chosen in sets.items()}
@@ -256,7 +256,7 @@ def _independence(m_source, left, seed):
     return independence_p(m_source.to_numpy(), left.to_numpy(), seed)
 
 
-def _restored(model, heads, source, target):
+def restored_alone(model, heads, source, target):
     """Edits of the target run: ``heads`` from the source, all others held."""
     return [Edit(layer, head, source if (layer, head) in heads else target) for layer, head in model.heads()]
 

@@ -48,14 +48,21 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
 
 
 def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
-    """The trials, each with its partner's source picture as a further condition."""
+    """The trials, each with its partner's source picture, and the question about it, as a further
+    condition."""
     kept = dict.fromkeys(("clean", source, target))
-    return [
-        replace(
-            trial,
-            # Without the other conditions: to be equal to one of those would be nothing to warn of.
-            images={name: trial.sources[name] for name in kept} | {RESAMPLED: trials[index].sources[source]},
-            expected={condition: trial.expected[condition] for condition in (source, target)},
+    made = []
+    for trial, index in zip(trials, partners(trials, source, target, seed)):
+        partner = trials[index]
+        asked = {name: trial.asked(name) for name in kept} | {RESAMPLED: partner.asked(source)}
+        made.append(
+            replace(
+                trial,
+                # Without the other conditions: to be equal to one of those would be nothing to warn of.
+                images={name: trial.sources[name] for name in kept} | {RESAMPLED: partner.sources[source]},
+                expected={condition: trial.expected[condition] for condition in (source, target)},
+                prompts={name: prompt for name, prompt in asked.items() if prompt != trial.prompt},
+                boxes={name: boxes for name, boxes in trial.boxes.items() if name in kept},
+            )
         )
-        for trial, index in zip(trials, partners(trials, source, target, seed))
-    ]
+    return made

@@ -311,7 +311,7 @@ def planted(
     known = vocabulary or small.tokenizer((game.question, *game.words, game.nothing))
     tools = small.processor(grid, tile_px, known)
     looks = _looks(game, palette, tile_px)
-    readout = _readout(looks, tile_px)
+    readout = readout_of(looks, tile_px)
     vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
     configuration = small.config(
         grid,
@@ -341,16 +341,16 @@ def planted(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        _set_norms(model.model.language_model, channels)
-        _set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
-        _set_projector(model.model.multi_modal_projector, channels, grid, readout)
+        set_norms(model.model.language_model, channels)
+        set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
+        set_projector(model.model.multi_modal_projector, channels, grid, readout)
         _set_words(model, channels, tools.tokenizer, likeness, looks, game)
         _set_lines(model, channels, tools.tokenizer, game.question)
         for index, layer in enumerate(model.model.language_model.layers):
             parts = {head: part for part, (at, head) in placed if at == index}
             kept_clear = ["constant", *(["place", "found", "bos"] if uneven else [])]
             of_gap = noise * gap(decoys, without, more, len(game.words))
-            _set_noise(layer, channels, of_gap, kept_clear, generator)
+            set_noise(layer, channels, of_gap, kept_clear, generator)
             _set_heads(layer.self_attn, parts, channels, grid, kv_heads, seed, game.words)
             if any(part.name == "mean" for part in parts.values()):
                 _set_mark(layer.mlp, channels)
@@ -436,7 +436,7 @@ def layout(
     return channels, -(-start // multiple) * multiple
 
 
-def _set_norms(text, channels):
+def set_norms(text, channels):
     """Make every norm the identity on the features, and the constant 1."""
     norms = [
         norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)
@@ -447,7 +447,7 @@ def _set_norms(text, channels):
 
 
 @dataclass(frozen=True)
-class _Readout:
+class Readout:
     """How tiles are told apart.
 
     Attributes:
@@ -470,11 +470,11 @@ def _looks(game, palette, px) -> torch.Tensor:
     return torch.tensor(np.stack(tiles)).permute(0, 3, 1, 2)
 
 
-def _readout(looks, px) -> _Readout:
+def readout_of(looks, px) -> Readout:
     """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per word."""
     if looks.ndim == 2:
         weights = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, px, px) / px**2
-        return _Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
+        return Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
     words = len(looks)
     pixels = torch.cat([looks.double().flatten(1) / 255, torch.ones(words, 1)], dim=1)
     if torch.linalg.matrix_rank(pixels) < words:
@@ -483,12 +483,12 @@ def _readout(looks, px) -> _Readout:
             "tiles, or words whose tiles differ more"
         )
     fitted = torch.linalg.pinv(pixels).T
-    return _Readout(
+    return Readout(
         fitted[:, :-1].unflatten(1, looks.shape[1:]), fitted[:, -1], torch.eye(words), torch.eye(words)
     )
 
 
-def _set_vision(tower, grid, image_processor, readout):
+def set_vision(tower, grid, image_processor, readout):
     """Channels: ± constant, then the readout's features, rows, columns, then the twins of these."""
     features = 2 + len(readout.offsets)
     twin = features + 2 * grid
@@ -509,7 +509,7 @@ def _set_vision(tower, grid, image_processor, readout):
     tower.pre_layrnorm.weight.fill_(CONSTANT * (2 / table.shape[1]) ** 0.5)
 
 
-def _set_projector(projector, channels, grid, readout):
+def set_projector(projector, channels, grid, readout):
     """What a tile shows → one-hot word, place → place; hidden units: the readout's lines, places, then the
     same with opposite inputs."""
     lines, places = readout.lines, torch.eye(2 * grid)
@@ -589,7 +589,7 @@ def _likeness(looks) -> torch.Tensor:
     return (colors @ colors.T).fill_diagonal_(0)
 
 
-def _set_noise(layer, channels, noise, kept_clear, generator):
+def set_noise(layer, channels, noise, kept_clear, generator):
     """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP
     are overwritten. Nothing is written to the channels ``kept_clear``."""
     if noise == 0:

@@ -17,6 +17,7 @@ from .lens import lens_over_layers, lens_over_picture
 from .paths import path_parts
 from .precision_recall import precision_recall, precision_recall_panels, recall_over_trials
 from .redirect import redirect_panels
+from .transfer import transfer_maps
 
 __all__ = [
     "attention_over_picture",
@@ -36,5 +37,6 @@ __all__ = [
     "precision_recall_panels",
     "recall_over_trials",
     "redirect_panels",
+    "transfer_maps",
     "veiled",
 ]

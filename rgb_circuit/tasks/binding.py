@@ -25,13 +25,13 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
     Args:
         words: colours that the model can say.
         seed: the same seed gives the same trials.
-        fixed: any of ``right, other, template``, held fixed.
+        fixed: any of ``color, other_color, template``, held fixed.
 
     Raises:
         InputError: a colour that cannot be drawn, one for both shapes, a template that there is not, or a
             board or tiles that are too small.
     """
-    check_request(n, seed, fixed, ("right", "other", "template"))
+    check_request(n, seed, fixed, ("color", "other_color", "template"))
     things.check_board(canvas)
     template = fixed.get("template", PLAIN)
     TASK.asked_by(template)
@@ -41,8 +41,8 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
     rng = np.random.default_rng(seed)
     # Each colour in turn, and the next one for the other shape.
     free = [word for word in words if word not in fixed.values()]
-    if len(free) + len(fixed.keys() & TASK.drawn.keys()) < 2 or fixed.get("right", 0) == fixed.get(
-        "other", 1
+    if len(free) + len(fixed.keys() & TASK.drawn.keys()) < 2 or fixed.get("color", 0) == fixed.get(
+        "other_color", 1
     ):
         raise InputError(
             "two shapes are to have two colours, and there are not two; hold fewer of them fixed, or use a "
@@ -52,7 +52,7 @@ def draw(canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping
     turns = in_turn([(at, about) for at in range(len(order)) for about in roles], n, rng)
     trials = []
     for index, ((at, about), shapes) in enumerate(zip(turns, things.pairs_of_shapes(TASK, n, seed))):
-        drawn = {"right": order[at], "other": order[(at + 1) % len(order)]}
+        drawn = {"color": order[at], "other_color": order[(at + 1) % len(order)]}
         colors = {role: str(fixed.get(role, color)) for role, color in drawn.items()}
         trials.append(_trial(canvas, index, colors, about, shapes, template, things.rng_of(seed, index)))
     return trials

@@ -1,7 +1,7 @@
 """Counting as a task: `counting.toml`, and what draws its pictures.
 
-Each dot has a colour that is drawn by itself, so that who counts colours counts something else; in the
-recolored picture the same dots have another number of colours.
+Each dot has a colour of its own, so that who counts colours answers right, until the recolored picture shows
+the same dots in one colour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,13 +52,13 @@ def _trial(canvas, index, number, about, template, rng):
     n, grid = int(number), canvas.grid
     cells = [divmod(int(cell), grid) for cell in rng.permutation(grid * grid)[: 2 * n + 1]]
     here, elsewhere, added = cells[:n], cells[n:-1], cells[-1]
-    colors = [COLORS[index] for index in rng.integers(len(COLORS), size=n + 1)]
+    *colors, other = (str(color) for color in rng.permutation(COLORS)[: n + 2])
     clean = _dots(here, colors)
     pictures = {
         "clean": clean,
         "one_more": clean | _dots([added], colors[n:]),
         "moved": _dots(elsewhere, colors),
-        "recolored": _dots(here, _other_colors(colors[:n], rng)),
+        "recolored": _dots(here, [other] * n),
     }
     return things.trial(
         TASK,
@@ -75,15 +75,6 @@ def _trial(canvas, index, number, about, template, rng):
 
 def _dots(cells, colors):
     return {cell: Thing("circle", color) for cell, color in zip(cells, colors)}
-
-
-def _other_colors(colors, rng):
-    """As many colours, none of which was there, of another number of kinds where there are two or more."""
-    others = [color for color in COLORS if color not in colors]
-    numbers = [number for number in range(1, len(colors) + 1) if number != len(set(colors))] or [1]
-    kinds = [str(color) for color in rng.permutation(others)[: rng.choice(numbers)]]
-    more = [kinds[index] for index in rng.integers(len(kinds), size=len(colors) - len(kinds))]
-    return [str(color) for color in rng.permutation(kinds + more)]
 
 
 TASK = replace(read_task(Path(__file__).with_suffix(".toml")), draw=draw)

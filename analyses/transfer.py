@@ -1,0 +1,322 @@
+"""Do heads do the same in several tasks, or however a task is asked?
+
+Samples are trials of tasks, or of templates of one task, for one model. Of each:
+
+1. Every head alone is restored at [end] from the clean picture in the task's corrupted one. Its effect is on
+   the logit difference, right answer of the clean − of the corrupted picture, and is read as a fraction of
+   what there is to restore, so that tasks with large and with small logits stand side by side.
+2. Every head gets its role by the task's own hypotheses.
+
+**Pairs.** Of each two samples, how far effects agree over heads: their correlation, how large it can be at
+most when effects of so few trials are noisy (the ceiling, from split halves), and the correlation without
+that noise. Where the interval of the last is wide, nothing is known.
+
+**Sets.** On the first half of a sample's trials the heads are found whose effect is shown to be more than
+``least`` of the gap. On the second half of each sample, its own among them, the set is restored alone in the
+corrupted picture, all else held there (sufficiency), and set to its mean over trials in the clean one
+(necessity), beside random sets of the same layers. A set that is enough for another task is a circuit that
+the two share; one that is not may still hold heads that they share.
+
+Trials are replicates, and what is shown holds for these tasks and templates. How it is with others like them
+is another question, which takes five or more.
+
+Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15 (1904), for
+the correlation without noise; sets as in `analyses.circuit`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.agreement import ceiling, correlation_interval, disattenuated
+from rgb_circuit.heads import Head
+from rgb_circuit.measure import stepwise
+from rgb_circuit.measurement import Steps
+from rgb_circuit.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.pictures import picture_hash
+from rgb_circuit.statistics import (
+    ROUNDING,
+    benjamini_hochberg,
+    decidable,
+    fewest_trials,
+    rank_p,
+    shown_to_fall,
+    t_p,
+)
+from rgb_circuit.tasks import task_of
+from rgb_circuit.trial import as_trials
+
+from . import roles
+from .circuit.faithfulness import (
+    check_random_sets,
+    check_trials,
+    logit_difference,
+    restored_fraction,
+    source_words,
+)
+from .circuit.one_set import restored_alone, sets_like
+
+SOURCE = "clean"
+TESTS = ("sufficiency", "necessity")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What heads do in several samples.
+
+    Attributes:
+        heads: a row per sample × head: ``sample, layer, head, role, effect, ci_low, ci_high`` (fraction of
+            the gap, 95 % interval over trials; missing without a gap), ``shown`` (whether it is shown to be
+            more than ``least``, with a false discovery rate over heads), ``n``, ``void`` ("no gap" or empty).
+        pairs: a row per two samples: ``one, other, heads, correlation, ci_low, ci_high`` (Pearson's, over
+            heads), ``ceiling``, ``corrected, corrected_low, corrected_high`` (without the noise of single
+            trials; missing where a sample is not shown to be more than noise), ``void``.
+        sets: a row per sample that a set was found on × sample that it is tested on × test: ``found_on,
+            tested_on, test`` ("sufficiency", "necessity"), ``set`` (its heads), ``size, faithfulness,
+            ci_low, ci_high`` (restored fraction; of necessity what is left of it), ``random_mean,
+            random_low, random_high, random_sets`` (mean and central 95 % of random sets), ``p_value`` (the
+            set's rank among them), ``q_value`` (over the rows of a test), ``decidable`` (whether p could be
+            0.05 with so many sets), ``n``, ``void`` ("no gap", "no head" or empty).
+    """
+
+    heads: pd.DataFrame
+    pairs: pd.DataFrame
+    sets: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Trials of one task, and what every head alone restores in its corrupted picture: ``values`` (trials,
+    heads) and ``gap`` (trials,) in logits; why there is nothing to restore, else empty."""
+
+    name: str
+    trials: list[Trial]
+    target: str
+    values: np.ndarray
+    gap: np.ndarray
+    void: str
+
+    @property
+    def words(self):
+        return source_words(self.trials, SOURCE, [trial.name for trial in self.trials])
+
+    @property
+    def halves(self):
+        middle = len(self.trials) // 2
+        return [
+            replace(self, trials=self.trials[half], values=self.values[half], gap=self.gap[half])
+            for half in (slice(0, middle), slice(middle, None))
+        ]
+
+    def shown(self, least, level):
+        """Of which heads the effect is shown to be more than ``least`` of the gap, (heads,)."""
+        if self.void:
+            return np.zeros(self.values.shape[1], dtype=bool)
+        p = t_p(self.values - least * self.gap.mean(), "greater", self.words)
+        return benjamini_hochberg(p) <= level
+
+
+@stepwise(stage="patching")
+def transfer(
+    model: Vlm,
+    samples: Mapping[str, Sequence[Trial]],
+    *,
+    least: float = 0.05,
+    level: float = 0.05,
+    random_sets: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> Steps[Transfer]:
+    """Roles, effects and circuits of the same heads over several samples of trials.
+
+    Args:
+        samples: name → trials of one task and one way of asking, such as ``{"rgb": …, "counting": …}``.
+        least: fraction of the gap that a head's effect must exceed to be found.
+        level: false discovery rate, over heads.
+        random_sets: how many random sets each set is compared with at most.
+        seed: of the random sets.
+        progress: show a bar when it takes longer than two seconds.
+
+    Raises:
+        InputError: fewer than two samples, too few trials in one, or trials that do not say which answers
+            they expect, before any forward.
+
+    Examples:
+        >>> from analyses.transfer import transfer
+        >>> samples = {f"seed {seed}": rgb.trials(model, "rgb", 12, seed=seed) for seed in (0, 1)}
+        >>> found = transfer(model, samples, random_sets=3)
+        >>> bool(found.pairs["correlation"][0] > 0.9)
+        True
+    """
+    given = _checked(samples, level)
+    check_random_sets(random_sets)
+    tasks = {name: task_of(trials) for name, trials in given.items()}
+    for name, trials in given.items():
+        check_trials(trials, SOURCE, tasks[name].corrupted)
+    frames = yield [
+        PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted) for name, trials in given.items()
+    ]
+    measured = [
+        _sample(name, trials, tasks[name].corrupted, frame)
+        for (name, trials), frame in zip(given.items(), frames)
+    ]
+    parts = {}
+    for sample in measured:
+        parts[sample.name] = yield from _roles(model, sample, tasks[sample.name])
+    sets = yield from _sets(model, measured, least, level, random_sets, seed)
+    heads = [_heads(model, sample, parts[sample.name], sample.shown(least, level)) for sample in measured]
+    pairs = [_pair(one, other) for one, other in combinations(measured, 2)]
+    return Transfer(pd.concat(heads, ignore_index=True), pd.DataFrame(pairs), sets)
+
+
+def _checked(samples, level):
+    """The samples as lists."""
+    if not isinstance(samples, Mapping) or len(samples) < 2:
+        raise InputError(
+            "samples are two or more by name; give a mapping such as {'rgb': rgb.trials(model, 'rgb', 32), "
+            "'counting': rgb.trials(model, 'counting', 32)}"
+        )
+    given = {str(name): as_trials(trials) for name, trials in samples.items()}
+    fewest = 2 * fewest_trials(level)
+    for name, trials in given.items():
+        if len(trials) < fewest:
+            raise InputError(
+                f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test them on "
+                f"the other takes {fewest}; give more"
+            )
+    return given
+
+
+def _sample(name, trials, target, frame) -> _Sample:
+    """From a sweep of every head."""
+    heads = [str(Head(*head)) for head in zip(frame["layer"], frame["head"])]
+    frame = frame.assign(variant=pd.Categorical(heads, list(dict.fromkeys(heads))))
+    order = [trial.name for trial in trials]
+    patched, before, after = (
+        logit_difference(frame, trials, SOURCE, target, column).loc[order].to_numpy()
+        for column in ("patched_logit", "target_logit", "source_logit")
+    )
+    void = "" if shown_to_fall(after[:, 0], before[:, 0]) else "no gap"
+    return _Sample(name, trials, target, patched - before, after[:, 0] - before[:, 0], void)
+
+
+def _roles(model, sample, task):
+    """(layer, head) → its role by the task's hypotheses; of none where there is nothing to restore."""
+    if sample.void or not task.hypotheses:
+        return {}
+    evidence = yield from roles.steps(model, sample.trials, task=task)
+    table = roles.table(evidence, task)
+    return dict(zip(zip(table["layer"], table["head"]), table["role"]))
+
+
+def _heads(model, sample, parts, shown):
+    """A sample's rows of `Transfer.heads`."""
+    effect = low = high = np.full(len(shown), np.nan)
+    if not sample.void:
+        effect, low, high = restored_fraction(pd.DataFrame(sample.values), sample.gap, sample.words)
+    layer, head = np.array(model.heads()).T
+    return pd.DataFrame(
+        dict(
+            sample=sample.name,
+            layer=layer,
+            head=head,
+            role=[parts.get(tuple(one), "none") for one in model.heads()],
+            effect=effect,
+            ci_low=low,
+            ci_high=high,
+            shown=shown,
+            n=len(sample.gap),
+            void=sample.void,
+        )
+    )
+
+
+def _pair(one, other):
+    """A row of `Transfer.pairs`."""
+    values = one.values, other.values
+    names = ("correlation", "ci_low", "ci_high", "ceiling", "corrected", "corrected_low", "corrected_high")
+    numbers = (np.nan,) * len(names)
+    if not (one.void or other.void):
+        hashes = [[picture_hash(trial.sources[SOURCE]) for trial in sample.trials] for sample in (one, other)]
+        same = hashes[0] == hashes[1]
+        means = [side.mean(0) for side in values]
+        numbers = (
+            float(np.corrcoef(*means)[0, 1]) if min(map(np.ptp, means)) > 0 else np.nan,
+            *correlation_interval(*values, same_trials=same),
+            ceiling(*values),
+            *disattenuated(*values, same_trials=same),
+        )
+    about = dict(one=one.name, other=other.name, heads=values[0].shape[1])
+    return about | dict(zip(names, numbers)) | dict(void=one.void or other.void)
+
+
+def _sets(model, samples, least, level, random_sets, seed):
+    """`Transfer.sets`: each found on the first half of a sample, tested on the second half of each."""
+    rng = np.random.default_rng(seed)
+    found, variants = {}, {}
+    for sample in samples:
+        shown = sample.halves[0].shown(least, level)
+        found[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
+        if chosen := found[sample.name]:
+            sets = [chosen, *sets_like(model, chosen, random_sets, rng)]
+            variants |= {f"{sample.name}: {number}": heads for number, heads in enumerate(sets)}
+    silent = {name: [Edit(layer, head, "mean") for layer, head in some] for name, some in variants.items()}
+    rows = []
+    for sample in samples:
+        half = sample.halves[1]
+        if half.void or not variants:
+            frames = [None, None]
+        else:
+            restored = {
+                name: restored_alone(model, some, SOURCE, half.target) for name, some in variants.items()
+            }
+            frames = yield [
+                PatchedEdits.of(half.trials, restored, half.target),
+                PatchedEdits.of(half.trials, silent, SOURCE),
+            ]
+        for (name, chosen), (test, frame) in product(found.items(), zip(TESTS, frames)):
+            void = half.void or ("" if chosen else "no head")
+            about = dict(found_on=name, tested_on=sample.name, test=test, size=len(chosen), void=void)
+            about["set"] = " ".join(str(Head(*head)) for head in chosen)
+            rows.append(about | dict(n=len(half.gap)) | ({} if void else _tested(frame, name, test, half)))
+    columns = [
+        "found_on", "tested_on", "test", "set", "size", "faithfulness", "ci_low", "ci_high", "random_mean",
+        "random_low", "random_high", "random_sets", "p_value", "decidable", "n", "void",
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).reindex(columns=columns)
+    frame.insert(columns.index("p_value") + 1, "q_value", np.nan)
+    for test in TESTS:
+        known = (frame["test"] == test) & frame["p_value"].notna()
+        frame.loc[known, "q_value"] = benjamini_hochberg(frame.loc[known, "p_value"].to_numpy(float))
+    return frame
+
+
+def _tested(frame, name, test, sample):
+    """The numbers of the set that was found on a sample called ``name``, beside its random sets."""
+    order = [trial.name for trial in sample.trials]
+    patched, unpatched = (
+        logit_difference(frame, sample.trials, SOURCE, sample.target, column).loc[order]
+        for column in ("patched_logit", "target_logit")
+    )
+    # Necessity is measured in the clean run, a gap above the corrupted one.
+    corrupted = unpatched.iloc[:, 0] - (sample.gap if test == "necessity" else 0)
+    names = [f"{name}: {number}" for number in range(patched.shape[1]) if f"{name}: {number}" in patched]
+    gained = patched[names].sub(corrupted, axis=0)
+    share, low, high = restored_fraction(gained, sample.gap, sample.words)
+    random, sign = share[1:], 1 if test == "sufficiency" else -1
+    spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
+    return dict(
+        faithfulness=share[0],
+        ci_low=low[0],
+        ci_high=high[0],
+        random_mean=random.mean() if len(random) else np.nan,
+        random_low=spread[0],
+        random_high=spread[1],
+        random_sets=len(random),
+        p_value=rank_p(sign * share[0], list(sign * random), ROUNDING * float(np.abs(share).max())),
+        decidable=decidable(len(random)),
+    )

@@ -1,0 +1,225 @@
+"""A planted circuit that tells where a shape stands beside another: the role of every head is known.
+
+It answers `rgb_circuit.tasks.relation`, asked plainly or by its short template, without error. What it shares
+with the planted circuit that counts is in `rgb_circuit.models.planted_counting`; what is new:
+
+1. **What a cell shows**: a shape in a colour, told from 40 others and from nothing by its pixels along random
+   lines, which the projector bends.
+2. **Names.** The question says two names of shapes. The hearer lets the second know the first; so the second
+   knows the shape that is asked about and the other.
+3. **The relation is made at the second name**: two finders write the places of both shapes there, and the
+   MLP compares their rows and their columns. Relation writers bring it from there to the answer.
+4. **Places are also read at [end]**: question readers tell [end] the two names, and each place reader looks
+   at a shape and adds its row and column to the answer, the one for the shape that is asked about and the
+   other against. A place reader by itself says where on the board a shape is.
+
+The suppressor lowers the right relation, the fixed word says "left" whatever there is, and the idle head
+writes where nothing reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from ..answers import FORMS, form_of, written
+from ..boards import Canvas
+from ..conversation import prompt
+from ..rgb_game import PALETTE
+from ..tasks import relation, things
+from . import small
+from .planted import FAST, OTHER_TOKENS, PER_LOGIT, SHARP, Place, Readout, set_noise
+from .planted_counting import HEADS, Steps, blank, set_steps, truth
+
+NAMES = relation.TASK.slots["shape"]
+RELATIONS = tuple(relation.TASK.vocabulary)
+LOOKS = [things.Thing(shape, color) for shape in NAMES for color in PALETTE]
+# Random sums over pixels, and random lines through these; each line bends both ways.
+FEATURES, LINES = 24, 36
+# Noise is kept out of what heads look by, and of places that are compared.
+KEPT_CLEAR = (
+    "constant", "text", "bos", "color", "names", "heard", "asked", "asked_other", "there", "there_other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one planted head does.
+
+    Attributes:
+        name, role: as in the truth frame.
+        looks_for: "other name" (from a name), "second name", "any word" (from all text), or a channel of
+            names, for the cell that shows this shape.
+        carries, writes_to: channels of `layout`; "place" that is written to the answer is read as how far
+            left and how far above a cell is.
+        gain: how often the carried vector is added; for the answer, in logits (of places, in logits a cell).
+    """
+
+    name: str
+    role: str
+    looks_for: str
+    carries: str
+    writes_to: str
+    gain: float
+
+
+PARTS: Mapping[Place, Part] = {
+    (0, 1): Part("hearer", "none", "other name", "names", "heard", 1.0),
+    (1, 0): Part("question reader", "question reader", "second name", "heard", "asked", 1.0),
+    (1, 1): Part("finder", "none", "heard", "place", "there", 1.0),
+    (1, 2): Part("reader of the other name", "question reader", "second name", "names", "asked_other", 1.0),
+    (1, 3): Part("finder of the other", "none", "names", "place", "there_other", 1.0),
+    (2, 1): Part("place reader", "place reader", "asked", "place", "answer", 1.5),
+    (2, 3): Part("reader of the other place", "place reader", "asked_other", "place", "answer", -1.5),
+    (3, 0): Part("early relation writer", "relation writer", "second name", "relation", "answer", 5.0),
+    (3, 2): Part("fixed word", "none", "any word", "text", "left", 3.0),
+    (4, 1): Part("suppressor", "none", "second name", "relation", "answer", -2.0),
+    (4, 3): Part("idle head", "none", "second name", "relation", "idle", 1.0),
+    (5, 2): Part("late relation writer", "relation writer", "second name", "relation", "answer", 4.0),
+}
+
+
+def planted_relation(
+    *, grid: int = 6, tile_px: int = 4, noise: float = 0.0, seed: int = 0
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
+    """A LLaVA that tells spatial relations with a known circuit, its processor, and what its heads are.
+
+    Args:
+        grid, tile_px: as in `rgb_circuit.models.planted_counting.planted_counting`.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in
+            units of what there is to restore.
+        seed: of the noise.
+
+    Returns:
+        model, processor, and a frame with a row per head: ``layer, head, role, name``.
+    """
+    channels, width = layout(grid)
+    ways = [relation.TASK.asked_by(way).questions for way in ("plain", "short")]
+    questions = [question for way in ways for question in way]
+    tools = small.processor(grid, tile_px, small.tokenizer((*questions, *RELATIONS)))
+    model = blank(tools, grid, tile_px, _readout(grid, tile_px), channels, width)
+    generator = torch.Generator().manual_seed(seed)
+    to_restore = sum(abs(part.gain) for part in PARTS.values() if part.writes_to == "answer")
+    with torch.no_grad():
+        _set_words(model, channels, tools.tokenizer, questions[0])
+        for index, layer in enumerate(model.model.language_model.layers):
+            set_noise(layer, channels, noise * to_restore, KEPT_CLEAR, generator)
+            for (at, head), part in PARTS.items():
+                if at == index:
+                    _set_head(layer.self_attn, head, part, channels, grid)
+        _set_comparison(model.model.language_model.layers[1].mlp, channels, grid)
+    return model, tools, truth(PARTS)
+
+
+def layout(grid: int) -> tuple[dict[str, slice], int]:
+    """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
+
+    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) live at image tokens;
+    ``names`` at the question's names; ``heard``, ``there, there_other`` and ``relation`` at the second of
+    them; ``asked, asked_other`` and ``answer`` at [end].
+    """
+    sizes = dict(constant=1, text=1, bos=1, place=2 * grid, color=len(LOOKS) + 1)
+    sizes |= dict.fromkeys(("names", "heard", "asked", "asked_other"), len(NAMES))
+    sizes |= dict.fromkeys(("there", "there_other"), 2 * grid)
+    sizes |= dict.fromkeys(("relation", "answer", "idle"), len(RELATIONS))
+    channels, start = {}, 0
+    for name, size in sizes.items():
+        channels[name] = slice(start, start + size)
+        start += size
+    return channels, -(-start // HEADS) * HEADS
+
+
+def _readout(grid, px) -> Readout:
+    """Random sums over the pixels of a cell, and random lines through these."""
+    canvas, draw = Canvas(1, px, 0, ""), torch.Generator().manual_seed(0)
+    cells = [things.board(canvas, {(0, 0): look}) for look in LOOKS] + [things.board(canvas, {})]
+    pixels = torch.tensor(np.stack([np.array(cell) for cell in cells])).permute(0, 3, 1, 2).double() / 255
+    weights = torch.randn(FEATURES, *pixels.shape[1:], generator=draw, dtype=torch.float64) / px
+    offsets = -(pixels.mean(0) * weights).sum((1, 2, 3))
+    seen = pixels.flatten(1) @ weights.flatten(1).T + offsets
+    lines = torch.randn(LINES, FEATURES, generator=draw) / FEATURES**0.5
+    return Readout(weights, offsets, lines, seen)
+
+
+def _set_words(model, channels, tokenizer, question):
+    """Word vectors say "text", "first token" or a name; the unembedding reads the answer."""
+    words = model.model.language_model.embed_tokens.weight
+    words[:, channels["constant"]] = 1024.0
+    words[:, channels["text"]] = 1
+    words[tokenizer.bos_token_id, channels["text"]] = 0
+    words[tokenizer.bos_token_id, channels["bos"]] = 1
+    for index, name in enumerate(NAMES):
+        words[tokenizer.convert_tokens_to_ids(name), channels["names"].start + index] = 1
+    head, asked = model.lm_head.weight, prompt(question)
+    head[:, channels["constant"]] = OTHER_TOKENS
+    form = form_of(tokenizer, asked, RELATIONS, tuple(FORMS))
+    for index, word in enumerate(RELATIONS):
+        (answer,) = written(tokenizer, asked, word, form)  # type: ignore[arg-type, misc]
+        head[answer, channels["constant"]] = 0
+        head[answer, channels["answer"].start + index] = 1 / PER_LOGIT
+
+
+def _set_head(attention, head, part, channels, grid):
+    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes: names or shapes, the second
+    name, and the first token, on which a head rests that finds nothing."""
+    d_head = attention.head_dim
+    shapes, second, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
+    rows = slice(head * d_head, (head + 1) * d_head)
+    query, key, value = (
+        projection.weight[rows] for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    output = attention.o_proj.weight[:, rows]
+    for weights in (query, key, value, output):
+        weights.zero_()
+    # Attention divides scores by this.
+    sharp = SHARP * d_head**0.5
+    key[bos, channels["bos"]] = 1
+    query[bos, channels["constant"]] = sharp
+    if part.looks_for in ("second name", "any word"):
+        key[second, channels["heard" if part.looks_for == "second name" else "text"]] = 1
+        query[second, channels["text"]] = 2 * sharp
+    elif part.looks_for == "other name":
+        # Its own name 0, another 2 · SHARP, first token SHARP.
+        key[shapes, channels["names"]] = torch.eye(len(NAMES))
+        query[shapes, channels["names"]] = 2 * sharp * (1 - torch.eye(len(NAMES)))
+    else:
+        key[shapes, slice(channels["color"].start, channels["color"].stop - 1)] = torch.eye(
+            len(NAMES)
+        ).repeat_interleave(len(PALETTE), 1)
+        query[shapes, channels[part.looks_for]] = 2 * sharp * torch.eye(len(NAMES))
+
+    carried = channels[part.carries]
+    features = carried.stop - carried.start
+    value[:features, carried] = torch.eye(features)
+    if part.writes_to == "answer" and part.carries == "place":
+        written_to, vectors = channels["answer"], PER_LOGIT * _toward(grid)
+    elif part.writes_to in RELATIONS:
+        start = channels["answer"].start + RELATIONS.index(part.writes_to)
+        written_to, vectors = slice(start, start + 1), PER_LOGIT * torch.eye(1)
+    else:
+        in_logits = part.writes_to == "answer"
+        written_to = channels[part.writes_to]
+        vectors = (PER_LOGIT if in_logits else 1.0) * torch.eye(features)
+    output[written_to, :features] = part.gain * vectors
+
+
+def _toward(grid) -> torch.Tensor:
+    """(4, 2 · grid): how much a row and a column speak for left, right, above and below."""
+    middle = torch.arange(grid) - (grid - 1) / 2
+    toward = torch.zeros(len(RELATIONS), 2 * grid)
+    for word, axis, sign in (("left", 1, -1), ("right", 1, 1), ("above", 0, -1), ("below", 0, 1)):
+        toward[RELATIONS.index(word), axis * grid : (axis + 1) * grid] = sign * middle
+    return toward
+
+
+def _set_comparison(mlp, channels, grid):
+    """The relation of the two places at the second name: 1 where they are a cell or more apart that way."""
+    steps = []
+    for index, along in enumerate(_toward(grid).tolist()):
+        read = {channels["there"].start + place: weight for place, weight in enumerate(along)}
+        read |= {channels["there_other"].start + place: -weight for place, weight in enumerate(along)}
+        steps.append(Steps(read, [0.5], 0.2, channels["relation"].start + index))
+    set_steps(mlp, channels["constant"], steps)

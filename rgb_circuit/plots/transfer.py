@@ -1,0 +1,101 @@
+"""What the same heads do in several tasks: effects side by side, how far they agree, and whose circuit is
+enough for whom."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..heads import Head
+from .canvas import DIVERGING, FADED, brief, limit_of, literal, model_title, new_figure, percent
+
+# Heads that are drawn at most.
+MOST = 16
+
+
+@literal
+def transfer_maps(
+    heads: pd.DataFrame, pairs: pd.DataFrame, sets: pd.DataFrame, model: str, *, most: int = MOST
+) -> Figure:
+    """Three maps: head × sample, of effects; sample × sample, of correlations over heads; and found on ×
+    tested on, of how much of the gap a set of heads alone restores.
+
+    Grey are heads that are not shown to raise the answer, and what cannot be said. Beside a correlation
+    without the noise of single trials stands the ceiling, the largest that such noise leaves.
+
+    Args:
+        heads, pairs, sets: of `analyses.transfer.Transfer`.
+        model: its name, for the title.
+        most: heads that are drawn, those with the largest effects in any sample.
+    """
+    samples = list(heads["sample"].unique())
+    figure = new_figure(5.2 + 2.1 * len(samples), max(3.4, 1.6 + 0.3 * min(most, _n_heads(heads))))
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1])
+    _effects(heads, samples, most, left)
+    _correlations(pairs, samples, middle)
+    _sufficiency(sets, samples, right)
+    trials = sorted({int(n) for n in heads["n"]})
+    figure.suptitle(
+        f"{model_title(model)} · n = {' or '.join(map(str, trials))} trials a sample", fontsize=10
+    )
+    return figure
+
+
+def _n_heads(heads):
+    return len(heads[["layer", "head"]].drop_duplicates())
+
+
+def _effects(heads, samples, most, ax):
+    named = heads.assign(name=[str(Head(*head)) for head in zip(heads["layer"], heads["head"])])
+    cells = named.pivot(index="name", columns="sample", values="effect")[samples]
+    largest = cells.abs().max(axis=1).nlargest(most).index
+    order = [name for name in dict.fromkeys(named["name"]) if name in largest]
+    shown = named.pivot(index="name", columns="sample", values="shown")[samples].loc[order].astype(bool)
+    cells = cells.loc[order]
+    _map(cells, cells.map(percent), ax, limit_of(cells), ~shown.to_numpy())
+    ax.set_title("a head restored alone, of the gap\n(grey: not shown to raise the answer)", fontsize=9)
+
+
+def _correlations(pairs, samples, ax):
+    cells = pd.DataFrame(np.nan, index=samples, columns=samples)
+    words = pd.DataFrame("", index=samples, columns=samples)
+    for row in pairs.itertuples():
+        said = row.void or f"{row.corrected:.2f}" if np.isfinite(row.corrected) or row.void else "noise"
+        for one, other in ((row.one, row.other), (row.other, row.one)):
+            cells.loc[one, other] = row.corrected
+            words.loc[one, other] = (
+                said if row.void else f"{said}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
+            )
+    _map(cells, words, ax, 1.0, cells.isna().to_numpy())
+    ax.set_title("correlation over heads, without noise\n(r as measured ≤ its ceiling)", fontsize=9)
+
+
+def _sufficiency(sets, samples, ax):
+    rows = sets[sets["test"] == "sufficiency"]
+    cells = rows.pivot(index="found_on", columns="tested_on", values="faithfulness").loc[samples, samples]
+    voids = rows.pivot(index="found_on", columns="tested_on", values="void").loc[samples, samples]
+    beyond = rows.pivot(index="found_on", columns="tested_on", values="q_value").loc[samples, samples] <= 0.05
+    words = cells.map(percent).where(voids == "", voids) + beyond.map(lambda more: " •" if more else "")
+    _map(cells, words, ax, max(1.0, limit_of(cells)), cells.isna().to_numpy())
+    sizes = rows.drop_duplicates("found_on").set_index("found_on")["size"]
+    ax.set_yticklabels([f"{brief(name, 16)} ({sizes[name]})" for name in samples], rotation=0)
+    ax.set_ylabel("found on (heads)", fontsize=8)
+    ax.set_xlabel("tested on", fontsize=8)
+    ax.set_title("the set alone restores, of the gap\n(dot: more than random sets)", fontsize=9)
+
+
+def _map(cells: pd.DataFrame, words: pd.DataFrame, ax: Axes, limit: float, faded: np.ndarray) -> None:
+    sns.heatmap(
+        cells, annot=words.to_numpy(), fmt="", annot_kws={"fontsize": 7}, cmap=DIVERGING, vmin=-limit,
+        vmax=limit, cbar=False, mask=faded, ax=ax, xticklabels=True, yticklabels=True,
+    )  # fmt: skip
+    ax.set_facecolor(FADED)
+    # What is masked has no annotation of its own.
+    for row, column in zip(*faded.nonzero()):
+        ax.text(column + 0.5, row + 0.5, words.iat[row, column], ha="center", va="center", fontsize=7)
+    ax.set_xticklabels([brief(name, 16) for name in cells.columns], rotation=30, ha="right")
+    ax.set_yticklabels([brief(name, 16) for name in cells.index], rotation=0)
+    ax.set_xlabel("")
+    ax.set_ylabel("")
+    ax.tick_params(length=0, labelsize=8)
