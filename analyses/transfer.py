@@ -56,7 +56,6 @@ from .circuit.faithfulness import (
     check_trials,
     logit_difference,
     restored_fraction,
-    source_words,
 )
 from .circuit.one_set import restored_alone, sets_like
 
@@ -102,7 +101,8 @@ class _Sample:
 
     @property
     def words(self):
-        return source_words(self.trials, SOURCE, [trial.name for trial in self.trials])
+        """The words that are right for the clean pictures."""
+        return [trial.answers[trial.expected[SOURCE]] for trial in self.trials]
 
     @property
     def halves(self):

@@ -8,7 +8,6 @@ whose words its picture *shows*, that is, gives a reason to say.
 - **The gap** is the fall of the right answer's word from the clean picture to another whose right answer is
   another; where that keeps the answer, to the ``corrupted`` one.
 - **Similarity** of words is taken out of an absence where the target shows a single word, and not this one.
-
 - **Questions** may have slots, such as ``{shape}``, which each trial fills with one of the words that the
   task lists for them. A task may have templates: other ways of asking the same.
 
@@ -204,6 +203,11 @@ class Task:
                     f"task {self.name!r}: template {name!r} has {len(template.words)} words; give the two "
                     "that say that an answer is right and that it is not, such as ['yes', 'no'], or none"
                 )
+        if not self.questions:
+            raise InputError(
+                f"task {self.name!r}: the slots of its question have no words that differ; give each slot "
+                "more of them"
+            )
 
     def _has(self, name, there, where):
         if name not in there:

@@ -251,6 +251,7 @@ def test_another_question_about_another_conditions_picture_is_read_and_written_b
     [
         ('shape = ["square", "circle"]', "", "names 'shape', which it does not have; use one of (none)"),
         ('shape = ["square", "circle"]', "shape = 3", "slots.shape is 3; give a list"),
+        ('shape = ["square", "circle"]', "shape = []", "the slots of its question have no words that differ"),
         ('question = "Color of the {shape}?"', "", "templates.short has no 'question'; add it"),
         ("questions = {", "asks = {", "templates.short has the key 'asks', which is not known"),
         ('{ asked = "Color', '{ asking = "Color', "template 'short' names 'asking'"),
