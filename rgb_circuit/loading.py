@@ -30,7 +30,9 @@ from .processors import fitted
 from .unchanged import as_it_is
 from .vlm import Vlm
 
-SHIPPED = ("toy", "planted")
+SHIPPED = ("toy", "planted", "talker")
+# Those that were trained lie in folders; the planted one is made when it is loaded.
+TRAINED = ("toy", "talker")
 
 # Bytes of weights from which on loading takes long enough to be told about.
 LARGE = 1e9
@@ -52,9 +54,9 @@ def load(
     image token) is filled in. What takes long is announced on standard error.
 
     Args:
-        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``, or a hub id
-            such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors only and no code of the
-            repository is run.
+        name: a shipped model (``"toy"``, ``"planted"``, ``"talker"``), a folder written by
+            ``save_pretrained``, or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from
+            safetensors only and no code of the repository is run.
         remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``, ``NDIF_API_KEY``),
             or a server's URL. Only the configuration and the processor are loaded here; number format and
             devices are the server's.
@@ -268,8 +270,8 @@ def _found(name) -> str:
 @contextmanager
 def _source(name) -> Iterator[str]:
     """Where transformers finds the model: a folder, or the hub id itself."""
-    if name == "toy":
-        yield str(Path(__file__).parent / "models" / "toy")
+    if name in TRAINED:
+        yield str(Path(__file__).parent / "models" / name)
     elif name == "planted":
         from .models.planted import planted
         from .models.small import save

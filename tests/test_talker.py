@@ -1,7 +1,9 @@
-"""The training of the talker draws the tasks' own pictures and asks questions with right answers."""
+"""The shipped talker plays every task that ships, and its training draws the tasks' own pictures and asks
+questions with right answers."""
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +27,10 @@ from rgb_circuit.models.talker_scenes import (
 from rgb_circuit.models.train_talker import Recipe
 from rgb_circuit.tasks import shape, things
 
+FOLDER = Path(train_talker.__file__).parent / "talker"
 RECIPE = Recipe()
 CANVAS = Canvas(RECIPE.grid, RECIPE.cell_px, 0, TEMPLATE)
+WAYS = [(name, way) for name, task in rgb.tasks().items() for way in ("plain", *task.templates)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,14 +42,45 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def parts():
-    """An untrained talker: a Hugging Face model and its processor."""
-    model, processor = train_talker.build(RECIPE)
-    return model.eval(), processor
+def talker():
+    return rgb.load("talker")
+
+
+@pytest.fixture(scope="module")
+def parts(talker):
+    """The talker as its training has it: a Hugging Face model and its processor."""
+    return talker.nnsight._module, talker.processor
 
 
 def scenes(family, n=16, seed=0, held=False):
     return draw(family, np.random.default_rng(seed), n, RECIPE.grid, held)
+
+
+# The model
+
+
+@pytest.mark.parametrize("task, way", WAYS)
+def test_every_task_is_played_in_every_way_of_asking(talker, task, way):
+    fixed = {} if way == "plain" else {"template": way}
+    played = rgb.play(talker, rgb.trials(talker, task, 16, seed=1, **fixed), progress=False)
+    assert played["correct"].mean() >= 0.95
+
+
+def test_pairs_that_training_never_showed_are_answered(parts):
+    scores = train_talker.evaluate(*parts, RECIPE, 128)
+    assert scores["kept_out"].mean() == 0.5
+    right = scores.groupby(["skill", "kept_out"])["correct"].mean()
+    assert right.min() >= 0.95, right
+
+
+def test_shipped_folder_is_small_and_holds_the_recipes_shape(parts):
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 2_000_000
+    assert type(parts[0]) is LlavaForConditionalGeneration
+    built, tools = train_talker.build(RECIPE)
+    assert {name: w.shape for name, w in parts[0].state_dict().items()} == {
+        name: w.shape for name, w in built.state_dict().items()
+    }
+    assert parts[1].tokenizer.get_vocab() == tools.tokenizer.get_vocab()
 
 
 # Scenes

@@ -14,7 +14,10 @@ def add_to(commands: Commands) -> None:
         description=_check.__doc__,
     )
     parser.add_argument(
-        "model", nargs="?", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+        "model",
+        nargs="?",
+        default="toy",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of trials, layers and heads (default: %(default)s)"
