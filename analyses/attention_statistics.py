@@ -1,7 +1,8 @@
 """Where each head looks from [end], in numbers, and whether that says what it does.
 
-Attention alone misleads: a head may look at the odd tile and write nothing that matters, and another may
-matter without looking there. `attention_vs_effect` says how far one can be read off the other on this model.
+Attention alone misleads: a head may look at the odd tile and write nothing that matters, and
+another may matter without looking there. `attention_vs_effect` says how far one can be read off the
+other on this model.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import pandas as pd
 import torch
 
 from rgb_circuit import InputError, Trial, Vlm
-from rgb_circuit.batches import batches
-from rgb_circuit.checks import check_attention, check_finite
-from rgb_circuit.execute import execute
-from rgb_circuit.jobs import Jobs
-from rgb_circuit.measure import measure
-from rgb_circuit.measurement import Measurement, Parts
+from rgb_circuit.measuring.batches import batches
+from rgb_circuit.measuring.measure import measure
+from rgb_circuit.measuring.measurement import Measurement, Parts
 from rgb_circuit.programs.patterns import shares
 from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids, tile_positions
+from rgb_circuit.remote.jobs import Jobs
+from rgb_circuit.running.checks import check_attention, check_finite
+from rgb_circuit.running.execute import execute
 from rgb_circuit.trial import as_trials
 
 MASSES = ("tile", "picture", "question", "first", "before")
@@ -31,7 +32,11 @@ STATISTICS = (*MASSES, "entropy")
 
 
 def attention_statistics(
-    model: Vlm, trials: Sequence[Trial], conditions: Sequence[str] = ("clean",), *, progress: bool = True
+    model: Vlm,
+    trials: Sequence[Trial],
+    conditions: Sequence[str] = ("clean",),
+    *,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """How every head divides its attention at [end].
 
@@ -40,11 +45,12 @@ def attention_statistics(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add up to 1:
-        ``tile`` (the image token of ``trial.tile``, whatever that picture shows there), ``picture`` (the rest
-        of it), ``question`` (the text after the picture, [end] included), ``first`` (the first token, on
-        which idle heads rest), ``before`` (other text before the picture); and ``entropy`` (nats) of the
-        attention over the image tokens, normalised to 1 there: 0 on one tile, log(tiles) when even.
+        A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add
+        up to 1: ``tile`` (the image token of ``trial.tile``, whatever that picture shows there),
+        ``picture`` (the rest of it), ``question`` (the text after the picture, [end] included),
+        ``first`` (the first token, on which idle heads rest), ``before`` (other text before the
+        picture); and ``entropy`` (nats) of the attention over the image tokens, normalised to 1
+        there: 0 on one tile, log(tiles) when even.
 
     Raises:
         InputError: a trial without a tile, or a condition that a trial lacks, before any forward.
@@ -73,7 +79,8 @@ class Summarized(Measurement):
         for trial in self.trials:
             if trial.tile is None:
                 raise InputError(
-                    f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile and grid"
+                    f"trial {trial.name!r} has no tile, so attention to it means nothing; set tile "
+                    "and grid"
                 )
         check_trials(model, self.trials, self.conditions)
         return partial(_summarized, model, self.conditions)
@@ -90,13 +97,21 @@ def _summarized(model, conditions, trials, jobs):
         of = {trial.name: _masks(model, trial) for trial, _ in shown[:: len(conditions)]}
         masks = torch.tensor(np.stack([of[trial.name] for trial, _ in shown]))
         found = execute(
-            model, shares, (model.n_heads, model.d_head), encode(model, shown), end, masks, jobs=jobs
+            model,
+            shares,
+            (model.n_heads, model.d_head),
+            encode(model, shown),
+            end,
+            masks,
+            jobs=jobs,
         )
         check_finite(model, found["finite"])
         check_attention(model, found["gaps"])
         blocks = {}
         for (trial, condition), numbers in zip(shown, found["statistics"]):
-            block = pd.DataFrame(numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS))
+            block = pd.DataFrame(
+                numbers.reshape(-1, len(STATISTICS)).numpy(), columns=list(STATISTICS)
+            )
             block.insert(0, "trial", trial.name)
             block.insert(1, "condition", condition)
             block.insert(2, "layer", layer)
@@ -108,30 +123,34 @@ def _summarized(model, conditions, trials, jobs):
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Correlation, over heads, of where a head looks with how much it matters.
 
-    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a logit matters
-    too.
+    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a
+    logit matters too.
 
     Args:
         attention: from `attention_statistics`.
         effects: from `rgb_circuit.patch_heads`, of the same model.
 
     Returns:
-        A row per attention statistic × condition × target × role: ``statistic, condition, target, role,
-        spearman, pearson`` (missing where one side is constant), ``heads`` (how many).
+        A row per attention statistic × condition × target × role: ``statistic, condition, target,
+        role, spearman, pearson`` (missing where one side is constant), ``heads`` (how many).
 
     Raises:
         InputError: fewer than three heads in both frames.
     """
-    looks = attention.groupby(["condition", "layer", "head"], observed=True)[list(STATISTICS)].mean()
-    matters = effects.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    looks = attention.groupby(["condition", "layer", "head"], observed=True)[
+        list(STATISTICS)
+    ].mean()
+    matters = (
+        effects.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    )
     rows = []
     for condition, look in looks.groupby(level="condition", observed=True):
         for (target, role), size in matters.groupby(level=["target", "role"], observed=True):
             both = look.droplevel("condition").join(size.droplevel(["target", "role"]), how="inner")
             if len(both) < 3:
                 raise InputError(
-                    f"{len(both)} heads are in both frames; a correlation needs 3 or more, so patch more "
-                    "heads"
+                    f"{len(both)} heads are in both frames; a correlation needs 3 or more, so "
+                    "patch more heads"
                 )
             for statistic in STATISTICS:
                 rows.append(
@@ -149,8 +168,8 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
 
 
 def _masks(model, trial):
-    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture, float64,
-    (shares + 1, positions)."""
+    """Which tokens of the prompt belong to each of ``MASSES``, and which are tiles of the picture,
+    float64, (shares + 1, positions)."""
     ids = prompt_ids(model, [trial])[trial.name]
     image = locate(model, trial, "image", ids)
     parts = np.full(len(ids), "before", dtype=object)

@@ -1,8 +1,8 @@
 """Canvas suppressors: heads that hold the canvas's colour down while nothing is odd.
 
-Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on a plain
-canvas: the background rises as it would for a POI localization head, on any canvas, and without an extractor.
-Restored at [end], or at other ``positions``:
+Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on
+a plain canvas: the background rises as it would for a POI localization head, on any canvas, and
+without an extractor. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -10,8 +10,8 @@ Restored at [end], or at other ``positions``:
 | P5w | z from clean, extractors frozen | erased | background up, more past the extractors than through |
 | P8s | z zeroed | erased | background up: the head was holding it down |
 
-With one background in all trials it could be one that holds that word down, whatever it sees: P8s is void
-then. It is the most natural reading of LLaVA-1.5's head 26.16. How predictions are tested:
+With one background in all trials it could be one that holds that word down, whatever it sees: P8s
+is void then. It is the most natural reading of LLaVA-1.5's head 26.16. How predictions are tested:
 `analyses.evidence`.
 """
 
@@ -21,7 +21,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import Head
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 from . import evidence as _evidence
 
@@ -39,14 +39,14 @@ def evidence(
     """P3a, P3b, P4, P5w and P8s for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
-            trials.
+        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour
+            on the same trials.
         options: ``margin, least, level, split, only_correct, positions, progress`` of
             `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
-        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+        p_value, q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -14,14 +14,15 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | P2c | value only | recolored | odd up: what it finds where it looks makes the answer |
 | | pattern only, from moved | recolored | other down: looking elsewhere takes the tile's colour away |
 
-P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the background there
-already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6 looks like that (it *lowers*
-blue on the blue canvas). What both say is that the head carries the colour of what it looks at. A head that
-carries to [end] a colour that another noted at an earlier word looks at that word whatever the picture is,
-and passes neither.
+P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the
+background there already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6
+looks like that (it *lowers* blue on the blue canvas). What both say is that the head carries the
+colour of what it looks at. A head that carries to [end] a colour that another noted at an earlier
+word looks at that word whatever the picture is, and passes neither.
 
-Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers of Wang
-et al. (2022), Interpretability in the Wild. How predictions are tested: `analyses.evidence`.
+Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers
+of Wang et al. (2022), Interpretability in the Wild. How predictions are tested:
+`analyses.evidence`.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import Head
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 from . import evidence as _evidence
 
@@ -46,8 +47,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
             `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
-        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+        p_value, q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
@@ -56,5 +57,6 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
-    """The (layer, head) pairs of the color extractors: P1a, P1b, P1c, P2a, P2d, and P2b or P2c hold."""
+    """The (layer, head) pairs of the color extractors: P1a, P1b, P1c, P2a, P2d, and P2b or P2c
+    hold."""
     return _evidence.heads(evidence, HYPOTHESIS)

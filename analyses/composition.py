@@ -1,22 +1,24 @@
 """Does one head act through another? Mediation by freezing.
 
 1. Patch the sender S at [end] from the source picture into the target run: its total effect.
-2. Patch S and freeze the receiver R at what it gives in the target run: the effect that does not need R.
+2. Patch S and freeze the receiver R at what it gives in the target run: the effect that does not
+   need R.
 3. What disappears is mediated by R: mediated = total − frozen.
 
-S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of the
-picture then changes through its query alone: for that reading, this is Q-composition. No weights are read.
+S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of
+the picture then changes through its query alone: for that reading, this is Q-composition. No
+weights are read.
 
-An effect need not be split fairly: two receivers that stand in for each other each mediate little while the
-other is free, and much when both are frozen (`mediation`). Mediated effects of several receivers do not add
-up.
+An effect need not be split fairly: two receivers that stand in for each other each mediate little
+while the other is free, and much when both are frozen (`mediation`). Mediated effects of several
+receivers do not add up.
 
-A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run: freezing it
-changes nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
+A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run:
+freezing it changes nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
 
-By which of its parts a receiver is told is another question, and has another answer (`paths`): the sender's
-direct path into the receiver's query, keys or values alone, everything else held, and read what the answer
-does. Along a path into keys or values the sender is restored at all positions.
+By which of its parts a receiver is told is another question, and has another answer (`paths`): the
+sender's direct path into the receiver's query, keys or values alone, everything else held, and read
+what the answer does. Along a path into keys or values the sender is restored at all positions.
 
 Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for
 Q-composition Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
@@ -28,20 +30,21 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.calls.patching import PatchedEdits
+from rgb_circuit.calls.paths import PatchedPaths
 from rgb_circuit.edits import INTO, check_heads
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
-from rgb_circuit.paths import PatchedPaths
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
-from rgb_circuit.tasks import find, task_of
+from rgb_circuit.stimuli.tasks import find, task_of
 from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence
 
-# The hypothesis of composition for a head that nobody named: what it does runs through the color extractors.
+# The hypothesis of composition for a head that nobody named: what it does runs through the color
+# extractors.
 TASK = find("rgb")
 HYPOTHESIS = Hypothesis("through the extractors", (TASK.prediction("P5"),))
 
@@ -50,21 +53,27 @@ ROUNDED = 1e-5
 
 
 def evidence(
-    model: Vlm, trials: Sequence[Trial], *, extractors: Sequence[tuple[int, int]] | None = None, **options
+    model: Vlm,
+    trials: Sequence[Trial],
+    *,
+    extractors: Sequence[tuple[int, int]] | None = None,
+    **options,
 ) -> pd.DataFrame:
-    """P5 for every head: restored in ``erased`` it raises the background, all through the color extractors
-    and nothing past them.
+    """P5 for every head: restored in ``erased`` it raises the background, all through the color
+    extractors and nothing past them.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor` finds on the
-            same trials.
-        options: ``margin, least, level, split, only_correct, progress`` of `analyses.evidence.examine`.
+        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor`
+            finds on the same trials.
+        options: ``margin, least, level, split, only_correct, progress`` of
+            `analyses.evidence.examine`.
 
     Returns:
         A row per head × prediction, as `analyses.evidence.examine`.
 
     Raises:
-        InputError: too few trials, or a picture or word that the prediction needs and a trial lacks.
+        InputError: too few trials, or a picture or word that the prediction needs and a trial
+            lacks.
     """
     frozen = None if extractors is None else {"extractors": extractors}
     return _evidence.examine(model, trials, [HYPOTHESIS], task=TASK, frozen=frozen, **options)
@@ -86,24 +95,29 @@ def composition(
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """How much of each sender's effect runs through each receiver alone: all pairs in one forward per trial.
+    """How much of each sender's effect runs through each receiver alone: all pairs in one forward
+    per trial.
 
     Args:
-        senders, receivers: (layer, head) pairs; a head may be in both, and is not paired with itself.
-        target: condition that is patched; by default the task's corrupted one, in the game "erased".
+        senders, receivers: (layer, head) pairs; a head may be in both, and is not paired with
+            itself.
+        target: condition that is patched; by default the task's corrupted one, in the game
+            "erased".
         source: condition that senders are restored from.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per sender × receiver × role that every trial has: ``sender_layer, sender_head, receiver_layer,
-        receiver_head, source, target, role, total_effect, frozen_effect, mediated_effect`` (logits, means
-        over trials), ``ci_low, ci_high`` (95 % t interval of the mediated effect, within the role's words),
-        ``share`` (mediated / total of the means; read it only where the total effect is clearly not zero),
-        ``n`` (trials), ``share_low, share_high`` (its 95 % interval, `rgb_circuit.statistics.ratio_interval`;
-        missing where the total effect is not shown to differ from 0).
+        A row per sender × receiver × role that every trial has: ``sender_layer, sender_head,
+        receiver_layer, receiver_head, source, target, role, total_effect, frozen_effect,
+        mediated_effect`` (logits, means over trials), ``ci_low, ci_high`` (95 % t interval of the
+        mediated effect, within the role's words), ``share`` (mediated / total of the means; read it
+        only where the total effect is clearly not zero), ``n`` (trials), ``share_low, share_high``
+        (its 95 % interval, `rgb_circuit.statistics.ratio_interval`; missing where the total effect
+        is not shown to differ from 0).
 
     Raises:
-        InputError: a head or condition that does not exist, or fewer than two trials, before any forward.
+        InputError: a head or condition that does not exist, or fewer than two trials, before any
+            forward.
 
     Examples:
         >>> from analyses.composition import composition
@@ -142,8 +156,8 @@ def mediation(
         target, source, progress: as in `composition`.
 
     Returns:
-        A row per sender × role, as `composition`, with ``receivers`` (the heads frozen together, ``"3.0
-        4.1"``) for ``receiver_layer, receiver_head``.
+        A row per sender × role, as `composition`, with ``receivers`` (the heads frozen together,
+        ``"3.0 4.1"``) for ``receiver_layer, receiver_head``.
 
     Raises:
         InputError: as `composition`.
@@ -151,7 +165,9 @@ def mediation(
     trials = as_trials(trials)
     target = target or task_of(trials).corrupted
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
-    pairs = [(sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders]
+    pairs = [
+        (sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders
+    ]
     for sender, frozen in pairs:
         if not frozen:
             raise InputError(f"head {sender} is the only receiver of itself; name another receiver")
@@ -172,17 +188,17 @@ def paths(
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """By which of query, key and value each sender acts on each receiver: the effect of its direct path into
-    that part alone, as `rgb_circuit.patch_paths`.
+    """By which of query, key and value each sender acts on each receiver: the effect of its direct
+    path into that part alone, as `rgb_circuit.patch_paths`.
 
     Args:
         senders, receivers, target, source, progress: as in `composition`.
 
     Returns:
-        A row per ``into`` (``"query"``, ``"key"``, ``"value"``) × sender × receiver × role that every trial
-        has: ``into, sender_layer, sender_head, receiver_layer, receiver_head, source, target, role, effect``
-        (logits, mean over trials), ``ci_low, ci_high`` (its 95 % t interval within the role's words), ``n``
-        (trials).
+        A row per ``into`` (``"query"``, ``"key"``, ``"value"``) × sender × receiver × role that
+        every trial has: ``into, sender_layer, sender_head, receiver_layer, receiver_head, source,
+        target, role, effect`` (logits, mean over trials), ``ci_low, ci_high`` (its 95 % t interval
+        within the role's words), ``n`` (trials).
 
     Raises:
         InputError: as `composition`; or a model in which there are no direct paths.
@@ -207,25 +223,34 @@ def paths(
 
 def _pairs(senders, receivers):
     """Every (sender, receiver) of two heads."""
-    pairs = [(sender, receiver) for sender in senders for receiver in receivers if sender != receiver]
+    pairs = [
+        (sender, receiver) for sender in senders for receiver in receivers if sender != receiver
+    ]
     if not pairs:
-        raise InputError(f"head {senders[0]} is the only sender and the only receiver; name another receiver")
+        raise InputError(
+            f"head {senders[0]} is the only sender and the only receiver; name another receiver"
+        )
     return pairs
 
 
 def _roles(trials, source, target):
-    """The answers' roles that all trials have; InputError where nothing could be measured on them."""
+    """The answers' roles that all trials have; InputError where nothing could be measured on
+    them."""
     if len(trials) < 2:
         raise InputError(
-            f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
+            f"there are {len(trials)} trials, and an interval needs 2 or more; use "
+            "rgb_trials(model, n=32)"
         )
     if source == target:
         raise InputError(
-            f"source and target are both {source!r}, so there is no effect to mediate; use two conditions"
+            f"source and target are both {source!r}, so there is no effect to mediate; use two "
+            "conditions"
         )
     roles = [role for role in trials[0].answers if all(role in trial.answers for trial in trials)]
     if not roles:
-        raise InputError("no answer role is common to all trials; give their answers the same roles")
+        raise InputError(
+            "no answer role is common to all trials; give their answers the same roles"
+        )
     return roles
 
 
@@ -238,7 +263,10 @@ def _mediated(trials, pairs, source, target):
     for sender, receivers in pairs:
         after = [receiver for receiver in receivers if receiver[0] > sender[0]]
         name = f"{sender} without {' '.join(map(str, after))}" if after else totals[sender]
-        variants[name] = [*variants[totals[sender]], *(Edit(layer, head, target) for layer, head in after)]
+        variants[name] = [
+            *variants[totals[sender]],
+            *(Edit(layer, head, target) for layer, head in after),
+        ]
         frozen_names.append(name)
     [patched] = yield [PatchedEdits.of(trials, variants, target)]
     effects = patched.pivot(index="trial", columns=["variant", "role"], values="effect")
@@ -268,14 +296,16 @@ def _mediated(trials, pairs, source, target):
             "ci_high": high.ravel(),
         }
     )
-    frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(frame["total_effect"] != 0)
+    frame["share"] = frame["mediated_effect"] / frame["total_effect"].where(
+        frame["total_effect"] != 0
+    )
     frame["n"] = len(trials)
     return frame.assign(share_low=share_low.ravel(), share_high=share_high.ravel())
 
 
 def _intervals(total, frozen, words):
-    """Intervals of what is mediated and of its share in the total, each (2, pairs, roles); the effects are
-    (trials, pairs, roles), the words (roles, trials)."""
+    """Intervals of what is mediated and of its share in the total, each (2, pairs, roles); the
+    effects are (trials, pairs, roles), the words (roles, trials)."""
     found = np.empty((2, 2, *total.shape[1:]))
     for number, strata in enumerate(words):
         whole = total[..., number]

@@ -1,8 +1,8 @@
 """Heads that find the odd tile's row, or its column, and need another for the rest.
 
-The color extractors look where row and column cross, so that a head which brings one of the two does nothing
-alone on a plain canvas, and passes no test of a POI localization head there. Where another head brings the
-rest, it moves the reading. Restored at [end], or at other ``positions``:
+The color extractors look where row and column cross, so that a head which brings one of the two
+does nothing alone on a plain canvas, and passes no test of a POI localization head there. Where
+another head brings the rest, it moves the reading. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -11,8 +11,8 @@ rest, it moves the reading. Restored at [end], or at other ``positions``:
 | P6 | z from moved | recolored | background up, other down: it moves the reading |
 | P6p | pattern only, from moved | recolored | background up, other down: it looks at the tile itself |
 
-Which of the two it is these pictures cannot tell: ``moved`` has the tile in another row and another column.
-How predictions are tested: `analyses.evidence`.
+Which of the two it is these pictures cannot tell: ``moved`` has the tile in another row and another
+column. How predictions are tested: `analyses.evidence`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import Head
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 from . import evidence as _evidence
 
@@ -37,8 +37,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
             `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
-        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+        p_value, q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -1,15 +1,15 @@
 """Oddness heads: heads that say that there is an odd tile, whatever its colour.
 
-On a plain canvas the answer is the word for "nothing is odd" ("white"). Such a head lowers that word when
-there is an odd tile. Restored at [end], or at other ``positions``:
+On a plain canvas the answer is the word for "nothing is odd" ("white"). Such a head lowers that
+word when there is an odd tile. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
 | P9a | z from clean | erased | the word for nothing down, odd and background not up |
 | P9b | z from clean | recolored | that word unchanged: there was an odd tile already |
 
-Where trials have no such word among their answers (the role ``none``), both are void. How predictions are
-tested: `analyses.evidence`.
+Where trials have no such word among their answers (the role ``none``), both are void. How
+predictions are tested: `analyses.evidence`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import Head
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 from . import evidence as _evidence
 
@@ -34,8 +34,8 @@ def evidence(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataF
             `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
-        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+        p_value, q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

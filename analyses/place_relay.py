@@ -1,15 +1,16 @@
 """Place relays: heads that hand on to the color extractors a place that another head found.
 
-A head at earlier text positions can find the odd tile, and another carry its place to [end]. The carrier
-passes every test of a POI localization head but one. Restored at [end], or at other ``positions``:
+A head at earlier text positions can find the odd tile, and another carry its place to [end]. The
+carrier passes every test of a POI localization head but one. Restored at [end], or at other
+``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
 | P3a, P3b, P4, P5, P6 | | | as `poi_localization` has them |
 | P7r | pattern only | erased | background not up: another head must put the place there |
 
-Who found the place is seen by restoring heads at all positions (``rgb.patch_heads(…, positions="text")``).
-How predictions are tested: `analyses.evidence`.
+Who found the place is seen by restoring heads at all positions (``rgb.patch_heads(…,
+positions="text")``). How predictions are tested: `analyses.evidence`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ import pandas as pd
 
 import rgb_circuit as rgb
 from rgb_circuit.heads import Head
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 from . import evidence as _evidence
 
@@ -36,14 +37,14 @@ def evidence(
     """P3a, P3b, P4, P5, P6 and P7r for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour on the same
-            trials.
+        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour
+            on the same trials.
         options: ``margin, least, level, split, only_correct, positions, progress`` of
             `analyses.evidence.examine`.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high, p_value,
-        q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
+        p_value, q_value, n, holds, state`` and more; see `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.

@@ -1,20 +1,23 @@
 """Which heads read the question? The picture stays, the question changes.
 
-The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head carries
-what is asked, its z taken from a run with another question about the same picture switches the answer: odd
-colour → background.
+The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head
+carries what is asked, its z taken from a run with another question about the same picture switches
+the answer: odd colour → background.
 
-1. Show the clean picture with the trial's own question (target run) and with the other one (source run).
+1. Show the clean picture with the trial's own question (target run) and with the other one (source
+   run).
 2. Restore one head's z from the source run into the target run, where the two prompts line up:
 
    - ``"end"``: the last token.
    - ``"after"``: every token after the words that differ, [end] among them, lined up from the end.
-   - ``"words"``: the words that differ, lined up from their end. Of questions of different length (not
-     ``aligned``) as many as the shorter one has: of the game's two, ``out`` is given what ``background`` has.
+   - ``"words"``: the words that differ, lined up from their end. Of questions of different length
+     (not ``aligned``) as many as the shorter one has: of the game's two, ``out`` is given what
+     ``background`` has.
 3. Effects are read on the logit difference (other question's answer − own question's answer).
 
-What is restored at [end] may be the picture read in another way, so a colour extractor that is asked to look
-elsewhere shows up here too. A head that reads the *question* attends to its words as well (`reading`).
+What is restored at [end] may be the picture read in another way, so a colour extractor that is
+asked to look elsewhere shows up here too. A head that reads the *question* attends to its words as
+well (`reading`).
 """
 
 from __future__ import annotations
@@ -29,24 +32,18 @@ import pandas as pd
 import torch
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.checks import check_attention, check_finite
+from rgb_circuit.calls.patching import in_order
 from rgb_circuit.errors import NotApplicable
-from rgb_circuit.execute import execute
 from rgb_circuit.heads import Head
-from rgb_circuit.jobs import Jobs, gathering
-from rgb_circuit.measure import measure, stepwise
-from rgb_circuit.measurement import Measurement, OfPictures, Request, Steps
-from rgb_circuit.patching import in_order
+from rgb_circuit.measuring.measure import measure, stepwise
+from rgb_circuit.measuring.measurement import Measurement, OfPictures, Request, Steps
 from rgb_circuit.programs.patterns import summed_patterns
 from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from rgb_circuit.statistics import (
-    benjamini_hochberg,
-    fewest_trials,
-    shown_to_fall,
-    t_interval,
-    t_p,
-)
-from rgb_circuit.tasks import task_of
+from rgb_circuit.remote.jobs import Jobs, gathering
+from rgb_circuit.running.checks import check_attention, check_finite
+from rgb_circuit.running.execute import execute
+from rgb_circuit.statistics import benjamini_hochberg, fewest_trials, shown_to_fall, t_interval, t_p
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 # The condition that is the clean picture under the other question.
@@ -68,24 +65,26 @@ def patch_questions(
     positions: Sequence[str] = PLACES,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The effect of restoring each head alone from a run with another question about the clean picture.
+    """The effect of restoring each head alone from a run with another question about the clean
+    picture.
 
     Args:
-        question: asked instead of the task's own in each trial's prompt; by default the task's second
-            question, in the game "Which color is the background? Respond in one word".
-        positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at ``"end"`` go
-            through one forward a trial; the other two take about a tenth of a forward for every head.
+        question: asked instead of the task's own in each trial's prompt; by default the task's
+            second question, in the game "Which color is the background? Respond in one word".
+        positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at
+            ``"end"`` go through one forward a trial; the other two take about a tenth of a forward
+            for every head.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have equally
-        many tokens?), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head, role, answer,
-        source_logit`` (other question), ``target_logit`` (own question), ``patched_logit, effect`` (patched −
-        target logit). Logits are read at [end].
+        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have
+        equally many tokens?), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head,
+        role, answer, source_logit`` (other question), ``target_logit`` (own question),
+        ``patched_logit, effect`` (patched − target logit). Logits are read at [end].
 
     Raises:
-        InputError: a trial that does not ask its task's question, the same question again, or places that do
-            not exist, before any forward.
+        InputError: a trial that does not ask its task's question, the same question again, or
+            places that do not exist, before any forward.
     """
     trials = as_trials(trials)
     measurements = questions(trials, question, positions)
@@ -100,7 +99,9 @@ def questions(
     """`patch_questions` as what is to be measured, place by place."""
     positions = [positions] if isinstance(positions, str) else list(positions)
     if not positions or not set(positions) <= set(PLACES):
-        raise InputError(f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}")
+        raise InputError(
+            f"positions is {positions!r}; name one or more of {', '.join(map(repr, PLACES))}"
+        )
     question = question or _second(trials)[0]
     return [Questioned(tuple(trials), question, place, tuple(positions)) for place in positions]
 
@@ -134,11 +135,15 @@ class Questioned(OfPictures):
         asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
         check_trials(model, list(asking.values()), ["clean", OTHER])
         own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
-        found = {name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own}
+        found = {
+            name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own
+        }
 
         @cache
         def edits(positions):
-            return tuple((Edit(layer, head, OTHER, positions=positions),) for layer, head in model.heads())
+            return tuple(
+                (Edit(layer, head, OTHER, positions=positions),) for layer, head in model.heads()
+            )
 
         def request(trial: Trial) -> Request:
             trial, tokens = asking[trial.name], own[trial.name]
@@ -179,14 +184,14 @@ def evidence(
         least: fraction of the gap between the two questions that an effect must exceed to count.
 
     Returns:
-        A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected`` (``"up"``),
-        ``effect`` (on the logit difference, ``role`` − own answer, mean over trials), ``ci_low, ci_high`` (95
-        % t interval within the words of ``role``), ``p_value`` (of the same t), ``q_value, n, holds,
-        restored_fraction`` (effect / gap).
+        A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected``
+        (``"up"``), ``effect`` (on the logit difference, ``role`` − own answer, mean over trials),
+        ``ci_low, ci_high`` (95 % t interval within the words of ``role``), ``p_value`` (of the same
+        t), ``q_value, n, holds, restored_fraction`` (effect / gap).
 
     Raises:
-        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after it, a
-            model that is not shown to change its answer with the question.
+        InputError: too few trials, no such role, or as `patch_questions`, before any forward; after
+            it, a model that is not shown to change its answer with the question.
 
     Examples:
         >>> from analyses import task_reading
@@ -208,8 +213,8 @@ def evidence(
     for trial in trials:
         if role not in trial.answers or trial.expected.get("clean", role) == role:
             raise InputError(
-                f"trial {trial.name!r} needs two answers, {role!r} to the other question and another one, "
-                "expected['clean'], "
+                f"trial {trial.name!r} needs two answers, {role!r} to the other question and "
+                "another one, expected['clean'], "
                 "to its own; set both"
             )
     frames = yield questions(trials, question, positions)
@@ -218,9 +223,10 @@ def evidence(
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
         raise NotApplicable(
-            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} trials show "
-            "(the logit difference "
-            f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another one"
+            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} "
+            "trials show (the logit difference "
+            f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another "
+            "one"
         )
     words = {trial.name: trial.answers[role] for trial in trials}
     strata = [words[str(name)] for name in effects.index]
@@ -246,10 +252,12 @@ def evidence(
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
-    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one place
-    only."""
+    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one
+    place only."""
     found = (
-        evidence.loc[evidence["holds"], ["layer", "head"]].drop_duplicates().sort_values(["layer", "head"])
+        evidence.loc[evidence["holds"], ["layer", "head"]]
+        .drop_duplicates()
+        .sort_values(["layer", "head"])
     )
     return list(found.itertuples(index=False, name=None))
 
@@ -262,14 +270,16 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
 
     Returns:
         A row per head × pair of tokens after the picture, ``to`` not after ``from``: ``layer, head,
-        from_position, from_word, to_position, to_word`` (positions from 0 in the prompt), ``attention``
-        (probability, mean over trials), ``n``.
+        from_position, from_word, to_position, to_word`` (positions from 0 in the prompt),
+        ``attention`` (probability, mean over trials), ``n``.
 
     Raises:
-        InputError: trials with different prompts, or a prompt without words after the picture, before any
-            forward.
+        InputError: trials with different prompts, or a prompt without words after the picture,
+            before any forward.
     """
-    [frame] = measure(model, [Reading(tuple(as_trials(trials)))], progress=progress, stage="reading")
+    [frame] = measure(
+        model, [Reading(tuple(as_trials(trials)))], progress=progress, stage="reading"
+    )
     return frame
 
 
@@ -285,16 +295,16 @@ class Reading(Measurement):
         every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
         if len(every) > 1:
             raise InputError(
-                f"the trials have {len(every)} different prompts, whose words do not line up; give those of "
-                "one "
+                f"the trials have {len(every)} different prompts, whose words do not line up; give "
+                "those of one "
                 "at a time"
             )
         (tokens,) = every.values()
         start = locate(model, self.trials[0], "image", tokens)[-1] + 1
         if start == len(tokens):
             raise InputError(
-                "the prompt ends with the picture, so no word can be read after it; put the question after "
-                "'<image>'"
+                "the prompt ends with the picture, so no word can be read after it; put the "
+                "question after '<image>'"
             )
 
         return partial(_read, model, self.trials, tokens, start)
@@ -351,11 +361,13 @@ def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[st
     places = {"end": (len(own) - 1,), "after": tuple(range(len(own) - after, len(own)))}
     differing = shortest - before - after
     places["words"] = tuple(range(len(own) - after - differing, len(own) - after))
-    places = {place: positions for place, positions in places.items() if positions and place in wanted}
+    places = {
+        place: positions for place, positions in places.items() if positions and place in wanted
+    }
     if not places:
         raise InputError(
-            f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that differs in a "
-            "word, or restore at 'end'"
+            f"the two questions have nothing to line up at {', '.join(wanted)}; ask one that "
+            "differs in a word, or restore at 'end'"
         )
     return places
 
@@ -374,7 +386,8 @@ def _asking(model, trials, question):
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
         raise InputError(
-            f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other words"
+            f"{question!r} holds a word that is not in the vocabulary of {model.name}; use other "
+            "words"
         )
     return [
         replace(
@@ -416,14 +429,16 @@ def _together(frames, trials):
 
 
 def _switch(frame, trials, role):
-    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and the
-    difference itself with the other and with the own question, (trials,) each."""
+    """Effects on the logit difference, a row per trial and a column per (place, layer, head); and
+    the difference itself with the other and with the own question, (trials,) each."""
     own = {trial.name: trial.expected["clean"] for trial in trials}
     name, answer = frame["trial"].astype(str), frame["role"].astype(str)
 
     def of(rows, column):
         rows = rows.astype({"positions": str})
-        return rows.pivot(index="trial", columns=["positions", "layer", "head"], values=column).astype(float)
+        return rows.pivot(
+            index="trial", columns=["positions", "layer", "head"], values=column
+        ).astype(float)
 
     towards, away = frame[answer == role], frame[answer == name.map(own)]
     asked = [

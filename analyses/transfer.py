@@ -2,26 +2,27 @@
 
 Samples are trials of tasks, or of templates of one task, for one model. Of each:
 
-1. Every head alone is restored at [end] from the clean picture in the task's corrupted one. Its effect is on
-   the logit difference, right answer of the clean − of the corrupted picture, and is read as a fraction of
-   what there is to restore, so that tasks with large and with small logits stand side by side.
+1. Every head alone is restored at [end] from the clean picture in the task's corrupted one. Its
+   effect is on the logit difference, right answer of the clean − of the corrupted picture, and is
+   read as a fraction of what there is to restore, so that tasks with large and with small logits
+   stand side by side.
 2. Every head gets its role by the task's own hypotheses.
 
-**Pairs.** Of each two samples, how far effects agree over heads: their correlation, how large it can be at
-most when effects of so few trials are noisy (the ceiling, from split halves), and the correlation without
-that noise. Where the interval of the last is wide, nothing is known.
+**Pairs.** Of each two samples, how far effects agree over heads: their correlation, how large it
+can be at most when effects of so few trials are noisy (the ceiling, from split halves), and the
+correlation without that noise. Where the interval of the last is wide, nothing is known.
 
-**Sets.** On the first half of a sample's trials the heads are found whose effect is shown to be more than
-``least`` of the gap. On the second half of each sample, its own among them, the set is restored alone in the
-corrupted picture, all else held there (sufficiency), and set to its mean over trials in the clean one
-(necessity), beside random sets of the same layers. A set that is enough for another task is a circuit that
-the two share; one that is not may still hold heads that they share.
+**Sets.** On the first half of a sample's trials the heads are found whose effect is shown to be
+more than ``least`` of the gap. On the second half of each sample, its own among them, the set is
+restored alone in the corrupted picture, all else held there (sufficiency), and set to its mean over
+trials in the clean one (necessity), beside random sets of the same layers. A set that is enough for
+another task is a circuit that the two share; one that is not may still hold heads that they share.
 
-Trials are replicates, and what is shown holds for these tasks and templates. How it is with others like them
-is another question, which takes five or more.
+Trials are replicates, and what is shown holds for these tasks and templates. How it is with others
+like them is another question, which takes five or more.
 
-Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15 (1904), for
-the correlation without noise; sets as in `analyses.circuit`.
+Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15
+(1904), for the correlation without noise; sets as in `analyses.circuit`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,11 +33,10 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
-from rgb_circuit.agreement import ceiling, correlation_interval, disattenuated
+from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.pictures import picture_hash
 from rgb_circuit.statistics import (
     ROUNDING,
@@ -47,7 +47,8 @@ from rgb_circuit.statistics import (
     shown_to_fall,
     t_p,
 )
-from rgb_circuit.tasks import task_of
+from rgb_circuit.statistics.agreement import ceiling, correlation_interval, disattenuated
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from . import roles
@@ -68,18 +69,21 @@ class Transfer:
     """What heads do in several samples.
 
     Attributes:
-        heads: a row per sample × head: ``sample, layer, head, role, effect, ci_low, ci_high`` (fraction of
-            the gap, 95 % interval over trials; missing without a gap), ``shown`` (whether it is shown to be
-            more than ``least``, with a false discovery rate over heads), ``n``, ``void`` ("no gap" or empty).
-        pairs: a row per two samples: ``one, other, heads, correlation, ci_low, ci_high`` (Pearson's, over
-            heads), ``ceiling``, ``corrected, corrected_low, corrected_high`` (without the noise of single
-            trials; missing where a sample is not shown to be more than noise), ``void``.
-        sets: a row per sample that a set was found on × sample that it is tested on × test: ``found_on,
-            tested_on, test`` ("sufficiency", "necessity"), ``set`` (its heads), ``size, faithfulness,
-            ci_low, ci_high`` (restored fraction; of necessity what is left of it), ``random_mean,
-            random_low, random_high, random_sets`` (mean and central 95 % of random sets), ``p_value`` (the
-            set's rank among them), ``q_value`` (over the rows of a test), ``decidable`` (whether p could be
-            0.05 with so many sets), ``n``, ``void`` ("no gap", "no head" or empty).
+        heads: a row per sample × head: ``sample, layer, head, role, effect, ci_low, ci_high``
+            (fraction of the gap, 95 % interval over trials; missing without a gap), ``shown``
+            (whether it is shown to be more than ``least``, with a false discovery rate over heads),
+            ``n``, ``void`` ("no gap" or empty).
+        pairs: a row per two samples: ``one, other, heads, correlation, ci_low, ci_high``
+            (Pearson's, over heads), ``ceiling``, ``corrected, corrected_low, corrected_high``
+            (without the noise of single trials; missing where a sample is not shown to be more than
+            noise), ``void``.
+        sets: a row per sample that a set was found on × sample that it is tested on × test:
+            ``found_on, tested_on, test`` ("sufficiency", "necessity"), ``set`` (its heads), ``size,
+            faithfulness, ci_low, ci_high`` (restored fraction; of necessity what is left of it),
+            ``random_mean, random_low, random_high, random_sets`` (mean and central 95 % of random
+            sets), ``p_value`` (the set's rank among them), ``q_value`` (over the rows of a test),
+            ``decidable`` (whether p could be 0.05 with so many sets), ``n``, ``void`` ("no gap",
+            "no head" or empty).
     """
 
     heads: pd.DataFrame
@@ -89,8 +93,8 @@ class Transfer:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Trials of one task, and what every head alone restores in its corrupted picture: ``values`` (trials,
-    heads) and ``gap`` (trials,) in logits; why there is nothing to restore, else empty."""
+    """Trials of one task, and what every head alone restores in its corrupted picture: ``values``
+    (trials, heads) and ``gap`` (trials,) in logits; why there is nothing to restore, else empty."""
 
     name: str
     trials: list[Trial]
@@ -134,7 +138,8 @@ def transfer(
     """Roles, effects and circuits of the same heads over several samples of trials.
 
     Args:
-        samples: name → trials of one task and one way of asking, such as ``{"rgb": …, "counting": …}``.
+        samples: name → trials of one task and one way of asking, such as ``{"rgb": …, "counting":
+            …}``.
         least: fraction of the gap that a head's effect must exceed to be found.
         level: false discovery rate, over heads.
         random_sets: how many random sets each set is compared with at most.
@@ -142,8 +147,8 @@ def transfer(
         progress: show a bar when it takes longer than two seconds.
 
     Raises:
-        InputError: fewer than two samples, too few trials in one, or trials that do not say which answers
-            they expect, before any forward.
+        InputError: fewer than two samples, too few trials in one, or trials that do not say which
+            answers they expect, before any forward.
 
     Examples:
         >>> from analyses.transfer import transfer
@@ -158,7 +163,8 @@ def transfer(
     for name, trials in given.items():
         check_trials(trials, SOURCE, tasks[name].corrupted)
     frames = yield [
-        PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted) for name, trials in given.items()
+        PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted)
+        for name, trials in given.items()
     ]
     measured = [
         _sample(name, trials, tasks[name].corrupted, frame)
@@ -168,7 +174,9 @@ def transfer(
     for sample in measured:
         parts[sample.name] = yield from _roles(model, sample, tasks[sample.name])
     sets = yield from _sets(model, measured, least, level, random_sets, seed)
-    heads = [_heads(model, sample, parts[sample.name], sample.shown(least, level)) for sample in measured]
+    heads = [
+        _heads(model, sample, parts[sample.name], sample.shown(least, level)) for sample in measured
+    ]
     pairs = [_pair(one, other) for one, other in combinations(measured, 2)]
     return Transfer(pd.concat(heads, ignore_index=True), pd.DataFrame(pairs), sets)
 
@@ -177,16 +185,16 @@ def _checked(samples, level):
     """The samples as lists."""
     if not isinstance(samples, Mapping) or len(samples) < 2:
         raise InputError(
-            "samples are two or more by name; give a mapping such as {'rgb': rgb.trials(model, 'rgb', 32), "
-            "'counting': rgb.trials(model, 'counting', 32)}"
+            "samples are two or more by name; give a mapping such as {'rgb': rgb.trials(model, "
+            "'rgb', 32), 'counting': rgb.trials(model, 'counting', 32)}"
         )
     given = {str(name): as_trials(trials) for name, trials in samples.items()}
     fewest = 2 * fewest_trials(level)
     for name, trials in given.items():
         if len(trials) < fewest:
             raise InputError(
-                f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test them on "
-                f"the other takes {fewest}; give more"
+                f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test "
+                f"them on the other takes {fewest}; give more"
             )
     return given
 
@@ -205,7 +213,8 @@ def _sample(name, trials, target, frame) -> _Sample:
 
 
 def _roles(model, sample, task):
-    """(layer, head) → its role by the task's hypotheses; of none where there is nothing to restore."""
+    """(layer, head) → its role by the task's hypotheses; of none where there is nothing to
+    restore."""
     if sample.void or not task.hypotheses:
         return {}
     evidence = yield from roles.steps(model, sample.trials, task=task)
@@ -238,10 +247,21 @@ def _heads(model, sample, parts, shown):
 def _pair(one, other):
     """A row of `Transfer.pairs`."""
     values = one.values, other.values
-    names = ("correlation", "ci_low", "ci_high", "ceiling", "corrected", "corrected_low", "corrected_high")
+    names = (
+        "correlation",
+        "ci_low",
+        "ci_high",
+        "ceiling",
+        "corrected",
+        "corrected_low",
+        "corrected_high",
+    )
     numbers = (np.nan,) * len(names)
     if not (one.void or other.void):
-        hashes = [[picture_hash(trial.sources[SOURCE]) for trial in sample.trials] for sample in (one, other)]
+        hashes = [
+            [picture_hash(trial.sources[SOURCE]) for trial in sample.trials]
+            for sample in (one, other)
+        ]
         same = hashes[0] == hashes[1]
         means = [side.mean(0) for side in values]
         numbers = (
@@ -255,7 +275,8 @@ def _pair(one, other):
 
 
 def _sets(model, samples, least, level, random_sets, seed):
-    """`Transfer.sets`: each found on the first half of a sample, tested on the second half of each."""
+    """`Transfer.sets`: each found on the first half of a sample, tested on the second half of
+    each."""
     rng = np.random.default_rng(seed)
     found, variants = {}, {}
     for sample in samples:
@@ -264,7 +285,9 @@ def _sets(model, samples, least, level, random_sets, seed):
         if chosen := found[sample.name]:
             sets = [chosen, *sets_like(model, chosen, random_sets, rng)]
             variants |= {f"{sample.name}: {number}": heads for number, heads in enumerate(sets)}
-    silent = {name: [Edit(layer, head, "mean") for layer, head in some] for name, some in variants.items()}
+    silent = {
+        name: [Edit(layer, head, "mean") for layer, head in some] for name, some in variants.items()
+    }
     rows = []
     for sample in samples:
         half = sample.halves[1]
@@ -272,7 +295,8 @@ def _sets(model, samples, least, level, random_sets, seed):
             frames = [None, None]
         else:
             restored = {
-                name: restored_alone(model, some, SOURCE, half.target) for name, some in variants.items()
+                name: restored_alone(model, some, SOURCE, half.target)
+                for name, some in variants.items()
             }
             frames = yield [
                 PatchedEdits.of(half.trials, restored, half.target),
@@ -280,9 +304,13 @@ def _sets(model, samples, least, level, random_sets, seed):
             ]
         for (name, chosen), (test, frame) in product(found.items(), zip(TESTS, frames)):
             void = half.void or ("" if chosen else "no head")
-            about = dict(found_on=name, tested_on=sample.name, test=test, size=len(chosen), void=void)
+            about = dict(
+                found_on=name, tested_on=sample.name, test=test, size=len(chosen), void=void
+            )
             about["set"] = " ".join(str(Head(*head)) for head in chosen)
-            rows.append(about | dict(n=len(half.gap)) | ({} if void else _tested(frame, name, test, half)))
+            rows.append(
+                about | dict(n=len(half.gap)) | ({} if void else _tested(frame, name, test, half))
+            )
     columns = [
         "found_on", "tested_on", "test", "set", "size", "faithfulness", "ci_low", "ci_high", "random_mean",
         "random_low", "random_high", "random_sets", "p_value", "decidable", "n", "void",
@@ -291,7 +319,9 @@ def _sets(model, samples, least, level, random_sets, seed):
     frame.insert(columns.index("p_value") + 1, "q_value", np.nan)
     for test in TESTS:
         known = (frame["test"] == test) & frame["p_value"].notna()
-        frame.loc[known, "q_value"] = benjamini_hochberg(frame.loc[known, "p_value"].to_numpy(float))
+        frame.loc[known, "q_value"] = benjamini_hochberg(
+            frame.loc[known, "p_value"].to_numpy(float)
+        )
     return frame
 
 
@@ -304,7 +334,9 @@ def _tested(frame, name, test, sample):
     )
     # Necessity is measured in the clean run, a gap above the corrupted one.
     corrupted = unpatched.iloc[:, 0] - (sample.gap if test == "necessity" else 0)
-    names = [f"{name}: {number}" for number in range(patched.shape[1]) if f"{name}: {number}" in patched]
+    names = [
+        f"{name}: {number}" for number in range(patched.shape[1]) if f"{name}: {number}" in patched
+    ]
     gained = patched[names].sub(corrupted, axis=0)
     share, low, high = restored_fraction(gained, sample.gap, sample.words)
     random, sign = share[1:], 1 if test == "sufficiency" else -1

@@ -3,10 +3,10 @@
     python benchmarks/absences.py            # the rules side by side
     python benchmarks/absences.py --shares   # what the count must exceed, by numbers of strays
 
-Simulated effects in units of the gap, with 8 odd colours and 8 backgrounds, as `rgb_trials` draws them; the
-margin is a tenth of the gap. A role's p is its weakest claim's, and corrected over heads: where one head
-alone has the role, p must reach 0.05 divided by the number of heads. No model is looked at. Seeded; seconds
-of one core.
+Simulated effects in units of the gap, with 8 odd colours and 8 backgrounds, as `rgb_trials` draws
+them; the margin is a tenth of the gap. A role's p is its weakest claim's, and corrected over heads:
+where one head alone has the role, p must reach 0.05 divided by the number of heads. No model is
+looked at. Seeded; seconds of one core.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rgb_circuit.absence import SHARE, mostly_p
 from rgb_circuit.statistics import t_p
+from rgb_circuit.statistics.absence import SHARE, mostly_p
 
 COLORS, MARGIN, REPEATS, SIZES = 8, 0.1, 2000, (16, 32, 64, 128)
 HEADS = (24, 1024)
@@ -121,13 +121,15 @@ def table(kinds, rules):
     rows = {}
     for number, (name, draw) in enumerate(kinds.items()):
         cells = [shown(draw, number, n, rules) for n in SIZES]
-        rows[name] = {key: " / ".join(f"{cell[key]:.2f}" for cell in cells) for key in sorted(cells[0])}
+        rows[name] = {
+            key: " / ".join(f"{cell[key]:.2f}" for cell in cells) for key in sorted(cells[0])
+        }
     return pd.DataFrame(rows).T.rename_axis(columns=["heads", "rule"]).to_string()
 
 
 def by_hand():
-    """Share → the p of 32 trials of which some stray, times 1,024 heads; and of 16 of which none does, times
-    24."""
+    """Share → the p of 32 trials of which some stray, times 1,024 heads; and of 16 of which none
+    does, times 24."""
     rows = {}
     for share in SHARES:
         clean = [stats.binom.sf(31 - stray, 32, share) * 1024 for stray in range(4)]
@@ -138,12 +140,17 @@ def by_hand():
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shares", action="store_true", help="the count by itself, at other shares")
+    parser.add_argument(
+        "--shares", action="store_true", help="the count by itself, at other shares"
+    )
     options = parser.parse_args(arguments)
     rules = RULES
     if options.shares:
         print("q of a lone head by the count, at strays of n\n" + by_hand() + "\n")
-        rules = {f"{share:.0%}": lambda effects, share=share: by_count(effects, share) for share in SHARES}
+        rules = {
+            f"{share:.0%}": lambda effects, share=share: by_count(effects, share)
+            for share in SHARES
+        }
     sizes = " / ".join(map(str, SIZES))
     print(f'How often "not up" is shown for a lone head among so many, at {sizes} trials')
     print("Absent, so it should be", table(ABSENT, rules), sep="\n")

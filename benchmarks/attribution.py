@@ -1,13 +1,16 @@
-"""Estimates beside what they estimate: `rgb.attribute` against `rgb.patch_heads`, heads restored from clean.
+"""Estimates beside what they estimate: `rgb.attribute` against `rgb.patch_heads`, heads restored
+from clean.
 
-    python benchmarks/attribution.py              # toy, planted, and random weights, 8 × 8 heads: minutes
-    python benchmarks/attribution.py --llava      # LLaVA-1.5's 32 × 32 heads and 593 positions, at a small
-                                                  # width; at all positions two layers are patched exactly
+    python benchmarks/attribution.py              # toy, planted, and random weights, 8 × 8 heads:
+    minutes python benchmarks/attribution.py --llava      # LLaVA-1.5's 32 × 32 heads and 593
+    positions, at a small
+                                                  # width; at all positions two layers are patched
+                                                  exactly
 
-A head's size is the largest |effect| over targets and roles of its mean over trials. *Rank agreement* is
-Spearman's, of heads' sizes, and of all signed effects (head × target × role). *Missed* is how many of the k
-largest heads are not among the k with the largest estimates. Time is the process's own, in one thread, so
-that what else runs on the machine does not matter.
+A head's size is the largest |effect| over targets and roles of its mean over trials. *Rank
+agreement* is Spearman's, of heads' sizes, and of all signed effects (head × target × role).
+*Missed* is how many of the k largest heads are not among the k with the largest estimates. Time is
+the process's own, in one thread, so that what else runs on the machine does not matter.
 """
 
 import argparse
@@ -19,13 +22,14 @@ from scipy.stats import spearmanr
 from sweep import peak_gib, random_model
 
 import rgb_circuit as rgb
-from rgb_circuit.attribute import METHODS
+from rgb_circuit.calls.attribute import METHODS
 
 KEYS = ["target", "role", "layer", "head"]
 
 
 def timed(run):
-    """What ``run`` returns, and its seconds; of a second time where the first took less than five."""
+    """What ``run`` returns, and its seconds; of a second time where the first took less than
+    five."""
     for _ in range(2):
         start = time.process_time()
         found = run()
@@ -39,14 +43,17 @@ def compared(name, model, trials, targets, positions, heads):
     """A row per method."""
     ask = dict(target=targets, positions=positions, heads=heads, progress=False)
     exact, patched_in = timed(lambda: rgb.patch_heads(model, trials, **ask))
-    # Pictures are captured once for all heads, which is little beside patching them at all positions.
+    # Pictures are captured once for all heads, which is little beside patching them at all
+    # positions.
     of_all = patched_in * len(model.heads()) / len(heads)
     truth = exact.groupby(KEYS, observed=True)["effect"].mean()
     size = truth.abs().groupby(["layer", "head"]).max()
     k = max(4, round(len(size) / 10))
     largest = set(size.nlargest(k).index)
     for method in METHODS:
-        frame, estimated_in = timed(lambda method=method: rgb.attribute(model, trials, method=method, **ask))
+        frame, estimated_in = timed(
+            lambda method=method: rgb.attribute(model, trials, method=method, **ask)
+        )
         guess = frame.groupby(KEYS, observed=True)["effect"].mean()
         guessed = guess.abs().groupby(["layer", "head"]).max()
         missed = largest - set(guessed.nlargest(k).index)
@@ -71,7 +78,9 @@ def compared(name, model, trials, targets, positions, heads):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--llava", action="store_true", help="LLaVA-1.5's narrow shape instead of small ones")
+    parser.add_argument(
+        "--llava", action="store_true", help="LLaVA-1.5's narrow shape instead of small ones"
+    )
     parser.add_argument("--trials", type=int, default=16, help="of the small models")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -1,11 +1,11 @@
 """Heads that only look as if they had a role, and heads that have two: what they are called.
 
-    python benchmarks/decoys.py                         # all, at 0, 2 and 5 % noise, by 32, 64 and 128 trials
-    python benchmarks/decoys.py brightness --noise 0.02 --seeds 3
+    python benchmarks/decoys.py                         # all, at 0, 2 and 5 % noise, by 32, 64 and
+    128 trials python benchmarks/decoys.py brightness --noise 0.02 --seeds 3
 
-A row per planted model (`rgb_circuit.models.decoys`): by each number of trials the role of the head that it
-is about, and how many of the others have lost theirs or have a wrong one. The trials are measured once. Half
-a minute of one core per model, noise and seed at 128 trials.
+A row per planted model (`rgb_circuit.models.decoys`): by each number of trials the role of the head
+that it is about, and how many of the others have lost theirs or have a wrong one. The trials are
+measured once. Half a minute of one core per model, noise and seed at 128 trials.
 """
 
 import argparse
@@ -20,7 +20,8 @@ SIZES = (32, 64, 128)
 
 
 def judged(decoy, noise, seed, sizes):
-    """Number of trials → the roles that heads are given, and how many trials are answered wrongly."""
+    """Number of trials → the roles that heads are given, and how many trials are answered
+    wrongly."""
     model, processor = decoy.build(noise, seed)
     wrapped = rgb.wrap(model, processor, name="decoy")
     trials = rgb.rgb_trials(wrapped, max(sizes), seed=seed)
@@ -39,7 +40,9 @@ def row(name, decoy, noise, seed, sizes):
     for n, (named, wrong) in sorted(judged(decoy, noise, seed, sizes).items()):
         others = {head: role for head, role in decoy.roles.items() if head != decoy.head}
         lost = sum(named.get(head) != role for head, role in others.items())
-        false = sum(decoy.roles.get(head) != role for head, role in named.items() if head != decoy.head)
+        false = sum(
+            decoy.roles.get(head) != role for head, role in named.items() if head != decoy.head
+        )
         called = named.get(decoy.head, "none")
         right = "" if called == decoy.roles.get(decoy.head, "none") else " (WRONG)"
         rest = f", others: {lost} of {len(others)} lost, {false} wrong" if lost or false else ""

@@ -1,7 +1,8 @@
-"""How the cost of an [end] sweep grows: with heads, with tokens, with trials, with the size of joint patches.
+"""How the cost of an [end] sweep grows: with heads, with tokens, with trials, with the size of
+joint patches.
 
-Random models, float32, one target, both captures included; every time beside a plain forward of the same
-model, best of three. Prints a table and draws figures/growth.png.
+Random models, float32, one target, both captures included; every time beside a plain forward of the
+same model, best of three. Prints a table and draws figures/growth.png.
 """
 
 from pathlib import Path
@@ -14,11 +15,13 @@ import rgb_circuit as rgb
 
 
 def cost(model, trials, size=1):
-    """Plain forwards per trial of patching every head, or as many joint patches of ``size`` heads."""
+    """Plain forwards per trial of patching every head, or as many joint patches of ``size``
+    heads."""
     heads = model.heads()
     variants = {
         str(start): [
-            rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)]) for step in range(size)
+            rgb.Edit(*heads[(start + step * len(heads) // size) % len(heads)])
+            for step in range(size)
         ]
         for start in range(len(heads))
     }
@@ -27,8 +30,12 @@ def cost(model, trials, size=1):
     if size == 1:
         seconds = best(lambda: rgb.patch_heads(model, trials, target="erased", progress=False), 3)
     else:
-        seconds = best(lambda: rgb.patch_edits(model, trials, variants, target="erased", progress=False), 3)
-    return dict(plain_seconds=plain, sweep_seconds=seconds, forwards_per_trial=seconds / plain / len(trials))
+        seconds = best(
+            lambda: rgb.patch_edits(model, trials, variants, target="erased", progress=False), 3
+        )
+    return dict(
+        plain_seconds=plain, sweep_seconds=seconds, forwards_per_trial=seconds / plain / len(trials)
+    )
 
 
 def main():

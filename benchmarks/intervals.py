@@ -1,5 +1,5 @@
-"""How often each interval of the package covers, beside the one that stood there before: coverage of a
-nominal 95 % at 8 / 16 / 32 trials.
+"""How often each interval of the package covers, beside the one that stood there before: coverage
+of a nominal 95 % at 8 / 16 / 32 trials.
 
     python benchmarks/intervals.py               # all of it
     python benchmarks/intervals.py ratios        # or one of means, ratios, shares, sets
@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from analyses.redirect import paired_interval
+from analyses.rgb.redirect import paired_interval
 from rgb_circuit.statistics import rank_p, ratio_interval, sign_flip_p, t_interval
 
 COLORS, REPEATS, SIZES, RESAMPLES = 8, 3000, (8, 16, 32), 400
@@ -38,7 +38,8 @@ def strata(n):
 
 
 def percentile(statistic, *samples):
-    """Percentile bootstrap over trials, which stood everywhere but in roles: each column by itself."""
+    """Percentile bootstrap over trials, which stood everywhere but in roles: each column by
+    itself."""
     rng = np.random.default_rng(0)
     drawn = [rng.integers(len(samples[0]), size=len(samples[0])) for _ in range(RESAMPLES)]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -60,7 +61,8 @@ def covered(interval, truth):
 
 
 def table(rows):
-    """A row per kind of effects, a column per method: coverage and median width over numbers of trials."""
+    """A row per kind of effects, a column per method: coverage and median width over numbers of
+    trials."""
     frame = pd.DataFrame(rows, columns=["effects", "method", "coverage", "width"])
     cells = frame.groupby(["effects", "method"], sort=False).agg(
         lambda values: " / ".join(f"{value:.2f}" for value in values)
@@ -73,7 +75,8 @@ def table(rows):
 
 
 def rows_of(name, draw, truth, methods):
-    """``draw``: n → samples. Of each method its coverage and its median width, over the numbers of trials."""
+    """``draw``: n → samples. Of each method its coverage and its median width, over the numbers of
+    trials."""
     rows = []
     for n in SIZES:
         samples = draw(np.random.default_rng([n, len(name)]), n)
@@ -98,7 +101,9 @@ def means():
         return [np.where(strata(n) < 2, COLORS / 2, 0)[:, None] * gamma(rng, n, 0.3)]
 
     rows += rows_of("2 of 8 colours, CV 0.3", two_colors, 1, methods)
-    print("Means: knockout, layers, paths, mediated effects, panels, questions", table(rows), sep="\n")
+    print(
+        "Means: knockout, layers, paths, mediated effects, panels, questions", table(rows), sep="\n"
+    )
 
 
 def ratios():
@@ -146,10 +151,11 @@ def shares():
 
 
 def sets(repeats=1000, drawn=19):
-    """Where the heads found are one of the random sets: sets differ in how often they turn the answer."""
+    """Where the heads found are one of the random sets: sets differ in how often they turn the
+    answer."""
     print(
-        f"Share of samples where p ≤ 0.05 and the heads found are a random set among {drawn} others, at 16 / "
-        "32 / 64 trials"
+        f"Share of samples where p ≤ 0.05 and the heads found are a random set among {drawn} "
+        "others, at 16 / 32 / 64 trials"
     )
     rejected = {"sign flips over trials": [], "rank among sets": []}
     for n in (16, 32, 64):

@@ -1,9 +1,9 @@
-"""Attention knockout and layer patching at LLaVA-1.5's shape, against the usual way: one forward per window
-and pair of groups.
+"""Attention knockout and layer patching at LLaVA-1.5's shape, against the usual way: one forward
+per window and pair of groups.
 
-32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU, as in `sweep.py`. All
-times come from one process, each the best of several; what counts is their ratios. The usual way is timed on
-a few windows with plain hooks.
+32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU, as in
+`sweep.py`. All times come from one process, each the best of several; what counts is their ratios.
+The usual way is timed on a few windows with plain hooks.
 """
 
 import time
@@ -61,16 +61,17 @@ def main():
         knock()
         seconds, runs = best(knock, 3), (33 - window) * len(GROUPS)
         print(
-            f"knockout from [end], windows of {window}, {runs} runs: {seconds / plain:.2f} plain forwards, "
-            f"one forward each {runs * loop / plain:.0f}; {runs * loop / seconds:.0f} times faster"
+            f"knockout from [end], windows of {window}, {runs} runs: {seconds / plain:.2f} plain "
+            f"forwards, one forward each {runs * loop / plain:.0f}; {runs * loop / seconds:.0f} "
+            "times faster"
         )
     for positions in ("end", "tile", "question"):
         start = time.perf_counter()
         rgb.patch_layers(model, [trial], target="erased", positions=positions, progress=False)
         seconds = time.perf_counter() - start
         print(
-            f"patch_layers at {positions}, 32 runs and both captures: {seconds / plain:.2f} plain forwards, "
-            f"one forward each {32 * loop / plain:.0f}"
+            f"patch_layers at {positions}, 32 runs and both captures: {seconds / plain:.2f} plain "
+            f"forwards, one forward each {32 * loop / plain:.0f}"
         )
 
 

@@ -8,8 +8,8 @@ downloaded.
     # The same steps on a small shape
     python benchmarks/llava_7b_shape.py --small
 
-All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and scaled to
-all heads. Published figures come from one run.
+All-positions sweeps are timed on whole layers, evenly spread (on a CPU on one head of each), and
+scaled to all heads. Published figures come from one run.
 """
 
 import argparse
@@ -31,12 +31,22 @@ def build(dtype, device, tiny):
     grid, tile_px = (6, 4) if tiny else (24, 14)
     tools = small.processor(grid, tile_px)
     if tiny:
-        vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
-        text = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4)
+        vision = dict(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        )
+        text = dict(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4
+        )
     else:
-        vision = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16)
-        text = dict(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
-    configuration = small.config(grid, tile_px, tools.tokenizer, vision, text, vision_feature_layer=-2)
+        vision = dict(
+            hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16
+        )
+        text = dict(
+            hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
+        )
+    configuration = small.config(
+        grid, tile_px, tools.tokenizer, vision, text, vision_feature_layer=-2
+    )
     if not tiny:
         # LLaVA-1.5's own size; the small tokenizer's words are the first of them.
         configuration.text_config.vocab_size = 32064
@@ -48,13 +58,15 @@ def build(dtype, device, tiny):
     finally:
         torch.set_default_dtype(torch.float32)
     return rgb.wrap(
-        model, tools, name="random weights in the shape of " + ("a small LLaVA" if tiny else "LLaVA-1.5-7B")
+        model,
+        tools,
+        name="random weights in the shape of " + ("a small LLaVA" if tiny else "LLaVA-1.5-7B"),
     )
 
 
 def measure(run, device, times):
-    """Seconds of the fastest of ``times`` calls, and peak GiB on the device; on a CPU that of the whole
-    process so far."""
+    """Seconds of the fastest of ``times`` calls, and peak GiB on the device; on a CPU that of the
+    whole process so far."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -104,7 +116,9 @@ def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
         rgb.patch_heads(model, several, progress=False)
 
     def every_position():
-        rgb.patch_heads(model, [trial], target="erased", positions="all", heads=rows, progress=False)
+        rgb.patch_heads(
+            model, [trial], target="erased", positions="all", heads=rows, progress=False
+        )
 
     def one_target():
         rgb.patch_heads(model, [trial], target="erased", progress=False)
@@ -124,13 +138,17 @@ def table(dtype: torch.dtype, device: str, tiny: bool) -> pd.DataFrame:
     note("all positions, one target", seconds * len(model.heads()) / len(rows), peak)
     frame = pd.DataFrame(records, columns=["what", "seconds", "peak GiB"])
     frame.insert(2, "plain forwards", frame["seconds"] / forward)
-    frame.attrs["title"] = f"{model.name}, {model.n_layers} × {model.n_heads} heads, {dtype}, {device}"
+    frame.attrs["title"] = (
+        f"{model.name}, {model.n_layers} × {model.n_heads} heads, {dtype}, {device}"
+    )
     return frame
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="a small shape instead of 7 billion weights")
+    parser.add_argument(
+        "--small", action="store_true", help="a small shape instead of 7 billion weights"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default=None, help="default: float16 on a GPU, float32 on a CPU")
     options = parser.parse_args(arguments)

@@ -2,9 +2,10 @@
 
     python benchmarks/noise.py
 
-Effects of all heads at [end] in half precision against the same weights in float32, which hold the format's
-numbers exactly. *Above* is the share of effects that are off by more than `rgb_circuit.noise_floor`, which
-promises 5 %; the last column is the largest effect of an edit that changes nothing.
+Effects of all heads at [end] in half precision against the same weights in float32, which hold the
+format's numbers exactly. *Above* is the share of effects that are off by more than
+`rgb_circuit.noise_floor`, which promises 5 %; the last column is the largest effect of an edit that
+changes nothing.
 """
 
 import copy
@@ -38,12 +39,15 @@ def compared(module, processor, dtype, n=4):
     model = rgb.wrap(module, processor, name=str(dtype))
     trials = rgb.rgb_trials(exact, n)
     wanted, found = (
-        rgb.patch_heads(each, trials, target=TARGETS, progress=False)["effect"] for each in (exact, model)
+        rgb.patch_heads(each, trials, target=TARGETS, progress=False)["effect"]
+        for each in (exact, model)
     )
     errors = (found - wanted).abs()
     floor = rgb.noise_floor(model, trials, target=TARGETS, progress=False)
     nothing = [
-        rgb.patch_heads(model, trials, source=target, target=target, progress=False)["effect"].abs().max()
+        rgb.patch_heads(model, trials, source=target, target=target, progress=False)["effect"]
+        .abs()
+        .max()
         for target in TARGETS
     ]
     return {
@@ -60,7 +64,8 @@ def main():
         for dtype in (torch.bfloat16, torch.float16):
             row = compared(module, processor, dtype)
             said = ", ".join(
-                f"{key} {value if isinstance(value, str) else f'{value:.2g}'}" for key, value in row.items()
+                f"{key} {value if isinstance(value, str) else f'{value:.2g}'}"
+                for key, value in row.items()
             )
             print(f"{name}, {str(dtype).removeprefix('torch.')}: {said}", flush=True)
 

@@ -1,5 +1,5 @@
-"""How many heads are given a role where every one is false, over at least 300 heads of each kind that could
-have been given one (`analyses.calibrate.NULLS`).
+"""How many heads are given a role where every one is false, over at least 300 heads of each kind
+that could have been given one (`analyses.calibrate.NULLS`).
 
     python benchmarks/nulls.py                        # all kinds, six minutes of one core
     python benchmarks/nulls.py random --first 5000    # one kind, from a seed on
@@ -23,7 +23,9 @@ HEADS, TRIALS = 300, 32
 
 def judged(kind: str, seed: int) -> pd.DataFrame:
     """The roles of one model's heads, none of them true."""
-    subject = calibrate.Subject(kind, np.nan if kind == "random" else MODERATE_NOISE, seed, (TRIALS,))
+    subject = calibrate.Subject(
+        kind, np.nan if kind == "random" else MODERATE_NOISE, seed, (TRIALS,)
+    )
     model, processor, _ = subject.build()
     model = rgb.wrap(model, processor, name=f"{kind} {seed}")
     trials = rgb.rgb_trials(model, TRIALS, seed=seed)
@@ -35,7 +37,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(calibrate.NULLS)}; all by default")
     parser.add_argument("--first", type=int, default=5000, help="seed of the first model")
-    parser.add_argument("--heads", type=int, default=HEADS, help="testable heads of each kind, at least")
+    parser.add_argument(
+        "--heads", type=int, default=HEADS, help="testable heads of each kind, at least"
+    )
     options = parser.parse_args(arguments)
     for kind in options.kinds or calibrate.NULLS:
         frames: list[pd.DataFrame] = []
@@ -52,8 +56,9 @@ def main(arguments=None):
         models = sum((one["role"] != "none").any() for one in frames)
         most = binomtest(given, len(frame)).proportion_ci().high
         print(
-            f"{kind} ({calibrate.NULLS[kind]}): of {len(frame)} heads, {testable} testable, {given} given a "
-            f"role (up to {most:.3f}, exact 95 %), in {models} of {len(frames)} models",
+            f"{kind} ({calibrate.NULLS[kind]}): of {len(frame)} heads, {testable} testable, "
+            f"{given} given a role (up to {most:.3f}, exact 95 %), in {models} of {len(frames)} "
+            "models",
             flush=True,
         )
 

@@ -3,9 +3,9 @@
     git worktree add ../old 329d16d        # the last commit with the rules of 0.3
     python benchmarks/old_rules.py --old ../old --seed 3000
 
-One model of each kind of `analyses.calibrate.KINDS`, judged by 32 and by 64 trials: of the heads that have a
-role, how many are given it, and how many heads are given one that they have not. The models are saved as
-folders and the trials are handed over as pictures, so that both see the same.
+One model of each kind of `analyses.calibrate.KINDS`, judged by 32 and by 64 trials: of the heads
+that have a role, how many are given it, and how many heads are given one that they have not. The
+models are saved as folders and the trials are handed over as pictures, so that both see the same.
 """
 
 import argparse
@@ -48,7 +48,9 @@ def by_old_rules(checkout, made, trials):
         given.write_bytes(pickle.dumps(list(map(_fields, trials))))
         saved = save(*made, Path(folder) / "model")
         arguments = [sys.executable, "-c", OLD, str(saved), str(given), str(out)]
-        subprocess.run(arguments, check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)})
+        subprocess.run(
+            arguments, check=True, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}
+        )
         return pd.read_pickle(out)
 
 

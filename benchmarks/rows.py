@@ -2,10 +2,10 @@
 
     python benchmarks/rows.py
 
-Positions times layers that the language model runs, of those of a plain forward, captures left out: of all
-heads, of one head in every layer, of whole layers and of attention knockout. Counted on a small random LLaVA
-with 16 layers, in batches of as many rows as fit and of four: what is counted depends on neither width nor
-machine.
+Positions times layers that the language model runs, of those of a plain forward, captures left out:
+of all heads, of one head in every layer, of whole layers and of attention knockout. Counted on a
+small random LLaVA with 16 layers, in batches of as many rows as fit and of four: what is counted
+depends on neither width nor machine.
 """
 
 from functools import partial
@@ -22,7 +22,12 @@ def rows_of(model, trial, batch_size):
     layers, options = range(model.n_layers), dict(progress=False, batch_size=batch_size)
     heads = partial(rgb.patch_heads, model, trial, target="erased", positions="all", **options)
     yield "all heads", heads, model.n_layers * model.n_heads, 2
-    yield "one head in every layer", partial(heads, heads=[(layer, 0) for layer in layers]), len(layers), 2
+    yield (
+        "one head in every layer",
+        partial(heads, heads=[(layer, 0) for layer in layers]),
+        len(layers),
+        2,
+    )
     whole = partial(rgb.patch_layers, model, trial, target="erased", positions="image", **options)
     yield "whole layers at the picture", whole, len(layers), 2
     knocked = partial(rgb.knockout, model, trial, queries="image", keys="first", **options)
@@ -37,8 +42,8 @@ def main(layers=16, grid=8):
         for what, call, rows, captures in rows_of(model, trial, batch_size):
             _, ran = counted(model, call)
             print(
-                f"{what}, batches of {batch_size or 'what fits'}: {(ran / plain - captures) / rows:.3f} "
-                f"plain forwards each, of {rows}"
+                f"{what}, batches of {batch_size or 'what fits'}: "
+                f"{(ran / plain - captures) / rows:.3f} plain forwards each, of {rows}"
             )
 
 

@@ -1,21 +1,23 @@
-"""Whether two checkouts compute the same numbers: every frame of the same commands equal to the last bit.
+"""Whether two checkouts compute the same numbers: every frame of the same commands equal to the
+last bit.
 
     # Against main: git worktree add ../old main
     python benchmarks/same_numbers.py ../old .
     python benchmarks/same_numbers.py ../old . --only toy --only knockout
 
-Each case is a few commands, run one after the other in a folder of its own, with the checkout on PYTHONPATH
-and the interpreter that runs this script. Compared are the files that the commands leave in that folder (but
-``parts/``, from which frames are made) and what they print:
+Each case is a few commands, run one after the other in a folder of its own, with the checkout on
+PYTHONPATH and the interpreter that runs this script. Compared are the files that the commands leave
+in that folder (but ``parts/``, from which frames are made) and what they print:
 
-- frames (``.parquet``): columns, their order and types, the metadata that pandas stores (such as ``attrs``),
-  the categories of categorical columns, and every value, numbers to the last bit;
+- frames (``.parquet``): columns, their order and types, the metadata that pandas stores (such as
+  ``attrs``), the categories of categorical columns, and every value, numbers to the last bit;
 - figures (``.png``): byte by byte;
-- ``report.html``, ``.csv`` and what is printed: line by line, without what must differ (`MUST_DIFFER`).
+- ``report.html``, ``.csv`` and what is printed: line by line, without what must differ
+  (`MUST_DIFFER`).
 
-Differences are printed, and the exit status is 1 if there are any. Results of OLD are kept in the system's
-folder for temporary files, under its commit, unless its working tree has changes. All commands run on one
-thread, since another number of threads adds numbers in another order.
+Differences are printed, and the exit status is 1 if there are any. Results of OLD are kept in the
+system's folder for temporary files, under its commit, unless its working tree has changes. All
+commands run on one thread, since another number of threads adds numbers in another order.
 """
 
 import argparse
@@ -36,7 +38,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Made once, by OLD, and given to both: a folder with a noisy planted model, and a CSV of pairs of pictures.
+# Made once, by OLD, and given to both: a folder with a noisy planted model, and a CSV of pairs of
+# pictures.
 INPUTS = """
 import csv, sys
 from pathlib import Path
@@ -90,7 +93,8 @@ CASES = {
 
 # What → its pattern, taken out of pages, CSVs and printed words.
 MUST_DIFFER = {
-    "when a page's run was made, and how long it took": r"\d{1,2} [A-Z][a-z]+ \d{4}, in [^<]+(?=</p>)",
+    "when a page's run was made, and how long it "
+    "took": r"\d{1,2} [A-Z][a-z]+ \d{4}, in [^<]+(?=</p>)",
     "a page's block of the manifest: times, versions": r'<table class="facts">.*?</table>',
 }
 
@@ -113,14 +117,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_imported(checkout)
     scratch = Path(tempfile.mkdtemp(prefix="same_numbers-"))
     commit = _commit(options.old)
-    kept = scratch / "old" if commit is None else Path(tempfile.gettempdir()) / "same_numbers" / commit
+    kept = (
+        scratch / "old" if commit is None else Path(tempfile.gettempdir()) / "same_numbers" / commit
+    )
     inputs = _kept(kept, "inputs", INPUTS, lambda folder: _make_inputs(options.old, folder))
     differing = []
     for name in options.only or CASES:
         commands = [command.replace("INPUTS", str(inputs)) for command in CASES[name]]
         print(f"{name}: ", end="", flush=True)
         start = time.perf_counter()
-        old = _kept(kept, name, str(commands), lambda folder: _run_all(options.old, commands, folder, True))
+        old = _kept(
+            kept, name, str(commands), lambda folder: _run_all(options.old, commands, folder, True)
+        )
         between = time.perf_counter()
         new = scratch / "new" / name
         new.mkdir(parents=True)
@@ -140,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def differences(old: Path, new: Path) -> Iterator[str]:
-    """A line for each difference between two folders of results, by file; none where they are the same."""
+    """A line for each difference between two folders of results, by file; none where they are the
+    same."""
     files = [_files(folder) for folder in (old, new)]
     for name in sorted(files[0] | files[1]):
         if name not in files[1]:
@@ -160,8 +169,8 @@ def _file_differences(old, new):
 
 
 def _files(folder):
-    """Names of the files that are compared. Manifests hold times and versions, ``sizes.json`` what memory
-    was free, and locks nothing."""
+    """Names of the files that are compared. Manifests hold times and versions, ``sizes.json`` what
+    memory was free, and locks nothing."""
     left_out = ("manifest.json", "sizes.json", ".lock")
     return {
         str(path.relative_to(folder))
@@ -173,8 +182,8 @@ def _files(folder):
 
 
 def frame_differences(old: pa.Table, new: pa.Table) -> Iterator[str]:
-    """A line for each difference between two frames: columns, metadata, or rows, each column with how many
-    rows of it differ, the first of them, and the largest difference of numbers."""
+    """A line for each difference between two frames: columns, metadata, or rows, each column with
+    how many rows of it differ, the first of them, and the largest difference of numbers."""
     if old.column_names != new.column_names:
         yield f"columns {old.column_names} in old, {new.column_names} in new"
         return
@@ -192,16 +201,16 @@ def frame_differences(old: pa.Table, new: pa.Table) -> Iterator[str]:
         if rows:
             one, two = pairs[rows[0]]
             yield (
-                f"column {name}: {len(rows)} of {len(pairs)} rows, first row {rows[0]} ({one!r} in old, "
-                f"{two!r} in new){_largest([pairs[row] for row in rows])}"
+                f"column {name}: {len(rows)} of {len(pairs)} rows, first row {rows[0]} ({one!r} in "
+                f"old, {two!r} in new){_largest([pairs[row] for row in rows])}"
             )
     if old.schema.metadata != new.schema.metadata:
         yield f"metadata {old.schema.metadata} in old, {new.schema.metadata} in new"
 
 
 def same(one: object, two: object) -> bool:
-    """Whether two values of a frame are the same: numbers to the last bit, so that 0.0 is not −0.0, and NaN
-    is NaN."""
+    """Whether two values of a frame are the same: numbers to the last bit, so that 0.0 is not −0.0,
+    and NaN is NaN."""
     if type(one) is not type(two):
         return False
     if isinstance(one, float):
@@ -221,7 +230,9 @@ def _categories(column):
 
 def _largest(pairs):
     numbers = [
-        (one, two) for one, two in pairs if isinstance(one, (int, float)) and isinstance(two, (int, float))
+        (one, two)
+        for one, two in pairs
+        if isinstance(one, (int, float)) and isinstance(two, (int, float))
     ]
     sizes = [abs(one - two) for one, two in numbers if one == one and two == two]
     return f", largest difference {max(sizes):.3g}" if sizes else ""
@@ -232,13 +243,18 @@ def text_differences(old: str, new: str) -> Iterator[str]:
     for pattern in MUST_DIFFER.values():
         old, new = (re.sub(pattern, "", text, flags=re.DOTALL) for text in (old, new))
     a, b = old.splitlines(), new.splitlines()
-    for kind, a_from, a_to, b_from, b_to in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, a_from, a_to, b_from, b_to in SequenceMatcher(
+        None, a, b, autojunk=False
+    ).get_opcodes():
         if kind == "equal":
             continue
         pairs = zip_longest(a[a_from:a_to], b[b_from:b_to], fillvalue="")
         for number, (one, two) in enumerate(pairs, start=a_from + 1):
             around = slice(max(0, len(os.path.commonprefix([one, two])) - SHOWN), None)
-            yield f"line {number}: {one[around][: 2 * SHOWN]!r} in old, {two[around][: 2 * SHOWN]!r} in new"
+            yield (
+                f"line {number}: {one[around][: 2 * SHOWN]!r} in old, "
+                f"{two[around][: 2 * SHOWN]!r} in new"
+            )
 
 
 def _environment(checkout):
@@ -246,8 +262,8 @@ def _environment(checkout):
 
 
 def _check_imported(checkout):
-    """Stop where another copy of the package would be imported, such as an installed one: it would be
-    compared with itself."""
+    """Stop where another copy of the package would be imported, such as an installed one: it would
+    be compared with itself."""
     code = "import analyses, rgb_circuit; print(analyses.__file__, rgb_circuit.__file__, sep='\\n')"
     with tempfile.TemporaryDirectory() as elsewhere:
         got = subprocess.run(
@@ -272,7 +288,8 @@ def _commit(checkout):
 
 
 def _kept(folder, name, of, make):
-    """The folder of ``name`` in ``folder``, filled by ``make`` unless it was, from the same text ``of``."""
+    """The folder of ``name`` in ``folder``, filled by ``make`` unless it was, from the same text
+    ``of``."""
     path = folder / f"{name}-{hashlib.sha256(of.encode()).hexdigest()[:12]}"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +304,10 @@ def _kept(folder, name, of, make):
 
 def _make_inputs(checkout, folder):
     subprocess.run(
-        [sys.executable, "-c", INPUTS, str(folder)], env=_environment(checkout), cwd=folder, check=True
+        [sys.executable, "-c", INPUTS, str(folder)],
+        env=_environment(checkout),
+        cwd=folder,
+        check=True,
     )
 
 
@@ -302,7 +322,8 @@ def _run_all(checkout, commands, folder, must_work):
         printed += f"$ rgb-circuit {command}\n{done.stdout}exit status {done.returncode}\n"
         if done.returncode:
             problem = (
-                f"rgb-circuit {command}: exit status {done.returncode} in {checkout}\n{done.stderr[-2000:]}"
+                f"rgb-circuit {command}: exit status {done.returncode} in "
+                f"{checkout}\n{done.stderr[-2000:]}"
             )
             if must_work:
                 sys.exit(f"same_numbers: {problem}")

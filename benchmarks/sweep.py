@@ -1,7 +1,8 @@
-"""Cost of patching every head of an LLaVA-1.5-shaped model, in plain forwards, against one trace per head.
+"""Cost of patching every head of an LLaVA-1.5-shaped model, in plain forwards, against one trace
+per head.
 
-32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU. All times come from one
-process, each the best of several; what counts is their ratios.
+32 layers × 32 heads, 24 × 24 tiles, random weights at a small width, float32, CPU. All times come
+from one process, each the best of several; what counts is their ratios.
 """
 
 import resource
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs.capture import capture
 from rgb_circuit.prompts import encode
@@ -46,7 +47,9 @@ def loop(model, trial, z, heads, places):
     """A forward per head, as `reference` does it, by a loop that has captured ``z`` already."""
     inputs = encode(model, [(trial, "erased")])
     for layer, head in heads:
-        reference.patched_forward(model, inputs, {(layer, "z"): [(head, places, z[layer][0, places, head])]})
+        reference.patched_forward(
+            model, inputs, {(layer, "z"): [(head, places, z[layer][0, places, head])]}
+        )
 
 
 def peak_gib():
@@ -77,7 +80,9 @@ def main():
         rgb.patch_heads(model, [trial], target="erased", progress=False)
 
     def every_position(rows):
-        rgb.patch_heads(model, [trial], target="erased", positions="all", heads=rows, progress=False)
+        rgb.patch_heads(
+            model, [trial], target="erased", positions="all", heads=rows, progress=False
+        )
 
     plain_forward(model, trial), end(), loop(model, trial, z, few, [length - 1])
     plain = best(lambda: plain_forward(model, trial), 7)
@@ -92,7 +97,13 @@ def main():
     table = pd.DataFrame(
         [
             ("plain forward", plain, 1.0, None, at_rest),
-            ("one trace per head, [end]", loop_end * len(heads), loop_end * len(heads) / plain, 1.0, at_rest),
+            (
+                "one trace per head, [end]",
+                loop_end * len(heads),
+                loop_end * len(heads) / plain,
+                1.0,
+                at_rest,
+            ),
             (
                 "patch_heads, [end], both captures included",
                 end_seconds,
@@ -118,8 +129,8 @@ def main():
         columns=["1,024 heads, one target", "seconds", "plain forwards", "of the loop", "peak GiB"],
     )
     print(
-        f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed on "
-        f"{len(few)} heads, all positions on {len(four)} and {len(eight)}"
+        f"{len(heads)} heads, {length} positions, {torch.get_num_threads()} threads; loops timed "
+        f"on {len(few)} heads, all positions on {len(four)} and {len(eight)}"
     )
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
     print(f"[end] sweep against the loop: {loop_end * len(heads) / end_seconds:.0f} times faster")

@@ -1,5 +1,5 @@
-"""What docs/verdicts.md says was simulated: which interval covers, which test keeps its level, how rare false
-roles are among many heads, and what the test of independence sees.
+"""What docs/verdicts.md says was simulated: which interval covers, which test keeps its level, how
+rare false roles are among many heads, and what the test of independence sees.
 
     python benchmarks/verdicts.py                # all of it
     python benchmarks/verdicts.py intervals      # or one of intervals, roles, independence
@@ -17,14 +17,8 @@ from analyses.evidence import heads
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep
-from rgb_circuit.statistics import (
-    independence_p,
-    sign_flip_p,
-    t_interval,
-    t_p,
-    within_strata,
-)
-from rgb_circuit.tasks import find
+from rgb_circuit.statistics import independence_p, sign_flip_p, t_interval, t_p, within_strata
+from rgb_circuit.stimuli.tasks import find
 
 # Effects of a head in units of the gap, over n trials whose odd colours are balanced (8 colours, as
 # `rgb_trials` draws them).
@@ -78,13 +72,15 @@ def percentile(samples):
 
 def bca(samples):
     """Bias-corrected and accelerated bootstrap (Efron & Tibshirani 1993, section 14.3)."""
-    ends = stats.bootstrap((samples,), np.mean, axis=0, n_resamples=999, batch=50, method="BCa", rng=0)
+    ends = stats.bootstrap(
+        (samples,), np.mean, axis=0, n_resamples=999, batch=50, method="BCa", rng=0
+    )
     return ends.confidence_interval.low, ends.confidence_interval.high
 
 
 def bootstrap_t(samples, confidence=0.95, resamples=999, seed=0):
-    """Bootstrap-t interval of the mean (Efron & Tibshirani 1993, section 12.5); one column after the other in
-    memory."""
+    """Bootstrap-t interval of the mean (Efron & Tibshirani 1993, section 12.5); one column after
+    the other in memory."""
     rng = np.random.default_rng(seed)
     n = len(samples)
     mean, error = samples.mean(0), samples.std(0, ddof=1) / n**0.5
@@ -168,9 +164,9 @@ def intervals():
                 for side, asked in (("greater", "up"), ("less", "not up")):
                     rejected = (test(samples - MEAN, side) <= 0.05).mean()
                     level.append(about | dict(method=f"{asked}: {method}", share=rejected))
-                # A head that restores 12.5 % of the gap, against the 5 % that "up" asks for, and one that
-                # restores 2 %, against the 10 % that "not up" asks for; at a level that leaves room for many
-                # heads.
+                # A head that restores 12.5 % of the gap, against the 5 % that "up" asks for, and
+                # one that restores 2 %, against the 10 % that "not up" asks for; at a level that
+                # leaves room for many heads.
                 up = (test(0.125 * samples - LEAST, "greater") <= 0.005).mean()
                 power.append(about | dict(method=method, share=up))
                 nothing = (test(0.02 * samples - 2 * LEAST, "less") <= 0.005).mean()
@@ -181,7 +177,11 @@ def intervals():
                     for side, asked in (("greater", "up"), ("less", "not up")):
                         rejected = (TESTS[method](many - MEAN, side) <= SMALL).mean() / SMALL
                         small.append(about | dict(method=f"{asked}: {method}", share=rejected))
-    print(f"At {' / '.join(map(str, SIZES))} trials. Coverage of 95 % intervals", table(coverage), sep="\n")
+    print(
+        f"At {' / '.join(map(str, SIZES))} trials. Coverage of 95 % intervals",
+        table(coverage),
+        sep="\n",
+    )
     print("\nLevel of one-sided tests at 0.05, true mean on the boundary", table(level), sep="\n")
     print(
         f"\nThe same at {SMALL}, as a multiple of it, at {' / '.join(map(str, SIZES[1:]))} trials",
@@ -202,7 +202,8 @@ NONE = Prediction("none", (Claim("odd", "none", THERE),))
 
 
 def simulated(here, there, words):
-    """Effects on the odd word in the erased and in the recolored picture, as if measured; (trials, heads)."""
+    """Effects on the odd word in the erased and in the recolored picture, as if measured; (trials,
+    heads)."""
     effects = {}
     for sweep, values in ((HERE, here), (THERE, there)):
         effects[sweep] = np.zeros((*values.shape, len(ROLES)))
@@ -227,11 +228,15 @@ def false_roles(repeats=50):
             # On the margin of a tenth of the gap.
             there[:, TRUE : TRUE + NEAR] = 0.1 * GAP * draw(rng, TRIALS, NEAR)
             frame = judge(
-                simulated(here, there, strata(TRIALS)), [[UP, NONE]], Rules(0.1, 0.05, 0.05, split=False)
+                simulated(here, there, strata(TRIALS)),
+                [[UP, NONE]],
+                Rules(0.1, 0.05, 0.05, split=False),
             )
             by_themselves = pd.concat(
                 [
-                    frame[frame["prediction"] == one.name].set_index("head")["p_value"].rename(one.name)
+                    frame[frame["prediction"] == one.name]
+                    .set_index("head")["p_value"]
+                    .rename(one.name)
                     for one in (UP, NONE)
                 ],
                 axis=1,
@@ -252,9 +257,9 @@ def false_roles(repeats=50):
                 )
     means = pd.DataFrame(rows).groupby(["effects", "rule"], sort=False)[["false", "found"]]
     print(
-        f"{EVERY} heads, {TRUE} with the role and {NEAR} true on one of its predictions and on the margin of "
-        f"the other; {TRIALS} trials, {repeats} repeats.\nMean share of false among the named, and of the "
-        "true that are named"
+        f"{EVERY} heads, {TRUE} with the role and {NEAR} true on one of its predictions and on the "
+        f"margin of the other; {TRIALS} trials, {repeats} repeats.\nMean share of false among the "
+        "named, and of the true that are named"
     )
     errors = means.sem().add_suffix(", error")
     print(pd.concat([means.mean(), errors], axis=1).round(3).to_string())
@@ -267,13 +272,17 @@ def independence(repeats=200):
             rng = np.random.default_rng([number, n])
             pairs = rng.multivariate_normal([0, 0], [[1, r], [r, 1]], (repeats, n))
             rejected = [independence_p(pair[:, 0], pair[:, 1]) <= 0.05 for pair in pairs]
-            rows.append(dict(effects=f"normal, r = {r}", method="rejected", share=np.mean(rejected)))
+            rows.append(
+                dict(effects=f"normal, r = {r}", method="rejected", share=np.mean(rejected))
+            )
     for n in SIZES:
         rng = np.random.default_rng([9, n])
         own = lognormal(rng, n, repeats, 1.0)
         # Each trial is given another's, as resampling does.
         rejected = [independence_p(one, np.roll(one, 1)) <= 0.05 for one in own.T]
-        rows.append(dict(effects="lognormal, of another trial", method="rejected", share=np.mean(rejected)))
+        rows.append(
+            dict(effects="lognormal, of another trial", method="rejected", share=np.mean(rejected))
+        )
     print(
         f"Share of samples where independence is rejected at 0.05, {repeats} samples, at "
         f"{' / '.join(map(str, SIZES))} trials",

@@ -8,43 +8,44 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import plots as plots
-    from .answer_pieces import answer_pieces as answer_pieces
-    from .attribute import attribute as attribute
-    from .compare_runs import compare_runs as compare_runs
-    from .direct_effects import direct_effects as direct_effects
-    from .drawing import rgb_trials as rgb_trials
-    from .drawing import trials as trials
+    from .calls.answer_pieces import answer_pieces as answer_pieces
+    from .calls.attribute import attribute as attribute
+    from .calls.compare_runs import compare_runs as compare_runs
+    from .calls.direct_effects import direct_effects as direct_effects
+    from .calls.generate import generate as generate
+    from .calls.head_patching import patch_heads as patch_heads
+    from .calls.knockout import knockout as knockout
+    from .calls.layers import patch_layers as patch_layers
+    from .calls.lens import lens as lens
+    from .calls.noise import noise_floor as noise_floor
+    from .calls.patching import patch_edits as patch_edits
+    from .calls.paths import patch_paths as patch_paths
+    from .calls.play import play as play
     from .edits import AttentionEdit as AttentionEdit
     from .edits import Edit as Edit
     from .edits import PathEdit as PathEdit
     from .errors import InputError as InputError
     from .errors import ServerError as ServerError
-    from .generate import generate as generate
-    from .head_patching import patch_heads as patch_heads
-    from .knockout import knockout as knockout
-    from .layers import patch_layers as patch_layers
-    from .lens import lens as lens
+    from .keeping.saved_run import read_run as read_run
     from .loading import load as load
     from .loading import wrap as wrap
-    from .noise import noise_floor as noise_floor
-    from .patching import patch_edits as patch_edits
-    from .paths import patch_paths as patch_paths
-    from .play import play as play
-    from .rgb_game import PALETTE as PALETTE
-    from .rgb_game import published_trial as published_trial
-    from .rgb_game import rgb_trial as rgb_trial
-    from .saved_run import read_run as read_run
+    from .stimuli.drawing import rgb_trials as rgb_trials
+    from .stimuli.drawing import trials as trials
+    from .stimuli.tasks import read_hypotheses as read_hypotheses
+    from .stimuli.tasks import read_task as read_task
+    from .stimuli.tasks import tasks as tasks
+    from .stimuli.tasks.rgb import PALETTE as PALETTE
+    from .stimuli.tasks.rgb import published_trial as published_trial
+    from .stimuli.tasks.rgb import rgb_trial as rgb_trial
     from .task import Task as Task
-    from .tasks import read_hypotheses as read_hypotheses
-    from .tasks import read_task as read_task
-    from .tasks import tasks as tasks
     from .trial import Trial as Trial
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
 
-# Name → module that is imported when the name is first asked for: torch and transformers take seconds.
+# Name → module that is imported when the name is first asked for: torch and transformers take
+# seconds.
 _HOMES = {
-    "PALETTE": "rgb_game",
+    "PALETTE": "stimuli.tasks.rgb",
     "AttentionEdit": "edits",
     "Edit": "edits",
     "InputError": "errors",
@@ -53,29 +54,29 @@ _HOMES = {
     "Task": "task",
     "Trial": "trial",
     "Vlm": "vlm",
-    "answer_pieces": "answer_pieces",
-    "attribute": "attribute",
-    "compare_runs": "compare_runs",
-    "direct_effects": "direct_effects",
-    "generate": "generate",
-    "knockout": "knockout",
-    "lens": "lens",
+    "answer_pieces": "calls.answer_pieces",
+    "attribute": "calls.attribute",
+    "compare_runs": "calls.compare_runs",
+    "direct_effects": "calls.direct_effects",
+    "generate": "calls.generate",
+    "knockout": "calls.knockout",
+    "lens": "calls.lens",
     "load": "loading",
-    "noise_floor": "noise",
-    "patch_edits": "patching",
-    "patch_heads": "head_patching",
-    "patch_layers": "layers",
-    "patch_paths": "paths",
-    "play": "play",
-    "published_trial": "rgb_game",
-    "read_hypotheses": "tasks",
-    "read_run": "saved_run",
-    "read_task": "tasks",
+    "noise_floor": "calls.noise",
+    "patch_edits": "calls.patching",
+    "patch_heads": "calls.head_patching",
+    "patch_layers": "calls.layers",
+    "patch_paths": "calls.paths",
+    "play": "calls.play",
+    "published_trial": "stimuli.tasks.rgb",
+    "read_hypotheses": "stimuli.tasks",
+    "read_run": "keeping.saved_run",
+    "read_task": "stimuli.tasks",
     "read_trials": "trials_file",
-    "rgb_trial": "rgb_game",
-    "rgb_trials": "drawing",
-    "tasks": "tasks",
-    "trials": "drawing",
+    "rgb_trial": "stimuli.tasks.rgb",
+    "rgb_trials": "stimuli.drawing",
+    "tasks": "stimuli.tasks",
+    "trials": "stimuli.drawing",
     "wrap": "loading",
 }
 

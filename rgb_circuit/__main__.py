@@ -5,9 +5,11 @@ from importlib.metadata import distribution
 
 
 def main() -> int:
-    """Run the command that this package is installed with: it stands above the package, which does not know
-    it by name."""
-    (command,) = distribution("rgb_circuit").entry_points.select(group="console_scripts", name="rgb-circuit")
+    """Run the command that this package is installed with: it stands above the package, which does
+    not know it by name."""
+    (command,) = distribution("rgb_circuit").entry_points.select(
+        group="console_scripts", name="rgb-circuit"
+    )
     return command.load()()
 
 

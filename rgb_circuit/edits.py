@@ -31,34 +31,36 @@ COMPONENTS = OF_A_HEAD + OF_A_LAYER
 # What of a head a path may end in.
 INTO = ("query", "key", "value")
 
-# Sources that are no picture: all zeros, the mean over the trials' target runs, the target's own, off by
-# rounding, and what the patched run itself has there.
+# Sources that are no picture: all zeros, the mean over the trials' target runs, the target's own,
+# off by rounding, and what the patched run itself has there.
 ARTIFICIAL = ("zero", "mean", "rounding", "own")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace what one head or layer puts out at some positions by what the ``source`` run gives there.
+    """Replace what one head or layer puts out at some positions by what the ``source`` run gives
+    there.
 
     Attributes:
         layer: from 0.
         head: from 0; None with a component of the layer.
-        source: a condition, the target itself (which freezes the head), ``"zero"``, ``"mean"`` (over the
-            trials' target runs), ``"rounding"`` (the target's own, each number moved to a neighbour in the
-            model's number format), or ``"own"`` (what the patched run itself has there, for ``scale``).
-        component: of a head ``"z"``, or z as its attention would make it with one part from the source's run
-            and the others from the target's: ``"pattern"`` (queries and keys), ``"query"``, ``"key"`` or
-            ``"value"``. Of a layer ``"attn_out"`` (what its attention block returns), ``"mlp_out"`` (what
-            its MLP returns), or ``"resid_pre"`` (the residual stream that enters it). All are taken from
-            unpatched runs.
-        positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, ``"rest"`` (image tokens but the
-            tile's), ``"question"`` (its words), ``"first"``, or ints.
+        source: a condition, the target itself (which freezes the head), ``"zero"``, ``"mean"``
+            (over the trials' target runs), ``"rounding"`` (the target's own, each number moved to a
+            neighbour in the model's number format), or ``"own"`` (what the patched run itself has
+            there, for ``scale``).
+        component: of a head ``"z"``, or z as its attention would make it with one part from the
+            source's run and the others from the target's: ``"pattern"`` (queries and keys),
+            ``"query"``, ``"key"`` or ``"value"``. Of a layer ``"attn_out"`` (what its attention
+            block returns), ``"mlp_out"`` (what its MLP returns), or ``"resid_pre"`` (the residual
+            stream that enters it). All are taken from unpatched runs.
+        positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, ``"rest"`` (image
+            tokens but the tile's), ``"question"`` (its words), ``"first"``, or ints.
         scale: what is written is multiplied by it.
-        over: with ``"pattern"``, the positions that are looked at as in the source's run; what that leaves of
-            the attention goes to all others in the proportions that it has in the target's run. All
-            positions by default.
-        without: with ``"z"``, positions that the head's attention is knocked out of, in the source's run, for
-            this head alone. None by default.
+        over: with ``"pattern"``, the positions that are looked at as in the source's run; what that
+            leaves of the attention goes to all others in the proportions that it has in the
+            target's run. All positions by default.
+        without: with ``"z"``, positions that the head's attention is knocked out of, in the
+            source's run, for this head alone. None by default.
 
     Examples:
         >>> without = {"without 3.1": [rgb.Edit(3, 1, "zero")], "without 0.1": [rgb.Edit(0, 1, "zero")]}
@@ -140,15 +142,15 @@ Sender = tuple[int, int] | tuple[str, int] | str
 
 @dataclass(frozen=True)
 class PathEdit:
-    """Replace a head's z at [end] by what it is where the direct paths of some senders bring what they give
-    in the ``source`` run, and all that lies between them and the head is held.
+    """Replace a head's z at [end] by what it is where the direct paths of some senders bring what
+    they give in the ``source`` run, and all that lies between them and the head is held.
 
     Attributes:
         layer, head: of the receiver, from 0.
-        senders: heads (layer, head), MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and picture as they
-            enter the language model), all below the receiver's layer.
-        into: what of the receiver sees them: its ``"query"`` at [end], or its ``"key"`` or ``"value"`` at all
-            positions.
+        senders: heads (layer, head), MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and
+            picture as they enter the language model), all below the receiver's layer.
+        into: what of the receiver sees them: its ``"query"`` at [end], or its ``"key"`` or
+            ``"value"`` at all positions.
         source: a condition.
 
     Source: Wang et al. 2022 (arXiv 2211.00593), Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
@@ -227,7 +229,9 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
     """
     one = isinstance(positions, str) or not isinstance(positions, Sequence)
     one = one or not any(isinstance(place, str | Sequence) for place in positions)
-    groups = list(dict.fromkeys(_places(name, group) for group in ([positions] if one else positions)))
+    groups = list(
+        dict.fromkeys(_places(name, group) for group in ([positions] if one else positions))
+    )
     for group in groups:
         _check_words(name, group)
     if not groups or not all(groups):
@@ -239,7 +243,10 @@ def component_of(edit: AnyEdit) -> str:
     """What an edit writes, in words, as frames have it: such as "z", or "z without image"."""
     some = [(name, getattr(edit, name, None)) for name in ("over", "without")]
     return " ".join(
-        [edit.component, *(f"{name} {label_of(words)}" for name, words in some if words is not None)]
+        [
+            edit.component,
+            *(f"{name} {label_of(words)}" for name, words in some if words is not None),
+        ]
     )
 
 
@@ -255,19 +262,26 @@ def check_edits(model: Vlm, variants: Mapping[Any, Sequence[AnyEdit]]) -> None:
     """Raise InputError for a head, component or position word that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(
-            f"variants is a {type(variants).__name__}; give a dictionary, name → list of Edit(layer, head)"
+            f"variants is a {type(variants).__name__}; give a dictionary, name → list of "
+            "Edit(layer, head)"
         )
     if not variants:
         raise InputError("there is nothing to patch; name at least one head or variant")
     if len({str(name) for name in variants}) < len(variants):
         raise InputError(
-            f"two variants have the same name as text ({', '.join(map(repr, variants))}); rename one"
+            f"two variants have the same name as text ({', '.join(map(repr, variants))}); rename "
+            "one"
         )
     for name, edits in variants.items():
         kinds = (Edit, AttentionEdit, PathEdit)
-        if not isinstance(edits, Sequence) or not edits or not all(isinstance(edit, kinds) for edit in edits):
+        if (
+            not isinstance(edits, Sequence)
+            or not edits
+            or not all(isinstance(edit, kinds) for edit in edits)
+        ):
             raise InputError(
-                f"variant {name!r} holds {edits!r}; give it a list with at least one Edit(layer, head)"
+                f"variant {name!r} holds {edits!r}; give it a list with at least one Edit(layer, "
+                "head)"
             )
         for edit in edits:
             check = {Edit: _check_edit, AttentionEdit: _check_attention_edit, PathEdit: _check_path}
@@ -287,24 +301,31 @@ def _check_edit(model, edit):
     else:
         if edit.head is not None:
             raise InputError(
-                f"component {edit.component!r} is the whole layer's; give head=None, not {edit.head!r}"
+                f"component {edit.component!r} is the whole layer's; give head=None, not "
+                f"{edit.head!r}"
             )
         check_layer(model, edit.layer)
         if edit.component == "mlp_out":
             check_mlp(model, edit.layer)
     if not isinstance(edit.source, str):
-        raise InputError(f"source is {edit.source!r}; name one condition, {', '.join(map(repr, ARTIFICIAL))}")
+        raise InputError(
+            f"source is {edit.source!r}; name one condition, {', '.join(map(repr, ARTIFICIAL))}"
+        )
     if edit.component in OF_ATTENTION and edit.source in ARTIFICIAL:
         raise InputError(
-            f"source {edit.source!r} has no attention, so component must be 'z', not {edit.component!r}"
+            f"source {edit.source!r} has no attention, so component must be 'z', not "
+            f"{edit.component!r}"
         )
     if edit.source == "rounding" and edit.component != "z":
-        raise InputError(f"source 'rounding' is made for component 'z', not {edit.component!r}; use 'z'")
+        raise InputError(
+            f"source 'rounding' is made for component 'z', not {edit.component!r}; use 'z'"
+        )
     if not (isinstance(edit.scale, int | float) and isfinite(edit.scale)):
         raise InputError(f"scale is {edit.scale!r}; give a finite number")
     if edit.source == "own" and edit.scale == 1:
         raise InputError(
-            "source 'own' with scale 1 changes nothing; give scale, such as Edit(layer, head, 'own', scale=0)"
+            "source 'own' with scale 1 changes nothing; give scale, such as Edit(layer, head, "
+            "'own', scale=0)"
         )
     _check_words("positions", edit.positions)
     for name, component in (("over", "pattern"), ("without", "z")):
@@ -312,8 +333,8 @@ def _check_edit(model, edit):
             continue
         if edit.component != component:
             raise InputError(
-                f"{name} is for component {component!r}, not {edit.component!r}; leave it out, or use "
-                f"{component!r}"
+                f"{name} is for component {component!r}, not {edit.component!r}; leave it out, or "
+                f"use {component!r}"
             )
         if edit.source in ARTIFICIAL:
             raise InputError(
@@ -339,8 +360,8 @@ def _check_path(model, edit):
     for sender in check_senders(model, edit.senders):
         if not below(sender, edit.layer):
             raise InputError(
-                f"nothing of sender {sender!r} is in what layer {edit.layer} reads; name senders of earlier "
-                "layers"
+                f"nothing of sender {sender!r} is in what layer {edit.layer} reads; name senders "
+                "of earlier layers"
             )
 
 
@@ -349,13 +370,18 @@ def check_into(into: str, source: str) -> None:
     if into not in INTO:
         raise InputError(f"into is {into!r}; use {', '.join(map(repr, INTO))}")
     if not isinstance(source, str) or source in ARTIFICIAL:
-        raise InputError(f"source is {source!r}, and paths bring what a picture gives; name one condition")
+        raise InputError(
+            f"source is {source!r}, and paths bring what a picture gives; name one condition"
+        )
 
 
 def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
-    """The senders, each once, numbers as ints; InputError for anything that is none or does not exist."""
+    """The senders, each once, numbers as ints; InputError for anything that is none or does not
+    exist."""
     if isinstance(senders, str) or not isinstance(senders, Iterable):
-        raise InputError(f"senders is {senders!r}; give a list such as [(3, 2), ('mlp', 1), 'embedding']")
+        raise InputError(
+            f"senders is {senders!r}; give a list such as [(3, 2), ('mlp', 1), 'embedding']"
+        )
     found = list(map(_sender, senders))
     for sender in found:
         if sender == "embedding":
@@ -386,8 +412,8 @@ def _check_words(name, positions):
 
 
 def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
-    """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that do not
-    exist, where ``what`` says which they are."""
+    """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that
+    do not exist, where ``what`` says which they are."""
     try:
         pairs = [Head(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):

@@ -1,4 +1,5 @@
-"""The exceptions that a user meets; each message is one sentence that says what is wrong and what to do."""
+"""The exceptions that a user meets; each message is one sentence that says what is wrong and what
+to do."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,8 +9,9 @@ from traceback import extract_tb
 from huggingface_hub.errors import HTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
-# What transformers, torch and the hub's client raise about what they were given. To be caught around a single
-# call of theirs: around code of ours it would pass our own faults off as the caller's.
+# What transformers, torch and the hub's client raise about what they were given. To be caught
+# around a single call of theirs: around code of ours it would pass our own faults off as the
+# caller's.
 FOREIGN = (
     OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError, AssertionError,
     MemoryError, SafetensorError, StrictDataclassError, HTTPError,
@@ -17,8 +19,8 @@ FOREIGN = (
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, for a sentence of ours: its first line, or the beginning of
-    that."""
+    """What an error of somebody else's says, for a sentence of ours: its first line, or the
+    beginning of that."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if len(line) <= 240 else line[:239] + "…"
 
@@ -53,16 +55,16 @@ class NotDrawn(RuntimeError):
         where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
         more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
         super().__init__(
-            f"{name} could not be drawn ({type(error).__name__}{where}: {first_line(error)}){more}; this is "
-            f"a fault of rgb-circuit, and all that was measured is in {folder}/: once it is mended, "
-            f"rgb-circuit report {folder} draws it"
+            f"{name} could not be drawn ({type(error).__name__}{where}: "
+            f"{first_line(error)}){more}; this is a fault of rgb-circuit, and all that was "
+            f"measured is in {folder}/: once it is mended, rgb-circuit report {folder} draws it"
         )
 
 
 @contextmanager
 def attempt(what: str, failed: dict[str, Exception]) -> Iterator[None]:
-    """Draw something after everything was measured: where it fails by a fault of ours, note it in ``failed``
-    and go on, for the caller to raise `NotDrawn` when all else is written."""
+    """Draw something after everything was measured: where it fails by a fault of ours, note it in
+    ``failed`` and go on, for the caller to raise `NotDrawn` when all else is written."""
     try:
         yield
     except NotDrawn as error:

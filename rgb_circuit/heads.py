@@ -1,4 +1,5 @@
-"""An attention head as a value: which one it is, how it is written, and where it stands in a frame."""
+"""An attention head as a value: which one it is, how it is written, and where it stands in a
+frame."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
 
 
 class Head(NamedTuple):
-    """A head of the language model, both numbers from 0. It is the pair (layer, head), which every function
-    takes in its place.
+    """A head of the language model, both numbers from 0. It is the pair (layer, head), which every
+    function takes in its place.
 
     Examples:
         >>> head = Head.parse("19.6")
@@ -43,7 +44,9 @@ class Head(NamedTuple):
         try:
             layer, head = map(int, text.split("."))
         except ValueError:
-            raise InputError(f"{name} is {text!r}; write layer.head, both from 0, such as 3.2") from None
+            raise InputError(
+                f"{name} is {text!r}; write layer.head, both from 0, such as 3.2"
+            ) from None
         return cls(layer, head)
 
 

@@ -1,8 +1,9 @@
-"""Reading the processor beside a model, with torchvision or without: it often does not fit a torch for CPUs.
+"""Reading the processor beside a model, with torchvision or without: it often does not fit a torch
+for CPUs.
 
-Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is wanted by
-two things that pictures do not need: a processor's video part, and one helper of PixtralProcessor, which the
-Pillow version of its image processor has as well.
+Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is
+wanted by two things that pictures do not need: a processor's video part, and one helper of
+PixtralProcessor, which the Pillow version of its image processor has as well.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ SAYS_CLASS = ("processor_config.json", "preprocessor_config.json", "tokenizer_co
 
 
 def read_processor(source: str | os.PathLike, revision: str | None = None, **hub) -> ProcessorMixin:
-    """The processor that is saved beside a model; without its video part where that cannot be built.
+    """The processor that is saved beside a model; without its video part where that cannot be
+    built.
 
     No code of a repository is run.
 
@@ -48,14 +50,19 @@ def read_processor(source: str | os.PathLike, revision: str | None = None, **hub
         processor = _read(source, place)
     except ImportError as error:
         said = " ".join(str(error).split()).rstrip(".")
-        advice = EXTRA if "num2words" in said else f"install one that belongs to torch {torch.__version__}"
+        advice = (
+            EXTRA
+            if "num2words" in said
+            else f"install one that belongs to torch {torch.__version__}"
+        )
         raise InputError(
-            f"the processor of {os.fspath(source)!r} needs a package that is not installed ({said}); {advice}"
+            f"the processor of {os.fspath(source)!r} needs a package that is not installed "
+            f"({said}); {advice}"
         ) from error
     if not isinstance(processor, ProcessorMixin):
         raise InputError(
-            f"{os.fspath(source)!r} has a {type(processor).__name__} but no processor of pictures and text; "
-            "save one beside it with processor.save_pretrained"
+            f"{os.fspath(source)!r} has a {type(processor).__name__} but no processor of pictures "
+            "and text; save one beside it with processor.save_pretrained"
         )
     return processor
 
@@ -64,7 +71,8 @@ def _read(source, place):
     try:
         return AutoProcessor.from_pretrained(source, trust_remote_code=False, **place)
     except Exception:
-        # A missing video part shows in as many ways as there are layouts; whatever else it was comes again.
+        # A missing video part shows in as many ways as there are layouts; whatever else it was
+        # comes again.
         kind = _class(source, place)
         if kind is None:
             raise
@@ -72,7 +80,8 @@ def _read(source, place):
 
 
 def processor_class(name: str) -> type[ProcessorMixin] | None:
-    """The class of transformers with this name, with or without torchvision; None where there is none."""
+    """The class of transformers with this name, with or without torchvision; None where there is
+    none."""
     return _imported(processor_class_from_name(name))
 
 
@@ -135,14 +144,19 @@ def _class(source, place):
 
 
 def _imported(kind):
-    """The class that transformers puts a dummy in place of, where torchvision alone is what it misses."""
+    """The class that transformers puts a dummy in place of, where torchvision alone is what it
+    misses."""
     if not getattr(kind, "is_dummy", False):
         return kind
-    # Its module takes a helper from the torchvision image processor's module; the Pillow one's has the same.
+    # Its module takes a helper from the torchvision image processor's module; the Pillow one's has
+    # the same.
     home = getattr(transformers, kind.__name__).__module__
     package, _, module = home.rpartition(".")
     family = module.removeprefix("processing_")
-    torchvision, pillow = f"{package}.image_processing_{family}", f"{package}.image_processing_pil_{family}"
+    torchvision, pillow = (
+        f"{package}.image_processing_{family}",
+        f"{package}.image_processing_pil_{family}",
+    )
     try:
         sys.modules[torchvision] = importlib.import_module(pillow)
         return getattr(importlib.import_module(home), kind.__name__)

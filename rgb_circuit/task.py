@@ -1,18 +1,20 @@
-"""A task as a value: what its pictures show, what its answers are for, and what is claimed of heads.
+"""A task as a value: what its pictures show, what its answers are for, and what is claimed of
+heads.
 
-Everything that evidence needs to know of a task follows from one thing that each condition says: the roles
-whose words its picture *shows*, that is, gives a reason to say.
+Everything that evidence needs to know of a task follows from one thing that each condition says:
+the roles whose words its picture *shows*, that is, gives a reason to say.
 
-- **Controls** of a target picture are the roles drawn from the task's words that neither it nor the clean
-  picture shows. A word's logit is read relative to their mean.
-- **The gap** is the fall of the right answer's word from the clean picture to another whose right answer is
-  another; where that keeps the answer, to the ``corrupted`` one.
-- **Similarity** of words is taken out of an absence where the target shows a single word, and not this one.
-- **Questions** may have slots, such as ``{shape}``, which each trial fills with one of the words that the
-  task lists for them. A task may have templates: other ways of asking the same.
+- **Controls** of a target picture are the roles drawn from the task's words that neither it nor the
+  clean picture shows. A word's logit is read relative to their mean.
+- **The gap** is the fall of the right answer's word from the clean picture to another whose right
+  answer is another; where that keeps the answer, to the ``corrupted`` one.
+- **Similarity** of words is taken out of an absence where the target shows a single word, and not
+  this one.
+- **Questions** may have slots, such as ``{shape}``, which each trial fills with one of the words
+  that the task lists for them. A task may have templates: other ways of asking the same.
 
-A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that again
-(`rgb_circuit.tasks.read_task` from a file). Only ``draw`` is code.
+A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that
+again (`rgb_circuit.stimuli.tasks.read_task` from a file). Only ``draw`` is code.
 """
 
 import re
@@ -23,8 +25,9 @@ from typing import Any
 
 from .edits import ARTIFICIAL
 from .errors import InputError
+from .files.table_text import shortened
 from .hypothesis import Claim, Hypothesis, Prediction, Sweep, groups, merged
-from .plain_tables import (
+from .hypothesis.plain_tables import (
     filled,
     hypotheses_of,
     known_keys,
@@ -36,7 +39,6 @@ from .plain_tables import (
     strings,
     typed,
 )
-from .table_text import shortened
 from .trial import Trial
 
 
@@ -46,8 +48,8 @@ class Role:
 
     Attributes:
         says: in words, such as "colour of the odd tile".
-        word: the same in all trials, such as "white"; None where it differs. Such a word is no control, and a
-            trial may lack it, which leaves claims about it void.
+        word: the same in all trials, such as "white"; None where it differs. Such a word is no
+            control, and a trial may lack it, which leaves claims about it void.
     """
 
     says: str = ""
@@ -79,9 +81,11 @@ class Template:
 
     Attributes:
         question: about every picture.
-        questions: condition → the question about its picture, of the conditions that have one of their own.
-        words: what is answered where the question names an answer in its slot ``{answer}``: that this is
-            right, and that it is not, such as ("yes", "no"). Empty: the answers are the task's.
+        questions: condition → the question about its picture, of the conditions that have one of
+            their own.
+        words: what is answered where the question names an answer in its slot ``{answer}``: that
+            this is right, and that it is not, such as ("yes", "no"). Empty: the answers are the
+            task's.
     """
 
     question: str
@@ -113,8 +117,10 @@ class Task:
         vocabulary: the words that roles are drawn from → what drawing them takes.
         hypotheses: the roles of heads.
         checks: predictions that are tested though no role asks for them.
-        panels: panel → (target, role); every other picture with the right answer's word, where empty.
-        trials: the file that has its pictures, where they are not drawn (`rgb_circuit.read_trials`).
+        panels: panel → (target, role); every other picture with the right answer's word, where
+            empty.
+        trials: the file that has its pictures, where they are not drawn
+            (`rgb_circuit.read_trials`).
         place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
         slots: slot of a question → the words that may fill it.
         templates: name → another way of asking, which trials are drawn with by ``template=NAME``.
@@ -153,7 +159,9 @@ class Task:
 
     def __post_init__(self):
         if next(iter(self.conditions), None) != "clean":
-            raise InputError(f"task {self.name!r}: the first of its conditions is not 'clean'; add it, first")
+            raise InputError(
+                f"task {self.name!r}: the first of its conditions is not 'clean'; add it, first"
+            )
         self._has(self.corrupted, self.conditions, "corrupted")
         for name, condition in self.conditions.items():
             for role in (*condition.shows, *([] if condition.right is None else [condition.right])):
@@ -163,8 +171,8 @@ class Task:
         self._check_questions()
         if self.conditions["clean"].right is None and self.hypotheses:
             raise InputError(
-                f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be restored; "
-                "say which role it is, such as right = 'right'"
+                f"task {self.name!r}: condition 'clean' has no right answer, so nothing can be "
+                "restored; say which role it is, such as right = 'right'"
             )
         if self.second_question is not None:
             self._has(self.second_question[1], self.roles, "second_question")
@@ -173,19 +181,23 @@ class Task:
             self._has(role, self.roles, f"panel {panel!r}")
         names = [hypothesis.name for hypothesis in self.hypotheses]
         if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-            raise InputError(f"task {self.name!r} has two hypotheses called {twice[0]!r}; rename one")
+            raise InputError(
+                f"task {self.name!r} has two hypotheses called {twice[0]!r}; rename one"
+            )
         known = {hypothesis.short for hypothesis in self.hypotheses if hypothesis.short}
         for prediction in self.predictions:
             self.check(prediction)
             for group in groups([prediction]):
                 if group not in known:
                     raise InputError(
-                        f"task {self.name!r}: prediction {prediction.name} goes through or past the {group}, "
-                        f"but no hypothesis has that for its short; add short = {group!r} to one"
+                        f"task {self.name!r}: prediction {prediction.name} goes through or past "
+                        f"the {group}, but no hypothesis has that for its short; add short = "
+                        f"{group!r} to one"
                     )
 
     def _check_questions(self):
-        """Every slot has words, and every template asks about each condition that has a question."""
+        """Every slot has words, and every template asks about each condition that has a
+        question."""
         asked = {name: about.question for name, about in self.conditions.items() if about.question}
         for name, template in {PLAIN: Template(self.question, asked), **self.templates}.items():
             for text in (template.question, *template.questions.values()):
@@ -195,25 +207,27 @@ class Task:
                 self._has(condition, self.conditions, f"template {name!r}")
             if missing := [condition for condition in asked if condition not in template.questions]:
                 raise InputError(
-                    f"task {self.name!r}: template {name!r} has no question for condition {missing[0]!r}, "
-                    f"which asks another than the others; add questions.{missing[0]}"
+                    f"task {self.name!r}: template {name!r} has no question for condition "
+                    f"{missing[0]!r}, which asks another than the others; add "
+                    f"questions.{missing[0]}"
                 )
             if len(template.words) not in (0, 2):
                 raise InputError(
-                    f"task {self.name!r}: template {name!r} has {len(template.words)} words; give the two "
-                    "that say that an answer is right and that it is not, such as ['yes', 'no'], or none"
+                    f"task {self.name!r}: template {name!r} has {len(template.words)} words; give "
+                    "the two that say that an answer is right and that it is not, such as ['yes', "
+                    "'no'], or none"
                 )
         if not self.questions:
             raise InputError(
-                f"task {self.name!r}: the slots of its question have no words that differ; give each slot "
-                "more of them"
+                f"task {self.name!r}: the slots of its question have no words that differ; give "
+                "each slot more of them"
             )
 
     def _has(self, name, there, where):
         if name not in there:
             raise InputError(
-                f"task {self.name!r}: {where} names {shortened(name)}, which it does not have; use one of "
-                f"{', '.join(map(str, there)) or '(none)'}"
+                f"task {self.name!r}: {where} names {shortened(name)}, which it does not have; use "
+                f"one of {', '.join(map(str, there)) or '(none)'}"
             )
 
     def check(self, prediction: Prediction) -> None:
@@ -230,7 +244,9 @@ class Task:
         """The role of the right answer about the clean picture."""
         right = self.conditions["clean"].right
         if right is None:
-            raise InputError(f"task {self.name!r} has no right answer for 'clean'; say which role it is")
+            raise InputError(
+                f"task {self.name!r} has no right answer for 'clean'; say which role it is"
+            )
         return right
 
     @property
@@ -244,7 +260,9 @@ class Task:
         slots = list(dict.fromkeys(_SLOT.findall(self.question)))
         ways = product(*(self.slots[slot] for slot in slots))
         return tuple(
-            fill(self.question, dict(zip(slots, words))) for words in ways if len(set(words)) == len(words)
+            fill(self.question, dict(zip(slots, words)))
+            for words in ways
+            if len(set(words)) == len(words)
         )
 
     def asked_by(self, template: str) -> "Task":
@@ -296,8 +314,8 @@ class Task:
 
     @property
     def is_game(self) -> bool:
-        """Whether its pictures are drawn from words, so that a model plays it; else somebody's pictures are
-        asked about."""
+        """Whether its pictures are drawn from words, so that a model plays it; else somebody's
+        pictures are asked about."""
         return bool(self.vocabulary) and not self.trials
 
     @property
@@ -307,7 +325,8 @@ class Task:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The pictures that its panels restore heads in; without panels, every other than the clean one."""
+        """The pictures that its panels restore heads in; without panels, every other than the clean
+        one."""
         panels = [target for target, _ in self.panels.values()]
         return tuple(dict.fromkeys(panels or [name for name in self.conditions if name != "clean"]))
 
@@ -333,11 +352,12 @@ class Task:
         return named_prediction(name, named, f"task {self.name!r}")
 
     def with_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> "Task":
-        """The task with other hypotheses in place of its own, and without checks. Those of its own whose
-        heads they go through or past join them.
+        """The task with other hypotheses in place of its own, and without checks. Those of its own
+        whose heads they go through or past join them.
 
         Raises:
-            InputError: a role, condition or group that the task does not have, or a name that stands twice.
+            InputError: a role, condition or group that the task does not have, or a name that
+                stands twice.
 
         Examples:
             >>> from rgb_circuit.hypothesis import Hypothesis, Prediction
@@ -352,7 +372,8 @@ class Task:
         return replace(self, hypotheses=tuple(chosen), checks=())
 
     def controls(self, target: str) -> tuple[str, ...]:
-        """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the roles."""
+        """The drawn roles that neither ``target`` nor the clean picture shows, in the order of the
+        roles."""
         shown = {*self.conditions["clean"].shows, *self.conditions[target].shows}
         return tuple(role for role in self.drawn if role not in shown)
 
@@ -369,8 +390,8 @@ class Task:
         return [role for role in named if role not in self.drawn]
 
     def written_alone(self, claim: Claim) -> str | None:
-        """The role whose word alone the claim's target shows, where the claim says that another drawn word
-        stays; else None."""
+        """The role whose word alone the claim's target shows, where the claim says that another
+        drawn word stays; else None."""
         shown = [role for role in self.conditions[claim.sweep.target].shows if role in self.drawn]
         stays = not claim.is_effect and claim.role in self.drawn and claim.role not in shown
         return shown[0] if stays and len(shown) == 1 else None
@@ -378,9 +399,9 @@ class Task:
     def with_controls(
         self, trials: Sequence[Trial], words: Iterable[str], prompts: Iterable[str]
     ) -> list[Trial]:
-        """The trials, with the vocabulary's other words as further answers, called "unshown 0", "unshown 1",
-        …: a mean of many words wanders less than one word does. A trial with a prompt or words of its own
-        stays as it is.
+        """The trials, with the vocabulary's other words as further answers, called "unshown 0",
+        "unshown 1", …: a mean of many words wanders less than one word does. A trial with a prompt
+        or words of its own stays as it is.
 
         Args:
             words: those of the vocabulary that the model can be asked for.
@@ -397,7 +418,8 @@ class Task:
         return extended
 
     def plain(self) -> dict[str, Any]:
-        """What JSON and TOML can hold of it: all but ``draw``, and nothing that is as it is by default.
+        """What JSON and TOML can hold of it: all but ``draw``, and nothing that is as it is by
+        default.
 
         Predictions stand once, and hypotheses name theirs.
         """
@@ -411,7 +433,9 @@ class Task:
         if self.checks:
             table["checks"] = [prediction.name for prediction in self.checks]
         table["roles"] = {name: filled(role) for name, role in self.roles.items()}
-        table["conditions"] = {name: filled(condition) for name, condition in self.conditions.items()}
+        table["conditions"] = {
+            name: filled(condition) for name, condition in self.conditions.items()
+        }
         if self.vocabulary:
             drawn_with = {word: listed(value) for word, value in self.vocabulary.items()}
             # TOML has no null.
@@ -419,7 +443,9 @@ class Task:
         if self.slots:
             table["slots"] = {slot: list(words) for slot, words in self.slots.items()}
         if self.templates:
-            table["templates"] = {name: filled(template) for name, template in self.templates.items()}
+            table["templates"] = {
+                name: filled(template) for name, template in self.templates.items()
+            }
         if self.panels:
             table["panels"] = {panel: list(where) for panel, where in self.panels.items()}
         if self.predictions:
@@ -440,15 +466,23 @@ class Task:
             where: the table is from, for messages.
 
         Raises:
-            InputError: a key that is not known or missing, or a value of another kind; with its key.
+            InputError: a key that is not known or missing, or a value of another kind; with its
+                key.
         """
         table = known_keys(
-            table, where, needed=("name", "question", "corrupted", "roles", "conditions"), also=_TASK
+            table,
+            where,
+            needed=("name", "question", "corrupted", "roles", "conditions"),
+            also=_TASK,
         )
         hypotheses, shared = hypotheses_of(table, where)
-        given = {name: typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table}
+        given = {
+            name: typed(table[name], str, f"{where}: {name}") for name in _TEXTS if name in table
+        }
         roles = {
-            name: Role(word) if isinstance(word, str) else made(Role, word, f"{where}: roles.{name}")
+            name: Role(word)
+            if isinstance(word, str)
+            else made(Role, word, f"{where}: roles.{name}")
             for name, word in typed(table["roles"], dict, f"{where}: roles").items()
         }
         conditions = {
@@ -460,12 +494,14 @@ class Task:
             second = strings(second, f"{where}: second_question")
             if len(second) != 2:
                 raise InputError(
-                    f"{where}: second_question has {len(second)} pieces; give the question and the role of "
-                    "its right answer"
+                    f"{where}: second_question has {len(second)} pieces; give the question and the "
+                    "role of its right answer"
                 )
         words = table.get("vocabulary", {})
         if not isinstance(words, (list, Mapping)):
-            raise InputError(f"{where}: vocabulary is {shortened(words)}; give a list of words, or a table")
+            raise InputError(
+                f"{where}: vocabulary is {shortened(words)}; give a list of words, or a table"
+            )
         panels = typed(table.get("panels", {}), dict, f"{where}: panels")
         slots = typed(table.get("slots", {}), dict, f"{where}: slots")
         templates = typed(table.get("templates", {}), dict, f"{where}: templates")
@@ -478,27 +514,34 @@ class Task:
                 vocabulary=dict.fromkeys(words)
                 if isinstance(words, list)
                 else {
-                    word: tuple(value) if isinstance(value, list) else value for word, value in words.items()
+                    word: tuple(value) if isinstance(value, list) else value
+                    for word, value in words.items()
                 },
                 hypotheses=hypotheses,
                 checks=tuple(
                     named_prediction(name, shared, f"{where}: checks")
                     for name in strings(table.get("checks", []), "checks")
                 ),
-                slots={name: strings(words, f"{where}: slots.{name}") for name, words in slots.items()},
+                slots={
+                    name: strings(words, f"{where}: slots.{name}") for name, words in slots.items()
+                },
                 templates={
-                    name: made(Template, template, f"{where}: templates.{name}", needed=("question",))
+                    name: made(
+                        Template, template, f"{where}: templates.{name}", needed=("question",)
+                    )
                     for name, template in templates.items()
                 },
-                panels={name: strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()},
+                panels={
+                    name: strings(pair, f"{where}: panels.{name}") for name, pair in panels.items()
+                },
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 
     @classmethod
     def of_trials(cls, trials: Sequence[Trial]) -> "Task":
-        """The task of pictures that nobody described: their own roles and conditions; each picture shows its
-        right answer."""
+        """The task of pictures that nobody described: their own roles and conditions; each picture
+        shows its right answer."""
         first = trials[0]
         conditions = {
             name: Condition(right=right, shows=() if right is None else (right,))

@@ -15,10 +15,10 @@ from PIL import Image
 
 from .edits import POSITIONS
 from .errors import InputError
-from .picture import as_rgb
+from .files.table_text import as_text, shortened
 from .pictures import PictureFile, Pictures, Source, identical, picture_hash, sources_of
-from .table_text import as_text, shortened
-from .thumbnail import SMALL_FROM, data_uri, enlarged, outlined
+from .pictures.picture import as_rgb
+from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
 # How many conditions a notebook shows of a trial, and how wide, in pixels.
 MOST_SHOWN, SHOWN_PX = 8, 160
@@ -33,27 +33,29 @@ class Trial:
     Attributes:
         name: identifies the trial in every frame; a whole number becomes text.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow picture
-            will do; it is kept as `rgb_circuit.picture.as_rgb` makes it, which leaves plain RGB as it is.
-            A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every look.
+        images: condition → picture, all of one size; ``"clean"`` is always among them. Any Pillow
+            picture will do; it is kept as `rgb_circuit.pictures.picture.as_rgb` makes it, which
+            leaves plain RGB as it is. A `rgb_circuit.pictures.PictureFile` stays in its file, which
+            is opened at every look.
         answers: role → word or whole number, read at its first token, without the blanks around it.
             No two may begin with the same token, but the game's ``"none"`` may repeat another word.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
-        prompts: condition → the text shown with its picture, where it is another than ``prompt``: a condition
-            is a picture and a question.
+        prompts: condition → the text shown with its picture, where it is another than ``prompt``: a
+            condition is a picture and a question.
         task: the `rgb_circuit.Task` that drew it, or None; no part of its content.
-        cluster: what it shares with other trials, such as a photograph or a scene; trials of one cluster are
-            one observation. Empty: it shares nothing that is known.
+        cluster: what it shares with other trials, such as a photograph or a scene; trials of one
+            cluster are one observation. Empty: it shares nothing that is known.
         strata: factor → level of factors that are fixed, such as ``{"template": "short"}``.
-        boxes: condition → name → (left, top, right, bottom) in pixels of that picture; each name is a word
-            for positions.
+        boxes: condition → name → (left, top, right, bottom) in pixels of that picture; each name is
+            a word for positions.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, pictures of different size, a name,
-            prompt or answer that says nothing, two roles with one word, an expectation that names no role, a
-            tile off the grid, a box outside its picture, or a prompt without exactly one ``<image>``.
+        InputError: no clean picture, a picture that cannot be shown, pictures of different size, a
+            name, prompt or answer that says nothing, two roles with one word, an expectation that
+            names no role, a tile off the grid, a box outside its picture, or a prompt without
+            exactly one ``<image>``.
 
     Warns:
         UserWarning: two conditions have the same picture, pixel by pixel, and the same prompt.
@@ -79,7 +81,9 @@ class Trial:
     task: Any = field(default=None, compare=False)
     cluster: str = ""
     strata: Mapping[str, str] = field(default_factory=dict)
-    boxes: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = field(default_factory=dict)
+    boxes: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self):
         name = as_text(self.name, "the name of a trial", "red on blue")
@@ -97,20 +101,22 @@ class Trial:
             tile, grid = check_tile(self.tile, self.grid)
             object.__setattr__(self, "tile", tile)
             object.__setattr__(self, "grid", grid)
-        for one, other in identical({name: picture_hash(source) for name, source in self.sources.items()}):
+        for one, other in identical(
+            {name: picture_hash(source) for name, source in self.sources.items()}
+        ):
             if self.asked(one) != self.asked(other):
                 continue
             # At this line, so that Python tells it once, however often the trial is made again.
             warnings.warn(
-                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that nothing can be "
-                "restored "
+                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that "
+                "nothing can be restored "
                 "from one in the other; check which pictures these are"
             )
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """Condition → where its picture comes from: the picture itself, or its file. A trial that is
-        made of another's sources opens no file."""
+        """Condition → where its picture comes from: the picture itself, or its file. A trial that
+        is made of another's sources opens no file."""
         return sources_of(self.images)
 
     @property
@@ -130,20 +136,25 @@ class Trial:
     def __repr__(self):
         what = f"{', '.join(self.images)} of {_pixels(self.size)}"
         where = (
-            "" if self.tile is None else f", tile {self.tile[0]},{self.tile[1]} of {self.grid} × {self.grid}"
+            ""
+            if self.tile is None
+            else f", tile {self.tile[0]},{self.tile[1]} of {self.grid} × {self.grid}"
         )
         return f"Trial({self.name!r}: {what}{where})"
 
     def _repr_html_(self) -> str:
-        """The pictures, as a notebook shows them: each with the tile outlined, enlarged where it is small,
-        and its right answer."""
+        """The pictures, as a notebook shows them: each with the tile outlined, enlarged where it is
+        small, and its right answer."""
         figures = [self._figure(condition) for condition in list(self.images)[:MOST_SHOWN]]
         more = len(self.images) - len(figures)
         rest = (
-            f"<div>and {more} more: {escape(', '.join(list(self.images)[MOST_SHOWN:]))}</div>" if more else ""
+            f"<div>and {more} more: {escape(', '.join(list(self.images)[MOST_SHOWN:]))}</div>"
+            if more
+            else ""
         )
         asked = "<br>".join(
-            escape(text).replace("\n", "<br>") for text in dict.fromkeys(map(self.asked, self.images))
+            escape(text).replace("\n", "<br>")
+            for text in dict.fromkeys(map(self.asked, self.images))
         )
         return (
             f"<div><b>{escape(self.name)}</b><div style='display:flex;flex-wrap:wrap;gap:12px'>"
@@ -156,7 +167,9 @@ class Trial:
         drawn = "".join(
             f"<img src='{data_uri(picture, SHOWN_PX, quality=80)}' alt='' "
             f"style='width:{width}px;image-rendering:pixelated;margin-right:2px;vertical-align:top'>"
-            for picture, width in zip(self._framed(self.images[condition]), (SHOWN_PX, SHOWN_PX // 2))
+            for picture, width in zip(
+                self._framed(self.images[condition]), (SHOWN_PX, SHOWN_PX // 2)
+            )
         )
         caption = f"<figcaption>{escape(condition)}{answer}</figcaption>"
         return f"<figure style='margin:0'>{drawn}{caption}</figure>"
@@ -177,16 +190,16 @@ class Trial:
         given = self._mapping("images", "conditions to pictures, with 'clean' among them")
         if "clean" not in given:
             raise InputError(
-                f"trial {self.name!r} has the conditions {sorted(given)} but no 'clean' picture; add "
-                "images['clean']"
+                f"trial {self.name!r} has the conditions {sorted(given)} but no 'clean' picture; "
+                "add images['clean']"
             )
         shown = {name: self._shown(name, source) for name, source in sources_of(given).items()}
         clean = shown["clean"].size
         for condition, source in shown.items():
             if source.size != clean:
                 raise InputError(
-                    f"trial {self.name!r}: picture {condition!r} is {_pixels(source.size)} but 'clean' is "
-                    f"{_pixels(clean)}; "
+                    f"trial {self.name!r}: picture {condition!r} is {_pixels(source.size)} but "
+                    f"'clean' is {_pixels(clean)}; "
                     "make all conditions the same size"
                 )
         return Pictures(shown)
@@ -203,7 +216,9 @@ class Trial:
         """``answers``, each as text without the blanks around it."""
         given = self._mapping("answers", "roles to words, such as {'right': 'red'}")
         if not given:
-            raise InputError(f"trial {self.name!r} has no answers; give at least one role and its word")
+            raise InputError(
+                f"trial {self.name!r} has no answers; give at least one role and its word"
+            )
         words = {
             role: as_text(word, f"answer {role!r} of trial {self.name!r}", "red").strip()
             for role, word in given.items()
@@ -213,8 +228,9 @@ class Trial:
         for role, word in words.items():
             if role != "none" and (other := first.setdefault(word.casefold(), role)) != role:
                 raise InputError(
-                    f"trial {self.name!r} has one word for two roles, {words[other]!r} for {other!r} and "
-                    f"{word!r} for {role!r}, which could not be told apart; give each a word of its own"
+                    f"trial {self.name!r} has one word for two roles, {words[other]!r} for "
+                    f"{other!r} and {word!r} for {role!r}, which could not be told apart; give "
+                    "each a word of its own"
                 )
         return words
 
@@ -239,8 +255,8 @@ class Trial:
             # A table may hold lists, which are no keys.
             if condition not in self.images or role not in list(self.answers):
                 raise InputError(
-                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the conditions "
-                    f"{sorted(self.images)} "
+                    f"trial {self.name!r} expects {role!r} for {condition!r}, but has the "
+                    f"conditions {sorted(self.images)} "
                     f"and the roles {sorted(self.answers)}; use one of these"
                 )
 
@@ -255,8 +271,8 @@ class Trial:
             prompt = as_text(given, f"the prompt of trial {self.name!r}", "<image> Which color?")
             if prompt.count("<image>") != 1:
                 raise InputError(
-                    f"the prompt of trial {self.name!r} holds {prompt.count('<image>')} '<image>'; put "
-                    "exactly one where the picture goes"
+                    f"the prompt of trial {self.name!r} holds {prompt.count('<image>')} '<image>'; "
+                    "put exactly one where the picture goes"
                 )
 
     def _levels(self):
@@ -278,8 +294,8 @@ class Trial:
                 )
             if not isinstance(named, Mapping):
                 raise InputError(
-                    f"the boxes of trial {self.name!r} for {condition!r} are {_kind(named)}; name each, "
-                    "such as {'object': (left, top, right, bottom)}"
+                    f"the boxes of trial {self.name!r} for {condition!r} are {_kind(named)}; name "
+                    "each, such as {'object': (left, top, right, bottom)}"
                 )
             size = self.sources[condition].size
             boxes[condition] = {name: self._box(name, box, size) for name, box in named.items()}
@@ -289,16 +305,22 @@ class Trial:
         where = f"box {name!r} of trial {self.name!r}"
         if not isinstance(name, str) or not name.strip() or name in POSITIONS:
             raise InputError(
-                f"{where} cannot be called that; give it a name that is none of {', '.join(POSITIONS)}"
+                f"{where} cannot be called that; give it a name that is none of "
+                f"{', '.join(POSITIONS)}"
             )
-        whole = isinstance(box, (Sequence, np.ndarray)) and not isinstance(box, str) and len(box) == 4
+        whole = (
+            isinstance(box, (Sequence, np.ndarray)) and not isinstance(box, str) and len(box) == 4
+        )
         if not whole or not all(isinstance(edge, Real) for edge in box):
-            raise InputError(f"{where} is {shortened(box)}; give (left, top, right, bottom) in pixels")
+            raise InputError(
+                f"{where} is {shortened(box)}; give (left, top, right, bottom) in pixels"
+            )
         left, top, right, bottom = map(float, box)
         if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
             raise InputError(
-                f"{where} is {shortened(tuple(box))}, which is no place in a picture of {_pixels(size)}; "
-                "give (left, top, right, bottom) in pixels, from the upper left corner"
+                f"{where} is {shortened(tuple(box))}, which is no place in a picture of "
+                f"{_pixels(size)}; give (left, top, right, bottom) in pixels, from the upper left "
+                "corner"
             )
         return left, top, right, bottom
 
@@ -313,7 +335,8 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
         return [trials]
     if isinstance(trials, (str, Mapping)) or not isinstance(trials, Iterable):
         raise InputError(
-            f"trials is {_kind(trials)}; give a Trial or a list of them, such as rgb_trials(model, n=32)"
+            f"trials is {_kind(trials)}; give a Trial or a list of them, such as rgb_trials(model, "
+            "n=32)"
         )
     given = list(trials)
     for one in given:
@@ -331,8 +354,8 @@ def _kind(value):
 
 
 def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
-    """(row, column) of the only tile that is another than all others: by its colour at the middle, or else at
-    16 × 16 places; None where there is none such."""
+    """(row, column) of the only tile that is another than all others: by its colour at the middle,
+    or else at 16 × 16 places; None where there is none such."""
     for fine in (1, 16):
         side = grid * fine
         pixels = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
@@ -353,7 +376,9 @@ def described(trial: Trial) -> dict:
         "expected": dict(trial.expected),
         "tile": None if trial.tile is None else list(trial.tile),
         "grid": trial.grid,
-        "pictures": {condition: picture_hash(source) for condition, source in trial.sources.items()},
+        "pictures": {
+            condition: picture_hash(source) for condition, source in trial.sources.items()
+        },
     }
     # Only where there are any, so that trials without them keep their content.
     more = {
@@ -372,14 +397,19 @@ def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
     """``tile`` (row, column) and ``grid`` as whole numbers; InputError unless the tile lies on a
     ``grid`` × ``grid`` board."""
     if grid is None:
-        raise InputError(f"tile {tile} was given without a grid; give grid, the number of tiles per side")
+        raise InputError(
+            f"tile {tile} was given without a grid; give grid, the number of tiles per side"
+        )
     if not _whole(grid) or grid < 1:
         raise InputError(f"grid is {shortened(grid)}; give a whole number of tiles per side")
     if not isinstance(tile, (Sequence, np.ndarray)) or len(tile) != 2 or not all(map(_whole, tile)):
-        raise InputError(f"tile is {shortened(tile)}; give its row and column, whole numbers from 0")
+        raise InputError(
+            f"tile is {shortened(tile)}; give its row and column, whole numbers from 0"
+        )
     if not all(0 <= index < grid for index in tile):
         raise InputError(
-            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to {grid - 1}"
+            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to "
+            f"{grid - 1}"
         )
     row, column = tile
     return (int(row), int(column)), int(grid)

@@ -20,15 +20,16 @@ for; one with ``<image>`` is the whole prompt, kept as it is, to the last line b
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
 transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
-several frames is refused; `rgb_circuit.picture.as_rgb` has the rules. Every picture is looked at
-once when the file is read, and stays in its file until it is shown
+several frames is refused; `rgb_circuit.pictures.picture.as_rgb` has the rules. Every picture is
+looked at once when the file is read, and stays in its file until it is shown
 (`rgb_circuit.pictures.PictureFile`). What is left of a picture that is not of the model's own shape
 is up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture
-between bars or stretch it. The command says which, and `rgb_circuit.as_seen.as_seen` shows it.
+between bars or stretch it. The command says which, and `rgb_circuit.pictures.as_seen.as_seen` shows
+it.
 
 A role says what a word is *for*, not which word it is: effects are
-averaged over trials role by role, so the right answer to the clean pictures should have the same role in
-every row.
+averaged over trials role by role, so the right answer to the clean pictures should have the same
+role in every row.
 """
 
 import csv
@@ -43,9 +44,9 @@ from tqdm.auto import tqdm
 
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
-from .git_lfs import is_pointer
+from .files.git_lfs import is_pointer
+from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
-from .table_text import shortened
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
@@ -67,7 +68,9 @@ BEGINNINGS = {
 }
 
 
-def read_trials(path: str | Path, *, template: str = TEMPLATE, progress: bool = True) -> list[Trial]:
+def read_trials(
+    path: str | Path, *, template: str = TEMPLATE, progress: bool = True
+) -> list[Trial]:
     """The trials of a CSV file with the columns above, or of the only one in a folder.
 
     Rows are counted in messages as a spreadsheet does: the header is row 1.
@@ -78,11 +81,12 @@ def read_trials(path: str | Path, *, template: str = TEMPLATE, progress: bool = 
         progress: show a bar when it takes longer than two seconds.
 
     Raises:
-        InputError: a file, column, cell or picture that cannot be used; the message names file, row and
-            column.
+        InputError: a file, column, cell or picture that cannot be used; the message names file, row
+            and column.
 
     Warns:
-        UserWarning: two conditions of a trial have the same picture, or a column means nothing here.
+        UserWarning: two conditions of a trial have the same picture, or a column means nothing
+            here.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -123,14 +127,19 @@ class TrialsFile:
         path = _file(Path(path))
         header, table = _table(path)
         columns = _columns(path, header)
-        cells = {f"{path.name}, row {number}": _cells(path, number, row, columns) for number, row in table}
+        cells = {
+            f"{path.name}, row {number}": _cells(path, number, row, columns)
+            for number, row in table
+        }
         if not cells:
             raise InputError(f"{path} has a header but no trials; add a row per trial")
         _check_names(cells)
         for where, row in cells.items():
             _check_filled(where, row)
         rows, known = [], {}
-        with tqdm(cells.items(), desc="reading pictures", unit="trial", delay=2, disable=not progress) as bar:
+        with tqdm(
+            cells.items(), desc="reading pictures", unit="trial", delay=2, disable=not progress
+        ) as bar:
             for where, row in bar:
                 rows.append(Row(where, row, _pictures(where, row, path.parent, known)))
         return cls(tuple(rows))
@@ -148,7 +157,8 @@ def _file(path: Path) -> Path:
     if len(found) != 1:
         holds = ", ".join(found) if found else "no CSV"
         raise InputError(
-            f"the folder {path} holds {holds}; put one CSV with a row per trial there, or name the file"
+            f"the folder {path} holds {holds}; put one CSV with a row per trial there, or name the "
+            "file"
         )
     return path / found[0]
 
@@ -157,18 +167,23 @@ def _table(path):
     """Header, and (row number, cells) of every row that is not empty."""
     _check_text(path)
     try:
-        # Spreadsheets put a byte order mark first, which would become part of the first column's name.
+        # Spreadsheets put a byte order mark first, which would become part of the first column's
+        # name.
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one") from error
+        raise InputError(
+            f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one"
+        ) from error
     if not rows:
         raise InputError(
-            f"{path} is empty; its first row names columns: {', '.join(REQUIRED)}, image:…, answer:…, "
-            "expected:…"
+            f"{path} is empty; its first row names columns: {', '.join(REQUIRED)}, image:…, "
+            "answer:…, expected:…"
         )
     header, *rest = rows
-    filled = [(number, cells) for number, cells in enumerate(rest, start=2) if any(map(str.strip, cells))]
+    filled = [
+        (number, cells) for number, cells in enumerate(rest, start=2) if any(map(str.strip, cells))
+    ]
     return header, filled
 
 
@@ -180,7 +195,9 @@ def _check_text(path):
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; give a CSV with a row per trial") from error
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error}); give a CSV with a row per trial") from error
+        raise InputError(
+            f"cannot read {path} ({error}); give a CSV with a row per trial"
+        ) from error
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     kind = next((kind for begin, kind in BEGINNINGS.items() if text.startswith(begin)), None)
     if is_pointer(path):
@@ -189,13 +206,14 @@ def _check_text(path):
         kind = "no text"
     if kind is not None:
         raise InputError(
-            f"{path} is {kind}; give a CSV in UTF-8 with a row per trial, as spreadsheets export it or "
-            "pandas writes it with frame.to_csv(path, index=False)"
+            f"{path} is {kind}; give a CSV in UTF-8 with a row per trial, as spreadsheets export "
+            "it or pandas writes it with frame.to_csv(path, index=False)"
         )
 
 
 def _columns(path, header):
-    """What each column is called here, up to the last that has a name; None for one that is left out."""
+    """What each column is called here, up to the last that has a name; None for one that is left
+    out."""
     columns = [_plain(name) for name in header]
     while columns and not columns[-1]:
         columns.pop()
@@ -208,22 +226,24 @@ def _columns(path, header):
     for name in columns:
         if name.startswith(PREFIXES) and (name.endswith(":") or name == "image:clean"):
             raise InputError(
-                f"{path.name}: column {name!r} means nothing here; use {', '.join([*REQUIRED, *PLACE])}, "
-                "image:CONDITION, answer:ROLE or expected:CONDITION"
+                f"{path.name}: column {name!r} means nothing here; use "
+                f"{', '.join([*REQUIRED, *PLACE])}, image:CONDITION, answer:ROLE or "
+                "expected:CONDITION"
             )
         if _known(name) and columns.count(name) > 1:
             raise InputError(f"{path.name} has {columns.count(name)} columns {name!r}; keep one")
     _check_together(path, columns)
     if others := [name for name in columns if not _known(name)]:
         warnings.warn(
-            f"{path.name}: columns that mean nothing here are left out: {_listed(others)}", stacklevel=4
+            f"{path.name}: columns that mean nothing here are left out: {_listed(others)}",
+            stacklevel=4,
         )
     return [name if _known(name) else None for name in columns]
 
 
 def _plain(name):
-    """A column's name as it is written here: capitals and blanks make no difference, but in what is named
-    after a colon."""
+    """A column's name as it is written here: capitals and blanks make no difference, but in what is
+    named after a colon."""
     kind, colon, rest = name.strip().partition(":")
     plain = "_".join(kind.split()).casefold()
     if colon and f"{plain}:" in PREFIXES:
@@ -246,7 +266,8 @@ def _check_together(path, columns):
     roles, conditions = _named("answer:", columns), ["clean", *_named("image:", columns)]
     if not roles:
         raise InputError(
-            f"{path.name} has no answers; add a column answer:ROLE for each word whose logit is read"
+            f"{path.name} has no answers; add a column answer:ROLE for each word whose logit is "
+            "read"
         )
     for condition in _named("expected:", columns):
         if condition not in conditions:
@@ -256,7 +277,9 @@ def _check_together(path, columns):
             )
     given = [name for name in PLACE if name in columns]
     if given and len(given) < len(PLACE):
-        raise InputError(f"{path.name} has {', '.join(given)} alone; a place needs all of {', '.join(PLACE)}")
+        raise InputError(
+            f"{path.name} has {', '.join(given)} alone; a place needs all of {', '.join(PLACE)}"
+        )
 
 
 def _cells(path, number, cells, columns):
@@ -266,8 +289,8 @@ def _cells(path, number, cells, columns):
         cells = cells[:-1]
     if len(cells) != len(columns):
         raise InputError(
-            f"{path.name}, row {number} has {len(cells)} cells but the header has {len(columns)}; put cells "
-            "that hold a comma into quotes"
+            f"{path.name}, row {number} has {len(cells)} cells but the header has {len(columns)}; "
+            "put cells that hold a comma into quotes"
         )
     row = {name: cell.strip() for name, cell in zip(columns, cells) if name is not None}
     # A whole prompt is asked as it was written: its last line break may be what the answer follows.
@@ -281,8 +304,8 @@ def _check_names(rows):
     for where, row in rows.items():
         if (twin := first.setdefault(row["name"], where)) != where and row["name"]:
             raise InputError(
-                f"{where}, column 'name': {twin.rpartition(', ')[2]} is named {row['name']!r} too; give each "
-                "trial its own name"
+                f"{where}, column 'name': {twin.rpartition(', ')[2]} is named {row['name']!r} too; "
+                "give each trial its own name"
             )
 
 
@@ -291,7 +314,9 @@ def _check_filled(where, row):
     for column, cell in row.items():
         if not cell and not column.startswith("expected:") and column not in PLACE:
             free = f"expected:… and {', '.join(PLACE)}"
-            raise InputError(f"{where}, column {column!r} is empty; every row fills every column but {free}")
+            raise InputError(
+                f"{where}, column {column!r} is empty; every row fills every column but {free}"
+            )
     roles = _named("answer:", row)
     for condition in _named("expected:", row):
         role = row[f"expected:{condition}"]
@@ -308,13 +333,16 @@ def _pictures(where, row, folder, known):
     Args:
         known: path → the picture of a file that was looked at, which this adds to.
     """
-    columns = {"clean": "clean", **{condition: f"image:{condition}" for condition in _named("image:", row)}}
+    columns = {
+        "clean": "clean",
+        **{condition: f"image:{condition}" for condition in _named("image:", row)},
+    }
     pictures = {}
     for condition, column in columns.items():
         if len(row[column]) > LONGEST_PATH:
             raise InputError(
-                f"{where}, column {column!r} holds {len(row[column])} letters, which is no path; give the "
-                "path of a picture, counted from the folder of the CSV"
+                f"{where}, column {column!r} holds {len(row[column])} letters, which is no path; "
+                "give the path of a picture, counted from the folder of the CSV"
             )
         path = _on_disk(folder, row[column])
         try:
@@ -322,7 +350,8 @@ def _pictures(where, row, folder, known):
                 known[path] = PictureFile.read(path)
         except FileNotFoundError as error:
             raise InputError(
-                f"{where}, column {column!r}: no file {path}; paths count from the folder of the CSV"
+                f"{where}, column {column!r}: no file {path}; paths count from the folder of the "
+                "CSV"
             ) from error
         except InputError as error:
             raise InputError(f"{where}, column {column!r}, {error}") from error
@@ -331,8 +360,8 @@ def _pictures(where, row, folder, known):
 
 
 def _on_disk(folder, name):
-    """The path of a file that a table names. An accented letter may be one character there and two on disk,
-    or the other way round."""
+    """The path of a file that a table names. An accented letter may be one character there and two
+    on disk, or the other way round."""
     path = folder / name
     if name.isascii() or os.path.exists(path):
         return path

@@ -1,5 +1,5 @@
-"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses ask of it;
-`loading` makes one."""
+"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses
+ask of it; `loading` makes one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from .boards import Canvas
 from .conversation import prompt
 from .heads import Head
-from .layout import Layout
-from .modules import softcap_of, vocabulary_of
+from .module.layout import Layout
+from .module.modules import softcap_of, vocabulary_of
 from .programs.capture import language_model
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
     from transformers import ProcessorMixin
 
-    from .answers import Reading
-    from .server import Server
-    from .unchanged import Wrapped
+    from .conversation.answers import Reading
+    from .module.unchanged import Wrapped
+    from .remote.server import Server
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,25 +31,26 @@ class Vlm:
 
     Attributes:
         name: what `load` was called with.
-        revision: of a hub repository: the commit that was loaded, or what a server was asked for; None for a
-            folder.
+        revision: of a hub repository: the commit that was loaded, or what a server was asked for;
+            None for a folder.
         nnsight: the nnsight model around the unmodified Hugging Face one.
-        processor: its Hugging Face processor, a copy that writes as many image tokens as the model makes of a
-            picture.
+        processor: its Hugging Face processor, a copy that writes as many image tokens as the model
+            makes of a picture.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
         layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
         template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
-        token_of: `rgb_circuit.asking.token_of`, which stands above this file.
-        ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to one
-            another), or ``"all"``.
+        token_of: `rgb_circuit.prompts.asking.token_of`, which stands above this file.
+        ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to
+            one another), or ``"all"``.
         server: the NDIF server that holds the weights, or None where this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
-        forms: prompt → the forms of answers there, the one that the model prefers first, as far as that was
+        forms: prompt → the forms of answers there, the one that the model prefers first, as far as
+            that was asked.
+        readings: (prompt, (role, word), …) → how those answers are read there, as far as that was
             asked.
-        readings: (prompt, (role, word), …) → how those answers are read there, as far as that was asked.
-        drawable: (prompt, word, …) → those of the words that a task asked in this prompt is drawn with, as
-            far as that was asked.
+        drawable: (prompt, word, …) → those of the words that a task asked in this prompt is drawn
+            with, as far as that was asked.
         as_wrapped: the module as it was when it was checked; None where a server holds the weights.
     """
 
@@ -95,8 +96,8 @@ class Vlm:
 
     @property
     def picture_px(self) -> int:
-        """Side of the square picture that is shown without resampling; what the grid leaves over of it, right
-        and bottom, belongs to no token."""
+        """Side of the square picture that is shown without resampling; what the grid leaves over of
+        it, right and bottom, belongs to no token."""
         return self.layout.picture_px
 
     @property
@@ -111,7 +112,8 @@ class Vlm:
 
     @property
     def softcap(self) -> float | None:
-        """Where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2; else None."""
+        """Where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2; else
+        None."""
         return softcap_of(self.config)
 
     @property
@@ -125,8 +127,8 @@ class Vlm:
         return self.nnsight._module.config
 
     def prompt(self, question: str) -> str:
-        """A question about one picture in this model's own conversation, with ``<image>`` where the picture
-        goes.
+        """A question about one picture in this model's own conversation, with ``<image>`` where the
+        picture goes.
 
         Raises:
             InputError: a question that is no text.
@@ -138,8 +140,8 @@ class Vlm:
         return [Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
 
     def token(self, word: str, after: str) -> int:
-        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as this model
-        writes it there.
+        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as
+        this model writes it there.
 
         Raises:
             InputError: the word cannot be written there.

@@ -15,7 +15,9 @@ def browser() -> Iterator:
     """A playwright browser: the system's chromium, which no test downloads."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip(f"none of {', '.join(NAMES)} is on the path; install chromium, such as with apt-get")
+        pytest.skip(
+            f"none of {', '.join(NAMES)} is on the path; install chromium, such as with apt-get"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -28,9 +30,11 @@ def browser() -> Iterator:
 
 
 def opened(browser, path: Path, address: str = "", **options):
-    """A page at a file, with everything that it tried to load and every error that it met: ``page.asked`` and
-    ``page.errors``."""
-    page = browser.new_context(**{"viewport": {"width": 1300, "height": 1000}, **options}).new_page()
+    """A page at a file, with everything that it tried to load and every error that it met:
+    ``page.asked`` and ``page.errors``."""
+    page = browser.new_context(
+        **{"viewport": {"width": 1300, "height": 1000}, **options}
+    ).new_page()
     page.set_default_timeout(60_000)
     page.asked, page.errors = [], []
     page.on("request", lambda request: page.asked.append(request.url))

@@ -1,5 +1,5 @@
-"""Activation patching with plain PyTorch hooks on the bare Hugging Face model: shares no code with the
-package."""
+"""Activation patching with plain PyTorch hooks on the bare Hugging Face model: shares no code with
+the package."""
 
 import copy
 
@@ -31,14 +31,19 @@ class BruteForce:
         self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
         self.d_head = getattr(text, "head_dim", None) or text.hidden_size // self.heads
         inner = self.model.model
-        self.layers = (inner.text_model if hasattr(inner, "text_model") else inner.language_model).layers
+        self.layers = (
+            inner.text_model if hasattr(inner, "text_model") else inner.language_model
+        ).layers
         self.runs = {}
 
     def inputs(self, trial, condition, rows=1):
         """What the bare forward takes to see one picture in every row."""
         text = trial.prompt.replace("<image>", self.processor.image_token)
         made = self.processor(
-            text=[text] * rows, images=[[trial.images[condition]]] * rows, return_tensors="pt", **self.options
+            text=[text] * rows,
+            images=[[trial.images[condition]]] * rows,
+            return_tensors="pt",
+            **self.options,
         )
         # Labels would make it compute a loss.
         return {name: value for name, value in made.items() if name not in ("labels", "num_crops")}
@@ -93,11 +98,13 @@ class BruteForce:
         return seen["output"].logits[:, -1].float()
 
     def run(self, trial, condition, writes=()):
-        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head, position,
-        vector)."""
+        """Logits at [end], each layer's z, pattern and values; ``writes`` are (layer, head,
+        position, vector)."""
         seen = {}
         logits = self.patched(trial, condition, [list(writes)], seen)[0]
-        z, values = ({layer: made[0] for layer, made in seen[part].items()} for part in ("z", "values"))
+        z, values = (
+            {layer: made[0] for layer, made in seen[part].items()} for part in ("z", "values")
+        )
         patterns = [None if made is None else made[0] for made in seen["patterns"].values()]
         return logits, z, patterns, values, seen["output"].hidden_states
 
@@ -107,8 +114,8 @@ class BruteForce:
         return self.runs[trial.name, condition]
 
     def write(self, trial, source, target, layer, head, component, positions):
-        """(layer, head, position, vector) for one head's component of the source run, restored in the target
-        run."""
+        """(layer, head, position, vector) for one head's component of the source run, restored in
+        the target run."""
         _, z, source_pattern, source_values, _ = self.unpatched(trial, source)
         _, _, target_pattern, target_values, _ = self.unpatched(trial, target)
         group = head * self.kv_heads // self.heads
@@ -121,17 +128,17 @@ class BruteForce:
 
     def patch(self, trial, source, target, layer, head, component, positions):
         """Logits at [end] of the target run with one head's component restored at the positions."""
-        return self.run(trial, target, self.write(trial, source, target, layer, head, component, positions))[
-            0
-        ]
+        return self.run(
+            trial, target, self.write(trial, source, target, layer, head, component, positions)
+        )[0]
 
     def gradients(self, trial, condition, tokens, other=None, fraction=0.0):
-        """Each layer's z (positions, heads, d_head), and its gradients for the tokens' logits at [end],
-        (token, positions, heads, d_head), by ``backward`` through the whole model.
+        """Each layer's z (positions, heads, d_head), and its gradients for the tokens' logits at
+        [end], (token, positions, heads, d_head), by ``backward`` through the whole model.
 
         Args:
-            other: a condition to whose run the embeddings, and what the model adds behind its layers, are
-                moved by ``fraction``.
+            other: a condition to whose run the embeddings, and what the model adds behind its
+                layers, are moved by ``fraction``.
         """
         between = None
         if other is not None:
@@ -164,25 +171,34 @@ class BruteForce:
                 self.model.zero_grad()
                 self.model(**self.inputs(trial, condition)).logits[0, -1, token].backward()
                 for index, one in z.items():
-                    found[index].append(one.grad[0].unflatten(-1, (self.heads, self.d_head)).clone())
+                    found[index].append(
+                        one.grad[0].unflatten(-1, (self.heads, self.d_head)).clone()
+                    )
         finally:
             for hook in hooks:
                 hook.remove()
         return {
-            index: (one[0].detach().unflatten(-1, (self.heads, self.d_head)), torch.stack(found[index]))
+            index: (
+                one[0].detach().unflatten(-1, (self.heads, self.d_head)),
+                torch.stack(found[index]),
+            )
             for index, one in z.items()
         }
 
     @torch.no_grad()
     def streams(self, trial, condition):
-        """What enters the first layer, and what the model adds behind each layer but the last, (1, positions,
-        width)."""
+        """What enters the first layer, and what the model adds behind each layer but the last, (1,
+        positions, width)."""
         entered, left, hooks = [], [], []
         for layer in self.layers:
-            hooks.append(layer.register_forward_pre_hook(lambda module, given: entered.append(given[0])))
+            hooks.append(
+                layer.register_forward_pre_hook(lambda module, given: entered.append(given[0]))
+            )
             hooks.append(
                 layer.register_forward_hook(
-                    lambda module, given, made: left.append(made[0] if isinstance(made, tuple) else made)
+                    lambda module, given, made: left.append(
+                        made[0] if isinstance(made, tuple) else made
+                    )
                 )
             )
         try:

@@ -82,7 +82,8 @@ def toy_run(runs_folder):
 
 @pytest.fixture(scope="session")
 def two_trials_run(runs_folder):
-    """The folder of ``rgb-circuit run`` with `runs.TWO_TRIALS`, to read; to change it, take a copy."""
+    """The folder of ``rgb-circuit run`` with `runs.TWO_TRIALS`, to read; to change it, take a
+    copy."""
     return runs.finished(runs.TWO_TRIALS, runs_folder / "two-trials")
 
 
@@ -115,8 +116,8 @@ def _ndif_server(random_folder, tmp_path_factory):
 
 @pytest.fixture
 def ndif_server(_ndif_server):
-    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and the
-    grouped random LLaVA.
+    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and
+    the grouped random LLaVA.
 
     One for the whole session; a test that ends it may leave it so.
     """

@@ -1,9 +1,10 @@
-"""Small random vision-language models of each family: the published checkpoints' structure, nothing learned.
+"""Small random vision-language models of each family: the published checkpoints' structure, nothing
+learned.
 
-Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of a picture,
-special tokens, chat template, masks and position ids, grouped-query attention where the family has it. As in
-`rgb_circuit.models.random`, weights are Gaussian with variance 1 / fan-in and embeddings have unit size, so
-that every head moves the logits by far more than rounding.
+Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of
+a picture, special tokens, chat template, masks and position ids, grouped-query attention where the
+family has it. As in `rgb_circuit.models.random`, weights are Gaussian with variance 1 / fan-in and
+embeddings have unit size, so that every head moves the logits by far more than rounding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 
 from rgb_circuit.models.small import save
 from rgb_circuit.processor_parts import processor_class, without_video
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
 
 WIDTH, LAYERS, HEADS, KV_HEADS, D_HEAD = 32, 4, 4, 2, 8
 
@@ -52,7 +53,8 @@ class Family:
         takes: what the forward takes beside ids, attention mask and pixels.
         options: what the processor is given so that it shows the picture once and whole.
         needs: a package beside those of the package that the processor cannot do without.
-        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens only) or ``"all"``.
+        attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens only) or
+            ``"all"``.
         any_size: it takes pictures of any size, so that ``side`` is what ``load`` is asked for.
     """
 
@@ -94,7 +96,8 @@ def built(name: str, seed: int = 0) -> tuple[nn.Module, hf.ProcessorMixin]:
 
 
 def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
-    """Writes a family's small model and processor into one folder, as published: video settings included."""
+    """Writes a family's small model and processor into one folder, as published: video settings
+    included."""
     model, processor = built(name, seed)
     folder = save(model, processor, folder)
     add_video_part(processor, folder)
@@ -106,7 +109,9 @@ def add_video_part(processor: hf.ProcessorMixin, folder: Path):
     part = VIDEO_PARTS.get(type(processor).__name__)
     if part:
         file = folder / "processor_config.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"video_processor": part}, indent=2))
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"video_processor": part}, indent=2)
+        )
 
 
 VIDEO_PARTS = {
@@ -115,17 +120,33 @@ VIDEO_PARTS = {
         "patch_size": 4,
         "merge_size": 2,
     },
-    "Glm4vProcessor": {"video_processor_type": "Glm4vVideoProcessor", "patch_size": 4, "merge_size": 2},
-    "Glm46VProcessor": {"video_processor_type": "Glm46VVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Glm4vProcessor": {
+        "video_processor_type": "Glm4vVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
+    "Glm46VProcessor": {
+        "video_processor_type": "Glm46VVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
     "LlavaNextVideoProcessor": {"video_processor_type": "LlavaNextVideoVideoProcessor"},
     "VideoLlama3Processor": {"video_processor_type": "VideoLlama3VideoProcessor", "patch_size": 4},
-    "Qwen2VLProcessor": {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Qwen2VLProcessor": {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
     "Qwen2_5_VLProcessor": {
         "video_processor_type": "Qwen2VLVideoProcessor",
         "patch_size": 4,
         "merge_size": 2,
     },
-    "Qwen3VLProcessor": {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 4, "merge_size": 2},
+    "Qwen3VLProcessor": {
+        "video_processor_type": "Qwen3VLVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
     "LlavaOnevisionProcessor": {"video_processor_type": "LlavaOnevisionVideoProcessor"},
     "InternVLProcessor": {"video_processor_type": "InternVLVideoProcessor"},
     "SmolVLMProcessor": {
@@ -137,7 +158,8 @@ VIDEO_PARTS = {
 
 @torch.no_grad()
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill a model in place: tables and single vectors at unit size, biases at 0.3, matrices at 1 / √fan-in.
+    """Fill a model in place: tables and single vectors at unit size, biases at 0.3, matrices at 1 /
+    √fan-in.
 
     Norms and layer scales stay as they are.
     """
@@ -167,20 +189,29 @@ LOOSE = ("class_embedding", "cls_token", "position_embeddings", "image_newline")
 
 
 def prompt(processor: hf.ProcessorMixin, question: str = ODD_QUESTION) -> str:
-    """A question about one picture as the family's own chat template has it (PaliGemma has none)."""
+    """A question about one picture as the family's own chat template has it (PaliGemma has
+    none)."""
     if processor.chat_template is None:
         return f"<image>{question}"
-    conversation = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    conversation = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+    ]
     return processor.apply_chat_template(conversation, add_generation_prompt=True)
 
 
 def inputs(
-    name: str, processor: hf.ProcessorMixin, pictures: list[Image.Image], question: str = ODD_QUESTION
+    name: str,
+    processor: hf.ProcessorMixin,
+    pictures: list[Image.Image],
+    question: str = ODD_QUESTION,
 ) -> dict:
     """What the family's forward takes to see each picture once and whole, a row a picture."""
     text = [prompt(processor, question)] * len(pictures)
     made = processor(
-        text=text, images=[[picture] for picture in pictures], return_tensors="pt", **FAMILIES[name].options
+        text=text,
+        images=[[picture] for picture in pictures],
+        return_tensors="pt",
+        **FAMILIES[name].options,
     )
     taken = ("input_ids", "attention_mask", "pixel_values", *FAMILIES[name].takes)
     return {key: made[key] for key in taken}
@@ -194,7 +225,8 @@ def tokenizer(
     writes_begin: bool = True,
     **named: str,
 ) -> hf.PreTrainedTokenizerFast:
-    """A word-level tokenizer for both questions, the palette in both cases and a family's special tokens.
+    """A word-level tokenizer for both questions, the palette in both cases and a family's special
+    tokens.
 
     Args:
         specials: tokens that are never split.
@@ -203,11 +235,15 @@ def tokenizer(
         named: attributes such as ``image_token``, for processors that ask the tokenizer.
     """
     split = pre_tokenizers.Whitespace()
-    colors = [form(word) for word in (*PALETTE, NOTHING_ODD) for form in (str.lower, str.capitalize)]
+    colors = [
+        form(word) for word in (*PALETTE, NOTHING_ODD) for form in (str.lower, str.capitalize)
+    ]
     texts = [ODD_QUESTION, BACKGROUND_QUESTION, " ".join(colors), ROLES]
     words = [word for text in texts for word, _ in split.pre_tokenize_str(text)]
     marks = [mark for mark in ("<pad>", begin, end, "<unk>") if mark]
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*marks, *specials, *words)))}
+    vocabulary = {
+        word: index for index, word in enumerate(dict.fromkeys((*marks, *specials, *words)))
+    }
     tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokens.pre_tokenizer = split
     if begin and writes_begin:
@@ -223,12 +259,17 @@ def tokenizer(
         padding_side="left",
         extra_special_tokens=named,
     )
-    made.add_special_tokens({"additional_special_tokens": list(specials)}, replace_extra_special_tokens=False)
+    made.add_special_tokens(
+        {"additional_special_tokens": list(specials)}, replace_extra_special_tokens=False
+    )
     return made
 
 
 # What templates write around a question, and punctuation.
-ROLES = "USER ASSISTANT Human user assistant system model User Assistant You are a helpful . : , ? ! # ###"
+ROLES = (
+    "USER ASSISTANT Human user assistant system model User Assistant You are a helpful . : , "
+    "? ! # ###"
+)
 
 
 def ids(tokens: hf.PreTrainedTokenizerFast, **settings) -> dict:
@@ -247,7 +288,8 @@ def square(side: int) -> dict:
 
 
 def chat(before: str, picture: str, after: str, end: str, start: str = "") -> str:
-    """A template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an answer."""
+    """A template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an
+    answer."""
     return (
         start
         + "{% for message in messages %}"
@@ -272,7 +314,9 @@ def chatml(picture: str) -> str:
     return chat(f"<|im_start|>{ROLE}\n", picture, "<|im_end|>\n", "<|im_start|>assistant\n")
 
 
-def llava_processor(tokens, tower, template, *, strategy="default", extra=1, patch=4) -> hf.LlavaProcessor:
+def llava_processor(
+    tokens, tower, template, *, strategy="default", extra=1, patch=4
+) -> hf.LlavaProcessor:
     return hf.LlavaProcessor(
         image_processor=tower,
         tokenizer=tokens,
@@ -309,7 +353,9 @@ def clip_llava(text: hf.PreTrainedConfig, tokens, template=LLAVA_CHAT, strategy=
 def llava_llama():
     tokens = tokenizer(("<image>",))
     # As in LLaVA-1.5, every head has keys and values of its own.
-    return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS | {"num_key_value_heads": HEADS})), tokens)
+    return clip_llava(
+        hf.LlamaConfig(**ids(tokens, **WIDE_HEADS | {"num_key_value_heads": HEADS})), tokens
+    )
 
 
 @family(24, 6)
@@ -317,14 +363,19 @@ def llava_llama3():
     marks = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     tokens = tokenizer(("<image>", *marks), begin="<|begin_of_text|>", end="<|end_of_text|>")
     turn = f"<|start_header_id|>{ROLE}<|end_header_id|>\n\n"
-    template = chat(turn, "<image>\n", "<|eot_id|>", turn.replace(ROLE, "assistant"), start="{{ bos_token }}")
+    template = chat(
+        turn, "<image>\n", "<|eot_id|>", turn.replace(ROLE, "assistant"), start="{{ bos_token }}"
+    )
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
-    return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS, rope_parameters=rope)), tokens, template)
+    return clip_llava(
+        hf.LlamaConfig(**ids(tokens, **WIDE_HEADS, rope_parameters=rope)), tokens, template
+    )
 
 
 @family(26, 6)
 def llava_qwen2():
-    """With a SigLIP tower, as llava-interleave: 2 px right and bottom go to no token, as 6 px of 384 do."""
+    """With a SigLIP tower, as llava-interleave: 2 px right and bottom go to no token, as 6 px of
+    384 do."""
     tokens = tokenizer(("<image>", *IM), begin=None, end="<|endoftext|>")
     tower = hf.SiglipImageProcessorPil(size=square(26))
     processor = llava_processor(tokens, tower, chatml("<image>\n"), strategy="full", extra=0)
@@ -339,7 +390,9 @@ def llava_qwen2():
 
 
 def siglip_tower(side: int, **settings) -> hf.SiglipVisionConfig:
-    return hf.SiglipVisionConfig(image_size=side, patch_size=4, vision_use_head=False, **VISION | settings)
+    return hf.SiglipVisionConfig(
+        image_size=side, patch_size=4, vision_use_head=False, **VISION | settings
+    )
 
 
 @family(24, 6)
@@ -396,12 +449,20 @@ def vipllava():
         vision_feature_layer=(-2, -3, -4, -5, 2),
         image_seq_length=36,
     )
-    return hf.VipLlavaForConditionalGeneration(config), llava_processor(tokens, clip_pictures(24), HUMAN_CHAT)
+    return hf.VipLlavaForConditionalGeneration(config), llava_processor(
+        tokens, clip_pictures(24), HUMAN_CHAT
+    )
 
 
 def anyres(side: int) -> list[list[int]]:
     """LLaVA-NeXT's sizes that a picture may be tiled at."""
-    return [[side, 2 * side], [2 * side, side], [2 * side, 2 * side], [3 * side, side], [side, 3 * side]]
+    return [
+        [side, 2 * side],
+        [2 * side, side],
+        [2 * side, 2 * side],
+        [3 * side, side],
+        [side, 3 * side],
+    ]
 
 
 @family(24, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes",))
@@ -514,7 +575,9 @@ def qwen(processor_kind, config_kind, model_kind, vision, text, **parts):
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen2_vl():
     vision = dict(depth=2, embed_dim=16, hidden_size=WIDTH, mlp_ratio=2)
-    return qwen(hf.Qwen2VLProcessor, hf.Qwen2VLConfig, hf.Qwen2VLForConditionalGeneration, vision, TEXT)
+    return qwen(
+        hf.Qwen2VLProcessor, hf.Qwen2VLConfig, hf.Qwen2VLForConditionalGeneration, vision, TEXT
+    )
 
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
@@ -529,13 +592,18 @@ def qwen2_5_vl():
         fullatt_block_indexes=[1],
     )
     return qwen(
-        hf.Qwen2_5_VLProcessor, hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration, vision, TEXT
+        hf.Qwen2_5_VLProcessor,
+        hf.Qwen2_5_VLConfig,
+        hf.Qwen2_5_VLForConditionalGeneration,
+        vision,
+        TEXT,
     )
 
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen3_vl():
-    """DeepStack: features of two layers of the tower are added behind the first two language layers."""
+    """DeepStack: features of two layers of the tower are added behind the first two language
+    layers."""
     vision = dict(
         depth=3,
         hidden_size=16,
@@ -544,7 +612,13 @@ def qwen3_vl():
         num_position_embeddings=144,
         deepstack_visual_indexes=[0, 1],
     )
-    return qwen(hf.Qwen3VLProcessor, hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, vision, WIDE_HEADS)
+    return qwen(
+        hf.Qwen3VLProcessor,
+        hf.Qwen3VLConfig,
+        hf.Qwen3VLForConditionalGeneration,
+        vision,
+        WIDE_HEADS,
+    )
 
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
@@ -570,7 +644,8 @@ def qwen3_vl_moe():
 
 @family(48, 6, takes=("image_grid_thw",), any_size=True)
 def exaone4_5():
-    """Norms behind the blocks and none before; a window in three layers, the fourth without angles."""
+    """Norms behind the blocks and none before; a window in three layers, the fourth without
+    angles."""
     vision = dict(
         depth=2,
         hidden_size=16,
@@ -594,9 +669,15 @@ def exaone4_5():
 def glm(processor_kind, pictures_kind, config_kind, model_kind):
     marks = ("image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
     roles = ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>")
-    tokens = tokenizer((*(f"<|{mark}|>" for mark in marks), *roles), begin=None, end="<|endoftext|>")
+    tokens = tokenizer(
+        (*(f"<|{mark}|>" for mark in marks), *roles), begin=None, end="<|endoftext|>"
+    )
     template = chat(
-        f"<|{ROLE}|>\n", "<|begin_of_image|><|image|><|end_of_image|>", "", "<|assistant|>\n", "[gMASK]<sop>"
+        f"<|{ROLE}|>\n",
+        "<|begin_of_image|><|image|><|end_of_image|>",
+        "",
+        "<|assistant|>\n",
+        "[gMASK]<sop>",
     )
     processor = without_video(processor_kind)(
         qwen_pictures(pictures_kind), tokens, video_processor=None, chat_template=template
@@ -629,14 +710,22 @@ def glm(processor_kind, pictures_kind, config_kind, model_kind):
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def glm4v():
     """GLM-4.1V: norms before and behind the blocks."""
-    return glm(hf.Glm4vProcessor, hf.Glm4vImageProcessorPil, hf.Glm4vConfig, hf.Glm4vForConditionalGeneration)
+    return glm(
+        hf.Glm4vProcessor,
+        hf.Glm4vImageProcessorPil,
+        hf.Glm4vConfig,
+        hf.Glm4vForConditionalGeneration,
+    )
 
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def glm46v():
     """GLM-4.6V."""
     return glm(
-        hf.Glm46VProcessor, hf.Glm46VImageProcessorPil, hf.Glm46VConfig, hf.Glm46VForConditionalGeneration
+        hf.Glm46VProcessor,
+        hf.Glm46VImageProcessorPil,
+        hf.Glm46VConfig,
+        hf.Glm46VForConditionalGeneration,
     )
 
 
@@ -671,10 +760,15 @@ GEMMA_TURN = chat(
 @family(32, 4, takes=("token_type_ids",), attends="image")
 def gemma3():
     """64 patches are pooled into 16 tokens; a window and all positions take turns."""
-    named = dict(boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>")
+    named = dict(
+        boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>"
+    )
     tokens = tokenizer(("<start_of_turn>", "<end_of_turn>"), begin="<bos>", end="<eos>", **named)
     processor = hf.Gemma3Processor(
-        hf.Gemma3ImageProcessorPil(size=square(32)), tokens, chat_template=GEMMA_TURN, image_seq_length=16
+        hf.Gemma3ImageProcessorPil(size=square(32)),
+        tokens,
+        chat_template=GEMMA_TURN,
+        image_seq_length=16,
     )
     text = hf.Gemma3TextConfig(
         **ids(tokens, **WIDE_HEADS),
@@ -741,7 +835,9 @@ def whole(side: int) -> dict:
     return {"do_image_splitting": False, "size": {"longest_edge": side}}
 
 
-def idefics(side, config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts):
+def idefics(
+    side, config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts
+):
     """144 patches are shuffled into 36 tokens; larger pictures would be split."""
     processor = without_video(processor_kind)(
         pictures_kind(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}),
@@ -829,7 +925,12 @@ def mistral3():
     return hf.Mistral3ForConditionalGeneration(config), pixtral_processor(tokens, merge=2)
 
 
-COHERE_TURN = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
+COHERE_TURN = (
+    "<|START_OF_TURN_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|USER_TOKEN|>",
+    "<|CHATBOT_TOKEN|>",
+)
 
 
 def cohere_chat(picture: str) -> str:
@@ -886,7 +987,8 @@ def aya_vision():
 
 @family(48, 6, options={"crop_to_patches": False})
 def cohere2_vision():
-    """As Aya Vision. Its own image processor wants torchvision; this one cuts pictures in the same way."""
+    """As Aya Vision. Its own image processor wants torchvision; this one cuts pictures in the same
+    way."""
     named = dict(
         boi_token="<|START_OF_IMG|>",
         eoi_token="<|END_OF_IMG|>",
@@ -897,7 +999,9 @@ def cohere2_vision():
     pictures = hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True)
     # What it calls so are tokens per side.
     pictures.patch_size = 6
-    processor = hf.Cohere2VisionProcessor(pictures, tokens, chat_template=cohere_chat("<|IMG_PATCH|>"))
+    processor = hf.Cohere2VisionProcessor(
+        pictures, tokens, chat_template=cohere_chat("<|IMG_PATCH|>")
+    )
     config = hf.Cohere2VisionConfig(
         vision_config=siglip_tower(48),
         text_config=cohere_text(tokens),
@@ -929,7 +1033,9 @@ def deepseek_vl():
 def lighton_ocr():
     """A Pixtral tower on Qwen 3, whose patches are merged two by two; rows have no end."""
     named = dict(
-        image_token="<|image_pad|>", image_break_token="<|vision_pad|>", image_end_token="<|vision_end|>"
+        image_token="<|image_pad|>",
+        image_break_token="<|vision_pad|>",
+        image_end_token="<|vision_end|>",
     )
     tokens = tokenizer(IM, begin=None, end="<|endoftext|>", **named)
     processor = hf.LightOnOcrProcessor(
@@ -949,7 +1055,9 @@ def lighton_ocr():
 
 
 # All that can be built here.
-NAMES = [name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)]
+NAMES = [
+    name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)
+]
 
 
 def at_hand(*names: str) -> list[str]:
@@ -973,8 +1081,8 @@ KINDS = at_hand(
     "smolvlm",  # layers that stand elsewhere in the model
     "aya_vision",  # attention beside the MLP; windows, and layers without angles
 )
-# Of these, for what is crossed with kernels or positions: each makes masks, angles or places in another way,
-# and nothing else depends on the two.
+# Of these, for what is crossed with kernels or positions: each makes masks, angles or places in
+# another way, and nothing else depends on the two.
 FEW = at_hand(
     "llava_llama",  # a causal mask alone
     "llava_mistral",  # a window that cuts the picture

@@ -1,7 +1,8 @@
-"""A hub on this machine, as far as loading a model asks it for files; some of its answers are refusals.
+"""A hub on this machine, as far as loading a model asks it for files; some of its answers are
+refusals.
 
-A process of its own loads from it, since the hub's client reads its settings once: `loaded` starts one.
-A name may end in ``@REVISION``.
+A process of its own loads from it, since the hub's client reads its settings once: `loaded` starts
+one. A name may end in ``@REVISION``.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-# Owner of a repository → the hub's answer about anything in it: HTTP status, and the code that says more.
+# Owner of a repository → the hub's answer about anything in it: HTTP status, and the code that says
+# more.
 REFUSALS = {"gated": (403, "GatedRepo"), "secret": (403, None), "unwell": (500, None)}
 
 
@@ -47,7 +49,8 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
             return self._content(owner, repository, folder, rest)
 
         def _content(self, owner, repository, folder, rest):
-            """Of a repository (no rest), its list (tree, revision), or a file (resolve, revision, …)."""
+            """Of a repository (no rest), its list (tree, revision), or a file (resolve, revision,
+            …)."""
             if not rest:
                 content = json.dumps({"id": f"{owner}/{repository}", "sha": COMMIT}).encode()
             elif rest[0] == "tree" and len(rest) == 2:
@@ -112,7 +115,7 @@ def loaded(address: str, cache: Path, names: Sequence[str]) -> dict[str, dict]:
 
 def _load(name):
     import rgb_circuit as rgb
-    from rgb_circuit.manifest import manifest
+    from rgb_circuit.keeping.manifest import manifest
 
     started = time.monotonic()
     try:

@@ -1,4 +1,5 @@
-"""A folder laid out like the hub's llava-hf/llava-1.5-7b-hf, as other people's checkpoints are found."""
+"""A folder laid out like the hub's llava-hf/llava-1.5-7b-hf, as other people's checkpoints are
+found."""
 
 import json
 from pathlib import Path
@@ -21,9 +22,9 @@ def write_hub_folder(
 ) -> Path:
     """Write a LLaVA with a CLIP tower as its repository on the hub has it.
 
-    Half precision, old tensor names in two shards with an index, tables that are computed anew, and three
-    files of settings where ``save_pretrained`` writes one. The vocabulary is padded if ``model`` was built
-    so.
+    Half precision, old tensor names in two shards with an index, tables that are computed anew, and
+    three files of settings where ``save_pretrained`` writes one. The vocabulary is padded if
+    ``model`` was built so.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,21 +38,33 @@ def write_hub_folder(
         "transformers_version": "4.36.0.dev0",
     }
     _write(folder / "config.json", config)
-    special = {name: config["text_config"][name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    special = {
+        name: config["text_config"][name]
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     _write(folder / "generation_config.json", {"_from_model_config": True, **special})
 
-    tensors = {old_name(name): weights.half().contiguous() for name, weights in model.state_dict().items()}
+    tensors = {
+        old_name(name): weights.half().contiguous() for name, weights in model.state_dict().items()
+    }
     patches = model.config.vision_config.image_size // model.config.vision_config.patch_size
-    tensors["vision_tower.vision_model.embeddings.position_ids"] = torch.arange(patches**2 + 1)[None]
+    tensors["vision_tower.vision_model.embeddings.position_ids"] = torch.arange(patches**2 + 1)[
+        None
+    ]
     for layer in range(model.config.text_config.num_hidden_layers):
-        tensors[f"language_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+        tensors[f"language_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = torch.ones(
+            4
+        )
     names, where = sorted(tensors), {}
     for index, part in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{index:05}-of-00002.safetensors"
         save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
         where |= dict.fromkeys(part, file)
     size = sum(weights.nbytes for weights in tensors.values())
-    _write(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": where})
+    _write(
+        folder / "model.safetensors.index.json",
+        {"metadata": {"total_size": size}, "weight_map": where},
+    )
 
     processor.tokenizer.save_pretrained(folder)
     change(folder / "tokenizer_config.json", processor_class="LlavaProcessor")

@@ -1,10 +1,10 @@
-"""Runs that are killed again and again until they are done. A script, since it forks: python killing.py
-FOLDER KILLS SEED
+"""Runs that are killed again and again until they are done. A script, since it forks: python
+killing.py FOLDER KILLS SEED
 
-Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed`` is a run
-that nobody killed, ``FOLDER/forked`` another; the others were killed, and then finished. Prints as JSON:
-``runs``, ``progress`` (share of all parts that were written, at each kill), ``repeated`` (finished parts that
-were written again).
+Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed``
+is a run that nobody killed, ``FOLDER/forked`` another; the others were killed, and then finished.
+Prints as JSON: ``runs``, ``progress`` (share of all parts that were written, at each kill),
+``repeated`` (finished parts that were written again).
 """
 
 import json
@@ -24,11 +24,13 @@ from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
 from analyses import report, study
-from rgb_circuit.locking import locked
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import open_folder, write_bytes
 from rgb_circuit.models.planted import planted
-from rgb_circuit.results import open_folder, write_bytes
 
-OPTIONS = dict(trials="10", seed=0, positions="end", only_correct=False, device="auto", dtype="auto")
+OPTIONS = dict(
+    trials="10", seed=0, positions="end", only_correct=False, device="auto", dtype="auto"
+)
 
 
 def start(folder, model, trials):
@@ -109,7 +111,11 @@ def main(folder, kills, seed):
             seen = now
             if not over:
                 progress.append(round(len(now) / n_parts, 3))
-    print(json.dumps({"runs": runs, "progress": progress, "repeated": repeated, "seconds": round(whole, 2)}))
+    print(
+        json.dumps(
+            {"runs": runs, "progress": progress, "repeated": repeated, "seconds": round(whole, 2)}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A run of 1,024 heads and 32 trials, made up from one of the planted model: as large as LLaVA-1.5-7B's, in
-seconds.
+"""A run of 1,024 heads and 32 trials, made up from one of the planted model: as large as
+LLaVA-1.5-7B's, in seconds.
 
-Some heads do what a planted one does; all others do nothing but noise. Every frame is as a real run has it.
+Some heads do what a planted one does; all others do nothing but noise. Every frame is as a real run
+has it.
 """
 
 import io
@@ -27,11 +28,14 @@ SIDE, GRID, TRIALS, TEXT = 32, 24, 32, 24
 def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
     """Write the large run's frames and manifest, from the folder of a run of the planted model."""
     rng = np.random.default_rng(seed)
-    shutil.copytree(planted, folder, ignore=shutil.ignore_patterns("parts", "*.png", "report.html", ".*"))
+    shutil.copytree(
+        planted, folder, ignore=shutil.ignore_patterns("parts", "*.png", "report.html", ".*")
+    )
     trials = [
         rgb.rgb_trial(*colors, tile=(int(row), int(column)), grid=GRID)
         for colors, row, column in zip(
-            [("red", "green", "blue", "yellow"), ("yellow", "cyan", "black", "purple")] * (TRIALS // 2),
+            [("red", "green", "blue", "yellow"), ("yellow", "cyan", "black", "purple")]
+            * (TRIALS // 2),
             rng.integers(1, GRID - 1, TRIALS),
             rng.integers(1, GRID - 1, TRIALS),
         )
@@ -45,7 +49,8 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
 
     heads = [(layer, head) for layer in range(SIDE) for head in range(SIDE)]
     which = pd.DataFrame(
-        [(*own, *PLANTED.get(own, IDLE)) for own in heads], columns=["layer", "head", "old_layer", "old_head"]
+        [(*own, *PLANTED.get(own, IDLE)) for own in heads],
+        columns=["layer", "head", "old_layer", "old_head"],
     )
     for name in ("sweeps", "evidence", "roles", "direct_effects", "patch_heads"):
         frame = pd.read_parquet(planted / f"{name}.parquet")
@@ -59,7 +64,9 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
                     for number, own in enumerate(names)
                 ]
             )
-        grown = which.merge(frame, on=["old_layer", "old_head"]).drop(columns=["old_layer", "old_head"])
+        grown = which.merge(frame, on=["old_layer", "old_head"]).drop(
+            columns=["old_layer", "old_head"]
+        )
         _blur(grown, rng)
         grown.attrs = floor
         grown.to_parquet(folder / f"{name}.parquet", index=False)
@@ -85,12 +92,15 @@ def _blur(frame, rng):
 
 def _panels(planted, folder):
     """The rows of ``sweeps`` that are the panels'."""
-    old, sweeps = pd.read_parquet(planted / "panels.parquet"), pd.read_parquet(folder / "sweeps.parquet")
+    old, sweeps = (
+        pd.read_parquet(planted / "panels.parquet"),
+        pd.read_parquet(folder / "sweeps.parquet"),
+    )
     own = sweeps[(sweeps["component"] == "z") & (sweeps["source"] == "clean")]
     which = old[["panel", "target", "role"]].drop_duplicates()
-    which.merge(own.astype({"target": str, "role": str}), on=["target", "role"])[list(old)].to_parquet(
-        folder / "panels.parquet", index=False
-    )
+    which.merge(own.astype({"target": str, "role": str}), on=["target", "role"])[
+        list(old)
+    ].to_parquet(folder / "panels.parquet", index=False)
 
 
 def _renamed(planted, folder):
@@ -122,7 +132,13 @@ def _pictures(folder, rng, names, trials, heads):
             image.save(file, "png")
             role = trial.expected.get(condition)
             stimuli.append(
-                dict(trial=name, condition=condition, prompt=trial.prompt, unseen=None, png=file.getvalue())
+                dict(
+                    trial=name,
+                    condition=condition,
+                    prompt=trial.prompt,
+                    unseen=None,
+                    png=file.getvalue(),
+                )
                 | dict(expected=trial.answers[role] if role else None)
             )
             scores = rng.standard_normal((len(heads), GRID * GRID + TEXT)) * rng.uniform(
@@ -139,7 +155,9 @@ def _pictures(folder, rng, names, trials, heads):
             looks.append(pd.DataFrame(rows | dict(tokens=[tokens] * len(heads))))
             if condition in ("clean", "recolored", "erased"):
                 for own in list(PLANTED)[:2]:
-                    cells = seen[heads.index(own), : GRID * GRID].astype(np.float32).reshape(GRID, GRID)
+                    cells = (
+                        seen[heads.index(own), : GRID * GRID].astype(np.float32).reshape(GRID, GRID)
+                    )
                     row, column = np.indices(cells.shape).reshape(2, -1)
                     about = dict(trial=name, condition=condition, layer=own[0], head=own[1])
                     cells = dict(row=row, column=column, attention=cells.ravel())

@@ -1,5 +1,5 @@
-"""Interventions of every kind, one forward each, with an attention function of its own and plain PyTorch
-hooks on the bare Hugging Face model: shares no code with the package."""
+"""Interventions of every kind, one forward each, with an attention function of its own and plain
+PyTorch hooks on the bare Hugging Face model: shares no code with the package."""
 
 import copy
 from types import SimpleNamespace
@@ -8,7 +8,8 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-# What one forward is changed by, and what it leaves behind; attention functions get no state of their own.
+# What one forward is changed by, and what it leaves behind; attention functions get no state of
+# their own.
 NOW = SimpleNamespace(layers=(), changes=(), seen=None)
 
 
@@ -68,15 +69,17 @@ class Oracle:
 
     @torch.no_grad()
     def run(self, trial, condition, changes=()):
-        """Logits at [end], and what every layer had: ``z, attn_out, mlp_out, resid_pre, query, key, value``,
-        the last three (head, position, d_head).
+        """Logits at [end], and what every layer had: ``z, attn_out, mlp_out, resid_pre, query, key,
+        value``, the last three (head, position, d_head).
 
         Args:
-            changes: (kind, layer, head or None, positions, vectors of all positions, or numbers): a kind is
-                one of the above, ``"scale"`` of one of them, with the kind last, or ``"bias"``: its positions
-                look, then those that are looked at, then the number.
+            changes: (kind, layer, head or None, positions, vectors of all positions, or numbers): a
+                kind is one of the above, ``"scale"`` of one of them, with the kind last, or
+                ``"bias"``: its positions look, then those that are looked at, then the number.
         """
-        seen = {kind: {} for kind in ("z", "attn_out", "mlp_out", "resid_pre", "query", "key", "value")}
+        seen = {
+            kind: {} for kind in ("z", "attn_out", "mlp_out", "resid_pre", "query", "key", "value")
+        }
         hooks = []
 
         def changed(kind, layer, here):
@@ -133,9 +136,9 @@ class Oracle:
         return self.runs[trial.name, condition]
 
     def path(self, trial, condition, source, senders, receiver, into):
-        """Logits at [end] where a head's query at [end], or its keys or values, are those that it has when
-        the senders give what they give in the source's run, and whatever else lies below it gives what it
-        gives in this one.
+        """Logits at [end] where a head's query at [end], or its keys or values, are those that it
+        has when the senders give what they give in the source's run, and whatever else lies below
+        it gives what it gives in this one.
 
         Args:
             senders: (layer, head), ("mlp", layer), or "embedding".

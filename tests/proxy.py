@@ -1,4 +1,5 @@
-"""A TCP proxy before a server on this machine: it counts bytes and spoils connections on request."""
+"""A TCP proxy before a server on this machine: it counts bytes and spoils connections on
+request."""
 
 import asyncio
 import contextlib
@@ -18,7 +19,8 @@ def proxy(port: int) -> Iterator["Proxy"]:
 
 
 class Proxy:
-    """Forwards connections to a port on 127.0.0.1. Its methods may be called from any thread, at any time.
+    """Forwards connections to a port on 127.0.0.1. Its methods may be called from any thread, at
+    any time.
 
     A remote job makes two connections: a websocket, on which its result comes back, and the upload.
 
@@ -45,8 +47,8 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self, after: int = 0, times: int = 1) -> None:
-        """Reset a connection that has brought back ``after`` bytes and has more; so for the next ``times``
-        such connections."""
+        """Reset a connection that has brought back ``after`` bytes and has more; so for the next
+        ``times`` such connections."""
         self._limits = [after] * times
 
     def stall(self) -> None:
@@ -105,7 +107,9 @@ class Proxy:
             await writer.drain()
         writer.write_eof()
 
-    async def _forward_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_down(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         passed = 0
         while data := await reader.read(65536):
             await self._flows.wait()

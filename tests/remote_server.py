@@ -28,12 +28,12 @@ class Server:
     """An NDIF server on 127.0.0.1.
 
     Attributes:
-        names: of the models, short ones → what the server and its clients call them: a path, from ``cwd`` if
-            it is relative.
+        names: of the models, short ones → what the server and its clients call them: a path, from
+            ``cwd`` if it is relative.
         url: where it listens, the same after a restart.
         trusted_key: jobs of this API key run in the process that holds the model: some 0.1 s each.
-        key: jobs of this one run in a sandbox, as those of ordinary users of the public NDIF do: some 5 s
-            each.
+        key: jobs of this one run in a sandbox, as those of ordinary users of the public NDIF do:
+            some 5 s each.
         log: the file with what it wrote since its last start.
         pid: its process; None while there is none.
     """
@@ -58,9 +58,11 @@ class Server:
         """Start it and wait until it is ready. Nothing happens if it runs."""
         if self.pid:
             return
-        # Nothing of an NDIF that this shell is set up for. The keys stay off the command line, which any
-        # local user can read.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("NDIF_")}
+        # Nothing of an NDIF that this shell is set up for. The keys stay off the command line,
+        # which any local user can read.
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("NDIF_")
+        }
         environment |= {
             "NDIF_TEST_KEY": self.key,
             "NDIF_TEST_TRUSTED_KEY": self.trusted_key,
@@ -98,8 +100,8 @@ class Server:
         self._process.wait(30)
 
     def connect(self, monkeypatch, url: str | None = None, key: str | None = None) -> None:
-        """Point nnsight to this server, with the trusted key, for the rest of a test; or to a proxy, or with
-        another key."""
+        """Point nnsight to this server, with the trusted key, for the rest of a test; or to a
+        proxy, or with another key."""
         monkeypatch.setattr(CONFIG.API, "HOST", url or self.url)
         monkeypatch.setattr(CONFIG.API, "APIKEY", key or self.trusted_key)
         monkeypatch.setattr(CONFIG.APP, "REMOTE_LOGGING", False)

@@ -1,4 +1,5 @@
-"""Finished runs of the command that several files read: each is made once, for all workers of a session."""
+"""Finished runs of the command that several files read: each is made once, for all workers of a
+session."""
 
 import io
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from filelock import FileLock
 
 from analyses.command import main
 
-# Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get none, and
-# two trials are too few to test any.
+# Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get
+# none, and two trials are too few to test any.
 PLANTED = ("--model", "planted", "--trials", "12")
 TOY = ("--trials", "10", "--seed", "3", "--name", "A <i>small</i> one")
 TWO_TRIALS = ("--trials", "2")

@@ -9,8 +9,8 @@ from test_hypotheses import NONE_THERE, RULES, UP_HERE, simulated
 from analyses import roles
 from analyses.evidence import heads
 from analyses.evidence.verdict import judge
-from rgb_circuit.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 from rgb_circuit.hypothesis import Hypothesis
+from rgb_circuit.statistics.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 
 COLORS = np.tile(list("abcdefgh"), 16)
 ROLE = Hypothesis("one role", (UP_HERE, NONE_THERE))
@@ -36,7 +36,9 @@ def test_a_label_may_have_one_trial_of_four_outside_and_no_more():
     inside = np.ones((64, 4), dtype=bool)
     for column, outside in enumerate((1, 2, 3, 8)):
         inside[first[:outside], column] = False
-    assert (mostly_p(inside, [colors])[:2] < 1e-6).all() and (mostly_p(inside, [colors])[2:] == 1).all()
+    assert (mostly_p(inside, [colors])[:2] < 1e-6).all() and (
+        mostly_p(inside, [colors])[2:] == 1
+    ).all()
     # Of two trials one may be.
     few = np.array([True, True, False, True, True, True])
     assert mostly_p(few, [list("aabbcc")]) == mostly_p(few)
@@ -99,7 +101,9 @@ def test_with_the_trials_that_it_asks_for_an_absence_with_strays_is_shown_four_t
     assert 32 < needed < 512
     colors = np.resize(COLORS, needed)
     shown = [
-        judge(simulated(idle(needed, 24, 1), drawn(rng, needed), colors), [[NONE_THERE]], RULES)["state"][3]
+        judge(simulated(idle(needed, 24, 1), drawn(rng, needed), colors), [[NONE_THERE]], RULES)[
+            "state"
+        ][3]
         for _ in range(200)
     ]
     # That a mean is shown beyond the margin by chance is not in the plan.
@@ -122,9 +126,9 @@ def test_trials_for_a_count_are_those_that_reach_its_level_four_times_of_five():
 
 
 def test_the_power_that_is_printed_counts_absences():
-    found = judge(simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE.predictions], RULES).assign(
-        wrong=0
-    )
+    found = judge(
+        simulated(idle(32, 24), idle(32, 24, 1), COLORS[:32]), [ROLE.predictions], RULES
+    ).assign(wrong=0)
     clean = roles.power(found)
     assert roles.power(found.assign(wrong=1)) > clean
     # Where a tenth of the trials stray, no head is named four times of five.

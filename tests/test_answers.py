@@ -1,5 +1,5 @@
-"""An answer is read at the token with which the model gives it, whatever its vocabulary and the prompt's
-end."""
+"""An answer is read at the token with which the model gives it, whatever its vocabulary and the
+prompt's end."""
 
 import dataclasses
 import math
@@ -9,15 +9,15 @@ import torch
 from vocabularies import byte_level, chat, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit.answers import drawable, preferred, written
 from rgb_circuit.conversation import prompt
-from rgb_circuit.drawing import form_at, words_for
-from rgb_circuit.inputs import inputs_of
-from rgb_circuit.layout import layout_of
+from rgb_circuit.conversation.answers import drawable, preferred, written
 from rgb_circuit.models.random import random_llava
+from rgb_circuit.module.layout import layout_of
 from rgb_circuit.prompts import encode
-from rgb_circuit.rgb_game import ODD_QUESTION, rgb_trial
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts.inputs import inputs_of
+from rgb_circuit.stimuli.drawing import form_at, words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, rgb_trial
 
 GAME = prompt(ODD_QUESTION)
 VOCABULARIES = {
@@ -29,8 +29,8 @@ VOCABULARIES = {
 
 
 def says(vocabulary, question, text, *more):
-    """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and so on; and
-    the first such token."""
+    """A LLaVA whose likeliest token after ``question`` is the first that ``text`` adds there, and
+    so on; and the first such token."""
     module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
     picture = rgb_trial(tile=(1, 1), grid=6, tile_px=4).images["clean"]
     layout = layout_of("small", module, processor, question)
@@ -52,18 +52,29 @@ def says(vocabulary, question, text, *more):
 def about(question, answers, **options):
     drawn = rgb_trial(tile=(1, 1), grid=6, tile_px=4)
     return rgb.Trial(
-        "t", question, {"clean": drawn.images["clean"], "erased": drawn.images["erased"]}, answers, **options
+        "t",
+        question,
+        {"clean": drawn.images["clean"], "erased": drawn.images["erased"]},
+        answers,
+        **options,
     )
 
 
 @pytest.mark.parametrize(
     "word, pieces",
-    [("Red", "▁Red"), ("Yellow", "▁Y ellow"), ("Purple", "▁Pur ple"), ("Cyan", "▁Cy an"), ("3", "▁ 3")],
+    [
+        ("Red", "▁Red"),
+        ("Yellow", "▁Y ellow"),
+        ("Purple", "▁Pur ple"),
+        ("Cyan", "▁Cy an"),
+        ("3", "▁ 3"),
+    ],
 )
 def test_the_llama_like_vocabulary_splits_as_llamas_does(word, pieces):
     tokenizer = llama_like()
     assert (
-        " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, GAME, word, "space, as given"))) == pieces
+        " ".join(tokenizer.convert_ids_to_tokens(written(tokenizer, GAME, word, "space, as given")))
+        == pieces
     )
 
 
@@ -106,7 +117,8 @@ def test_two_answers_that_begin_alike_are_refused_before_any_forward(monkeypatch
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_one_digit_counts_are_read_behind_the_space_that_all_of_them_begin_with(name):
-    """After "ASSISTANT:" a digit comes behind a space of its own, and that space is the same for all."""
+    """After "ASSISTANT:" a digit comes behind a space of its own, and that space is the same for
+    all."""
     question = "USER: <image>\nHow many tiles are red?\nASSISTANT:"
     vocabulary = VOCABULARIES[name]()
     model, space = says(vocabulary, question, " 3")
@@ -141,7 +153,9 @@ def test_one_beginning_token_and_no_end_token_reach_the_model(name):
     vocabulary = VOCABULARIES[name]()
     module, processor = random_llava(0, layers=2, vocabulary=vocabulary)
     model = rgb.wrap(module, processor, name=name)
-    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which color?"}]}]
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which color?"}]}
+    ]
     if vocabulary.chat_template:
         asked = vocabulary.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     else:
@@ -155,7 +169,15 @@ def test_one_beginning_token_and_no_end_token_reach_the_model(name):
 
 def test_the_game_is_drawn_with_words_that_are_one_token():
     model, _ = says(llama_like(), GAME, " Red")
-    assert set(words_for(model, find("rgb"))) == {"red", "green", "blue", "orange", "black", "brown", "gray"}
+    assert set(words_for(model, find("rgb"))) == {
+        "red",
+        "green",
+        "blue",
+        "orange",
+        "black",
+        "brown",
+        "gray",
+    }
     for trial in rgb.rgb_trials(model, 14):
         assert rgb.answer_pieces(model, [trial])["whole"].all()
 

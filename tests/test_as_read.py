@@ -1,5 +1,5 @@
-"""What the model is asked is what was written: whole, with the picture once, in tokens that it has; or a
-sentence says what is lost."""
+"""What the model is asked is what was written: whole, with the picture once, in tokens that it has;
+or a sentence says what is lost."""
 
 import copy
 import json
@@ -14,16 +14,15 @@ from transformers import PreTrainedTokenizerFast
 from vocabularies import byte_level, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit import as_read, inputs
-from rgb_circuit.as_read import holds
-from rgb_circuit.checkpoints import skeleton
 from rgb_circuit.conversation import prompt
-from rgb_circuit.drawing import words_for
+from rgb_circuit.loading.checkpoints import skeleton
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.prompts import encode
-from rgb_circuit.rgb_game import ODD_QUESTION, PALETTE
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts import as_read, encode, inputs
+from rgb_circuit.prompts.as_read import holds
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
 
 LONG = " ".join([ODD_QUESTION] * 3)
 
@@ -60,7 +59,14 @@ LEFT_OVER = {
     "padding to a multiple": ("tokenizer_config.json", {"padding": True, "pad_to_multiple_of": 64}),
     "the backend's truncation": (
         "tokenizer.json",
-        {"truncation": {"direction": "Right", "max_length": 60, "strategy": "LongestFirst", "stride": 0}},
+        {
+            "truncation": {
+                "direction": "Right",
+                "max_length": 60,
+                "strategy": "LongestFirst",
+                "stride": 0,
+            }
+        },
     ),
     "the backend's padding": (
         "tokenizer.json",
@@ -79,7 +85,9 @@ LEFT_OVER = {
 
 
 @pytest.mark.parametrize("setting", LEFT_OVER)
-def test_what_a_tokenizer_was_trained_with_never_reaches_the_prompt(setting, parts, wrapped, tmp_path):
+def test_what_a_tokenizer_was_trained_with_never_reaches_the_prompt(
+    setting, parts, wrapped, tmp_path
+):
     folder = small.save(*parts, tmp_path)
     file, left = LEFT_OVER[setting]
     path = folder / file
@@ -99,7 +107,9 @@ def test_what_is_set_in_memory_never_reaches_the_prompt_either(parts, wrapped):
     assert torch.equal(want["input_ids"], found["input_ids"])
 
 
-def test_a_prompt_that_is_cut_nevertheless_is_refused_before_any_forward(wrapped, monkeypatch, no_forward):
+def test_a_prompt_that_is_cut_nevertheless_is_refused_before_any_forward(
+    wrapped, monkeypatch, no_forward
+):
     whole = inputs.uncut
 
     def cutting(*given, **options):
@@ -110,7 +120,9 @@ def test_a_prompt_that_is_cut_nevertheless_is_refused_before_any_forward(wrapped
         }
 
     monkeypatch.setattr(inputs, "uncut", cutting)
-    with pytest.raises(rgb.InputError, match="'small' would not be asked what is written: of the prompt"):
+    with pytest.raises(
+        rgb.InputError, match="'small' would not be asked what is written: of the prompt"
+    ):
         rgb.play(wrapped, [asking(wrapped, f"{LONG} now")], progress=False)
 
 
@@ -150,12 +162,15 @@ def backend(model, normalizer=None, **named):
 def spelling(letters, normalizer=None):
     """A vocabulary of single letters that drops every other letter without a trace."""
     return backend(
-        models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]), normalizer
+        models.BPE(vocab={letter: place for place, letter in enumerate(letters)}, merges=[]),
+        normalizer,
     )
 
 
 LATIN = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ?"
-WORDS = models.WordLevel({word: place for place, word in enumerate("<unk> which color grosse".split())})
+WORDS = models.WordLevel(
+    {word: place for place, word in enumerate("<unk> which color grosse".split())}
+)
 # Tokenizer, text, whether its tokens hold the text.
 HOLD = {
     "bytes": (byte_level(), "Größer 这是什么颜色? ½ 🙂", True),
@@ -200,7 +215,9 @@ def test_a_question_whose_letters_the_tokenizer_drops_is_refused():
 def test_unknown_words_are_said_once_and_not_refused(parts):
     model = rgb.wrap(*parts, name="small")
     trial = asking(model, "Which mauve tile is odd?")
-    with pytest.warns(UserWarning, match="small has no tokens for some words of 1 of 1 questions and reads"):
+    with pytest.warns(
+        UserWarning, match="small has no tokens for some words of 1 of 1 questions and reads"
+    ):
         rgb.play(model, [trial], ["clean"], progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -217,12 +234,16 @@ def more_tokens(parts):
 
 ENTRIES = {
     "play": lambda model, trial: rgb.play(model, [trial], progress=False),
-    "patch_heads": lambda model, trial: rgb.patch_heads(model, [trial], target="erased", progress=False),
+    "patch_heads": lambda model, trial: rgb.patch_heads(
+        model, [trial], target="erased", progress=False
+    ),
     "knockout": lambda model, trial: rgb.knockout(model, [trial], queries="end", keys="image"),
     "attribute": lambda model, trial: rgb.attribute(model, [trial], progress=False),
     "direct_effects": lambda model, trial: rgb.direct_effects(model, [trial], progress=False),
     "lens": lambda model, trial: rgb.lens(model, [trial], progress=False),
-    "patch_layers": lambda model, trial: rgb.patch_layers(model, [trial], target="erased", positions="end"),
+    "patch_layers": lambda model, trial: rgb.patch_layers(
+        model, [trial], target="erased", positions="end"
+    ),
     "answer_pieces": lambda model, trial: rgb.answer_pieces(model, [trial], progress=False),
     "generate": lambda model, trial: rgb.generate(model, trial),
     "token": lambda model, trial: model.token(trial.answers["odd"], trial.prompt),
@@ -230,9 +251,16 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_tokens_that_the_model_was_not_given_are_refused_before_any_forward(entry, more_tokens, no_forward):
-    asks, says = asking(more_tokens, "Which mauve color?"), asking(more_tokens, answers={"odd": "mauve"})
-    with pytest.raises(rgb.InputError, match="'mauve' of the prompt .* is token 29, .* has 29 rows"):
+def test_tokens_that_the_model_was_not_given_are_refused_before_any_forward(
+    entry, more_tokens, no_forward
+):
+    asks, says = (
+        asking(more_tokens, "Which mauve color?"),
+        asking(more_tokens, answers={"odd": "mauve"}),
+    )
+    with pytest.raises(
+        rgb.InputError, match="'mauve' of the prompt .* is token 29, .* has 29 rows"
+    ):
         ENTRIES[entry](more_tokens, asks)
     with pytest.raises(rgb.InputError, match="answer 'mauve' begins with token 29, .* has 29 rows"):
         # Only an answer is left to refuse where the prompt is known.
@@ -240,7 +268,10 @@ def test_tokens_that_the_model_was_not_given_are_refused_before_any_forward(entr
 
 
 def test_colors_that_the_model_was_not_given_are_not_drawn(more_tokens, wrapped):
-    assert "brown" in PALETTE and words_for(more_tokens, find("rgb")) == words_for(wrapped, find("rgb")) != ()
+    assert (
+        "brown" in PALETTE
+        and words_for(more_tokens, find("rgb")) == words_for(wrapped, find("rgb")) != ()
+    )
 
 
 def test_the_configuration_alone_says_what_a_model_on_a_server_was_given(more_tokens):
@@ -263,7 +294,11 @@ def test_what_a_replaced_forward_hands_on_is_given_to_it(monkeypatch):
 
     def fused(self, input_ids=None, attention_mask=None, pixel_values=None, labels=None, **others):
         return original(
-            self, input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, **others
+            self,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            **others,
         )
 
     monkeypatch.setattr(kind, "forward", fused)
@@ -282,20 +317,27 @@ LOSING = {
         "{% for m in messages %}{{ 'USER: ' + m['content'] }}{% endfor %}", "fails on a question"
     ),
     "content is printed": (
-        "{% for m in messages %}USER: {{ m['content'] }} ASSISTANT:{% endfor %}", "the picture 0 times"
+        "{% for m in messages %}USER: {{ m['content'] }} ASSISTANT:{% endfor "
+        "%}", "the picture 0 times"
     ),
     "the picture twice": (
         EACH + "<image><image>{% else %}{{ c['text'] }}" + REST, "the picture 2 times"
     ),
     "no picture": (EACH + "{% else %}{{ c['text'] }}" + REST, "the picture 0 times"),
-    "another key": (EACH + "<image>{% else %}{{ c['content'] }}" + REST, "does not write a question once"),
-    "capitals": (EACH + "<image>{% else %}{{ c['text'] | upper }}" + REST, "does not write a question once"),
-    "a placeholder": (EACH + "<image>{% else %}{question}" + REST, "does not write a question once"),
+    "another "
+    "key": (EACH + "<image>{% else %}{{ c['content'] }}" + REST, "does not write a question once"),
+    "capitals": (EACH + "<image>{% else %}{{ c['text'] | upper "
+                        "}}" + REST, "does not write a question once"),
+    "a "
+    "placeholder": (EACH + "<image>{% else %}{question}" + REST, "does not write a question once"),
     "twice": (
-        EACH + "<image>{% else %}{{ c['text'] }} {{ c['text'] }}" + REST, "does not write a question once"
+        EACH + "<image>{% else %}{{ c['text'] }} {{ c['text'] "
+               "}}" + REST, "does not write a question once"
     ),
-    "raises": ("{{ raise_exception('give a system message') }}", "fails on .*give a system message"),
-    "broken": ("{% for m in messages %}USER:", "fails on a question about a picture .*Unexpected end"),
+    "raises": ("{{ raise_exception('give a system message') "
+               "}}", "fails on .*give a system message"),
+    "broken": ("{% for m in messages "
+               "%}USER:", "fails on a question about a picture .*Unexpected end"),
     "several, none by default": ({"tools": "USER:"}, "fails on a question about a picture"),
 }  # fmt: skip
 

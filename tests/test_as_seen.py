@@ -23,25 +23,25 @@ from transformers import (
 )
 
 import rgb_circuit as rgb
-from analyses import closer_look
 from analyses.command import main
-from rgb_circuit.as_seen import as_seen, fit
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import measure
+from analyses.study import closer_look
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.keeping.manifest import described, manifest
+from rgb_circuit.keeping.saved_run import recorded_trials
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.pictures.as_seen import as_seen, fit
 from rgb_circuit.prompts import encode, locate
-from rgb_circuit.saved_run import recorded_trials
 
 GRID, PATCH, SIDE = 6, 6, 40
 
 
 @pytest.fixture(scope="module")
 def siglip():
-    """A random LLaVA with a SigLIP tower: pictures of 40 px hold 6 × 6 patches of 6 px, and 4 px that belong
-    to none."""
+    """A random LLaVA with a SigLIP tower: pictures of 40 px hold 6 × 6 patches of 6 px, and 4 px
+    that belong to none."""
     like, tools = random_llava(3, layers=3)
     vision = SiglipVisionConfig(
         image_size=SIDE,
@@ -79,7 +79,8 @@ def siglip():
 
 @pytest.fixture(scope="module")
 def margined_folder(tmp_path_factory):
-    """The planted model with pictures of 26 px: 6 × 6 tiles of 4 px, and 2 px that belong to none."""
+    """The planted model with pictures of 26 px: 6 × 6 tiles of 4 px, and 2 px that belong to
+    none."""
     model, processor, _ = planted()
     configuration = deepcopy(model.config)
     configuration.vision_config.image_size = 26
@@ -126,7 +127,9 @@ def test_the_game_is_drawn_for_the_tower_with_its_margin_in_the_background(sigli
             pixels = np.asarray(image)
             background = "other_background" if condition == "swapped" else "background"
             color = rgb.PALETTE[trial.answers[background]]
-            assert (pixels[GRID * PATCH :] == color).all() and (pixels[:, GRID * PATCH :] == color).all()
+            assert (pixels[GRID * PATCH :] == color).all() and (
+                pixels[:, GRID * PATCH :] == color
+            ).all()
         tile = np.asarray(trial.images["clean"])[
             row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH
         ]
@@ -148,7 +151,8 @@ def test_the_tiles_token_is_the_one_whose_feature_the_tile_changes_most(siglip, 
 
 
 def test_a_margin_changes_nothing_that_the_model_does(margined, planted):
-    """The planted model with a margin and without: the same trials, answers and effects at the tile."""
+    """The planted model with a margin and without: the same trials, answers and effects at the
+    tile."""
     plain = planted
     trials, with_margin = rgb.rgb_trials(plain, 3), rgb.rgb_trials(margined, 3)
     assert [trial.name for trial in trials] == [trial.name for trial in with_margin]
@@ -156,7 +160,10 @@ def test_a_margin_changes_nothing_that_the_model_does(margined, planted):
     options = dict(target=["erased"], positions="tile", progress=False)
     for one, other in (
         (rgb.play(plain, trials, progress=False), rgb.play(margined, with_margin, progress=False)),
-        (rgb.patch_heads(plain, trials, **options), rgb.patch_heads(margined, with_margin, **options)),
+        (
+            rgb.patch_heads(plain, trials, **options),
+            rgb.patch_heads(margined, with_margin, **options),
+        ),
     ):
         pd.testing.assert_frame_equal(one, other, atol=1e-4)
         assert other.get("correct", pd.Series([True])).all()
@@ -169,9 +176,12 @@ def test_attention_lies_on_the_tile_of_what_is_seen(margined):
     ):
         seen = np.asarray(as_seen(margined, trial.images[condition]))
         assert seen.shape == (24, 24, 3)
-        row, column = np.unravel_index(over_picture(margined, trial, pattern[layer, head]).argmax(), (6, 6))
+        row, column = np.unravel_index(
+            over_picture(margined, trial, pattern[layer, head]).argmax(), (6, 6)
+        )
         assert (
-            seen[row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] == rgb.PALETTE[trial.answers["odd"]]
+            seen[row * 4 : row * 4 + 4, column * 4 : column * 4 + 4]
+            == rgb.PALETTE[trial.answers["odd"]]
         ).all()
 
 
@@ -189,7 +199,12 @@ def test_what_is_seen_ends_where_the_last_token_ends(siglip):
     [
         (
             dict(grid=6, tile_px=6),
-            ["36 × 36 px", "6 px of a 40 × 40 px picture", "last 4 px", "grid=6, tile_px=6, margin=4"],
+            [
+                "36 × 36 px",
+                "6 px of a 40 × 40 px picture",
+                "last 4 px",
+                "grid=6, tile_px=6, margin=4",
+            ],
         ),
         (dict(grid=5, tile_px=8), ["5 × 5 tiles", "6 × 6 image tokens", "margin=4"]),
         (dict(grid=6, tile_px=6, margin=5), ["41 × 41 px", "margin=4"]),
@@ -210,7 +225,9 @@ def test_a_margin_that_is_none_is_refused(margin):
 def test_a_runs_trials_are_drawn_again_with_their_margin(siglip):
     trials = rgb.rgb_trials(siglip, 5, seed=3)
     recorded = json.loads(json.dumps(manifest(siglip, trials, {"trials": "5", "seed": 3})))
-    assert [described(trial) for trial in recorded_trials(recorded)] == [described(trial) for trial in trials]
+    assert [described(trial) for trial in recorded_trials(recorded)] == [
+        described(trial) for trial in trials
+    ]
 
 
 def test_a_run_with_a_margin_is_finished_again_without_its_model(
@@ -251,15 +268,18 @@ def test_a_padded_picture_is_seen_with_its_bars(toy_with):
     wide = Image.new("RGB", (48, 24), "blue")
     wide.paste("red", (0, 0, 8, 24))
     seen = np.asarray(as_seen(toy_with(padding(24)), wide), dtype=int)
-    # Twelve of the 24 rows show the picture at half its size; the red bar keeps its place at the left.
+    # Twelve of the 24 rows show the picture at half its size; the red bar keeps its place at the
+    # left.
     assert (np.abs(seen[:5] - 127) <= 2).all() and (np.abs(seen[-5:] - 127) <= 2).all()
     assert (
-        np.abs(seen[8:16, :3] - (255, 0, 0)).max() <= 30 and np.abs(seen[8:16, 6:] - (0, 0, 255)).max() <= 30
+        np.abs(seen[8:16, :3] - (255, 0, 0)).max() <= 30
+        and np.abs(seen[8:16, 6:] - (0, 0, 255)).max() <= 30
     )
 
 
 def test_as_seen_undoes_no_normalization(toy_with):
-    """Of SigLIP, whose mean and deviation are others than CLIP's, and of pictures that are not RGB."""
+    """Of SigLIP, whose mean and deviation are others than CLIP's, and of pictures that are not
+    RGB."""
     reads = squeezing(24)
     assert reads.image_mean != clip(24).image_mean
     image = Image.new("RGBA", (24, 24), (10, 200, 30, 255))
@@ -338,7 +358,9 @@ def test_the_command_says_what_happens_to_pictures_and_nothing_else(kind, tmp_pa
         Image.new("RGB", size, "blue").save(tmp_path / f"{name}-changed.png")
         lines.append(f"{name},Which color is the odd color out?,{name}.png,{name}-changed.png,red")
     (tmp_path / "trials.csv").write_text("\n".join(lines))
-    assert main(["play", "--model", str(folder), "--trials-file", str(tmp_path / "trials.csv")]) == 0
+    assert (
+        main(["play", "--model", str(folder), "--trials-file", str(tmp_path / "trials.csv")]) == 0
+    )
     printed = capsys.readouterr().out
     said = f"{folder} {does} the pictures of 1 of 2 trials, e.g. of 'wide' (48 × 24 px: {how})\n"
     assert said in printed and sum(other in printed for _, other, _ in SAYS.values()) == 1

@@ -6,13 +6,13 @@ import pytest
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from analyses import closer_look
 from analyses.attention_statistics import MASSES, attention_statistics, attention_vs_effect
-from rgb_circuit.attention import attention_from_end, over_picture
+from analyses.study import closer_look
 from rgb_circuit.boards import moved_tile
-from rgb_circuit.execute import execute
-from rgb_circuit.measure import measure
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import Placement
+from rgb_circuit.running.execute import execute
 
 CONDITIONS = ("clean", "erased")
 
@@ -40,7 +40,7 @@ def test_only_the_heads_that_are_asked_for_are_sent(model, trials, monkeypatch):
         sent.append(found["patterns"].shape)
         return found
 
-    monkeypatch.setattr("rgb_circuit.attention.execute", counted)
+    monkeypatch.setattr("rgb_circuit.calls.attention.execute", counted)
     asked = [(1, 2), (0, 1)]
     everything = attention_from_end(model, trials, progress=False)
     some = attention_from_end(model, trials, heads=asked, progress=False)
@@ -59,11 +59,15 @@ def test_over_picture_puts_each_image_token_at_its_tile(model, trials):
     # The second text token comes before the picture; the picture is one run of tokens, row by row.
     rows, columns = model.grid
     length = len(next(attention_from_end(model, trials, progress=False))[2][0, 0])
-    first = model.processor.tokenizer("USER: <image>")["input_ids"].index(model.config.image_token_id)
+    first = model.processor.tokenizer("USER: <image>")["input_ids"].index(
+        model.config.image_token_id
+    )
     place = np.arange(length, dtype=float)[None]
     laid_out = over_picture(model, trials[0], place)
     assert laid_out.shape == (1, rows, columns)
-    np.testing.assert_array_equal(laid_out[0], first + np.arange(rows * columns).reshape(rows, columns))
+    np.testing.assert_array_equal(
+        laid_out[0], first + np.arange(rows * columns).reshape(rows, columns)
+    )
 
 
 def test_the_planted_localizer_looks_at_the_odd_tile_wherever_it_is(planted):
@@ -100,12 +104,18 @@ def test_entropy_runs_from_zero_on_one_tile_to_log_of_the_tiles(planted):
     )
     assert mean.loc[Placement().poi, "entropy"] == pytest.approx(0, abs=0.01)
     # A head without a part looks at everything alike.
-    assert mean.loc[(0, 0), "entropy"] == pytest.approx(np.log(planted.grid[0] * planted.grid[1]), abs=1e-4)
+    assert mean.loc[(0, 0), "entropy"] == pytest.approx(
+        np.log(planted.grid[0] * planted.grid[1]), abs=1e-4
+    )
 
 
 def test_a_head_may_look_at_the_odd_tile_and_do_nothing(planted):
     trials = rgb.rgb_trials(planted, 3)
-    looks = attention_statistics(planted, trials, progress=False).groupby(["layer", "head"])["tile"].mean()
+    looks = (
+        attention_statistics(planted, trials, progress=False)
+        .groupby(["layer", "head"])["tile"]
+        .mean()
+    )
     does = (
         rgb.patch_heads(planted, trials, progress=False)
         .groupby(["layer", "head"])["effect"]
@@ -118,9 +128,9 @@ def test_a_head_may_look_at_the_odd_tile_and_do_nothing(planted):
 def frames(attention, effect):
     """Frames of one trial with a number per head."""
     heads = pd.DataFrame({"layer": 0, "head": range(len(effect))})
-    looks = heads.assign(trial="t", condition="clean", **dict.fromkeys((*MASSES, "entropy"), 0.5)).assign(
-        tile=attention
-    )
+    looks = heads.assign(
+        trial="t", condition="clean", **dict.fromkeys((*MASSES, "entropy"), 0.5)
+    ).assign(tile=attention)
     return looks, heads.assign(trial="t", target="erased", role="odd", effect=effect)
 
 
@@ -128,7 +138,11 @@ def test_correlation_is_of_attention_with_the_size_of_the_effect():
     attention, effect = [0.1, 0.2, 0.4, 0.8], [1.0, -2.0, 4.0, -8.0]
     row = attention_vs_effect(*frames(attention, effect)).set_index("statistic").loc["tile"]
     assert (row["spearman"], row["pearson"], row["heads"]) == pytest.approx((1, 1, 4))
-    bent = attention_vs_effect(*frames(attention, [1.0, 2.0, 4.0, 1000.0])).set_index("statistic").loc["tile"]
+    bent = (
+        attention_vs_effect(*frames(attention, [1.0, 2.0, 4.0, 1000.0]))
+        .set_index("statistic")
+        .loc["tile"]
+    )
     assert bent["spearman"] == pytest.approx(1)
     assert bent["pearson"] == pytest.approx(np.corrcoef(attention, [1, 2, 4, 1000])[0, 1])
 
@@ -142,7 +156,9 @@ def test_bad_input_is_refused(grouped):
     (trial,) = rgb.rgb_trials(grouped, 1)
     with pytest.raises(rgb.InputError, match="has no tile"):
         attention_statistics(
-            grouped, [rgb.Trial("no tile", trial.prompt, trial.images, trial.answers)], progress=False
+            grouped,
+            [rgb.Trial("no tile", trial.prompt, trial.images, trial.answers)],
+            progress=False,
         )
     with pytest.raises(rgb.InputError, match="no condition 'gone'"):
         attention_statistics(grouped, [trial], ["gone"], progress=False)

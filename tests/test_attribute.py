@@ -1,4 +1,5 @@
-"""Attribution patching is the gradient times the change of z, and is called an estimate because it is one."""
+"""Attribution patching is the gradient times the change of z, and is called an estimate because it
+is one."""
 
 import copy
 import warnings
@@ -14,14 +15,15 @@ from brute_force import BruteForce
 from families import FAMILIES, FEW, KINDS
 
 import rgb_circuit as rgb
-from rgb_circuit import memory, plots
-from rgb_circuit.attribute import STEPS
+from rgb_circuit import plots
+from rgb_circuit.calls.attribute import STEPS
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.programs import attributed as program
 from rgb_circuit.prompts import answer_tokens, encode, locate
+from rgb_circuit.running import memory
 
 # The module, not the function of its name.
-head_patching = import_module("rgb_circuit.head_patching")
+head_patching = import_module("rgb_circuit.calls.head_patching")
 TARGETS = ("recolored", "erased")
 CLOSE = dict(rtol=0, atol=2e-5)
 
@@ -32,8 +34,8 @@ def trials(model):
 
 
 def by_hooks(bare, model, trial, target, method="atp"):
-    """What every head's z at every position adds to its estimate, with ``backward`` on the bare model,
-    (positions, layers, heads, roles)."""
+    """What every head's z at every position adds to its estimate, with ``backward`` on the bare
+    model, (positions, layers, heads, roles)."""
     tokens = list(answer_tokens(model, trial).values())
     source, own = bare.gradients(trial, "clean", tokens), bare.gradients(trial, target, tokens)
     runs = [own]
@@ -123,7 +125,9 @@ def test_the_frame_is_that_of_patch_heads_with_the_method(grouped):
             np.testing.assert_allclose(frame[column], exact[column], atol=1e-5)
         else:
             assert frame[column].tolist() == exact[column].tolist()
-    np.testing.assert_allclose(frame["patched_logit"], frame["target_logit"] + frame["effect"], atol=1e-6)
+    np.testing.assert_allclose(
+        frame["patched_logit"], frame["target_logit"] + frame["effect"], atol=1e-6
+    )
 
 
 def test_estimates_of_positions_add_up(grouped):
@@ -155,7 +159,9 @@ def test_layers_some_at_a_time_give_the_same(grouped, monkeypatch, method, posit
     whole = rgb.attribute(grouped, trials, positions=positions, method=method, progress=False)
     runs = []
     monkeypatch.setattr(
-        program, "backwards", lambda *given, real=program.backwards: runs.append(given[6:8]) or real(*given)
+        program,
+        "backwards",
+        lambda *given, real=program.backwards: runs.append(given[6:8]) or real(*given),
     )
     monkeypatch.setitem(memory.GRADIENT_BYTES, "cpu", 1)
     frame = rgb.attribute(grouped, trials, positions=positions, method=method, progress=False)
@@ -177,7 +183,12 @@ def test_a_model_is_left_as_it_was(grouped, wants):
 
 def test_the_targets_own_z_is_estimated_to_change_nothing(grouped):
     frame = rgb.attribute(
-        grouped, rgb.rgb_trials(grouped, 2), source="erased", target="erased", positions="all", progress=False
+        grouped,
+        rgb.rgb_trials(grouped, 2),
+        source="erased",
+        target="erased",
+        positions="all",
+        progress=False,
     )
     assert (frame["effect"] == 0).all()
 
@@ -185,7 +196,9 @@ def test_the_targets_own_z_is_estimated_to_change_nothing(grouped):
 def test_zeros_are_restored_as_well(grouped):
     [trial] = rgb.rgb_trials(grouped, 1, seed=5)
     bare, tokens = BruteForce(grouped.name), list(answer_tokens(grouped, trial).values())
-    frame = rgb.attribute(grouped, [trial], source="zero", target="erased", positions="all", progress=False)
+    frame = rgb.attribute(
+        grouped, [trial], source="zero", target="erased", positions="all", progress=False
+    )
     found = bare.gradients(trial, "erased", tokens)
     wanted = torch.cat([-(gradient * z).sum((1, 3)).T for z, gradient in found.values()])
     np.testing.assert_allclose(frame["effect"], wanted.flatten(), **CLOSE)
@@ -196,7 +209,9 @@ def test_prompts_of_other_length_line_up_from_the_end(grouped):
     [trial] = rgb.rgb_trials(grouped, 1)
     longer = trial.prompt.replace("\nASSISTANT", " Respond in one word\nASSISTANT")
     trial = replace(trial, prompts={"erased": longer})
-    frame = rgb.attribute(grouped, [trial], target="erased", positions=["end", [-2]], progress=False)
+    frame = rgb.attribute(
+        grouped, [trial], target="erased", positions=["end", [-2]], progress=False
+    )
     bare = BruteForce(grouped.name)
     tokens = list(answer_tokens(grouped, trial).values())
     source = bare.gradients(trial, "clean", tokens)
@@ -216,9 +231,13 @@ def test_prompts_of_other_length_line_up_from_the_end(grouped):
 
 
 def test_half_precision_stays_within_its_rounding(random_folder):
-    exact, half = (rgb.load(str(random_folder["grouped"]), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, half = (
+        rgb.load(str(random_folder["grouped"]), dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
     trials = rgb.rgb_trials(exact, 2)
-    frames = [rgb.attribute(model, trials, positions="all", progress=False) for model in (exact, half)]
+    frames = [
+        rgb.attribute(model, trials, positions="all", progress=False) for model in (exact, half)
+    ]
     size = frames[0]["effect"].abs().max()
     np.testing.assert_allclose(frames[1]["effect"], frames[0]["effect"], rtol=0, atol=0.05 * size)
 
@@ -265,7 +284,10 @@ def test_what_cannot_be_estimated_is_refused(grouped, options, complaint):
 
 def test_inference_mode_is_refused_in_a_sentence(grouped):
     trials = rgb.rgb_trials(grouped, 1)
-    with torch.inference_mode(), pytest.raises(rgb.InputError, match="outside torch.inference_mode"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(rgb.InputError, match="outside torch.inference_mode"),
+    ):
         rgb.attribute(grouped, trials, progress=False)
 
 
@@ -279,12 +301,16 @@ def test_some_heads_are_rows_of_the_whole(grouped):
 
 
 @pytest.mark.parametrize("method", ["atp", "atp-ig"])
-def test_among_patches_what_is_estimated_highest_and_says_what_it_skipped(grouped, monkeypatch, method):
+def test_among_patches_what_is_estimated_highest_and_says_what_it_skipped(
+    grouped, monkeypatch, method
+):
     monkeypatch.setattr(head_patching, "LEAST", 5)
     trials = rgb.rgb_trials(grouped, 3)
     ask = dict(positions="all", progress=False)
     estimate = rgb.attribute(grouped, trials, method=method, **ask)
-    mean = estimate.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    mean = (
+        estimate.groupby(["target", "role", "layer", "head"], observed=True)["effect"].mean().abs()
+    )
     ranked = mean.groupby(["layer", "head"]).max().sort_values(ascending=False)
     exact = rgb.patch_heads(grouped, trials, **ask)
     with pytest.warns(UserWarning, match="7 of 12 heads were not patched") as caught:
@@ -305,13 +331,17 @@ def test_a_tenth_of_many_heads_is_patched_and_a_few_are_all(grouped, monkeypatch
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frame = rgb.patch_heads(grouped, trials, among="atp", progress=False)
-    assert frame.attrs["skipped"] == [] and frame[["layer", "head"]].drop_duplicates().shape[0] == 12
+    assert (
+        frame.attrs["skipped"] == [] and frame[["layer", "head"]].drop_duplicates().shape[0] == 12
+    )
     monkeypatch.setattr(head_patching, "LEAST", 1)
     monkeypatch.setattr(head_patching, "PART", 0.25)
     with pytest.warns(UserWarning, match="9 of 12 heads"):
         rgb.patch_heads(grouped, trials, among="atp", progress=False)
     with pytest.warns(UserWarning, match="3 of 4 heads"):
-        rgb.patch_heads(grouped, trials, among="atp", heads=[(0, 0), (0, 1), (1, 2), (2, 3)], progress=False)
+        rgb.patch_heads(
+            grouped, trials, among="atp", heads=[(0, 0), (0, 1), (1, 2), (2, 3)], progress=False
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""What cannot be done is said in one sentence that names the value and the way out, before any forward."""
+"""What cannot be done is said in one sentence that names the value and the way out, before any
+forward."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import torch
 import rgb_circuit as rgb
 from analyses import circuit, composition, roles, task_reading
 from analyses.attention_statistics import attention_statistics
-from rgb_circuit.attention import attention_from_end
+from rgb_circuit.calls.attention import attention_from_end
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,10 @@ def test_patch_heads(grouped, trials, no_forward, options, parts):
         ({"empty": []}, ["'empty'", "at least one"]),
         ({"bare": rgb.Edit(0, 1)}, ["'bare'", "list"]),
         ({1: [rgb.Edit(0, 1)], "1": [rgb.Edit(0, 2)]}, ["same name"]),
-        ({"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]}, ["'twice'", "0.1", "twice at position 52"]),
+        (
+            {"twice": [rgb.Edit(0, 1), rgb.Edit(0, 1, "zero")]},
+            ["'twice'", "0.1", "twice at position 52"],
+        ),
         (
             {"overlap": [rgb.Edit(0, 1, positions="all"), rgb.Edit(0, 1, "zero", positions=[3])]},
             ["'overlap'", "twice at position 3"],
@@ -90,7 +94,9 @@ def test_trials(grouped, trials, no_forward):
         first.name: [first, first],
         "'recolored'": [changed(first, images=two)],
         "'mauve'": [changed(first, answers={"odd": "mauve"})],
-        "begin with the token 'odd'": [changed(first, answers={"odd": "odd color", "other": "odd"})],
+        "begin with the token 'odd'": [
+            changed(first, answers={"odd": "odd color", "other": "odd"})
+        ],
         "24 × 24": [rgb.rgb_trial()],
         "8 px": [changed(first, images=large)],
     }
@@ -103,26 +109,32 @@ def test_trials(grouped, trials, no_forward):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(answers={"right": float("nan")}), "answer 'right' of trial .* is nan (float); give text"),
+        (dict(answers={"right": float("nan")}), "answer 'right' of trial .* is nan (float); give "
+                                                "text"),
         (dict(answers={"right": None}), "answer 'right' of trial .* is None (NoneType); give"),
         (dict(answers={"right": pd.NA}), "answer 'right' of trial .* is <NA> (NAType); give"),
         (dict(answers={"right": 3.0}), "answer 'right' of trial .* is 3.0 (float); give text"),
         (dict(answers={"right": True}), "answer 'right' of trial .* is True (bool); give text"),
-        (dict(answers={"right": ["yes", "no"]}), "answer 'right' of trial .* is ['yes', 'no'] (list); give"),
+        (dict(answers={"right": ["yes", "no"]}), "answer 'right' of trial .* is ['yes', 'no'] "
+                                                 "(list); give"),
         (dict(answers={"right": ""}), "answer 'right' of trial .* is blank ('')"),
         (dict(answers={"right": " \n"}), "answer 'right' of trial .* is blank (' \\n')"),
-        (dict(answers={"right": "red", "other": "red"}), "one word for two roles, 'red' for 'right' and"),
-        (dict(answers={"right": "yes", "other": " Yes"}), "'yes' for 'right' and 'Yes' for 'other'"),
+        (dict(answers={"right": "red", "other": "red"}), "one word for two roles, 'red' for "
+                                                         "'right' and"),
+        (dict(answers={"right": "yes", "other": " Yes"}), "'yes' for 'right' and 'Yes' for "
+                                                          "'other'"),
         (dict(answers={1: "red"}), "has 1 (int) among its answers; name each in text"),
         (dict(answers={" ": "red"}), "has ' ' (str) among its answers; name each in text"),
-        (dict(answers=["red", "blue"]), "the answers of trial .* are a list; give a mapping of roles"),
+        (dict(answers=["red", "blue"]), "the answers of trial .* are a list; give a mapping of "
+                                        "roles"),
         (dict(answers={}), "has no answers"),
         (dict(name=float("nan")), "the name of a trial is nan (float); give text"),
         (dict(name=" "), "the name of a trial is blank (' ')"),
         (dict(prompt=None), "the prompt of trial .* is None (NoneType); give text"),
         (dict(prompt=""), "the prompt of trial .* is blank"),
         (dict(prompts={"erased": None}), "the prompt of trial .* is None"),
-        (dict(images=[]), "the images of trial .* are a list; give a mapping of conditions to pictures"),
+        (dict(images=[]), "the images of trial .* are a list; give a mapping of conditions to "
+                          "pictures"),
         (dict(expected={"clean": ["odd"]}), "expects ['odd'] for 'clean', but has the conditions"),
         (dict(expected={"clean": None}), "expects None for 'clean', but has the conditions"),
         (dict(tile=float("nan")), "tile is nan; give its row and column"),
@@ -148,7 +160,9 @@ def test_whole_numbers_are_words_and_names(grouped, trials):
     assert counted == text and counted.content == text.content and repr(counted) == repr(text)
     numbers = changed(trials[0], answers={"right": 3, "other": np.int64(4)})
     assert numbers.answers == {"right": "3", "other": "4"}
-    assert rgb.play(grouped, counted, progress=False).equals(rgb.play(grouped, text, progress=False))
+    assert rgb.play(grouped, counted, progress=False).equals(
+        rgb.play(grouped, text, progress=False)
+    )
 
 
 def test_the_games_word_for_nothing_odd_may_be_a_colour(trials):
@@ -179,7 +193,9 @@ def test_a_tile_is_needed_for_tile_positions(grouped, trials, no_forward):
 def test_pictures_without_a_tile_may_have_any_size(grouped, trials):
     first = trials[0]
     images = {name: image.resize((50, 40)) for name, image in first.images.items()}
-    frame = rgb.patch_heads(grouped, [changed(first, images=images, tile=None, grid=None)], progress=False)
+    frame = rgb.patch_heads(
+        grouped, [changed(first, images=images, tile=None, grid=None)], progress=False
+    )
     assert frame["effect"].notna().all()
 
 

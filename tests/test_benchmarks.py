@@ -28,7 +28,9 @@ def test_estimates_are_compared_with_what_they_estimate(capsys, monkeypatch):
     script = runpy.run_path(str(folder / "attribution.py"))
     script["main"](["--trials", "2"])
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("toy", "planted", "random, 8 × 8", "atp-ig", "times faster"))
+    assert all(
+        word in printed for word in ("toy", "planted", "random, 8 × 8", "atp-ig", "times faster")
+    )
 
 
 def test_a_head_that_is_estimated_at_nothing_is_missed(monkeypatch):
@@ -45,11 +47,17 @@ def test_coverage_is_printed_of_old_and_new_intervals(capsys):
     script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "intervals.py"))
     script["main"](["shares", "sets"])
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("Newcombe", "bootstrap", "0.99 and 0.01", "rank among sets"))
+    assert all(
+        word in printed for word in ("Newcombe", "bootstrap", "0.99 and 0.01", "rank among sets")
+    )
 
 
 def test_nulls_are_counted_among_heads_that_could_have_been_given_a_role(capsys):
     script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "nulls.py"))
     script["main"](["permuted", "--heads", "1"])
     *_, printed = capsys.readouterr().out.splitlines()
-    assert printed.startswith("permuted (planted") and "testable" in printed and "of 1 models" in printed
+    assert (
+        printed.startswith("permuted (planted")
+        and "testable" in printed
+        and "of 1 models" in printed
+    )

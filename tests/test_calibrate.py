@@ -21,7 +21,13 @@ WANTED = {
     "backup": {"color extractor", "POI localization"},
     "relay": {"color extractor", "place relay"},
     "resting": {"color extractor", "POI localization"},
-    "odds": {"color extractor", "POI localization", "canvas suppressor", "oddness", "background writer"},
+    "odds": {
+        "color extractor",
+        "POI localization",
+        "canvas suppressor",
+        "oddness",
+        "background writer",
+    },
 }
 
 
@@ -123,7 +129,14 @@ def test_permuted_heads_keep_no_set_of_verdicts_that_makes_a_role():
 
 def verdict(**of):
     row = dict(
-        kind="planted", like="even", noise=0.02, trials=32, seed=0, reading="roles", truth="none", role="none"
+        kind="planted",
+        like="even",
+        noise=0.02,
+        trials=32,
+        seed=0,
+        reading="roles",
+        truth="none",
+        role="none",
     )
     return row | dict(name="none", testable=True) | of
 
@@ -148,7 +161,8 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
     assert counts.loc[("all", 32, "color extractor")].tolist() == [4, 3, 2]
     assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
     assert (
-        np.isnan(table.loc[("relay", 32, "oddness"), "recall"]) and ("even", 32, "oddness") not in table.index
+        np.isnan(table.loc[("relay", 32, "oddness"), "recall"])
+        and ("even", 32, "oddness") not in table.index
     )
 
 
@@ -171,8 +185,14 @@ def test_recall_of_even_heads_stands_beside_that_of_uneven_ones():
 
 
 def test_the_summary_over_noise_leaves_other_kinds_out():
-    rows = [verdict(noise=noise, truth="color extractor", role="color extractor") for noise in (0.0, 0.02)]
-    rows += [verdict(like="relay", truth="color extractor"), verdict(trials=64, truth="color extractor")]
+    rows = [
+        verdict(noise=noise, truth="color extractor", role="color extractor")
+        for noise in (0.0, 0.02)
+    ]
+    rows += [
+        verdict(like="relay", truth="color extractor"),
+        verdict(trials=64, truth="color extractor"),
+    ]
     table = calibrate.summary(pd.DataFrame(rows))
     assert len(table) == 2 * len(roles.GAME.hypotheses)
     assert (table.loc[table["role"] == "color extractor", "recall"] == 1).all()

@@ -1,5 +1,5 @@
-"""What a chat template writes by itself, such as today's date, is no difference between a run and its
-continuation."""
+"""What a chat template writes by itself, such as today's date, is no difference between a run and
+its continuation."""
 
 import shutil
 from argparse import Namespace
@@ -12,16 +12,17 @@ import rgb_circuit as rgb
 from analyses import study
 from analyses.command import main
 from analyses.command.loading import model_and_trials
-from rgb_circuit.drawing import words_for
-from rgb_circuit.manifest import manifest, read_manifest
+from rgb_circuit.keeping.manifest import manifest, read_manifest
+from rgb_circuit.keeping.saved_run import as_recorded
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save, tokenizer
-from rgb_circuit.rgb_game import ODD_QUESTION
-from rgb_circuit.saved_run import as_recorded
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 DATED = (
     "{{ strftime_now('%A') }} USER: {% for part in messages[0]['content'] %}"
-    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %} ASSISTANT:"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %} "
+    "ASSISTANT:"
 )
 DAYS = {"Monday": datetime(2026, 11, 30), "Tuesday": datetime(2026, 12, 1)}
 
@@ -44,7 +45,9 @@ def on(monkeypatch):
 @pytest.fixture(scope="module")
 def dated(tmp_path_factory):
     """Folder of a small random LLaVA whose template says which day it is."""
-    module, processor = random_llava(layers=2, heads=2, kv_heads=2, vocabulary=tokenizer(tuple(DAYS)))
+    module, processor = random_llava(
+        layers=2, heads=2, kv_heads=2, vocabulary=tokenizer(tuple(DAYS))
+    )
     processor.chat_template = DATED
     return save(module, processor, tmp_path_factory.mktemp("dated"))
 
@@ -61,7 +64,10 @@ def run(dated, out, *more):
 
 def parts(folder):
     """File → when it was written."""
-    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.glob("parts/*/*.parquet")}
+    return {
+        path.relative_to(folder): path.stat().st_mtime_ns
+        for path in folder.glob("parts/*/*.parquet")
+    }
 
 
 @pytest.fixture
@@ -106,9 +112,14 @@ def test_shards_of_two_days_come_together_without_a_forward(
         assert days(tmp_path / day) == {day}
     capsys.readouterr()
     loaded, load = [], study.load
-    monkeypatch.setattr(study, "load", lambda name, **options: loaded.append(name) or load(name, **options))
+    monkeypatch.setattr(
+        study, "load", lambda name, **options: loaded.append(name) or load(name, **options)
+    )
     out = tmp_path / "both"
-    assert main(["report", str(tmp_path / "Monday"), str(tmp_path / "Tuesday"), "--out", str(out)]) == 0
+    assert (
+        main(["report", str(tmp_path / "Monday"), str(tmp_path / "Tuesday"), "--out", str(out)])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "trials are not measured" not in printed and "changes by itself" in printed
     of_both = {path.parent.name for path in parts(tmp_path / "Monday")}
@@ -125,17 +136,23 @@ def test_shards_of_two_days_come_together_without_a_forward(
     assert of_both <= {path.parent.name for path in parts(out)}
 
 
-def test_answers_are_read_in_the_form_and_the_game_drawn_with_the_words_that_were_recorded(dated, on):
+def test_answers_are_read_in_the_form_and_the_game_drawn_with_the_words_that_were_recorded(
+    dated, on
+):
     on("Monday")
     model = rgb.load(dated)
     asked, recorded = model.prompt(ODD_QUESTION), manifest(model, rgb.rgb_trials(model, 1), {})
     # Both can be written by this tokenizer.
     (other,) = {"as given", "space, as given"} - {recorded["answer_form"]}
     on("Tuesday")
-    later = as_recorded(rgb.load(dated), {**recorded, "answer_form": other, "words": ["red", "blue"]})
+    later = as_recorded(
+        rgb.load(dated), {**recorded, "answer_form": other, "words": ["red", "blue"]}
+    )
     assert later.prompt(ODD_QUESTION) == asked and later.forms[asked][0] == other
     assert sorted(later.forms[asked]) == sorted(model.forms[asked])
-    assert manifest(later, [], {})["answer_form"] == other and words_for(later, rgb.tasks()["rgb"]) == (
+    assert manifest(later, [], {})["answer_form"] == other and words_for(
+        later, rgb.tasks()["rgb"]
+    ) == (
         "red",
         "blue",
     )

@@ -1,4 +1,5 @@
-"""`rgb-circuit check`: patched logits are held against plain hooks, and an engine that is broken is found."""
+"""`rgb-circuit check`: patched logits are held against plain hooks, and an engine that is broken is
+found."""
 
 from __future__ import annotations
 
@@ -11,16 +12,16 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import rgb_circuit as rgb
 from analyses import study
-from analyses.check import PATCHES, SOURCE, TARGET, check, drawn
 from analyses.command import main
+from analyses.study.check import PATCHES, SOURCE, TARGET, check, drawn
+from rgb_circuit.calls.reference import patched_effects
 from rgb_circuit.edits import COMPONENTS, OF_A_HEAD
 from rgb_circuit.programs import sweep
-from rgb_circuit.reference import patched_effects
 
 
 def break_after_loading(monkeypatch):
-    """An engine that writes into the head beside the one that was asked for, once the model is loaded: what
-    is broken before is refused there."""
+    """An engine that writes into the head beside the one that was asked for, once the model is
+    loaded: what is broken before is refused there."""
     writes, load = sweep._writes, study.loaded
 
     def beside(*arguments):
@@ -43,8 +44,10 @@ def test_the_toy_agrees_with_plain_hooks_and_the_table_says_all(dtype, capsys):
     assert main(["check", "--dtype", dtype]) == 0
     said = capsys.readouterr().out
     for word in (
-        "4 layers × 4 heads", f"{dtype} on cpu, attention kernel sdpa", "36 image tokens, 6 × 6 places",
-        "shown once", "see later ones: none", "red 'red'", "form: space, as given", "20 of 20 pictures",
+        "4 layers × 4 "
+        "heads", f"{dtype} on cpu, attention kernel sdpa", "36 image tokens, 6 × 6 places",
+        "shown "
+        "once", "see later ones: none", "red 'red'", "form: space, as given", "20 of 20 pictures",
         "a plain forward", "iB in this process", "noise floor", "All 10 agree",
     ):  # fmt: skip
         assert word in said, word
@@ -74,7 +77,11 @@ def test_every_component_and_every_way_of_the_engine_is_drawn(grouped):
         assert {edit.layer for edit in edits} == set(range(grouped.n_layers))
         assert all((edit.head is not None) == (edit.component in OF_A_HEAD) for edit in edits)
         # What the last layer makes of another position than [end] is read by nothing.
-        assert all(edit.layer < grouped.n_layers - 1 for edit in edits if edit.positions in ("image", "tile"))
+        assert all(
+            edit.layer < grouped.n_layers - 1
+            for edit in edits
+            if edit.positions in ("image", "tile")
+        )
     assert some[0] == drawn(grouped, 0, SOURCE) != some[1]
 
 
@@ -95,9 +102,13 @@ def test_the_packages_hooks_agree_with_those_of_the_tests(name):
             bare = subject.bare
             changes.append(bare.patch(trial, "clean", "erased", layer, head, "value", places))
             continue
-        changes.append(oracle.run(trial, "erased", [restored(subject, component, layer, head, places)])[0])
+        changes.append(
+            oracle.run(trial, "erased", [restored(subject, component, layer, head, places)])[0]
+        )
     edits.append([rgb.Edit(1, 2, "clean", "pattern", "all")])
-    changes.append(subject.bare.patch(trial, "clean", "erased", 1, 2, "pattern", subject.spots["all"]))
+    changes.append(
+        subject.bare.patch(trial, "clean", "erased", 1, 2, "pattern", subject.spots["all"])
+    )
     wanted = (torch.stack(changes) - oracle.unchanged(trial, "erased")[0])[:, subject.tokens]
     found = torch.stack([*patched_effects(model, trial, "erased", edits, subject.tokens)])
     assert (found - wanted).abs().max() < subject.close
@@ -108,7 +119,9 @@ def test_hooks_leave_nothing_behind(grouped):
     module, [trial] = grouped.nnsight._module, rgb.rgb_trials(grouped, 1)
 
     def hooks():
-        return [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()]
+        return [
+            (len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()
+        ]
 
     before = hooks()
     [*patched_effects(grouped, trial, TARGET, [[rgb.Edit(0, 1, component="query")]], [1])]
@@ -119,5 +132,9 @@ def test_on_a_server_what_can_be_checked_is_and_the_rest_is_said(ndif_server, mo
     ndif_server.connect(monkeypatch)
     assert main(["check", "toy", "--remote"]) == 0
     said = capsys.readouterr().out
-    assert "no patched logit is held against them" in said and "must be" in said and "All 10 agree" in said
+    assert (
+        "no patched logit is held against them" in said
+        and "must be" in said
+        and "All 10 agree" in said
+    )
     assert "the server's, which it does not tell" in said and "20 of 20 pictures" in said

@@ -1,4 +1,5 @@
-"""Checkpoints as they are found: all of a file's weights and no others, or a sentence that says why not."""
+"""Checkpoints as they are found: all of a file's weights and no others, or a sentence that says why
+not."""
 
 import json
 import shutil
@@ -11,7 +12,7 @@ from hub_folder import change, old_name, write_hub_folder
 from safetensors.torch import load_file, save_file
 
 import rgb_circuit as rgb
-from rgb_circuit import checkpoints
+from rgb_circuit.loading import checkpoints
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 
@@ -25,7 +26,8 @@ def folder(random_folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A LLaVA with a padded vocabulary, its processor, and a folder of it laid out like the hub's."""
+    """A LLaVA with a padded vocabulary, its processor, and a folder of it laid out like the
+    hub's."""
     module, processor = random_llava(3, layers=3, kv_heads=2)
     module.resize_token_embeddings(len(processor.tokenizer) + 37, mean_resizing=False)
     # New embeddings are in training mode.
@@ -49,7 +51,9 @@ def test_the_hubs_layout_loads_with_exactly_the_weights_of_its_files(published):
     assert model.dtype == torch.float16 and model.n_kv_heads == 2
     here = model.nnsight._module.state_dict()
     filed = {
-        name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()
+        name: tensor
+        for file in folder.glob("*.safetensors")
+        for name, tensor in load_file(file).items()
     }
     assert set(here) == set(module.state_dict())
     assert all(torch.equal(tensor, filed[old_name(name)]) for name, tensor in here.items())
@@ -69,11 +73,14 @@ def test_weights_that_are_missing_from_the_file_are_refused_by_name(folder):
     rewrite(
         folder,
         lambda held: {
-            name: tensor for name, tensor in held.items() if ".layers.1.self_attn.q_proj" not in name
+            name: tensor
+            for name, tensor in held.items()
+            if ".layers.1.self_attn.q_proj" not in name
         },
     )
     with pytest.raises(
-        rgb.InputError, match=r"3 tensors are missing .*layers.1.self_attn.q_proj.weight.*save_pretrained"
+        rgb.InputError,
+        match=r"3 tensors are missing .*layers.1.self_attn.q_proj.weight.*save_pretrained",
     ):
         rgb.load(str(folder))
 
@@ -82,7 +89,8 @@ def test_weights_under_another_name_are_refused_as_missing_and_left_over(folder)
     rewrite(
         folder,
         lambda held: {
-            name.replace("multi_modal_projector", "mm_projector"): tensor for name, tensor in held.items()
+            name.replace("multi_modal_projector", "mm_projector"): tensor
+            for name, tensor in held.items()
         },
     )
     match = (
@@ -96,14 +104,17 @@ def test_weights_under_another_name_are_refused_as_missing_and_left_over(folder)
 def test_a_tensor_of_another_shape_is_refused_with_both_shapes(folder):
     def cut(held):
         name = next(
-            name for name in held if name.endswith("layers.0.mlp.down_proj.weight") and "language" in name
+            name
+            for name in held
+            if name.endswith("layers.0.mlp.down_proj.weight") and "language" in name
         )
         return held | {name: held[name][:, :-1].contiguous()}
 
     rewrite(folder, cut)
     with pytest.raises(
         rgb.InputError,
-        match=r"1 tensor is of another shape \(.*down_proj.weight \(32 × 63 in the file, 32 × 64 in",
+        match=r"1 tensor is of another shape \(.*down_proj.weight \(32 × 63 in the file, 32 × 64 "
+        r"in",
     ):
         rgb.load(str(folder))
 
@@ -111,13 +122,20 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes(folder):
 def test_adapters_in_the_weights_are_refused_with_how_to_merge_them(folder):
     def adapted(held):
         name = next(
-            name for name in held if "language" in name and name.endswith("layers.0.self_attn.q_proj.weight")
+            name
+            for name in held
+            if "language" in name and name.endswith("layers.0.self_attn.q_proj.weight")
         )
         stem = name.removesuffix("weight")
-        return held | {f"{stem}lora_A.weight": torch.ones(2, 32), f"{stem}lora_B.weight": torch.ones(32, 2)}
+        return held | {
+            f"{stem}lora_A.weight": torch.ones(2, 32),
+            f"{stem}lora_B.weight": torch.ones(32, 2),
+        }
 
     rewrite(folder, adapted)
-    with pytest.raises(rgb.InputError, match=r"2 tensors are left over .*lora_A.*merge_and_unload\(\)"):
+    with pytest.raises(
+        rgb.InputError, match=r"2 tensors are left over .*lora_A.*merge_and_unload\(\)"
+    ):
         rgb.load(str(folder))
 
 
@@ -146,7 +164,8 @@ def test_adapters_beside_or_instead_of_a_model_are_refused(folder, instead):
     which = "instead of" if instead else "beside"
     with pytest.raises(
         rgb.InputError,
-        match=rf"holds adapters .adapter_config.json. {which} a model.*merge_and_unload\(\).*save_pretrained",
+        match=rf"holds adapters .adapter_config.json. {which} a "
+        rf"model.*merge_and_unload\(\).*save_pretrained",
     ):
         rgb.load(str(folder))
 
@@ -199,15 +218,17 @@ OTHERS = {
                 intermediate_layers_indices=[0],
             ),
         ),
-        r"\(MllamaTextModel\) has no self_attn.o_proj in 2 of its 4 layers \(1, 3\), .*layer 1 holds "
-        r"cross_attn \(MllamaTextCrossAttention\), mlp \(MllamaTextMLP\); .*Llama-style",
+        r"\(MllamaTextModel\) has no self_attn.o_proj in 2 of its 4 layers \(1, 3\), .*layer 1 "
+        r"holds cross_attn \(MllamaTextCrossAttention\), mlp \(MllamaTextMLP\); .*Llama-style",
     ),
     "convolutions": (
         lambda: hf.Lfm2VlConfig(
-            text_config=TEXT | {"model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2},
+            text_config=TEXT
+            | {"model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2},
             vision_config=VISION | {"model_type": "siglip2_vision_model"},
         ),
-        r"\(Lfm2Model\) has no self_attn.o_proj, .*layer 0 holds conv \(Lfm2ShortConv\), .*Llama-style",
+        r"\(Lfm2Model\) has no self_attn.o_proj, .*layer 0 holds conv \(Lfm2ShortConv\), "
+        r".*Llama-style",
     ),
     "linear attention": (
         lambda: hf.Qwen3_5Config(
@@ -224,8 +245,8 @@ OTHERS = {
                 depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=32
             ),
         ),
-        r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\), .*layer 0 holds "
-        r"linear_attn \(Qwen3_5GatedDeltaNet\), .*Llama-style",
+        r"\(Qwen3_5TextModel\) has no self_attn.o_proj in 3 of its 4 layers \(0, 1, 2\), .*layer 0 "
+        r"holds linear_attn \(Qwen3_5GatedDeltaNet\), .*Llama-style",
     ),
     "heads of two sizes": (
         lambda: hf.Gemma4Config(
@@ -244,8 +265,8 @@ OTHERS = {
     ),
     "a Q-Former": (
         lambda: hf.InstructBlipConfig(),
-        r"of type 'instructblip', which does not look at pictures through image tokens in its prompt "
-        r"\(no image_token_id\)",
+        r"of type 'instructblip', which does not look at pictures through image tokens in its "
+        r"prompt \(no image_token_id\)",
     ),
     "a resampler": (
         lambda: hf.Idefics2Config(
@@ -253,7 +274,8 @@ OTHERS = {
             vision_config=VISION,
             perceiver_config=dict(resampler_n_latents=16, hidden_size=32, rms_norm_eps=1e-6),
         ),
-        "makes 16 tokens of a picture by a resampler .*perceiver_config.* no token stands for a place",
+        "makes 16 tokens of a picture by a resampler .*perceiver_config.* no token stands for a "
+        "place",
     ),
 }
 
@@ -280,7 +302,8 @@ def test_the_processor_of_another_model_is_refused(kind, tmp_path):
     small.processor(6, 4).save_pretrained(tmp_path)
     with pytest.raises(
         rgb.InputError,
-        match="the (image )?processor of .* (writes no image token of the model's|makes 24 × 24 px)",
+        match="the (image )?processor of .* (writes no image token of the model's|makes 24 × 24 "
+        "px)",
     ):
         rgb.load(str(tmp_path))
 
@@ -314,7 +337,8 @@ def test_other_families_load_from_a_folder(name, tmp_path, capsys):
     assert kernel == ("eager" if name == "paligemma2" else "sdpa")
     assert ("runs with 'eager'" in capsys.readouterr().err) == (name == "paligemma2")
     with pytest.raises(
-        rgb.InputError, match="use a whole number per side" if family.any_size else "leave tiles out"
+        rgb.InputError,
+        match="use a whole number per side" if family.any_size else "leave tiles out",
     ):
         rgb.load(tmp_path, tiles=1)
 
@@ -342,14 +366,17 @@ def test_a_configuration_that_is_none_is_refused(folder, content):
 )
 def test_a_configuration_that_no_llava_has_is_refused(folder, part, entry, value):
     change(folder / "config.json", **{entry: value})
-    with pytest.raises(rgb.InputError, match="config.json of .* describes no model of type 'llava' .*again"):
+    with pytest.raises(
+        rgb.InputError, match="config.json of .* describes no model of type 'llava' .*again"
+    ):
         rgb.load(str(folder))
 
 
 def test_a_model_that_transformers_does_not_know_is_refused_by_its_type(folder):
     change(folder / "config.json", model_type="molmo")
     with pytest.raises(
-        rgb.InputError, match="is a model of type 'molmo', which transformers does not know by itself"
+        rgb.InputError,
+        match="is a model of type 'molmo', which transformers does not know by itself",
     ):
         rgb.load(str(folder))
 
@@ -370,21 +397,27 @@ def test_a_folder_without_weights_is_refused(folder):
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100], ids=["empty", "zeros"])
 def test_a_file_that_is_no_safetensors_is_refused(folder, content):
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(rgb.InputError, match="cannot read the weights .*; save or download it again"):
+    with pytest.raises(
+        rgb.InputError, match="cannot read the weights .*; save or download it again"
+    ):
         rgb.load(str(folder))
 
 
 def test_a_truncated_file_is_refused(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(rgb.InputError, match="cannot read the weights .*; save or download it again"):
+    with pytest.raises(
+        rgb.InputError, match="cannot read the weights .*; save or download it again"
+    ):
         rgb.load(str(folder))
 
 
 def test_a_missing_shard_is_refused(published, tmp_path):
     shutil.copytree(published[2], tmp_path, dirs_exist_ok=True)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(rgb.InputError, match="cannot read the weights .*model-00002-of-00002.safetensors"):
+    with pytest.raises(
+        rgb.InputError, match="cannot read the weights .*model-00002-of-00002.safetensors"
+    ):
         rgb.load(str(tmp_path))
 
 
@@ -396,10 +429,14 @@ def test_an_index_that_is_none_is_refused(published, tmp_path, index):
         rgb.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("file", ["processor_config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "file", ["processor_config.json", "tokenizer.json", "tokenizer_config.json"]
+)
 def test_a_processor_that_cannot_be_read_is_refused(folder, file):
     (folder / file).write_text("{")
-    with pytest.raises(rgb.InputError, match="has no processor that can be read .*processor.save_pretrained"):
+    with pytest.raises(
+        rgb.InputError, match="has no processor that can be read .*processor.save_pretrained"
+    ):
         rgb.load(str(folder))
 
 

@@ -15,7 +15,7 @@ from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.models.planted import PARTS, UNKIND, Part, Placement
 from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.prompts import answer_tokens
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 PLACE = Placement()
 # What each planted head adds to odd − white in the clean run; together, the gap.
@@ -46,8 +46,8 @@ def wrapped(**made):
 
 
 def playable(model):
-    """Trials with something to restore: the three of a random model whose logit difference happens to fall
-    most."""
+    """Trials with something to restore: the three of a random model whose logit difference happens
+    to fall most."""
     many = rgb.rgb_trials(model, 24, seed=5)
     played = rgb.play(model, many, progress=False).set_index(["trial", "condition"])
     difference = (played["logit_odd"] - played["logit_none"]).unstack()
@@ -67,11 +67,13 @@ def faithfulness(frame):
 def test_the_whole_model_is_faithful_and_needed(model, trials):
     found = circuit(model, trials, model.heads(), random_sets=2, progress=False).set_index("test")
     for test in ("sufficiency", "isolation"):
-        assert found.loc[test, ["faithfulness", "ci_low", "ci_high"]].astype(float).tolist() == pytest.approx(
-            [1, 1, 1], abs=1e-4
-        )
+        assert found.loc[test, ["faithfulness", "ci_low", "ci_high"]].astype(
+            float
+        ).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     assert found["random_mean"].isna().all() and (found["random_sets"] == 0).all()
-    assert found["p_value"].notna().pipe(lambda tested: tested[tested].index.tolist()) == ["independence"]
+    assert found["p_value"].notna().pipe(lambda tested: tested[tested].index.tolist()) == [
+        "independence"
+    ]
 
 
 def test_the_curve_runs_from_zero_to_one(model, trials):
@@ -89,7 +91,8 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
     )
     end = len(clean[trials[0].name][1][0]) - 1
     mean = {
-        head: sum(run[1][head[0]][end, head[1]] for run in clean.values()) / len(trials) for head in heads
+        head: sum(run[1][head[0]][end, head[1]] for run in clean.values()) / len(trials)
+        for head in heads
     }
 
     def difference(logits, trial):
@@ -97,11 +100,14 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
         return float(logits[tokens["odd"]] - logits[tokens["none"]])
 
     def restored(condition, vector):
-        """Fraction restored in the ``condition`` run; ``vector``: trial, head → z to write, or None."""
+        """Fraction restored in the ``condition`` run; ``vector``: trial, head → z to write, or
+        None."""
         gained = gap = 0
         for trial in trials:
             writes = [
-                (*head, end, vector(trial, head)) for head in model.heads() if vector(trial, head) is not None
+                (*head, end, vector(trial, head))
+                for head in model.heads()
+                if vector(trial, head) is not None
             ]
             low = difference(erased[trial.name][0], trial)
             gained += difference(bare.run(trial, condition, writes)[0], trial) - low
@@ -124,7 +130,9 @@ def test_every_test_agrees_with_plain_hooks(model, trials):
         ),
         "isolation": restored("clean", outside(heads)),
         "necessity": restored("clean", lambda trial, head: mean.get(head)),
-        "necessity (zero)": restored("clean", lambda trial, head: 0 * mean[head] if head in heads else None),
+        "necessity (zero)": restored(
+            "clean", lambda trial, head: 0 * mean[head] if head in heads else None
+        ),
         **dict.fromkeys(
             ("necessity (resampling)", "partial necessity", "independence"),
             restored("clean", lambda trial, head: anothers(trial, head) if head in heads else None),
@@ -145,8 +153,8 @@ def test_the_planted_circuit_gives_what_its_gains_say(planted, planted_trials):
     whole = (GAP + 2) / GAP
     assert found["sufficiency"] == pytest.approx(whole, abs=1e-3)
     assert found["isolation"] == pytest.approx(whole, abs=1e-3)
-    # Eight trials show each of eight colours once as the odd one: the mean keeps an eighth of what the
-    # extractors write.
+    # Eight trials show each of eight colours once as the odd one: the mean keeps an eighth of what
+    # the extractors write.
     assert found["necessity"] == pytest.approx(
         (sum(GAINS[head] for head in CIRCUIT[1:]) / 8 - 2) / GAP, abs=1e-3
     )
@@ -174,8 +182,8 @@ def test_a_stand_in_speaks_under_the_ablation_that_silences_and_under_no_other()
     model = wrapped(decoys=(), more=[(UNKIND["backup"], (4, 0))])
     trials = rgb.rgb_trials(model, 8)
     tests = ["necessity", "necessity (zero)", "necessity (resampling)"]
-    # The extractor writes 10 logits, its stand-in 8 if there are none of any colour; of the mean over eight
-    # trials with eight colours, an eighth is the trial's own.
+    # The extractor writes 10 logits, its stand-in 8 if there are none of any colour; of the mean
+    # over eight trials with eight colours, an eighth is the trial's own.
     for heads, wanted in (([(3, 0)], [1 / 8, 0.8, 0]), ([(3, 0), (4, 0)], [1 / 8, 0, 0])):
         frame = circuit(model, trials, heads, progress=False).set_index("test")
         assert frame.loc[tests, "faithfulness"].tolist() == pytest.approx(wanted, abs=2e-3)
@@ -187,7 +195,8 @@ def test_partial_necessity_is_the_rank_among_sets_that_differ(planted, planted_t
         frame = circuit(model, trials, heads, progress=False, **options).set_index("test")
         return frame.loc["partial necessity", ["p_value", "random_sets"]].tolist()
 
-    # Outside the circuit are 3 heads in layer 2, 2 in layer 3 and 2 in layer 4, so 3 sets of its shape.
+    # Outside the circuit are 3 heads in layer 2, 2 in layer 3 and 2 in layer 4, so 3 sets of its
+    # shape.
     assert of(planted, planted_trials, CIRCUIT) == [pytest.approx(1 / 4), 3]
     # Of the three other heads of its layer, one is worse to lose.
     assert of(planted, planted_trials, [PLACE.content_extractor]) == [pytest.approx(2 / 4), 3]
@@ -200,12 +209,21 @@ def test_partial_necessity_is_the_rank_among_sets_that_differ(planted, planted_t
     wide = wrapped(heads=8, decoys=())
     trials = rgb.rgb_trials(wide, 8)
     assert of(wide, trials, [PLACE.poi, PLACE.extractor]) == [pytest.approx(1 / 21), 20]
-    assert of(wide, trials, [PLACE.poi, PLACE.extractor], random_sets=99) == [pytest.approx(1 / 50), 49]
+    assert of(wide, trials, [PLACE.poi, PLACE.extractor], random_sets=99) == [
+        pytest.approx(1 / 50),
+        49,
+    ]
 
 
 def test_a_circuit_is_ranked_among_random_sets_and_few_sets_decide_nothing(planted, planted_trials):
     frame = circuit(planted, planted_trials, CIRCUIT, progress=False).set_index("test")
-    ranked_tests = ["sufficiency", "isolation", "necessity", "necessity (zero)", "necessity (resampling)"]
+    ranked_tests = [
+        "sufficiency",
+        "isolation",
+        "necessity",
+        "necessity (zero)",
+        "necessity (resampling)",
+    ]
     # Best of 3 random sets in everything; that is no more than 1 of 4.
     assert frame.loc[ranked_tests, "p_value"].tolist() == [pytest.approx(1 / 4)] * 5
     assert not frame.loc[[*ranked_tests, "partial necessity"], "decidable"].any()
@@ -222,7 +240,9 @@ def test_a_circuit_is_ranked_among_random_sets_and_few_sets_decide_nothing(plant
 
 def test_independence_is_refuted_where_a_reader_outside_the_circuit_follows_the_trials_too():
     # The answer varies with the tile, by what each of two readers makes of it.
-    parts = [Part(name, "", "found", "color", "answer", 5.0, variation=1.0) for name in ("one", "two")]
+    parts = [
+        Part(name, "", "found", "color", "answer", 5.0, variation=1.0) for name in ("one", "two")
+    ]
     readers = [(3, 0), (4, 2)]
     model = wrapped(decoys=(), without=("extractor",), more=list(zip(parts, readers)))
     trials = rgb.rgb_trials(model, 32)
@@ -249,10 +269,14 @@ def test_every_trial_lends_its_picture_once_to_one_of_another_word_and_place(pla
     trials = [trial for tile in ((1, 1), (4, 2)) for trial in rgb.rgb_trials(planted, 8, tile=tile)]
     trials = [replace(trial, name=f"{index}") for index, trial in enumerate(trials)]
     assert all(
-        trials[index].tile != trial.tile for trial, index in zip(trials, partners(trials, "clean", "erased"))
+        trials[index].tile != trial.tile
+        for trial, index in zip(trials, partners(trials, "clean", "erased"))
     )
     # As few of the same word as there can be: of three reds and a blue, two.
-    trials = [*rgb.rgb_trials(planted, 3, odd="red"), *rgb.rgb_trials(planted, 1, odd="blue", other="green")]
+    trials = [
+        *rgb.rgb_trials(planted, 3, odd="red"),
+        *rgb.rgb_trials(planted, 1, odd="blue", other="green"),
+    ]
     pairs = [
         (trials[row].answers["odd"], trials[column].answers["odd"])
         for row, column in enumerate(partners(trials, "clean", "erased"))
@@ -261,13 +285,17 @@ def test_every_trial_lends_its_picture_once_to_one_of_another_word_and_place(pla
 
 
 def test_what_a_sender_does_shows_in_isolation_and_not_in_sufficiency(planted, planted_trials):
-    frames = (circuit(planted, planted_trials, heads, progress=False) for heads in (CIRCUIT, CIRCUIT[1:]))
+    frames = (
+        circuit(planted, planted_trials, heads, progress=False) for heads in (CIRCUIT, CIRCUIT[1:])
+    )
     with_poi, without = map(faithfulness, frames)
     assert with_poi["sufficiency"] == pytest.approx(without["sufficiency"], abs=1e-4)
     assert with_poi["isolation"] - without["isolation"] == pytest.approx(20 / GAP, abs=1e-3)
 
 
-def test_ranking_finds_the_planted_heads_in_the_order_of_what_falls_without_them(planted, planted_trials):
+def test_ranking_finds_the_planted_heads_in_the_order_of_what_falls_without_them(
+    planted, planted_trials
+):
     table = ranked(planted, planted_trials, progress=False)
     first = list(table[["layer", "head"]].head(3).itertuples(index=False, name=None))
     assert first == [PLACE.poi, PLACE.extractor, PLACE.content_extractor]
@@ -300,7 +328,9 @@ def test_the_areas_of_the_planted_curve(planted, planted_trials):
 
 def test_areas_are_those_of_straight_lines():
     def of(faithfulness):
-        return areas(pd.DataFrame({"share": [0.0, 0.5, 1.0], "faithfulness": faithfulness, "n": 3})).iloc[0]
+        return areas(
+            pd.DataFrame({"share": [0.0, 0.5, 1.0], "faithfulness": faithfulness, "n": 3})
+        ).iloc[0]
 
     assert of([0.0, 0.5, 1.0])[["cpr", "cmd"]].tolist() == pytest.approx([0.5, 0.5])
     assert of([1.0, 1.0, 1.0])[["cpr", "cmd"]].tolist() == pytest.approx([1, 0])
@@ -311,7 +341,8 @@ def test_the_seed_decides_the_random_sets(grouped):
     trials = playable(grouped)
     heads = [(0, 1), (1, 1)]
     one, again, other = (
-        circuit(grouped, trials, heads, random_sets=5, seed=seed, progress=False) for seed in (0, 0, 1)
+        circuit(grouped, trials, heads, random_sets=5, seed=seed, progress=False)
+        for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(one, again)
     assert not np.allclose(one["random_mean"], other["random_mean"])
@@ -324,12 +355,16 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
     ranking = ranked(planted, planted_trials, progress=False)[["layer", "head"]].to_numpy()
     frame = curve(planted, planted_trials, ranking, progress=False)
     random = frame[["random_low", "random_mean", "random_high"]]
-    assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-3)
+    assert random.iloc[[0, -1]].to_numpy().ravel().tolist() == pytest.approx(
+        [0, 0, 0, 1, 1, 1], abs=1e-3
+    )
     assert (random["random_mean"].iloc[2:6] < frame["faithfulness"].iloc[2:6] - 0.3).all()
     # But for rounding, where all sets are alike.
     assert (random["random_low"] <= random["random_mean"] + 1e-9).all()
     assert (random["random_mean"] <= random["random_high"] + 1e-9).all()
-    again, other = (curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1))
+    again, other = (
+        curve(planted, planted_trials, ranking, seed=seed, progress=False) for seed in (0, 1)
+    )
     pd.testing.assert_frame_equal(frame, again)
     assert not np.allclose(other["random_mean"], frame["random_mean"])
     np.testing.assert_allclose(other["faithfulness"], frame["faithfulness"], atol=1e-5)
@@ -353,7 +388,7 @@ def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranke
     ],
 )
 def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, message):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     arguments = dict(heads=[(0, 0)], n=2, fixed={}) | change
     trials = rgb.rgb_trials(grouped, arguments.pop("n"), **arguments.pop("fixed"))
     with pytest.raises(rgb.InputError, match=message):
@@ -361,7 +396,7 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
 
 
 def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     one, two, large = rgb.rgb_trials(grouped, 3)
     images = {name: image.resize((99, 99)) for name, image in large.images.items()}
     with pytest.raises(rgb.InputError, match="different sizes.*trials of one size"):
@@ -369,7 +404,7 @@ def test_pictures_that_no_other_trial_has_the_size_of_are_refused(grouped, monke
 
 
 def test_a_ranking_must_hold_every_head_once(grouped, monkeypatch):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     trials = rgb.rgb_trials(grouped, 2)
     for ranking in (grouped.heads()[1:], [*grouped.heads(), (0, 0)]):
         with pytest.raises(rgb.InputError, match="rank each head"):
@@ -397,6 +432,9 @@ def test_a_partner_lends_its_question_with_its_picture_and_no_place_of_a_picture
     for trial, other in zip(
         with_partners(asked, "clean", "exchanged", 0), partners(asked, "clean", "exchanged")
     ):
-        assert trial.asked(RESAMPLED) == asked[other].prompt and trial.asked("exchanged") == trial.prompt
+        assert (
+            trial.asked(RESAMPLED) == asked[other].prompt
+            and trial.asked("exchanged") == trial.prompt
+        )
         assert trial.sources[RESAMPLED] is asked[other].sources["clean"]
         assert trial.boxes.keys() == {"clean", "exchanged"}

@@ -16,12 +16,12 @@ import rgb_circuit as rgb
 from analyses import calibrate, roles
 from analyses.calibrate import judge
 from analyses.command import main
-from rgb_circuit.attention import attention_from_end
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.files.results import opened
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.results import opened
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,11 @@ def test_run_leaves_frames_figures_and_a_manifest(toy_run):
     assert len(pd.read_parquet(toy_run / "play.parquet")) == 10 * 5
     assert (toy_run / "panels.png").stat().st_size > 10_000
     manifest = json.loads((toy_run / "manifest.json").read_text())
-    assert manifest["model"] == "toy" and manifest["options"]["seed"] == 3 and len(manifest["trials"]) == 10
+    assert (
+        manifest["model"] == "toy"
+        and manifest["options"]["seed"] == 3
+        and len(manifest["trials"]) == 10
+    )
     assert set(manifest["versions"]) >= {"nnsight", "torch", "transformers"}
     assert not list(toy_run.glob("*.part"))
 
@@ -56,8 +60,13 @@ def test_a_folder_holds_one_run(two_trials_run, tmp_path):
 def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
     made = str(save(*planted(noise=0.03)[:2], tmp_path / "model"))
     out = tmp_path / "results"
-    assert main(["run", "--model", made, "--trials", "16", "--only-correct", "--out", str(out)]) == 0
-    assert "Of 16 trials, 4 with a wrong answer are left out of what follows." in capsys.readouterr().out
+    assert (
+        main(["run", "--model", made, "--trials", "16", "--only-correct", "--out", str(out)]) == 0
+    )
+    assert (
+        "Of 16 trials, 4 with a wrong answer are left out of what follows."
+        in capsys.readouterr().out
+    )
     played = pd.read_parquet(out / "play.parquet")
     right = played.groupby("trial", observed=True)["correct"].all()
     assert len(right) == 16 and right.sum() == 12
@@ -76,10 +85,14 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsy
     folder = tmp_path / "nothing"
     assert main(["run", "--dry-run", "--trials", "3", "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
-    # Thirteen different pictures, and three of each trial for the noise; twelve sweeps, two of noise. Three
-    # trials are too few for a test of the question, so its three sweeps are not asked for.
+    # Thirteen different pictures, and three of each trial for the noise; twelve sweeps, two of
+    # noise. Three trials are too few for a test of the question, so its three sweeps are not asked
+    # for.
     assert "toy: 3 trials, 16 heads" in printed
-    assert "7.33 pictures through the model, 14 sweeps of heads" in printed and "KiB to disk" in printed
+    assert (
+        "7.33 pictures through the model, 14 sweeps of heads" in printed
+        and "KiB to disk" in printed
+    )
     assert not folder.exists()
     assert main(["run", "--dry-run", "--positions", "9999", "--out", str(folder)]) == 2
 
@@ -87,7 +100,10 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(tmp_path, capsy
 def test_the_version_is_the_packages(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
-    assert ended.value.code == 0 and capsys.readouterr().out == f"rgb-circuit {version('rgb_circuit')}\n"
+    assert (
+        ended.value.code == 0
+        and capsys.readouterr().out == f"rgb-circuit {version('rgb_circuit')}\n"
+    )
 
 
 def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):
@@ -100,7 +116,17 @@ def test_a_run_that_leaves_every_trial_out_says_so(tmp_path, capsys):
 def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verdict(
     tmp_path, monkeypatch, capsys
 ):
-    command = ["calibrate", "--models", "1", "--random", "1", "--trials", "16", "--out", str(tmp_path)]
+    command = [
+        "calibrate",
+        "--models",
+        "1",
+        "--random",
+        "1",
+        "--trials",
+        "16",
+        "--out",
+        str(tmp_path),
+    ]
     judged, judge_one = [], judge.judged
 
     def counting(subject):
@@ -111,7 +137,10 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
 
     monkeypatch.setattr(judge, "judged", counting)
     assert main(command) == 130
-    assert "stopped; what was finished is kept, and the same command goes on" in capsys.readouterr().err
+    assert (
+        "stopped; what was finished is kept, and the same command goes on"
+        in capsys.readouterr().err
+    )
     assert main(command) == 0
     # Four levels of noise, eight further kinds, and three models without a role.
     assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
@@ -133,14 +162,17 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     frame = pd.read_parquet(tmp_path / "calibration.parquet")
     assert set(frame["kind"]) == {"planted", *calibrate.NULLS} and frame["reading"].nunique() == 4
     assert (
-        len(pd.read_parquet(tmp_path / "calibration_summary.parquet")) == 4 * len(roles.GAME.hypotheses) * 4
+        len(pd.read_parquet(tmp_path / "calibration_summary.parquet"))
+        == 4 * len(roles.GAME.hypotheses) * 4
     )
     # Too little is answered right there.
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
     assert set(kinds["trials"]) == {16}
-    assert (tmp_path / "calibration.png").exists() and (tmp_path / "calibration_trials.png").exists()
+    assert (tmp_path / "calibration.png").exists() and (
+        tmp_path / "calibration_trials.png"
+    ).exists()
     before = (tmp_path / "calibration.parquet").read_bytes()
     assert main(command) == 0
     assert len(judged) == 16 and (tmp_path / "calibration.parquet").read_bytes() == before
@@ -157,14 +189,27 @@ def quiet(tmp_path_factory):
 
 def test_the_same_command_gives_the_same_frames(two_trials_run, quiet):
     for frame in ("play", "patch_heads"):
-        one, two = (pd.read_parquet(folder / f"{frame}.parquet") for folder in (two_trials_run, quiet[0]))
+        one, two = (
+            pd.read_parquet(folder / f"{frame}.parquet") for folder in (two_trials_run, quiet[0])
+        )
         pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_all_positions_and_chosen_positions(tmp_path):
     for positions in ("all", "5,-1"):
         assert (
-            main(["run", "--trials", "1", "--positions", positions, "--out", str(tmp_path / positions)]) == 0
+            main(
+                [
+                    "run",
+                    "--trials",
+                    "1",
+                    "--positions",
+                    positions,
+                    "--out",
+                    str(tmp_path / positions),
+                ]
+            )
+            == 0
         )
 
 
@@ -202,7 +247,10 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--odd", "mauve"], "--odd mauve is not in the palette"),
         (["run", "--odd", "red", "--background", "red"], "must differ"),
         (["run", "--odd", "red", "--trials", "published"], "--odd holds a word of drawn trials"),
-        (["run", "--other-background", "red", "--trials-file", "FILE"], "--other-background holds a word"),
+        (
+            ["run", "--other-background", "red", "--trials-file", "FILE"],
+            "--other-background holds a word",
+        ),
         (["run", "--trials-file", "/nowhere.csv"], "/nowhere.csv"),
         (["run", "--shard", "5/4"], "'5/4'"),
         (["run", "--shard", "1/40"], "40 shards"),
@@ -214,7 +262,10 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["attention", "--head", "9.1"], "head 9.1"),
         (["attention", "--head", "3.1", "--trials", "0"], "n is 0"),
         (["attention", "nowhere", "--head", "3.1"], "no folder nowhere"),
-        (["attention", "nowhere", "--head", "3.1", "--model", "planted"], "--model and the folder nowhere"),
+        (
+            ["attention", "nowhere", "--head", "3.1", "--model", "planted"],
+            "--model and the folder nowhere",
+        ),
         (["attention", "nowhere", "--head", "3.1", "--out", "figures"], "no folder nowhere"),
         (["calibrate", "--trials", "0"], "trials is 0"),
         (["calibrate", "--random", "0", "--out", "new/deeper"], "0 random"),
@@ -269,10 +320,21 @@ def test_a_folder_that_another_process_has_begun_to_use_stays(tmp_path):
 def test_quiet_prints_nothing_and_writes_the_same(two_trials_run, quiet, tmp_path, capsys):
     folder, said = quiet
     assert said == "" != printed(two_trials_run)
-    assert {path.name for path in two_trials_run.iterdir()} == {path.name for path in folder.iterdir()}
+    assert {path.name for path in two_trials_run.iterdir()} == {
+        path.name for path in folder.iterdir()
+    }
     # What is written nowhere is printed all the same, and what goes wrong.
     assert main(["play", "-q", "--trials", "2"]) == 0 and "2 of 2" in capsys.readouterr().out
-    fixed = ["--odd", "red", "--other", "green", "--background", "blue", "--other-background", "yellow"]
+    fixed = [
+        "--odd",
+        "red",
+        "--other",
+        "green",
+        "--background",
+        "blue",
+        "--other-background",
+        "yellow",
+    ]
     assert main(["run", "-q", "--trials", "40", *fixed, "--out", str(tmp_path / "fixed")]) == 0
     assert "of only 35 kinds" in capsys.readouterr().err
     assert main(["run", "-q", "--seed", "-1", "--out", str(tmp_path / "bad")]) == 2
@@ -280,20 +342,33 @@ def test_quiet_prints_nothing_and_writes_the_same(two_trials_run, quiet, tmp_pat
 
 
 def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_again(tmp_path, capsys):
-    chosen = ["--heads", "3.1,3.0,3.1", "--component", "pattern", "--odd", "red", "--background", "blue"]
+    chosen = [
+        "--heads",
+        "3.1,3.0,3.1",
+        "--component",
+        "pattern",
+        "--odd",
+        "red",
+        "--background",
+        "blue",
+    ]
     command = ["run", "--trials", "8", *chosen, "--out", str(tmp_path)]
     assert main(command) == 0
     assert "No role table: no other head than 3.1, 3.0 was restored" in capsys.readouterr().out
     frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
-    assert set(zip(frame["layer"], frame["head"])) == {(3, 0), (3, 1)} and set(frame["component"]) == {
-        "pattern"
-    }
+    assert set(zip(frame["layer"], frame["head"])) == {(3, 0), (3, 1)} and set(
+        frame["component"]
+    ) == {"pattern"}
     assert set(frame.loc[frame["role"] == "odd", "answer"]) == {"red"}
     assert set(frame.loc[frame["role"] == "background", "answer"]) == {"blue"}
     model = rgb.load("toy")
     trials = rgb.rgb_trials(model, 8, odd="red", background="blue")
-    same = rgb.patch_heads(model, trials, component="pattern", heads=[(3, 1), (3, 0)], progress=False)
-    pd.testing.assert_frame_equal(frame, same, check_categorical=False, check_dtype=False, atol=1e-5)
+    same = rgb.patch_heads(
+        model, trials, component="pattern", heads=[(3, 1), (3, 0)], progress=False
+    )
+    pd.testing.assert_frame_equal(
+        frame, same, check_categorical=False, check_dtype=False, atol=1e-5
+    )
     left_out = pd.read_parquet(tmp_path / "left_out.parquet").set_index("frame")["reason"]
     assert {"roles", "composition", "curve", "task_reading"} <= set(left_out.index)
     assert (tmp_path / "attention.parquet").exists() and (tmp_path / "report.html").exists()
@@ -314,7 +389,7 @@ def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeyp
         seen.append((model.name, [trial.name for trial in trials]))
         return attention_from_end(model, trials, *arguments, **options)
 
-    monkeypatch.setattr("rgb_circuit.attention.attention_from_end", watched)
+    monkeypatch.setattr("rgb_circuit.calls.attention.attention_from_end", watched)
     assert main(["attention", str(finished), "--head", "3.1", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "attention_3.1.png").stat().st_size > 10_000
     assert seen == [("toy", [trial["name"] for trial in read_manifest(finished)["trials"][:4]])]
@@ -326,7 +401,9 @@ def test_the_package_is_the_command(tmp_path):
     code = [sys.executable, "-m", "rgb_circuit"]
     done = subprocess.run([*code, "--version"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout == f"rgb-circuit {version('rgb_circuit')}\n"
-    done = subprocess.run([*code, "run", "--seed", "-1"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [*code, "run", "--seed", "-1"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 2 and "seed is -1" in done.stderr and not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,5 @@
-"""The published table agrees with itself, with nothing else, and only with models of its geometry."""
+"""The published table agrees with itself, with nothing else, and only with models of its
+geometry."""
 
 import json
 from itertools import combinations
@@ -8,9 +9,9 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import compare
 from analyses.command import main
-from rgb_circuit.panels import PANELS, panels
+from analyses.rgb import published as compare
+from rgb_circuit.calls.panels import PANELS, panels
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,8 @@ def table():
 
 
 def as_run(table, scale=1.0, trials=("published",), positions="all"):
-    """A `patch_heads` frame, as far as `compare` reads it, whose panels are ``scale`` × the table's."""
+    """A `patch_heads` frame, as far as `compare` reads it, whose panels are ``scale`` × the
+    table's."""
     blocks = [
         table[["layer", "head"]].assign(
             trial=trial,
@@ -49,7 +51,9 @@ def write_run(folder, frame, model="llava-hf/llava-1.5-7b-hf", dtype="float16"):
 def test_the_published_table_has_the_numbers_its_figures_show(table):
     assert len(table) == 32 * 32 and table.notna().all(axis=None)
     effect = table.set_index(["layer", "head"])
-    assert effect["odd, when recolored"].idxmax() == (19, 6) and effect["odd, when erased"].idxmax() == (
+    assert effect["odd, when recolored"].idxmax() == (19, 6) and effect[
+        "odd, when erased"
+    ].idxmax() == (
         19,
         6,
     )
@@ -140,7 +144,8 @@ def test_another_geometry_is_refused(grouped):
     frame = rgb.patch_heads(grouped, rgb.rgb_trials(grouped, 2), progress=False)
     for given in (frame, panels(frame)):
         with pytest.raises(
-            rgb.InputError, match="the run has 12 heads in 3 layers, the reference 1024 heads in 32 layers"
+            rgb.InputError,
+            match="the run has 12 heads in 3 layers, the reference 1024 heads in 32 layers",
         ):
             compare.compare(given)
 
@@ -169,7 +174,9 @@ def test_scatter_draws_every_head_and_labels_those_that_stand_out(table):
 @pytest.mark.parametrize("panel", PANELS)
 def test_names_in_a_scatter_do_not_run_into_each_other(panel, scale, noise, table):
     rng = np.random.default_rng(0)
-    run = table.assign(**{name: scale * table[name] + rng.normal(0, noise, len(table)) for name in PANELS})
+    run = table.assign(
+        **{name: scale * table[name] + rng.normal(0, noise, len(table)) for name in PANELS}
+    )
     ax = compare.scatter(as_run(run), panel)
     ax.figure.canvas.draw()
     for name in ax.texts:
@@ -184,7 +191,10 @@ def test_command_compares_a_run(table, tmp_path, capsys):
     assert main(["compare", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert (
-        "19.6" in printed and "18.6" in printed and "2 others" in printed and "published setting" in printed
+        "19.6" in printed
+        and "18.6" in printed
+        and "2 others" in printed
+        and "published setting" in printed
     )
     assert len(pd.read_parquet(folder / "compare.parquet")) == 3
     assert (folder / "compare.png").stat().st_size > 10_000
@@ -194,7 +204,9 @@ def test_command_is_silent_about_settings_that_agree(table, tmp_path, capsys):
     folder = write_run(tmp_path / "run", as_run(table))
     assert main(["compare", str(folder), "--top", "3", "--out", str(tmp_path / "elsewhere")]) == 0
     assert "published setting" not in capsys.readouterr().out
-    assert (tmp_path / "elsewhere" / "compare.png").is_file() and not (folder / "compare.png").exists()
+    assert (tmp_path / "elsewhere" / "compare.png").is_file() and not (
+        folder / "compare.png"
+    ).exists()
 
 
 def remove(name):
@@ -218,7 +230,10 @@ def overwrite(name, text):
             lambda folder: pd.DataFrame({"layer": [0]}).to_parquet(folder / "patch_heads.parquet"),
             "lacks the columns trial,",
         ),
-        (lambda folder: [file.unlink() for file in folder.iterdir()] + [folder.rmdir()], "no folder"),
+        (
+            lambda folder: [file.unlink() for file in folder.iterdir()] + [folder.rmdir()],
+            "no folder",
+        ),
     ],
 )
 def test_a_folder_that_holds_no_run_ends_with_one_sentence(spoil, part, table, tmp_path, capsys):

@@ -11,18 +11,26 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 import rgb_circuit as rgb
-from rgb_circuit.agreement import agreement, ceiling, correlation_interval, disattenuated, reliability
+from rgb_circuit.statistics.agreement import (
+    agreement,
+    ceiling,
+    correlation_interval,
+    disattenuated,
+    reliability,
+)
 from rgb_circuit.trial import described
 
 
 @pytest.fixture(scope="module")
 def runs(planted_run, tmp_path_factory):
-    """Folders of one model on two samples of trials; the second has the frames of the first but for its
-    effects."""
+    """Folders of one model on two samples of trials; the second has the frames of the first but for
+    its effects."""
     home = tmp_path_factory.mktemp("runs")
     model = rgb.load("planted")
     trials = rgb.rgb_trials(model, 12, seed=1)
-    other = changed(planted_run, home / "other", patch_heads=rgb.patch_heads(model, trials, progress=False))
+    other = changed(
+        planted_run, home / "other", patch_heads=rgb.patch_heads(model, trials, progress=False)
+    )
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["trials"] = [described(trial) for trial in trials]
     (other / "manifest.json").write_text(json.dumps(manifest))
@@ -41,10 +49,14 @@ def test_a_run_agrees_with_itself(runs):
     table = rgb.compare_runs(runs[0], runs[0])
     effects = table[table["compared"] == "effects"]
     assert len(effects) == 3
-    assert (effects[["pearson", "pearson_low", "pearson_high", "spearman"]].round(9) == 1).all(axis=None)
+    assert (effects[["pearson", "pearson_low", "pearson_high", "spearman"]].round(9) == 1).all(
+        axis=None
+    )
     noiseless = effects[["disattenuated", "disattenuated_low", "disattenuated_high"]]
     assert (noiseless.round(9) == 1).all(axis=None)
-    assert (effects["ceiling"] <= 1).all() and (effects["reliability_a"] == effects["reliability_b"]).all()
+    assert (effects["ceiling"] <= 1).all() and (
+        effects["reliability_a"] == effects["reliability_b"]
+    ).all()
     assert (table["shared"] == table["in_a"]).all() and (table["shared"] == table["in_b"]).all()
     assert not table["only_a"].any() and not table["only_b"].any()
 
@@ -71,7 +83,9 @@ def test_the_planted_models_roles_agree_and_are_named(runs):
     known = pd.read_parquet(runs[0] / "roles.parquet")
     extractors = known.loc[known["role"] == "color extractor", ["layer", "head"]]
     row = roles.loc["color extractor"]
-    assert row["both"].split() == [f"{layer}.{head}" for layer, head in extractors.itertuples(index=False)]
+    assert row["both"].split() == [
+        f"{layer}.{head}" for layer, head in extractors.itertuples(index=False)
+    ]
     assert row["by_chance"] == pytest.approx(row["in_a"] * row["in_b"] / row["heads"])
     assert row["by_chance"] < row["shared"]
     assert roles[["pearson", "ceiling", "disattenuated"]].isna().all(axis=None)
@@ -115,7 +129,9 @@ def test_what_is_next_to_nothing_is_on_no_top():
 
 def test_runs_whose_heads_do_nothing_share_none(runs, tmp_path):
     frame = pd.read_parquet(runs[0] / "patch_heads.parquet")
-    faint = changed(runs[0], tmp_path / "faint", patch_heads=frame.assign(effect=1e-6 * frame["effect"]))
+    faint = changed(
+        runs[0], tmp_path / "faint", patch_heads=frame.assign(effect=1e-6 * frame["effect"])
+    )
     table = rgb.compare_runs(faint, runs[1]).query("compared == 'effects'")
     assert (table["in_a"] == 0).all() and (table["in_b"] > 0).all() and (table["shared"] == 0).all()
 
@@ -184,7 +200,9 @@ def test_where_all_is_noise_nothing_is_left_to_correlate():
     most = [ceiling(*rng.normal(size=(2, 16, 200))) for _ in range(40)]
     assert np.mean(most) < 0.2
     pairs = [rng.normal(size=(2, 16, 200)) for _ in range(40)]
-    assert np.mean([np.isnan(disattenuated(*pair, same_trials=False)).all() for pair in pairs]) > 0.9
+    assert (
+        np.mean([np.isnan(disattenuated(*pair, same_trials=False)).all() for pair in pairs]) > 0.9
+    )
 
 
 def test_one_trial_leaves_no_interval():
@@ -192,7 +210,9 @@ def test_one_trial_leaves_no_interval():
 
 
 def test_runs_of_other_heads_or_panels_are_refused(runs, tmp_path):
-    frame, panels = (pd.read_parquet(runs[0] / f"{name}.parquet") for name in ("patch_heads", "panels"))
+    frame, panels = (
+        pd.read_parquet(runs[0] / f"{name}.parquet") for name in ("patch_heads", "panels")
+    )
     fewer = changed(runs[0], tmp_path / "fewer", patch_heads=frame[frame["layer"] > 0])
     with pytest.raises(rgb.InputError, match="24 heads in 6 layers and .* 20 heads in 5 layers"):
         rgb.compare_runs(runs[0], fewer)
@@ -213,7 +233,9 @@ def test_trials_are_the_same_only_if_every_pixel_is(runs, tmp_path, monkeypatch)
         asked.append(same_trials)
         return correlation_interval(one, other, same_trials=same_trials)
 
-    monkeypatch.setattr(sys.modules["rgb_circuit.compare_runs"], "correlation_interval", watched)
+    monkeypatch.setattr(
+        sys.modules["rgb_circuit.calls.compare_runs"], "correlation_interval", watched
+    )
     apart = changed(runs[0], tmp_path / "apart")
     manifest = json.loads((apart / "manifest.json").read_text())
     manifest["trials"][0]["pictures"]["clean"] = "another"

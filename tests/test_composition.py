@@ -20,10 +20,14 @@ def trials(model):
 
 def cell(frame, sender, receiver=None, role="background"):
     rows = frame[
-        (frame["sender_layer"] == sender[0]) & (frame["sender_head"] == sender[1]) & (frame["role"] == role)
+        (frame["sender_layer"] == sender[0])
+        & (frame["sender_head"] == sender[1])
+        & (frame["role"] == role)
     ]
     if receiver is not None:
-        rows = rows[(rows["receiver_layer"] == receiver[0]) & (rows["receiver_head"] == receiver[1])]
+        rows = rows[
+            (rows["receiver_layer"] == receiver[0]) & (rows["receiver_head"] == receiver[1])
+        ]
     (row,) = rows.to_dict("records")
     return row
 
@@ -36,18 +40,25 @@ def test_mediated_effects_agree_with_plain_hooks(model, trials):
 
     def effects(trial, sender, frozen):
         """role → effect of the sender's patch with some heads frozen."""
-        (target, z, *_), (_, source_z, *_) = bare.unpatched(trial, "erased"), bare.unpatched(trial, "clean")
+        (target, z, *_), (_, source_z, *_) = (
+            bare.unpatched(trial, "erased"),
+            bare.unpatched(trial, "clean"),
+        )
         end = len(z[0]) - 1
         writes = [(*sender, end, source_z[sender[0]][end, sender[1]])]
         writes += [(*head, end, z[head[0]][end, head[1]]) for head in frozen]
         patched = bare.run(trial, "erased", writes)[0]
         return {
-            role: float(patched[token] - target[token]) for role, token in answer_tokens(model, trial).items()
+            role: float(patched[token] - target[token])
+            for role, token in answer_tokens(model, trial).items()
         }
 
     for sender in senders:
         totals = [effects(trial, sender, []) for trial in trials]
-        for frozen, rows in [*(([receiver], frame) for receiver in receivers), (receivers, together)]:
+        for frozen, rows in [
+            *(([receiver], frame) for receiver in receivers),
+            (receivers, together),
+        ]:
             held = [effects(trial, sender, frozen) for trial in trials]
             for role in totals[0]:
                 row = cell(rows, sender, frozen[0] if rows is frame else None, role)
@@ -64,7 +75,9 @@ def test_a_sender_at_or_after_the_receiver_has_exactly_no_mediated_effect(model,
     late = frame[frame["sender_layer"] >= frame["receiver_layer"]]
     for column in ("mediated_effect", "ci_low", "ci_high"):
         assert (late[column] == 0).all()
-    assert (frame[frame["sender_layer"] < frame["receiver_layer"]]["mediated_effect"] != 0).mean() > 0.9
+    assert (
+        frame[frame["sender_layer"] < frame["receiver_layer"]]["mediated_effect"] != 0
+    ).mean() > 0.9
 
 
 def test_freezing_an_earlier_head_really_changes_nothing(model, trials):
@@ -72,7 +85,8 @@ def test_freezing_an_earlier_head_really_changes_nothing(model, trials):
     sender, last = (model.n_layers - 1, 0), model.n_layers - 1
     variants = {"free": [rgb.Edit(*sender)]}
     variants |= {
-        f"{head}": [rgb.Edit(*sender), rgb.Edit(*head, "erased")] for head in [(0, 0), (0, 3), (last, 1)]
+        f"{head}": [rgb.Edit(*sender), rgb.Edit(*head, "erased")]
+        for head in [(0, 0), (0, 3), (last, 1)]
     }
     frame = rgb.patch_edits(model, trials, variants, target="erased", progress=False)
     effects = frame.pivot(index=["trial", "role"], columns="variant", values="effect")
@@ -98,8 +112,12 @@ def test_the_planted_localizer_acts_through_its_extractors_and_nothing_else(plan
 
 def test_a_share_of_an_effect_that_is_not_shown_has_no_interval(planted):
     trials = rgb.rgb_trials(planted, 4)
-    frame = composition(planted, trials, [PLACE.idle_watcher], [PLACE.late_background_writer], progress=False)
-    assert frame[["share_low", "share_high"]].isna().all(axis=None) and frame["ci_low"].notna().all()
+    frame = composition(
+        planted, trials, [PLACE.idle_watcher], [PLACE.late_background_writer], progress=False
+    )
+    assert (
+        frame[["share_low", "share_high"]].isna().all(axis=None) and frame["ci_low"].notna().all()
+    )
 
 
 def test_the_planted_localizer_composes_with_its_extractors_queries_and_with_nothing_else(planted):
@@ -114,7 +132,9 @@ def test_the_planted_localizer_composes_with_its_extractors_queries_and_with_not
             for receiver in receivers:
                 row = cell(rows, sender, receiver)
                 told = sender == PLACE.poi and part == "query"
-                assert row["effect"] == pytest.approx(gains.get(receiver, 0) if told else 0, abs=0.01)
+                assert row["effect"] == pytest.approx(
+                    gains.get(receiver, 0) if told else 0, abs=0.01
+                )
                 assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["n"] == 4
 
 
@@ -164,7 +184,8 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     assert (
         list(frame.columns)
         == pair
-        + "total_effect frozen_effect mediated_effect ci_low ci_high share n share_low share_high".split()
+        + "total_effect frozen_effect mediated_effect ci_low ci_high share n share_low "
+        "share_high".split()
     )
     assert len(frame) == 3 * 5
     assert set(frame["n"]) == {2}
@@ -183,7 +204,7 @@ def test_the_frame_has_a_row_per_pair_and_role_and_none_for_a_head_with_itself(g
     ],
 )
 def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, message):
-    monkeypatch.setattr("rgb_circuit.patching.execute", None)
+    monkeypatch.setattr("rgb_circuit.calls.patching.execute", None)
     arguments = dict(senders=[(0, 0)], receivers=[(1, 0)], n=2) | change
     trials = rgb.rgb_trials(grouped, arguments.pop("n"))
     for analysis in (composition, mediation, paths):

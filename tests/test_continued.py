@@ -9,9 +9,9 @@ from test_exactness import kernels_of, subject_of
 
 import rgb_circuit as rgb
 from analyses import task_reading
-from rgb_circuit import estimate, measure
+from rgb_circuit.measuring import estimate, measure
 from rgb_circuit.programs import continued
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 
 @pytest.fixture
@@ -54,7 +54,10 @@ def test_what_goes_on_is_what_runs_from_the_start(name, after, monkeypatch):
 def test_only_a_shorter_prompt_about_the_same_picture_goes_on(grouped, after):
     [trial] = rgb.rgb_trials(grouped, 1)
     longer = replace(trial, prompts={"erased": grouped.prompt(ODD_QUESTION + " , red or green")})
-    for shown in (longer, replace(longer, images={**trial.images, "erased": trial.images["clean"]})):
+    for shown in (
+        longer,
+        replace(longer, images={**trial.images, "erased": trial.images["clean"]}),
+    ):
         rgb.patch_heads(grouped, [shown], source="erased", target="clean", progress=False)
     other = replace(trial, prompts={"erased": grouped.prompt(BACKGROUND_QUESTION)})
     rgb.patch_heads(grouped, [other], source="erased", target="clean", progress=False)

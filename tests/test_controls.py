@@ -1,4 +1,5 @@
-"""Heads that do something like a role and do not have it, planted: no head of theirs is given one."""
+"""Heads that do something like a role and do not have it, planted: no head of theirs is given
+one."""
 
 import warnings
 
@@ -25,12 +26,13 @@ ONE_EACH = torch.eye(len(WORDS))
 
 
 def head_weights(model, layer, head):
-    """Query, key, value (d_head, width) and output (width, d_head) of a head with keys of its own, all
-    zero."""
+    """Query, key, value (d_head, width) and output (width, d_head) of a head with keys of its own,
+    all zero."""
     attention = model.model.language_model.layers[layer].self_attn
     own = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
     weights = [
-        projection.weight[own] for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        projection.weight[own]
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
     ]
     weights.append(attention.o_proj.weight[:, own])
     for weight in weights:

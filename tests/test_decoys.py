@@ -1,5 +1,5 @@
-"""Heads that only look as if they had a role are given none, and each is stopped by the prediction that was
-made for it; heads that do two things are called by both."""
+"""Heads that only look as if they had a role are given none, and each is stopped by the prediction
+that was made for it; heads that do two things are called by both."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,9 @@ def state_of(matrix, n=32, noise=0.1):
     numbers = np.concatenate([order[:, :4], np.full((n, 1), -1), order[:, 4:]], axis=1)
     effects = np.zeros((n, 2, columns))
     for trial in range(n):
-        effects[trial, 0] = np.where(numbers[trial] >= 0, matrix[numbers[trial], order[trial, 0]], 0)
+        effects[trial, 0] = np.where(
+            numbers[trial] >= 0, matrix[numbers[trial], order[trial, 0]], 0
+        )
     effects += rng.normal(0, noise, effects.shape)
     logits = {name: np.zeros((n, columns)) for name in ("clean", "erased")}
     logits["clean"][:, 0] = 10
@@ -101,7 +103,9 @@ def test_a_head_that_says_each_colour_or_some_rises_above_others(noise):
     assert state_of(5 * np.eye(8), noise=noise) == "holds"
     assert state_of(5 * np.diag([1, 0, 0, 1, 0, 0, 0, 0]), noise=noise) == "holds"
     # Words that are alike rise together, yet less.
-    assert state_of(5 * (0.6 * np.eye(8) + 0.4 * np.eye(8).repeat(2, 0)[:8]), noise=noise) == "holds"
+    assert (
+        state_of(5 * (0.6 * np.eye(8) + 0.4 * np.eye(8).repeat(2, 0)[:8]), noise=noise) == "holds"
+    )
 
 
 def test_a_head_that_raises_another_word_as_much_for_one_colour_it_serves_does_not():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.digits import decimals, table, written
+from analyses.report.digits import decimals, table, written
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,13 @@ def test_the_largest_number_has_two_digits_or_more_and_the_others_follow_it(larg
 
 
 def test_missing_numbers_are_dashes_and_nothing_has_no_sign():
-    assert [written(value, 2) for value in (None, np.nan, pd.NA, -1e-9, 0)] == ["–", "–", "–", "0.00", "0.00"]
+    assert [written(value, 2) for value in (None, np.nan, pd.NA, -1e-9, 0)] == [
+        "–",
+        "–",
+        "–",
+        "0.00",
+        "0.00",
+    ]
     assert decimals([]) == decimals([np.nan, np.inf]) == decimals([0.0]) == decimals([1e-12]) == 2
 
 

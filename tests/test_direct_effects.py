@@ -8,7 +8,7 @@ from torch.nn.functional import layer_norm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 import rgb_circuit as rgb
-from rgb_circuit.direct_effects import direct_effects
+from rgb_circuit.calls.direct_effects import direct_effects
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
@@ -49,7 +49,9 @@ def test_direct_effects_agree_with_the_parameters(model, trials):
     parts = {("embedding", None, None): states[0][0, -1]}
     for layer, block in enumerate(text.layers):
         written = block.self_attn.o_proj.weight.split(d_head, dim=1)
-        heads = [slice_of_o_proj @ z[layer][-1, head] for head, slice_of_o_proj in enumerate(written)]
+        heads = [
+            slice_of_o_proj @ z[layer][-1, head] for head, slice_of_o_proj in enumerate(written)
+        ]
         before = sum(parts.values()) + sum(heads)
         normed = (
             before
@@ -116,14 +118,18 @@ def test_half_precision_adds_up_within_its_rounding(random_folder):
 def test_prompts_of_different_length_keep_their_order_and_values(grouped):
     first, second = rgb.rgb_trials(grouped, 2, seed=2)
     words = (
-        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one "
+        "word\nASSISTANT:"
     )
     long = rgb.Trial("long", words, second.images, {"yes": "red", "no": "one"})
     together = direct_effects(grouped, [first, long], progress=False)
     assert together["trial"].unique().tolist() == [first.name, "long"]
     alone = direct_effects(grouped, [long], progress=False)
     np.testing.assert_allclose(
-        together.query("trial == 'long'")["direct_effect"], alone["direct_effect"], rtol=0, atol=1e-5
+        together.query("trial == 'long'")["direct_effect"],
+        alone["direct_effect"],
+        rtol=0,
+        atol=1e-5,
     )
 
 

@@ -1,4 +1,5 @@
-"""What the documents say is so: their Python runs, their links lead somewhere, what they quote exists."""
+"""What the documents say is so: their Python runs, their links lead somewhere, what they quote
+exists."""
 
 import argparse
 import ast
@@ -16,7 +17,7 @@ from nbclient import NotebookClient
 
 import rgb_circuit as rgb
 from analyses.command import command_parser, main
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -84,7 +85,9 @@ def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
     role_of = pd.read_parquet(folder / "roles.parquet").set_index(["layer", "head"])["role"]
     evidence = pd.read_parquet(folder / "evidence.parquet")
     # P3a is about the background on a plain canvas.
-    raised = evidence[evidence["prediction"] == "P3a"].set_index(["layer", "head"])["restored_fraction"]
+    raised = evidence[evidence["prediction"] == "P3a"].set_index(["layer", "head"])[
+        "restored_fraction"
+    ]
     told = [row for row in rows_of(README) if re.fullmatch(r"\d+\.\d+", row[0])]
     assert len(told) == 3
     for name, _, size, role in told:
@@ -92,7 +95,9 @@ def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
         assert role.startswith(role_of[head]), name
         assert f"{100 * raised[head]:+.0f} %" == size, name
     said = re.search(r"\*color extractors\*, are found too: (.*?)\.\s", README.read_text()).group(1)
-    found = [f"{layer}.{head}" for (layer, head), role in role_of.items() if role == "color extractor"]
+    found = [
+        f"{layer}.{head}" for (layer, head), role in role_of.items() if role == "color extractor"
+    ]
     assert re.findall(r"\d+\.\d+", said) == found
 
 
@@ -104,7 +109,9 @@ def test_runs_are_read_and_compared_as_the_page_of_the_report_says(run_of, tmp_p
     names = {}
     for block in python_of(REPORT):
         exec(compile(block, str(REPORT), "exec"), names)
-    found = {f"{layer}.{head}" for layer, head in names["run"].findings[["layer", "head"]].to_numpy()}
+    found = {
+        f"{layer}.{head}" for layer, head in names["run"].findings[["layer", "head"]].to_numpy()
+    }
     compared = rgb.compare_runs("results", "again").query("compared == 'role'")
     assert found == {name for names in compared["both"] for name in names.split()}
 
@@ -126,21 +133,29 @@ def test_every_family_that_is_tested_is_in_the_table():
         assert f"`{model_type}`" in named, family
 
 
-def test_the_examples_of_attribution_and_lens_run_and_draw_their_pictures(tmp_path, monkeypatch, capsys):
+def test_the_examples_of_attribution_and_lens_run_and_draw_their_pictures(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     text, names = LENS.read_text(), {}
     for code in python_of(LENS):
         exec(code, names)
     drawn = {file.name for file in tmp_path.iterdir()}
     assert drawn == {"attribute.png", "lens_layers.png", "lens_picture.png"}
-    assert all((ROOT / "docs" / "pictures" / name).is_file() and f"pictures/{name}" in text for name in drawn)
+    assert all(
+        (ROOT / "docs" / "pictures" / name).is_file() and f"pictures/{name}" in text
+        for name in drawn
+    )
     printed = capsys.readouterr().out
     assert "10.0 20.0\n10.0 0.0\n" in printed.replace("-0.0", "0.0")
     assert "{(3, 0): 10.0, (3, 2): 6.0, (4, 1): 5.0, (4, 2): -2.0, (4, 3): 5.0}" in printed
 
 
-# Links between the pages themselves are checked by `mkdocs build --strict`, which sees nothing outside.
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+# Links between the pages themselves are checked by `mkdocs build --strict`, which sees nothing
+# outside.
+@pytest.mark.parametrize(
+    "file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"]
+)
 def test_every_link_to_a_file_leads_somewhere(file):
     for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / file).read_text()):
         if "://" in link:
@@ -150,9 +165,9 @@ def test_every_link_to_a_file_leads_somewhere(file):
         assert page.exists(), link
         if anchor:
             headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings], (
-                link
-            )
+            assert anchor in [
+                re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings
+            ], link
 
 
 def test_every_picture_is_shown_somewhere():
@@ -170,7 +185,9 @@ def test_every_public_name_is_in_the_reference():
 def test_every_command_and_option_is_on_its_page():
     page = (ROOT / "docs" / "command.md").read_text()
     (commands,) = (
-        action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction)
+        action
+        for action in command_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
     )
     for name, parser in commands.choices.items():
         assert f"`{name}" in page, name
@@ -181,7 +198,9 @@ def test_every_command_and_option_is_on_its_page():
 
 
 def test_every_prediction_of_a_role_is_explained_with_its_claims():
-    explained = {row[0]: row[2] for row in rows_of(ROOT / "docs" / "predictions.md") if len(row) == 4}
+    explained = {
+        row[0]: row[2] for row in rows_of(ROOT / "docs" / "predictions.md") if len(row) == 4
+    }
     for prediction in find("rgb").predictions:
         assert explained[prediction.name] == prediction.expected
 
@@ -195,9 +214,12 @@ def test_every_message_that_is_explained_is_one_of_the_code():
         for folder in ("rgb_circuit", "analyses")
         for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
     ]
-    quoted = [row[0][1:-1] for row in rows_of(ROOT / "docs" / "errors.md") if row[0].startswith("`")]
+    quoted = [
+        row[0][1:-1] for row in rows_of(ROOT / "docs" / "errors.md") if row[0].startswith("`")
+    ]
     assert len(quoted) > 20
     for message in quoted:
         parts = [re.escape(part.strip()) for part in message.split("…") if part.strip()]

@@ -1,5 +1,5 @@
-"""Any run ends in its report: every figure is drawn, whatever the number of panels, the shape of the model,
-the numbers and the names."""
+"""Any run ends in its report: every figure is drawn, whatever the number of panels, the shape of
+the model, the numbers and the names."""
 
 import csv
 import io
@@ -23,8 +23,8 @@ from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.plots.canvas import brief, model_title
 
-# Names that something else could take for its own: a folder, a format, a formula, a label to leave out,
-# markup, a list.
+# Names that something else could take for its own: a folder, a format, a formula, a label to leave
+# out, markup, a list.
 LONG = "what somebody wrote without any thought for where it would have to fit, as people do"
 CONDITIONS = ["left/right", "50%", "ß $x$", LONG + " in pictures"]
 ROLES = ["_a", "<b>\"q'&amp;", r"a.b[0]{c}, $\frac$"]
@@ -32,7 +32,8 @@ PANELS = [(target, role) for role in ROLES for target in CONDITIONS]
 
 
 def sweep(layers=2, heads=2, trials=3, panels=PANELS, size=1.0, gap=4.0):
-    """As from `patch_heads`: effects wander around ``size``, and the first word falls by ``gap``."""
+    """As from `patch_heads`: effects wander around ``size``, and the first word falls by
+    ``gap``."""
     rng, blocks = np.random.default_rng(0), []
     places = pd.DataFrame(np.ndindex(layers, heads), columns=["layer", "head"])
     for number in range(trials):
@@ -62,7 +63,9 @@ def test_any_number_of_panels_is_drawn_each_under_its_own_name(count):
     # One scale beside them.
     assert len(figure.axes) == count + 1
     titles = [ax.get_title().replace("\n", " ") for ax in figure.axes[:count]]
-    assert titles == [f"{brief(role)} logit, {brief(target)} picture" for target, role in PANELS[:count]]
+    assert titles == [
+        f"{brief(role)} logit, {brief(target)} picture" for target, role in PANELS[:count]
+    ]
 
 
 def layers_frame(frame):
@@ -71,7 +74,9 @@ def layers_frame(frame):
 
 
 def lens_frame(frame):
-    rows = frame.rename(columns={"target": "condition", "effect": "logit"}).drop(columns=["positions"])
+    rows = frame.rename(columns={"target": "condition", "effect": "logit"}).drop(
+        columns=["positions"]
+    )
     rows = rows[rows["condition"] == CONDITIONS[0]]
     return rows.assign(component="z", position=0, answer="red", row=0, column=rows["head"])
 
@@ -83,7 +88,9 @@ def knocked(frame):
 
 def evidence(frame):
     rows = frame[frame["trial"] == "0"].drop_duplicates(["layer", "head"])
-    ends = dict(ci_low=rows["effect"] - 1, ci_high=rows["effect"] + 1, restored_fraction=rows["effect"] / 4)
+    ends = dict(
+        ci_low=rows["effect"] - 1, ci_high=rows["effect"] + 1, restored_fraction=rows["effect"] / 4
+    )
     about = dict(prediction="P9b", expected="none none", n=3, holds=False)
     return rows.assign(**ends, **about)
 
@@ -100,7 +107,9 @@ def through(frame):
         share_low=0.1,
         share_high=0.9,
     )
-    heads = dict(sender_layer=rows["layer"], sender_head=rows["head"], receiver_layer=1, receiver_head=0)
+    heads = dict(
+        sender_layer=rows["layer"], sender_head=rows["head"], receiver_layer=1, receiver_head=0
+    )
     return rows.assign(**ends, **heads, n=3)
 
 
@@ -113,7 +122,9 @@ def curve(frame):
 
 def parts(frame):
     pairs = through(frame)
-    return pd.concat([pairs.assign(into=part) for part in ("query", "key", "value")], ignore_index=True)
+    return pd.concat(
+        [pairs.assign(into=part) for part in ("query", "key", "value")], ignore_index=True
+    )
 
 
 def one(frame):
@@ -123,8 +134,12 @@ def one(frame):
 FIGURES = {
     "panel_heatmaps": lambda frame, model: plots.panel_heatmaps(frame, model, which(PANELS[:2])),
     "head_heatmap": lambda frame, model: plots.head_heatmap(one(frame), "effect", model),
-    "layer_heatmaps": lambda frame, model: plots.layer_heatmaps(layers_frame(frame), model, role=ROLES[2]),
-    "knockout_lines": lambda frame, model: plots.knockout_lines(knocked(frame), model, role=ROLES[2]),
+    "layer_heatmaps": lambda frame, model: plots.layer_heatmaps(
+        layers_frame(frame), model, role=ROLES[2]
+    ),
+    "knockout_lines": lambda frame, model: plots.knockout_lines(
+        knocked(frame), model, role=ROLES[2]
+    ),
     "lens_over_layers": lambda frame, model: plots.lens_over_layers(lens_frame(frame), model),
     "composition_map": lambda frame, model: plots.composition_map(through(frame), model, ROLES[2]),
     "composition_diagram": lambda frame, model: plots.composition_diagram(
@@ -195,7 +210,11 @@ def test_of_a_models_folder_a_title_has_the_last_part(name, title):
 
 def test_a_long_name_keeps_its_beginning_and_its_end():
     short = brief(LONG)
-    assert len(short) <= 28 and LONG.startswith(short.split("…")[0]) and LONG.endswith(short.split("…")[1])
+    assert (
+        len(short) <= 28
+        and LONG.startswith(short.split("…")[0])
+        and LONG.endswith(short.split("…")[1])
+    )
     assert brief("red") == "red" and brief(" two\nlines ") == "two lines"
 
 
@@ -209,7 +228,10 @@ def trials_file(folder, pictures, words, trials, same=False):
         Image.new("RGB", (24, 24), color).save(folder / f"{color}.png")
     with open(folder / "trials.csv", "w", newline="") as file:
         table = csv.writer(file)
-        named = [*(f"image:{name}" for name in CONDITIONS[:pictures]), *(f"answer:{name}" for name in words)]
+        named = [
+            *(f"image:{name}" for name in CONDITIONS[:pictures]),
+            *(f"answer:{name}" for name in words),
+        ]
         table.writerow(["name", "question", "clean", *named])
         for number in range(trials):
             other = ["red"] * 3 if same else colors[1:]
@@ -223,7 +245,12 @@ RUNS = {
     "nine panels with odd names": (dict(layers=2, heads=2, kv_heads=2), 3, ROLES, 3),
     "one layer, one trial": (dict(layers=1, heads=4, kv_heads=4), 1, ROLES[:2], 1),
     "one head": (dict(layers=2, heads=1, kv_heads=1), 1, ["a"], 2),
-    "64 heads": (dict(layers=1, heads=64, kv_heads=64, d_head=2, width=64), 1, ["a", "b", "c", "d"], 2),
+    "64 heads": (
+        dict(layers=1, heads=64, kv_heads=64, d_head=2, width=64),
+        1,
+        ["a", "b", "c", "d"],
+        2,
+    ),
     "nothing to restore": (dict(layers=2, heads=2, kv_heads=2), 2, ["a", "b"], 2),
 }
 
@@ -259,14 +286,20 @@ def test_what_cannot_be_drawn_is_said_and_all_else_is_there(tmp_path, monkeypatc
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and "Traceback" not in said
     assert "panels.png could not be drawn (ZeroDivisionError in test_drawing.py" in said
-    assert "of all things" in said and "1 more could not" in said and f"rgb-circuit report {out}" in said
+    assert (
+        "of all things" in said
+        and "1 more could not" in said
+        and f"rgb-circuit report {out}" in said
+    )
     # All else is there, and what was measured is not measured again.
     page = (out / "report.html").read_text()
     assert '<section id="heads">' in page and '<section id="panels">' not in page
     assert not (out / "panels.png").exists() and (out / "patch_heads.parquet").is_file()
     monkeypatch.setattr("rgb_circuit.loading.load", None)
     assert main(["report", "-q", str(out)]) == 0
-    assert (out / "panels.png").is_file() and '<section id="panels">' in (out / "report.html").read_text()
+    assert (out / "panels.png").is_file() and '<section id="panels">' in (
+        out / "report.html"
+    ).read_text()
     # A caller in Python meets an exception, after the page was written.
     monkeypatch.setattr("analyses.report.sections.panels.head_heatmap", broken)
     with pytest.raises(NotDrawn, match="the section “Effects” of the report could not be drawn"):

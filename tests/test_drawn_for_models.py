@@ -1,5 +1,5 @@
-"""What the game shows a model is what its rules say, told here again in plain loops: words that the model can
-say, each as often in each role, on its own grid, in its own conversation."""
+"""What the game shows a model is what its rules say, told here again in plain loops: words that the
+model can say, each as often in each role, on its own grid, in its own conversation."""
 
 import families
 import numpy as np
@@ -9,13 +9,13 @@ from families import FAMILIES, NAMES
 from PIL import Image
 
 import rgb_circuit as rgb
-from rgb_circuit.answers import preferred, written
-from rgb_circuit.drawing import form_at, words_at, words_for
-from rgb_circuit.inputs import inputs_of
-from rgb_circuit.manifest import manifest
+from rgb_circuit.conversation.answers import preferred, written
+from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.tasks import find
+from rgb_circuit.prompts.inputs import inputs_of
+from rgb_circuit.stimuli.drawing import form_at, words_at, words_for
+from rgb_circuit.stimuli.tasks import find
 
 QUESTION = "Which color is the odd color out? Respond in one word"
 COLORS = {
@@ -45,7 +45,8 @@ def picture(model, canvas, tiles):
 
 @torch.no_grad()
 def words_of(model):
-    """The palette's words that are one token, written as the model writes on a board with a red tile."""
+    """The palette's words that are one token, written as the model writes on a board with a red
+    tile."""
     asked = model.template.replace("{question}", QUESTION)
     middle = model.grid[0] // 2, model.grid[1] // 2
     board = Image.fromarray(picture(model, COLORS["blue"], {middle: COLORS["red"]}))
@@ -154,7 +155,8 @@ def test_a_model_without_colour_words_cannot_play_the_game_and_is_told_before_an
     )
     with pytest.raises(
         rgb.InputError,
-        match="no word of the task .* is in the vocabulary of .animals., so it cannot play the RGB game",
+        match="no word of the task .* is in the vocabulary of .animals., so it cannot play the RGB "
+        "game",
     ):
         rgb.rgb_trials(animals, 4)
 

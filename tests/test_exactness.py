@@ -18,18 +18,19 @@ from families import FAMILIES, FEW, KINDS, NAMES
 
 import rgb_circuit as rgb
 from analyses import task_reading
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.layout import Layout
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.module.layout import Layout
 from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, encode
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # transformers has no other attention for Gemma 2.
 KERNELS = {name: ("eager",) if name == "paligemma2" else ("sdpa", "eager") for name in NAMES}
 
 
 def kernels_of(name):
-    """Those by which a kind of edit is checked: all that there are where these could make a difference."""
+    """Those by which a kind of edit is checked: all that there are where these could make a
+    difference."""
     return KERNELS[name][: None if name in FEW else 1]
 
 
@@ -39,8 +40,8 @@ PATCHES = [
     ("z", "all"), ("value", "all"), ("z", "tile"), ("pattern", "tile"),
 ]  # fmt: skip
 
-# As a fraction of the largest logit; a tenth of what rounding may do to an effect that is as large as a
-# logit.
+# As a fraction of the largest logit; a tenth of what rounding may do to an effect that is as large
+# as a logit.
 CLOSE = 4e-6
 
 
@@ -52,7 +53,9 @@ class Subject:
         self.module, self.processor = families.built(name)
         # Weights that the number format holds; what the hooks say of them is not rounded.
         self.module.to(dtype)
-        self.bare = BruteForce(copy.deepcopy(self.module).float(), self.processor, self.family.options)
+        self.bare = BruteForce(
+            copy.deepcopy(self.module).float(), self.processor, self.family.options
+        )
 
     @functools.cache
     def model(self, kernel):
@@ -62,7 +65,10 @@ class Subject:
 
     def wrapped(self, module=None):
         return rgb.wrap(
-            module or copy.deepcopy(self.module), self.processor, name=self.name, tiles=self.family.tiles
+            module or copy.deepcopy(self.module),
+            self.processor,
+            name=self.name,
+            tiles=self.family.tiles,
         )
 
     @functools.cached_property
@@ -72,8 +78,8 @@ class Subject:
 
     @functools.cached_property
     def spots(self):
-        """Positions as in an edit → token positions of the first trial, counted from what the family is known
-        to be."""
+        """Positions as in an edit → token positions of the first trial, counted from what the
+        family is known to be."""
         ids, image = self.bare.inputs(self.trials[0], "clean")["input_ids"][0], self.image
         n, (row, column) = self.family.grid, self.trials[0].tile
         places = {1: [row * n + column], 2: [row * n + column, n * n + row * (n + 1) + column]}[
@@ -81,7 +87,11 @@ class Subject:
         ]
         before = self.family.tokens - n * n if self.family.views == 1 else 0
         every = list(range(len(ids)))
-        return {"end": every[-1:], "all": every, "tile": [image[before + place] for place in places]}
+        return {
+            "end": every[-1:],
+            "all": every,
+            "tile": [image[before + place] for place in places],
+        }
 
     @functools.cached_property
     def image(self):
@@ -103,17 +113,23 @@ class Subject:
         return list(answer_tokens(self.model(KERNELS[self.name][0]), self.trials[0]).values())
 
     def hooked(self, variants):
-        """Effects on the answers of what is written into the erased picture's run, (variants, roles)."""
+        """Effects on the answers of what is written into the erased picture's run, (variants,
+        roles)."""
         logits = self.bare.patched(self.trials[0], "erased", variants)
         return (logits - self.target)[:, self.tokens].numpy()
 
     @functools.cache
     def wanted(self, component, positions):
         """Effects of each head by itself, (heads, roles)."""
-        heads = [(layer, head) for layer in range(families.LAYERS) for head in range(families.HEADS)]
+        heads = [
+            (layer, head) for layer in range(families.LAYERS) for head in range(families.HEADS)
+        ]
         places = self.spots[positions]
         return self.hooked(
-            [self.bare.write(self.trials[0], "clean", "erased", *head, component, places) for head in heads]
+            [
+                self.bare.write(self.trials[0], "clean", "erased", *head, component, places)
+                for head in heads
+            ]
         )
 
     def swept(self, component, positions, kernel=None, source="clean"):
@@ -152,7 +168,10 @@ def test_the_package_shows_what_the_bare_model_is_shown(subject):
 
 
 def assert_exact(subject, component, positions, kernel):
-    wanted, found = subject.wanted(component, positions), subject.swept(component, positions, kernel)
+    wanted, found = (
+        subject.wanted(component, positions),
+        subject.swept(component, positions, kernel),
+    )
     # None of it could pass for rounding.
     assert np.abs(wanted).max() > 10 * subject.close, (component, positions)
     assert np.abs(found - wanted).max() < subject.close, (kernel, component, positions)
@@ -198,7 +217,8 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
         ),
         "frozen": (
             [edit(0, 1), *(edit(*head, "erased") for head in later)],
-            restored(0, 1) + [(layer, head, p, own[layer][p, head]) for layer, head in later for p in places],
+            restored(0, 1)
+            + [(layer, head, p, own[layer][p, head]) for layer, head in later for p in places],
         ),
         "kinds": (
             [edit(0, 0, component="pattern"), edit(2, 1, component="value")],
@@ -233,21 +253,30 @@ def test_joint_edits_agree_with_plain_hooks(subject, positions):
 )
 def test_patching_across_questions_agrees_with_plain_hooks(subject, question):
     bare, trial = subject.bare, subject.trials[0]
-    other = dataclasses.replace(trial, prompt=trial.prompt.replace(ODD_QUESTION, question), name=question)
-    own_ids, other_ids = (bare.inputs(each, "clean")["input_ids"][0].tolist() for each in (trial, other))
+    other = dataclasses.replace(
+        trial, prompt=trial.prompt.replace(ODD_QUESTION, question), name=question
+    )
+    own_ids, other_ids = (
+        bare.inputs(each, "clean")["input_ids"][0].tolist() for each in (trial, other)
+    )
     frame = task_reading.patch_questions(
         subject.model(KERNELS[subject.name][0]), [trial], question=question, progress=False
     )
-    after = next(index for index, (one, two) in enumerate(zip(own_ids[::-1], other_ids[::-1])) if one != two)
+    after = next(
+        index for index, (one, two) in enumerate(zip(own_ids[::-1], other_ids[::-1])) if one != two
+    )
     before = next(index for index, (one, two) in enumerate(zip(own_ids, other_ids)) if one != two)
     differing = min(len(own_ids), len(other_ids)) - before - after
     places = {"end": [-1], "after": range(-after, 0), "words": range(-after - differing, -after)}
     z, length = bare.unpatched(other, "clean")[1], len(own_ids)
     target = bare.unpatched(trial, "clean")[0]
     for place in frame["positions"].unique():
-        heads = [(layer, head) for layer in range(families.LAYERS) for head in range(families.HEADS)]
+        heads = [
+            (layer, head) for layer in range(families.LAYERS) for head in range(families.HEADS)
+        ]
         writes = [
-            [(layer, head, length + p, z[layer][p, head]) for p in places[place]] for layer, head in heads
+            [(layer, head, length + p, z[layer][p, head]) for p in places[place]]
+            for layer, head in heads
         ]
         wanted = (bare.patched(trial, "clean", writes) - target)[:, subject.tokens].numpy()
         found = frame[frame["positions"] == place]["effect"].to_numpy().reshape(wanted.shape)
@@ -263,7 +292,9 @@ def test_attention_over_the_picture_is_the_bare_models(subject):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
     over = over_picture(model, trial, found)
     assert over.shape[-2:] == (subject.family.grid, subject.family.grid)
-    assert np.array_equal(over[..., trial.tile[0], trial.tile[1]], found[..., subject.spots["tile"][0]])
+    assert np.array_equal(
+        over[..., trial.tile[0], trial.tile[1]], found[..., subject.spots["tile"][0]]
+    )
 
 
 # Their layers norm what heads and MLP give, or their final norm takes the mean off.
@@ -300,7 +331,9 @@ def test_direct_effects_are_each_heads_own_or_refused(subject):
     found = frame[frame["component"] == "head"].pivot_table(
         "direct_effect", ["layer", "head"], "role", observed=True, sort=False
     )
-    np.testing.assert_allclose(found[list(trial.answers)], torch.stack(wanted), rtol=0, atol=subject.close)
+    np.testing.assert_allclose(
+        found[list(trial.answers)], torch.stack(wanted), rtol=0, atol=subject.close
+    )
 
 
 def kernels_apart(half, component, positions):
@@ -310,11 +343,15 @@ def kernels_apart(half, component, positions):
     for kernel in ("sdpa", "eager"):
         bare = BruteForce(half.module, half.processor, half.family.options, attention=kernel)
         variants = [
-            half.bare.write(half.trials[0], "clean", "erased", layer, head, component, half.spots[positions])
+            half.bare.write(
+                half.trials[0], "clean", "erased", layer, head, component, half.spots[positions]
+            )
             for layer in range(families.LAYERS)
             for head in range(families.HEADS)
         ]
-        plain, *patched = bare.patched(half.trials[0], "erased", [[], *variants])[:, half.tokens].numpy()
+        plain, *patched = bare.patched(half.trials[0], "erased", [[], *variants])[
+            :, half.tokens
+        ].numpy()
         found.append(np.stack(patched) - plain)
     return float(np.abs(found[0] - found[1]).max())
 

@@ -23,7 +23,8 @@ WITH_EXAMPLES = sorted(path for path, text in SOURCES.items() if ">>> " in text)
 def docstrings(source):
     """(name, line from 0, docstring) of a module and of what it defines.
 
-    They are read from the source, since doctest's own search passes over functions that are decorated.
+    They are read from the source, since doctest's own search passes over functions that are
+    decorated.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -45,13 +46,22 @@ def failures(source, path, known):
 @pytest.fixture(scope="module")
 def known(toy):
     """What examples use without saying where it is from."""
-    return {"rgb": rgb, "pd": pd, "np": np, "Path": Path, "model": toy, "trials": rgb.rgb_trials(toy, 4)}
+    return {
+        "rgb": rgb,
+        "pd": pd,
+        "np": np,
+        "Path": Path,
+        "model": toy,
+        "trials": rgb.rgb_trials(toy, 4),
+    }
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_example_gives_what_it_says_and_leaves_no_file(path, known, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    module = import_module(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    )
     found, report = failures(SOURCES[path], path, {**vars(module), **known})
     assert not report, report
     # None stands where nothing runs it.
@@ -62,7 +72,9 @@ def test_every_example_gives_what_it_says_and_leaves_no_file(path, known, tmp_pa
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_example_stands_under_a_heading_so_that_the_documents_show_it_as_code(path):
     bare = [
-        name for name, _, text in docstrings(SOURCES[path]) if ">>> " in text and "Examples:\n" not in text
+        name
+        for name, _, text in docstrings(SOURCES[path])
+        if ">>> " in text and "Examples:\n" not in text
     ]
     assert not bare
 

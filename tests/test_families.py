@@ -22,7 +22,11 @@ def small(request):
         draw((0, 0, 255), {(2, 1): color}, family.grid, px, margin=margin)
         for color in ((255, 0, 0), (0, 255, 0))
     ]
-    return request.param, model, *(inputs(request.param, processor, [picture]) for picture in pictures)
+    return (
+        request.param,
+        model,
+        *(inputs(request.param, processor, [picture]) for picture in pictures),
+    )
 
 
 def decoder(model):
@@ -45,7 +49,9 @@ def logits(model, shown, silent=None):
             z[:, -1, head * families.D_HEAD : (head + 1) * families.D_HEAD] = 0
             return (z,)
 
-        handles.append(decoder(model).layers[layer].self_attn.o_proj.register_forward_pre_hook(silence))
+        handles.append(
+            decoder(model).layers[layer].self_attn.o_proj.register_forward_pre_hook(silence)
+        )
     try:
         return model(**shown).logits[0, -1]
     finally:
@@ -68,7 +74,8 @@ def test_one_tile_reaches_the_answer(small):
 
 @torch.no_grad()
 def moved(model, shown, at):
-    """Which positions' last residuals change when the first residual at one position does, (positions,)."""
+    """Which positions' last residuals change when the first residual at one position does,
+    (positions,)."""
     seen = []
 
     def disturb(module, arguments):
@@ -76,7 +83,11 @@ def moved(model, shown, at):
         hidden[:, at] += 1
         return (hidden, *arguments[1:])
 
-    keep = decoder(model).layers[-1].register_forward_hook(lambda module, given, made: seen.append(made[0]))
+    keep = (
+        decoder(model)
+        .layers[-1]
+        .register_forward_hook(lambda module, given, made: seen.append(made[0]))
+    )
     model(**shown)
     handle = decoder(model).layers[0].register_forward_pre_hook(disturb)
     model(**shown)

@@ -15,14 +15,14 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses import study
 from analyses.command import main
-from rgb_circuit.attention import attention_from_end, over_picture
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.rgb_game import ODD_QUESTION, published_trial
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, published_trial
 
-# A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that do, with
-# soft caps; layers elsewhere. The others were run by hand.
+# A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that
+# do, with soft caps; layers elsewhere. The others were run by hand.
 KINDS = at_hand("llava_next", "qwen3_vl", "gemma3", "paligemma2", "smolvlm")
 # With ten trials roles are tested too, at two places of a tile and under masks of two kinds.
 TRIALS = {name: 10 if name in ("llava_next", "gemma3") else 2 for name in KINDS}
@@ -46,7 +46,12 @@ def saved(tmp_path_factory):
 def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_model(
     name, saved, tmp_path, capsys, monkeypatch
 ):
-    assert main(["run", *saved(name), "--trials", str(TRIALS[name]), "--anyway", "--out", str(tmp_path)]) == 0
+    assert (
+        main(
+            ["run", *saved(name), "--trials", str(TRIALS[name]), "--anyway", "--out", str(tmp_path)]
+        )
+        == 0
+    )
     family, manifest = FAMILIES[name], read_manifest(tmp_path)
     assert manifest["grid"] == [family.grid] * 2 and manifest["ahead"] == family.attends
     assert manifest["options"]["tiles"] == family.tiles
@@ -66,7 +71,10 @@ def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_mode
 
 @pytest.mark.parametrize("name", ["llava_next", "qwen3_vl", "gemma3"])
 def test_attention_is_drawn_on_every_grid(name, saved, tmp_path):
-    assert main(["attention", *saved(name), "--trials", "1", "--head", "1.2", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["attention", *saved(name), "--trials", "1", "--head", "1.2", "--out", str(tmp_path)])
+        == 0
+    )
     assert (tmp_path / "attention_1.2.png").stat().st_size > 10_000
 
 
@@ -79,7 +87,9 @@ def own(folder, size):
     for trial in ("a", "b"):
         files = [f"{trial}-{condition}.png" for condition in ("clean", "other")]
         for file in files:
-            Image.fromarray(noise.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / file)
+            Image.fromarray(noise.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(
+                folder / file
+            )
         rows.append([trial, question, *files, "red", "blue"])
     with open(folder / "trials.csv", "w", newline="") as file:
         header = ["name", "question", "clean", "image:other", "answer:right", "answer:wrong"]
@@ -87,7 +97,9 @@ def own(folder, size):
     return ["--trials-file", str(folder)]
 
 
-@pytest.mark.parametrize("name, drawn", [("llava_next", False), ("qwen3_vl", False), ("internvl", True)])
+@pytest.mark.parametrize(
+    "name, drawn", [("llava_next", False), ("qwen3_vl", False), ("internvl", True)]
+)
 def test_own_pictures_of_any_size_are_patched_and_what_cannot_be_drawn_is_said(
     name, drawn, saved, tmp_path, capsys
 ):
@@ -110,11 +122,21 @@ def test_own_pictures_of_any_size_are_patched_and_what_cannot_be_drawn_is_said(
 
 def test_a_picture_that_a_processor_refuses_is_refused_in_a_sentence(saved, tmp_path, capsys):
     assert (
-        main(["run", *saved("qwen3_vl"), *own(tmp_path / "own", (600, 2)), "--out", str(tmp_path / "out")])
+        main(
+            [
+                "run",
+                *saved("qwen3_vl"),
+                *own(tmp_path / "own", (600, 2)),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
         == 2
     )
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "cannot show these pictures (600 × 2 px" in error and "give pictures of 48 × 48 px" in error
+    assert (
+        "cannot show these pictures (600 × 2 px" in error and "give pictures of 48 × 48 px" in error
+    )
 
 
 def test_tokens_are_not_laid_over_as_many_of_another_shape(saved):
@@ -124,7 +146,9 @@ def test_tokens_are_not_laid_over_as_many_of_another_shape(saved):
     wide = Image.new("RGB", (9 * 8, 4 * 8))
     trial = rgb.Trial("wide", model.prompt(ODD_QUESTION), {"clean": wide}, {"right": "red"})
     ((_, _, pattern),) = attention_from_end(model, [trial], progress=False)
-    with pytest.raises(rgb.InputError, match="does not make one picture of 48 × 48 px of one of 72 × 32 px"):
+    with pytest.raises(
+        rgb.InputError, match="does not make one picture of 48 × 48 px of one of 72 × 32 px"
+    ):
         over_picture(model, trial, pattern)
 
 
@@ -132,16 +156,30 @@ def test_the_published_stimulus_is_drawn_for_any_model_with_its_grid(tmp_path, c
     module, processor = random_llava(layers=2, grid=24)
     processor.chat_template = families.HUMAN_CHAT
     folder = str(save(module, processor, tmp_path / "model"))
-    command = ["run", "--model", folder, "--trials", "published", "--anyway", "--out", str(tmp_path / "out")]
+    command = [
+        "run",
+        "--model",
+        folder,
+        "--trials",
+        "published",
+        "--anyway",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 0
     manifest = read_manifest(tmp_path / "out")
     (trial,) = manifest["trials"]
-    assert manifest["grid"] == [24, 24] and trial["tile"] == [10, 9] and manifest["picture_px"] != 336
+    assert (
+        manifest["grid"] == [24, 24] and trial["tile"] == [10, 9] and manifest["picture_px"] != 336
+    )
     assert trial["prompt"].startswith("###Human: <image>")
     # The published colours, not the palette's.
     model = rgb.load(folder)
     drawn = published_trial(model.canvas).images["clean"]
-    assert drawn.getpixel((0, 0)) == (0, 176, 240) and drawn.size == (model.picture_px, model.picture_px)
+    assert drawn.getpixel((0, 0)) == (0, 176, 240) and drawn.size == (
+        model.picture_px,
+        model.picture_px,
+    )
 
 
 @pytest.mark.parametrize("name", ["gemma3", "mistral3"])

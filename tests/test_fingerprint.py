@@ -10,11 +10,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from vocabularies import byte_level
 
 import rgb_circuit as rgb
-from rgb_circuit.fingerprint import fingerprint
-from rgb_circuit.manifest import differences, manifest
+from rgb_circuit.keeping.fingerprint import fingerprint
+from rgb_circuit.keeping.manifest import differences, manifest
+from rgb_circuit.keeping.store import open_store
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.prompts import encode
-from rgb_circuit.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ CHANGES = {
     "post-processor": (without_a_beginning, "tokenizer.post_processor"),
     "decoder": (lambda it: setattr(backend(it), "decoder", decoders.Fuse()), "tokenizer.decoder"),
     "merges": (without_the_last_merge, "tokenizer.merges"),
-    "added tokens": (lambda it: it.tokenizer.add_tokens([AddedToken("color")]), "tokenizer.added_tokens"),
+    "added "
+    "tokens": (lambda it: it.tokenizer.add_tokens([AddedToken("color")]), "tokenizer.added_tokens"),
     "special tokens": (
         lambda it: setattr(it.tokenizer, "eos_token", "<|im_end|>"), "tokenizer.special_tokens"
     ),
@@ -89,7 +90,9 @@ def changed(model, change, commit=None):
 
 @pytest.mark.parametrize("commit", [None, "0123abcd"], ids=["a folder's", "a hub model's"])
 @pytest.mark.parametrize("what", CHANGES)
-def test_each_part_of_a_processor_that_shapes_a_number_is_refused_by_name(what, commit, model, tmp_path):
+def test_each_part_of_a_processor_that_shapes_a_number_is_refused_by_name(
+    what, commit, model, tmp_path
+):
     change, named = CHANGES[what]
     open_store(tmp_path, manifest(changed(model, lambda it: None, commit), [], {}))
     with pytest.raises(rgb.InputError, match=f"a run that differs in .*{named}"):

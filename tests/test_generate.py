@@ -1,5 +1,5 @@
-"""What a model says is what Hugging Face lets it say, and with edits what plain hooks make of it, one whole
-forward per token."""
+"""What a model says is what Hugging Face lets it say, and with edits what plain hooks make of it,
+one whole forward per token."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Talker:
             if value.shape == made["input_ids"].shape and self.said and key != "input_ids":
                 tail = torch.full((1, len(self.said)), key == "attention_mask", dtype=value.dtype)
                 made[key] = torch.cat([value, tail], 1)
-        made["input_ids"] = torch.cat([made["input_ids"], torch.tensor([self.said], dtype=torch.long)], 1)
+        made["input_ids"] = torch.cat(
+            [made["input_ids"], torch.tensor([self.said], dtype=torch.long)], 1
+        )
         return made
 
     def seen(self, condition, kind, layer):
@@ -73,7 +75,14 @@ class Talker:
             total = self.length + step
             # Some families' prompts attend to later tokens, but never to what is said.
             unseen = [
-                ("bias", layer, None, [place], list(range(max(self.length, place + 1), total)), -inf)
+                (
+                    "bias",
+                    layer,
+                    None,
+                    [place],
+                    list(range(max(self.length, place + 1), total)),
+                    -inf,
+                )
                 for layer in range(families.LAYERS)
                 for place in range(total - 1)
             ]
@@ -118,7 +127,10 @@ def variants_of(talker, words):
             ],
         ),
         "zeroed": (
-            [rgb.Edit(LAST, 0, "zero", positions=words), rgb.Edit(1, None, "zero", "attn_out", words)],
+            [
+                rgb.Edit(LAST, 0, "zero", positions=words),
+                rgb.Edit(1, None, "zero", "attn_out", words),
+            ],
             lambda there: [
                 ("scale", LAST, 0, on(there), 0.0, "z"),
                 ("scale", 1, None, on(there), 0.0, "attn_out"),
@@ -133,7 +145,9 @@ def variants_of(talker, words):
         ),
         "looking as at another picture": (
             [rgb.Edit(1, head, "swapped", "query", words) for head in range(families.HEADS)],
-            lambda there: [("query", 1, head, prompt, query[head]) for head in range(families.HEADS)],
+            lambda there: [
+                ("query", 1, head, prompt, query[head]) for head in range(families.HEADS)
+            ],
         ),
         "looking elsewhere": (
             [
@@ -167,7 +181,10 @@ def test_without_edits_it_says_what_hugging_face_lets_it_say(subject):
 
 @pytest.mark.parametrize(
     "subject, words",
-    [*((name, "end") for name in KINDS), *((name, words) for name in FEW for words in ("all", "tile"))],
+    [
+        *((name, "end") for name in KINDS),
+        *((name, words) for name in FEW for words in ("all", "tile")),
+    ],
     indirect=["subject"],
 )
 def test_every_kind_of_edit_says_what_a_whole_forward_per_token_says(subject, words):
@@ -241,7 +258,8 @@ def test_tokens_that_are_said_are_keys_of_all(toy):
 
     length = encode(model, [(trial, "clean")])["input_ids"].shape[1]
     unedited = rgb.generate(model, trial, max_new_tokens=3).tokens["logit"].to_numpy()
-    # The same number on all scores changes nothing; on all of the prompt's it does, once there are others.
+    # The same number on all scores changes nothing; on all of the prompt's it does, once there are
+    # others.
     np.testing.assert_allclose(logits("all"), unedited, atol=1e-4)
     assert abs(logits(list(range(length)))[1:] - unedited[1:]).max() > 1e-3
 
@@ -291,8 +309,8 @@ def _talkative():
 
 @pytest.fixture
 def talkative(_talkative):
-    """A random LLaVA, a trial, the ids that it says, and its generation configuration, for a test's own
-    settings."""
+    """A random LLaVA, a trial, the ids that it says, and its generation configuration, for a test's
+    own settings."""
     model, trial = _talkative
     module = model.nnsight._module
     before, module.generation_config = module.generation_config, GenerationConfig(eos_token_id=2)
@@ -303,7 +321,9 @@ def talkative(_talkative):
 def by_hugging_face(model, trial):
     """The ids that Hugging Face's own generate says."""
     inputs = encode(model, [(trial, "clean")])
-    said = model.nnsight._module.generate(**inputs, do_sample=False, max_new_tokens=6, pad_token_id=0)
+    said = model.nnsight._module.generate(
+        **inputs, do_sample=False, max_new_tokens=6, pad_token_id=0
+    )
     return getattr(said, "sequences", said)[0, inputs["input_ids"].shape[1] :].tolist()
 
 
@@ -353,7 +373,9 @@ def test_what_a_checkpoint_says_of_its_tokens_holds(talkative, settings):
     ],
     ids=str,
 )
-def test_what_a_checkpoint_says_of_how_tokens_are_made_and_returned_is_overridden(talkative, settings):
+def test_what_a_checkpoint_says_of_how_tokens_are_made_and_returned_is_overridden(
+    talkative, settings
+):
     model, trial, plain, configuration = talkative
     configuration.update(**settings)
     assert by_us(model, trial) == [plain, plain]
@@ -375,7 +397,9 @@ def test_what_a_checkpoint_says_of_how_tokens_are_made_and_returned_is_overridde
     ],
     ids=str,
 )
-def test_what_makes_it_another_text_than_one_greedy_one_is_refused_by_name(talkative, no_forward, settings):
+def test_what_makes_it_another_text_than_one_greedy_one_is_refused_by_name(
+    talkative, no_forward, settings
+):
     model, trial, _, configuration = talkative
     for setting, value in settings.items():
         setattr(configuration, setting, value)
@@ -385,10 +409,14 @@ def test_what_makes_it_another_text_than_one_greedy_one_is_refused_by_name(talka
     assert f"configuration of 'talks' has {setting} = {value!r}, which" in str(refused.value)
 
 
-def test_settings_that_transformers_refuses_are_refused_in_a_sentence(talkative, no_forward, monkeypatch):
+def test_settings_that_transformers_refuses_are_refused_in_a_sentence(
+    talkative, no_forward, monkeypatch
+):
     model, trial, _, configuration = talkative
     configuration.early_stopping = "sometimes"
-    with pytest.raises(rgb.InputError, match="refuses the generation configuration of 'talks' .*early_stop"):
+    with pytest.raises(
+        rgb.InputError, match="refuses the generation configuration of 'talks' .*early_stop"
+    ):
         rgb.generate(model, trial)
 
 
@@ -426,6 +454,6 @@ def test_it_shows_as_two_lines(known):
 def test_what_cannot_be_said_is_refused_before_any_forward(known, monkeypatch, asked, sentence):
     model, trial = known
     # The package's name is the function's.
-    monkeypatch.setattr(import_module("rgb_circuit.generate"), "execute", None)
+    monkeypatch.setattr(import_module("rgb_circuit.calls.generate"), "execute", None)
     with pytest.raises(rgb.InputError, match=sentence):
         rgb.generate(model, trial, **asked)

@@ -23,7 +23,9 @@ def test_a_list_of_heads_prints_as_the_list_of_pairs_does():
 
 @pytest.mark.parametrize("text", ["", "3", "3.", "3.2.1", "3,2", "a.b"])
 def test_what_is_no_head(text):
-    with pytest.raises(InputError, match=f"^head is {text!r}; write layer.head, both from 0, such as 3.2$"):
+    with pytest.raises(
+        InputError, match=f"^head is {text!r}; write layer.head, both from 0, such as 3.2$"
+    ):
         Head.parse(text)
 
 

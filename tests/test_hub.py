@@ -1,4 +1,5 @@
-"""Models from the hub: one commit for all files; each way of not getting them has its own advice."""
+"""Models from the hub: one commit for all files; each way of not getting them has its own
+advice."""
 
 import shutil
 from types import SimpleNamespace
@@ -9,13 +10,14 @@ from hub_folder import write_hub_folder
 from huggingface_hub.errors import HfHubHTTPError
 
 import rgb_circuit as rgb
-from rgb_circuit import checkpoints
+from rgb_circuit.loading import checkpoints
 from rgb_circuit.models.random import random_llava
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """Name → what came of loading it; under (name, "away"): afterwards, where the hub cannot be reached."""
+    """Name → what came of loading it; under (name, "away"): afterwards, where the hub cannot be
+    reached."""
     home = tmp_path_factory.mktemp("hub")
     model = write_hub_folder(*random_llava(layers=2), home / "llava")
     adapter, empty, pickles = home / "adapter", home / "empty", home / "pickles"
@@ -31,7 +33,14 @@ def asked(tmp_path_factory):
         "some/empty": empty,
         "some/pickles": pickles,
     }
-    names = [*repositories, "some/llava@v9", "some/other", "gated/llava", "secret/llava", "unwell/llava"]
+    names = [
+        *repositories,
+        "some/llava@v9",
+        "some/other",
+        "gated/llava",
+        "secret/llava",
+        "unwell/llava",
+    ]
     with hub(repositories) as address:
         found = loaded(address, home / "cache", names)
     away = loaded("http://127.0.0.1:9", home / "cache", ["some/llava", "some/other"])
@@ -39,7 +48,9 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["some/llava", ("some/llava", "away")], ids=["from the hub", "from the cache without network"]
+    "name",
+    ["some/llava", ("some/llava", "away")],
+    ids=["from the hub", "from the cache without network"],
 )
 def test_a_model_of_the_hub_is_known_by_its_commit(asked, name):
     model = asked[name]
@@ -50,13 +61,17 @@ def test_a_model_of_the_hub_is_known_by_its_commit(asked, name):
 
 def test_what_was_downloaded_before_does_while_the_hub_is_unwell(tmp_path, monkeypatch):
     def refuse(url):
-        raise HfHubHTTPError("unwell", response=SimpleNamespace(status_code=503, headers={}, request=None))
+        raise HfHubHTTPError(
+            "unwell", response=SimpleNamespace(status_code=503, headers={}, request=None)
+        )
 
     (tmp_path / COMMIT).mkdir()
     config = tmp_path / COMMIT / "config.json"
     monkeypatch.setattr(checkpoints.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(checkpoints, "get_hf_file_metadata", refuse)
-    with pytest.raises(rgb.InputError, match=r"does not answer about 'some/llava' as it should \(HTTP 503\)"):
+    with pytest.raises(
+        rgb.InputError, match=r"does not answer about 'some/llava' as it should \(HTTP 503\)"
+    ):
         checkpoints.find("some/llava", "some/llava", None)
     monkeypatch.setattr(checkpoints, "hf_hub_download", lambda *_, **options: config)
     found = checkpoints.find("some/llava", "some/llava", None)
@@ -69,8 +84,8 @@ def test_what_was_downloaded_before_does_while_the_hub_is_unwell(tmp_path, monke
         ("some/llava@v9", "'some/llava' has no revision 'v9'; give a branch, tag or commit"),
         (
             "some/other",
-            "no folder 'some/other' here, and the hub has no such repository or it is private; check the "
-            "spelling, or log in",
+            "no folder 'some/other' here, and the hub has no such repository or it is private; "
+            "check the spelling, or log in",
         ),
         ("gated/llava", "'gated/llava' is gated: accept its conditions at http"),
         ("secret/llava", "does not let this user read 'secret/llava' (HTTP 403); log in"),
@@ -80,8 +95,8 @@ def test_what_was_downloaded_before_does_while_the_hub_is_unwell(tmp_path, monke
         ("some/pickles", "the weights of 'some/pickles' are pickles (pytorch_model.bin)"),
         (
             ("some/other", "away"),
-            "cannot be reached to look for 'some/other'; check the network, or fetch it where there is "
-            "network",
+            "cannot be reached to look for 'some/other'; check the network, or fetch it where "
+            "there is network",
         ),
     ],
 )

@@ -1,4 +1,5 @@
-"""The hypotheses find the planted circuit, refuse its decoys, and find nothing where there is nothing."""
+"""The hypotheses find the planted circuit, refuse its decoys, and find nothing where there is
+nothing."""
 
 import contextlib
 import warnings
@@ -17,19 +18,19 @@ from analyses import (
     oddness,
     place_relay,
     poi_localization,
-    riddle,
     roles,
 )
 from analyses.evidence import heads
 from analyses.evidence.effects import Measured
 from analyses.evidence.verdict import Rules, judge
+from analyses.rgb import riddle
+from rgb_circuit.calls.patching import Patched
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep
-from rgb_circuit.measure import measure
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, Part, Placement, planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS, save
-from rgb_circuit.patching import Patched
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 PLACEMENT = Placement()
 EXTRACTORS = [PLACEMENT.extractor, PLACEMENT.content_extractor, *PLACEMENT.redundant_pair]
@@ -46,7 +47,9 @@ WORDS += [
     ("cyan", "black", "red", "blue"),
 ]
 WORDS += [("yellow", "orange", "purple", "cyan"), ("black", "yellow", "green", "orange")]
-COLUMNS = "layer head prediction expected effect ci_low ci_high p_value q_value n holds state".split()
+COLUMNS = (
+    "layer head prediction expected effect ci_low ci_high p_value q_value n holds state".split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +87,17 @@ def shuffled(trials, seed):
     for trial in trials:
         names = list(trial.images)
         images = dict(zip(names, (trial.images[name] for name in rng.permutation(names))))
-        mixed.append(rgb.Trial(trial.name, trial.prompt, images, trial.answers, trial.tile, trial.grid))
+        mixed.append(
+            rgb.Trial(trial.name, trial.prompt, images, trial.answers, trial.tile, trial.grid)
+        )
     return mixed
 
 
 def effect(frame, head, prediction):
     rows = frame[
-        (frame["layer"] == head[0]) & (frame["head"] == head[1]) & (frame["prediction"] == prediction)
+        (frame["layer"] == head[0])
+        & (frame["head"] == head[1])
+        & (frame["prediction"] == prediction)
     ]
     return float(rows["effect"].iloc[0])
 
@@ -115,13 +122,18 @@ def test_a_bare_circuit_is_found_without_its_decoys(load):
 
 def test_effects_are_the_planted_gains(found):
     for head, gain in zip(EXTRACTORS, (10, 6, 5, 5)):
-        assert [effect(found, head, name) for name in ("P1a", "P1b", "P2a", "P2b")] == pytest.approx(
-            [gain, gain, 0, gain], abs=0.01
-        )
-    poi = [effect(found, PLACEMENT.poi, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")]
+        assert [
+            effect(found, head, name) for name in ("P1a", "P1b", "P2a", "P2b")
+        ] == pytest.approx([gain, gain, 0, gain], abs=0.01)
+    poi = [
+        effect(found, PLACEMENT.poi, name)
+        for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")
+    ]
     assert poi == pytest.approx([20, 0, 20, 20, 20, 0, 0], abs=0.01)
     for head in WRITERS:
-        writer = [effect(found, head, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")]
+        writer = [
+            effect(found, head, name) for name in ("P3a", "P3b", "P4", "P5", "P6", "P4w", "P5w")
+        ]
         assert writer == pytest.approx([3, 0, 0, 0, 0, 3, 3], abs=0.01)
     # The gap is 24, the sum of what all parts do to the odd word.
     rows = found[(found["prediction"] == "P1b") & (found["effect"] > 1)]
@@ -199,9 +211,15 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(
     frame = analysis.evidence(model, trials, progress=False)
     assert list(frame.columns[: len(COLUMNS)]) == COLUMNS
     assert list(frame["prediction"].unique()) == names
-    assert len(frame) == len(frame[["layer", "head", "prediction"]].drop_duplicates()) == 24 * len(names)
+    assert (
+        len(frame)
+        == len(frame[["layer", "head", "prediction"]].drop_duplicates())
+        == 24 * len(names)
+    )
     assert (frame["n"] == 16).all() and (frame["wrong"] == 0).all()
-    assert ((frame["ci_low"] <= frame["effect"] + 1e-6) & (frame["effect"] <= frame["ci_high"] + 1e-6)).all()
+    assert (
+        (frame["ci_low"] <= frame["effect"] + 1e-6) & (frame["effect"] <= frame["ci_high"] + 1e-6)
+    ).all()
     assert (frame["holds"] == (frame["q_value"] <= 0.05)).all()
     # The evidence of all hypotheses together names the same heads.
     assert analysis.heads(frame) == analysis.heads(found) == heads
@@ -227,10 +245,14 @@ def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(
         unshown = [word for word in COLORS if word not in [trial.answers[one] for one in shown]]
         assert len(unshown) == len(COLORS) - len(shown)
         every = replace(
-            trial, answers={role: trial.answers[role], **{word: word for word in unshown}}, expected={}
+            trial,
+            answers={role: trial.answers[role], **{word: word for word in unshown}},
+            expected={},
         )
         swept = rgb.patch_heads(grouped, [every], source=source, target=target, progress=False)
-        words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
+        words = swept.pivot_table(
+            index=["layer", "head"], columns="role", values="effect", observed=True
+        )
         wanted = wanted + (words[role] - words[unshown].mean(axis=1)) / len(trials)
     np.testing.assert_allclose(frame[frame["prediction"] == name]["effect"], wanted, atol=1e-5)
 
@@ -242,7 +264,9 @@ def test_trials_of_other_words_are_related_to_their_own_colours(plain):
     mine = rgb.rgb_trials(model, 6, odd="white", palette=palette)
     frame = color_extractor.evidence(model, mine, progress=False)
     swept = rgb.patch_heads(model, mine, target="erased", progress=False)
-    words = swept.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
+    words = swept.pivot_table(
+        index=["layer", "head"], columns="role", values="effect", observed=True
+    )
     wanted = words["odd"] - words[["other", "other_background"]].mean(axis=1)
     np.testing.assert_allclose(frame[frame["prediction"] == "P1b"]["effect"], wanted, atol=1e-5)
 
@@ -287,7 +311,8 @@ RULES = Rules(0.1, 0.05, 0.05, split=False)
 
 
 def simulated(here, there=None, words=None):
-    """Effects on the odd word (trials, heads) in the erased and the recolored picture, as if measured."""
+    """Effects on the odd word (trials, heads) in the erased and the recolored picture, as if
+    measured."""
     there = np.zeros_like(here) if there is None else there
     effects = {}
     for sweep, values in ((HERE, here), (THERE, there)):
@@ -324,7 +349,8 @@ def test_with_the_trials_that_it_asks_for_an_undecided_prediction_is_decided_fou
     assert frame["state"].tolist() == ["undecided"]
     needed = int(frame["trials_to_decide"].iloc[0])
     decided = [
-        judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0] == "holds"
+        judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0]
+        == "holds"
         for _ in range(300)
     ]
     assert np.mean(decided) == pytest.approx(0.8, abs=0.07)
@@ -336,15 +362,15 @@ def test_a_head_that_serves_two_of_eight_colours_is_found_and_its_colours_are_na
     noise = np.random.default_rng(0).normal(0, 0.2, len(words))
     frame = judge(simulated((serves * 6 + noise)[:, None], words=words), [[UP_HERE]], RULES)
     assert frame[["state", "words"]].to_numpy().tolist() == [["holds", "b, g"]]
-    # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a thousand times
-    # the p.
+    # Without knowing that colours were not drawn by chance, the mean of 1.5 is shown with a
+    # thousand times the p.
     unknown = judge(simulated((serves * 6 + noise)[:, None]), [[UP_HERE]], RULES)
     assert frame["p_value"].iloc[0] < unknown["p_value"].iloc[0] / 1000
 
 
 def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
-    # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone most heads
-    # are true.
+    # 2 true heads and 40 whose effect there is on the margin, of 200: for each prediction alone
+    # most heads are true.
     rng = np.random.default_rng(0)
     both = Hypothesis("both", (UP_HERE, NONE_THERE))
     shares, found = [], 0
@@ -358,7 +384,8 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
         found += len(named) - len(wrong)
         shares.append(len(wrong) / max(1, len(named)))
     assert np.mean(shares) <= 0.05
-    # Asking the mean and a count of trials costs an absence twice its p; of 16 trials the count says little.
+    # Asking the mean and a count of trials costs an absence twice its p; of 16 trials the count
+    # says little.
     assert found > 0.85 * 60 * 2
 
 
@@ -366,12 +393,15 @@ def test_a_prediction_may_stand_in_for_another():
     either = Hypothesis("either", (UP_HERE, replace(NONE_THERE, instead_of="up")))
     noise = np.random.default_rng(0).normal(0, 0.1, (16, 3))
     here, there = noise + [3, 0, 0], noise + [5, 0, 5]
-    assert heads(judge(simulated(here, there), [either.predictions], RULES), either) == [(0, 0), (0, 1)]
+    assert heads(judge(simulated(here, there), [either.predictions], RULES), either) == [
+        (0, 0),
+        (0, 1),
+    ]
 
 
 def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
-    # Heads write the background with 1 to 4 logits; each word brings its likeness to others along, up to a
-    # half.
+    # Heads write the background with 1 to 4 logits; each word brings its likeness to others along,
+    # up to a half.
     rng = np.random.default_rng(0)
     words = list("abcdefgh")
     likeness = rng.uniform(-0.5, 0.5, (8, 8))
@@ -386,7 +416,9 @@ def test_what_the_backgrounds_word_brings_along_is_no_effect_on_the_odd_word():
     )
     numbers = np.array([[*order[:4], -1, *order[4:]] for order in drawn])
     written = rng.uniform(1, 4, (32, 3)) * [1, 1, 0.01]
-    effects = np.stack([written[t, :, None] * likeness[numbers[t, 2], numbers[t]] for t in range(32)])
+    effects = np.stack(
+        [written[t, :, None] * likeness[numbers[t, 2], numbers[t]] for t in range(32)]
+    )
     effects[..., ROLES.index("none")] = 0
     truly = effects.copy()
     truly[:, 1, 0] += 2
@@ -424,7 +456,9 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
 def test_true_absences_do_not_let_false_effects_through():
     # At the edge of what counts as an effect: none is one.
     edge = 0.05 * GAP + np.random.default_rng(0).standard_normal((16, 200))
-    holds = judge(simulated(edge), [[UP_HERE, NONE_THERE]], RULES).groupby("prediction")["holds"].sum()
+    holds = (
+        judge(simulated(edge), [[UP_HERE, NONE_THERE]], RULES).groupby("prediction")["holds"].sum()
+    )
     assert holds["none"] == 200 and holds["up"] == 0
 
 
@@ -443,8 +477,8 @@ def test_roles_of_the_toy_are_complete():
     table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
     assert (
         list(table.columns)
-        == "layer head role score colors P1a P1b P1c P2a P2b P2c P2d P3a P3b P3c P3d P4 P5 P6 P5b P7 P3n P6p "
-        "P7r P4w P5w P8 P8s P9a P9b P10".split()
+        == "layer head role score colors P1a P1b P1c P2a P2b P2c P2d P3a P3b P3c P3d P4 P5 P6 P5b "
+        "P7 P3n P6p P7r P4w P5w P8 P8s P9a P9b P10".split()
     )
     assert list(zip(table["layer"], table["head"])) == model.heads()
     assert all(pd.api.types.is_bool_dtype(kind) for kind in table.dtypes.iloc[5:])
@@ -490,8 +524,8 @@ def test_a_role_of_one_word_is_refused_in_a_sentence():
     frame = roles.evidence(model, rgb.rgb_trials(model, 16, background="blue"), progress=False)
     assert set(frame.loc[frame["void"] == "one word", "prediction"]) == {"P4w", "P8s"}
     assert roles.refused(frame) == (
-        "background writer and canvas suppressor cannot be shown where all trials have one background, "
-        "since a head that always says "
+        "background writer and canvas suppressor cannot be shown where all trials have one "
+        "background, since a head that always says "
         "that word would pass; vary the background"
     )
     named = roles.table(frame).set_index(["layer", "head"])["role"]
@@ -504,7 +538,9 @@ def test_without_a_word_for_nothing_oddness_alone_cannot_be_shown(plain):
         model, [without(trial, role="none", name=trial.name) for trial in trials], progress=False
     )
     assert set(frame.loc[frame["void"] != "", "prediction"]) == {"P9a", "P9b"}
-    assert roles.refused(frame).startswith("oddness cannot be shown where trials have no answer 'none'")
+    assert roles.refused(frame).startswith(
+        "oddness cannot be shown where trials have no answer 'none'"
+    )
     assert (roles.table(frame)["role"] == "color extractor").sum() == 4
 
 
@@ -524,12 +560,14 @@ def without(trial, *, picture=None, role=None, name="mine"):
 
 
 @pytest.mark.parametrize(
-    "wanted, picture", [("P1a", "recolored"), ("P1b", "erased"), ("P4", "swapped"), ("P2c", "moved")]
+    "wanted, picture",
+    [("P1a", "recolored"), ("P1b", "erased"), ("P4", "swapped"), ("P2c", "moved")],
 )
 def test_a_missing_picture_names_the_prediction(plain, wanted, picture):
     model, trials = plain
     with pytest.raises(
-        rgb.InputError, match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images"
+        rgb.InputError,
+        match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images",
     ):
         roles.roles(model, [*trials[:15], without(trials[15], picture=picture)])
 
@@ -537,13 +575,18 @@ def test_a_missing_picture_names_the_prediction(plain, wanted, picture):
 def test_a_missing_answer_names_the_prediction(plain):
     model, trials = plain
     with pytest.raises(
-        rgb.InputError, match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers"
+        rgb.InputError,
+        match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers",
     ):
-        color_extractor.evidence(model, [*trials[:15], without(trials[15], role="other_background")])
+        color_extractor.evidence(
+            model, [*trials[:15], without(trials[15], role="other_background")]
+        )
     # P1 and P2 do not need what only P4 shows.
     mine = [rgb.rgb_trial(*words, (2, 3), 6, 4) for words in WORDS]
     mine = [without(trial, picture="swapped", name=trial.name) for trial in mine]
-    assert color_extractor.heads(color_extractor.evidence(model, mine, progress=False)) == sorted(EXTRACTORS)
+    assert color_extractor.heads(color_extractor.evidence(model, mine, progress=False)) == sorted(
+        EXTRACTORS
+    )
 
 
 def test_too_few_trials_says_how_many_are_needed(plain):
@@ -565,10 +608,14 @@ def test_wrongly_answered_trials_are_counted_and_left_out_only_on_request(plain)
     model, trials = plain
     # Nothing comes before the first tile, so the planted model cannot tell that it is odd.
     first = rgb.rgb_trial(tile=(0, 0), grid=6, tile_px=4)
-    with pytest.warns(UserWarning, match="planted answers 1 of 9 trials wrongly .* only_correct=True"):
+    with pytest.warns(
+        UserWarning, match="planted answers 1 of 9 trials wrongly .* only_correct=True"
+    ):
         kept = color_extractor.evidence(model, [*trials[:8], first], progress=False)
     assert (kept["wrong"] == 1).all() and (kept["n"] == 9).all()
-    dropped = color_extractor.evidence(model, [*trials[:8], first], only_correct=True, progress=False)
+    dropped = color_extractor.evidence(
+        model, [*trials[:8], first], only_correct=True, progress=False
+    )
     assert (dropped["wrong"] == 1).all() and (dropped["n"] == 8).all()
     with pytest.raises(rgb.InputError, match="1 answered wrongly are left out and 4 remain"):
         color_extractor.evidence(model, [*trials[:4], first], only_correct=True, progress=False)
@@ -591,7 +638,8 @@ def test_rules_that_make_no_sense_are_refused(plain, options, message):
 def test_evidence_of_another_analysis_is_refused(plain):
     frame = color_extractor.evidence(*plain, progress=False)
     with pytest.raises(
-        rgb.InputError, match="the evidence has no prediction P3a, P3b, P3c, P3d, P4, P5, P5b, P6, P7"
+        rgb.InputError,
+        match="the evidence has no prediction P3a, P3b, P3c, P3d, P4, P5, P5b, P6, P7",
     ):
         poi_localization.heads(frame)
 
@@ -609,7 +657,11 @@ def rival(made, n=16):
 
 RIVALS = {
     "relay": (
-        dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]),
+        dict(
+            decoys=(),
+            without=("poi",),
+            more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))],
+        ),
         (2, 1),
         "relays the place",
     ),
@@ -618,9 +670,21 @@ RIVALS = {
         (5, 1),
         "holds the canvas's colour down",
     ),
-    "oddness": (dict(decoys=(), more=[(UNKIND["oddness"], (5, 1))]), (5, 1), "says that a tile is odd"),
-    "POI with a hidden backup": (dict(decoys=(), more=[(UNKIND["backup"], (4, 0))]), (2, 1), "localizes"),
-    "POI read by two": (dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]), (2, 1), "localizes"),
+    "oddness": (
+        dict(decoys=(), more=[(UNKIND["oddness"], (5, 1))]),
+        (5, 1),
+        "says that a tile is odd",
+    ),
+    "POI with a hidden backup": (
+        dict(decoys=(), more=[(UNKIND["backup"], (4, 0))]),
+        (2, 1),
+        "localizes",
+    ),
+    "POI read by two": (
+        dict(decoys=(), more=[(UNKIND["second_reader"], (4, 3))]),
+        (2, 1),
+        "localizes",
+    ),
     "late POI before a later extractor": (
         dict(layers=9, decoys=(), placement=Placement(poi=(6, 2), extractor=(8, 1))),
         (6, 2),
@@ -654,8 +718,15 @@ def test_an_undecided_head_is_told_what_is_left_and_what_would_decide():
     shown, _, _ = rival(dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]))
     model, processor, _ = planted(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))])
     wrapped = rgb.wrap(model, processor, name="undecided")
-    evidence = roles.evidence(wrapped, rgb.rgb_trials(wrapped, 16, background="blue"), progress=False)
-    row = riddle.table(evidence).drop_duplicates(["layer", "head"]).set_index(["layer", "head"]).loc[(5, 1)]
+    evidence = roles.evidence(
+        wrapped, rgb.rgb_trials(wrapped, 16, background="blue"), progress=False
+    )
+    row = (
+        riddle.table(evidence)
+        .drop_duplicates(["layer", "head"])
+        .set_index(["layer", "head"])
+        .loc[(5, 1)]
+    )
     assert row["verdict"] == "undecided" and row["left"] == "holds the canvas's colour down"
     assert row["decide"] == "P8s needs other backgrounds"
     assert shown.loc[(5, 1), "verdict"] == "holds the canvas's colour down"
@@ -691,7 +762,9 @@ def test_extractors_of_some_colours_are_named_with_these(many):
         more=[(part, (3, i)) for i, part in enumerate(read)],
     )
     wrapped = rgb.wrap(*made[:2], name="some colours")
-    table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False).set_index(["layer", "head"])
+    table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False).set_index(
+        ["layer", "head"]
+    )
     assert table.loc[PLACEMENT.poi, "role"] == "POI localization"
     for number, own in enumerate(words):
         assert table.loc[(3, number), ["role", "colors"]].tolist() == [

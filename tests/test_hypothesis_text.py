@@ -17,7 +17,7 @@ from rgb_circuit.hypothesis import (
     merged,
     slots,
 )
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
 UP = Claim("right", "up", Sweep("changed"))
@@ -36,7 +36,11 @@ LEGAL = {
         Claim("right", "mostly", Sweep("changed", part="through", of="readers")),
     ),
     "right up past the readers: pattern over image clean -> changed": (
-        Claim("right", "up", Sweep("changed", component="pattern", part="past", over="image", of="readers")),
+        Claim(
+            "right",
+            "up",
+            Sweep("changed", component="pattern", part="past", over="image", of="readers"),
+        ),
     ),
     "right below half: z clean without image -> changed": (
         Claim("right", "below half", Sweep("changed", without="image")),
@@ -82,12 +86,15 @@ def test_the_games_predictions_come_back_from_their_text(prediction):
         "up: z clean -> changed": "'up' is no claim",
         "right up by readers: z clean -> changed": "'right up by readers' is no claim",
         "right up, : z clean -> changed": "'' is no claim",
-        "right up: z clean changed": "'z clean changed' is no sweep; write COMPONENT SOURCE -> TARGET",
+        "right up: z clean "
+        "changed": "'z clean changed' is no sweep; write COMPONENT SOURCE -> TARGET",
         "right up: clean -> changed": "'clean -> changed' is no sweep",
-        "right up: y clean -> changed": "the component of a sweep is 'y'; use one of z, pattern, value",
+        "right up: y clean -> "
+        "changed": "the component of a sweep is 'y'; use one of z, pattern, value",
         "right up: z clean -> changed;": "'' has no ':'",
         "right mostly: z clean -> changed": "'right mostly' is of the whole effect; say which part",
-        "right below half: z clean -> changed": "'right below half' takes no attention away; say which",
+        "right below half: z clean -> "
+        "changed": "'right below half' takes no attention away; say which",
     }.items(),
 )
 def test_what_cannot_be_read_is_said_with_its_piece(text, said):
@@ -105,10 +112,16 @@ def test_what_cannot_be_read_is_said_with_its_piece(text, said):
         ),
         (lambda: Claim("right", "up", "changed"), "a claim's sweep is 'changed'; give a Sweep"),
         (lambda: Claim("a, b", "up", Sweep("changed")), "the role of an answer is called 'a, b'"),
-        (lambda: Sweep("changed", part="half"), "the part of an effect is 'half'; use one of whole"),
+        (
+            lambda: Sweep("changed", part="half"),
+            "the part of an effect is 'half'; use one of whole",
+        ),
         (lambda: Sweep("changed", part="past"), "name the heads that 'through' or 'past' goes by"),
         (lambda: Sweep("changed", of="readers"), "name the heads that 'through' or 'past' goes by"),
-        (lambda: Prediction("B1", ()), "the claims of prediction 'B1' are (); give one Claim or more"),
+        (
+            lambda: Prediction("B1", ()),
+            "the claims of prediction 'B1' are (); give one Claim or more",
+        ),
         (lambda: Prediction("B1", "right up: z clean -> changed"), "Prediction.parse('B1'"),
         (lambda: Hypothesis("reader", ()), "the predictions of hypothesis 'reader' are ()"),
         (
@@ -145,16 +158,23 @@ def test_every_expectation_is_an_effect_or_the_absence_of_one():
 def test_one_name_for_two_things_is_refused_and_one_thing_of_two_hypotheses_is_one():
     first, other = Prediction("B1", UP), Prediction.parse("B1", "right down: z clean -> changed")
     assert merged([[first], [first]]) == (first,)
-    with pytest.raises(InputError, match="two hypotheses have a prediction 'B1' that says two things"):
+    with pytest.raises(
+        InputError, match="two hypotheses have a prediction 'B1' that says two things"
+    ):
         merged([[first], [other]])
 
 
 def test_slots_and_groups_are_what_the_predictions_say():
-    first, second = Prediction("B1", UP), Prediction.parse("B2", "right not up: pattern clean -> changed")
+    first, second = (
+        Prediction("B1", UP),
+        Prediction.parse("B2", "right not up: pattern clean -> changed"),
+    )
     third = Prediction.parse(
         "B3", "right up through the readers: z clean -> changed", instead_of=("B2", "B9")
     )
-    assert slots([first, second, third]) == [["B1"], ["B2", "B3"]] and groups([first, third]) == ("readers",)
+    assert slots([first, second, third]) == [["B1"], ["B2", "B3"]] and groups([first, third]) == (
+        "readers",
+    )
     assert Hypothesis("reader", (first, second, third)).score == ("B1",)
     assert Hypothesis("reader", (first, second, third)).finders == (first, second, third)
     narrow = Prediction.parse("B4", "right above others: z clean -> changed")

@@ -11,19 +11,23 @@ from pathlib import Path
 import pytest
 
 import rgb_circuit as rgb
-from rgb_circuit import nnsight_internals
+from rgb_circuit.module import nnsight_internals
 
 ROOT = Path(__file__).parents[1]
 
 
 def printed(code):
     """What a process of its own prints."""
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def test_the_package_is_imported_without_what_takes_seconds():
     heavy = "{'torch', 'transformers', 'nnsight', 'pandas', 'matplotlib'}"
-    assert printed(f"import sys, rgb_circuit; print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
+    assert (
+        printed(f"import sys, rgb_circuit; print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
+    )
     assert "torch" in printed(
         f"import sys, rgb_circuit; rgb_circuit.load; print({heavy} & sys.modules.keys())"
     )
@@ -31,7 +35,10 @@ def test_the_package_is_imported_without_what_takes_seconds():
 
 def test_the_command_says_what_it_can_do_without_what_takes_seconds():
     heavy = "{'torch', 'transformers', 'nnsight', 'numpy', 'pandas', 'matplotlib'}"
-    code = "import sys; from analyses.command import command_parser; command_parser().parse_args(['run']); "
+    code = (
+        "import sys; from analyses.command import command_parser; "
+        "command_parser().parse_args(['run']); "
+    )
     assert printed(f"{code}print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
 
 
@@ -46,11 +53,16 @@ def test_every_name_is_there_and_is_what_a_type_checker_is_told():
         if home is None:
             assert getattr(rgb, name) is importlib.import_module(f"rgb_circuit.{there}"), name
             continue
-        assert getattr(rgb, name) is getattr(importlib.import_module(f"rgb_circuit.{home}"), there), name
+        assert getattr(rgb, name) is getattr(
+            importlib.import_module(f"rgb_circuit.{home}"), there
+        ), name
 
 
 def test_plots_and_version_are_there_without_being_imported():
-    assert printed("import rgb_circuit; print(rgb_circuit.plots.head_heatmap.__name__)") == "head_heatmap\n"
+    assert (
+        printed("import rgb_circuit; print(rgb_circuit.plots.head_heatmap.__name__)")
+        == "head_heatmap\n"
+    )
     assert rgb.__version__ == version("rgb_circuit") and "__version__" in dir(rgb)
 
 
@@ -58,7 +70,9 @@ def test_a_function_is_not_hidden_by_the_module_of_its_name():
     names = "play", "direct_effects", "answer_pieces", "attribute", "lens"
     code = "".join(f"import rgb_circuit.{name}; " for name in names)
     code += "".join(f"from rgb_circuit import {name}; " for name in names)
-    code += f"print(callable(rgb_circuit.play), *(found.__name__ for found in ({', '.join(names)})))"
+    code += (
+        f"print(callable(rgb_circuit.play), *(found.__name__ for found in ({', '.join(names)})))"
+    )
     assert printed(code) == f"True {' '.join(names)}\n"
 
 
@@ -83,7 +97,9 @@ def test_an_nnsight_that_moved_what_is_used_of_it_is_refused_in_a_sentence(monke
     with pytest.raises(rgb.InputError) as refused:
         importlib.reload(nnsight_internals)
     sentence = str(refused.value)
-    assert moved.split(".")[-1] in sentence and f"pip install '{nnsight_internals.WANTED}'" in sentence
+    assert (
+        moved.split(".")[-1] in sentence and f"pip install '{nnsight_internals.WANTED}'" in sentence
+    )
     assert len(sentence.splitlines()) == 1
 
 

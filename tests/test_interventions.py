@@ -104,10 +104,13 @@ def test_every_kind_of_edit_agrees_with_plain_hooks(subject, words):
     oracle, trial = oracle_of(subject.name), subject.trials[0]
     both = variants_of(subject, words)
     target = oracle.unchanged(trial, "erased")[0]
-    wanted = torch.stack([oracle.run(trial, "erased", changes)[0] - target for _, changes in both.values()])
+    wanted = torch.stack(
+        [oracle.run(trial, "erased", changes)[0] - target for _, changes in both.values()]
+    )
     wanted = wanted[:, subject.tokens].numpy()
     reach = np.abs(wanted).max(1) > 10 * subject.close
-    # What the last layer makes of the tile alone never reaches [end], and how a head looks may move little.
+    # What the last layer makes of the tile alone never reaches [end], and how a head looks may move
+    # little.
     assert reach[-1] and reach.sum() >= (8 if words == "tile" else 18)
     for kernel in kernels_of(subject.name):
         frame = rgb.patch_edits(

@@ -1,4 +1,5 @@
-"""A run that was killed goes on where it stopped, gives the same frames, and says what it cannot do."""
+"""A run that was killed goes on where it stopped, gives the same frames, and says what it cannot
+do."""
 
 import errno
 import json
@@ -18,25 +19,26 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import closer_look, roles, study
+from analyses import roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
-from analyses.findings import Study, measure_each
+from analyses.study import closer_look
+from analyses.study.findings import Study, measure_each
 from analyses.task_reading import patch_questions, questions
-from rgb_circuit import measure as measuring
-from rgb_circuit import memory
-from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.estimate import cost
-from rgb_circuit.locking import locked
-from rgb_circuit.manifest import described, manifest
-from rgb_circuit.measure import follow, measure
+from rgb_circuit.calls.direct_effects import Decomposed
+from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.calls.paths import PatchedPaths
+from rgb_circuit.calls.play import Played
+from rgb_circuit.files.locking import locked
+from rgb_circuit.keeping.manifest import described, manifest
+from rgb_circuit.keeping.store import open_store
+from rgb_circuit.measuring import measure as measuring
+from rgb_circuit.measuring.estimate import cost
+from rgb_circuit.measuring.measure import follow, measure
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.patching import PatchedEdits, PatchedHeads
-from rgb_circuit.paths import PatchedPaths
-from rgb_circuit.play import Played
-from rgb_circuit.store import open_store
-from rgb_circuit.tasks import task_of
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
 
@@ -77,8 +79,8 @@ def forwards(monkeypatch):
 
 @pytest.fixture
 def seen(grouped):
-    """Lists that grow with every forward of the model that is shared by tests, and with every picture that
-    its vision tower sees."""
+    """Lists that grow with every forward of the model that is shared by tests, and with every
+    picture that its vision tower sees."""
     counted = {"forwards": [], "pictures": []}
     module = grouped.nnsight._module
     hooks = [
@@ -99,18 +101,25 @@ def parts(folder):
 
 
 def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("[!.]*.parquet")}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in Path(folder).rglob("[!.]*.parquet")
+    }
 
 
 def refused(capsys):
     """The one sentence that a command ended with."""
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rgb-circuit: "))
+    (line,) = (
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("rgb-circuit: ")
+    )
     return line
 
 
 def heads_at_the_tile(model, trials, source):
     """Two heads, in one target."""
-    return PatchedHeads.of(model, trials, source, "recolored", positions="tile", heads=[(0, 1), (1, 2)])
+    return PatchedHeads.of(
+        model, trials, source, "recolored", positions="tile", heads=[(0, 1), (1, 2)]
+    )
 
 
 JOINT = {"b": [rgb.Edit(0, 1), rgb.Edit(1, 2, "zero")], "a": [rgb.Edit(0, 0)]}
@@ -138,7 +147,12 @@ CALLS = {
     "mean at the tile": (
         lambda model, trials: heads_at_the_tile(model, trials, "mean"),
         lambda model, trials: rgb.patch_heads(
-            model, trials, source="mean", target="recolored", positions="tile", heads=[(0, 1), (1, 2)]
+            model,
+            trials,
+            source="mean",
+            target="recolored",
+            positions="tile",
+            heads=[(0, 1), (1, 2)],
         ),
     ),
     "joint": (
@@ -183,13 +197,17 @@ def test_a_kept_frame_is_the_frame_and_is_not_measured_twice(call, grouped, tria
     assert list(kept.columns) == list(plainly.columns)
     kept_as_is, labels = kept, list(plainly.select_dtypes("category"))
     kept = kept.astype(dict.fromkeys(labels, "category"))
-    pd.testing.assert_frame_equal(kept, plainly, check_exact=False, rtol=0, atol=1e-5, check_categorical=True)
+    pd.testing.assert_frame_equal(
+        kept, plainly, check_exact=False, rtol=0, atol=1e-5, check_categorical=True
+    )
     pd.testing.assert_frame_equal(again, kept_as_is, check_exact=True)
 
 
 def everything(model, trials):
     """One of each kind, twice the same edits with other answers among them."""
-    renamed = [replace(trial, answers={"odd": trial.answers["odd"]}, expected={}) for trial in trials]
+    renamed = [
+        replace(trial, answers={"odd": trial.answers["odd"]}, expected={}) for trial in trials
+    ]
     return [
         *(asked(model, trials) for asked, _ in CALLS.values()),
         PatchedHeads.of(model, renamed, "clean", "erased", "pattern"),
@@ -197,44 +215,64 @@ def everything(model, trials):
     ]
 
 
-def test_what_is_measured_together_is_to_the_last_bit_what_is_measured_alone(grouped, trials, tmp_path):
+def test_what_is_measured_together_is_to_the_last_bit_what_is_measured_alone(
+    grouped, trials, tmp_path
+):
     together = measure(
-        grouped, everything(grouped, trials), open_store(tmp_path / "one", manifest(grouped, trials, {}))
+        grouped,
+        everything(grouped, trials),
+        open_store(tmp_path / "one", manifest(grouped, trials, {})),
     )
     for number, asked in enumerate(everything(grouped, trials)):
         alone = open_store(tmp_path / f"alone {number}", manifest(grouped, trials, {}))
-        pd.testing.assert_frame_equal(measure(grouped, [asked], alone)[0], together[number], check_exact=True)
+        pd.testing.assert_frame_equal(
+            measure(grouped, [asked], alone)[0], together[number], check_exact=True
+        )
 
 
 def shares_of_trials(model, trials):
     """What a default run asks, more or less."""
     return [
         Played.of(trials),
-        *(PatchedHeads.of(model, trials, "clean", target) for target in ("recolored", "erased", "swapped")),
+        *(
+            PatchedHeads.of(model, trials, "clean", target)
+            for target in ("recolored", "erased", "swapped")
+        ),
         PatchedHeads.of(model, trials, "clean", "erased", "pattern"),
         PatchedHeads.of(model, trials, "erased", "clean"),
         *questions(trials, positions="end"),
     ]
 
 
-def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(grouped, trials, tmp_path, seen):
-    store, asked = open_store(tmp_path, manifest(grouped, trials, {})), shares_of_trials(grouped, trials)
+def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(
+    grouped, trials, tmp_path, seen
+):
+    store, asked = (
+        open_store(tmp_path, manifest(grouped, trials, {})),
+        shares_of_trials(grouped, trials),
+    )
     # How the model answers the other question is found out first, on a picture of its own.
     asked[-1].prepare(grouped, None)
     del seen["pictures"][:]
     measure(grouped, asked, store)
     # Five pictures; the clean one under the other question goes on from where the two part.
-    different = {trial.images[condition].tobytes() for trial in trials for condition in trial.images}
+    different = {
+        trial.images[condition].tobytes() for trial in trials for condition in trial.images
+    }
     assert len(different) < 5 * len(trials), "canvases recur"
     assert len(seen["pictures"]) == len(different) == cost(grouped, asked).captures
     # In a second round they are still there.
     del seen["pictures"][:]
     measure(grouped, [PatchedHeads.of(grouped, trials, "swapped", "erased")], store)
-    assert len(seen["pictures"]) < len(different - {trial.images["clean"].tobytes() for trial in trials})
+    assert len(seen["pictures"]) < len(
+        different - {trial.images["clean"].tobytes() for trial in trials}
+    )
 
 
 @pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_picture_that_is_held_gives_what_it_gives_anew(grouped, trials, tmp_path, seen, monkeypatch, room):
+def test_a_picture_that_is_held_gives_what_it_gives_anew(
+    grouped, trials, tmp_path, seen, monkeypatch, room
+):
     """Whatever room there is, and whatever of it was kept before."""
     plainly = open_store(tmp_path / "plain", {**manifest(grouped, trials, {}), "trials": []})
     asked = [*everything(grouped, trials), *shares_of_trials(grouped, trials)]
@@ -260,9 +298,12 @@ def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, tr
     def measured(asked):
         return measure(grouped, [asked], store)[0]
 
-    one, two = (measured(Played((trial,), ("clean",)))["logit_odd"].item() for trial in (first, other))
+    one, two = (
+        measured(Played((trial,), ("clean",)))["logit_odd"].item() for trial in (first, other)
+    )
     several = [
-        measured(PatchedHeads.of(grouped, trials[:n], "mean", "erased"))["effect"].to_numpy() for n in (2, 3)
+        measured(PatchedHeads.of(grouped, trials[:n], "mean", "erased"))["effect"].to_numpy()
+        for n in (2, 3)
     ]
     with pytest.raises(rgb.InputError, match="two trials are named"):
         measured(Played((first, first), ("clean",)))
@@ -270,13 +311,23 @@ def test_trials_of_one_name_and_calls_of_one_function_are_told_apart(grouped, tr
     assert (several[0] != several[1][: len(several[0])]).any()
 
 
-def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(grouped, trials, tmp_path, seen):
+def test_bad_input_is_refused_before_any_forward_and_leaves_no_parts(
+    grouped, trials, tmp_path, seen
+):
     store = open_store(tmp_path, manifest(grouped, trials, {}))
     for wrong in ([], [trials[0], trials[0]], [*trials[:2], rgb.rgb_trial()]):
         with pytest.raises(rgb.InputError):
-            measure(grouped, [Played.of(trials), PatchedHeads.of(grouped, wrong, "clean", "erased")], store)
+            measure(
+                grouped,
+                [Played.of(trials), PatchedHeads.of(grouped, wrong, "clean", "erased")],
+                store,
+            )
     with pytest.raises(rgb.InputError, match="'middle'"):
-        measure(grouped, [PatchedHeads.of(grouped, trials, "clean", "erased", positions="middle")], store)
+        measure(
+            grouped,
+            [PatchedHeads.of(grouped, trials, "clean", "erased", positions="middle")],
+            store,
+        )
     assert not seen["forwards"] and not parts(tmp_path)
 
 
@@ -301,7 +352,9 @@ def test_pictures_that_differ_in_their_palette_alone_are_different(trials):
 @pytest.mark.parametrize("lost", ["server", "d_head", "trials", "options", "words"])
 def test_a_manifest_of_another_version_is_refused_in_a_sentence(grouped, trials, tmp_path, lost):
     left = {
-        key: value for key, value in manifest(grouped, trials, {"positions": "end"}).items() if key != lost
+        key: value
+        for key, value in manifest(grouped, trials, {"positions": "end"}).items()
+        if key != lost
     }
     (tmp_path / "manifest.json").write_text(json.dumps(left))
     with pytest.raises(rgb.InputError, match="of this version"):
@@ -348,8 +401,8 @@ def test_killed_at_twenty_points_a_run_leaves_the_same_bytes_and_repeats_nothing
 
 
 def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen):
-    """Ranked on the first half, it asks of the second half's pictures while they are in the model; of shards
-    it asks again, and gets the same bytes."""
+    """Ranked on the first half, it asks of the second half's pictures while they are in the model;
+    of shards it asks again, and gets the same bytes."""
     trials, asked = rgb.rgb_trials(grouped, 6), Study(anyway=True)
     taken = {}
     for folder, several in (("whole", [trials]), ("shards", [trials[::2], trials[1::2]])):
@@ -365,14 +418,20 @@ def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen
     assert content(tmp_path / "whole") == content(tmp_path / "shards")
 
 
-def test_a_finished_run_is_repaired_without_a_forward(planted_folder, tmp_path, small_figures, forwards):
+def test_a_finished_run_is_repaired_without_a_forward(
+    planted_folder, tmp_path, small_figures, forwards
+):
     command = ["run", "--model", planted_folder, "--trials", "10", "--out", str(tmp_path)]
     assert main(command) == 0
     before, when = content(tmp_path), parts(tmp_path)
     (tmp_path / "evidence.parquet").unlink()
     (tmp_path / ".play.parquet.0123.part").write_bytes(b"half")
     assert main(["report", str(tmp_path)]) == 0
-    assert content(tmp_path) == before and parts(tmp_path) == when and not list(tmp_path.rglob("*.part"))
+    assert (
+        content(tmp_path) == before
+        and parts(tmp_path) == when
+        and not list(tmp_path.rglob("*.part"))
+    )
 
     (tmp_path / "roles.parquet").unlink()
     del forwards[:]
@@ -393,17 +452,23 @@ def test_shards_are_merged_into_what_one_run_gives(
         assert f"Shard {shard} is done" in capsys.readouterr().out
         assert not (tmp_path / folder / "play.parquet").exists()
     loaded, load = [], study.load
-    monkeypatch.setattr(study, "load", lambda name, **options: loaded.append(name) or load(name, **options))
+    monkeypatch.setattr(
+        study, "load", lambda name, **options: loaded.append(name) or load(name, **options)
+    )
 
     # Without the third shard its trials are computed first.
     assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("3 of 10 trials are not measured, of shard 3/3.") and "color extractor" in printed
+        printed.startswith("3 of 10 trials are not measured, of shard 3/3.")
+        and "color extractor" in printed
     )
     # With all three, the sweeps with frozen heads remain.
     when = parts(tmp_path / "ab")
-    assert main(["report", str(tmp_path / "ab"), str(tmp_path / "c"), "--out", str(tmp_path / "all")]) == 0
+    assert (
+        main(["report", str(tmp_path / "ab"), str(tmp_path / "c"), "--out", str(tmp_path / "all")])
+        == 0
+    )
     assert capsys.readouterr().out.startswith("Every trial is measured")
     assert parts(tmp_path / "ab") == when and len(loaded) == 2
     # With those too, no model is needed.
@@ -427,7 +492,10 @@ def two_trials(two_trials_run, tmp_path_factory):
 @pytest.mark.parametrize(
     "options, parts_of_message",
     [
-        (["--seed", "1"], ["options.seed (0 there, 1 here)", "trials (2 there, 2 here, not the same)"]),
+        (
+            ["--seed", "1"],
+            ["options.seed (0 there, 1 here)", "trials (2 there, 2 here, not the same)"],
+        ),
         (["--trials", "3"], ["options.trials (2 there, 3 here)", "trials (2 there, 3 here"]),
         (["--dtype", "bfloat16"], ["dtype (float32 there, bfloat16 here)", "weights;"]),
         (["--positions", "all"], ["options.positions (end there, all here)"]),
@@ -442,7 +510,8 @@ def test_another_run_is_refused_with_the_difference(options, parts_of_message, t
     assert main(["run", "--trials", "2", *options, "--out", str(two_trials)]) == 2
     sentence = refused(capsys)
     assert all(
-        part in sentence for part in [*parts_of_message, "choose another folder with --out, or delete"]
+        part in sentence
+        for part in [*parts_of_message, "choose another folder with --out, or delete"]
     ), sentence
     assert content(two_trials) == before
 
@@ -509,9 +578,24 @@ def test_parts_without_a_manifest_are_nobodys(grouped, trials, tmp_path):
             open_store(tmp_path / broken.__name__, manifest(grouped, trials, {}))
 
 
-def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trials, tmp_path, capsys):
+def test_reports_of_different_runs_and_of_changed_pictures_are_refused(
+    two_trials, tmp_path, capsys
+):
     assert (
-        main(["run", "--trials", "2", "--seed", "4", "--shard", "1/2", "--out", str(tmp_path / "other")]) == 0
+        main(
+            [
+                "run",
+                "--trials",
+                "2",
+                "--seed",
+                "4",
+                "--shard",
+                "1/2",
+                "--out",
+                str(tmp_path / "other"),
+            ]
+        )
+        == 0
     )
     assert main(["report", str(two_trials), str(tmp_path / "other")]) == 2
     assert "options.seed (4 there, 0 here)" in refused(capsys)
@@ -529,7 +613,10 @@ def test_reports_of_different_runs_and_of_changed_pictures_are_refused(two_trial
 def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):
     with locked(tmp_path):
         for shard in (None, (1, 2)):
-            with pytest.raises(rgb.InputError, match="another process works on"), locked(tmp_path, shard):
+            with (
+                pytest.raises(rgb.InputError, match="another process works on"),
+                locked(tmp_path, shard),
+            ):
                 pass
     with locked(tmp_path, (1, 2)), locked(tmp_path, (2, 2)):
         with pytest.raises(rgb.InputError, match="works on shard 1/2"), locked(tmp_path, (1, 2)):
@@ -541,7 +628,8 @@ def test_two_processes_on_one_folder_are_refused_and_shards_are_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)), None]
+    "damage",
+    [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)), None],
 )
 def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, tmp_path):
     def flipped(data):
@@ -574,16 +662,17 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished
             raise OSError(reason, os.strerror(reason))
         replace(source, target)
 
-    monkeypatch.setattr("rgb_circuit.results.os.replace", failing)
+    monkeypatch.setattr("rgb_circuit.files.results.os.replace", failing)
     assert main(command) == 2
     sentence = refused(capsys)
     assert (
-        f"({os.strerror(reason)}); what was finished is kept" in sentence and "No role table" not in sentence
+        f"({os.strerror(reason)}); what was finished is kept" in sentence
+        and "No role table" not in sentence
     )
     assert not list(tmp_path.rglob("*.part"))
     finished = parts(tmp_path)
     assert 0 < len(finished) < 7
-    monkeypatch.setattr("rgb_circuit.results.os.replace", replace)
+    monkeypatch.setattr("rgb_circuit.files.results.os.replace", replace)
     assert main(command) == 0
     assert {path: parts(tmp_path)[path] for path in finished} == finished
 

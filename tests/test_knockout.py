@@ -1,4 +1,5 @@
-"""Attention knockout and layer patching: equal to plain hooks, and on planted the answer is known."""
+"""Attention knockout and layer patching: equal to plain hooks, and on planted the answer is
+known."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from test_exactness import KERNELS, subject_of
 from test_interventions import oracle_of
 
 import rgb_circuit as rgb
+from rgb_circuit.calls.reference import patched_forward
 from rgb_circuit.programs.capture import capture
 from rgb_circuit.prompts import encode, locate, prompt_ids
-from rgb_circuit.reference import patched_forward
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 LAYERS = range(families.LAYERS)
 SOME = ["llava_llama", "qwen2_5_vl", "gemma3", "paligemma2"]
@@ -34,10 +35,20 @@ def wanted(subject, changes, condition="clean"):
 def test_every_window_agrees_with_plain_hooks(name, window):
     subject = subject_of(name)
     tile, end, image = subject.spots["tile"], subject.spots["end"], subject.image
-    groups = {"tile": tile, str([-3, -2]): [end[0] - 2, end[0] - 1], "rest": sorted(set(image) - set(tile))}
-    for queries, looking in (("end", end), ("text", sorted(set(subject.spots["all"]) - set(image)))):
-        # PaliGemma's first token is the picture's, and who sees everything is never left blind by these.
-        keys = {words: places for words, places in groups.items() if words != "rest" or queries == "end"}
+    groups = {
+        "tile": tile,
+        str([-3, -2]): [end[0] - 2, end[0] - 1],
+        "rest": sorted(set(image) - set(tile)),
+    }
+    for queries, looking in (
+        ("end", end),
+        ("text", sorted(set(subject.spots["all"]) - set(image))),
+    ):
+        # PaliGemma's first token is the picture's, and who sees everything is never left blind by
+        # these.
+        keys = {
+            words: places for words, places in groups.items() if words != "rest" or queries == "end"
+        }
         changes = [
             [("bias", layer, None, looking, places, -inf) for layer in range(first, first + window)]
             for first in LAYERS[: len(LAYERS) - window + 1]
@@ -58,7 +69,10 @@ def test_every_window_agrees_with_plain_hooks(name, window):
             assert frame["layer"].unique().tolist() == list(LAYERS[: len(LAYERS) - window + 1])
             assert (frame["window"] == window).all() and (frame["queries"] == queries).all()
             np.testing.assert_allclose(
-                frame["effect"].to_numpy().reshape(effects.shape), effects, rtol=0, atol=subject.close
+                frame["effect"].to_numpy().reshape(effects.shape),
+                effects,
+                rtol=0,
+                atol=subject.close,
             )
             np.testing.assert_allclose(
                 frame["knocked_logit"] - frame["logit"], frame["effect"], rtol=0, atol=subject.close
@@ -91,7 +105,9 @@ def test_single_heads_agree_with_plain_hooks(name):
 def test_a_bias_of_nothing_changes_nothing(model):
     trials = rgb.rgb_trials(model, 2)
     edits = {
-        f"{queries} {layer} {head}": [rgb.AttentionEdit(layer, head, queries=queries, keys="all", bias=0.0)]
+        f"{queries} {layer} {head}": [
+            rgb.AttentionEdit(layer, head, queries=queries, keys="all", bias=0.0)
+        ]
         for queries in ("end", "image")
         for layer in range(model.n_layers)
         for head in (None, 0)
@@ -148,7 +164,9 @@ def test_end_by_its_number_is_end(grouped):
         (dict(queries="end", keys="image", batch_size=0), ["batch_size is 0"]),
     ],
 )
-def test_what_cannot_be_knocked_out_is_refused_before_any_forward(grouped, no_forward, options, parts):
+def test_what_cannot_be_knocked_out_is_refused_before_any_forward(
+    grouped, no_forward, options, parts
+):
     trials = rgb.rgb_trials(grouped, 2)
     with pytest.raises(rgb.InputError) as error:
         rgb.knockout(grouped, trials, **options)
@@ -199,8 +217,14 @@ def test_restoring_the_whole_stream_gives_the_source_run(grouped):
 
 def test_planted_reads_the_tile_at_end_where_its_heads_do(planted):
     trials = rgb.rgb_trials(planted, 4)
-    frame = rgb.knockout(planted, trials, queries=["end", "question"], keys=["tile", "rest"], progress=False)
-    odd = frame[frame["role"] == "odd"].groupby(["queries", "keys", "layer"], observed=True)["effect"].mean()
+    frame = rgb.knockout(
+        planted, trials, queries=["end", "question"], keys=["tile", "rest"], progress=False
+    )
+    odd = (
+        frame[frame["role"] == "odd"]
+        .groupby(["queries", "keys", "layer"], observed=True)["effect"]
+        .mean()
+    )
     # Its POI head looks at the tile in layer 2, and its extractors there in layers 3 and 4.
     assert (odd["end", "tile"][[2, 3, 4]] < -5).all()
     assert odd["end", "tile"][[0, 1, 5]].abs().max() < 0.1
@@ -215,6 +239,8 @@ def test_words_for_positions_are_what_they_say():
         ids = prompt_ids(model, [trial])[trial.name]
         question = model.processor.tokenizer.decode(ids[locate(model, trial, "question", ids)])
         assert "".join(question.split()) == "".join(ODD_QUESTION.split()), name
-        tile, rest, image = (locate(model, trial, words, ids) for words in ("tile", "rest", "image"))
+        tile, rest, image = (
+            locate(model, trial, words, ids) for words in ("tile", "rest", "image")
+        )
         assert sorted(tile + rest) == image and not set(tile) & set(rest)
         assert locate(model, trial, "first", ids) == [0]

@@ -1,5 +1,5 @@
-"""Who may import whom. Read from the sources: what a module imports when it is imported itself or when its
-functions run, and for circles also what it names for a type checker."""
+"""Who may import whom. Read from the sources: what a module imports when it is imported itself or
+when its functions run, and for circles also what it names for a type checker."""
 
 import ast
 import sys
@@ -33,8 +33,8 @@ def statements(body):
 
 @cache
 def imports(module, ever=False):
-    """The modules that a module of ours imports, or names ever, for a type checker too: ours by their whole
-    name, others by that of their package."""
+    """The modules that a module of ours imports, or names ever, for a type checker too: ours by
+    their whole name, others by that of their package."""
     path, found = MODULES[module], set()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_text())
@@ -44,7 +44,9 @@ def imports(module, ever=False):
         elif isinstance(statement, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - statement.level + 1]
             home = (
-                ".".join([*above, statement.module or ""]).strip(".") if statement.level else statement.module
+                ".".join([*above, statement.module or ""]).strip(".")
+                if statement.level
+                else statement.module
             )
             inside = {f"{home}.{name.name}" for name in statement.names} & MODULES.keys()
             found |= inside or {home}
@@ -67,7 +69,9 @@ def within(package):
 
 
 RUN_FORWARDS = {
-    name for name in MODULES if {"rgb_circuit.execute", "rgb_circuit.server"} & (reached(name) | {name})
+    name
+    for name in MODULES
+    if {"rgb_circuit.running.execute", "rgb_circuit.remote.server"} & (reached(name) | {name})
 }
 
 # (modules, what none of them may reach)
@@ -93,7 +97,7 @@ FORBIDDEN = {
             for name in ("asking", "boards", "conversation", "probe", "prompts", "trial",
                          "trials_file", "vlm")
         ],
-        {"rgb_circuit.rgb_game", "rgb_circuit.drawing"},
+        {"rgb_circuit.stimuli.tasks.rgb", "rgb_circuit.stimuli.drawing"},
     ),
 }  # fmt: skip
 
@@ -106,18 +110,22 @@ def test_what_stands_below_does_not_reach_up(rule):
 
 
 def test_the_package_never_asks_for_an_analysis():
-    assert {name for module in within("rgb_circuit") for name in imports(module, ever=True)}.isdisjoint(
-        {"analyses", *within("analyses")}
-    )
+    assert {
+        name for module in within("rgb_circuit") for name in imports(module, ever=True)
+    }.isdisjoint({"analyses", *within("analyses")})
 
 
 def test_no_module_imports_itself_through_others_not_even_in_a_function():
-    TopologicalSorter({name: imports(name, ever=True) & MODULES.keys() for name in MODULES}).prepare()
+    TopologicalSorter(
+        {name: imports(name, ever=True) & MODULES.keys() for name in MODULES}
+    ).prepare()
 
 
 def test_an_import_in_a_function_is_seen():
     code = "def load():\n    match kind:\n        case 1:\n            from . import server"
-    assert any(isinstance(statement, ast.ImportFrom) for statement in statements(ast.parse(code).body))
+    assert any(
+        isinstance(statement, ast.ImportFrom) for statement in statements(ast.parse(code).body)
+    )
 
 
 def test_what_nnsight_may_move_stands_in_one_file():
@@ -130,4 +138,4 @@ def test_what_nnsight_may_move_stands_in_one_file():
         or isinstance(statement, ast.Import)
         and any(each.name.startswith("nnsight.") for each in statement.names)
     }
-    assert internal == {"rgb_circuit.nnsight_internals"}
+    assert internal == {"rgb_circuit.module.nnsight_internals"}

@@ -1,4 +1,5 @@
-"""A lens puts what is inside the model through its own final norm and lm_head, whole or as a share."""
+"""A lens puts what is inside the model through its own final norm and lm_head, whole or as a
+share."""
 
 import copy
 
@@ -11,11 +12,12 @@ from families import FAMILIES, KINDS
 from PIL import Image
 
 import rgb_circuit as rgb
-from rgb_circuit import memory, plots
+from rgb_circuit import plots
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.programs import states
 from rgb_circuit.prompts import answer_tokens
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
 
@@ -26,7 +28,8 @@ def trials(model):
 
 
 class Inside:
-    """What one picture does inside a bare model, by hooks: lists of a layer's states, (positions, width)."""
+    """What one picture does inside a bare model, by hooks: lists of a layer's states, (positions,
+    width)."""
 
     @torch.no_grad()
     def __init__(self, bare, trial, condition):
@@ -60,10 +63,14 @@ class Inside:
         self.seen = seen
 
     def adds_up(self):
-        """Whether each layer adds what its attention and its MLP return, and the final norm subtracts
-        nothing."""
-        every = zip(*(self.seen[name] for name in ("resid_pre", "attn_out", "mlp_out", "resid_post")))
-        every = all(torch.allclose(one + two + three, left, atol=1e-4) for one, two, three, left in every)
+        """Whether each layer adds what its attention and its MLP return, and the final norm
+        subtracts nothing."""
+        every = zip(
+            *(self.seen[name] for name in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
+        )
+        every = all(
+            torch.allclose(one + two + three, left, atol=1e-4) for one, two, three, left in every
+        )
         return every and float(self.gain.abs().max()) > 0.1
 
     @property
@@ -73,7 +80,8 @@ class Inside:
 
     @torch.no_grad()
     def read(self, component, place, tokens):
-        """(layers, heads or 1, tokens) at one position, with the parameters of the final norm and lm_head."""
+        """(layers, heads or 1, tokens) at one position, with the parameters of the final norm and
+        lm_head."""
         norm, cap = (
             self.text.norm,
             getattr(self.bare.model.config.text_config, "final_logit_softcapping", None),
@@ -84,7 +92,9 @@ class Inside:
             states = [state[place]]
             if component == "z":
                 written = layer.self_attn.o_proj.weight.split(self.bare.d_head, dim=1)
-                states = [matrix @ z for matrix, z in zip(written, state[place].split(self.bare.d_head))]
+                states = [
+                    matrix @ z for matrix, z in zip(written, state[place].split(self.bare.d_head))
+                ]
             if component in WHOLE:
                 logits = [self.bare.model.lm_head(norm(one)) for one in states]
                 logits = [cap * (one / cap).tanh() for one in logits] if cap else logits
@@ -101,7 +111,9 @@ class Inside:
 def assert_read(frame, wanted):
     """At one position; equal up to rounding, as a fraction of the largest."""
     wanted = wanted.flatten().numpy()
-    np.testing.assert_allclose(frame["logit"], wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max()))
+    np.testing.assert_allclose(
+        frame["logit"], wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max())
+    )
     assert np.abs(wanted).max() > 1e-2
 
 
@@ -110,7 +122,12 @@ def test_a_lens_agrees_with_plain_hooks(model, trials, component):
     bare = BruteForce(model.name)
     for positions in ("end", "tile", (3, -2)):
         frame = rgb.lens(
-            model, trials, ("clean", "erased"), component=component, positions=positions, progress=False
+            model,
+            trials,
+            ("clean", "erased"),
+            component=component,
+            positions=positions,
+            progress=False,
         )
         for trial in trials:
             tokens = list(answer_tokens(model, trial).values())
@@ -138,7 +155,9 @@ def test_every_family_agrees_with_plain_hooks_or_is_refused(name):
                 continue
             frame = rgb.lens(model, [trial], **ask)
             # A tile has a token in every view of the picture.
-            assert frame["position"].nunique() == (FAMILIES[name].views if positions == "tile" else 1)
+            assert frame["position"].nunique() == (
+                FAMILIES[name].views if positions == "tile" else 1
+            )
             for place, rows in frame.groupby("position"):
                 assert_read(rows, inside.read(component, place, tokens))
             if positions == "tile":
@@ -146,7 +165,9 @@ def test_every_family_agrees_with_plain_hooks_or_is_refused(name):
 
 
 def test_the_last_layers_residual_at_the_end_says_the_logits(model, trials):
-    frame = rgb.lens(model, trials, ("clean", "erased"), layers=[model.n_layers - 1], progress=False)
+    frame = rgb.lens(
+        model, trials, ("clean", "erased"), layers=[model.n_layers - 1], progress=False
+    )
     played = rgb.play(model, trials, ("clean", "erased"), progress=False)
     for role, rows in frame.groupby("role", observed=True):
         np.testing.assert_allclose(rows["logit"], played[f"logit_{role}"], atol=1e-5)
@@ -165,15 +186,21 @@ def test_shares_of_heads_add_up_to_their_layers(grouped):
     trials = rgb.rgb_trials(grouped, 2)
     ask = dict(positions="image", progress=False)
     keys = ["trial", "layer", "position", "role"]
-    of_heads = rgb.lens(grouped, trials, component="z", **ask).groupby(keys, observed=True)["logit"].sum()
+    of_heads = (
+        rgb.lens(grouped, trials, component="z", **ask).groupby(keys, observed=True)["logit"].sum()
+    )
     of_layers = rgb.lens(grouped, trials, component="attn_out", **ask).set_index(keys)["logit"]
     np.testing.assert_allclose(of_heads, of_layers[of_heads.index], atol=1e-4)
 
 
 def test_what_enters_a_layer_is_what_left_the_one_before(grouped):
     trials = rgb.rgb_trials(grouped, 2)
-    later = rgb.lens(grouped, trials, component="resid_pre", positions="all", layers=[1, 2], progress=False)
-    before = rgb.lens(grouped, trials, component="resid_post", positions="all", layers=[0, 1], progress=False)
+    later = rgb.lens(
+        grouped, trials, component="resid_pre", positions="all", layers=[1, 2], progress=False
+    )
+    before = rgb.lens(
+        grouped, trials, component="resid_post", positions="all", layers=[0, 1], progress=False
+    )
     np.testing.assert_allclose(later["logit"], before["logit"], atol=1e-5)
 
 
@@ -191,7 +218,12 @@ def test_planted_extractors_write_the_odd_tiles_word_and_localizers_none(planted
     for role in trials[0].answers:
         assert mean[*place.poi, role] == pytest.approx(0, abs=0.01)
     # The answer appears at [end] where the extractor writes it.
-    stream = rgb.lens(model, trials, progress=False).query("role == 'odd'").groupby("layer")["logit"].mean()
+    stream = (
+        rgb.lens(model, trials, progress=False)
+        .query("role == 'odd'")
+        .groupby("layer")["logit"]
+        .mean()
+    )
     layer = place.extractor[0]
     assert stream[layer] - stream[layer - 1] > 0.9 * gain
     assert abs(stream[layer - 1]) < 0.01
@@ -203,7 +235,9 @@ def test_image_tokens_are_laid_on_their_places(grouped):
     one = frame[frame["role"] == "odd"]
     rows, columns = grouped.grid
     on = one.dropna(subset=["row"])
-    assert on[["row", "column"]].values.tolist() == [[r, c] for r in range(rows) for c in range(columns)]
+    assert on[["row", "column"]].values.tolist() == [
+        [r, c] for r in range(rows) for c in range(columns)
+    ]
     assert on["position"].diff().dropna().eq(1).all() and len(one) > len(on)
     assert one["row"].isna().tolist() == one["column"].isna().tolist()
 
@@ -227,7 +261,9 @@ def test_logits_made_a_few_states_at_a_time_are_the_same(grouped, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(memory, "LOGIT_BYTES", 24 * 4 * vocabulary)
             patch.setattr(
-                states, "logits_of", lambda *given, real=states.logits_of: read.append(given) or real(*given)
+                states,
+                "logits_of",
+                lambda *given, real=states.logits_of: read.append(given) or real(*given),
             )
             few = rgb.lens(grouped, trials, **ask)
         np.testing.assert_allclose(few["logit"], whole["logit"], atol=1e-5)
@@ -235,10 +271,14 @@ def test_logits_made_a_few_states_at_a_time_are_the_same(grouped, monkeypatch):
 
 
 def test_half_precision_stays_within_its_rounding(random_folder):
-    exact, half = (rgb.load(str(random_folder["grouped"]), dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, half = (
+        rgb.load(str(random_folder["grouped"]), dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
     trials = rgb.rgb_trials(exact, 2)
     for component in ("resid_post", "z"):
-        frames = [rgb.lens(model, trials, component=component, progress=False) for model in (exact, half)]
+        frames = [
+            rgb.lens(model, trials, component=component, progress=False) for model in (exact, half)
+        ]
         size = frames[0]["logit"].abs().max()
         np.testing.assert_allclose(frames[1]["logit"], frames[0]["logit"], rtol=0, atol=0.05 * size)
 
@@ -246,7 +286,10 @@ def test_half_precision_stays_within_its_rounding(random_folder):
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        (dict(component="resid_mid"), "component is 'resid_mid'; use 'resid_pre', 'resid_post', 'z'"),
+        (
+            dict(component="resid_mid"),
+            "component is 'resid_mid'; use 'resid_pre', 'resid_post', 'z'",
+        ),
         (dict(component="z", layers=[1]), "component 'z' is heads'; name heads"),
         (dict(heads=[(0, 1)]), "component 'resid_post' is the whole layer's; name layers"),
         (dict(layers=[9]), "layer 9 does not exist"),
@@ -277,7 +320,10 @@ def test_over_the_picture_each_token_stands_on_its_place(grouped):
     assert -low == high == pytest.approx(rows["logit"].abs().max())
     assert ax.get_title() == "odd: z of 1.2, clean picture"
     for options, complaint in [
-        (dict(role="colour", layer=1, head=2), "no image tokens of role 'colour' in layer 1, head 2"),
+        (
+            dict(role="colour", layer=1, head=2),
+            "no image tokens of role 'colour' in layer 1, head 2",
+        ),
         (dict(role="odd", layer=1), "several heads; choose one"),
     ]:
         with pytest.raises(rgb.InputError, match=complaint):
@@ -304,4 +350,6 @@ def test_over_the_layers_each_answer_is_a_line_with_its_interval(grouped):
 
 def test_one_trial_is_a_list_of_one(grouped):
     [trial] = rgb.rgb_trials(grouped, 1)
-    assert rgb.lens(grouped, trial, progress=False).equals(rgb.lens(grouped, [trial], progress=False))
+    assert rgb.lens(grouped, trial, progress=False).equals(
+        rgb.lens(grouped, [trial], progress=False)
+    )

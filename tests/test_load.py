@@ -11,12 +11,12 @@ from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
 from rgb_circuit import loading
-from rgb_circuit.drawing import words_for
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
 from rgb_circuit.programs import capture, probed
 from rgb_circuit.prompts import encode, locate
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
 
 
 def test_geometry_comes_from_the_configuration(model):
@@ -61,7 +61,11 @@ def test_half_precision_loads_and_reports_effects_in_float32(random_folder):
 def test_what_shows_no_pictures_is_refused(tmp_path):
     BertModel(
         BertConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=8
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            vocab_size=8,
         )
     ).save_pretrained(tmp_path)
     with pytest.raises(
@@ -79,14 +83,24 @@ def test_a_missing_model_is_refused(tmp_path):
     "name, meant",
     [("toyy", "'toy'"), ("Planted", "'planted'"), ("llava-1.5-7b", "'llava-hf/llava-1.5-7b-hf'")],
 )
-def test_a_misspelt_name_is_refused_with_the_nearest_one_without_asking_the_network(name, meant, monkeypatch):
+def test_a_misspelt_name_is_refused_with_the_nearest_one_without_asking_the_network(
+    name, meant, monkeypatch
+):
     monkeypatch.setattr(loading, "find", None)
     with pytest.raises(rgb.InputError, match=f"{name}.*did you mean {meant}"):
         rgb.load(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["C:\\models\\llava", "/nowhere/llava", "./nowhere", "a/b/c", "llava-hf/no such model", "no name"]
+    "name",
+    [
+        "C:\\models\\llava",
+        "/nowhere/llava",
+        "./nowhere",
+        "a/b/c",
+        "llava-hf/no such model",
+        "no name",
+    ],
 )
 def test_what_can_be_no_hub_id_is_refused_without_asking_the_network(name, monkeypatch):
     monkeypatch.setattr(loading, "find", None)
@@ -95,7 +109,9 @@ def test_what_can_be_no_hub_id_is_refused_without_asking_the_network(name, monke
 
 
 def test_a_file_in_place_of_its_folder_is_refused(random_folder):
-    with pytest.raises(rgb.InputError, match="config.json' is a file; give the folder that holds it"):
+    with pytest.raises(
+        rgb.InputError, match="config.json' is a file; give the folder that holds it"
+    ):
         rgb.load(random_folder["grouped"] / "config.json")
 
 
@@ -138,9 +154,9 @@ def test_the_published_stimulus_is_shown_tile_by_token_at_llavas_size():
     model = rgb.wrap(*random_llava(grid=24, tile_px=14, **shape), name="24 × 24")
     trial = rgb.published_trial()
     inputs = encode(model, [(trial, "clean")])
-    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 576 and inputs["pixel_values"].shape[
-        -2:
-    ] == (336, 336)
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 576 and inputs[
+        "pixel_values"
+    ].shape[-2:] == (336, 336)
     frame = rgb.patch_heads(model, [trial], progress=False)
     assert len(frame) == 2 * 4 * 5 and (frame["effect"] != 0).any()
     resampled = rgb.rgb_trial(tile_px=15)
@@ -195,7 +211,9 @@ def test_heads_that_do_nothing_are_refused(random_folder, tmp_path):
         rgb.load(str(tmp_path))
 
 
-def test_a_forward_that_does_not_go_on_from_what_was_captured_is_refused(random_folder, monkeypatch):
+def test_a_forward_that_does_not_go_on_from_what_was_captured_is_refused(
+    random_folder, monkeypatch
+):
     def forgotten(*arguments):
         captured = capture.capture(*arguments)
         captured.values = [torch.zeros_like(values) for values in captured.values]
@@ -212,7 +230,11 @@ def test_nothing_that_transformers_means_to_remove_is_used(random_folder):
         model = rgb.load(str(random_folder["grouped"]))
         for positions in ("end", "tile", "all"):
             rgb.patch_heads(
-                model, rgb.rgb_trials(model, 1), positions=positions, component="pattern", progress=False
+                model,
+                rgb.rgb_trials(model, 1),
+                positions=positions,
+                component="pattern",
+                progress=False,
             )
 
 
@@ -238,7 +260,9 @@ def test_code_in_a_model_repository_is_not_run(random_folder, tmp_path):
     assert not marker.exists()
 
 
-def test_an_attention_that_a_checkpoint_asks_for_is_loaded_as_one_that_takes_masks(random_folder, tmp_path):
+def test_an_attention_that_a_checkpoint_asks_for_is_loaded_as_one_that_takes_masks(
+    random_folder, tmp_path
+):
     folder = tmp_path / "flash"
     shutil.copytree(random_folder["grouped"], folder)
     config = json.loads((folder / "config.json").read_text())
@@ -288,5 +312,7 @@ def test_autocast_is_refused_with_what_it_would_do(grouped):
     trials = rgb.rgb_trials(grouped, 1)
     with torch.autocast("cpu", torch.bfloat16):
         for run in (lambda: rgb.load(grouped.name), lambda: rgb.play(grouped, trials)):
-            with pytest.raises(rgb.InputError, match="autocast is on, .*bfloat16; call this outside of it"):
+            with pytest.raises(
+                rgb.InputError, match="autocast is on, .*bfloat16; call this outside of it"
+            ):
                 run()

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from rgb_circuit.memory import MOST_BYTES, held_at_once, pictures_at_once, rows_at_once
+from rgb_circuit.running.memory import MOST_BYTES, held_at_once, pictures_at_once, rows_at_once
 
 
 def shaped(layers, heads, d_head, width, mlp, vocabulary):
@@ -57,7 +57,7 @@ def test_pictures_are_held_for_later_trials_as_far_as_memory_goes(plenty, monkey
 
 HOLES = """
 import psutil, torch
-from rgb_circuit.memory import return_freed_memory
+from rgb_circuit.running.memory import return_freed_memory
 if {returned}:
     return_freed_memory()
 # glibc learns from what is freed to keep the like of it.
@@ -75,7 +75,9 @@ print((before - psutil.Process().memory_info().rss) / 2**22)
 def test_what_is_freed_between_what_stays_goes_back(returned):
     code = HOLES.format(returned=returned)
     given_back = float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
     )
     # Of 32 tensors that were freed.
     assert given_back > 30 if returned else given_back < 10

@@ -25,7 +25,7 @@ from transformers.masking_utils import eager_mask
 import rgb_circuit as rgb
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.modules import check_ready
+from rgb_circuit.module.modules import check_ready
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def on(text):
         num_attention_heads=2,
     )
     processor = small.processor(6, 4)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=processor.image_token_id)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=processor.image_token_id
+    )
     return LlavaForConditionalGeneration(config).eval(), processor
 
 
@@ -76,7 +78,8 @@ def test_a_single_part_in_training_mode_is_named(made):
     module.model.language_model.layers[1].mlp.train()
     with pytest.raises(
         rgb.InputError,
-        match=r"the part model.language_model.layers.1.mlp of 'mine' is in training mode.*model.eval\(\)",
+        match=r"the part model.language_model.layers.1.mlp of 'mine' is in training "
+        r"mode.*model.eval\(\)",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -102,11 +105,20 @@ def test_weights_that_are_offloaded_are_refused_with_what_fits(made):
 
 def test_a_device_map_that_leaves_weights_on_disk_is_refused(random_folder):
     parts = dict.fromkeys(
-        ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens"), "cpu"
+        ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens"),
+        "cpu",
     )
-    parts |= {"model.language_model.norm": "cpu", "model.language_model.rotary_emb": "cpu", "lm_head": "cpu"}
-    parts |= {f"model.language_model.layers.{layer}": "disk" if layer else "cpu" for layer in range(3)}
-    with pytest.raises(rgb.InputError, match=r"not in memory .model.language_model.layers.1.*device_map"):
+    parts |= {
+        "model.language_model.norm": "cpu",
+        "model.language_model.rotary_emb": "cpu",
+        "lm_head": "cpu",
+    }
+    parts |= {
+        f"model.language_model.layers.{layer}": "disk" if layer else "cpu" for layer in range(3)
+    }
+    with pytest.raises(
+        rgb.InputError, match=r"not in memory .model.language_model.layers.1.*device_map"
+    ):
         rgb.load(str(random_folder["grouped"]), device_map=parts)
 
 
@@ -124,7 +136,9 @@ def test_adapters_are_refused_and_the_merged_model_is_not(made, inside):
 
 
 @pytest.mark.parametrize(
-    "given", [None, "llava-hf/llava-1.5-7b-hf", torch.nn.Linear(2, 2)], ids=lambda given: type(given).__name__
+    "given",
+    [None, "llava-hf/llava-1.5-7b-hf", torch.nn.Linear(2, 2)],
+    ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_model_is_refused_by_wrap(given):
     with pytest.raises(
@@ -140,7 +154,8 @@ def test_what_is_no_model_is_refused_by_wrap(given):
 )
 def test_a_language_model_without_o_proj_is_refused_as_that(text):
     with pytest.raises(
-        rgb.InputError, match=r"the language model of 'mine' \(\w+\) has no self_attn.o_proj.*Llama-style"
+        rgb.InputError,
+        match=r"the language model of 'mine' \(\w+\) has no self_attn.o_proj.*Llama-style",
     ):
         rgb.wrap(*on(text), name="mine")
 
@@ -148,7 +163,9 @@ def test_a_language_model_without_o_proj_is_refused_as_that(text):
 @pytest.mark.parametrize("kind", ["OPTConfig", "GPT2Config", "BloomConfig"])
 def test_a_language_model_that_no_llava_can_be_built_on_is_refused(kind, tmp_path):
     text = getattr(transformers, kind)()
-    config = LlavaConfig(vision_config=CLIPVisionConfig(image_size=24, patch_size=4), text_config=text)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(image_size=24, patch_size=4), text_config=text
+    )
     config.save_pretrained(tmp_path)
     small.processor(6, 4).save_pretrained(tmp_path)
     with pytest.raises(rgb.InputError, match=f"cannot build .*{text.model_type!r}.*Llama-style"):
@@ -169,7 +186,8 @@ def test_a_norm_that_is_not_the_last_thing_before_the_logits_is_refused():
     text = transformers.NanoChatConfig(**sizes(num_key_value_heads=4))
     with pytest.raises(
         rgb.InputError,
-        match="the o_proj of its layers and then the final norm do not run once each, in that order",
+        match="the o_proj of its layers and then the final norm do not run once each, in that "
+        "order",
     ):
         rgb.wrap(*on(text), name="mine")
 
@@ -188,14 +206,18 @@ def test_logits_that_are_more_than_the_unembedding_of_the_final_norm_are_refused
 
     module, processor = made
     module.__class__ = Changed
-    with pytest.raises(rgb.InputError, match="its logits are not lm_head of what its final norm returns"):
+    with pytest.raises(
+        rgb.InputError, match="its logits are not lm_head of what its final norm returns"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
 def test_heads_that_are_not_as_wide_as_the_configuration_says_are_refused(made):
     module, processor = made
     module.config.text_config.num_attention_heads = 8
-    with pytest.raises(rgb.InputError, match=r"o_proj reads \[32\] numbers per position, not 8 heads × 8"):
+    with pytest.raises(
+        rgb.InputError, match=r"o_proj reads \[32\] numbers per position, not 8 heads × 8"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
@@ -206,9 +228,12 @@ def test_a_configuration_whose_heads_differ_by_layer_is_refused(made, monkeypatc
         raise RuntimeError("per layer")
 
     # As Gemma 4 does, whose layers have heads of two widths.
-    monkeypatch.setattr(type(module.config.text_config), "head_dim", property(refuse), raising=False)
+    monkeypatch.setattr(
+        type(module.config.text_config), "head_dim", property(refuse), raising=False
+    )
     with pytest.raises(
-        rgb.InputError, match="no number of heads and their width that hold for every layer .*per layer"
+        rgb.InputError,
+        match="no number of heads and their width that hold for every layer .*per layer",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -233,7 +258,9 @@ def test_a_soft_cap_that_the_configuration_names_is_known_and_another_is_not():
             return output
 
     module.__class__ = Capped
-    with pytest.raises(rgb.InputError, match="its logits are not lm_head of what its final norm returns"):
+    with pytest.raises(
+        rgb.InputError, match="its logits are not lm_head of what its final norm returns"
+    ):
         rgb.wrap(module, processor, name="mine")
 
 
@@ -246,7 +273,8 @@ def test_a_model_that_fails_by_itself_is_said_to(made):
 
     module.__class__ = Failing
     with pytest.raises(
-        rgb.InputError, match=r"'mine' fails on a plain picture, before any analysis \(out of order\)"
+        rgb.InputError,
+        match=r"'mine' fails on a plain picture, before any analysis \(out of order\)",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -275,7 +303,8 @@ def test_logits_that_are_not_finite_in_float32_mean_broken_weights(made):
     with torch.no_grad():
         module.lm_head.weight[0, 0] = torch.inf
     with pytest.raises(
-        rgb.InputError, match="not finite .* in float32, so its weights are broken; take another checkpoint"
+        rgb.InputError,
+        match="not finite .* in float32, so its weights are broken; take another checkpoint",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -311,7 +340,8 @@ def steer_all_modules(module):
 HOOKS = {
     "after a layer": (
         lambda module: layer(module).register_forward_hook(steer),
-        r"layers.1 of 'mine' has a forward hook, steer \(test_modules.py, line \d+\), which changes",
+        r"layers.1 of 'mine' has a forward hook, steer \(test_modules.py, line \d+\), which "
+        r"changes",
     ),
     "in place": (
         lambda module: layer(module).mlp.register_forward_hook(steer_in_place),
@@ -327,7 +357,8 @@ HOOKS = {
     ),
     "of all modules": (
         steer_all_modules,
-        r"a forward hook of all modules, steer_all_modules.*changes what .*layers.1.mlp of 'mine' computes",
+        r"a forward hook of all modules, steer_all_modules.*changes what .*layers.1.mlp of 'mine' "
+        r"computes",
     ),
 }
 
@@ -425,7 +456,9 @@ def test_a_backward_hook_matters_where_there_are_gradients(made):
     pd.testing.assert_frame_equal(estimates(), wanted)
     handle.remove()
     layer(module).mlp.register_full_backward_hook(lambda part, into, out: (2 * into[0],))
-    with pytest.raises(rgb.InputError, match=r"layers.1.mlp of 'mine' has a backward hook, .*which changes"):
+    with pytest.raises(
+        rgb.InputError, match=r"layers.1.mlp of 'mine' has a backward hook, .*which changes"
+    ):
         estimates()
     pd.testing.assert_frame_equal(patched(*made, trials), effects)
 
@@ -441,7 +474,9 @@ def test_a_forward_of_a_modules_own_is_named(made, before):
         return moved(own(*given))
 
     layer(module).mlp.forward = steered
-    with pytest.raises(rgb.InputError, match=r"the forward of .*layers.1.mlp of 'mine' was replaced by .*py"):
+    with pytest.raises(
+        rgb.InputError, match=r"the forward of .*layers.1.mlp of 'mine' was replaced by .*py"
+    ):
         rgb.wrap(*made, name="mine") if before else rgb.play(model, rgb.rgb_trials(model, 1))
 
 
@@ -452,7 +487,9 @@ def test_a_forward_that_was_replaced_before_nnsight_wrapped_it_is_named(made):
     own = layer(module).mlp.forward
     layer(module).mlp.forward = lambda *given: moved(own(*given))
     nnsight.NNsight(module)
-    with pytest.raises(rgb.InputError, match=r"layers.1.mlp of 'mine' was replaced by .*<lambda> \(test_m"):
+    with pytest.raises(
+        rgb.InputError, match=r"layers.1.mlp of 'mine' was replaced by .*<lambda> \(test_m"
+    ):
         rgb.wrap(*made, name="mine")
 
 
@@ -493,13 +530,22 @@ def test_edits_of_nnsights_own_are_named(made):
     trials = rgb.rgb_trials(model, 1)
     with model.nnsight.edit(inplace=True):
         model.nnsight.model.language_model.layers[1].mlp.output[:] = 0
-    with pytest.raises(rgb.InputError, match=r"nnsight edits 'mine' in every trace.*clear_edits\(\)"):
+    with pytest.raises(
+        rgb.InputError, match=r"nnsight edits 'mine' in every trace.*clear_edits\(\)"
+    ):
         rgb.play(model, trials)
     model.nnsight.clear_edits()
     assert len(rgb.play(model, trials, progress=False))
 
 
-KERNELS = ("flex_attention", "flash_attention_2", "flash_attention_3", "paged|eager", "paged|sdpa", "user's")
+KERNELS = (
+    "flex_attention",
+    "flash_attention_2",
+    "flash_attention_3",
+    "paged|eager",
+    "paged|sdpa",
+    "user's",
+)
 
 
 @pytest.mark.parametrize("kernel", [*KERNELS, "kernels-community/flash-attn"])
@@ -516,11 +562,15 @@ def test_attention_that_takes_no_masks_is_named_with_the_way_out(made, kernel):
     assert len(rgb.play(model, rgb.rgb_trials(model, 1), progress=False))
 
 
-def test_attention_that_somebody_registered_is_named_under_its_own_name_and_under_anothers(made, monkeypatch):
+def test_attention_that_somebody_registered_is_named_under_its_own_name_and_under_anothers(
+    made, monkeypatch
+):
     module, processor = made
     wrong = functools.wraps(AttentionInterface()["sdpa"])(lambda *given, **named: None)
     monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", wrong)
-    with pytest.raises(rgb.InputError, match="'sdpa', which test_modules registered anew.*='eager'"):
+    with pytest.raises(
+        rgb.InputError, match="'sdpa', which test_modules registered anew.*='eager'"
+    ):
         rgb.wrap(*made, name="mine")
     monkeypatch.setitem(AttentionInterface._global_mapping, "mine", wrong)
     monkeypatch.setitem(AttentionMaskInterface._global_mapping, "mine", eager_mask)
@@ -567,7 +617,10 @@ CHANGES = {
         "is_causal of the attention in layer 1 was changed from True to False",
     ),
     "half": (lambda module: module.half(), "was brought from float32 to float16"),
-    "a head": (lambda module: module.lm_head.double(), "lm_head.weight was brought from float32 to float64"),
+    "a head": (
+        lambda module: module.lm_head.double(),
+        "lm_head.weight was brought from float32 to float64",
+    ),
     "another part": (swap, r"the part .*layers.1.self_attn.o_proj was replaced by a Linear"),
     "a layer less": (fewer, r"the part .*layers.1 was taken away"),
 }
@@ -579,7 +632,9 @@ def test_what_was_changed_since_it_was_wrapped_is_named(made, change, sentence):
     model = rgb.wrap(*made, name="mine")
     trials = rgb.rgb_trials(model, 1)
     change(module)
-    with pytest.raises(rgb.InputError, match=sentence + " since 'mine' was wrapped.*wrap or load it again"):
+    with pytest.raises(
+        rgb.InputError, match=sentence + " since 'mine' was wrapped.*wrap or load it again"
+    ):
         rgb.patch_heads(model, trials, progress=False)
 
 
@@ -598,6 +653,7 @@ def test_parts_in_several_number_formats_are_named(made):
     module, processor = made
     module.lm_head.double()
     with pytest.raises(
-        rgb.InputError, match=r"in float32 \(.*\) and float64 \(lm_head.weight\), so bring them into one"
+        rgb.InputError,
+        match=r"in float32 \(.*\) and float64 \(lm_head.weight\), so bring them into one",
     ):
         rgb.wrap(*made, name="mine")

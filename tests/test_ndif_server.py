@@ -1,5 +1,5 @@
-"""The NDIF server of the remote tests is a real one, in an environment that lacks ours; what spoils its
-connections does so."""
+"""The NDIF server of the remote tests is a real one, in an environment that lacks ours; what spoils
+its connections does so."""
 
 import subprocess
 import sys
@@ -22,27 +22,34 @@ from transformers import AutoProcessor
 
 import rgb_circuit as rgb
 
-# What nnsight raises where the server goes away: the last one if it says goodbye, which nnsight takes for an
-# empty answer.
+# What nnsight raises where the server goes away: the last one if it says goodbye, which nnsight
+# takes for an empty answer.
 LOST = (websocket.WebSocketConnectionClosedException, ConnectionError, pydantic.ValidationError)
 
 
 def load(server, name, **options):
-    """One of the server's models as a client has it: lazily, without weights, unless ``options`` say
-    otherwise."""
+    """One of the server's models as a client has it: lazily, without weights, unless ``options``
+    say otherwise."""
     folder = str(server.cwd / server.names[name])
     # nnsight asks the Hub how a repository is spelled, and these are on no hub.
     huggingface._ID_CACHE[folder] = server.names[name]
     return TransformersModel(
-        folder, task="image-text-to-text", processor=AutoProcessor.from_pretrained(folder), **options
+        folder,
+        task="image-text-to-text",
+        processor=AutoProcessor.from_pretrained(folder),
+        **options,
     )
 
 
 def inputs(model, condition="clean"):
     """One picture of the game, as the model reads it."""
     vision = model._module.config.vision_config
-    trial = rgb.rgb_trial(tile=(2, 3), grid=vision.image_size // vision.patch_size, tile_px=vision.patch_size)
-    return dict(model.processor(text=[trial.prompt], images=[trial.images[condition]], return_tensors="pt"))
+    trial = rgb.rgb_trial(
+        tile=(2, 3), grid=vision.image_size // vision.patch_size, tile_px=vision.patch_size
+    )
+    return dict(
+        model.processor(text=[trial.prompt], images=[trial.images[condition]], return_tensors="pt")
+    )
 
 
 def logits(model, remote=True):
@@ -54,8 +61,8 @@ def logits(model, remote=True):
 
 
 def patched(model, remote=True):
-    """Logits of the recolored picture, and of it with every head's z from the clean picture: one session,
-    three traces."""
+    """Logits of the recolored picture, and of it with every head's z from the clean picture: one
+    session, three traces."""
     clean, recolored = inputs(model), inputs(model, "recolored")
     with model.session(remote=remote):
         layers = model.model.language_model.layers
@@ -103,7 +110,10 @@ def test_a_model_without_weights_computes_there_what_the_one_with_weights_comput
 
 def test_an_ordinary_users_job_computes_the_same_in_its_sandbox(ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch, key=ndif_server.key)
-    here, there = load(ndif_server, "grouped", device_map="cpu", dispatch=True), load(ndif_server, "grouped")
+    here, there = (
+        load(ndif_server, "grouped", device_map="cpu", dispatch=True),
+        load(ndif_server, "grouped"),
+    )
     assert_same(patched(there), patched(here, remote=False))
 
 
@@ -132,7 +142,8 @@ def test_its_versions_are_those_that_a_client_needs(ndif_server, monkeypatch):
     there = nnsight.ndif.get_remote_env(force_refresh=True)["packages"]
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     wanted = {
-        requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])
+        requirement.name: requirement.specifier
+        for requirement in map(Requirement, project["dependencies"])
     }
     assert all(wanted[name].contains(there[name]) for name in ("nnsight", "torch", "transformers"))
     assert "pandas" not in there and "rgb_circuit" not in there
@@ -168,7 +179,9 @@ def test_only_its_two_keys_and_its_models_are_served(ndif_server, monkeypatch):
         with pytest.raises(RemoteError, match=complaint):
             logits(model)
     ndif_server.connect(monkeypatch)
-    monkeypatch.setitem(huggingface._ID_CACHE, str(ndif_server.cwd / "rgb_circuit/toy"), "somebody/else")
+    monkeypatch.setitem(
+        huggingface._ID_CACHE, str(ndif_server.cwd / "rgb_circuit/toy"), "somebody/else"
+    )
     with pytest.raises(RemoteError, match="This server serves only rgb_circuit/toy"):
         logits(model)
 
@@ -272,6 +285,7 @@ def processes_of(pid):
 
 
 def ended(processes):
-    """Whether they are all gone within some seconds, or would be if their new parent asked about them."""
+    """Whether they are all gone within some seconds, or would be if their new parent asked about
+    them."""
     left = psutil.wait_procs(processes, timeout=10)[1]
     return all(process.status() == psutil.STATUS_ZOMBIE for process in left)

@@ -1,5 +1,5 @@
-"""What of an effect is rounding, and what is left of it: effects in half precision against the same weights
-in float32."""
+"""What of an effect is rounding, and what is left of it: effects in half precision against the same
+weights in float32."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,9 @@ def precise():
 
 
 def rounded(precise, dtype):
-    return rgb.wrap(copy.deepcopy(precise.nnsight._module).to(dtype), precise.processor, name=str(dtype))
+    return rgb.wrap(
+        copy.deepcopy(precise.nnsight._module).to(dtype), precise.processor, name=str(dtype)
+    )
 
 
 def random(precise, dtype):
@@ -35,8 +37,8 @@ def random(precise, dtype):
 
 
 def planted_in_groups(precise, dtype):
-    """A planted circuit, whose heads look at one place almost alone, in float32 with weights that the format
-    holds exactly, and in that format."""
+    """A planted circuit, whose heads look at one place almost alone, in float32 with weights that
+    the format holds exactly, and in that format."""
     module, processor, _ = planted(kv_heads=2)
     exact = rgb.wrap(module.to(dtype).float(), processor, name="planted in float32")
     return exact, rounded(exact, dtype)
@@ -63,7 +65,9 @@ def test_95_percent_of_effects_are_off_float32_by_less_than_the_noise_floor(
     assert 0.01 < (errors > floor).mean() < 0.1
     # A real effect is one that float32 has, too.
     above = found["effect"].abs() > 3 * floor
-    assert above.any() and (np.sign(found["effect"][above]) == np.sign(exact["effect"][above])).all()
+    assert (
+        above.any() and (np.sign(found["effect"][above]) == np.sign(exact["effect"][above])).all()
+    )
 
 
 @pytest.mark.parametrize("positions, dtype", [("end", torch.float16), ("text", torch.bfloat16)])
@@ -76,7 +80,10 @@ def test_an_edit_that_changes_nothing_shows_nothing(precise, dtype, positions):
     # Moved by rounding, or only one of two edits.
     frame = rgb.patch_heads(model, trials, source="rounding", **options)
     assert (frame["effect"] != 0).mean() > 0.9
-    edits = [rgb.Edit(2, 1, "erased", positions=positions), rgb.Edit(3, 0, "clean", positions=positions)]
+    edits = [
+        rgb.Edit(2, 1, "erased", positions=positions),
+        rgb.Edit(3, 0, "clean", positions=positions),
+    ]
     frame = rgb.patch_edits(
         model, trials, {"frozen": edits[:1], "both": edits}, target="erased", progress=False
     )
@@ -130,9 +137,9 @@ def test_threads_wait_for_one_another(precise):
     trials = rgb.rgb_trials(precise, 4)
 
     def effects(trial):
-        return rgb.patch_heads(precise, [trial], target="erased", heads=[(1, 2), (7, 0)], progress=False)[
-            "effect"
-        ].to_numpy()
+        return rgb.patch_heads(
+            precise, [trial], target="erased", heads=[(1, 2), (7, 0)], progress=False
+        )["effect"].to_numpy()
 
     wanted = [effects(trial) for trial in trials]
     with ThreadPoolExecutor(4) as pool:
@@ -141,8 +148,8 @@ def test_threads_wait_for_one_another(precise):
 
 
 def test_effects_of_a_trial_are_not_all_off_together(precise, monkeypatch):
-    """What they are taken from rounds too, in all effects of a layer alike, so it is a mean of several copies
-    that leave the trunk where the heads do."""
+    """What they are taken from rounds too, in all effects of a layer alike, so it is a mean of
+    several copies that leave the trunk where the heads do."""
     model, trials = rounded(precise, torch.bfloat16), rgb.rgb_trials(precise, 16)
 
     def off_together():

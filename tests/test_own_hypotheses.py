@@ -1,4 +1,5 @@
-"""Hypotheses of one's own in a file: tested on the planted model in place of a task's, and linted."""
+"""Hypotheses of one's own in a file: tested on the planted model in place of a task's, and
+linted."""
 
 import csv
 import io
@@ -13,12 +14,14 @@ import runs
 from pandas.testing import assert_frame_equal
 
 import rgb_circuit as rgb
-from analyses import evidence, lint, power, rivals, roles, standing
+from analyses import evidence, roles
 from analyses.command import main
+from analyses.evidence import lint, power, rivals
+from analyses.roles import standing
 from rgb_circuit import InputError
+from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.hypothesis import Hypothesis, Prediction
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.tasks import find, to_toml
+from rgb_circuit.stimuli.tasks import find, to_toml
 
 GAME = find("rgb")
 ROOT = Path(__file__).parents[1]
@@ -44,15 +47,27 @@ def ran(out, hypotheses, *options):
     said = io.StringIO()
     with redirect_stdout(said):
         assert (
-            main(["run", "--model", "planted", *options, "--hypotheses", hypotheses, "--out", str(out)]) == 0
+            main(
+                [
+                    "run",
+                    "--model",
+                    "planted",
+                    *options,
+                    "--hypotheses",
+                    hypotheses,
+                    "--out",
+                    str(out),
+                ]
+            )
+            == 0
         )
     return out, said.getvalue()
 
 
 @pytest.fixture(scope="module")
 def true(tmp_path_factory):
-    """The folder of a run with the true hypothesis of the examples, whose file is gone since, and what it
-    printed."""
+    """The folder of a run with the true hypothesis of the examples, whose file is gone since, and
+    what it printed."""
     folder = tmp_path_factory.mktemp("true")
     file = written(folder, (EXAMPLES / "reader.toml").read_text())
     run = ran(folder / "out", file, "--trials", "16")
@@ -120,7 +135,9 @@ def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path,
 
 def test_in_python_a_task_takes_other_hypotheses(planted):
     mine = rgb.read_hypotheses(EXAMPLES / "reader.toml")
-    table = roles.roles(planted, rgb.rgb_trials(planted, 16), task=GAME.with_hypotheses(mine), progress=False)
+    table = roles.roles(
+        planted, rgb.rgb_trials(planted, 16), task=GAME.with_hypotheses(mine), progress=False
+    )
     assert set(roles.heads(table, "reader")) == READERS
 
 
@@ -158,7 +175,11 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
         "R2 = 'right not up: pattern clean -> exchanged'"
     )
     out, _ = ran(
-        tmp_path / "out", written(tmp_path, text), "--trials-file", str(tmp_path / "pairs.csv"), "--quiet"
+        tmp_path / "out",
+        written(tmp_path, text),
+        "--trials-file",
+        str(tmp_path / "pairs.csv"),
+        "--quiet",
     )
     run = rgb.read_run(out)
     assert set(zip(run.findings["layer"], run.findings["head"])) == READERS
@@ -173,20 +194,25 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
     [
         (
             "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'od up: z clean -> erased'",
-            "mine.toml: task 'rgb': prediction R1 names 'od', which it does not have; use one of odd, other,",
+            "mine.toml: task 'rgb': prediction R1 names 'od', which it does not have; use one of "
+            "odd, other,",
         ),
         (
             "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd up: z clean -> gone'",
-            "mine.toml: task 'rgb': prediction R1 names 'gone', which it does not have; use one of clean,",
+            "mine.toml: task 'rgb': prediction R1 names 'gone', which it does not have; use one of "
+            "clean,",
         ),
         (
             "[hypotheses.reader]\n[hypotheses.reader.predictions]\n"
             "R1 = 'odd up through the readers: z clean -> erased'",
-            "mine.toml: task 'rgb': prediction R1 goes through or past the readers, but no hypothesis",
+            "mine.toml: task 'rgb': prediction R1 goes through or past the readers, but no "
+            "hypothesis",
         ),
         (
-            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd upp: z clean -> erased'",
-            "mine.toml: hypotheses.reader.predictions.R1: prediction R1: 'odd upp' is no claim; write ROLE",
+            "[hypotheses.reader]\n[hypotheses.reader.predictions]\nR1 = 'odd upp: z clean -> "
+            "erased'",
+            "mine.toml: hypotheses.reader.predictions.R1: prediction R1: 'odd upp' is no claim; "
+            "write ROLE",
         ),
         (
             "[hypotheses.a]\npredictions = { A = 'odd up: z clean -> erased' }\n"
@@ -195,17 +221,23 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
         ),
         (
             "[hypotheses.none]\npredictions = { A = 'odd up: z clean -> erased' }",
-            "mine.toml: hypotheses.none: a hypothesis is called 'none', which says of a head that it",
+            "mine.toml: hypotheses.none: a hypothesis is called 'none', which says of a head that "
+            "it",
         ),
         (
             "[hypotheses.a]\npredictions = { score = 'odd up: z clean -> erased' }",
             "mine.toml: hypotheses.a.predictions.score: a prediction is called 'score', like a",
         ),
-        ("name = 'nothing'", "mine.toml has no hypotheses; add a table such as [hypotheses.reader]"),
+        (
+            "name = 'nothing'",
+            "mine.toml has no hypotheses; add a table such as [hypotheses.reader]",
+        ),
         ("[hypotheses.reader", "mine.toml is no TOML: "),
     ],
 )
-def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(tmp_path, capsys, text, said):
+def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(
+    tmp_path, capsys, text, said
+):
     out = tmp_path / "out"
     options = ["run", "--model", "no such model", "--hypotheses", written(tmp_path, text)]
     assert main([*options, "--out", str(out)]) == 2
@@ -229,7 +261,10 @@ def test_hypotheses_of_pictures_in_a_file_are_held_against_what_it_has(tmp_path,
 def test_one_trial_tests_no_hypothesis(tmp_path, capsys):
     options = ["run", "--trials", "published", "--hypotheses", str(EXAMPLES / "reader.toml")]
     assert main([*options, "--out", str(tmp_path / "out")]) == 2
-    assert "--hypotheses are tested over trials, and the published stimulus is one" in capsys.readouterr().err
+    assert (
+        "--hypotheses are tested over trials, and the published stimulus is one"
+        in capsys.readouterr().err
+    )
 
 
 def test_two_hypotheses_of_one_name_are_refused():
@@ -248,7 +283,9 @@ def linted(capsys, *options):
 
 def of(name, *texts):
     """A hypothesis of some claims, a prediction each."""
-    return Hypothesis(name, tuple(Prediction.parse(f"{name}{n}", text) for n, text in enumerate(texts)))
+    return Hypothesis(
+        name, tuple(Prediction.parse(f"{name}{n}", text) for n, text in enumerate(texts))
+    )
 
 
 def test_a_vague_hypothesis_is_said_to_be_so_and_one_that_can_fail_too(tmp_path, capsys):
@@ -278,7 +315,9 @@ def test_hypotheses_that_no_claim_tells_apart_are_named():
     assert rivals.covered([of("a", up), of("b", up)]) == [("a", "b"), ("b", "a")]
     assert rivals.covered([of("a", up), of("b", up, still)]) == [("b", "a")]
     # Who leaves a word alone does not raise it either.
-    assert rivals.covered([of("a", "odd not up: pattern clean -> erased"), of("b", still)]) == [("b", "a")]
+    assert rivals.covered([of("a", "odd not up: pattern clean -> erased"), of("b", still)]) == [
+        ("b", "a")
+    ]
     assert rivals.covered([of("a", up), of("b", "odd up: z clean -> recolored")]) == []
     assert rivals.covered(GAME.hypotheses) == []
 
@@ -298,16 +337,21 @@ def test_who_can_never_be_met_together_is_named_and_who_contradicts_itself(tmp_p
     assert rivals.exclusive([up, down]) == [("a", "b")]
     assert rivals.exclusive([up, of("b", "odd up: z clean -> recolored")]) == []
     assert rivals.exclusive(GAME.hypotheses) == roles.exclusive()
-    text = "[hypotheses.torn.predictions]\nA = 'odd up: z clean -> erased'\nB = 'odd none: z clean -> erased'"
-    assert "always fails: its claims contradict each other" in linted(capsys, written(tmp_path, text))
+    text = (
+        "[hypotheses.torn.predictions]\nA = 'odd up: z clean -> erased'\nB = 'odd none: z "
+        "clean -> erased'"
+    )
+    assert "always fails: its claims contradict each other" in linted(
+        capsys, written(tmp_path, text)
+    )
 
 
 def test_what_the_task_lacks_is_said_and_is_no_error(tmp_path, capsys):
     text = "[hypotheses.a.predictions]\nA = 'od up through the readers: z clean -> gone'"
     said = linted(capsys, written(tmp_path, text))
     assert (
-        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od and heads "
-        "called readers" in said
+        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od "
+        "and heads called readers" in said
     )
 
 
@@ -362,7 +406,9 @@ def test_the_files_of_the_page_are_the_examples():
 
 
 def test_what_the_page_shows_is_what_is_printed(true, false, capsys):
-    options = re.search(r"^rgb-circuit hypotheses reader.toml (.*)$", PAGE, re.MULTILINE).group(1).split()
+    options = (
+        re.search(r"^rgb-circuit hypotheses reader.toml (.*)$", PAGE, re.MULTILINE).group(1).split()
+    )
     reader, bystander = (
         linted(capsys, str(EXAMPLES / f"{name}.toml"), *options) for name in ("reader", "bystander")
     )

@@ -1,5 +1,5 @@
-"""A stranger's task: a TOML file and pictures outside the package, as docs/tasks.md has them, through the
-command to its page."""
+"""A stranger's task: a TOML file and pictures outside the package, as docs/tasks.md has them,
+through the command to its page."""
 
 import csv
 import re
@@ -16,7 +16,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def block(page, kind, holding):
     """The block of a page in a language, of those that hold some text the first."""
-    found = re.findall(rf"^```{kind}\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        rf"^```{kind}\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE
+    )
     return next(one for one in found if holding in one)
 
 
@@ -32,10 +34,27 @@ def folder(tmp_path, monkeypatch):
 def test_the_task_of_the_documents_runs_to_its_page(folder, random_folder):
     model = str(random_folder["grouped"])
     assert (
-        main(["run", "--task", "shapes.toml", "--model", model, "--anyway", "--quiet", "--out", "out"]) == 0
+        main(
+            [
+                "run",
+                "--task",
+                "shapes.toml",
+                "--model",
+                model,
+                "--anyway",
+                "--quiet",
+                "--out",
+                "out",
+            ]
+        )
+        == 0
     )
     page = (folder / "out" / "report.html").read_text()
-    for said in ("bind a colour to the square", "two shapes in two colours", "no role can be tested"):
+    for said in (
+        "bind a colour to the square",
+        "two shapes in two colours",
+        "no role can be tested",
+    ):
         assert said in page
     evidence = pd.read_parquet(folder / "out" / "evidence.parquet")
     assert set(evidence["prediction"]) == {"B1", "B2"}
@@ -85,13 +104,18 @@ def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_pat
             for condition in ("clean", "recolored"):
                 trial.images[condition].save(tmp_path / f"{number} {condition}.png")
             table.writerow(
-                [number, "Which color is the odd color out? Respond in one word", f"{number} clean.png",
-                 f"{number} recolored.png", trial.answers["odd"], trial.answers["other"], "right", "other"]
+                [number, "Which color is the odd color out? Respond in one "
+                         "word", f"{number} clean.png",
+                 f"{number} "
+                 "recolored.png", trial.answers["odd"], trial.answers["other"], "right", "other"]
             )  # fmt: skip
     out = str(tmp_path / "out")
     task = str(tmp_path / "pairs.toml")
     assert main(["run", "--task", task, "--model", "planted", "--quiet", "--out", out]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "brings the colour that it looks at" in page and "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page
+    assert (
+        "brings the colour that it looks at" in page
+        and "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page
+    )
     roles = rgb.read_run(out).frames["roles"].set_index(["layer", "head"])["role"]
     assert set(roles[roles == "reader"].index) == {(3, 0), (3, 2), (4, 1), (4, 3)}

@@ -16,11 +16,12 @@ from browser import browser, opened
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import every_head, report
+from analyses import report
 from analyses.command import main
 from analyses.report import explorer
-from rgb_circuit import panels
-from rgb_circuit.attention import attention_from_end, over_picture
+from analyses.study import every_head
+from rgb_circuit.calls import panels
+from rgb_circuit.calls.attention import attention_from_end, over_picture
 
 # Half a unit in the last of four digits.
 DIGITS = dict(rel=5.1e-4, abs=1e-12)
@@ -53,7 +54,11 @@ def chromium():
 
 def frames(folder):
     return SimpleNamespace(
-        **{path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet") if path.stem != "stimuli"},
+        **{
+            path.stem: pd.read_parquet(path)
+            for path in folder.glob("*.parquet")
+            if path.stem != "stimuli"
+        },
         stimuli=pd.read_parquet(folder / "stimuli.parquet"),
     )
 
@@ -61,7 +66,9 @@ def frames(folder):
 def inside(folder):
     """What a page holds, unpacked: its data, and per picture the bytes of where heads look."""
     text = (folder / "report.html").read_text()
-    held = dict(re.findall(r'<script type="text/plain" id="explore-([\w-]+)">([^<]*)</script>', text))
+    held = dict(
+        re.findall(r'<script type="text/plain" id="explore-([\w-]+)">([^<]*)</script>', text)
+    )
     data = json.loads(explorer.unpacked(held.pop("data")))
     return data, [explorer.unpacked(held[f"look-{number}"]) for number in range(len(held))]
 
@@ -69,7 +76,8 @@ def inside(folder):
 def shown(page):
     """Wait until the page shows what it was asked for."""
     page.wait_for_function(
-        "() => { const e = document.getElementById('explore'); return e && !e.hidden && e.dataset.shows; }"
+        "() => { const e = document.getElementById('explore'); return e && !e.hidden && "
+        "e.dataset.shows; }"
     )
     return page
 
@@ -78,12 +86,15 @@ def after(page, change):
     """The page after a change, when all of it is drawn."""
     before = page.get_attribute("#explore", "data-shows")
     change()
-    page.wait_for_function(f"document.getElementById('explore').dataset.shows !== {json.dumps(before)}")
+    page.wait_for_function(
+        f"document.getElementById('explore').dataset.shows !== {json.dumps(before)}"
+    )
     return page
 
 
 def click_cell(page, layer, head):
-    """Click a cell of the map, found by what it says of itself (or the dot on it, if it has a role)."""
+    """Click a cell of the map, found by what it says of itself (or the dot on it, if it has a
+    role)."""
     one = page.locator(f"#explore-map path[aria-label^='head: {head}; layer: {layer}; ']").first
     one.click(force=True)
 
@@ -118,10 +129,12 @@ def test_every_prediction_in_the_page_is_the_frames(name, request):
     data, _ = inside(folder)
     found = frames(folder)
     for one in data["predictions"]:
-        own = found.evidence[found.evidence["prediction"] == one["name"]].sort_values(["layer", "head"])
-        assert [dict(h="holds", r="refuted", u="undecided")[state] for state in one["states"]] == list(
-            own["state"]
+        own = found.evidence[found.evidence["prediction"] == one["name"]].sort_values(
+            ["layer", "head"]
         )
+        assert [
+            dict(h="holds", r="refuted", u="undecided")[state] for state in one["states"]
+        ] == list(own["state"])
         assert one["says"]
         for column in ("effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"):
             values = [np.nan if value is None else value for value in one[column]]
@@ -131,7 +144,9 @@ def test_every_prediction_in_the_page_is_the_frames(name, request):
     roles = found.roles.sort_values(["layer", "head"])
     assert data["roles"] == list(roles["role"])
     for one in data["writes"]["words"]:
-        own = found.direct_effects[found.direct_effects["role"] == one["role"]].sort_values(["layer", "head"])
+        own = found.direct_effects[found.direct_effects["role"] == one["role"]].sort_values(
+            ["layer", "head"]
+        )
         assert one["effect"] == pytest.approx(own["direct_effect"].tolist(), **DIGITS)
         assert one["ci_low"] == pytest.approx(own["ci_low"].tolist(), **DIGITS)
 
@@ -143,9 +158,13 @@ def test_where_heads_look_is_the_frames_to_a_known_error(name, request):
     looks = frames(folder).looks
     assert data["pictures"] and len(data["pictures"]) == len(blobs)
     for picture, blob in zip(data["pictures"], blobs):
-        own = looks[(looks["trial"] == picture["trial"]) & (looks["condition"] == picture["condition"])]
+        own = looks[
+            (looks["trial"] == picture["trial"]) & (looks["condition"] == picture["condition"])
+        ]
         own = own.sort_values(["layer", "head"])
-        tiles, text = (np.stack(own[column].tolist()).astype(float) for column in ("picture", "text"))
+        tiles, text = (
+            np.stack(own[column].tolist()).astype(float) for column in ("picture", "text")
+        )
         packed = np.frombuffer(blob, np.uint8).reshape(len(own), -1)
         chance = 1 / packed.shape[1]
         assert picture["chance"] == chance and list(own["tokens"].iloc[0]) == picture["tokens"]
@@ -166,7 +185,9 @@ def test_routes_in_the_page_are_the_frames(planted):
             f"{row.receiver_layer}.{row.receiver_head}",
         )
         (one,) = [
-            each for each in data["paths"]["rows"] if (each["sender"], each["receiver"]) == (sender, receiver)
+            each
+            for each in data["paths"]["rows"]
+            if (each["sender"], each["receiver"]) == (sender, receiver)
         ]
         assert one["share"] == pytest.approx(row.share, **DIGITS)
 
@@ -198,12 +219,17 @@ def test_sweep_effects_are_means_and_fractions_of_the_gap():
     frame = every_head.sweep_effects([*into.values(), back])
     for target, effects in into.items():
         gap = panels.gaps(effects)[target]
-        own = frame[(frame["target"] == target) & (frame["role"] == "odd")].set_index(["layer", "head"])
+        own = frame[(frame["target"] == target) & (frame["role"] == "odd")].set_index(
+            ["layer", "head"]
+        )
         mean = effects[effects["role"] == "odd"].groupby(["layer", "head"])["effect"].mean()
         assert own["effect"].to_dict() == pytest.approx(mean.to_dict())
         assert own["restored_fraction"].to_dict() == pytest.approx((mean / gap).to_dict())
     # Taken out of the clean run, the gap is still the one between clean and that picture.
-    assert frame.loc[frame["source"] == "erased", "gap"].unique() == panels.gaps(into["erased"])["erased"]
+    assert (
+        frame.loc[frame["source"] == "erased", "gap"].unique()
+        == panels.gaps(into["erased"])["erased"]
+    )
     wanted = panels.tested(back, {"odd": ("clean", "odd")})
     own = frame[(frame["source"] == "erased") & (frame["role"] == "odd")]
     assert own["told"].tolist() == wanted["told"].tolist()
@@ -214,7 +240,9 @@ def test_looks_are_attention_of_every_head(toy):
     looks = frames(toy).looks
     assert list(looks["trial"].unique()) == [trial.name for trial in trials[:3]]
     assert set(looks["condition"]) == set(trials[0].images) and len(looks) == 3 * 5 * 16
-    for trial, condition, pattern in attention_from_end(model, trials[:1], ["moved"], progress=False):
+    for trial, condition, pattern in attention_from_end(
+        model, trials[:1], ["moved"], progress=False
+    ):
         own = looks[(looks["trial"] == trial.name) & (looks["condition"] == condition)]
         for row in own.itertuples():
             wanted = pattern[row.layer, row.head]
@@ -223,7 +251,9 @@ def test_looks_are_attention_of_every_head(toy):
             assert row.text.astype(float).sum() + row.picture.astype(float).sum() == pytest.approx(
                 1, abs=2e-3
             )
-            assert len(row.text) == len(row.tokens) and "odd" in [token.strip() for token in row.tokens]
+            assert len(row.text) == len(row.tokens) and "odd" in [
+                token.strip() for token in row.tokens
+            ]
 
 
 def test_direct_effects_are_the_mean_over_trials(toy):
@@ -260,7 +290,9 @@ def test_a_click_on_the_map_shows_that_head(big, chromium):
     assert len(rows) == len(own)
     for row in rows:
         prediction, state = row.split()[0], row.split()[2]
-        assert state == (own.loc[prediction, "void"] and "void" or own.loc[prediction, "state"]), row
+        assert state == (own.loc[prediction, "void"] and "void" or own.loc[prediction, "state"]), (
+            row
+        )
     p3a = next(row for row in rows if row.startswith("P3a"))
     (told,) = re.findall(r"[+−][\d.]+(?= \[)", p3a)
     # Rounded twice: to four digits for the page, and to two decimals there.
@@ -295,7 +327,9 @@ def test_an_address_opens_the_same_view_again(big, chromium):
 
 
 def test_an_address_that_this_run_does_not_have_opens_the_first_view(toy, chromium):
-    page = shown(opened(chromium, toy / "report.html", "#head=99.1&map=z,x,y,odd&picture=no&least=7000"))
+    page = shown(
+        opened(chromium, toy / "report.html", "#head=99.1&map=z,x,y,odd&picture=no&least=7000")
+    )
     assert not page.errors and page.inner_text("#explore-head").startswith("Head 3.")
 
 
@@ -318,7 +352,10 @@ ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$" + " and a name 
 
 def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
     """Whatever could be taken for markup, a list, a format or a field of a chart."""
-    colors, words = ["red", "green", "blue", "yellow"], ["_a.b[0]", '{c}, "d"', f"{ODD[3]}, as a word"]
+    colors, words = (
+        ["red", "green", "blue", "yellow"],
+        ["_a.b[0]", '{c}, "d"', f"{ODD[3]}, as a word"],
+    )
     for color in colors:
         Image.new("RGB", (84, 84), color).save(tmp_path / f"{color}.png")
     with open(tmp_path / "trials.csv", "w", newline="") as file:
@@ -327,7 +364,9 @@ def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
         table.writerow(["name", "question", "clean", *pictures, *answers])
         for number in range(2):
             files = [f"{colors[place % 4]}.png" for place in range(5)]
-            table.writerow([f"{number}: <i>", "Which color is the background?", *files, *colors[:3]])
+            table.writerow(
+                [f"{number}: <i>", "Which color is the background?", *files, *colors[:3]]
+            )
     own, out = str(tmp_path / "trials.csv"), tmp_path / "run"
     assert main(["run", "-q", "--trials-file", own, "--out", str(out)]) == 0
     page = shown(opened(chromium, out / "report.html", viewport=dict(width=400, height=800)))
@@ -401,14 +440,18 @@ def test_the_list_of_the_strongest_follows_the_fade_and_marks_what_is_not_shown(
     own = frames(toy).sweeps.query(
         "component == 'z' and source == 'clean' and target == 'recolored' and role == 'odd'"
     )
-    own = own.assign(size=own["effect"].abs(), shown=panels.shown(own)).sort_values("size", ascending=False)
+    own = own.assign(size=own["effect"].abs(), shown=panels.shown(own)).sort_values(
+        "size", ascending=False
+    )
     own = own.set_index(own["layer"].astype(str) + "." + own["head"].astype(str))
     assert list(ranked(page)) == own.index[own["shown"]].tolist()[:12]
     assert page.inner_text("#explore-rank-says") == ("" if own["shown"].any() else NOTHING)
     after(page, lambda: page.uncheck("#explore-fade"))
     found = ranked(page)
     assert list(found) == own.index[own["size"] > 0].tolist()[:12]
-    assert [text.endswith("?") for text in found.values()] == (~own["shown"].loc[list(found)]).tolist()
+    assert [text.endswith("?") for text in found.values()] == (
+        ~own["shown"].loc[list(found)]
+    ).tolist()
     assert page.inner_text("#explore-rank-says") == "?: not shown."
     # What the slider fades is not listed either.
     slide(page, 60)
@@ -436,7 +479,8 @@ def test_the_head_shown_first_does_most_in_the_map_shown(planted, chromium, map_
 
 
 def test_effects_of_rounding_are_not_shown(planted, chromium, tmp_path):
-    """Whatever their q is: a millionth of a logit in the same direction in all trials is nothing."""
+    """Whatever their q is: a millionth of a logit in the same direction in all trials is
+    nothing."""
     folder = shutil.copytree(planted, tmp_path / "run")
     sweeps = pd.read_parquet(folder / "sweeps.parquet")
     numbers = ["effect", "ci_low", "ci_high", "restored_fraction"]
@@ -469,7 +513,10 @@ def test_charts_keep_their_width_over_clicks_and_windows(big, chromium):
         after(page, lambda number=number: click_cell(page, 31 - 3 * number, 3 * number))
         if number % 3 == 0:
             after(
-                page, lambda number=number: page.click(f"#explore-panels button:nth-child({2 + number // 6})")
+                page,
+                lambda number=number: page.click(
+                    f"#explore-panels button:nth-child({2 + number // 6})"
+                ),
             )
             after(page, lambda: page.click("#explore-panels button:nth-child(1)"))
     assert kept(widths(page), before)
@@ -488,7 +535,8 @@ def test_charts_keep_their_width_over_clicks_and_windows(big, chromium):
 
 
 def kept(now, before):
-    """Whether the charts that are drawn in both are as wide; names of heads on axes differ by some pixels."""
+    """Whether the charts that are drawn in both are as wide; names of heads on axes differ by some
+    pixels."""
     both = set(now) & set(before)
     return len(both) >= 5 and all(abs(now[name] - before[name]) <= 12 for name in both)
 
@@ -530,7 +578,9 @@ def test_the_component_is_switched(planted, chromium):
     page = shown(opened(chromium, planted / "report.html"))
     after(page, lambda: page.select_option("#explore-component", "pattern"))
     assert "map=pattern" in page.evaluate("location.hash")
-    own = frames(planted).sweeps.query("component == 'pattern' and target == 'recolored' and role == 'odd'")
+    own = frames(planted).sweeps.query(
+        "component == 'pattern' and target == 'recolored' and role == 'odd'"
+    )
     large = own[panels.shown(own)]
     assert set(ranked(page)) == {f"{row.layer}.{row.head}" for row in large.itertuples()}
 
@@ -542,7 +592,9 @@ def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
     assert rows.count() == 1024
     page.select_option("#explore-filter-role", "color extractor")
     roles = frames(big).roles
-    names = {f"{row.layer}.{row.head}" for row in roles[roles["role"] == "color extractor"].itertuples()}
+    names = {
+        f"{row.layer}.{row.head}" for row in roles[roles["role"] == "color extractor"].itertuples()
+    }
     assert {row.split()[0] for row in rows.all_inner_texts()} == names
     page.select_option("#explore-filter-role", "")
     page.fill("#explore-filter", "P1a P2c")
@@ -557,7 +609,11 @@ def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
     assert rows.count() == 32 and all(row.startswith("13.") for row in rows.all_inner_texts())
     page.fill("#explore-filter", "")
     page.click("#explore-all thead th:nth-child(3) button")
-    panel = frames(big).panels.query("panel == 'odd, when recolored'").set_index(["layer", "head"])["effect"]
+    panel = (
+        frames(big)
+        .panels.query("panel == 'odd, when recolored'")
+        .set_index(["layer", "head"])["effect"]
+    )
 
     def effects():
         """Of the heads of the table's first rows."""
@@ -573,12 +629,15 @@ def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
 
 def test_charts_take_the_colours_of_a_dark_page(toy, chromium):
     page = shown(opened(chromium, toy / "report.html", color_scheme="dark"))
-    ink = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
+    ink = page.evaluate(
+        "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+    )
     label = page.locator("#explore-map .role-axis-label text").first
     assert label.get_attribute("fill") == ink == "#e6e8ec"
     page.emulate_media(color_scheme="light")
     page.wait_for_function(
-        "document.querySelector('#explore-map .role-axis-label text')?.getAttribute('fill') === '#191c20'"
+        "document.querySelector('#explore-map .role-axis-label text')?.getAttribute('fill') === "
+        "'#191c20'"
     )
 
 
@@ -607,7 +666,11 @@ def test_without_scripts_the_page_reads_as_before(toy, chromium):
     page.click("#all-heads summary")
     rows = page.locator("#explore-all tbody tr:visible")
     assert rows.count() == 16
-    found = frames(toy).panels.query("panel == 'odd, when recolored' and layer == 3 and head == 2").iloc[0]
+    found = (
+        frames(toy)
+        .panels.query("panel == 'odd, when recolored' and layer == 3 and head == 2")
+        .iloc[0]
+    )
     text = page.locator("#explore-all tr[data-head='3.2'] td >> nth=1").inner_text()
     share = found["effect"] / found["gap"]
     assert text.removesuffix("\N{NO-BREAK SPACE}%") == f"{100 * share:.0f}"
@@ -616,7 +679,9 @@ def test_without_scripts_the_page_reads_as_before(toy, chromium):
 def test_the_name_of_a_run_is_its_headline(toy, chromium):
     page = opened(chromium, toy / "report.html", java_script_enabled=False)
     assert page.title() == "A <i>small</i> one: which heads do what"
-    assert page.inner_text(".eyebrow").startswith("A <i>small</i> one · toy · 121 thousand parameters · ")
+    assert page.inner_text(".eyebrow").startswith(
+        "A <i>small</i> one · toy · 121 thousand parameters · "
+    )
     manifest = json.loads((toy / "manifest.json").read_text())
     assert manifest["options"]["name"] == "A <i>small</i> one"
     assert manifest["started"] <= manifest["finished"]

@@ -6,7 +6,7 @@ import torch
 from brute_force import BruteForce
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.prompts import answer_tokens, encode, locate
 
 COMPONENTS = ("z", "pattern", "value")
@@ -32,7 +32,10 @@ def test_patch_heads_agrees_with_plain_hooks(model, trials, component, positions
             logits = bare.patched(
                 trial,
                 target,
-                [bare.write(trial, "clean", target, *head, component, places) for head in model.heads()],
+                [
+                    bare.write(trial, "clean", target, *head, component, places)
+                    for head in model.heads()
+                ],
             )
             rows = frame.query("trial == @trial.name and target == @target")
             assert list(zip(rows["layer"], rows["head"]))[:: len(tokens)] == model.heads()
@@ -64,10 +67,19 @@ def test_every_position_kind_agrees_with_the_loop(grouped, component, positions)
 def test_joint_patches_agree_with_the_loop(model, trials, positions):
     last = model.n_layers - 1
     variants = {
-        "two layers": [rgb.Edit(0, 1, positions=positions), rgb.Edit(last, 0, "moved", positions=positions)],
-        "frozen": [rgb.Edit(0, 0, positions=positions), rgb.Edit(last, 1, "erased", positions=positions)],
+        "two layers": [
+            rgb.Edit(0, 1, positions=positions),
+            rgb.Edit(last, 0, "moved", positions=positions),
+        ],
+        "frozen": [
+            rgb.Edit(0, 0, positions=positions),
+            rgb.Edit(last, 1, "erased", positions=positions),
+        ],
         "zero": [rgb.Edit(0, 2, "zero", positions=positions)],
-        "mean": [rgb.Edit(last, 2, "mean", positions=positions), rgb.Edit(0, 2, "mean", positions=positions)],
+        "mean": [
+            rgb.Edit(last, 2, "mean", positions=positions),
+            rgb.Edit(0, 2, "mean", positions=positions),
+        ],
         "kinds": [
             rgb.Edit(1, 0, "clean", "pattern", positions),
             rgb.Edit(1, 1, "moved", "value", positions),
@@ -100,14 +112,15 @@ def test_own_component_changes_nothing(model, trials, component, positions):
 
 
 def test_patching_every_head_and_the_embedding_gives_the_clean_run(model, trials):
-    # Pictures enter at image tokens only, so with every z restored everywhere what is left of the target is
-    # its own embedding.
+    # Pictures enter at image tokens only, so with every z restored everywhere what is left of the
+    # target is its own embedding.
     everything = [rgb.Edit(layer, head, positions="all") for layer, head in model.heads()]
     at_end = [rgb.Edit(layer, head) for layer, head in model.heads()]
     frame = rgb.patch_edits(
         model, trials, {"all": everything, "end": at_end}, target="erased", progress=False
     )
-    # The last token is text: its embedding is the same in both runs, so its z alone decide the answer.
+    # The last token is text: its embedding is the same in both runs, so its z alone decide the
+    # answer.
     np.testing.assert_allclose(frame["patched_logit"], frame["source_logit"], **CLOSE)
     assert (frame["source_logit"] - frame["target_logit"]).abs().max() > 1e-2
 
@@ -129,14 +142,19 @@ def test_batch_size_changes_nothing(grouped, positions):
     trials = rgb.rgb_trials(grouped, 2, seed=1)
     whole = rgb.patch_heads(grouped, trials, positions=positions, progress=False)
     for batch_size in (1, 5):
-        parts = rgb.patch_heads(grouped, trials, positions=positions, batch_size=batch_size, progress=False)
-        np.testing.assert_allclose(parts["patched_logit"], whole["patched_logit"], rtol=0, atol=1e-5)
+        parts = rgb.patch_heads(
+            grouped, trials, positions=positions, batch_size=batch_size, progress=False
+        )
+        np.testing.assert_allclose(
+            parts["patched_logit"], whole["patched_logit"], rtol=0, atol=1e-5
+        )
 
 
 def test_prompts_of_different_length_keep_their_order_and_values(grouped):
     short, long, again = rgb.rgb_trials(grouped, 3, seed=2)
     words = (
-        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one word\nASSISTANT:"
+        "USER: <image>\nRespond in one word Which color is the odd color out? Respond in one "
+        "word\nASSISTANT:"
     )
     long = rgb.Trial("long", words, long.images, long.answers, long.tile, long.grid)
     together = rgb.patch_heads(grouped, [short, long, again], progress=False)
@@ -184,7 +202,9 @@ def test_a_head_may_be_edited_from_two_sources_at_different_positions(grouped):
         logits = reference.patched_logits(grouped, trial, "erased", edits)
         rows = frame.query("trial == @trial.name")
         np.testing.assert_allclose(
-            rows["patched_logit"], [float(logits[t]) for t in answer_tokens(grouped, trial).values()], **CLOSE
+            rows["patched_logit"],
+            [float(logits[t]) for t in answer_tokens(grouped, trial).values()],
+            **CLOSE,
         )
 
 
@@ -208,7 +228,9 @@ def test_the_frame_has_the_contract_columns_and_a_row_per_trial_target_head_role
     )
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 2 * grouped.n_layers * grouped.n_heads * 5
-    joint = rgb.patch_edits(grouped, trials, {"a": [rgb.Edit(0, 0)]}, target="erased", progress=False)
+    joint = rgb.patch_edits(
+        grouped, trials, {"a": [rgb.Edit(0, 0)]}, target="erased", progress=False
+    )
     assert list(joint.columns) == columns.replace("layer head", "variant").split()
     np.testing.assert_allclose(
         frame["effect"], frame["patched_logit"] - frame["target_logit"], rtol=0, atol=1e-6

@@ -1,4 +1,5 @@
-"""A direct path brings what its sender gives to one receiver's query, keys or values, and to nothing else."""
+"""A direct path brings what its sender gives to one receiver's query, keys or values, and to
+nothing else."""
 
 from __future__ import annotations
 
@@ -17,16 +18,17 @@ from test_interventions import oracle_of
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import rgb_circuit as rgb
-from rgb_circuit import memory
-from rgb_circuit.measure import measure
+from rgb_circuit.calls.paths import PatchedPaths
+from rgb_circuit.measuring.measure import measure
 from rgb_circuit.models.planted import PARTS, Placement
-from rgb_circuit.paths import PatchedPaths
 from rgb_circuit.programs import measured as program
 from rgb_circuit.programs.paths import paths
+from rgb_circuit.running import memory
 
 LAST = families.LAYERS - 1
 INTO = ("query", "key", "value")
-# One of every kind, from the first layer and from one between; and receivers next to it and behind it.
+# One of every kind, from the first layer and from one between; and receivers next to it and behind
+# it.
 SENDERS = [(0, 1), (1, 2), ("mlp", 0), ("mlp", 1), "embedding"]
 RECEIVERS = [(1, 3), (2, 0), (LAST, 2)]
 PLACE = Placement()
@@ -81,7 +83,9 @@ def test_every_path_agrees_with_plain_hooks_that_hold_all_that_lies_between(subj
         np.testing.assert_allclose(found, wanted, rtol=0, atol=subject.close, err_msg=kernel)
 
 
-def test_the_paths_of_all_that_lies_below_together_replace_the_query_the_keys_or_the_values(subject):
+def test_the_paths_of_all_that_lies_below_together_replace_the_query_the_keys_or_the_values(
+    subject,
+):
     for layer, head in RECEIVERS:
         below = everything_below(layer, families.HEADS)
         variants = {
@@ -107,7 +111,9 @@ def test_the_paths_of_all_that_lies_below_together_replace_the_query_the_keys_or
         for into in INTO:
             one, other = effects[f"paths {into}"], effects[f"replaced {into}"]
             assert other.abs().max() > 10 * subject.close or into != "value"
-            np.testing.assert_allclose(one, other, rtol=0, atol=subject.close, err_msg=f"{layer} {into}")
+            np.testing.assert_allclose(
+                one, other, rtol=0, atol=subject.close, err_msg=f"{layer} {into}"
+            )
 
 
 def test_what_comes_after_the_receiver_has_no_path_to_it(grouped, trials):
@@ -134,7 +140,9 @@ def test_paths_from_another_question_end_in_the_query_and_are_refused_elsewhere(
             trial,
             images={"clean": trial.images["clean"], "other": trial.images["clean"]},
             prompts={
-                "other": grouped.prompt("Which color is the background here, if any? Respond in one word")
+                "other": grouped.prompt(
+                    "Which color is the background here, if any? Respond in one word"
+                )
             },
             expected={},
         )
@@ -142,7 +150,10 @@ def test_paths_from_another_question_end_in_the_query_and_are_refused_elsewhere(
     ]
     options = dict(source="other", target="clean", progress=False)
     frame = rgb.patch_paths(grouped, asked, [(0, 1), "embedding"], [(2, 0)], **options)
-    assert frame.groupby("sender", observed=True)["effect"].apply(lambda one: one.abs().max())["head"] > 1e-4
+    assert (
+        frame.groupby("sender", observed=True)["effect"].apply(lambda one: one.abs().max())["head"]
+        > 1e-4
+    )
     with pytest.raises(rgb.InputError, match="tokens, so a path into keys would mix up positions"):
         rgb.patch_paths(grouped, asked, [(0, 1)], [(2, 0)], into="key", **options)
 
@@ -165,10 +176,14 @@ def test_how_many_paths_go_together_does_not_matter(grouped, trials, monkeypatch
     np.testing.assert_allclose(call()["effect"], wanted["effect"], rtol=0, atol=1e-5)
 
 
-def test_the_planted_extractor_is_told_where_by_the_localizer_in_its_query_and_nowhere_else(planted):
+def test_the_planted_extractor_is_told_where_by_the_localizer_in_its_query_and_nowhere_else(
+    planted,
+):
     trials = rgb.rgb_trials(planted, 4)
     senders = [PLACE.poi, PLACE.mean, PLACE.early_background_writer, PLACE.idle_watcher, ("mlp", 2)]
-    frame = rgb.patch_paths(planted, trials, [*planted.heads(), *senders], [PLACE.extractor], into=INTO)
+    frame = rgb.patch_paths(
+        planted, trials, [*planted.heads(), *senders], [PLACE.extractor], into=INTO
+    )
     found = table(frame, "background")
     poi = found.loc["head", str(PLACE.poi[0]), str(PLACE.poi[1])].iloc[0]
     assert poi["query"] == pytest.approx(PARTS["extractor"].gain, abs=0.01)
@@ -197,17 +212,23 @@ def test_what_an_extractor_carries_comes_in_its_values_from_the_picture(planted)
         target="recolored",
     )  # fmt: skip
     found = table(frame, "odd")
-    assert found.loc["embedding"].iloc[0]["value"] == pytest.approx(PARTS["extractor"].gain, abs=0.01)
+    assert found.loc["embedding"].iloc[0]["value"] == pytest.approx(
+        PARTS["extractor"].gain, abs=0.01
+    )
     assert found.loc["embedding"].iloc[0][["query", "key"]].abs().max() < 0.01
     assert found.loc["head"].abs().to_numpy().max() < 0.01
 
 
 @pytest.mark.parametrize("part", ["resid_pre", "queries", "keys", "values"])
-def test_a_layer_that_makes_something_else_than_in_its_own_run_is_refused(grouped, trials, monkeypatch, part):
+def test_a_layer_that_makes_something_else_than_in_its_own_run_is_refused(
+    grouped, trials, monkeypatch, part
+):
     def other(wrapped, head_shape, captured, target, *others):
         own = captured[target]
         last = getattr(own, part)[-1]
-        changed = SimpleNamespace(**{**vars(own), part: [*getattr(own, part)[:-1], last + last.flip(-1)]})
+        changed = SimpleNamespace(
+            **{**vars(own), part: [*getattr(own, part)[:-1], last + last.flip(-1)]}
+        )
         return paths(wrapped, head_shape, {**captured, target: changed}, target, *others)
 
     monkeypatch.setattr(program, "paths", other)
@@ -251,7 +272,9 @@ def test_a_layer_that_scales_its_stream_is_refused(random_folder, trials, monkey
 )  # fmt: skip
 def test_what_does_not_exist_is_refused_before_any_forward(grouped, trials, changed, message):
     given = dict(senders=[(0, 1)], receivers=[(2, 0)]) | changed
-    hook = grouped.nnsight._module.lm_head.register_forward_pre_hook(lambda *_: pytest.fail("a forward ran"))
+    hook = grouped.nnsight._module.lm_head.register_forward_pre_hook(
+        lambda *_: pytest.fail("a forward ran")
+    )
     try:
         with pytest.raises(rgb.InputError, match=message):
             rgb.patch_paths(grouped, trials, progress=False, **given)
@@ -262,7 +285,11 @@ def test_what_does_not_exist_is_refused_before_any_forward(grouped, trials, chan
 def test_a_joint_path_from_beside_its_receiver_is_refused(grouped, trials):
     with pytest.raises(rgb.InputError, match="nothing of sender .1, 2. is in what layer 1 reads"):
         rgb.patch_edits(
-            grouped, trials, {"one": [rgb.PathEdit(1, 0, [(0, 1), (1, 2)])]}, target="erased", progress=False
+            grouped,
+            trials,
+            {"one": [rgb.PathEdit(1, 0, [(0, 1), (1, 2)])]},
+            target="erased",
+            progress=False,
         )
 
 
@@ -280,7 +307,9 @@ def test_a_row_for_every_trial_end_sender_receiver_and_role_in_that_order(groupe
     first = frame.drop_duplicates(keys).iloc[:6]
     assert first["sender_head"].isna().tolist() == [False] * 4 + [True] * 2
     assert first["sender"].tolist() == ["head"] * 4 + ["mlp"] * 2
-    np.testing.assert_allclose(frame["patched_logit"] - frame["target_logit"], frame["effect"], atol=1e-6)
+    np.testing.assert_allclose(
+        frame["patched_logit"] - frame["target_logit"], frame["effect"], atol=1e-6
+    )
 
 
 def test_measured_beside_others_paths_cost_no_capture(grouped, trials):

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.picture import as_rgb
+from rgb_circuit.pictures.picture import as_rgb
 
 QUESTION = "Which color is the odd color out? Respond in one word"
 SIZE = (24, 24)
@@ -53,8 +53,8 @@ def written(folder, image, extension, **options):
 
 RED, GREY = (255, 0, 0), (64, 64, 64)
 
-# Picture, the file format that holds it, and the colour that a viewer shows, within 2 of 255 (JPEG and Lab
-# round).
+# Picture, the file format that holds it, and the colour that a viewer shows, within 2 of 255 (JPEG
+# and Lab round).
 SHOWN = {
     "8-bit grey": (plain("L", 64), "png", GREY),
     "black and white": (plain("1", 1), "png", (255, 255, 255)),
@@ -92,7 +92,9 @@ def test_a_file_is_shown_as_viewers_show_it(kind, tmp_path):
     image, extension, color = SHOWN[kind]
     shown = rgb.read_trials(written(tmp_path, image, extension))[0].images["clean"]
     assert shown.mode == "RGB" and shown.size == SIZE
-    np.testing.assert_allclose(np.asarray(shown, dtype=int), np.broadcast_to(color, (*SIZE, 3)), atol=2)
+    np.testing.assert_allclose(
+        np.asarray(shown, dtype=int), np.broadcast_to(color, (*SIZE, 3)), atol=2
+    )
 
 
 @pytest.mark.parametrize("kind", [*SHOWN, *IN_MEMORY])
@@ -100,7 +102,9 @@ def test_so_is_a_picture_of_a_trial_made_by_hand(kind):
     image, *_, color = (SHOWN | IN_MEMORY)[kind]
     shown = mine(clean=image, other=plain("RGB", (1, 2, 3))).images["clean"]
     assert shown.mode == "RGB"
-    np.testing.assert_allclose(np.asarray(shown, dtype=int), np.broadcast_to(color, (*SIZE, 3)), atol=2)
+    np.testing.assert_allclose(
+        np.asarray(shown, dtype=int), np.broadcast_to(color, (*SIZE, 3)), atol=2
+    )
 
 
 def test_every_level_of_16_bits_becomes_the_nearest_of_8():
@@ -133,14 +137,16 @@ def test_a_picture_is_upright_in_a_trial_made_by_hand_too(tmp_path):
     shown = mine(clean=Image.open(tmp_path / "turned.png")).images["clean"]
     # The left edge comes out on top.
     assert (
-        shown.size == (24, 48) and shown.getpixel((12, 4)) == RED and shown.getpixel((12, 40)) == (0, 0, 255)
+        shown.size == (24, 48)
+        and shown.getpixel((12, 4)) == RED
+        and shown.getpixel((12, 40)) == (0, 0, 255)
     )
     assert as_rgb(shown) is shown
 
 
 def ink_profile(lab):
-    """An ICC profile for CMYK; ``lab`` gives, for each of the 16 full or missing inks, the colour as three
-    bytes of Lab."""
+    """An ICC profile for CMYK; ``lab`` gives, for each of the 16 full or missing inks, the colour
+    as three bytes of Lab."""
     identity = struct.pack(">9i", *(65536 * value for value in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
     corners = bytes(
         byte for inks in range(16) for byte in lab(*(inks >> shift & 1 for shift in (3, 2, 1, 0)))
@@ -149,7 +155,9 @@ def ink_profile(lab):
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + 4 * linear + corners + 3 * linear
     table += bytes(-len(table) % 4)
     start = 128 + 4 + 12
-    header = struct.pack(">I4sI4s4s4s", start + len(table), b"none", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    header = struct.pack(
+        ">I4sI4s4s4s", start + len(table), b"none", 0x02400000, b"prtr", b"CMYK", b"Lab "
+    )
     header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48)
     return header + struct.pack(">I4sII", 1, b"A2B0", start, len(table)) + table
 
@@ -162,7 +170,9 @@ def test_inks_look_as_their_profile_says(tmp_path):
         image.info["icc_profile"] = profile
         for shown in (
             as_rgb(image),
-            rgb.read_trials(written(tmp_path, image, "jpg", icc_profile=profile))[0].images["clean"],
+            rgb.read_trials(written(tmp_path, image, "jpg", icc_profile=profile))[0].images[
+                "clean"
+            ],
         ):
             assert np.abs(np.asarray(shown, dtype=int) - color).max() <= 2
 
@@ -208,7 +218,10 @@ REFUSED = {
         lambda path: numbers(200.0, np.float32),
         ["decimal numbers from 200 to 200", "0 (black) to 1 (white)"],
     ),
-    "decimal below zero": (lambda path: numbers(-0.1, np.float32), ["decimal numbers from -0.1 to -0.1"]),
+    "decimal below zero": (
+        lambda path: numbers(-0.1, np.float32),
+        ["decimal numbers from -0.1 to -0.1"],
+    ),
     "not a number": (lambda path: numbers(np.nan, np.float32), ["from nan to nan"]),
     "GIF": (lambda path: frames(path / "a.gif"), ["2 frames or pages", "save the one"]),
     "APNG": (lambda path: frames(path / "a.png"), ["2 frames or pages"]),
@@ -240,7 +253,8 @@ def test_a_file_that_cannot_be_shown_is_named_by_row_and_column(extension, image
     path = written(tmp_path, image, extension)
     with pytest.raises(
         rgb.InputError,
-        match=r"trials.csv, row 2, column 'clean', .*clean.tiff: this picture holds .* save it with",
+        match=r"trials.csv, row 2, column 'clean', .*clean.tiff: this picture holds .* save it "
+        r"with",
     ):
         rgb.read_trials(path)
     assert main(["play", "--trials-file", str(path)]) == 2
@@ -255,7 +269,9 @@ def test_the_previews_behind_a_cameras_picture_do_not_make_it_an_animation(tmp_p
 
 def test_two_conditions_with_the_same_pixels_are_told(tmp_path):
     one, twin = plain("RGB", RED), plain("RGBA", (*RED, 255))
-    with pytest.warns(UserWarning, match="trial 'mine' has the same picture in 'clean' and 'changed'"):
+    with pytest.warns(
+        UserWarning, match="trial 'mine' has the same picture in 'clean' and 'changed'"
+    ):
         mine(clean=one, moved=plain("RGB", GREY), changed=twin)
     with warnings.catch_warnings(action="error"):
         mine(clean=one, moved=plain("RGB", GREY))
@@ -292,8 +308,8 @@ def test_the_command_says_between_which_pictures_there_is_no_difference(tmp_path
     printed = capsys.readouterr().out
     pictures = "the pictures 'clean' and 'changed' of"
     assert (
-        f"No difference between {pictures} 2 of 4 trials, e.g. of 'trial 1': they are the same picture\n"
-        in printed
+        f"No difference between {pictures} 2 of 4 trials, e.g. of 'trial 1': they are the same "
+        f"picture\n" in printed
     )
     # Both bars lie outside the square that the toy is shown.
     assert (
@@ -319,4 +335,6 @@ def test_an_overlay_shows_a_transparent_picture_on_white():
 
     shown = veiled(np.full((6, 6), 1 / 36), plain("RGBA", (0, 0, 0, 0)))
     # A quarter lifted: 0.85 · ¾ of the grey veil over white.
-    np.testing.assert_allclose(np.asarray(shown, dtype=int), round(255 - 0.6375 * (255 - 89)), atol=2)
+    np.testing.assert_allclose(
+        np.asarray(shown, dtype=int), round(255 - 0.6375 * (255 - 89)), atol=2
+    )

@@ -1,4 +1,5 @@
-"""Pictures of a trials file stay in their files: opened when they are looked at, and let go of after that."""
+"""Pictures of a trials file stay in their files: opened when they are looked at, and let go of
+after that."""
 
 import csv
 import os
@@ -28,7 +29,9 @@ def game_in_files(folder, trials):
         roles = list(trials[0].answers)
         expected = [f"expected:{name}" for name in conditions]
         answers = [f"answer:{role}" for role in roles]
-        table.writerow(["name", "question", *columns, *answers, *expected, "tile_row", "tile_column", "grid"])
+        table.writerow(
+            ["name", "question", *columns, *answers, *expected, "tile_row", "tile_column", "grid"]
+        )
         for number, trial in enumerate(trials):
             for name in conditions:
                 trial.images[name].save(folder / f"{number}-{name}.png")
@@ -64,7 +67,10 @@ def test_a_picture_in_a_file_is_the_picture_in_memory(read, drawn):
 
 def test_what_is_measured_on_it_is_the_same_to_the_last_bit(read, drawn, toy):
     model = toy
-    for measured in (rgb.play, lambda model, trials: rgb.patch_heads(model, trials, progress=False)):
+    for measured in (
+        rgb.play,
+        lambda model, trials: rgb.patch_heads(model, trials, progress=False),
+    ):
         assert measured(model, read).equals(measured(model, drawn))
 
 
@@ -74,7 +80,9 @@ def test_only_looking_at_a_picture_opens_it(read, monkeypatch):
     monkeypatch.setattr(PictureFile, "open", lambda file: opened.append(file.path) or plain(file))
     first = read[0]
     made = replace(
-        first, images={**first.sources, "again": first.sources["moved"]}, prompts={"again": "<image>?"}
+        first,
+        images={**first.sources, "again": first.sources["moved"]},
+        prompts={"again": "<image>?"},
     )
     assert made.size == first.size and made.content != first.content and "erased" in made.images
     assert repr(made) and repr(made.images) and list(made.images) == [*first.images, "again"]
@@ -110,7 +118,9 @@ def test_a_file_that_is_gone_or_changed_is_named(read, drawn, toy):
     with pytest.raises(rgb.InputError, match=f"{path.name}: cannot read it as a picture"):
         read[0].images["clean"]
     path.unlink()
-    with pytest.raises(rgb.InputError, match=f"{path.name} is gone since the trials were read; put it back"):
+    with pytest.raises(
+        rgb.InputError, match=f"{path.name} is gone since the trials were read; put it back"
+    ):
         rgb.play(toy, read[0], progress=False)
     # The same picture with another time is the same picture.
     path.write_bytes(kept)
@@ -129,7 +139,9 @@ def test_files_are_found_again_from_another_folder(tmp_path, drawn, monkeypatch)
 def test_each_file_is_read_once(tmp_path, drawn, monkeypatch):
     path = game_in_files(tmp_path, [drawn[0]])
     header, row = path.read_text().splitlines()
-    path.write_text("\n".join([header, *(row.replace("000 ", f"{number} ") for number in range(9))]))
+    path.write_text(
+        "\n".join([header, *(row.replace("000 ", f"{number} ") for number in range(9))])
+    )
     looked = []
     plain = PictureFile.read.__func__
     monkeypatch.setattr(
@@ -143,8 +155,8 @@ def test_each_file_is_read_once(tmp_path, drawn, monkeypatch):
 
 
 def test_photographs_do_not_fill_the_memory(tmp_path):
-    """Forty rows of two photographs of 5.5 MiB, as they are in memory: 440 MiB. Ten rows come first, for what
-    is imported and kept once."""
+    """Forty rows of two photographs of 5.5 MiB, as they are in memory: 440 MiB. Ten rows come
+    first, for what is imported and kept once."""
     rng = np.random.default_rng(0)
     for number in range(2):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3)).astype(np.uint8))

@@ -1,7 +1,9 @@
-"""The planted circuits do what their truth frame says: checked by patching with plain PyTorch hooks.
+"""The planted circuits do what their truth frame says: checked by patching with plain PyTorch
+hooks.
 
-Expected numbers are worked out from the gains of the parts, which are in logits: color extractor 10, content
-extractor 6, each of the redundant pair 5, each background writer 3, suppressor −2; "white" always has 5.
+Expected numbers are worked out from the gains of the parts, which are in logits: color extractor
+10, content extractor 6, each of the redundant pair 5, each background writer 3, suppressor −2;
+"white" always has 5.
 """
 
 from contextlib import contextmanager
@@ -25,8 +27,8 @@ from rgb_circuit.models.planted import (
     planted,
     random_placement,
 )
-from rgb_circuit.rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
-from rgb_circuit.rgb_game import draw as draw_game
+from rgb_circuit.stimuli.tasks.rgb import NOTHING_ODD, ODD_QUESTION, PALETTE
+from rgb_circuit.stimuli.tasks.rgb import draw as draw_game
 
 ROLES = ("odd", "other", "background", "other_background", "none")
 PLACEMENT = Placement()
@@ -70,31 +72,40 @@ class Game:
         for layer in self.layers:
             attention = layer.self_attn
             hooks.append(
-                attention.o_proj.register_forward_pre_hook(lambda _, args: seen["z"].append(args[0]))
+                attention.o_proj.register_forward_pre_hook(
+                    lambda _, args: seen["z"].append(args[0])
+                )
             )
             hooks.append(
-                attention.v_proj.register_forward_hook(lambda _, args, out: seen["value"].append(out))
+                attention.v_proj.register_forward_hook(
+                    lambda _, args, out: seen["value"].append(out)
+                )
             )
         with torch.no_grad():
             out = self.model(**self.inputs(condition), output_attentions=True)
         for hook in hooks:
             hook.remove()
         per_head = {
-            name: [t.unflatten(-1, (-1, self.d_head)).transpose(1, 2) for t in seen[name]] for name in seen
+            name: [t.unflatten(-1, (-1, self.d_head)).transpose(1, 2) for t in seen[name]]
+            for name in seen
         }
         return {"logits": out.logits[:, -1], "pattern": out.attentions, **per_head}
 
     def z_end(self, place, source, target=None, component="z"):
-        """(trial, d_head): one head's z at [end], or the source's pattern over the target's values."""
+        """(trial, d_head): one head's z at [end], or the source's pattern over the target's
+        values."""
         layer, head = place
         if component == "z":
             return self.runs[source]["z"][layer][:, head, -1]
         values = self.runs[target]["value"][layer]
         group = head * values.shape[1] // self.runs[target]["z"][layer].shape[1]
-        return torch.einsum("bj,bjd->bd", self.runs[source]["pattern"][layer][:, head, -1], values[:, group])
+        return torch.einsum(
+            "bj,bjd->bd", self.runs[source]["pattern"][layer][:, head, -1], values[:, group]
+        )
 
     def effect(self, place, source, target, component="z", frozen=()):
-        """role → mean effect at [end] of one head's patch, other heads ``frozen`` at their target run."""
+        """role → mean effect at [end] of one head's patch, other heads ``frozen`` at their target
+        run."""
         edits = {place: self.z_end(place, source, target, component)}
         edits.update({other: self.z_end(other, target) for other in frozen})
         with self.patched(edits), torch.no_grad():
@@ -147,7 +158,9 @@ def answers(model, processor, images):
     found = []
     with torch.no_grad():
         for start in range(0, len(images), 64):
-            logits = model(**encode(processor, images[start : start + 64]), logits_to_keep=1).logits[:, -1]
+            logits = model(
+                **encode(processor, images[start : start + 64]), logits_to_keep=1
+            ).logits[:, -1]
             found += processor.tokenizer.convert_ids_to_tokens(logits.argmax(-1).tolist())
     return found
 
@@ -161,7 +174,9 @@ def is_effect(found, **expected):
 
 
 @pytest.mark.parametrize(
-    "decoys", [(), DECOYS, *((decoy,) for decoy in DECOYS)], ids=lambda decoys: "+".join(decoys) or "none"
+    "decoys",
+    [(), DECOYS, *((decoy,) for decoy in DECOYS)],
+    ids=lambda decoys: "+".join(decoys) or "none",
 )
 def test_every_pair_and_tile_but_the_first_is_answered_with_any_decoy(decoys):
     model, processor, _ = planted(decoys=decoys)
@@ -169,12 +184,19 @@ def test_every_pair_and_tile_but_the_first_is_answered_with_any_decoy(decoys):
     pairs = list(permutations(WORDS, 2))
     if len(decoys) == 1:
         # Sampled here: every tile and every pair, though not every combination.
-        cases = [(*pairs[index % len(pairs)], tiles[index % len(tiles)]) for index in range(2 * len(pairs))]
+        cases = [
+            (*pairs[index % len(pairs)], tiles[index % len(tiles)])
+            for index in range(2 * len(pairs))
+        ]
     else:
         cases = [(odd, background, tile) for odd, background in pairs for tile in tiles]
-    images = [draw(PALETTE[background], {tile: PALETTE[odd]}, 6, 4) for odd, background, tile in cases]
+    images = [
+        draw(PALETTE[background], {tile: PALETTE[odd]}, 6, 4) for odd, background, tile in cases
+    ]
     images += [draw(PALETTE[word], {}, 6, 4) for word in WORDS]
-    assert answers(model, processor, images) == [odd for odd, _, _ in cases] + [NOTHING_ODD] * len(WORDS)
+    assert answers(model, processor, images) == [odd for odd, _, _ in cases] + [NOTHING_ODD] * len(
+        WORDS
+    )
 
 
 def test_first_tile_cannot_be_odd():
@@ -190,7 +212,12 @@ def test_first_tile_cannot_be_odd():
         dict(grid=24, tile_px=2, kv_heads=2, placement=random_placement(6, 4, seed=1)),
         dict(heads=4, kv_heads=1),
         dict(grid=7, layers=9, heads=6, kv_heads=3, placement=random_placement(9, 6, seed=2)),
-        dict(layers=3, heads=1, decoys=(), placement=Placement(mean=(0, 0), poi=(1, 0), extractor=(2, 0))),
+        dict(
+            layers=3,
+            heads=1,
+            decoys=(),
+            placement=Placement(mean=(0, 0), poi=(1, 0), extractor=(2, 0)),
+        ),
     ],
     ids=["24x24", "24x24 moved, grouped", "one key-value head", "7x7 moved, grouped", "smallest"],
 )
@@ -257,7 +284,9 @@ def test_poi_head_moves_the_reading_of_the_extractors_to_its_place(game):
 
 
 def test_poi_head_acts_through_the_extractors_only(game):
-    is_effect(game.effect(PLACEMENT.poi, "clean", "erased", frozen=[PLACEMENT.extractor]), background=10)
+    is_effect(
+        game.effect(PLACEMENT.poi, "clean", "erased", frozen=[PLACEMENT.extractor]), background=10
+    )
     is_effect(game.effect(PLACEMENT.poi, "clean", "erased", frozen=EXTRACTORS))
     is_effect(game.effect(PLACEMENT.poi, "clean", "swapped", frozen=EXTRACTORS))
     is_effect(game.effect(PLACEMENT.poi, "moved", "recolored", frozen=EXTRACTORS))
@@ -271,14 +300,17 @@ def test_mean_head_does_nothing_at_the_end(game):
 # Decoys
 
 
-@pytest.mark.parametrize("place", [PLACEMENT.early_background_writer, PLACEMENT.late_background_writer])
+@pytest.mark.parametrize(
+    "place", [PLACEMENT.early_background_writer, PLACEMENT.late_background_writer]
+)
 def test_background_writers_pass_the_published_poi_test_but_write_what_they_saw(game, place):
     is_effect(game.effect(place, "clean", "erased"), background=3)
     is_effect(game.effect(place, "clean", "recolored"))
     is_effect(game.effect(place, "clean", "swapped"), background=3)
     is_effect(game.effect(place, "moved", "recolored"))
     is_effect(
-        game.effect(place, "clean", "erased", frozen=[*EXTRACTORS, PLACEMENT.content_extractor]), background=3
+        game.effect(place, "clean", "erased", frozen=[*EXTRACTORS, PLACEMENT.content_extractor]),
+        background=3,
     )
 
 
@@ -291,7 +323,11 @@ def test_idle_watcher_attends_to_the_odd_tile_in_vain(game):
     layer, head = PLACEMENT.idle_watcher
     tokens = game.inputs("clean")["input_ids"][0].tolist()
     for index, trial in enumerate(game.trials):
-        odd = tokens.index(game.model.config.image_token_index) + trial.tile[0] * game.grid + trial.tile[1]
+        odd = (
+            tokens.index(game.model.config.image_token_index)
+            + trial.tile[0] * game.grid
+            + trial.tile[1]
+        )
         assert game.runs["clean"]["pattern"][layer][index, head, -1, odd] > 0.999
     for target in ("recolored", "erased", "swapped"):
         is_effect(game.effect((layer, head), "clean", target))
@@ -323,12 +359,19 @@ def test_truth_has_a_row_per_head_and_names_every_part(game):
 
 
 @pytest.mark.parametrize(
-    "decoys", [DECOYS, (), ("content_extractor", "suppressor"), ("redundant_pair", "early_background_writer")]
+    "decoys",
+    [
+        DECOYS,
+        (),
+        ("content_extractor", "suppressor"),
+        ("redundant_pair", "early_background_writer"),
+    ],
 )
 def test_the_gap_is_by_how_much_the_odd_word_falls(decoys):
     alone = Game(planted(decoys=decoys), 8)
     logits = {
-        name: alone.by_role(alone.runs[name]["logits"])["odd"] for name in ("clean", "recolored", "erased")
+        name: alone.by_role(alone.runs[name]["logits"])["odd"]
+        for name in ("clean", "recolored", "erased")
     }
     assert logits["clean"] - logits["recolored"] == pytest.approx(gap(decoys), abs=0.01)
     assert logits["clean"] - logits["erased"] == pytest.approx(gap(decoys), abs=0.01)
@@ -357,9 +400,9 @@ def test_circuit_survives_moderate_noise():
     noisy = Game(planted(noise=MODERATE_NOISE, seed=1), 16)
     assert noisy.effect(PLACEMENT.extractor, "clean", "erased")["odd"] == pytest.approx(10, abs=1)
     assert noisy.effect(PLACEMENT.poi, "clean", "erased")["background"] == pytest.approx(20, abs=2)
-    assert noisy.effect(PLACEMENT.late_background_writer, "clean", "swapped")["background"] == pytest.approx(
-        3, abs=1
-    )
+    assert noisy.effect(PLACEMENT.late_background_writer, "clean", "swapped")[
+        "background"
+    ] == pytest.approx(3, abs=1)
 
 
 def test_noise_is_drawn_from_the_seed():
@@ -376,7 +419,8 @@ def test_noise_is_drawn_from_the_seed():
     [
         (
             dict(layers=4),
-            "redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, heads=4",
+            "redundant_pair, suppressor would sit outside 4 layers × 4 heads; use layers=6, "
+            "heads=4",
         ),
         (dict(heads=3), "use layers=6, heads=4"),
         (dict(kv_heads=3), "cannot share"),

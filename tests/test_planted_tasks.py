@@ -1,5 +1,5 @@
-"""Planted circuits that count and that tell relations are found by their tasks' hypotheses, and what only
-looks as if it had a role is not."""
+"""Planted circuits that count and that tell relations are found by their tasks' hypotheses, and
+what only looks as if it had a role is not."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from analyses import roles
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.models.planted_counting import PARTS, planted_counting
 from rgb_circuit.models.planted_relation import planted_relation
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 PLANTED = {"counting": planted_counting, "relation": planted_relation}
 
@@ -32,7 +32,9 @@ def test_every_planted_head_has_its_role_and_no_other_has_one(known):
     task, model, named = known
     table = roles.roles(model, rgb.trials(model, task, 32), task=task, progress=False)
     found = table[table["role"] != "none"].set_index(["layer", "head"])["role"].to_dict()
-    assert found == named and set(named.values()) == {hypothesis.name for hypothesis in task.hypotheses}
+    assert found == named and set(named.values()) == {
+        hypothesis.name for hypothesis in task.hypotheses
+    }
 
 
 def test_without_the_totaller_only_the_dot_counter_counts():
@@ -42,5 +44,9 @@ def test_without_the_totaller_only_the_dot_counter_counts():
     trials = rgb.trials(counts, "counting", 20)
     assert rgb.play(counts, trials, progress=False)["correct"].mean() == 1
     effects = rgb.patch_heads(counts, trials, target="one_more", progress=False)
-    rows = effects[effects["role"] == "number"].groupby(["layer", "head"], observed=True)["effect"].mean()
+    rows = (
+        effects[effects["role"] == "number"]
+        .groupby(["layer", "head"], observed=True)["effect"]
+        .mean()
+    )
     assert rows[(3, 1)] > 5 and rows.drop((3, 1)).abs().max() < 1e-3

@@ -1,4 +1,5 @@
-"""Every figure shows what its frame holds, on the axes it is given, and leaves matplotlib as it was."""
+"""Every figure shows what its frame holds, on the axes it is given, and leaves matplotlib as it
+was."""
 
 import inspect
 import io
@@ -18,10 +19,11 @@ from PIL import Image
 import rgb_circuit as rgb
 from analyses.evidence import steps
 from analyses.evidence.verdict import LEAST_GAP
-from rgb_circuit import panels, plots
+from rgb_circuit import plots
+from rgb_circuit.calls import panels
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION, percent, percent_between
 from rgb_circuit.plots.predictions import in_words
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.tasks import find
 
 SAYS = find("rgb").says_of_predictions
 
@@ -42,7 +44,9 @@ def evidence(layers=4, per_layer=4):
     table = effects(layers, per_layer)
     rows = []
     for row in table.itertuples():
-        common = dict(layer=row.layer, head=row.head, n=16, verdict=f"verdict on {row.layer}.{row.head}")
+        common = dict(
+            layer=row.layer, head=row.head, n=16, verdict=f"verdict on {row.layer}.{row.head}"
+        )
         size = dict(
             effect=row.effect,
             ci_low=row.effect - 0.5,
@@ -52,7 +56,9 @@ def evidence(layers=4, per_layer=4):
         void = dict.fromkeys(size, np.nan)
         rows.append(common | size | dict(prediction="P1a", expected="odd up", holds=True))
         rows.append(
-            common | size | dict(prediction="P2a", expected="odd not up, other not down", holds=False)
+            common
+            | size
+            | dict(prediction="P2a", expected="odd not up, other not down", holds=False)
         )
         rows.append(common | void | dict(prediction="P5", expected="background up", holds=False))
     return pd.DataFrame(rows)
@@ -60,7 +66,12 @@ def evidence(layers=4, per_layer=4):
 
 def pairs(roles=("background",)):
     """Head 0.0 acts half through 1.0 and half through 1.1; head 0.1 through neither."""
-    share = {((0, 0), (1, 0)): 0.5, ((0, 0), (1, 1)): 0.5, ((0, 1), (1, 0)): 0.0, ((0, 1), (1, 1)): 0.0}
+    share = {
+        ((0, 0), (1, 0)): 0.5,
+        ((0, 0), (1, 1)): 0.5,
+        ((0, 1), (1, 0)): 0.0,
+        ((0, 1), (1, 1)): 0.0,
+    }
     return pd.DataFrame(
         [
             dict(
@@ -97,7 +108,11 @@ def together():
     return pd.DataFrame(
         [
             dict(
-                sender_layer=0, sender_head=head, receivers="1.0 1.1", role="background", **shares(1.0 - head)
+                sender_layer=0,
+                sender_head=head,
+                receivers="1.0 1.1",
+                role="background",
+                **shares(1.0 - head),
             )
             for head in (0, 1)
         ]
@@ -147,8 +162,8 @@ def summary():
 
 
 def sweep(layers=4, per_layer=4, trials=8, gap=4.0, size=1.0, wander=0.1):
-    """As from `patch_heads`, with the seed's panels: effects are those of `effects` times ``size``, and
-    wander over trials; the odd word falls by ``gap`` logits from clean to each target."""
+    """As from `patch_heads`, with the seed's panels: effects are those of `effects` times ``size``,
+    and wander over trials; the odd word falls by ``gap`` logits from clean to each target."""
     rng = np.random.default_rng(0)
     blocks = []
     for number in range(trials):
@@ -156,7 +171,9 @@ def sweep(layers=4, per_layer=4, trials=8, gap=4.0, size=1.0, wander=0.1):
             for role in ("odd", "background"):
                 table = effects(layers, per_layer)
                 table["effect"] = size * (table["effect"] + rng.normal(0, wander, len(table)))
-                about = dict(trial=f"trial {number}", source="clean", component="z", positions="end")
+                about = dict(
+                    trial=f"trial {number}", source="clean", component="z", positions="end"
+                )
                 logits = dict(source_logit=9.0, target_logit=9.0 - gap * (role == "odd"))
                 blocks.append(table.assign(**about, target=target, role=role, **logits))
     return pd.concat(blocks, ignore_index=True)
@@ -187,7 +204,9 @@ FIGURES = {
         pairs(), together(), "toy", "background", ax=ax
     ),
     "faithfulness_curve": lambda ax: plots.faithfulness_curve(curve(), "toy", ax=ax),
-    "precision_recall": lambda ax: plots.precision_recall(summary(), "color extractor", "recall", ax=ax),
+    "precision_recall": lambda ax: plots.precision_recall(
+        summary(), "color extractor", "recall", ax=ax
+    ),
 }
 
 
@@ -222,11 +241,15 @@ def test_a_heatmap_holds_every_head_and_names_the_largest(shape):
     table = effects(*shape)
     ax = plots.head_heatmap(table, "effect")
     cells = ax.collections[0].get_array()
-    np.testing.assert_allclose(np.asarray(cells).reshape(shape), table["effect"].to_numpy().reshape(shape))
+    np.testing.assert_allclose(
+        np.asarray(cells).reshape(shape), table["effect"].to_numpy().reshape(shape)
+    )
     low, high = ax.collections[0].get_clim()
     assert low == -high == pytest.approx(-2)
     last = shape[0] - 1
-    assert {text.get_text() for text in ax.texts} == {f"{last}.{shape[1] - 1 - back}" for back in range(3)}
+    assert {text.get_text() for text in ax.texts} == {
+        f"{last}.{shape[1] - 1 - back}" for back in range(3)
+    }
 
 
 def test_cells_that_hold_next_to_nothing_are_not_named():
@@ -266,7 +289,10 @@ def test_a_table_that_is_no_map_is_refused(table, part):
 def faded(ax):
     """(layer, head) of the cells that are faded; the veil lies over the map."""
     _, veil = ax.collections
-    return {(int(layer), int(head)) for layer, head in np.argwhere(~np.ma.getmaskarray(veil.get_array()))}
+    return {
+        (int(layer), int(head))
+        for layer, head in np.argwhere(~np.ma.getmaskarray(veil.get_array()))
+    }
 
 
 def test_what_is_not_told_from_zero_is_faded_however_large():
@@ -312,7 +338,10 @@ def test_of_one_trial_nothing_is_tested_and_what_is_small_or_rounding_is_faded()
     frame.attrs["noise_floor"] = 1.0
     small = frame[frame["effect"].abs() <= 1]
     assert faded(plots.head_heatmap(frame)) == set(zip(small["layer"], small["head"]))
-    assert "one trial, which tests nothing" in plots.panel_heatmaps(sweep(trials=1), "toy").get_suptitle()
+    assert (
+        "one trial, which tests nothing"
+        in plots.panel_heatmaps(sweep(trials=1), "toy").get_suptitle()
+    )
 
 
 def test_all_panels_have_one_scale():
@@ -388,7 +417,10 @@ def test_a_forest_by_role_has_heads_with_a_role_role_by_role():
     frame = evidence(2, 2)
     ax = plots.effect_forest(frame, "toy", roles=table)
     names = [label.get_text() for label in ax.get_yticklabels() if "P1a" not in label.get_text()]
-    assert [name for name in names if name[:1].isdigit()] == ["0.0  POI localization", "1.0  color extractor"]
+    assert [name for name in names if name[:1].isdigit()] == [
+        "0.0  POI localization",
+        "1.0  color extractor",
+    ]
     nothing = plots.effect_forest(frame, "toy", roles=table.assign(role="none"))
     names = [label.get_text() for label in nothing.get_yticklabels()]
     assert [name for name in names if name[:1].isdigit()] == ["0.0", "0.1", "1.0"]
@@ -410,10 +442,16 @@ def test_a_forest_without_what_it_is_asked_for_is_refused(options, part):
 
 
 def test_a_forest_tells_states_apart_by_colour_shape_and_filling():
-    frame = evidence(1, 1).assign(state=["holds", "undecided", "refuted"], restored_fraction=0.1, effect=0.4)
+    frame = evidence(1, 1).assign(
+        state=["holds", "undecided", "refuted"], restored_fraction=0.1, effect=0.4
+    )
     ax = plots.effect_forest(frame, "toy")
     handles = ax.get_legend().legend_handles
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["holds", "refuted", "undecided"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "holds",
+        "refuted",
+        "undecided",
+    ]
     assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 3
     assert [handle.get_markerfacecolor() != PAPER for handle in handles] == [True, False, False]
 
@@ -487,7 +525,11 @@ def test_a_line_of_parts_shows_what_of_the_receiver_is_told_with_its_interval():
     assert [points.get_offsets()[:, 0].tolist() for points in markers] == [[2, 2], [0, 0], [-1, -1]]
     lines = [lines for lines in ax.collections if isinstance(lines, LineCollection)]
     # The first line is at zero.
-    assert [one.get_segments()[0][:, 0].tolist() for one in lines] == [[1.5, 2.5], [-0.5, 0.5], [-1.5, -0.5]]
+    assert [one.get_segments()[0][:, 0].tolist() for one in lines] == [
+        [1.5, 2.5],
+        [-0.5, 0.5],
+        [-1.5, -0.5],
+    ]
     assert "toy" in ax.get_title() and "n = 16" in ax.get_title() and "pairs" not in ax.get_title()
 
 
@@ -643,7 +685,14 @@ def test_numbers_have_the_digits_that_their_interval_leaves(share, low, high, wr
 
 @pytest.mark.parametrize(
     "share, written",
-    [(0.4, "40 %"), (0.028, "2.8 %"), (0.00031, "0.031 %"), (0, "0 %"), (1.0, "100 %"), (np.nan, "–")],
+    [
+        (0.4, "40 %"),
+        (0.028, "2.8 %"),
+        (0.00031, "0.031 %"),
+        (0, "0 %"),
+        (1.0, "100 %"),
+        (np.nan, "–"),
+    ],
 )
 def test_a_share_has_two_digits(share, written):
     assert percent(share).replace("\N{NO-BREAK SPACE}", " ") == written

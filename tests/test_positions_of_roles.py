@@ -1,4 +1,5 @@
-"""A circuit whose work is done before [end] is found where it works, and [end] shows only what it is told."""
+"""A circuit whose work is done before [end] is found where it works, and [end] shows only what it
+is told."""
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from rgb_circuit.errors import InputError
 from rgb_circuit.models.planted import MODERATE_NOISE, UNKIND, planted
 from rgb_circuit.models.small import save
 
-# At the question's first word a head finds the tile and another reads it; a third carries the colour to
-# [end].
+# At the question's first word a head finds the tile and another reads it; a third carries the
+# colour to [end].
 POI, EXTRACTOR, CARRIER, WRITER = (2, 1), (3, 0), (5, 0), (5, 2)
 EARLY = dict(
     noise=MODERATE_NOISE,
@@ -73,13 +74,18 @@ def test_at_the_picture_there_is_nothing(early):
 
 def test_heads_are_frozen_where_they_are_restored(early, at_text):
     model, trials = early
-    edits = [rgb.Edit(*POI, positions="text"), rgb.Edit(*EXTRACTOR, source="erased", positions="text")]
+    edits = [
+        rgb.Edit(*POI, positions="text"),
+        rgb.Edit(*EXTRACTOR, source="erased", positions="text"),
+    ]
     with_words = evidence.with_controls(roles.GAME, model, trials)
     frame = rgb.patch_edits(model, with_words, {"frozen": edits}, target="erased", progress=False)
     effect = frame.groupby("role", observed=True)["effect"].mean()
     unshown = effect[[role for role in effect.index if role.startswith("unshown")]]
     control = np.mean([effect["other"], effect["other_background"], *unshown])
-    assert row(at_text, POI, "P5w")["effect"] == pytest.approx(effect["background"] - control, abs=1e-4)
+    assert row(at_text, POI, "P5w")["effect"] == pytest.approx(
+        effect["background"] - control, abs=1e-4
+    )
     # Nearly all that it does goes through the extractor.
     assert row(at_text, POI, "P5")["share"] == pytest.approx(1, abs=0.02)
 

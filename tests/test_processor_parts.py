@@ -1,4 +1,5 @@
-"""Processors read from folders: what they show is what the saved ones show, with torchvision and without."""
+"""Processors read from folders: what they show is what the saved ones show, with torchvision and
+without."""
 
 import copy
 import json
@@ -15,7 +16,7 @@ from transformers.utils import is_torchvision_available
 from rgb_circuit.boards import draw
 from rgb_circuit.errors import InputError
 from rgb_circuit.processor_parts import read_processor, without_video
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 RED, BLUE, CYAN = (255, 0, 0), (0, 0, 255), (0, 255, 255)
 
@@ -40,17 +41,24 @@ def name(request):
 
 
 def as_published_long_ago(processor, folder):
-    """Settings, template and class in the files of before transformers 5: none nested in another's."""
+    """Settings, template and class in the files of before transformers 5: none nested in
+    another's."""
     processor.save_pretrained(folder)
     settings = processor.image_processor.to_dict() | {"processor_class": type(processor).__name__}
     settings["image_processor_type"] = settings["image_processor_type"].removesuffix("Pil")
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     file = folder / "processor_config.json"
-    kept = {key: value for key, value in json.loads(file.read_text()).items() if not isinstance(value, dict)}
+    kept = {
+        key: value
+        for key, value in json.loads(file.read_text()).items()
+        if not isinstance(value, dict)
+    }
     file.write_text(json.dumps(kept))
     template = folder / "chat_template.jinja"
     if template.exists():
-        (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}))
+        (folder / "chat_template.json").write_text(
+            json.dumps({"chat_template": template.read_text()})
+        )
         template.unlink()
 
 
@@ -77,7 +85,16 @@ def test_a_processor_that_is_read_shows_what_the_saved_one_shows(name, write, tm
 
 @pytest.mark.skipif(is_torchvision_available(), reason="torchvision is here")
 @pytest.mark.parametrize(
-    "name", ["llava_pixtral", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "mistral3"]
+    "name",
+    [
+        "llava_pixtral",
+        "llava_onevision",
+        "qwen2_vl",
+        "qwen2_5_vl",
+        "qwen3_vl",
+        "internvl",
+        "mistral3",
+    ],
 )
 def test_transformers_alone_reads_these_only_with_torchvision(name, tmp_path):
     as_published_now(families.built(name)[1], tmp_path)
@@ -119,20 +136,30 @@ def test_no_code_of_a_repository_is_run(tmp_path):
 def test_a_missing_package_is_named_with_what_brings_it(tmp_path, monkeypatch):
     as_published_now(families.built("idefics3")[1], tmp_path)
     file = tmp_path / "processor_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"processor_class": "SmolVLMProcessor"}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"processor_class": "SmolVLMProcessor"})
+    )
     monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
     with pytest.raises(InputError, match=r"num2words.*pip install 'rgb_circuit\[families\]'"):
         read_processor(tmp_path)
 
 
-# Model → the family that has its structure; published settings, as far as they bear on sizes, of the image
-# processor and of the processor; side of the picture; px per token; options for one whole picture; tokens.
-# The picture is shown again in tiles, beside black.
+# Model → the family that has its structure; published settings, as far as they bear on sizes, of
+# the image processor and of the processor; side of the picture; px per token; options for one whole
+# picture; tokens. The picture is shown again in tiles, beside black.
 PADDED = ("llava_next",)
 CLIP = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
 SIGLIP = {"size": {"height": 384, "width": 384}}
-QWEN2 = {"patch_size": 14, "merge_size": 2, "size": {"shortest_edge": 3136, "longest_edge": 12845056}}
-QWEN3 = {"patch_size": 16, "merge_size": 2, "size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+QWEN2 = {
+    "patch_size": 14,
+    "merge_size": 2,
+    "size": {"shortest_edge": 3136, "longest_edge": 12845056},
+}
+QWEN3 = {
+    "patch_size": 16,
+    "merge_size": 2,
+    "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+}
 ONEVISION = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 WHOLE = {"do_image_splitting": False}
 PUBLISHED = {
@@ -247,10 +274,14 @@ PUBLISHED = {
 
 
 @pytest.fixture(
-    params=[pytest.param(model, marks=buildable([facts[0]])[0].marks) for model, facts in PUBLISHED.items()]
+    params=[
+        pytest.param(model, marks=buildable([facts[0]])[0].marks)
+        for model, facts in PUBLISHED.items()
+    ]
 )
 def published(request):
-    """(family, processor with published settings, side, px per token, options, image tokens, id of one)"""
+    """(family, processor with published settings, side, px per token, options, image tokens, id of
+    one)"""
     family, pictures, text, side, px, options, tokens = PUBLISHED[request.param]
     model, processor = families.built(family)
     processor.image_processor = type(processor.image_processor)(**pictures)

@@ -27,10 +27,10 @@ from transformers import (
 
 import rgb_circuit as rgb
 from rgb_circuit.conversation import prompt
+from rgb_circuit.loading.processors import fitted
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
-from rgb_circuit.processors import fitted
-from rgb_circuit.rgb_game import ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 
 def llava(vision, strategy="full", layer=-1, tokenizer=None, **settings):
@@ -95,7 +95,9 @@ BOOKKEEPING = [
 
 
 @pytest.mark.parametrize(
-    "wrong", BOOKKEEPING, ids=lambda wrong: " ".join(f"{name}={value}" for name, value in wrong.items())
+    "wrong",
+    BOOKKEEPING,
+    ids=lambda wrong: " ".join(f"{name}={value}" for name, value in wrong.items()),
 )
 def test_what_a_processor_lacks_or_has_wrong_is_taken_from_the_model(grouped, wrong):
     trials = rgb.rgb_trials(grouped, 1)
@@ -111,7 +113,12 @@ def test_what_a_processor_lacks_or_has_wrong_is_taken_from_the_model(grouped, wr
 def test_a_folder_whose_processor_says_nothing_of_its_model_loads(random_folder, tmp_path):
     small.save(*random_llava(layers=2), tmp_path)
     nothing = dict.fromkeys(
-        ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens", "image_token")
+        (
+            "patch_size",
+            "vision_feature_select_strategy",
+            "num_additional_image_tokens",
+            "image_token",
+        )
     )
     change(tmp_path / "processor_config.json", **nothing)
     assert not set(nothing) & set(json.loads((tmp_path / "processor_config.json").read_text()))
@@ -146,16 +153,22 @@ def test_wrap_leaves_the_callers_model_and_processor_as_they_are():
     ],
     ids=["CLIP", "CLIP that keeps its class token", "DINOv2", "SigLIP"],
 )
-def test_a_processor_writes_a_token_for_every_feature_whatever_the_tower(vision, strategy, class_tokens):
+def test_a_processor_writes_a_token_for_every_feature_whatever_the_tower(
+    vision, strategy, class_tokens
+):
     module = llava(vision, strategy, layer=-2)
     reads = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
     processor = fitted(llava_processor(reads), module, "some tower")
-    pixels = processor(text=[prompt(ODD_QUESTION)], images=[Image.new("RGB", (24, 24))], return_tensors="pt")[
-        "pixel_values"
-    ]
+    pixels = processor(
+        text=[prompt(ODD_QUESTION)], images=[Image.new("RGB", (24, 24))], return_tensors="pt"
+    )["pixel_values"]
     with torch.no_grad():
         features = module.get_image_features(pixel_values=pixels, return_dict=True).pooler_output[0]
-    assert written(processor, module, 24) == len(features) == 36 + (class_tokens if strategy == "full" else 0)
+    assert (
+        written(processor, module, 24)
+        == len(features)
+        == 36 + (class_tokens if strategy == "full" else 0)
+    )
     assert rgb.wrap(module, llava_processor(reads), name="some tower").grid == (6, 6)
 
 
@@ -182,22 +195,32 @@ def test_a_strategy_that_would_drop_a_patch_is_refused_by_name():
 def test_features_that_are_no_square_of_tiles_are_refused():
     module = llava(tower(Dinov2WithRegistersConfig))
     processor = random_llava(layers=1)[1]
-    with pytest.raises(rgb.InputError, match="41 features of a picture, not 6 × 6 and at most a class token"):
+    with pytest.raises(
+        rgb.InputError, match="41 features of a picture, not 6 × 6 and at most a class token"
+    ):
         rgb.wrap(module, processor, name="registers")
 
 
 SQUARE = {"height": 24, "width": 24}
 SETTINGS = [
     ("crop_size", {"size": {"shortest_edge": 24}, "crop_size": {"height": 28, "width": 28}}),
-    ("size = .* and crop_size", {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}}),
-    ("do_center_crop", {"size": {"shortest_edge": 24}, "crop_size": SQUARE, "do_center_crop": False}),
+    (
+        "size = .* and crop_size",
+        {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}},
+    ),
+    (
+        "do_center_crop",
+        {"size": {"shortest_edge": 24}, "crop_size": SQUARE, "do_center_crop": False},
+    ),
     ("size", {"size": {"height": 32, "width": 32}, "do_center_crop": False}),
     ("do_resize", {"size": SQUARE, "do_resize": False, "do_center_crop": False}),
 ]
 
 
 @pytest.mark.parametrize("named, settings", SETTINGS)
-def test_pictures_of_another_size_than_the_tower_takes_are_refused_by_the_setting(named, settings, tmp_path):
+def test_pictures_of_another_size_than_the_tower_takes_are_refused_by_the_setting(
+    named, settings, tmp_path
+):
     module, processor = random_llava(layers=1)
     processor.image_processor = CLIPImageProcessorPil(**settings)
     with pytest.raises(
@@ -212,7 +235,8 @@ def test_an_image_processor_that_enlarges_and_cuts_what_has_the_right_size_is_re
     processor.image_processor = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=SQUARE)
     with pytest.raises(
         rgb.InputError,
-        match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} in",
+        match=r"resizes or crops even a picture of 24 × 24 px.*; set size = {'shortest_edge': 24} "
+        r"in",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -247,7 +271,9 @@ def test_an_image_processor_that_cuts_pictures_up_is_refused():
 
     module, processor = random_llava(layers=1)
     processor.image_processor = Crops(size={"shortest_edge": 24}, crop_size=SQUARE)
-    with pytest.raises(rgb.InputError, match=r"\(1, 1, 3, 24, 24\) numbers of a picture.*24 × 24 px"):
+    with pytest.raises(
+        rgb.InputError, match=r"\(1, 1, 3, 24, 24\) numbers of a picture.*24 × 24 px"
+    ):
         rgb.wrap(module, processor, name="crops")
 
 
@@ -258,7 +284,8 @@ def test_an_image_processor_that_cannot_read_a_picture_says_so():
     module, processor = random_llava(layers=1)
     processor.image_processor = Broken()
     with pytest.raises(
-        rgb.InputError, match="image processor of 'mine' .Broken. cannot read a picture of 24 × 24 px"
+        rgb.InputError,
+        match="image processor of 'mine' .Broken. cannot read a picture of 24 × 24 px",
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -268,8 +295,12 @@ def test_a_tokenizer_without_the_image_token_gets_it_where_the_model_looks_for_i
     held = json.loads(processor.tokenizer.backend_tokenizer.to_str())
     # The vocabulary without the image token, the ids that come after it moved up.
     words = sorted(held["model"]["vocab"], key=held["model"]["vocab"].get)
-    held["model"]["vocab"] = {word: id for id, word in enumerate(word for word in words if word != "<image>")}
-    held["added_tokens"] = [token for token in held["added_tokens"] if token["content"] != "<image>"]
+    held["model"]["vocab"] = {
+        word: id for id, word in enumerate(word for word in words if word != "<image>")
+    }
+    held["added_tokens"] = [
+        token for token in held["added_tokens"] if token["content"] != "<image>"
+    ]
     last = len(words) - 1
     processor.tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(held)),
@@ -289,7 +320,8 @@ def test_an_image_token_that_model_and_tokenizer_do_not_share_is_refused():
     module.config.image_token_id = 7
     with pytest.raises(
         rgb.InputError,
-        match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set image_token_id = 4",
+        match="'<image>'.*is token 4 of its tokenizer.*at token 7 .image_token_id.; set "
+        "image_token_id = 4",
     ):
         rgb.wrap(module, processor, name="mine")
 

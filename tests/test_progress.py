@@ -4,9 +4,9 @@ import pytest
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-import rgb_circuit.measure
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.store import open_store
+import rgb_circuit.measuring.measure
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.keeping.store import open_store
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def steps(monkeypatch):
             noted.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(rgb_circuit.measure, "tqdm", Noted)
+    monkeypatch.setattr(rgb_circuit.measuring.measure, "tqdm", Noted)
     return noted
 
 
@@ -32,7 +32,7 @@ def test_shares_of_a_trial_add_up_to_the_trials(grouped, steps, stored, position
         for target in ("erased", "recolored")
     ]
     store = open_store(tmp_path / "run", {"model": grouped.name}) if stored else None
-    rgb_circuit.measure.measure(grouped, asked, store)
+    rgb_circuit.measuring.measure.measure(grouped, asked, store)
     assert sum(steps) == pytest.approx(3)
     assert min(steps) > -1e-9
     # The pictures, and each sweep; without a store all trials go through together.

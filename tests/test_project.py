@@ -19,12 +19,17 @@ COMES_IN = {"PIL": "pillow", "vl_convert": "vl-convert-python"}
 
 def required(requirements):
     """Distribution → the versions that are asked for."""
-    return {canonicalize_name(wanted.name): wanted.specifier for wanted in map(Requirement, requirements)}
+    return {
+        canonicalize_name(wanted.name): wanted.specifier
+        for wanted in map(Requirement, requirements)
+    }
 
 
 def test_conda_environment_asks_for_the_same_packages():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    (through_pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    (through_pip,) = (
+        entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)
+    )
     assert sorted(through_pip) == sorted([*REQUIREMENTS, "-e ."])
     assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
 
@@ -35,7 +40,11 @@ def test_only_what_would_break_is_bounded_above():
 
 
 def test_the_tested_versions_are_exact_and_meet_every_requirement():
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     tested = required(lines)
     assert len(tested) == len(lines)
     for name, versions in required(
@@ -47,7 +56,9 @@ def test_the_tested_versions_are_exact_and_meet_every_requirement():
 
 def test_readme_and_ci_install_the_tested_versions():
     for file in ("README.md", ".ci/run"):
-        lines = [line for line in (ROOT / file).read_text().splitlines() if "pip install -q" in line]
+        lines = [
+            line for line in (ROOT / file).read_text().splitlines() if "pip install -q" in line
+        ]
         assert lines and all("-q -c constraints.txt " in line for line in lines), file
 
 
@@ -73,7 +84,9 @@ def test_every_package_that_is_imported_is_asked_for():
 
 def test_every_picture_of_the_readme_is_there():
     readme = (ROOT / "README.md").read_text()
-    pictures = [part.split(")")[0] for part in readme.split("](")[1:] if part.split(")")[0].endswith(".png")]
+    pictures = [
+        part.split(")")[0] for part in readme.split("](")[1:] if part.split(")")[0].endswith(".png")
+    ]
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file(), picture

@@ -1,4 +1,5 @@
-"""The published experiment's own command, on a planted circuit that speaks LLaVA-1.5's kind of vocabulary."""
+"""The published experiment's own command, on a planted circuit that speaks LLaVA-1.5's kind of
+vocabulary."""
 
 import pandas as pd
 import pytest
@@ -7,7 +8,7 @@ from vocabularies import llama_like
 from analyses.command import main
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.small import save
-from rgb_circuit.rgb_game import PALETTE
+from rgb_circuit.stimuli.tasks.rgb import PALETTE
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,13 @@ def run(tmp_path_factory):
 
 def test_it_answers_every_published_picture_right(run):
     played = pd.read_parquet(run / "play.parquet").set_index("condition")
-    answers = {"clean": "Red", "recolored": "Green", "erased": "White", "swapped": "White", "moved": "Red"}
+    answers = {
+        "clean": "Red",
+        "recolored": "Green",
+        "erased": "White",
+        "swapped": "White",
+        "moved": "Red",
+    }
     assert played["answer"].to_dict() == answers and played["correct"].all()
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import redirect
+from analyses.rgb import redirect
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.plots import redirect_panels
 
@@ -27,13 +27,19 @@ def by_heads(planted):
     return {
         "extractors": redirect.redirect(*planted, EXTRACTORS, progress=False),
         "localizer": redirect.redirect(*planted, [Placement.poi], progress=False),
-        "background writer": redirect.redirect(*planted, [Placement.late_background_writer], progress=False),
+        "background writer": redirect.redirect(
+            *planted, [Placement.late_background_writer], progress=False
+        ),
         "idle": redirect.redirect(*planted, [Placement.idle_watcher], progress=False),
     }
 
 
 def shares(frame, heads, bias, picture):
-    chosen = (frame["heads"].str.startswith(heads)) & (frame["bias"] == bias) & (frame["picture"] == picture)
+    chosen = (
+        (frame["heads"].str.startswith(heads))
+        & (frame["bias"] == bias)
+        & (frame["picture"] == picture)
+    )
     return frame[chosen]["named"].mean()
 
 
@@ -48,7 +54,8 @@ def test_readers_that_look_at_another_tile_make_the_model_name_it_and_random_hea
     assert shares(frame, "none", 0, picture) < 0.25
     table = redirect.summary(frame).set_index(["picture", "bias"]).loc[picture, inf]
     assert table["found_low"] > table["random_high"] and table["difference_low"] > 0.3
-    # No random set does as well; but of four heads a layer there are too few sets for that to be shown.
+    # No random set does as well; but of four heads a layer there are too few sets for that to be
+    # shown.
     assert table["random_sets"] == 3 and table["p_value"] == 1 / 4 and not table["decidable"]
 
 
@@ -61,9 +68,12 @@ def test_where_other_heads_look_decides_nothing(by_heads, heads):
 
 def test_a_reader_turns_once_the_bias_outweighs_its_scores(by_heads):
     # The planted scores differ by 15 between what is looked for and all else.
-    found = {bias: shares(by_heads["extractors"], "found", bias, "clean") for bias in redirect.BIASES}
+    found = {
+        bias: shares(by_heads["extractors"], "found", bias, "clean") for bias in redirect.BIASES
+    }
     assert found == {1: 0, 2: 0, 4: 0, 8: 0, inf: 1}
-    # Two odd tiles are as good as one another to the localizer, so that little decides between them.
+    # Two odd tiles are as good as one another to the localizer, so that little decides between
+    # them.
     assert shares(by_heads["localizer"], "found", 1, "two tiles") > 0.9
     assert shares(by_heads["localizer"], "found", 1, "clean") == 0
 
@@ -134,7 +144,9 @@ def test_an_interval_of_a_share_is_wilsons():
 
     for k, n in ((0, 16), (5, 32), (16, 16)):
         wanted = binomtest(k, n).proportion_ci(method="wilson")
-        np.testing.assert_allclose(redirect._wilson(k / n, n), (wanted.low, wanted.high), atol=1e-12)
+        np.testing.assert_allclose(
+            redirect._wilson(k / n, n), (wanted.low, wanted.high), atol=1e-12
+        )
 
 
 def test_an_interval_of_paired_shares_is_newcombes():
@@ -150,11 +162,18 @@ def test_an_interval_of_paired_shares_is_newcombes():
 
 
 def simulated(found, drawn):
-    """A frame of `redirect.redirect`: whether trials name what is there, (trials,) and (trials, sets)."""
+    """A frame of `redirect.redirect`: whether trials name what is there, (trials,) and (trials,
+    sets)."""
     names = ["none", "found", *(f"random {k}" for k in range(1, drawn.shape[1] + 1))]
     columns = np.column_stack([np.zeros(len(found)), found, drawn])
     rows = [
-        dict(trial=f"{trial}", picture="clean", heads=name, bias=0.0 if name == "none" else 1.0, named=said)
+        dict(
+            trial=f"{trial}",
+            picture="clean",
+            heads=name,
+            bias=0.0 if name == "none" else 1.0,
+            named=said,
+        )
         for trial, row in enumerate(columns.astype(bool))
         for name, said in zip(names, row)
     ]
@@ -190,14 +209,18 @@ def test_what_cannot_be_asked_is_refused(planted, asked, sentence):
 
 def test_trials_without_another_colour_are_refused(planted):
     model, (trial, *_) = planted
-    bare = rgb.Trial("bare", trial.prompt, {"clean": trial.images["clean"]}, {"odd": trial.answers["odd"]})
+    bare = rgb.Trial(
+        "bare", trial.prompt, {"clean": trial.images["clean"]}, {"odd": trial.answers["odd"]}
+    )
     with pytest.raises(rgb.InputError, match="trial 'bare' has no tile"):
         redirect.redirect(model, [bare], [(2, 1)])
 
 
 def test_the_figure_has_a_panel_per_picture_and_names_model_and_n(by_heads):
     figure = redirect_panels(redirect.summary(by_heads["localizer"]), "planted")
-    assert len(figure.axes) == 2 and "planted · n = 16 trials · 3 random sets" in figure.get_suptitle()
+    assert (
+        len(figure.axes) == 2 and "planted · n = 16 trials · 3 random sets" in figure.get_suptitle()
+    )
     for ax, picture in zip(figure.axes, redirect.PICTURES):
         lines = {line.get_label(): line for line in ax.get_lines()}
         table = redirect.summary(by_heads["localizer"])

@@ -1,5 +1,5 @@
-"""Every public function on a real NDIF server gives the frames that it gives here, by programs that travel
-as source."""
+"""Every public function on a real NDIF server gives the frames that it gives here, by programs that
+travel as source."""
 
 import inspect
 import io
@@ -25,14 +25,14 @@ from analyses import (
     color_extractor,
     composition,
     poi_localization,
-    redirect,
-    riddle,
     roles,
     task_reading,
 )
-from rgb_circuit import memory, programs
+from analyses.rgb import redirect, riddle
+from rgb_circuit import programs
 from rgb_circuit.conversation import prompt
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.running import memory
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 @pytest.fixture
@@ -86,8 +86,13 @@ def every_kind(model, words):
 
 def said(model, trials):
     """What is said under an edit of each kind."""
-    variants = [None, *(edits for name, edits in every_kind(model, "end").items() if name != "mean")]
-    return pd.concat([rgb.generate(model, trials[0], "erased", edits or (), 3).tokens for edits in variants])
+    variants = [
+        None,
+        *(edits for name, edits in every_kind(model, "end").items() if name != "mean"),
+    ]
+    return pd.concat(
+        [rgb.generate(model, trials[0], "erased", edits or (), 3).tokens for edits in variants]
+    )
 
 
 # What runs the model, as a user would call it.
@@ -95,14 +100,16 @@ CALLS = {
     "play": rgb.play,
     "patch_heads": rgb.patch_heads,
     **{
-        f"patch_heads, {component}, {at}": lambda model, trials, component=component, at=at: rgb.patch_heads(
-            model, trials[:2], component=component, positions=at
+        f"patch_heads, {component}, {at}": lambda model, trials, component=component, at=at: (
+            rgb.patch_heads(model, trials[:2], component=component, positions=at)
         )
         for component in ("z", "pattern", "value")
         for at in ("all", "tile", "text")
     },
     "patch_heads, mean": lambda model, trials: rgb.patch_heads(model, trials, source="mean"),
-    "patch_edits": lambda model, trials: rgb.patch_edits(model, trials[:4], edits(model), target="erased"),
+    "patch_edits": lambda model, trials: rgb.patch_edits(
+        model, trials[:4], edits(model), target="erased"
+    ),
     **{
         f"patch_edits, every kind, {words}": lambda model, trials, words=words: rgb.patch_edits(
             model, trials[:2], every_kind(model, words), target="erased"
@@ -121,7 +128,9 @@ CALLS = {
         heads(model)[-3:],
         into=("query", "key", "value"),
     ),
-    "patch_heads, rounding": lambda model, trials: rgb.patch_heads(model, trials[:2], source="rounding"),
+    "patch_heads, rounding": lambda model, trials: rgb.patch_heads(
+        model, trials[:2], source="rounding"
+    ),
     "noise_floor": lambda model, trials: pd.DataFrame(
         {"floor": [rgb.noise_floor(model, trials[:2], target="erased")]}
     ),
@@ -151,7 +160,9 @@ CALLS = {
     "roles.evidence": roles.evidence,
     "roles.roles": roles.roles,
     "riddle.riddle": riddle.riddle,
-    "redirect.redirect": lambda model, trials: redirect.redirect(model, trials[:3], heads(model)[-1:]),
+    "redirect.redirect": lambda model, trials: redirect.redirect(
+        model, trials[:3], heads(model)[-1:]
+    ),
     "composition.evidence": composition.evidence,
     "composition.composition": lambda model, trials: composition.composition(
         model, trials, heads(model)[:3], heads(model)[-2:]
@@ -189,7 +200,9 @@ def test_no_public_function_is_forgotten():
     for module in [*modules, task_reading]:
         short = module.__name__.removeprefix("analyses.") + "." if module is not rgb else ""
         names = (
-            module.__all__ if module is rgb else [name for name in vars(module) if not name.startswith("_")]
+            module.__all__
+            if module is rgb
+            else [name for name in vars(module) if not name.startswith("_")]
         )
         for name in names:
             function = getattr(module, name)
@@ -203,8 +216,9 @@ def test_no_public_function_is_forgotten():
                     assert short + name in CALLS
 
 
-# What reads heads, on random weights whose heads share keys and values; what follows from effects, on the
-# planted model, where roles are found and heads frozen; and where no head has a role, what is refused.
+# What reads heads, on random weights whose heads share keys and values; what follows from effects,
+# on the planted model, where roles are found and heads frozen; and where no head has a role, what
+# is refused.
 CASES = [
     *(("planted" if "." in call else "grouped", call) for call in CALLS),
     *(("toy", call) for call in ("play", "patch_heads", "roles.roles", "composition.evidence")),
@@ -231,7 +245,9 @@ def test_a_server_gives_the_same_frame(pair, call):
             # A quotient of two effects that may both be rounding; effects are columns of their own.
             continue
         if local[column].dtype.kind == "f" and column not in ("p_value", "q_value"):
-            np.testing.assert_allclose(remote[column], local[column], rtol=1e-4, atol=1e-4, err_msg=column)
+            np.testing.assert_allclose(
+                remote[column], local[column], rtol=1e-4, atol=1e-4, err_msg=column
+            )
         elif column not in ("p_value", "q_value"):
             assert remote[column].astype(str).tolist() == local[column].astype(str).tolist(), column
     assert there.server.requests > 1
@@ -272,13 +288,21 @@ def test_programs_run_in_the_sandbox_of_ordinary_users(far, ndif_server, monkeyp
     trials = rgb.rgb_trials(here, 1)
     local, remote = (rgb.patch_heads(model, trials, component="pattern") for model in (here, there))
     np.testing.assert_allclose(remote["effect"], local["effect"], atol=1e-4)
-    edits = [rgb.Edit(1, 0, "erased"), rgb.AttentionEdit(2, keys="tile"), rgb.Edit(3, 0, "own", scale=0)]
-    local, remote = (rgb.generate(model, trials[0], edits=edits, max_new_tokens=3) for model in (here, there))
+    edits = [
+        rgb.Edit(1, 0, "erased"),
+        rgb.AttentionEdit(2, keys="tile"),
+        rgb.Edit(3, 0, "own", scale=0),
+    ]
+    local, remote = (
+        rgb.generate(model, trials[0], edits=edits, max_new_tokens=3) for model in (here, there)
+    )
     assert repr(remote) == repr(local)
     np.testing.assert_allclose(remote.tokens["logit"], local.tokens["logit"], atol=1e-4)
 
 
-def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(far, ndif_server, monkeypatch):
+def test_gradients_do_not_come_back_from_the_sandbox_and_that_is_said(
+    far, ndif_server, monkeypatch
+):
     ndif_server.connect(monkeypatch, key=ndif_server.key)
     with pytest.raises(rgb.ServerError, match="where no gradients come back; use patch_heads"):
         rgb.attribute(far, rgb.rgb_trials(far, 1))
@@ -294,10 +318,18 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_program_travels_as_source_that_any_python_can_read(program, far):
-    names = {text for _, text, _ in pickletools.genops(io.BytesIO(dumps(program))) if isinstance(text, str)}
+    names = {
+        text
+        for _, text, _ in pickletools.genops(io.BytesIO(dumps(program)))
+        if isinstance(text, str)
+    }
     # Bytecode is of one Python version; a class or function that goes by name is not there.
     assert not {"CodeType", "_make_function", "_make_skeleton_class"} & names
-    assert not {name for name in names if name.split(".")[0] in ("rgb_circuit", "analyses", "pandas", "tqdm")}
+    assert not {
+        name
+        for name in names
+        if name.split(".")[0] in ("rgb_circuit", "analyses", "pandas", "tqdm")
+    }
 
 
 def test_what_is_executed_stands_where_programs_stand():
@@ -310,7 +342,11 @@ def test_what_is_executed_stands_where_programs_stand():
 
 def test_what_is_said_is_one_request(far):
     trial = rgb.rgb_trials(far, 1)[0]
-    edits = [rgb.Edit(1, 0, "erased"), rgb.Edit(2, 1, "moved", "pattern"), rgb.AttentionEdit(2, keys="tile")]
+    edits = [
+        rgb.Edit(1, 0, "erased"),
+        rgb.Edit(2, 1, "moved", "pattern"),
+        rgb.AttentionEdit(2, keys="tile"),
+    ]
     before = far.server.requests
     rgb.generate(far, trial, edits=edits, max_new_tokens=3)
     assert far.server.requests - before == 1

@@ -1,5 +1,5 @@
-"""Other families on a real NDIF server: windows, image tokens that see each other and two views go on from
-the captured run there too."""
+"""Other families on a real NDIF server: windows, image tokens that see each other and two views go
+on from the captured run there too."""
 
 import families
 import numpy as np
@@ -32,14 +32,20 @@ def test_a_server_patches_another_family_as_this_process_does(server, monkeypatc
     for component in ("z", "pattern"):
         for positions in ("end", "tile"):
             frames = [
-                rgb.patch_heads(one, trials, component=component, positions=positions, progress=False)
+                rgb.patch_heads(
+                    one, trials, component=component, positions=positions, progress=False
+                )
                 for one in (here, there)
             ]
-            np.testing.assert_allclose(frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4
+            )
             assert frames[0]["effect"].abs().max() > 1e-3
     for words in ("end", "tile"):
         frames = [
-            rgb.patch_edits(one, trials[:1], every_kind(one, words), target="erased", progress=False)
+            rgb.patch_edits(
+                one, trials[:1], every_kind(one, words), target="erased", progress=False
+            )
             for one in (here, there)
         ]
         np.testing.assert_allclose(frames[0]["effect"], frames[1]["effect"], rtol=1e-4, atol=1e-4)
@@ -60,6 +66,8 @@ def test_a_server_patches_another_family_as_this_process_does(server, monkeypatc
     for edits in every_kind(here, "all").values():
         if edits[0].source == "mean":
             continue
-        local, remote = (rgb.generate(one, trials[0], "erased", edits, 3).tokens for one in (here, there))
+        local, remote = (
+            rgb.generate(one, trials[0], "erased", edits, 3).tokens for one in (here, there)
+        )
         assert remote["id"].tolist() == local["id"].tolist()
         np.testing.assert_allclose(remote["logit"], local["logit"], atol=1e-4)

@@ -1,5 +1,5 @@
-"""What fails on the way to an NDIF server, on it, or on the way back costs nothing that was done, or gives a
-sentence."""
+"""What fails on the way to an NDIF server, on it, or on the way back costs nothing that was done,
+or gives a sentence."""
 
 import http.server
 import io
@@ -18,12 +18,15 @@ from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from remote_server import Server
 
 import rgb_circuit as rgb
-from rgb_circuit import jobs, manifest, measure, patching, server, store
+from rgb_circuit.calls import patching
+from rgb_circuit.calls.direct_effects import Decomposed
+from rgb_circuit.calls.play import Played
 from rgb_circuit.conversation import prompt
-from rgb_circuit.direct_effects import Decomposed
-from rgb_circuit.execute import execute
-from rgb_circuit.play import Played
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.keeping import manifest, store
+from rgb_circuit.measuring import measure
+from rgb_circuit.remote import jobs, server
+from rgb_circuit.running.execute import execute
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 def _failing(wrapped):
@@ -37,7 +40,8 @@ def _failing(wrapped):
 def test_a_job_that_fails_says_why(far):
     with pytest.raises(
         rgb.ServerError,
-        match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it fails again",
+        match="the job failed on the NDIF server at .*: IndexError: pop from empty list; if it "
+        "fails again",
     ):
         execute(far, _failing)
 
@@ -70,7 +74,8 @@ def test_a_server_that_is_not_there(monkeypatch):
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
     with pytest.raises(
         rgb.ServerError,
-        match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check NDIF_HOST",
+        match="cannot reach the NDIF server at http://127.0.0.1:9 .*, after 5 tries; check "
+        "NDIF_HOST",
     ):
         rgb.load("toy", remote="http://127.0.0.1:9")
     with pytest.raises(rgb.InputError, match="give a URL"):
@@ -90,12 +95,16 @@ def test_a_connection_that_breaks_costs_nothing(spoiled, monkeypatch, toy):
     for after in (0, 10, 150, 500, 2000):
         spoiler.cut(after, times=2)
         before = there.server.requests
-        np.testing.assert_allclose(rgb.patch_heads(there, trials)["effect"], local["effect"], atol=1e-4)
+        np.testing.assert_allclose(
+            rgb.patch_heads(there, trials)["effect"], local["effect"], atol=1e-4
+        )
         assert there.server.requests - before <= 3
     spoiler.cut(2000)
     before = there.server.requests
     rgb.patch_heads(there, trials)
-    assert there.server.requests - before == 1, "a result that was cut is fetched again, not computed again"
+    assert there.server.requests - before == 1, (
+        "a result that was cut is fetched again, not computed again"
+    )
 
 
 def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch, toy):
@@ -128,7 +137,8 @@ def test_versions_that_the_server_refuses(spoiled, monkeypatch):
     try:
         newer.connect(monkeypatch)
         with pytest.raises(
-            rgb.ServerError, match="does not work with the versions here .* install what it asks for"
+            rgb.ServerError,
+            match="does not work with the versions here .* install what it asks for",
         ):
             rgb.load("toy", remote=True)
     finally:
@@ -175,7 +185,9 @@ def collected(model, measurements, folder):
     about = manifest.manifest(model, measurements[0].trials, {})
     for _ in range(50):
         try:
-            return measure.measure(model, measurements, store.open_store(folder, about, detached=True))
+            return measure.measure(
+                model, measurements, store.open_store(folder, about, detached=True)
+            )
         except jobs.Pending:
             time.sleep(0.1)
 
@@ -206,13 +218,16 @@ def test_a_detached_mean_in_several_requests_is_the_mean(
     ndif_server.connect(monkeypatch)
     here, there = toy, rgb.load("toy", remote=True)
     # A question that is new to the model, which is asked first.
-    trials = [replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in rgb.rgb_trials(here, 6)]
+    trials = [
+        replace(trial, prompt=prompt(BACKGROUND_QUESTION)) for trial in rgb.rgb_trials(here, 6)
+    ]
     asked = [patching.PatchedHeads.of(here, trials, "mean", "erased"), Played.of(trials)]
     expected, before = measure.measure(here, asked), there.server.requests
     effects, answers = collected(there, asked, tmp_path)
     np.testing.assert_allclose(effects["effect"], expected[0]["effect"], atol=1e-4)
     np.testing.assert_allclose(answers["logit_odd"], expected[1]["logit_odd"], atol=1e-4)
-    # The question, and of each trial what is averaged, the answers meanwhile, and the effects: each once.
+    # The question, and of each trial what is averaged, the answers meanwhile, and the effects: each
+    # once.
     assert there.server.requests - before == 1 + 3 * 6
     assert not list(tmp_path.rglob("*.jobs"))
 
@@ -244,7 +259,11 @@ def test_what_is_no_server_gives_a_sentence(monkeypatch):
     for url in ("", "http://", "http://127.0.0.1:1:2", "ftp://ndif.us"):
         with pytest.raises(rgb.InputError, match="give a URL"):
             rgb.load("toy", remote=url)
-    for url in ("http://me:secret@127.0.0.1", "me:secret@127.0.0.1", "http://me:secret@127.0.0.1:1:2"):
+    for url in (
+        "http://me:secret@127.0.0.1",
+        "me:secret@127.0.0.1",
+        "http://me:secret@127.0.0.1:1:2",
+    ):
         with pytest.raises(rgb.InputError, match="remote holds a user or a password") as raised:
             rgb.load("toy", remote=url)
         assert "secret" not in str(raised.value)
@@ -269,7 +288,11 @@ def test_what_is_another_server_gives_a_sentence(monkeypatch):
     with http.server.HTTPServer(("127.0.0.1", 0), Something) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         for status, sentence in (
-            (200, "cannot reach .* \\(what it answers is not what an NDIF server says\\), after 5 tries"),
+            (
+                200,
+                "cannot reach .* \\(what it answers is not what an NDIF server says\\), after 5 "
+                "tries",
+            ),
             (502, "cannot reach .* \\(HTTP 502 Bad Gateway\\), after 5 tries"),
             (301, "does not take jobs \\(HTTP 301 Moved Permanently\\); check the URL"),
             (404, "does not take jobs \\(HTTP 404 Not Found\\); check the URL"),
@@ -296,7 +319,9 @@ def test_a_job_that_the_server_gave_up_is_handed_in_again(far, monkeypatch):
     def evicted_once(self, tracer=None):
         if not ended:
             ended.append(self.job_id)
-            raise RemoteError("Replica was evicted while processing your request. Please try again later.")
+            raise RemoteError(
+                "Replica was evicted while processing your request. Please try again later."
+            )
         assert self.job_id not in (None, ended[0])
         return poll(self, tracer)
 

@@ -1,5 +1,5 @@
-"""A run of the whole command on a real NDIF server leaves what a run here leaves: waited for, handed in and
-collected, or interrupted."""
+"""A run of the whole command on a real NDIF server leaves what a run here leaves: waited for,
+handed in and collected, or interrupted."""
 
 import time
 from pathlib import Path
@@ -12,20 +12,29 @@ from matplotlib.figure import Figure
 
 from analyses import report, study
 from analyses.command import main
-from rgb_circuit import measure, results, server, store
+from rgb_circuit.files import results
+from rgb_circuit.keeping import store
+from rgb_circuit.measuring import measure
+from rgb_circuit.remote import server
 
 
 def same_frames(one, other):
     """Whether two runs' folders hold the same frames, up to rounding."""
     names = sorted(path.name for path in one.glob("*.parquet"))
-    assert names == sorted(path.name for path in other.glob("*.parquet")) and "roles.parquet" in names
+    assert (
+        names == sorted(path.name for path in other.glob("*.parquet")) and "roles.parquet" in names
+    )
     for name in names:
         here, there = pd.read_parquet(one / name), pd.read_parquet(other / name)
         for column in here:
             if here[column].dtype.kind == "f":
                 if column not in ("p_value", "q_value", "share"):
                     np.testing.assert_allclose(
-                        there[column], here[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}, {column}"
+                        there[column],
+                        here[column],
+                        rtol=1e-3,
+                        atol=1e-4,
+                        err_msg=f"{name}, {column}",
                     )
             elif len(here) and isinstance(here[column].iloc[0], np.ndarray):
                 for one_row, other_row in zip(here[column], there[column], strict=True):
@@ -40,8 +49,8 @@ def same_frames(one, other):
 
 @pytest.fixture(scope="module")
 def run_there(_ndif_server, tmp_path_factory):
-    """The folder of `runs.PLANTED` on a server that is waited for; and of every time that something was
-    measured, (trials, requests)."""
+    """The folder of `runs.PLANTED` on a server that is waited for; and of every time that something
+    was measured, (trials, requests)."""
     run, rounds = measure._run, []
 
     def counted(model, works, *given):
@@ -69,11 +78,11 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(planted_run, run_there,
 
 
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
-    # Each trial by itself: the first four, the rest of the first half, the second half. Beside it direct
-    # effects of eight trials and where every head looks on three, for the page; and the noise of four trials.
-    # Then stand-ins, and frozen
-    # heads. Of the closer look, for half the trials what is averaged and what is patched; and where the heads
-    # found look for three.
+    # Each trial by itself: the first four, the rest of the first half, the second half. Beside it
+    # direct effects of eight trials and where every head looks on three, for the page; and the
+    # noise of four trials. Then stand-ins, and frozen
+    # heads. Of the closer look, for half the trials what is averaged and what is patched; and where
+    # the heads found look for three.
     each = [(4, 4 + 4 + 3 + 4), (2, 2 + 2), (6, 6 + 2)]
     through, look = [(12, 12), (12, 12)], [(6, 2 * 6), (3, 3)]
     assert run_there[1] == [*each, *through, *look]
@@ -86,7 +95,10 @@ def same_bits(one, other):
     assert [name for name in names if name.parent.name] and Path("roles.parquet") in names
     for name in names:
         pd.testing.assert_frame_equal(
-            pd.read_parquet(one / name), pd.read_parquet(other / name), check_exact=True, obj=str(name)
+            pd.read_parquet(one / name),
+            pd.read_parquet(other / name),
+            check_exact=True,
+            obj=str(name),
         )
 
 
@@ -97,7 +109,9 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
     )
-    monkeypatch.setattr(report, "write", lambda folder: results.write_bytes(folder / "report.html", b""))
+    monkeypatch.setattr(
+        report, "write", lambda folder: results.write_bytes(folder / "report.html", b"")
+    )
 
 
 def test_a_detached_run_is_handed_in_and_collected(
@@ -114,9 +128,9 @@ def test_a_detached_run_is_handed_in_and_collected(
     monkeypatch.setattr(server._Backend, "_post", counted)
     status = main(["run", *runs.PLANTED, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
-    # The probe of the model, the question that is new to it, and everything that needs no result over all
-    # trials, at once; for the page, where heads look on three trials and direct effects of eight; and the
-    # noise of four.
+    # The probe of the model, the question that is new to it, and everything that needs no result
+    # over all trials, at once; for the page, where heads look on three trials and direct effects of
+    # eight; and the noise of four.
     assert len(handed_in) == 1 + 1 + 12 + 3 + 8 + 4
     rounds = 0
     while status == 4 and rounds < 100:
@@ -131,7 +145,9 @@ def test_a_detached_run_is_handed_in_and_collected(
     assert len(handed_in) == before + 1
 
 
-def test_jobs_that_are_lost_are_handed_in_again(toy_run, no_figures, spoiled, monkeypatch, tmp_path):
+def test_jobs_that_are_lost_are_handed_in_again(
+    toy_run, no_figures, spoiled, monkeypatch, tmp_path
+):
     running, _ = spoiled
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
@@ -169,8 +185,13 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
     monkeypatch.setattr(store, "write_bytes", until_the_tenth)
     command = ["run", *runs.TOY, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
-    assert "what was finished is kept, and the same command goes on from there" in capsys.readouterr().err
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")}
+    assert (
+        "what was finished is kept, and the same command goes on from there"
+        in capsys.readouterr().err
+    )
+    parts = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("parts/*/*.parquet")
+    }
     assert parts
     running.start()
     assert main(command) == 0

@@ -1,5 +1,5 @@
-"""The report says what the frames beside it say, for every kind of run, in one file that needs nothing
-else."""
+"""The report says what the frames beside it say, for every kind of run, in one file that needs
+nothing else."""
 
 import io
 import json
@@ -16,16 +16,18 @@ import pytest
 from PIL import Image
 
 import rgb_circuit as rgb
-from analyses import closer_look, color_extractor, compare, report, roles, task_reading
+from analyses import color_extractor, report, roles, task_reading
 from analyses.command import main
 from analyses.report import head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
 from analyses.report.page import filled, known_sections
-from rgb_circuit import panels
-from rgb_circuit.as_seen import as_seen
-from rgb_circuit.measure import follow_all
-from rgb_circuit.panels import PANELS
+from analyses.rgb import published as compare
+from analyses.study import closer_look
+from rgb_circuit.calls import panels
+from rgb_circuit.calls.panels import PANELS
+from rgb_circuit.measuring.measure import follow_all
+from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.plots.predictions import in_words
 
 ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]
@@ -52,7 +54,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.names.append(tag)
-        self.links += [value for name, value in attributes.items() if name in ("src", "href", "xlink:href")]
+        self.links += [
+            value for name, value in attributes.items() if name in ("src", "href", "xlink:href")
+        ]
         if tag == "section":
             self.section = attributes["id"]
             self.sections[self.section] = ""
@@ -117,7 +121,9 @@ def own(tmp_path_factory):
         Image.new("RGB", (24, 24), color).save(folder / f"{name}.png")
     photograph = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     Image.fromarray(photograph).save(folder / "photograph.png")
-    lines = ["name,question,clean,image:other,answer:right,answer:wrong,expected:clean,expected:other"]
+    lines = [
+        "name,question,clean,image:other,answer:right,answer:wrong,expected:clean,expected:other"
+    ]
     for index, picture in enumerate(["plain", "photograph"] * 2):
         name = f"<script>alert({index})</script> $x_{index}"
         lines.append(f"{name},Which color,{picture}.png,other.png,red,green,right,wrong")
@@ -166,18 +172,24 @@ def test_ids_are_unique_and_links_inside_the_page_lead_somewhere(name, request):
 
 
 def test_figures_are_made_for_dark_pages_too(toy):
-    """Colours are the page's own, and cells of a map end at whole pixels, or the page would shine through
-    between them."""
+    """Colours are the page's own, and cells of a map end at whole pixels, or the page would shine
+    through between them."""
     text = unscripted(toy)
     drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert not any(
-        color in figure.lower() for figure in drawn for color in ("#000000", "#fefefe", "#0072b2", "#d55e00")
+        color in figure.lower()
+        for figure in drawn
+        for color in ("#000000", "#fefefe", "#0072b2", "#d55e00")
     )
     assert all(f"{name}:" in text for name in set(re.findall(r"var\((--\w+)\)", text)))
     cells = [
-        re.findall(r'<g shape-rendering="crispEdges">(.*?)</g>', figure, re.DOTALL) for figure in drawn[:3]
+        re.findall(r'<g shape-rendering="crispEdges">(.*?)</g>', figure, re.DOTALL)
+        for figure in drawn[:3]
     ]
-    assert all(max(group.count("<path") + group.count("<use") for group in groups) >= 16 for groups in cells)
+    assert all(
+        max(group.count("<path") + group.count("<use") for group in groups) >= 16
+        for groups in cells
+    )
 
 
 def test_writing_again_gives_the_same_bytes(planted):
@@ -197,7 +209,8 @@ def test_the_verdict_names_the_planted_heads(planted):
     top = read(planted).sections[""]
     assert "The hypothesised circuit is there in planted" in top
     assert (
-        "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, 5.2)" in top
+        "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, "
+        "5.2)" in top
     )
 
 
@@ -205,10 +218,12 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     page = read(toy)
     top = page.sections[""]
     assert (
-        "The hypothesised circuit is not whole in A <i>small</i> one: there is no POI head, and no color "
-        "extractor is shown (3 heads are still open)" in top
+        "The hypothesised circuit is not whole in A <i>small</i> one: there is no POI head, and no "
+        "color extractor is shown (3 heads are still open)" in top
     )
-    assert re.search(r"Nearest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top)
+    assert re.search(
+        r"Nearest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top
+    )
     assert "No head is shown to have a role." in page.sections["roles"]
     evidence = pd.read_parquet(toy / "evidence.parquet")
     nearest = roles.closest(evidence)
@@ -222,7 +237,9 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     states = set()
     for cell, row in zip(shown, nearest.itertuples()):
         states |= set(
-            evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)]["state"]
+            evidence[asked & (evidence["layer"] == row.layer) & (evidence["head"] == row.head)][
+                "state"
+            ]
         )
         own = evidence[(evidence["layer"] == row.layer) & (evidence["head"] == row.head)]
         holds = set(own.loc[own["holds"], "prediction"])
@@ -262,19 +279,33 @@ def test_every_number_of_the_role_table_is_in_the_frame(name, request):
         assert float(q) == pytest.approx(wanted["q_value"], rel=0.06)
         assert expected.startswith(in_words(wanted["expected"]))
         seen += 1
-    # P1a to P1c, P2a to P2d; P3a, P3b, P4 to P7; P3a, P3b, P4w, P5w, P8. Of the toy's heads some lack P2b
-    # or P2c.
+    # P1a to P1c, P2a to P2d; P3a, P3b, P4 to P7; P3a, P3b, P4w, P5w, P8. Of the toy's heads some
+    # lack P2b or P2c.
     assert seen == 4 * 7 + 6 + 2 * 5 if name == "planted" else 3 * 6 <= seen <= 3 * 7
 
 
-# Frame, the row in question (of several, the first), column, a value that stands out, and where and how it
-# must show.
+# Frame, the row in question (of several, the first), column, a value that stands out, and where and
+# how it must show.
 CHANGES = [
     ("play", "condition == 'moved'", "correct", False, "play", "92\N{NO-BREAK SPACE}%"),
     ("panels", "layer == 0 and head == 0", "effect", 77.25, "panels", "+77.25"),
     ("panels", "layer == 3 and head == 0", "ci_high", 88.25, "panels", "+88.25"),
-    ("evidence", "layer == 4 and head == 1 and prediction == 'P1a'", "ci_low", -66.25, "roles", "−66.25"),
-    ("evidence", "layer == 4 and head == 1 and prediction == 'P1b'", "q_value", 0.0678, "roles", "0.068"),
+    (
+        "evidence",
+        "layer == 4 and head == 1 and prediction == 'P1a'",
+        "ci_low",
+        -66.25,
+        "roles",
+        "−66.25",
+    ),
+    (
+        "evidence",
+        "layer == 4 and head == 1 and prediction == 'P1b'",
+        "q_value",
+        0.0678,
+        "roles",
+        "0.068",
+    ),
     (
         "composition",
         "sender_layer == 2 and receiver_head == 0 and role == 'background'",
@@ -283,7 +314,14 @@ CHANGES = [
         "composition",
         "+55.25",
     ),
-    ("mediation", "sender_layer == 2 and role == 'background'", "ci_low", 44.25, "composition", "+44.25"),
+    (
+        "mediation",
+        "sender_layer == 2 and role == 'background'",
+        "ci_low",
+        44.25,
+        "composition",
+        "+44.25",
+    ),
     (
         "paths",
         "into == 'key' and receiver_head == 0 and role == 'background'",
@@ -313,7 +351,9 @@ def test_the_report_follows_its_frames(copy):
 def test_figures_and_attention_follow_their_frames(copy):
     def figures():
         text = unscripted(copy)
-        return re.findall(r"<svg.*?</svg>", text, re.DOTALL), re.findall(r'src="(data:[^"]*)"', text)
+        return re.findall(r"<svg.*?</svg>", text, re.DOTALL), re.findall(
+            r'src="(data:[^"]*)"', text
+        )
 
     drawn, pictures = figures()
 
@@ -336,10 +376,13 @@ def test_the_words_that_a_head_looks_at_stand_beside_what_it_does(toy):
     assert (looked["from_position"] == looked["to_position"].max()).all()
     for row in read(toy).rows("questions")[1:]:
         layer, head = map(int, row[0].split("."))
-        words = looked[(looked["layer"] == layer) & (looked["head"] == head)].nlargest(2, "attention")
+        words = looked[(looked["layer"] == layer) & (looked["head"] == head)].nlargest(
+            2, "attention"
+        )
         words = words[words["attention"] >= 0.05]
         shown = [
-            f"“{one.to_word}” {round(100 * one.attention)}\N{NO-BREAK SPACE}%" for one in words.itertuples()
+            f"“{one.to_word}” {round(100 * one.attention)}\N{NO-BREAK SPACE}%"
+            for one in words.itertuples()
         ]
         assert row[-1] == (", ".join(shown) or "none")
 
@@ -354,14 +397,17 @@ def test_a_verdict_changes_with_the_roles(copy):
         copy,
         "evidence",
         lambda frame: frame.loc.__setitem__(
-            ((frame["prediction"] == "P3a") & (frame["layer"] == 2), ["holds", "state"]), [False, "refuted"]
+            ((frame["prediction"] == "P3a") & (frame["layer"] == 2), ["holds", "state"]),
+            [False, "refuted"],
         ),
     )
     assert "not whole in planted: there is no POI head" in page.sections[""]
 
 
 def test_a_model_that_answers_wrongly_is_not_judged(copy):
-    page = change(copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False))
+    page = change(
+        copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False)
+    )
     cannot = "planted does not play the game: it answers 0 of 60 pictures right"
     sentence = f"{cannot}, so nothing below says what a head does"
     assert sentence in page.sections[""]
@@ -372,12 +418,16 @@ def test_a_model_is_judged_by_the_trials_that_are_not_left_out(copy):
     left = list(effects["trial"].unique()[:3])
     effects[effects["trial"].isin(left)].to_parquet(copy / "patch_heads.parquet", index=False)
     page = change(
-        copy, "play", lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False)
+        copy,
+        "play",
+        lambda table: table.loc.__setitem__((~table["trial"].isin(left), "correct"), False),
     )
     assert "does not play" not in page.sections[""] and "25\N{NO-BREAK SPACE}%" in page.sections[""]
 
 
-def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigation(own, planted, toy):
+def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigation(
+    own, planted, toy
+):
     def sections_of(folder):
         page, text = read(folder), unscripted(folder)
         assert re.findall(r'<a href="#(\w+)"', text) == list(page.sections)[1:]
@@ -395,13 +445,18 @@ def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     assert "Left out: Roles, Composition, Question" in page.sections[""]
     assert "pictures of one's own, and nothing is claimed there" in page.sections[""]
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
-    assert "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
+    assert (
+        "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
+    )
     assert len(page.rows("panels")) == 1 + 8
 
 
 def test_a_section_that_applies_and_could_not_be_measured_says_why(planted):
     reasons = pd.read_parquet(planted / "left_out.parquet").set_index("frame")["reason"]
-    assert read(planted).sections["questions"].split("\n")[2] == f"Not measured: {reasons['task_reading']}."
+    assert (
+        read(planted).sections["questions"].split("\n")[2]
+        == f"Not measured: {reasons['task_reading']}."
+    )
 
 
 def test_words_of_users_are_shown_and_not_run(own):
@@ -418,7 +473,9 @@ def test_photographs_are_small_and_plain_pictures_exact(own, planted):
 
 def test_the_name_of_a_model_is_shown_and_not_run(copy):
     text = (copy / "manifest.json").read_text()
-    (copy / "manifest.json").write_text(text.replace('"model": "planted"', '"model": "<b>$mine$</b>"'))
+    (copy / "manifest.json").write_text(
+        text.replace('"model": "planted"', '"model": "<b>$mine$</b>"')
+    )
     report.write(copy)
     text = unscripted(copy)
     assert "<b>" not in text and "&lt;b&gt;$mine$&lt;/b&gt;" in text
@@ -461,7 +518,13 @@ def test_calibration_is_shown_where_it_is(copy):
     # Of the second kind too few heads could have been given a role for the rate to say anything.
     assert page.rows("calibration", 1)[1:] == [
         ["random weights, fitted readout", "roles", "80", "80", "3"],
-        ["planted, changed pictures exchanged within trials", "roles", "80", "32", "not informative"],
+        [
+            "planted, changed pictures exchanged within trials",
+            "roles",
+            "80",
+            "32",
+            "not informative",
+        ],
     ]
     assert f"Of {7 * 2 * len(ROLES)} heads with a role" in page.sections["calibration"]
     assert "not measured here" not in page.sections["limits"]
@@ -470,7 +533,9 @@ def test_calibration_is_shown_where_it_is(copy):
 def publish(folder):
     """Give a run's folder the published effects."""
     table = compare.published()
-    about = dict(source="clean", component="z", positions="end", source_logit=10.0, target_logit=0.0)
+    about = dict(
+        source="clean", component="z", positions="end", source_logit=10.0, target_logit=0.0
+    )
     effects = pd.concat(
         [
             table[["layer", "head"]].assign(
@@ -495,13 +560,25 @@ def test_a_run_of_the_published_geometry_is_compared(copy):
 
 def test_the_command_is_one_that_gives_the_run_again(tmp_path):
     folder = run(
-        tmp_path / "run", "--model", "planted", "--trials", "2", "--seed", "5", "--positions", "5,-1"
+        tmp_path / "run",
+        "--model",
+        "planted",
+        "--trials",
+        "2",
+        "--seed",
+        "5",
+        "--positions",
+        "5,-1",
     )
-    (command,) = re.findall(r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text())
+    (command,) = re.findall(
+        r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text()
+    )
     assert command == "run --model planted --positions 5,-1 --trials 2 --seed 5"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "play.parquet", "panels.parquet", "left_out.parquet"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "play.parquet", "panels.parquet", "left_out.parquet"]
+)
 def test_a_folder_that_lacks_a_part_is_refused_in_a_sentence(copy, name):
     (copy / name).unlink()
     with pytest.raises(rgb.InputError, match=f"holds no {name}"):
@@ -519,7 +596,9 @@ def test_half_of_a_pair_of_frames_is_left_out(copy):
 
 
 def test_a_frame_that_lacks_a_column_is_refused(copy):
-    pd.read_parquet(copy / "curve.parquet").drop(columns="random_low").to_parquet(copy / "curve.parquet")
+    pd.read_parquet(copy / "curve.parquet").drop(columns="random_low").to_parquet(
+        copy / "curve.parquet"
+    )
     with pytest.raises(rgb.InputError, match="lacks the column random_low"):
         report.write(copy)
 
@@ -564,7 +643,9 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
     assert all(after[name] == before[name] for name in GAME)
 
 
-def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(own, copy, tmp_path, monkeypatch):
+def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(
+    own, copy, tmp_path, monkeypatch
+):
     (tmp_path / "added").mkdir()
     asking = NEW.replace('"words": "heard"}', '}, task=("second_question",)')
     (tmp_path / "added" / "asking.py").write_text(asking)
@@ -600,8 +681,8 @@ def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
 
 @pytest.fixture(scope="module")
 def whole(planted, tmp_path_factory):
-    """The planted run with a calibration, knockout and layers, so that all is there but the comparison with
-    the published."""
+    """The planted run with a calibration, knockout and layers, so that all is there but the
+    comparison with the published."""
     folder = shutil.copytree(planted, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
     calibrate(folder)
     for flow in ("knockout", "layers"):
@@ -633,7 +714,10 @@ def only(run, needs):
         left.setdefault(name, []).extend([*columns, "rounding"] if name == "panels" else columns)
     left.pop("left_out", None)
     return replace(
-        run, frames={name: run.frames[name][list(dict.fromkeys(columns))] for name, columns in left.items()}
+        run,
+        frames={
+            name: run.frames[name][list(dict.fromkeys(columns))] for name, columns in left.items()
+        },
     )
 
 
@@ -710,7 +794,9 @@ def test_what_a_closer_look_writes_is_what_the_calls_give(planted):
         peak = rows.loc[rows["attention"].idxmax()]
         assert (peak["row"], peak["column"]) == trial.tile and peak["attention"] > 0.99
     mediation = pd.read_parquet(planted / "mediation.parquet").query("role == 'background'")
-    shares = dict(zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3)))
+    shares = dict(
+        zip(zip(mediation["sender_layer"], mediation["sender_head"]), mediation["share"].round(3))
+    )
     assert shares == {(1, 3): 0, (2, 1): 1, (5, 2): 0} and set(mediation["n"]) == {6}
     paths = pd.read_parquet(planted / "paths.parquet").query("role == 'background'")
     told = paths[paths["effect"].abs() > 0.01]
@@ -731,7 +817,9 @@ def test_panel_effects_are_means_with_their_intervals(planted):
     row = frame[
         (frame["panel"] == "background, when erased") & (frame["layer"] == 2) & (frame["head"] == 1)
     ].iloc[0]
-    assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["effect"] == pytest.approx(20, abs=0.01)
+    assert row["ci_low"] <= row["effect"] <= row["ci_high"] and row["effect"] == pytest.approx(
+        20, abs=0.01
+    )
     mean = effects[(effects["target"] == "erased") & (effects["role"] == "background")]
     mean = mean.groupby(["layer", "head"])["effect"].mean()
     own = frame[frame["panel"] == "background, when erased"].set_index(["layer", "head"])["effect"]
@@ -747,8 +835,16 @@ def looks(model, trials, effects):
 def test_what_cannot_be_measured_says_why(planted):
     model = rgb.load("planted")
     found = looks(model, rgb.rgb_trials(model, 2), pd.read_parquet(planted / "patch_heads.parquet"))
-    reasons = {name: str(reason) for name, reason in found.items() if isinstance(reason, rgb.InputError)}
-    assert set(found) - set(reasons) == {"stimuli", "attention", "sweeps", "looks", "direct_effects"}
+    reasons = {
+        name: str(reason) for name, reason in found.items() if isinstance(reason, rgb.InputError)
+    }
+    assert set(found) - set(reasons) == {
+        "stimuli",
+        "attention",
+        "sweeps",
+        "looks",
+        "direct_effects",
+    }
     assert "there are 2 trials" in reasons["task_reading"]
     assert "needs 4 trials, and there are 2" in reasons["curve"]
 

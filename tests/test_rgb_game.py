@@ -8,10 +8,10 @@ import pytest
 import rgb_circuit as rgb
 from rgb_circuit.boards import Canvas, moved_tile
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import words_for
 from rgb_circuit.models.small import COLORS
-from rgb_circuit.rgb_game import PALETTE, draw
-from rgb_circuit.tasks import find
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.rgb import PALETTE, draw
 
 WORDS = list(COLORS)
 
@@ -31,7 +31,10 @@ def tiles(image, grid):
 
 def test_the_default_trial_is_the_seeds():
     trial = rgb.rgb_trial()
-    assert trial.prompt == "USER: <image>\nWhich color is the odd color out? Respond in one word\nASSISTANT:"
+    assert (
+        trial.prompt
+        == "USER: <image>\nWhich color is the odd color out? Respond in one word\nASSISTANT:"
+    )
     assert trial.answers == {
         "odd": "red",
         "other": "green",
@@ -82,7 +85,9 @@ def test_samples_are_balanced_over_colours_and_tiles_and_repeatable():
     assert (0, 0) not in places and len(set(places)) == 63
     again = draw(board(8), WORDS, 64, 5, {})
     assert [trial.name for trial in again] == [trial.name for trial in trials]
-    assert [trial.name for trial in draw(board(8), WORDS, 64, 6, {})] != [trial.name for trial in trials]
+    assert [trial.name for trial in draw(board(8), WORDS, 64, 6, {})] != [
+        trial.name for trial in trials
+    ]
     assert len({trial.name for trial in trials}) == 64
 
 
@@ -100,10 +105,12 @@ def test_the_palette_has_the_words_of_real_tokenizers_and_the_small_models_lack_
 
 def test_what_is_fixed_stays_fixed():
     trials = draw(board(6), WORDS, 9, 0, dict(odd="red", tile=(2, 3)))
-    assert {trial.answers["odd"] for trial in trials} == {"red"} and {trial.tile for trial in trials} == {
-        (2, 3)
-    }
-    assert all("red" not in (trial.answers["other"], trial.answers["background"]) for trial in trials)
+    assert {trial.answers["odd"] for trial in trials} == {"red"} and {
+        trial.tile for trial in trials
+    } == {(2, 3)}
+    assert all(
+        "red" not in (trial.answers["other"], trial.answers["background"]) for trial in trials
+    )
 
 
 FIXED = dict(odd=WORDS[0], other=WORDS[1], background=WORDS[2], other_background=WORDS[3])

@@ -1,4 +1,5 @@
-"""Two folders of results are the same where nothing differs but what must, and each difference is named."""
+"""Two folders of results are the same where nothing differs but what must, and each difference is
+named."""
 
 import runpy
 from pathlib import Path
@@ -32,7 +33,9 @@ def written(folder, effect=0.1, attrs=(), made="9 May 2026, in 19 s", started="1
 
 
 def differences(tmp_path, **changed):
-    return list(SCRIPT["differences"](written(tmp_path / "old"), written(tmp_path / "new", **changed)))
+    return list(
+        SCRIPT["differences"](written(tmp_path / "old"), written(tmp_path / "new", **changed))
+    )
 
 
 def test_times_and_parts_are_no_difference(tmp_path):
@@ -41,7 +44,9 @@ def test_times_and_parts_are_no_difference(tmp_path):
 
 def test_the_last_bit_of_a_number_is_a_difference(tmp_path):
     (line,) = differences(tmp_path, effect=np.nextafter(0.1, 1))
-    assert line.startswith("run/frame.parquet: column effect: 1 of 3 rows, first row 0 (0.1 in old, 0.1000")
+    assert line.startswith(
+        "run/frame.parquet: column effect: 1 of 3 rows, first row 0 (0.1 in old, 0.1000"
+    )
     assert line.endswith("largest difference 1.39e-17")
 
 
@@ -50,12 +55,15 @@ def test_the_last_bit_of_a_number_is_a_difference(tmp_path):
     [
         (lambda frame: frame[["effect", "head", "role"]], "columns"),
         (lambda frame: frame[:2], "3 rows in old, 2 in new"),
-        (lambda frame: frame.assign(effect=frame["effect"].replace(0.0, -0.0)), "(0.0 in old, -0.0 in new)"),
-        (lambda frame: frame.assign(effect=frame["effect"].fillna(1.0)), "column effect: 1 of 3 rows"),
+        (lambda frame: frame.assign(effect=frame["effect"].replace(0.0, -0.0)), "(0.0 in old, -0.0 "
+                                                                                "in new)"),
+        (lambda frame: frame.assign(effect=frame["effect"].fillna(1.0)), "column effect: 1 of 3 "
+                                                                         "rows"),
         (lambda frame: frame.astype({"effect": "float32"}), "type double in old, float in new"),
         (lambda frame: frame.astype({"role": object}), "column role: type"),
         (lambda frame: frame.assign(role=frame["role"].cat.add_categories("no")), "['odd', 'no']"),
-        (lambda frame: frame.assign(role=frame["role"].fillna("odd")), "(None in old, 'odd' in new)"),
+        (lambda frame: frame.assign(role=frame["role"].fillna("odd")), "(None in old, 'odd' in "
+                                                                       "new)"),
     ],
 )  # fmt: skip
 def test_what_differs_in_a_frame_is_named(tmp_path, change, said):

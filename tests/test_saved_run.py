@@ -8,7 +8,7 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.manifest import read_manifest
+from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.trial import described
 
 
@@ -26,7 +26,16 @@ def test_a_run_gives_its_model_and_trials_back(folder):
 
 
 def test_trials_of_chosen_colours_are_drawn_with_these_again(tmp_path):
-    chosen = ["--trials", "2", "--other-background", "yellow", "--component", "pattern", "--heads", "3.0"]
+    chosen = [
+        "--trials",
+        "2",
+        "--other-background",
+        "yellow",
+        "--component",
+        "pattern",
+        "--heads",
+        "3.0",
+    ]
     assert main(["run", *chosen, "--out", str(tmp_path)]) == 0
     run = rgb.read_run(tmp_path)
     assert [described(trial) for trial in run.trials] == run.manifest["trials"]

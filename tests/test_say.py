@@ -7,7 +7,7 @@ import pytest
 import rgb_circuit as rgb
 from analyses.command import main
 from rgb_circuit.models.planted import Placement
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION
 
 
 def said(capsys, *arguments):
@@ -27,7 +27,9 @@ def test_heads_without_the_colour_leave_the_answer_without_it(capsys, trial):
     heads = [Placement.extractor, Placement.content_extractor, *Placement.redundant_pair]
     scales = [f"--scale={layer}.{head}=0" for layer, head in heads]
     lines = said(capsys, "--trial", "1", *scales)
-    assert repr(trial.name) in lines[0] and "odd color out?" in lines[0] and "<image>" not in lines[0]
+    assert (
+        repr(trial.name) in lines[0] and "odd color out?" in lines[0] and "<image>" not in lines[0]
+    )
     assert lines[1] == f"unedited: {odd} {odd}"
     assert lines[2].startswith("edited: ") and odd not in lines[2]
     # Without them once more, nothing is edited.

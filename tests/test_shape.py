@@ -1,5 +1,5 @@
-"""Odd one out by shape: its pictures are exact minimal pairs, and a planted circuit that plays it is found
-with the RGB game's hypotheses, in words of shapes."""
+"""Odd one out by shape: its pictures are exact minimal pairs, and a planted circuit that plays it
+is found with the RGB game's hypotheses, in words of shapes."""
 
 import re
 from collections import Counter
@@ -12,16 +12,20 @@ from analyses import roles
 from analyses.command import main
 from rgb_circuit.boards import Canvas, moved_tile
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import trials
 from rgb_circuit.models.planted import MODERATE_NOISE, SHAPES, planted
 from rgb_circuit.models.small import save
-from rgb_circuit.tasks import find
-from rgb_circuit.tasks.shape import LEAST_PX, glyph
+from rgb_circuit.stimuli.drawing import trials
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.stimuli.tasks.shape import LEAST_PX, glyph
 
 TASK, GAME = find("shape"), find("rgb")
 WORDS = list(TASK.vocabulary)
 # Of the planted model, and of two families: tiles of other sizes, and pixels that no tile covers.
-BOARDS = [Canvas(6, 4, 0, TEMPLATE), Canvas(24, 14, 0, TEMPLATE), Canvas(5, 7, 3, "Q: <image> {question} A:")]
+BOARDS = [
+    Canvas(6, 4, 0, TEMPLATE),
+    Canvas(24, 14, 0, TEMPLATE),
+    Canvas(5, 7, 3, "Q: <image> {question} A:"),
+]
 
 
 def tiles(image, board):
@@ -65,7 +69,9 @@ def test_conditions_differ_in_what_they_should_and_in_no_other_pixel(board):
             }.get(condition, (None, None))
             shown, margins = tiles(image, board)
             for where, pixels in shown.items():
-                np.testing.assert_array_equal(pixels, drawn(odd if where == place else ground, board.tile_px))
+                np.testing.assert_array_equal(
+                    pixels, drawn(odd if where == place else ground, board.tile_px)
+                )
             assert all((margin == 255).all() for margin in margins)
 
 
@@ -85,7 +91,11 @@ def test_samples_are_balanced_over_shapes_and_tiles_and_repeatable():
         (BOARDS[0], {"odd": "red"}, "odd='red' is no shape that can be drawn; use one of square"),
         (BOARDS[0], {"odd": "star", "background": "star"}, "one word for two roles"),
         (BOARDS[0], {"tile": (6, 0)}, "6 × 6"),
-        (BOARDS[0], {"palette": {}}, "cannot fix palette; what can be fixed is odd, other, background"),
+        (
+            BOARDS[0],
+            {"palette": {}},
+            "cannot fix palette; what can be fixed is odd, other, background",
+        ),
         (Canvas(6, 3, 0, TEMPLATE), {}, "tiles of 3 px are too small to tell shapes apart"),
     ],
 )
@@ -104,13 +114,19 @@ def test_it_is_the_game_in_words_of_shapes():
         one.name for one in GAME.hypotheses
     ]
     said = str(TASK.plain())
-    assert "color" not in said.replace("recolored", "") and "colour" not in said and "white" not in said
+    assert (
+        "color" not in said.replace("recolored", "")
+        and "colour" not in said
+        and "white" not in said
+    )
 
 
 def test_a_model_without_words_for_shapes_is_told_before_any_forward(monkeypatch):
     toy = rgb.load("toy")
     monkeypatch.setattr(type(toy.nnsight), "trace", lambda *_, **__: pytest.fail("a forward"))
-    with pytest.raises(rgb.InputError, match="no word of the task .square, circle, ring, …. is in the voc"):
+    with pytest.raises(
+        rgb.InputError, match="no word of the task .square, circle, ring, …. is in the voc"
+    ):
         trials(toy, TASK, 2)
 
 
@@ -146,10 +162,23 @@ def test_every_planted_head_has_its_role_and_no_other_has_one(known, n):
 def test_a_run_from_the_command_speaks_of_shapes_to_the_end_of_its_page(tmp_path):
     folder = str(save(*planted(game=SHAPES)[:2], tmp_path / "planted_shapes"))
     out = tmp_path / "out"
-    command = ["run", "--task", "shape", "--model", folder, "--trials", "16", "--quiet", "--out", str(out)]
+    command = [
+        "run",
+        "--task",
+        "shape",
+        "--model",
+        folder,
+        "--trials",
+        "16",
+        "--quiet",
+        "--out",
+        str(out),
+    ]
     assert main(command) == 0
     page = (out / "report.html").read_text()
-    assert "4 shape extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers" in page
+    assert (
+        "4 shape extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers" in page
+    )
     text = re.sub(r"(?s)<(script|style|svg)\b.*?</\1>|<[^>]*>", " ", page)
     said = set(re.findall(r"(?i)[^.]*\bcolou?rs?\b[^.]*", text))
     # Of the maps, not of the tiles.

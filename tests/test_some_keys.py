@@ -1,5 +1,5 @@
-"""A head's output without its attention to some positions, and its pattern over some alone, equal plain hooks
-on the bare model; nothing else changes."""
+"""A head's output without its attention to some positions, and its pattern over some alone, equal
+plain hooks on the bare model; nothing else changes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def subject(request):
 
 
 class Looking:
-    """Patterns of every layer in one bare run, (head, position, position), kept by the oracle's own attention
-    function."""
+    """Patterns of every layer in one bare run, (head, position, position), kept by the oracle's own
+    attention function."""
 
     def __init__(self, oracle, trial, condition):
         self.patterns = {}
@@ -49,12 +49,15 @@ class Looking:
 
 
 def without(run, layer, head, places, unseen):
-    """Z of a head at some positions, the weights of the unseen ones left out; (position, d_head)."""
+    """Z of a head at some positions, the weights of the unseen ones left out; (position,
+    d_head)."""
     z = run.seen["z"][layer].clone()
     for place in places:
         weights = run.patterns[layer][head, place].double()
         weights[unseen] = 0
-        z[place, head] = ((weights / weights.sum()) @ run.seen["value"][layer][head].double()).float()
+        z[place, head] = (
+            (weights / weights.sum()) @ run.seen["value"][layer][head].double()
+        ).float()
     return z
 
 
@@ -92,7 +95,9 @@ def test_attention_to_some_positions_agrees_with_plain_hooks(subject, words):
         ]
         changes.append(("z", layer, head, places, over(erased, clean, layer, head, places, unseen)))
     unpatched = oracle.unchanged(trial, "erased")[0]
-    wanted = torch.stack([oracle.run(trial, "erased", [change])[0] - unpatched for change in changes])
+    wanted = torch.stack(
+        [oracle.run(trial, "erased", [change])[0] - unpatched for change in changes]
+    )
     wanted = wanted[:, subject.tokens].numpy()
     if words != "tile":
         assert (np.abs(wanted[:-2]).max(1) > 10 * subject.close).any()
@@ -126,11 +131,15 @@ def test_without_attention_in_the_target_itself_is_a_knockout(subject):
 def test_over_all_positions_is_the_whole_pattern_and_two_parts_are_told_apart(subject):
     model, trials = subject.model(KERNELS[subject.name][0]), subject.trials
     whole, every, image, text = (
-        rgb.patch_heads(model, trials, target="erased", component="pattern", over=some, progress=False)
+        rgb.patch_heads(
+            model, trials, target="erased", component="pattern", over=some, progress=False
+        )
         for some in (None, "all", "image", "text")
     )
     np.testing.assert_allclose(every["effect"], whole["effect"], atol=subject.close)
-    assert set(image["component"]) == {"pattern over image"} and set(whole["component"]) == {"pattern"}
+    assert set(image["component"]) == {"pattern over image"} and set(whole["component"]) == {
+        "pattern"
+    }
     assert np.abs(image["effect"] - text["effect"]).max() > 10 * subject.close
 
 
@@ -142,9 +151,15 @@ def test_what_is_done_is_said_in_the_frame():
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (rgb.Edit(0, 0, component="pattern", without="image"), "without is for component 'z', not 'pattern'"),
+        (
+            rgb.Edit(0, 0, component="pattern", without="image"),
+            "without is for component 'z', not 'pattern'",
+        ),
         (rgb.Edit(0, 0, over="image"), "over is for component 'pattern', not 'z'"),
-        (rgb.Edit(0, 0, "zero", without="image"), "source 'zero' has no attention, so without means nothing"),
+        (
+            rgb.Edit(0, 0, "zero", without="image"),
+            "source 'zero' has no attention, so without means nothing",
+        ),
         (rgb.Edit(0, 0, without="picture"), "without is 'picture'; use 'end'"),
         (rgb.Edit(0, 0, without="all"), "leaves position .* nothing to look at"),
     ],

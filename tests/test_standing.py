@@ -4,15 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import riddle, roles, standing
+from analyses import roles
 from analyses.evidence import by_prediction
+from analyses.rgb import riddle
+from analyses.roles import standing
 
 
 @pytest.fixture(scope="module")
 def evidence():
     """Two heads on which every prediction is refuted, in the columns of `roles.evidence`."""
     names = [prediction.name for prediction in roles.GAME.predictions]
-    rows = [dict(layer=layer, head=0, prediction=name) for name in dict.fromkeys(names) for layer in (0, 1)]
+    rows = [
+        dict(layer=layer, head=0, prediction=name)
+        for name in dict.fromkeys(names)
+        for layer in (0, 1)
+    ]
     frame = pd.DataFrame(rows).assign(
         expected="up", effect=0.0, ci_low=0.0, ci_high=0.0, p_value=1.0, q_value=1.0, n=32, holds=False,
         state="refuted", trials_to_decide=np.nan, void="", restored_fraction=0.0, words="",
@@ -51,7 +57,9 @@ def test_one_head_that_is_open_makes_it_undecided_and_says_what_it_lacks(evidenc
         "1.0 restores 101\N{NO-BREAK SPACE}% and lacks P2a (undecided: 45 trials would decide)"
     )
     # One refuted prediction more, and nothing is open any longer.
-    stands = standing.standings(changed(frame, 1, ["P1a"], state="refuted", holds=False))["color extractor"]
+    stands = standing.standings(changed(frame, 1, ["P1a"], state="refuted", holds=False))[
+        "color extractor"
+    ]
     assert standing.none_is(stands) == "there is no color extractor"
 
 
@@ -95,6 +103,8 @@ def test_a_trial_that_strays_is_counted_and_named(evidence):
     assert standing.nearly(standing.standings(frame)["color extractor"]).endswith(
         "lacks P2a (undecided: outside its margin in 1 of 32 trials, 45 trials would decide)"
     )
-    (stray,) = standing.strays(frame, (1, 0), roles.GAME.hypothesis("color extractor")).to_dict("records")
+    (stray,) = standing.strays(frame, (1, 0), roles.GAME.hypothesis("color extractor")).to_dict(
+        "records"
+    )
     assert (stray["prediction"], stray["stray"], stray["outside"]) == ("P2a", "007", 1)
     assert standing.strays(frame, (0, 0), roles.GAME.hypothesis("color extractor")).empty

@@ -50,7 +50,9 @@ def test_sign_flip_p_equals_enumeration_up_to_ties_on_the_lattice(n):
     samples = np.random.default_rng(n).normal(0.4, 1, (n, 40))
     wanted = np.array([enumerated(column) for column in samples.T])
     # Rounding can make a few of the 2^n sums change places with the observed one.
-    np.testing.assert_allclose(sign_flip_p(samples), wanted, rtol=0, atol=5 / 2**n if n > 2 else 1e-12)
+    np.testing.assert_allclose(
+        sign_flip_p(samples), wanted, rtol=0, atol=5 / 2**n if n > 2 else 1e-12
+    )
 
 
 def test_sign_flip_p_agrees_with_scipy():
@@ -64,7 +66,9 @@ def test_sign_flip_p_agrees_with_scipy():
             alternative=alternative,
             n_resamples=2000,
         ).pvalue
-        np.testing.assert_allclose(sign_flip_p(samples, alternative), wanted, rtol=0, atol=5 / 2**10)
+        np.testing.assert_allclose(
+            sign_flip_p(samples, alternative), wanted, rtol=0, atol=5 / 2**10
+        )
 
 
 @pytest.mark.parametrize("n", [1, 5, 16, 40, 200])
@@ -82,17 +86,21 @@ def test_trials_of_exactly_zero_show_nothing():
 @pytest.mark.parametrize("draw", ["normal", "laplace", "cauchy"])
 def test_sign_flip_p_is_calibrated_under_the_null(n, draw):
     rng = np.random.default_rng(n)
-    samples = rng.standard_cauchy((n, 500)) if draw == "cauchy" else getattr(rng, draw)(size=(n, 500))
+    samples = (
+        rng.standard_cauchy((n, 500)) if draw == "cauchy" else getattr(rng, draw)(size=(n, 500))
+    )
     for alternative in ("greater", "less", "two-sided"):
         p = sign_flip_p(samples, alternative)
         for level in (0.01, 0.05, 0.2):
             # Three standard errors of a share of 500.
-            assert abs((p <= level).mean() - level) < 3 * (level * (1 - level) / 500) ** 0.5 + 2.0 ** (1 - n)
+            assert abs((p <= level).mean() - level) < 3 * (
+                level * (1 - level) / 500
+            ) ** 0.5 + 2.0 ** (1 - n)
 
 
 def test_p_reaches_far_enough_for_thousands_of_heads():
-    # 1,024 heads × 5 predictions with one true effect in 32 trials: no number of random flips that anyone
-    # draws shows it.
+    # 1,024 heads × 5 predictions with one true effect in 32 trials: no number of random flips that
+    # anyone draws shows it.
     samples = np.random.default_rng(0).normal(size=(32, 5120))
     samples[:, 7] += 3
     assert np.flatnonzero(benjamini_hochberg(sign_flip_p(samples[:, :64])) <= 0.05) == [7]
@@ -160,18 +168,26 @@ def knocked(**columns):
 
 def test_means_have_the_t_interval_within_the_words_that_are_read():
     frame = knocked()
-    frame["effect"] = np.random.default_rng(0).normal(size=len(frame)) + 3.0 * (frame["answer"] == "red")
+    frame["effect"] = np.random.default_rng(0).normal(size=len(frame)) + 3.0 * (
+        frame["answer"] == "red"
+    )
     table = mean_over_trials(frame, ["role", "layer"])
-    assert table[["role", "layer"]].to_numpy().tolist() == [[r, k] for r in ("odd", "none") for k in (0, 1)]
+    assert table[["role", "layer"]].to_numpy().tolist() == [
+        [r, k] for r in ("odd", "none") for k in (0, 1)
+    ]
     for row in table.itertuples():
         own = frame[(frame["role"] == row.role) & (frame["layer"] == row.layer)].set_index("trial")
         strata = list("abababab") if row.role == "odd" else None
         low, high = t_interval(own["effect"].to_numpy(), strata)
-        assert (row.effect, row.ci_low, row.ci_high) == pytest.approx((own["effect"].mean(), low, high))
+        assert (row.effect, row.ci_low, row.ci_high) == pytest.approx(
+            (own["effect"].mean(), low, high)
+        )
     # Between red and blue lie 3 logits, which are no chance.
     odd = frame[frame["role"] == "odd"]
     pooled = mean_over_trials(odd.drop(columns="answer"), ["layer"])
-    assert (np.ptp(pooled[["ci_low", "ci_high"]], axis=1) > np.ptp(table.iloc[:2, -3:-1], axis=1)).all()
+    assert (
+        np.ptp(pooled[["ci_low", "ci_high"]], axis=1) > np.ptp(table.iloc[:2, -3:-1], axis=1)
+    ).all()
     alone = mean_over_trials(frame[frame["trial"] == "3"], ["role", "layer"])
     assert alone["ci_low"].isna().all() and (alone["n"] == 1).all()
 
@@ -183,13 +199,17 @@ def test_the_interval_of_a_ratio_reaches_to_the_outer_one_of_two_ends():
     low, high = ratio_interval(part, whole, strata)
     for column, (numbers, of) in enumerate(zip(part.T, whole.T)):
         ratio = numbers.mean() / of.mean()
-        delta = [ratio + float(end) for end in t_interval((numbers - ratio * of) / of.mean(), strata)]
+        delta = [
+            ratio + float(end) for end in t_interval((numbers - ratio * of) / of.mean(), strata)
+        ]
         _, error, freedom = within_strata(numbers - ratio * of, strata)
         t = stats.t.isf(0.025, freedom)
         for end, given, sign, outer in ((low, delta[0], -1, min), (high, delta[1], 1, max)):
             there = ratio + sign * t * error / of.mean()
             _, error_there, _ = within_strata(numbers - there * of, strata)
-            assert end[column] == pytest.approx(outer(given, ratio + sign * t * error_there / of.mean()))
+            assert end[column] == pytest.approx(
+                outer(given, ratio + sign * t * error_there / of.mean())
+            )
     # Turned round with its whole.
     np.testing.assert_allclose(ratio_interval(part, -whole, strata), (-high, -low))
 
@@ -288,7 +308,9 @@ def test_an_interval_ends_where_its_test_turns(n):
 @pytest.mark.parametrize("cv", [1.0, 1.4])
 def test_intervals_of_skewed_effects_cover_at_least_nine_times_of_ten(n, strata, cv):
     spread = np.log(1 + cv**2) ** 0.5
-    samples = np.random.default_rng([n, int(10 * cv)]).lognormal(-(spread**2) / 2, spread, (n, 4000))
+    samples = np.random.default_rng([n, int(10 * cv)]).lognormal(
+        -(spread**2) / 2, spread, (n, 4000)
+    )
     low, high = t_interval(samples, np.arange(n) % strata)
     # As simulated in benchmarks/verdicts.py; Student's t covers 0.82 to 0.92.
     assert ((low <= 1) & (1 <= high)).mean() > 0.905
@@ -304,7 +326,8 @@ def test_what_differs_between_strata_is_not_counted_as_chance():
 
 
 def test_one_stratum_that_varies_brings_its_own_degrees_of_freedom_only():
-    # Of two strata one varies: 3 degrees of freedom, not 6. Mean 0.5 · (1.5 + 0), variance 4 · (5 / 3) / 64.
+    # Of two strata one varies: 3 degrees of freedom, not 6. Mean 0.5 · (1.5 + 0), variance 4 · (5 /
+    # 3) / 64.
     samples = np.array([0.0, 1, 2, 3, 0, 0, 0, 0])
     wanted = stats.t.sf(0.75 / (4 * (5 / 3) / 64) ** 0.5, 3)
     assert t_p(samples, strata=list("aaaabbbb")) == pytest.approx(wanted)
@@ -313,8 +336,12 @@ def test_one_stratum_that_varies_brings_its_own_degrees_of_freedom_only():
 def test_trials_alone_in_their_stratum_are_taken_together():
     samples = np.random.default_rng(1).normal(size=(6, 4))
     np.testing.assert_allclose(t_interval(samples, list("abcdef")), t_interval(samples))
-    np.testing.assert_allclose(t_interval(samples, list("aabbcd")), t_interval(samples, list("aabbcc")))
-    np.testing.assert_allclose(t_interval(samples, list("aaabbc")), t_interval(samples, list("aaabbb")))
+    np.testing.assert_allclose(
+        t_interval(samples, list("aabbcd")), t_interval(samples, list("aabbcc"))
+    )
+    np.testing.assert_allclose(
+        t_interval(samples, list("aaabbc")), t_interval(samples, list("aaabbb"))
+    )
 
 
 @pytest.mark.parametrize("n", [16, 32])
@@ -364,15 +391,24 @@ def test_the_smallest_mean_is_shown_four_times_of_five():
             "confidence is 95; use a number between 0 and 1",
         ),
         (lambda: sign_flip_p(np.array([1.0, np.nan])), "1 of the 2 effects are not finite"),
-        (lambda: sign_flip_p(np.ones(4), "up"), "alternative is 'up'; use 'greater', 'less', 'two-sided'"),
-        (lambda: equivalence_p(np.ones(4), -0.1), "margin is -0.1; use a number that is not negative"),
+        (
+            lambda: sign_flip_p(np.ones(4), "up"),
+            "alternative is 'up'; use 'greater', 'less', 'two-sided'",
+        ),
+        (
+            lambda: equivalence_p(np.ones(4), -0.1),
+            "margin is -0.1; use a number that is not negative",
+        ),
         (lambda: t_p(np.ones(1)), "there are 1 trials; at least 2 are needed"),
         (lambda: t_p(np.ones(4), "two-sided"), "alternative is 'two-sided'; use 'greater', 'less'"),
         (
             lambda: t_interval(np.ones(4), list("abc")),
             "there are 3 strata for 4 trials; give one label for each trial",
         ),
-        (lambda: t_interval(np.ones(4), confidence=95), "confidence is 95; use a number between 0 and 1"),
+        (
+            lambda: t_interval(np.ones(4), confidence=95),
+            "confidence is 95; use a number between 0 and 1",
+        ),
         (lambda: fewest_trials(5), "the level is 5; use a number between 0 and 1"),
     ],
 )
@@ -398,7 +434,9 @@ def test_where_there_is_no_fall_one_in_twenty_is_shown():
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_of_fewer_trials_than_a_test_needs_all_must_fall(n):
     before = np.linspace(1, 2, n)
-    assert shown_to_fall(before, np.zeros(n)) and not shown_to_fall(np.append(before, -0.1), np.zeros(n + 1))
+    assert shown_to_fall(before, np.zeros(n)) and not shown_to_fall(
+        np.append(before, -0.1), np.zeros(n + 1)
+    )
     assert not shown_to_fall(np.zeros(n), before)
 
 
@@ -465,7 +503,11 @@ def test_independence_p_sees_what_a_correlation_does_not_and_is_calibrated():
 
 
 def test_what_is_the_same_in_all_trials_is_independent_of_everything():
-    assert independence_p(np.full(9, 0.3), np.arange(9.0)) == 1 == independence_p(np.arange(9.0), np.zeros(9))
+    assert (
+        independence_p(np.full(9, 0.3), np.arange(9.0))
+        == 1
+        == independence_p(np.arange(9.0), np.zeros(9))
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""An analysis is a generator of steps: called it follows them, and what it asks first is each trial's own."""
+"""An analysis is a generator of steps: called it follows them, and what it asks first is each
+trial's own."""
 
 import inspect
 
@@ -6,19 +7,24 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import circuit, closer_look, composition, roles, task_reading
-from analyses.findings import Study, asked_first
-from rgb_circuit.manifest import manifest
-from rgb_circuit.measure import follow, stepwise
-from rgb_circuit.play import Played
-from rgb_circuit.saved_run import recorded_model
+from analyses import circuit, composition, roles, task_reading
+from analyses.study import closer_look
+from analyses.study.findings import Study, asked_first
+from rgb_circuit.calls.play import Played
+from rgb_circuit.keeping.manifest import manifest
+from rgb_circuit.keeping.saved_run import recorded_model
+from rgb_circuit.measuring.measure import follow, stepwise
 
 HEADS, OTHERS = [(1, 0), (2, 1)], [(3, 0), (3, 1)]
 ANALYSES = {
     "circuit": lambda model, trials: circuit.circuit.steps(model, trials, HEADS, random_sets=2),
     "ranked": lambda model, trials: circuit.ranked.steps(model, trials),
-    "faithfulness": lambda model, trials: circuit.curve.steps(model, trials, model.heads(), random_sets=2),
-    "composition": lambda model, trials: composition.composition.steps(model, trials, HEADS, OTHERS),
+    "faithfulness": lambda model, trials: circuit.curve.steps(
+        model, trials, model.heads(), random_sets=2
+    ),
+    "composition": lambda model, trials: composition.composition.steps(
+        model, trials, HEADS, OTHERS
+    ),
     "mediation": lambda model, trials: composition.mediation.steps(model, trials, HEADS, OTHERS),
     "paths": lambda model, trials: composition.paths.steps(model, trials, HEADS, OTHERS),
     "questions": lambda model, trials: task_reading.evidence.steps(model, trials),
@@ -45,7 +51,11 @@ def right(model, trials, *, condition="clean", progress=True):
 
 
 def test_an_analysis_is_a_function_that_follows_its_steps(toy, trials):
-    assert right(toy, trials, progress=False) == follow(toy, right.steps(toy, trials), progress=False) == 1
+    assert (
+        right(toy, trials, progress=False)
+        == follow(toy, right.steps(toy, trials), progress=False)
+        == 1
+    )
     assert right(trials=trials, model=toy, condition="erased", progress=False) == 1
     assert inspect.isgenerator(right.steps(toy, trials))
     assert right.__doc__ == "The share of right answers." and right.__name__ == "right"
@@ -55,7 +65,9 @@ def test_an_analysis_is_a_function_that_follows_its_steps(toy, trials):
 @pytest.mark.parametrize("shown", [True, False])
 def test_progress_is_for_the_bar_alone(toy, trials, shown, monkeypatch):
     bars = []
-    monkeypatch.setattr("rgb_circuit.measure.tqdm", lambda **options: bars.append(options) or _Bar())
+    monkeypatch.setattr(
+        "rgb_circuit.measuring.measure.tqdm", lambda **options: bars.append(options) or _Bar()
+    )
     right(toy, trials, progress=shown)
     assert bars[0]["desc"] == "playing" and {bar["disable"] for bar in bars} == {not shown}
 
@@ -74,7 +86,9 @@ class _Bar:
 
 
 def test_an_argument_that_an_analysis_lacks_is_refused_where_it_is_called(toy, trials):
-    with pytest.raises(TypeError, match=r"right\(\) got an unexpected keyword argument 'conditions'"):
+    with pytest.raises(
+        TypeError, match=r"right\(\) got an unexpected keyword argument 'conditions'"
+    ):
         right(toy, trials, conditions=["clean"])
 
 
@@ -101,7 +115,9 @@ def test_what_a_run_asks_first_each_trial_gives_by_itself(toy, trials, name):
         part = measurement.only(trials[::2])
         assert type(part) is type(measurement) and part.key == measurement.key
         assert [trial.name for trial in part.trials] == [
-            trial.name for trial in measurement.trials if trial.name in {shown.name for shown in trials[::2]}
+            trial.name
+            for trial in measurement.trials
+            if trial.name in {shown.name for shown in trials[::2]}
         ]
 
 
@@ -114,7 +130,12 @@ def test_shards_measure_what_the_whole_run_asks_first(toy, trials):
     shards = [asked_first(toy, trials[which::2], trials, Study()) for which in range(2)]
     assert {*OF_TRIALS, "run", "roles"} == whole.keys()
     for name, measurements in whole.items():
-        parts = [(one.key, trial.content) for shard in shards for one in shard[name] for trial in one.trials]
+        parts = [
+            (one.key, trial.content)
+            for shard in shards
+            for one in shard[name]
+            for trial in one.trials
+        ]
         assert sorted(parts) == sorted(
             (one.key, trial.content) for one in measurements for trial in one.trials
         )

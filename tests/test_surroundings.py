@@ -1,4 +1,5 @@
-"""What surrounds a command or a model: screens, pipes, half-fetched files, sizes that a processor allows."""
+"""What surrounds a command or a model: screens, pipes, half-fetched files, sizes that a processor
+allows."""
 
 import copy
 import os
@@ -9,11 +10,12 @@ import families
 import pytest
 
 import rgb_circuit as rgb
-from analyses.as_options import as_options
 from analyses.command import main
-from rgb_circuit import checks, layout
+from analyses.command.as_options import as_options
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.module import layout
+from rgb_circuit.running import checks
 
 PLAY = [sys.executable, "-m", "rgb_circuit", "play", "--trials", "2"]
 
@@ -37,24 +39,31 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_traceback():
     [
         ("give dtype='bfloat16', device_map='cpu'", "give --dtype bfloat16, --device cpu"),
         ("leave it on a server with remote=True", "leave it on a server with --remote"),
-        ("has pictures of one size; leave tiles out", "has pictures of one size; leave --tiles out"),
-        ("leave device_map and dtype out with remote=True", "leave --device and --dtype out with --remote"),
+        ("has pictures of one size; leave tiles "
+         "out", "has pictures of one size; leave --tiles out"),
+        ("leave device_map and dtype out with "
+         "remote=True", "leave --device and --dtype out with --remote"),
         ("device_map is 'x'; use 'auto'", "--device is 'x'; use 'auto'"),
         ("give tiles=10 (of 2 to 10 tiles a side)", "give --tiles 10 (of 2 to 10 tiles a side)"),
         ("Leave them out with only_correct=True", "Leave them out with --only-correct"),
         ("use rgb_trials(model, n=32)", "use --trials 32"),
         ("a dtype of the server's is bfloat16", "a dtype of the server's is bfloat16"),
-        ("set image_token_id = 5 in the configuration", "set image_token_id = 5 in the configuration"),
+        ("set image_token_id = 5 in the "
+         "configuration", "set image_token_id = 5 in the configuration"),
     ],
 )  # fmt: skip
 def test_messages_of_the_command_speak_of_options(message, said):
-    assert as_options(message, ["dtype", "device", "remote", "tiles", "only_correct", "model"]) == said
+    assert (
+        as_options(message, ["dtype", "device", "remote", "tiles", "only_correct", "model"]) == said
+    )
 
 
 def test_what_layers_offers_it_takes(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["layers", "--component", "foo"])
-    assert "'attn_out', 'mlp_out', 'resid_pre'" in capsys.readouterr().err.replace("choose from ", "")
+    assert "'attn_out', 'mlp_out', 'resid_pre'" in capsys.readouterr().err.replace(
+        "choose from ", ""
+    )
 
 
 def test_quiet_leaves_what_a_command_is_for(capsys):
@@ -69,7 +78,9 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(file, tmp_path):
     folder = save(*random_llava(0, layers=2), tmp_path / "model")
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234567\n"
     (folder / file).write_text(pointer)
-    with pytest.raises(rgb.InputError, match=rf"holds {file} as Git LFS pointers.*run git lfs pull in"):
+    with pytest.raises(
+        rgb.InputError, match=rf"holds {file} as Git LFS pointers.*run git lfs pull in"
+    ):
         rgb.load(folder)
 
 
@@ -77,13 +88,17 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(file, tmp_path):
     "smallest, largest, tiles, fitting",
     [(16, 80 * 80, None, "tiles=10 .of 2 to 10"), (96 * 96, 320 * 320, 6, "tiles=12 .of 12 to 40")],
 )
-def test_pixels_that_a_processor_allows_say_how_many_tiles_there_may_be(smallest, largest, tiles, fitting):
+def test_pixels_that_a_processor_allows_say_how_many_tiles_there_may_be(
+    smallest, largest, tiles, fitting
+):
     module, processor = families.built("qwen2_vl")
     processor = copy.deepcopy(processor)
     processor.image_processor.size = {"shortest_edge": smallest, "longest_edge": largest}
     with pytest.raises(rgb.InputError, match=f"resizes a picture of .*give {fitting}"):
         rgb.wrap(module.eval(), processor, name="qwen", tiles=tiles)
-    assert rgb.wrap(module, processor, name="qwen", tiles=int(fitting[6:8])).grid[0] == int(fitting[6:8])
+    assert rgb.wrap(module, processor, name="qwen", tiles=int(fitting[6:8])).grid[0] == int(
+        fitting[6:8]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The fast paths would not pass if they were wrong, and rounding is all that half precision changes."""
+"""The fast paths would not pass if they were wrong, and rounding is all that half precision
+changes."""
 
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 import rgb_circuit as rgb
-from rgb_circuit import reference
+from rgb_circuit.calls import reference
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs import sweep
 from rgb_circuit.prompts import answer_tokens, prompt_ids
@@ -18,7 +19,9 @@ def largest_error(model, trial, positions):
     frame = rgb.patch_heads(model, [trial], target="erased", positions=positions, progress=False)
     tokens = list(answer_tokens(model, trial).values())
     loop = [
-        reference.patched_logits(model, trial, "erased", [rgb.Edit(layer, head, positions=positions)])[tokens]
+        reference.patched_logits(
+            model, trial, "erased", [rgb.Edit(layer, head, positions=positions)]
+        )[tokens]
         .cpu()
         .numpy()
         for layer, head in model.heads()
@@ -36,7 +39,8 @@ def see_everything(inputs):
 
 def see_no_first_token(inputs):
     inputs["masks"] = {
-        layer: torch.cat([mask[..., :1] - 1e9, mask[..., 1:]], -1) for layer, mask in inputs["masks"].items()
+        layer: torch.cat([mask[..., :1] - 1e9, mask[..., 1:]], -1)
+        for layer, mask in inputs["masks"].items()
     }
 
 
@@ -135,9 +139,14 @@ def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("positions", ["end", "all"])
-def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(random_folder, dtype, positions):
+def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(
+    random_folder, dtype, positions
+):
     folder = str(random_folder["grouped"])
-    sdpa, eager = rgb.load(folder, dtype=dtype), rgb.load(folder, dtype=dtype, attn_implementation="eager")
+    sdpa, eager = (
+        rgb.load(folder, dtype=dtype),
+        rgb.load(folder, dtype=dtype, attn_implementation="eager"),
+    )
     errors, rounding = [], []
     for trial in rgb.rgb_trials(sdpa, 4):
         errors.append(largest_error(sdpa, trial, positions))
@@ -146,8 +155,8 @@ def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(random_fo
             for model in (sdpa, eager)
         ]
         rounding.append(np.abs(played[0] - played[1]).max())
-    # The largest of 12 heads × 5 answers per trial against the largest of 5 pictures × 5 answers: of one
-    # size, not one below the other.
+    # The largest of 12 heads × 5 answers per trial against the largest of 5 pictures × 5 answers:
+    # of one size, not one below the other.
     assert max(errors) < 3 * max(rounding)
 
 
@@ -158,8 +167,13 @@ def test_eager_attention_gives_the_same_frames(random_folder):
     for component in ("z", "pattern", "value"):
         for positions in ("end", "text", "all"):
             options = dict(component=component, positions=positions, progress=False)
-            one, other = rgb.patch_heads(sdpa, trials, **options), rgb.patch_heads(eager, trials, **options)
-            np.testing.assert_allclose(one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5)
+            one, other = (
+                rgb.patch_heads(sdpa, trials, **options),
+                rgb.patch_heads(eager, trials, **options),
+            )
+            np.testing.assert_allclose(
+                one["patched_logit"], other["patched_logit"], rtol=0, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("place, layer", [(0, 0), (-1, 0), (-1, 1)])
@@ -196,13 +210,17 @@ def layers_run(model, call):
     return sum(seen)
 
 
-@pytest.mark.parametrize("positions, heads", [("end", "every"), ("all", "every"), ("all", "one a layer")])
+@pytest.mark.parametrize(
+    "positions, heads", [("end", "every"), ("all", "every"), ("all", "one a layer")]
+)
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_a_variant_runs_from_its_own_layer_on(grouped, positions, heads, batch_size):
     trials, layers = rgb.rgb_trials(grouped, 2), grouped.n_layers
     heads = grouped.heads() if heads == "every" else [(layer, 0) for layer in range(layers)]
     length = len(next(iter(prompt_ids(grouped, trials).values())))
-    options = dict(target="erased", positions=positions, heads=heads, batch_size=batch_size, progress=False)
+    options = dict(
+        target="erased", positions=positions, heads=heads, batch_size=batch_size, progress=False
+    )
     ran = layers_run(grouped, lambda: rgb.patch_heads(grouped, trials, **options))
     captures, variants = 2 * length * layers, sum(layers - layer for layer, _ in heads)
     if positions == "all":

@@ -1,5 +1,5 @@
-"""The shipped talker plays every task that ships, and its training draws the tasks' own pictures and asks
-questions with right answers."""
+"""The shipped talker plays every task that ships, and its training draws the tasks' own pictures
+and asks questions with right answers."""
 
 import re
 from dataclasses import replace
@@ -25,7 +25,7 @@ from rgb_circuit.models.talker_scenes import (
     together,
 )
 from rgb_circuit.models.train_talker import Recipe
-from rgb_circuit.tasks import shape, things
+from rgb_circuit.stimuli.tasks import shape, things
 
 FOLDER = Path(train_talker.__file__).parent / "talker"
 RECIPE = Recipe()
@@ -97,17 +97,23 @@ def pictures(family, drawn):
             tiles = {cell: rgb.PALETTE[COLOR_WORDS[inks[place]]] for cell, place in cells.items()}
             yield CANVAS.board(rgb.PALETTE[COLOR_WORDS[ground]], tiles)
         elif family == "odd shape":
-            yield shape.board(CANVAS, "square", {cell: FORMS[forms[place]] for cell, place in cells.items()})
+            yield shape.board(
+                CANVAS, "square", {cell: FORMS[forms[place]] for cell, place in cells.items()}
+            )
         else:
             words = tuple(INKS)
-            there = {cell: things.Thing(FORMS[forms[at]], words[inks[at]]) for cell, at in cells.items()}
+            there = {
+                cell: things.Thing(FORMS[forms[at]], words[inks[at]]) for cell, at in cells.items()
+            }
             yield things.board(CANVAS, there)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scenes_are_the_pictures_that_the_tasks_draw(parts, family):
     drawn = scenes(family)
-    real = parts[1].image_processor(list(pictures(family, drawn)), return_tensors="pt")["pixel_values"]
+    real = parts[1].image_processor(list(pictures(family, drawn)), return_tensors="pt")[
+        "pixel_values"
+    ]
     torch.testing.assert_close(pixels(drawn, parts[1]), real, rtol=0, atol=1e-6)
 
 
@@ -135,7 +141,8 @@ def answered(text, forms, inks, ground):
         if len(named) == 2:
             return (
                 "yes"
-                if said == {side(*(divmod(full[shapes.index(word)], RECIPE.grid) for word in named))}
+                if said
+                == {side(*(divmod(full[shapes.index(word)], RECIPE.grid) for word in named))}
                 else "no"
             )
         return "yes" if said == {colors[shapes.index(named[0])]} else "no"
@@ -182,7 +189,9 @@ def test_a_question_beside_others_is_answered_as_if_it_were_asked_alone(parts):
     drawn = together([scenes(family, 2) for family in FAMILIES])
     with torch.no_grad():
         beside, _ = train_talker.asked(model, tools, drawn)
-        for number, (about, picture) in enumerate(zip(drawn.asked, pixels(drawn, tools), strict=True)):
+        for number, (about, picture) in enumerate(
+            zip(drawn.asked, pixels(drawn, tools), strict=True)
+        ):
             for place, one in enumerate(about):
                 text = prompt(one.text).replace("<image>", "<image>" * RECIPE.grid**2)
                 ids = tools.tokenizer(text, return_tensors="pt")["input_ids"]

@@ -1,5 +1,5 @@
-"""A task is a value: read from TOML and written back the same, with controls, gap and similarity that follow
-from what its pictures show."""
+"""A task is a value: read from TOML and written back the same, with controls, gap and similarity
+that follow from what its pictures show."""
 
 import tomllib
 from dataclasses import replace
@@ -11,8 +11,8 @@ import rgb_circuit as rgb
 from rgb_circuit import InputError
 from rgb_circuit.boards import Canvas
 from rgb_circuit.hypothesis import Claim, Sweep
+from rgb_circuit.stimuli.tasks import find, named, read_hypotheses, read_task, task_of, to_toml
 from rgb_circuit.task import Condition, Role, Task
-from rgb_circuit.tasks import find, named, read_hypotheses, read_task, task_of, to_toml
 
 GAME = find("rgb")
 
@@ -103,7 +103,9 @@ def test_what_is_drawn_is_what_the_file_says(name):
         assert trial.prompt in {f"USER: <image> {question} A:" for question in task.questions}
         assert all(trial.answers[role] in words for role in task.drawn)
         assert all(
-            trial.answers[role] == about.word for role, about in task.roles.items() if about.word is not None
+            trial.answers[role] == about.word
+            for role, about in task.roles.items()
+            if about.word is not None
         )
 
 
@@ -120,10 +122,16 @@ def test_the_file_says_what_the_task_is(tmp_path):
     assert task == named(str(tmp_path / "shapes.toml"))
     assert task.trials == str(tmp_path / "shapes.csv") and task.draw is None
     assert task.roles["right"] == Role("colour of the square") and task.right == "right"
-    assert task.conditions["exchanged"] == Condition("colours exchanged", "other", ("right", "other"))
+    assert task.conditions["exchanged"] == Condition(
+        "colours exchanged", "other", ("right", "other")
+    )
     assert task.targets == ("exchanged",) and task.controls("exchanged") == ()
     (binder,) = task.hypotheses
-    assert (binder.name, binder.plural, binder.slots) == ("binder", "binder heads", [["B1"], ["B2"]])
+    assert (binder.name, binder.plural, binder.slots) == (
+        "binder",
+        "binder heads",
+        [["B1"], ["B2"]],
+    )
     assert task.says_of_predictions == {"B1": "", "B2": "looking there is not enough"}
     assert read_hypotheses(tmp_path / "shapes.toml") == task.hypotheses
 
@@ -171,26 +179,38 @@ def test_what_a_file_cannot_be_like_is_refused(tmp_path, text, said):
     "there, instead, said",
     [
         ('name = "shapes"\n', "", "has no 'name'; add it"),
-        ('says = "two shapes', 'sais = "two shapes', "has the key 'sais', which is not known; use name"),
+        ('says = "two '
+         'shapes', 'sais = "two shapes', "has the key 'sais', which is not known; use name"),
         ('question = "Which', 'question = 3 #"Which', "question is 3; give text in quotes"),
         ('corrupted = "exchanged"', 'corrupted = "changed"', "corrupted names 'changed', which it"),
         ('right = "colour', 'right = 3 #"colour', "roles.right is 3; give a table"),
-        ('right = "colour of the square"', 'right = { word = 3 }', "roles.right.word is 3; give text"),
+        ('right = "colour of the '
+         'square"', 'right = { word = 3 }', "roles.right.word is 3; give text"),
         ('clean     = { says', 'clear = { says', "the first of its conditions is not 'clean'"),
         ('right = "right", shows', 'right = "wrong", shows', "condition 'clean' names 'wrong'"),
-        ('shows = ["right", "other"] }', 'shows = "right" }', "clean.shows is 'right'; give a list"),
+        ('shows = ["right", "other"] '
+         '}', 'shows = "right" }', "clean.shows is 'right'; give a list"),
         ('says = "as it is"', 'sais = "as it is"', "conditions.clean has the key 'sais'"),
-        ('right = "right", shows', "shows", "condition 'clean' has no right answer, so nothing can be"),
-        ("[hypotheses.binder]", "[hypothesis.binder]", "has the key 'hypothesis', which is not known"),
-        ('score = ["B1"]', 'score = ["B3"]', "the score of hypothesis 'binder' is 'B3'; use one of B1, B2"),
+        ('right = "right", '
+         'shows', "shows", "condition 'clean' has no right answer, so nothing can be"),
+        ("[hypotheses.binder]", "[hypothesis.binder]", "has the key 'hypothesis', which is not "
+                                                       "known"),
+        ('score = '
+         '["B1"]', 'score = ["B3"]', "the score of hypothesis 'binder' is 'B3'; use one of B1, B2"),
         ('score = ["B1"]', 'score = "B1"', "hypotheses.binder.score is 'B1'; give a list"),
-        ('score = ["B1"]', "in_circuit = 1", "hypotheses.binder.in_circuit is 1; give true or false"),
-        ("[hypotheses.binder.predictions]", "[hypotheses.binder.claims]", "has the key 'claims', which"),
-        ('B1 = "right up,', 'B1 = "right upp,', "predictions.B1: prediction B1: 'right upp' is no claim"),
-        ('B1 = "right up,', 'B1 = "wrong up,', "prediction B1 names 'wrong', which it does not have"),
-        ("z clean -> exchanged", "z clean -> changed", "prediction B1 names 'changed', which it does not"),
+        ('score = '
+         '["B1"]', "in_circuit = 1", "hypotheses.binder.in_circuit is 1; give true or false"),
+        ("[hypotheses.binder.predictions]", "[hypotheses.binder.claims]", "has the key 'claims', "
+                                                                          "which"),
+        ('B1 = "right '
+         'up,', 'B1 = "right upp,', "predictions.B1: prediction B1: 'right upp' is no claim"),
+        ('B1 = "right '
+         'up,', 'B1 = "wrong up,', "prediction B1 names 'wrong', which it does not have"),
+        ("z clean -> "
+         "exchanged", "z clean -> changed", "prediction B1 names 'changed', which it does not"),
         ('claims = "right not up', 'claim = "right not up', "predictions.B2 has the key 'claim'"),
-        ("right up, other", "right up through the readers, other", "goes through or past the readers"),
+        ("right up, "
+         "other", "right up through the readers, other", "goes through or past the readers"),
         ("[roles]", "[roles", "shapes.toml is no TOML:"),
     ],
 )  # fmt: skip
@@ -199,7 +219,11 @@ def test_a_slip_in_a_file_is_one_sentence_with_file_and_key(there, instead, said
     with pytest.raises(InputError) as raised:
         read_task(written(tmp_path, SHAPES.replace(there, instead, 1)))
     sentence = str(raised.value)
-    assert sentence.startswith("shapes.toml") and said in sentence and "\n" not in sentence.split(":")[0]
+    assert (
+        sentence.startswith("shapes.toml")
+        and said in sentence
+        and "\n" not in sentence.split(":")[0]
+    )
 
 
 def test_what_is_not_there_is_said(tmp_path):
@@ -207,13 +231,13 @@ def test_what_is_not_there_is_said(tmp_path):
         (lambda: read_task(tmp_path / "none.toml"), "there is no file"),
         (lambda: named("poker"), "there is no task 'poker'; use one of rgb"),
         (lambda: named("rgb_circuit.trial:TASK"), "there is no task 'rgb_circuit.trial:TASK'"),
-        (lambda: named("rgb_circuit.tasks.rgb:PALETTE"), "name a Task"),
+        (lambda: named("rgb_circuit.stimuli.tasks.rgb:PALETTE"), "name a Task"),
         (lambda: GAME.hypothesis("reader"), "has no hypothesis 'reader'; it has color extractor"),
         (lambda: GAME.prediction("B1"), "names 'B1', which is not among its predictions"),
     ):
         with pytest.raises(InputError, match=said):
             make()
-    assert named("rgb") is GAME and named("rgb_circuit.tasks.rgb:TASK") is GAME
+    assert named("rgb") is GAME and named("rgb_circuit.stimuli.tasks.rgb:TASK") is GAME
 
 
 QUESTIONS = """
@@ -227,14 +251,18 @@ questions = { asked = "Color of the other one?" }
 
 def with_questions(text=QUESTIONS):
     """`SHAPES` with a slot in its question, another question about a picture, and a template."""
-    asked = 'asked = { right = "other", question = "Which color is the other?", picture = "clean" }\n'
+    asked = (
+        'asked = { right = "other", question = "Which color is the other?", picture = "clean" }\n'
+    )
     there = SHAPES.replace("is the square?", "is the {shape}?")
     return there.replace("exchanged = { says", asked + "exchanged = { says") + text
 
 
 def test_another_question_about_another_conditions_picture_is_read_and_written_back(tmp_path):
     task = read_task(written(tmp_path, with_questions()))
-    assert task.conditions["asked"] == Condition("", "other", (), "Which color is the other?", "clean")
+    assert task.conditions["asked"] == Condition(
+        "", "other", (), "Which color is the other?", "clean"
+    )
     assert task.questions == tuple(
         f"Which color is the {shape}? Respond in one word" for shape in ("square", "circle")
     )
@@ -249,14 +277,30 @@ def test_another_question_about_another_conditions_picture_is_read_and_written_b
 @pytest.mark.parametrize(
     "there, instead, said",
     [
-        ('shape = ["square", "circle"]', "", "names 'shape', which it does not have; use one of (none)"),
+        (
+            'shape = ["square", "circle"]',
+            "",
+            "names 'shape', which it does not have; use one of (none)",
+        ),
         ('shape = ["square", "circle"]', "shape = 3", "slots.shape is 3; give a list"),
-        ('shape = ["square", "circle"]', "shape = []", "the slots of its question have no words that differ"),
+        (
+            'shape = ["square", "circle"]',
+            "shape = []",
+            "the slots of its question have no words that differ",
+        ),
         ('question = "Color of the {shape}?"', "", "templates.short has no 'question'; add it"),
         ("questions = {", "asks = {", "templates.short has the key 'asks', which is not known"),
         ('{ asked = "Color', '{ asking = "Color', "template 'short' names 'asking'"),
-        ('questions = { asked = "Color of the other one?" }', "", "no question for condition 'asked', which"),
-        ("questions = {", 'words = ["yes"]\nquestions = {', "template 'short' has 1 words; give the two"),
+        (
+            'questions = { asked = "Color of the other one?" }',
+            "",
+            "no question for condition 'asked', which",
+        ),
+        (
+            "questions = {",
+            'words = ["yes"]\nquestions = {',
+            "template 'short' has 1 words; give the two",
+        ),
     ],
 )
 def test_a_slip_in_a_question_is_one_sentence(there, instead, said, tmp_path):
@@ -268,7 +312,9 @@ def test_a_slip_in_a_question_is_one_sentence(there, instead, said, tmp_path):
 
 def test_a_picture_that_is_no_conditions_is_refused(tmp_path):
     with pytest.raises(InputError, match="condition 'asked' names 'clear', which it does not have"):
-        read_task(written(tmp_path, with_questions().replace('picture = "clean"', 'picture = "clear"')))
+        read_task(
+            written(tmp_path, with_questions().replace('picture = "clean"', 'picture = "clear"'))
+        )
 
 
 # Which task trials are of
@@ -278,7 +324,10 @@ def pair(**fields):
     given = dict(
         name="a",
         prompt="<image> Which?",
-        images={"clean": Image.new("RGB", (8, 8), "red"), "changed": Image.new("RGB", (8, 8), "blue")},
+        images={
+            "clean": Image.new("RGB", (8, 8), "red"),
+            "changed": Image.new("RGB", (8, 8), "blue"),
+        },
         answers={"right": "red", "wrong": "blue"},
         expected={"clean": "right", "changed": "wrong"},
     )
@@ -309,5 +358,7 @@ def test_the_trials_that_a_task_draws_for_a_model_are_the_games():
     with pytest.raises(InputError, match="draws no pictures; give trials from a file"):
         rgb.trials(model, task_of([pair()]))
     words = replace(GAME, vocabulary={"zebra": None})
-    with pytest.raises(InputError, match=r"no word of the task \(zebra, …\) is in the vocabulary of 'toy'"):
+    with pytest.raises(
+        InputError, match=r"no word of the task \(zebra, …\) is in the vocabulary of 'toy'"
+    ):
         rgb.trials(model, words)

@@ -9,7 +9,7 @@ from brute_force import BruteForce
 import rgb_circuit as rgb
 from analyses.task_reading import evidence, heads, patch_questions, reading
 from rgb_circuit.prompts import answer_tokens
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # Words of the small models' vocabulary; as many as the odd question has.
 AS_LONG = "Which color is the background color background? Respond in one word"
@@ -27,12 +27,15 @@ def asking(trial, question):
 @pytest.mark.parametrize(
     ("question", "aligned", "differing"), [(BACKGROUND_QUESTION, False, 1), (AS_LONG, True, 3)]
 )
-def test_patching_across_questions_agrees_with_plain_hooks(model, trials, question, aligned, differing):
+def test_patching_across_questions_agrees_with_plain_hooks(
+    model, trials, question, aligned, differing
+):
     bare = BruteForce(model.name)
     frame = patch_questions(model, trials, question=question, progress=False)
     assert frame["aligned"].unique().tolist() == [aligned]
     tail = len("? Respond in one word ASSISTANT :".split())
-    # Counted from the end: "odd color out" is three words, of which "background" takes the last one's place.
+    # Counted from the end: "odd color out" is three words, of which "background" takes the last
+    # one's place.
     places = {"end": [-1], "after": range(-tail, 0), "words": range(-tail - differing, -tail)}
     assert set(frame["positions"]) == set(places)
     for trial in trials:
@@ -49,11 +52,14 @@ def test_patching_across_questions_agrees_with_plain_hooks(model, trials, questi
                 ]
                 patched = bare.run(trial, "clean", writes)[0]
                 rows = frame.query(
-                    "trial == @trial.name and positions == @place and layer == @layer and head == @head"
+                    "trial == @trial.name and positions == @place and layer == @layer and head == "
+                    "@head"
                 )
                 rows = rows.set_index("role")
                 for role, token in roles.items():
-                    assert rows.loc[role, "patched_logit"] == pytest.approx(float(patched[token]), abs=1e-5)
+                    assert rows.loc[role, "patched_logit"] == pytest.approx(
+                        float(patched[token]), abs=1e-5
+                    )
                     assert rows.loc[role, "source_logit"] == pytest.approx(
                         float(source_logits[token]), abs=1e-5
                     )
@@ -61,16 +67,22 @@ def test_patching_across_questions_agrees_with_plain_hooks(model, trials, questi
                         float(target_logits[token]), abs=1e-5
                     )
     assert (
-        frame.groupby("positions", observed=True)["effect"].agg(lambda effect: effect.abs().max()).min()
+        frame.groupby("positions", observed=True)["effect"]
+        .agg(lambda effect: effect.abs().max())
+        .min()
         > 1e-3
     )
 
 
 def test_places_that_are_asked_for_alone_give_the_same_rows(grouped):
     trials = rgb.rgb_trials(grouped, 2)
-    every = patch_questions(grouped, trials, question=AS_LONG, progress=False).set_index("positions")
+    every = patch_questions(grouped, trials, question=AS_LONG, progress=False).set_index(
+        "positions"
+    )
     for place in ("end", "after", "words"):
-        alone = patch_questions(grouped, trials, question=AS_LONG, positions=[place], progress=False)
+        alone = patch_questions(
+            grouped, trials, question=AS_LONG, positions=[place], progress=False
+        )
         assert set(alone["positions"]) == {place}
         np.testing.assert_allclose(alone["effect"], every.loc[place, "effect"], atol=1e-5)
 
@@ -90,8 +102,8 @@ def test_trials_with_different_prompts_keep_their_order_and_values(grouped):
 def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
     frame = patch_questions(grouped, rgb.rgb_trials(grouped, 2), progress=False)
     columns = (
-        "trial question aligned positions layer head role answer source_logit target_logit patched_logit "
-        "effect"
+        "trial question aligned positions layer head role answer source_logit target_logit "
+        "patched_logit effect"
     )
     assert list(frame.columns) == columns.split()
     assert len(frame) == 2 * 3 * len(grouped.heads()) * 5
@@ -103,12 +115,17 @@ def test_the_frame_has_a_row_per_trial_place_head_role(grouped):
 def test_some_heads_of_the_toy_switch_its_answer(toy):
     trials = rgb.rgb_trials(toy, 16)
     found = evidence(toy, trials, progress=False)
-    columns = "layer head prediction expected effect ci_low ci_high p_value q_value n holds restored_fraction"
+    columns = (
+        "layer head prediction expected effect ci_low ci_high p_value q_value n holds "
+        "restored_fraction"
+    )
     assert list(found.columns) == columns.split()
     assert len(found) == 3 * len(toy.heads())
     readers = heads(found)
     assert 0 < len(readers) < len(toy.heads())
-    assert (found["ci_low"] <= found["effect"]).all() and (found["effect"] <= found["ci_high"]).all()
+    assert (found["ci_low"] <= found["effect"]).all() and (
+        found["effect"] <= found["ci_high"]
+    ).all()
     # What holds is a good part of the whole difference between the two questions.
     assert found.loc[found["holds"], "restored_fraction"].min() > 0.05
     assert found["restored_fraction"].max() > 0.2
@@ -123,7 +140,10 @@ def test_reading_is_the_attention_of_the_bare_model(model, trials):
     bare = BruteForce(model.name)
     frame = reading(model, trials, progress=False)
     patterns = [bare.run(trial, "clean")[2] for trial in trials]
-    words = [token for token in "Which color is the odd color out ? Respond in one word ASSISTANT :".split()]
+    words = [
+        token
+        for token in "Which color is the odd color out ? Respond in one word ASSISTANT :".split()
+    ]
     start = len(patterns[0][0][0]) - len(words)
     for layer, head in model.heads():
         rows = frame.query("layer == @layer and head == @head")
@@ -138,13 +158,20 @@ def test_reading_is_the_attention_of_the_bare_model(model, trials):
 
 @pytest.mark.parametrize(
     ("question", "message"),
-    [(ODD_QUESTION, "trials' own"), ("Which shape is it?", "not in the vocabulary"), (None, "does not hold")],
+    [
+        (ODD_QUESTION, "trials' own"),
+        ("Which shape is it?", "not in the vocabulary"),
+        (None, "does not hold"),
+    ],
 )
 def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, question, message):
     monkeypatch.setattr("analyses.task_reading.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
     if question is None:
-        trials, question = [asking(trial, BACKGROUND_QUESTION) for trial in trials], BACKGROUND_QUESTION
+        trials, question = (
+            [asking(trial, BACKGROUND_QUESTION) for trial in trials],
+            BACKGROUND_QUESTION,
+        )
     for analysis in (patch_questions, evidence):
         with pytest.raises(rgb.InputError, match=message):
             analysis(grouped, trials, question=question, progress=False)
@@ -169,5 +196,7 @@ def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
         reading(grouped, [trials[0], asking(trials[1], BACKGROUND_QUESTION)], progress=False)
     with pytest.raises(rgb.InputError, match="ends with the picture"):
         reading(
-            grouped, [replace(trials[0], prompt="Which color is the odd color out? <image>")], progress=False
+            grouped,
+            [replace(trials[0], prompt="Which color is the odd color out? <image>")],
+            progress=False,
         )

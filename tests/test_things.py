@@ -1,5 +1,5 @@
-"""Counting, relation and binding: their pictures are exact minimal pairs, their answers balanced, and each is
-asked in three ways that mean the same."""
+"""Counting, relation and binding: their pictures are exact minimal pairs, their answers balanced,
+and each is asked in three ways that mean the same."""
 
 import math
 import re
@@ -10,22 +10,26 @@ import pytest
 from vocabularies import llama_like
 
 import rgb_circuit as rgb
-from analyses import lint, rivals
 from analyses.command import main
-from rgb_circuit.answers import FORMS, drawable, in_likeliest
+from analyses.evidence import lint, rivals
 from rgb_circuit.boards import Canvas
 from rgb_circuit.conversation import TEMPLATE
+from rgb_circuit.conversation.answers import FORMS, drawable, in_likeliest
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
-from rgb_circuit.rgb_game import PALETTE
-from rgb_circuit.tasks import find, task_of
-from rgb_circuit.tasks.relation import OPPOSITE
-from rgb_circuit.tasks.shape import SHAPES, glyph
+from rgb_circuit.stimuli.tasks import find, task_of
+from rgb_circuit.stimuli.tasks.relation import OPPOSITE
+from rgb_circuit.stimuli.tasks.rgb import PALETTE
+from rgb_circuit.stimuli.tasks.shape import SHAPES, glyph
 
 NAMES = ("counting", "relation", "binding")
 # Of small models, and of two families: tiles of other sizes, and pixels that no tile covers.
-BOARDS = [Canvas(6, 4, 0, TEMPLATE), Canvas(24, 14, 0, TEMPLATE), Canvas(5, 7, 3, "Q: <image> {question} A:")]
+BOARDS = [
+    Canvas(6, 4, 0, TEMPLATE),
+    Canvas(24, 14, 0, TEMPLATE),
+    Canvas(5, 7, 3, "Q: <image> {question} A:"),
+]
 WAYS = ("plain", "short", "yes or no")
 
 
@@ -35,7 +39,8 @@ def drawn(name, n=24, seed=0, board=BOARDS[0], **fixed):
 
 
 def seen(image, board):
-    """(row, column) → (shape, colour) of what stands on a white board, told from its pixels alone."""
+    """(row, column) → (shape, colour) of what stands on a white board, told from its pixels
+    alone."""
     pixels, px = np.asarray(image), board.tile_px
     assert pixels.shape == (board.grid * px + board.margin,) * 2 + (3,)
     there, rest = {}, pixels.copy()
@@ -121,7 +126,9 @@ def test_colors_or_shapes_are_exchanged_in_place(board):
             role = "color" if name == "asked" else trial.expected[name]
             assert f"the {shape}?" in trial.prompt and color == trial.answers[role]
         assert [*there["exchanged"]] == [*clean]
-        assert [shape for shape, _ in there["exchanged"].values()] == [shape for shape, _ in clean.values()]
+        assert [shape for shape, _ in there["exchanged"].values()] == [
+            shape for shape, _ in clean.values()
+        ]
         assert sorted(there["exchanged"].values()) != sorted(clean.values())
         assert dict(zip(clean, [*clean.values()][::-1])) == there["places"]
         assert not there["moved"].keys() & clean.keys()
@@ -158,7 +165,9 @@ def test_answers_are_balanced_and_draws_repeatable(name):
     again, other = drawn(name, 60, seed=3), drawn(name, 60, seed=4)
     assert [trial.content for trial in again] == [trial.content for trial in sample]
     assert not {trial.content for trial in other} & {trial.content for trial in sample}
-    assert [trial.content for trial in drawn(name, 8, seed=3)] == [trial.content for trial in sample[:8]]
+    assert [trial.content for trial in drawn(name, 8, seed=3)] == [
+        trial.content for trial in sample[:8]
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -203,19 +212,33 @@ def test_numbers_behind_a_space_of_their_own_are_drawn_and_read_behind_it():
     for form in FORMS:
         found = drawable(vocabulary, asked, counting.vocabulary, form, 2, [], math.inf)
         assert found == list(counting.vocabulary)
-    read = in_likeliest(vocabulary, asked, {"number": "3", "more": "4"}, ["space, as given"], "m", math.inf)
+    read = in_likeliest(
+        vocabulary, asked, {"number": "3", "more": "4"}, ["space, as given"], "m", math.inf
+    )
     assert read.prompt == asked + " " and all(read.whole.values())
 
 
 @pytest.mark.parametrize(
     "name, fixed, said",
     [
-        ("counting", {"number": "6"}, "number cannot be 6; the words that it can be are 1, 2, 3, 4, 5"),
+        (
+            "counting",
+            {"number": "6"},
+            "number cannot be 6; the words that it can be are 1, 2, 3, 4, 5",
+        ),
         ("counting", {"more": "3"}, "cannot fix more; what can be fixed is number, template"),
-        ("relation", {"relation": "over"}, "relation cannot be over; the words that it can be are left"),
+        (
+            "relation",
+            {"relation": "over"},
+            "relation cannot be over; the words that it can be are left",
+        ),
         ("binding", {"color": "pink"}, "color cannot be pink; the words that it can be are red"),
         ("binding", {"color": "red", "other_color": "red"}, "two shapes are to have two colours"),
-        ("binding", {"template": "rude"}, "template names 'rude', which it does not have; use one of plain"),
+        (
+            "binding",
+            {"template": "rude"},
+            "template names 'rude', which it does not have; use one of plain",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_a_sentence(name, fixed, said):
@@ -269,7 +292,10 @@ def test_pictures_of_ones_own_in_common_names_are_of_no_task_that_ships():
         own = rgb.Trial(
             "a",
             shown.prompt,
-            {name: shown.images[name if name in shown.images else "clean"] for name in conditions[:2]},
+            {
+                name: shown.images[name if name in shown.images else "clean"]
+                for name in conditions[:2]
+            },
             {"right": "red", "other": "blue"},
             expected={"clean": "right"},
         )

@@ -10,8 +10,8 @@ from PIL import Image
 import rgb_circuit as rgb
 from rgb_circuit.boards import Canvas
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.tasks import find
-from rgb_circuit.thumbnail import data_uri, enlarged, outlined
+from rgb_circuit.pictures.thumbnail import data_uri, enlarged, outlined
+from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.trial import as_trials, odd_tile
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -21,7 +21,9 @@ def pixels(image):
     return np.asarray(image.convert("RGB")).astype(int)
 
 
-@pytest.mark.parametrize("grid, tile_px, tile", [(24, 14, (10, 9)), (6, 4, (0, 5)), (27, 14, (26, 26))])
+@pytest.mark.parametrize(
+    "grid, tile_px, tile", [(24, 14, (10, 9)), (6, 4, (0, 5)), (27, 14, (26, 26))]
+)
 def test_a_frame_stands_around_the_tile_and_nothing_else_changes(grid, tile_px, tile):
     picture = rgb.rgb_trial(grid=grid, tile_px=tile_px, tile=tile).images["clean"]
     framed = outlined(picture, tile, (grid, grid))
@@ -47,7 +49,9 @@ def test_what_is_enlarged_are_the_tiles_around_as_far_as_there_are_any():
 def test_the_odd_tile_is_found_where_there_is_one():
     trial = rgb.rgb_trial(grid=24, tile=(10, 9))
     found = {condition: odd_tile(image, 24) for condition, image in trial.images.items()}
-    assert found == dict(clean=(10, 9), recolored=(10, 9), erased=None, swapped=None, moved=(22, 21))
+    assert found == dict(
+        clean=(10, 9), recolored=(10, 9), erased=None, swapped=None, moved=(22, 21)
+    )
 
 
 @pytest.mark.parametrize("px", [6, 14])
@@ -56,7 +60,10 @@ def test_a_tile_of_another_shape_is_found_though_its_middle_is_of_the_same_colou
     for trial in task.draw(board, list(task.vocabulary), 48, 0, {}):
         found = {condition: odd_tile(image, 6) for condition, image in trial.images.items()}
         assert found["clean"] == found["recolored"] == trial.tile
-        assert found["erased"] is found["swapped"] is None and found["moved"] not in (None, trial.tile)
+        assert found["erased"] is found["swapped"] is None and found["moved"] not in (
+            None,
+            trial.tile,
+        )
 
 
 def unpacked(uri):
@@ -108,15 +115,17 @@ def test_a_notebook_shows_a_trial_of_many_large_photographs_without_growing():
 def test_a_trial_and_a_model_say_what_they_are_in_a_line():
     said = repr(rgb.rgb_trial())
     assert said == (
-        "Trial('red/green on blue/yellow at 10,9': clean, recolored, erased, swapped, moved of 336 × 336 px, "
-        "tile 10,9 of 24 × 24)"
+        "Trial('red/green on blue/yellow at 10,9': clean, recolored, erased, swapped, moved of 336 "
+        "× 336 px, tile 10,9 of 24 × 24)"
     )
     assert repr(rgb.load("toy")) == "Vlm('toy': 4 layers × 4 heads, 6 × 6 image tokens, float32)"
 
 
 def test_one_trial_is_a_list_of_one():
     trial = rgb.rgb_trial()
-    assert as_trials(trial) == [trial] and as_trials(iter([trial])) == [trial] and as_trials(()) == []
+    assert (
+        as_trials(trial) == [trial] and as_trials(iter([trial])) == [trial] and as_trials(()) == []
+    )
 
 
 @pytest.mark.parametrize(

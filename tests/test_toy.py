@@ -13,8 +13,14 @@ from rgb_circuit.boards import Canvas, draw
 from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.models import train_toy
 from rgb_circuit.models.train_toy import COLORS, Recipe
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, EXPECTED, NOTHING_ODD, ODD_QUESTION, PALETTE
-from rgb_circuit.rgb_game import draw as draw_game
+from rgb_circuit.stimuli.tasks.rgb import (
+    BACKGROUND_QUESTION,
+    EXPECTED,
+    NOTHING_ODD,
+    ODD_QUESTION,
+    PALETTE,
+)
+from rgb_circuit.stimuli.tasks.rgb import draw as draw_game
 
 FOLDER = Path(rgb_circuit.models.__file__).parent / "toy"
 RECIPE = Recipe()
@@ -31,7 +37,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def toy():
-    return LlavaForConditionalGeneration.from_pretrained(FOLDER).eval(), AutoProcessor.from_pretrained(FOLDER)
+    return LlavaForConditionalGeneration.from_pretrained(
+        FOLDER
+    ).eval(), AutoProcessor.from_pretrained(FOLDER)
 
 
 @torch.no_grad()
@@ -125,7 +133,8 @@ def test_training_never_shows_a_held_out_triple(question):
     scenes = train_toy.draw_scenes(replace(RECIPE, batch=4096), HELD_OUT, question, generator)
     shown = scenes.odd < len(COLORS)
     assert (
-        shown.any() and not HELD_OUT[scenes.place[shown], scenes.background[shown], scenes.odd[shown]].any()
+        shown.any()
+        and not HELD_OUT[scenes.place[shown], scenes.background[shown], scenes.odd[shown]].any()
     )
 
 
@@ -134,6 +143,7 @@ def test_same_seed_gives_the_same_weights_and_training_lowers_the_loss():
     (one, _, losses), (two, _, again) = (train_toy.train(recipe, progress=False) for _ in range(2))
     assert losses == again
     assert all(
-        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
     )
     assert np.mean(losses[-10:]) < np.mean(losses[:5])

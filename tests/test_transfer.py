@@ -1,5 +1,5 @@
-"""What heads do in several samples: effects, agreement without noise, and sets found on one, tested on
-another."""
+"""What heads do in several samples: effects, agreement without noise, and sets found on one, tested
+on another."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,10 @@ import pytest
 import rgb_circuit as rgb
 from analyses import circuit
 from analyses.transfer import _pair, _Sample, transfer
-from rgb_circuit.agreement import ceiling
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted_counting import planted_counting
 from rgb_circuit.plots import transfer_maps
+from rgb_circuit.statistics.agreement import ceiling
 
 CARRIERS, DOT_COUNTER = [(2, 0), (5, 1)], (3, 1)
 
@@ -36,9 +36,15 @@ def found(counts, samples):
 def test_an_effect_is_the_logit_differences_of_a_head_restored_alone(counts, samples, found):
     trials = samples["plain"]
     frame = rgb.patch_heads(counts, trials, target="one_more", progress=False)
-    by_role = frame.pivot_table(index=["layer", "head"], columns="role", values="effect", observed=True)
+    by_role = frame.pivot_table(
+        index=["layer", "head"], columns="role", values="effect", observed=True
+    )
     played = rgb.play(counts, trials, ["clean", "one_more"], progress=False)
-    right = (played["logit_number"] - played["logit_more"]).groupby(played["condition"], observed=True).mean()
+    right = (
+        (played["logit_number"] - played["logit_more"])
+        .groupby(played["condition"], observed=True)
+        .mean()
+    )
     expected = (by_role["number"] - by_role["more"]) / (right["clean"] - right["one_more"])
     rows = found.heads[found.heads["sample"] == "plain"].set_index(["layer", "head"])
     np.testing.assert_allclose(rows["effect"], expected[rows.index], atol=1e-5)
@@ -56,12 +62,16 @@ def test_samples_of_one_circuit_agree_up_to_their_ceiling(found):
 
 def test_of_a_task_that_is_not_played_nothing_is_said(found):
     game = found.heads[found.heads["sample"] == "game"]
-    assert set(game["void"]) == {"no gap"} and game["effect"].isna().all() and not game["shown"].any()
+    assert (
+        set(game["void"]) == {"no gap"} and game["effect"].isna().all() and not game["shown"].any()
+    )
     pairs = found.pairs[found.pairs["other"] == "game"]
     assert set(pairs["void"]) == {"no gap"} and pairs["corrected"].isna().all()
     sets = found.sets
     assert set(sets.loc[sets["tested_on"] == "game", "void"]) == {"no gap"}
-    assert set(sets.loc[(sets["found_on"] == "game") & (sets["tested_on"] != "game"), "void"]) == {"no head"}
+    assert set(sets.loc[(sets["found_on"] == "game") & (sets["tested_on"] != "game"), "void"]) == {
+        "no head"
+    }
     assert sets.loc[sets["void"] != "", "q_value"].isna().all()
 
 
@@ -97,10 +107,15 @@ def test_noise_lowers_the_correlation_to_the_ceiling_and_is_taken_out_again():
     [
         (lambda samples: samples["plain"], "samples are two or more by name"),
         (lambda samples: {"plain": samples["plain"]}, "samples are two or more by name"),
-        (lambda samples: samples | {"few": samples["plain"][:9]}, "sample 'few' has 9 trials, and to find"),
+        (
+            lambda samples: samples | {"few": samples["plain"][:9]},
+            "sample 'few' has 9 trials, and to find",
+        ),
     ],
 )
-def test_what_cannot_be_compared_is_refused_before_any_forward(counts, samples, change, said, monkeypatch):
+def test_what_cannot_be_compared_is_refused_before_any_forward(
+    counts, samples, change, said, monkeypatch
+):
     monkeypatch.setattr(type(counts.nnsight), "trace", lambda *_, **__: pytest.fail("a forward"))
     with pytest.raises(rgb.InputError, match=said):
         transfer(counts, change(samples))
@@ -110,8 +125,13 @@ def test_the_figure_says_what_is_shared_and_what_cannot_be_said(found):
     figure = transfer_maps(found.heads, found.pairs, found.sets, "planted counting")
     left, middle, right = figure.axes
     texts = [[text.get_text() for text in ax.texts] for ax in (left, middle, right)]
-    assert texts[1].count("no gap") == 4 and texts[2].count("no gap") == 3 and texts[2].count("no head") == 2
-    assert "1.00\nr 1.00 ≤ 1.00" in texts[1] and [label.get_text() for label in right.get_yticklabels()] == [
+    assert (
+        texts[1].count("no gap") == 4
+        and texts[2].count("no gap") == 3
+        and texts[2].count("no head") == 2
+    )
+    assert ("1.00\nr 1.00 ≤ "
+            "1.00") in texts[1] and [label.get_text() for label in right.get_yticklabels()] == [
         "plain (4)", "short (4)", "game (0)",
     ]  # fmt: skip
     assert len(left.get_yticklabels()) == 16

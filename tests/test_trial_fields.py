@@ -14,7 +14,9 @@ def trial(grouped):
 
 
 def test_fields_are_part_of_the_content_where_there_are_any(trial):
-    said = dict(cluster="kitchen", strata={"template": "short"}, boxes={"clean": {"cup": (0, 0, 8, 8)}})
+    said = dict(
+        cluster="kitchen", strata={"template": "short"}, boxes={"clean": {"cup": (0, 0, 8, 8)}}
+    )
     assert not set(said) & set(described(trial))
     for field, value in said.items():
         assert replace(trial, **{field: value}).content != trial.content

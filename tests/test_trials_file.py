@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
 from analyses.command import main
-from rgb_circuit.panels import PANELS, panels_for
+from rgb_circuit.calls.panels import PANELS, panels_for
 from rgb_circuit.trials_file import read_trials
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -65,14 +65,20 @@ def write_game(folder, trials, without=()):
     for number, trial in enumerate(trials):
         for condition in conditions:
             trial.images[condition].save(folder / f"{number}-{condition}.png")
-        row = {"name": trial.name, "question": "Which color is the odd color out? Respond in one word"}
+        row = {
+            "name": trial.name,
+            "question": "Which color is the odd color out? Respond in one word",
+        }
         column_of = {
-            condition: "clean" if condition == "clean" else f"image:{condition}" for condition in conditions
+            condition: "clean" if condition == "clean" else f"image:{condition}"
+            for condition in conditions
         }
         row |= {column: f"{number}-{condition}.png" for condition, column in column_of.items()}
         row |= {f"answer:{role}": word for role, word in trial.answers.items()}
         row |= {f"expected:{condition}": trial.expected[condition] for condition in conditions}
-        table.append(row | {"tile_row": trial.tile[0], "tile_column": trial.tile[1], "grid": trial.grid})
+        table.append(
+            row | {"tile_row": trial.tile[0], "tile_column": trial.tile[1], "grid": trial.grid}
+        )
     path = folder / "game.csv"
     pd.DataFrame(table).to_csv(path, index=False)
     return path
@@ -95,10 +101,17 @@ def test_a_row_becomes_a_trial(tmp_path, rows):
 def test_trials_of_the_game_survive_the_file(tmp_path, toy):
     drawn = rgb.rgb_trials(toy, 4, seed=2)
     for one, two in zip(drawn, read_trials(write_game(tmp_path, drawn)), strict=True):
-        assert (one.name, one.prompt, one.tile, one.grid) == (two.name, two.prompt, two.tile, two.grid)
+        assert (one.name, one.prompt, one.tile, one.grid) == (
+            two.name,
+            two.prompt,
+            two.tile,
+            two.grid,
+        )
         assert dict(one.answers) == dict(two.answers) and dict(one.expected) == dict(two.expected)
         assert list(one.images) == list(two.images)
-        assert all(np.array_equal(one.images[condition], two.images[condition]) for condition in one.images)
+        assert all(
+            np.array_equal(one.images[condition], two.images[condition]) for condition in one.images
+        )
 
 
 def test_a_question_with_an_image_in_it_is_the_whole_prompt(tmp_path, rows):
@@ -185,7 +198,10 @@ def cut_short(path):
         (cell(2, "answer:other", ""), ["row 3", "'answer:other' is empty"]),
         (cell(2, "clean", "lost.png"), ["row 3", "'clean'", "lost.png"]),
         (cell(2, "clean", "."), ["row 3", "'clean'", "cannot read"]),
-        (cell(3, "expected:clean", "blue"), ["row 4", "'expected:clean'", "'blue'", "right, other"]),
+        (
+            cell(3, "expected:clean", "blue"),
+            ["row 4", "'expected:clean'", "'blue'", "right, other"],
+        ),
         (cell(3, "name", "red and green"), ["row 4", "'name'", "row 2"]),
         (cell(1, "question", "<image> <image>"), ["row 2", "exactly one"]),
         (cell(1, "question", "odd, isn't it"), ["row 2", "9 cells", "quotes"]),
@@ -236,7 +252,10 @@ def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
         (b"name,\xe9\n", "cannot read .* in UTF-8"),
         (b"name;question;clean\n", "separated by semicolons; export it with commas"),
         (b"name\tquestion\tclean\n", "separated by tabs; export it with commas"),
-        (",".join(f"column {number}" for number in range(500)).encode(), "'column 11' and 488 more$"),
+        (
+            ",".join(f"column {number}" for number in range(500)).encode(),
+            "'column 11' and 488 more$",
+        ),
     ],
 )
 def test_files_that_are_no_table_are_refused(tmp_path, content, part):
@@ -251,17 +270,27 @@ def test_files_that_are_no_table_are_refused(tmp_path, content, part):
     "name, export, said",
     [
         ("trials.json", lambda frame, path: frame.to_json(path), "is JSON"),
-        ("trials.jsonl", lambda frame, path: frame.to_json(path, orient="records", lines=True), "is JSON"),
+        (
+            "trials.jsonl",
+            lambda frame, path: frame.to_json(path, orient="records", lines=True),
+            "is JSON",
+        ),
         ("list.json", lambda frame, path: frame.to_json(path, orient="records"), "is JSON"),
         ("trials.parquet", lambda frame, path: frame.to_parquet(path), "is a Parquet file"),
         ("trials.csv.gz", lambda frame, path: frame.to_csv(path), "is compressed"),
         ("utf16.csv", lambda frame, path: frame.to_csv(path, encoding="utf-16"), "is in UTF-16"),
         ("bare.csv", lambda frame, path: frame.to_csv(path, encoding="utf-16-le"), "is no text"),
-        ("trials.xlsx", lambda frame, path: path.write_bytes(b"PK\x03\x04\0\0[Content"), "an Excel file or"),
+        (
+            "trials.xlsx",
+            lambda frame, path: path.write_bytes(b"PK\x03\x04\0\0[Content"),
+            "an Excel file or",
+        ),
         ("trials.png", lambda frame, path: shapes("red", "blue").save(path), "is no text"),
     ],
 )
-def test_another_kind_of_file_is_named_with_what_is_taken(tmp_path, rows, name, export, said, capsys):
+def test_another_kind_of_file_is_named_with_what_is_taken(
+    tmp_path, rows, name, export, said, capsys
+):
     export(pd.DataFrame(rows[1:], columns=rows[0]), tmp_path / name)
     assert main(["play", "--trials-file", str(tmp_path / name)]) == 2
     printed = capsys.readouterr().err
@@ -308,7 +337,8 @@ def test_capitals_and_blanks_in_the_names_of_columns_make_no_difference(tmp_path
     plain = read_trials(write(tmp_path, rows))
     written = {
         "name": "Name", "question": " QUESTION ", "image:swapped_colors": "Image: swapped_colors",
-        "answer:right": "ANSWER :right", "expected:clean": "Expected : clean", "tile_row": "Tile Row",
+        "answer:right": "ANSWER "
+                        ":right", "expected:clean": "Expected : clean", "tile_row": "Tile Row",
     }  # fmt: skip
     rows[0] = [written.get(name, name) for name in rows[0]]
     assert read_trials(write(tmp_path, rows)) == plain
@@ -348,14 +378,18 @@ def test_an_accent_may_be_written_in_either_way(tmp_path, rows, on_disk, in_tabl
 
 def test_a_picture_written_into_the_table_is_refused_without_repeating_it(tmp_path, rows):
     cell(1, "clean", "iVBORw0KGgo" * 1000)(rows, tmp_path)
-    with pytest.raises(rgb.InputError, match="row 2, column 'clean' holds 11000 letters.* no path") as error:
+    with pytest.raises(
+        rgb.InputError, match="row 2, column 'clean' holds 11000 letters.* no path"
+    ) as error:
         read_trials(write(tmp_path, rows))
     assert len(str(error.value)) < 200
 
 
 def test_two_roles_of_one_word_are_refused_in_a_file_too(tmp_path, rows):
     cell(2, "answer:other", "Green")(rows, tmp_path)
-    with pytest.raises(rgb.InputError, match="row 3: .* 'green' for 'right' and 'Green' for 'other'"):
+    with pytest.raises(
+        rgb.InputError, match="row 3: .* 'green' for 'right' and 'Green' for 'other'"
+    ):
         read_trials(write(tmp_path, rows))
 
 
@@ -378,7 +412,10 @@ def test_trials_whose_clean_answers_differ_in_role_are_not_averaged(tmp_path, ro
 
 
 def test_trials_with_a_clean_picture_alone_can_be_played_but_not_patched(tmp_path, rows, capsys):
-    without("image:swapped_colors")(rows, tmp_path), without("expected:swapped_colors")(rows, tmp_path)
+    (
+        without("image:swapped_colors")(rows, tmp_path),
+        without("expected:swapped_colors")(rows, tmp_path),
+    )
     path = write(tmp_path, rows)
     assert main(["play", "--trials-file", str(path)]) == 0
     assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "out")]) == 2
@@ -424,7 +461,9 @@ def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys, toy):
     assert main(["run", "--trials", "12", "--out", str(tmp_path / "drawn")]) == 0
     assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "read")]) == 0
     for name in ("play", "patch_heads", "roles"):
-        drawn, read = (pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("drawn", "read"))
+        drawn, read = (
+            pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("drawn", "read")
+        )
         pd.testing.assert_frame_equal(drawn, read, check_exact=True)
 
 

@@ -1,5 +1,5 @@
-"""Where pictures leave no control word, a word is read against the best of the others: of two answers, the
-logit difference."""
+"""Where pictures leave no control word, a word is read against the best of the others: of two
+answers, the logit difference."""
 
 from dataclasses import replace
 
@@ -95,14 +95,19 @@ def test_a_gap_is_read_where_no_sweep_shows_its_picture(model, trials):
     both = examine(model, trials, [READER], progress=False)
     found = examine(model, trials, [alone], progress=False)
     rows = both[both["prediction"] == "B3"].reset_index(drop=True)
-    np.testing.assert_allclose(found["restored_fraction"], rows["restored_fraction"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        found["restored_fraction"], rows["restored_fraction"], rtol=1e-4, atol=1e-6
+    )
 
 
 def simulated(words, seed=0):
     rng = np.random.default_rng(seed)
     task = replace(TASK, roles={name: Role() for name in words}, hypotheses=())
     part = replace(SWEEP, part="past", of="readers")
-    effects = {SWEEP: rng.normal(size=(6, 4, len(words))), part: rng.normal(size=(6, 4, len(words)))}
+    effects = {
+        SWEEP: rng.normal(size=(6, 4, len(words))),
+        part: rng.normal(size=(6, 4, len(words))),
+    }
     effects[part.other_part] = effects[SWEEP] - effects[part]
     logits = {name: rng.normal(size=(6, len(words))) for name in TASK.conditions}
     return Measured(task, [Head(0, head) for head in range(4)], effects, logits), part
@@ -110,7 +115,8 @@ def simulated(words, seed=0):
 
 def test_of_more_answers_the_best_of_the_others_is_found_before_and_after():
     shows = {
-        name: replace(about, shows=("right", "other", "third")) for name, about in TASK.conditions.items()
+        name: replace(about, shows=("right", "other", "third"))
+        for name, about in TASK.conditions.items()
     }
     found, past = simulated(["right", "other", "third"])
     found = replace(found, task=replace(found.task, conditions=shows))
@@ -128,4 +134,6 @@ def test_of_more_answers_the_best_of_the_others_is_found_before_and_after():
 def test_a_third_answer_that_no_picture_shows_is_the_control():
     found, _ = simulated(["right", "other", "third"])
     effects = found.effects[SWEEP]
-    np.testing.assert_allclose(found.effect(Claim("right", "up", SWEEP)), effects[..., 0] - effects[..., 2])
+    np.testing.assert_allclose(
+        found.effect(Claim("right", "up", SWEEP)), effects[..., 0] - effects[..., 2]
+    )

@@ -15,9 +15,13 @@ def only(name, *place, **others):
 
 
 def test_without_further_parts_nothing_changes_in_the_weights():
-    plain, with_none = planted(noise=0.02)[0], planted(noise=0.02, without=(), more=(), likeness=0.0)[0]
+    plain, with_none = (
+        planted(noise=0.02)[0],
+        planted(noise=0.02, without=(), more=(), likeness=0.0)[0],
+    )
     assert all(
-        torch.equal(one, other) for one, other in zip(plain.parameters(), with_none.parameters(), strict=True)
+        torch.equal(one, other)
+        for one, other in zip(plain.parameters(), with_none.parameters(), strict=True)
     )
 
 
@@ -31,9 +35,22 @@ def test_without_further_parts_nothing_changes_in_the_weights():
         dict(decoys=(), **only("oddness", 4, 2)),
         dict(decoys=(), **only("fixed_word", 2, 2)),
         dict(decoys=(), **only("second_reader", 4, 3)),
-        dict(decoys=(), without=("poi",), more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))]),
+        dict(
+            decoys=(),
+            without=("poi",),
+            more=[(UNKIND["finder"], (1, 1)), (UNKIND["relay"], (2, 1))],
+        ),
     ],
-    ids=["alike", "backup", "resting", "suppressor", "oddness", "fixed word", "second reader", "relay"],
+    ids=[
+        "alike",
+        "backup",
+        "resting",
+        "suppressor",
+        "oddness",
+        "fixed word",
+        "second reader",
+        "relay",
+    ],
 )
 def test_models_with_unkind_parts_still_play_the_game(made):
     model, processor, _ = planted(**made)
@@ -47,13 +64,16 @@ def z_effect(made, place, source, target, role):
     model, processor, _ = planted(**made)
     wrapped = rgb.wrap(model, processor, name="unkind")
     trials = rgb.rgb_trials(wrapped, 16)
-    frame = rgb.patch_heads(wrapped, trials, source=source, target=target, heads=[place], progress=False)
+    frame = rgb.patch_heads(
+        wrapped, trials, source=source, target=target, heads=[place], progress=False
+    )
     return frame[frame["role"] == role]["effect"].to_numpy()
 
 
 def test_a_reader_of_some_colours_serves_these_only():
     made = dict(
-        decoys=(), **only("resting_extractor", 4, 0, looks_for="found", gain=6.0, colors=("red", "blue"))
+        decoys=(),
+        **only("resting_extractor", 4, 0, looks_for="found", gain=6.0, colors=("red", "blue")),
     )
     effect = z_effect(made, (4, 0), "clean", "erased", "odd")
     assert set(np.round(effect, 2)) == {0, 6} and (effect > 5).sum() == 4
@@ -111,16 +131,19 @@ def test_words_that_are_alike_rise_together():
     frame = rgb.patch_heads(wrapped, [trial], target="erased", heads=[(3, 0)], progress=False)
     effect = frame.set_index("role")["effect"]
     # Blue is (−1, −1, 1) around grey and purple (0.25, −0.75, 0.88), so their cosine is 0.68.
-    assert effect["odd"] == pytest.approx(10, abs=0.02) and effect["other_background"] == pytest.approx(
-        3.4, abs=0.1
-    )
+    assert effect["odd"] == pytest.approx(10, abs=0.02) and effect[
+        "other_background"
+    ] == pytest.approx(3.4, abs=0.1)
 
 
 @pytest.mark.parametrize(
     "made, message",
     [
         (dict(without=("mean",)), "the circuit cannot be without mean; leave out poi or extractor"),
-        (dict(kv_heads=1, **only("oddness", 4, 0)), "need keys and values of their own; use kv_heads=heads"),
+        (
+            dict(kv_heads=1, **only("oddness", 4, 0)),
+            "need keys and values of their own; use kv_heads=heads",
+        ),
         (dict(more=[(UNKIND["backup"], (3, 0))]), "backup and extractor are both placed at 3.0"),
     ],
 )

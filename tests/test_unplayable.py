@@ -1,4 +1,5 @@
-"""A run goes through to its report on a model that cannot play, and says in words what is missing there."""
+"""A run goes through to its report on a model that cannot play, and says in words what is missing
+there."""
 
 import html
 import json
@@ -77,7 +78,10 @@ def says_what_is_missing(folder, printed, page):
     played = pd.read_parquet(folder / "play.parquet")["correct"]
     sentence = f"does not play the game: it answers {played.sum()} of {len(played)} pictures right"
     assert sentence in printed.splitlines()[0]
-    assert "nothing below says what a head does when the model plays" in printed.split("Strongest heads")[0]
+    assert (
+        "nothing below says what a head does when the model plays"
+        in printed.split("Strongest heads")[0]
+    )
     assert (
         f"{sentence}, so nothing below says what a head does when the model plays."
         in page.split("What the model is shown")[0]
@@ -125,7 +129,9 @@ def test_pictures_without_an_expected_answer_get_a_report(saved, own, tmp_path, 
     printed, page = run(tmp_path, capsys, "--model", saved(dtype), "--trials-file", own)
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
     # Nobody knows whether it answers right.
-    assert "not scored" in printed and "does not" not in printed and "nothing below says" not in page
+    assert (
+        "not scored" in printed and "does not" not in printed and "nothing below says" not in page
+    )
 
 
 def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_path, capsys):
@@ -136,7 +142,8 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
             Image.new("RGB", (24, 24), color).save(tmp_path / name)
         # The planted model says "white" to a plain canvas.
         rows.append(
-            f"t{number},Which color,{','.join(names)},{'white,red' if number < 2 else 'red,white'},right"
+            f"t{number},Which "
+            f"color,{','.join(names)},{'white,red' if number < 2 else 'red,white'},right"
         )
     (tmp_path / "trials.csv").write_text("\n".join(rows))
     given = ["--model", "planted", "--trials-file", str(tmp_path / "trials.csv")]
@@ -172,8 +179,10 @@ def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
     assert any(number == pytest.approx(largest, rel=0.06) for number in written)
 
 
-def test_where_all_effects_may_be_rounding_no_head_is_the_strongest(saved, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("analyses.findings.floor_of", lambda frames, again: 1e9)
+def test_where_all_effects_may_be_rounding_no_head_is_the_strongest(
+    saved, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("analyses.study.findings.floor_of", lambda frames, again: 1e9)
     printed, page = run(tmp_path, capsys, "--model", saved(), "--trials", "2")
     assert "no head moves the logit of any answer" in printed and "Strongest" not in printed
     assert "Restored alone, no head moves the logit of any answer." in page
@@ -187,7 +196,8 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
     printed = capsys.readouterr()
     sentence = printed.err.splitlines()[-1]
     assert re.match(
-        r"rgb-circuit: .* does not play the game: it answers \d of 20 pictures right, so nothing .*--anyway$",
+        r"rgb-circuit: .* does not play the game: it answers \d of 20 pictures right, so nothing "
+        r".*--anyway$",
         sentence,
     )
     assert not printed.out and not (tmp_path / "report.html").exists()
@@ -209,11 +219,15 @@ def test_a_fraction_of_a_gap_that_is_not_shown_is_missing_and_the_effect_is_not(
     frame = roles.evidence(model, trials, progress=False)
     # Without an extractor there is nothing to freeze.
     every = [prediction for one in roles.GAME.hypotheses for prediction in one.predictions]
-    through = {one.name for one in every if any(claim.sweep.part != "whole" for claim in one.claims)}
+    through = {
+        one.name for one in every if any(claim.sweep.part != "whole" for claim in one.claims)
+    }
     frozen = frame["prediction"].isin(through)
     assert frame.loc[~frozen, ["effect", "ci_low", "ci_high"]].notna().all(axis=None)
     assert (
-        frame["restored_fraction"].isna().all() and (frame["p_value"] == 1).all() and not frame["holds"].any()
+        frame["restored_fraction"].isna().all()
+        and (frame["p_value"] == 1).all()
+        and not frame["holds"].any()
     )
     table = roles.table(frame)
     assert table["score"].isna().all() and (table["role"] == "none").all()
@@ -232,8 +246,8 @@ ROLES = list(roles.GAME.roles)
 
 
 def measured(falls, heads=50, seed=0):
-    """Effects on some heads, where the odd word's logit falls from clean to each target by what ``falls``
-    draws for a trial."""
+    """Effects on some heads, where the odd word's logit falls from clean to each target by what
+    ``falls`` draws for a trial."""
     rng, trials = np.random.default_rng(seed), 16
     sweeps = {target: Sweep(target) for target in falls}
     logits = {name: np.zeros((trials, len(ROLES))) for name in ("clean", *falls)}
@@ -242,16 +256,22 @@ def measured(falls, heads=50, seed=0):
         logits[target][:, ROLES.index("odd")] = 10 - fall(np.random.default_rng(seed), trials)
     gains = np.linspace(0, 3, heads)[:, None] * (np.arange(len(ROLES)) == ROLES.index("odd"))
     effects = {
-        sweep: gains + 0.3 * rng.standard_normal((trials, heads, len(ROLES))) for sweep in sweeps.values()
+        sweep: gains + 0.3 * rng.standard_normal((trials, heads, len(ROLES)))
+        for sweep in sweeps.values()
     }
-    predictions = [Prediction(target, (Claim("odd", "up", sweep),)) for target, sweep in sweeps.items()]
+    predictions = [
+        Prediction(target, (Claim("odd", "up", sweep),)) for target, sweep in sweeps.items()
+    ]
     predictions.append(Prediction("nothing", (Claim("odd", "none", sweeps["erased"]),)))
     return Measured(roles.GAME, [(0, head) for head in range(heads)], effects, logits), predictions
 
 
 @pytest.mark.parametrize("split", [True, False])
 def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_gains_by_it(split):
-    real, absent = lambda rng, n: 10 + rng.standard_normal(n), lambda rng, n: np.array([1.0, -1.2] * (n // 2))
+    real, absent = (
+        lambda rng, n: 10 + rng.standard_normal(n),
+        lambda rng, n: np.array([1.0, -1.2] * (n // 2)),
+    )
     rules = Rules(0.1, 0.05, 0.05, split)
 
     def judged(**falls):
@@ -261,7 +281,11 @@ def test_only_predictions_about_a_picture_without_a_gap_are_void_and_no_other_ga
     both = judged(erased=real, recolored=real).set_index(["prediction", "head"])
     one = judged(erased=real, recolored=absent).set_index(["prediction", "head"])
     void = one.loc["recolored"]
-    assert void["restored_fraction"].isna().all() and (void["p_value"] == 1).all() and not void["holds"].any()
+    assert (
+        void["restored_fraction"].isna().all()
+        and (void["p_value"] == 1).all()
+        and not void["holds"].any()
+    )
     assert void["effect"].notna().all() and both.loc["recolored", "holds"].any()
     kept = one.loc[["erased", "nothing"]]
     assert kept["restored_fraction"].notna().all() and kept["holds"].any()
@@ -277,15 +301,17 @@ def test_what_is_void_is_named():
         ]
         return pd.DataFrame(
             [
-                row | dict(restored_fraction=np.nan, void="no gap") if row["prediction"] in void else row
+                row | dict(restored_fraction=np.nan, void="no gap")
+                if row["prediction"] in void
+                else row
                 for row in rows
             ]
         )
 
     assert roles.no_gap(frame()) == ""
     assert roles.no_gap(frame("P4", "P4w")) == (
-        "no gap: the swapped picture does not change what the model says about the odd word, as far as 8 "
-        "trials show, "
+        "no gap: the swapped picture does not change what the model says about the odd word, as "
+        "far as 8 trials show, "
         "so P4, P4w are void"
     )
     assert "the recolored and swapped pictures do not change" in roles.no_gap(

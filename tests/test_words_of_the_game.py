@@ -9,16 +9,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORD = re.compile(r"\b(odd|erased|recolored|swapped|background|other_background)\b")
 # What belongs to the game: its task, its models, and analyses and figures of nothing else.
-FOLDERS = ("rgb_circuit/tasks/", "rgb_circuit/models/")
+FOLDERS = ("rgb_circuit/stimuli/tasks/", "rgb_circuit/models/")
 FILES = {
-    "rgb_circuit/rgb_game.py",
+    "rgb_circuit/stimuli/tasks/rgb.py",
     # The question that every model is tried with when it is loaded.
-    "rgb_circuit/conversation.py",
+    "rgb_circuit/conversation/__init__.py",
     "rgb_circuit/plots/redirect.py",
     "analyses/background_writer.py",
-    "analyses/compare.py",
-    "analyses/redirect.py",
-    "analyses/riddle.py",
+    "analyses/rgb/published.py",
+    "analyses/rgb/redirect.py",
+    "analyses/rgb/riddle.py",
     "analyses/report/sections/riddle.py",
     "analyses/report/sections/riddle.jinja",
 }

@@ -1,15 +1,15 @@
-"""Tokenizers of the kinds that real checkpoints bring, built here: what a word is split into is what
-matters."""
+"""Tokenizers of the kinds that real checkpoints bring, built here: what a word is split into is
+what matters."""
 
 from itertools import pairwise
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rgb_circuit.rgb_game import BACKGROUND_QUESTION, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
-# As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and some are
-# two.
+# As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and
+# some are two.
 LLAMA_WHOLE = (
     "Red Green Blue Orange Black White Brown Gray Yes No "
     "red green blue yellow orange black white brown gray yes no"
@@ -26,30 +26,51 @@ BYTE_WHOLE = [*LLAMA_WHOLE, "Yellow", "Purple", "Cyan", "purple", "cyan"]
 
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
-    "{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor "
+    "%}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA3_TEMPLATE = "{{ bos_token }}" + QWEN_TEMPLATE
 
 
 def llama_like() -> PreTrainedTokenizerFast:
-    """Sentencepiece-style BPE: "▁" for a space, digits by themselves, line breaks as bytes, a beginning token
-    in front."""
+    """Sentencepiece-style BPE: "▁" for a space, digits by themselves, line breaks as bytes, a
+    beginning token in front."""
     # The split words come first: what is merged early goes before what would join it.
     wanted = (
-        [f"▁{split}" for split in LLAMA_SPLIT.values()] + [f"▁{word}" for word in LLAMA_WHOLE] + LLAMA_WHOLE
+        [f"▁{split}" for split in LLAMA_SPLIT.values()]
+        + [f"▁{word}" for word in LLAMA_WHOLE]
+        + LLAMA_WHOLE
     )
-    wanted += [f"▁{word}" for word in f"{ODD_QUESTION} {BACKGROUND_QUESTION}".split()] + ["ASS IST ANT"]
-    # Bytes for what has no piece of its own, the line break among them; the last piece is "▁" alone.
+    wanted += [f"▁{word}" for word in f"{ODD_QUESTION} {BACKGROUND_QUESTION}".split()] + [
+        "ASS IST ANT"
+    ]
+    # Bytes for what has no piece of its own, the line break among them; the last piece is "▁"
+    # alone.
     letters = [*(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "▁"]
     tokenizer = Tokenizer(
-        _bpe(["<unk>", "<s>", "</s>"], letters, wanted, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+        _bpe(
+            ["<unk>", "<s>", "</s>"],
+            letters,
+            wanted,
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        )
     )
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
@@ -62,8 +83,8 @@ def llama_like() -> PreTrainedTokenizerFast:
 
 
 def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with a chat template, as Qwen's (``begin=False``) or Llama 3's (``begin=True``), which
-    begins with its own token.
+    """Byte-level BPE with a chat template, as Qwen's (``begin=False``) or Llama 3's
+    (``begin=True``), which begins with its own token.
 
     Args:
         end: put an end token behind every text.
@@ -114,7 +135,9 @@ def _bpe(specials, letters, wanted, **options):
                 merges.append((parts[0], parts[1]))
                 parts = _merged(parts, merges)
     pieces = [*specials, *letters, *dict.fromkeys(one + other for one, other in merges)]
-    return models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges, **options)
+    return models.BPE(
+        vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges, **options
+    )
 
 
 def _merged(parts, merges):

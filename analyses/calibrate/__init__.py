@@ -1,19 +1,19 @@
 """Can the analyses be believed? Their verdicts on models whose heads are known.
 
-1. A family of models, drawn at random: planted circuits, and three kinds on which every role is false
-   (`.subjects`).
+1. A family of models, drawn at random: planted circuits, and three kinds on which every role is
+   false (`.subjects`).
 2. Four readings give each head a role (`.readings`), by several numbers of trials (`.judge`).
-3. Their roles are held against the truth: precision and recall per role, and roles given where none is true
-   (`.counts`).
+3. Their roles are held against the truth: precision and recall per role, and roles given where none
+   is true (`.counts`).
 
 An analysis that is added to `analyses.roles.GAME` is calibrated here without a change.
 """
 
+from ..rgb.subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, exchanged, family
 from .counts import by_evenness, by_trials, false_discoveries, summary
 from .judge import verdicts
 from .known import Known
 from .readings import by_roles, permuted, reading_of
-from .subjects import CHANGED, KINDS, NOISE, NULLS, UNEVEN_HEAD, Subject, exchanged, family
 
 __all__ = [
     "CHANGED",

@@ -1,7 +1,8 @@
-"""How often roles are right: precision and recall, and roles given where none is true, counted over heads.
+"""How often roles are right: precision and recall, and roles given where none is true, counted over
+heads.
 
-Where every role is false, that none is given says something only of heads that could have been given one:
-where fewer than `INFORMATIVE` of the heads are testable, no rate is told.
+Where every role is false, that none is given says something only of heads that could have been
+given one: where fewer than `INFORMATIVE` of the heads are testable, no rate is told.
 """
 
 import numpy as np
@@ -10,25 +11,26 @@ from scipy.stats import binomtest
 
 from rgb_circuit.models.planted import MODERATE_NOISE
 
+from ..rgb.subjects import UNEVEN_HEAD
 from ..roles import GAME
-from .subjects import UNEVEN_HEAD
 
 # The share of testable heads below which no rate of false roles is told.
 INFORMATIVE = 0.8
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of every reading over levels of noise, of even models with one number of trials.
+    """Precision and recall of every reading over levels of noise, of even models with one number of
+    trials.
 
     Args:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per reading × role × noise (planted models): ``reading, role, noise, models, true`` (heads that
-        have the role), ``given`` (heads that the reading gives it), ``right`` (both), ``precision,
-        precision_low, precision_high, recall, recall_low, recall_high``, with exact (Clopper–Pearson) 95 %
-        intervals over heads; NaN where nothing was given or true; ``testable`` (how many of the true heads
-        are).
+        A row per reading × role × noise (planted models): ``reading, role, noise, models, true``
+        (heads that have the role), ``given`` (heads that the reading gives it), ``right`` (both),
+        ``precision, precision_low, precision_high, recall, recall_low, recall_high``, with exact
+        (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true;
+        ``testable`` (how many of the true heads are).
     """
     known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
     # The number of trials that was tried at most levels.
@@ -44,15 +46,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
-    """Precision and recall of one reading over numbers of trials, for each kind of planted model at moderate
-    noise, and for all together.
+    """Precision and recall of one reading over numbers of trials, for each kind of planted model at
+    moderate noise, and for all together.
 
     Args:
         frame: `verdicts`, concatenated.
 
     Returns:
-        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of `KINDS`,
-        `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
+        A row per kind × trials × role that is true of a head or given to one: ``like`` (one of
+        `KINDS`, `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
     known = _at_moderate_noise(frame, reading)
     rows = []
@@ -70,24 +72,31 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
 
 
 def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
-    """Recall of one reading over numbers of trials, for heads that do the same on every trial and for heads
-    that do not.
+    """Recall of one reading over numbers of trials, for heads that do the same on every trial and
+    for heads that do not.
 
     Args:
         frame: `verdicts`, concatenated.
 
     Returns:
-        As `by_trials`, of any role, without precision; ``like`` is "even" (all heads of such models), "some
-        colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other kinds".
+        As `by_trials`, of any role, without precision; ``like`` is "even" (all heads of such
+        models), "some colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other
+        kinds".
     """
     known = _at_moderate_noise(frame, reading)
     some = known["like"].isin(["2 × 4", "4 × 2"]) & (known["truth"] == "color extractor")
-    alike = {"even": known["like"] == "even", "some colours": some, "uneven": known["name"] == UNEVEN_HEAD}
+    alike = {
+        "even": known["like"] == "even",
+        "some colours": some,
+        "uneven": known["name"] == UNEVEN_HEAD,
+    }
     group = np.select(list(alike.values()), list(alike), "other kinds")
     rows = []
     for like in (*alike, "other kinds"):
         for trials, part in known[(group == like) & (known["truth"] != "none")].groupby("trials"):
-            right = [truth in names.split(" + ") for truth, names in zip(part["truth"], part["role"])]
+            right = [
+                truth in names.split(" + ") for truth, names in zip(part["truth"], part["role"])
+            ]
             row = dict(like=like, trials=trials, role="any role", models=part["seed"].nunique())
             row |= dict(true=len(part), right=sum(right), recall=np.mean(right))
             row["recall_low"], row["recall_high"] = binomtest(sum(right), len(part)).proportion_ci()
@@ -98,12 +107,15 @@ def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
 
 def _at_moderate_noise(frame, reading):
     return frame[
-        (frame["kind"] == "planted") & (frame["noise"] == MODERATE_NOISE) & (frame["reading"] == reading)
+        (frame["kind"] == "planted")
+        & (frame["noise"] == MODERATE_NOISE)
+        & (frame["reading"] == reading)
     ]
 
 
 def _counted(part, role):
-    """Heads that have a role, that are given it, and both; precision and recall with their intervals."""
+    """Heads that have a role, that are given it, and both; precision and recall with their
+    intervals."""
     true, given = (
         part["truth"] == role,
         part["role"].str.split(" + ", regex=False).map(lambda names: role in names),
@@ -121,15 +133,25 @@ def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
     """Roles given where every one is false (`NULLS`).
 
     Returns:
-        A row per kind × reading: ``kind, reading, models, models_with_a_role, heads, heads_with_a_role``,
-        ``testable`` (how many of the heads are), ``informative`` (these are at least `INFORMATIVE` of them;
-        else how many were given a role says nothing).
+        A row per kind × reading: ``kind, reading, models, models_with_a_role, heads,
+        heads_with_a_role``, ``testable`` (how many of the heads are), ``informative`` (these are at
+        least `INFORMATIVE` of them; else how many were given a role says nothing).
     """
     rows = []
-    for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(["kind", "reading"], sort=False):
+    for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(
+        ["kind", "reading"], sort=False
+    ):
         named = part["role"] != "none"
-        models = dict(models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique())
-        row = dict(kind=kind, reading=reading, **models, heads=len(part), heads_with_a_role=int(named.sum()))
+        models = dict(
+            models=part["seed"].nunique(), models_with_a_role=part["seed"][named].nunique()
+        )
+        row = dict(
+            kind=kind,
+            reading=reading,
+            **models,
+            heads=len(part),
+            heads_with_a_role=int(named.sum()),
+        )
         testable = int(part["testable"].sum())
         rows.append(row | dict(testable=testable, informative=testable >= INFORMATIVE * len(part)))
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
 """The roles that every reading gives each head of a model, beside the true ones.
 
-A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What is
-measured of a trial is measured once.
+A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What
+is measured of a trial is measured once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
-from rgb_circuit.measurement import content_hash
-from rgb_circuit.play import Played, answered_right
+from rgb_circuit.calls.play import Played, answered_right
+from rgb_circuit.keeping.store import Store
+from rgb_circuit.measuring.measurement import content_hash
 from rgb_circuit.statistics import fewest_trials
-from rgb_circuit.store import Store
 
+from ..rgb.subjects import NULLS, Subject, exchanged
 from .known import Known
 from .readings import READINGS, by_roles, reading_of
-from .subjects import NULLS, Subject, exchanged
 
 # How many times as many trials are drawn, to have enough that are answered right.
 DRAWN = 4
@@ -35,11 +35,12 @@ def verdicts(
         store: keeps the verdicts on each model, and gives those that it has.
 
     Yields:
-        Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of the gap),
-        ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials, layer, head, truth,
-        name, reading, role, testable`` (whether every role could have been given to the head by ``roles``).
-        Random models have no rows for only correct trials; models that are not even, and permuted ones, have
-        rows for ``roles`` only, and even ones by other numbers of trials than 32.
+        Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of
+        the gap), ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials,
+        layer, head, truth, name, reading, role, testable`` (whether every role could have been
+        given to the head by ``roles``). Random models have no rows for only correct trials; models
+        that are not even, and permuted ones, have rows for ``roles`` only, and even ones by other
+        numbers of trials than 32.
     """
     key = f"verdicts-{content_hash([*READINGS, 'testable'])}"
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
@@ -56,7 +57,9 @@ def judged(subject: Subject) -> pd.DataFrame:
     measured = Known()
     [played] = measured.measure(model, [Played.of(drawn)])
     about = dict(kind=subject.kind, like=subject.like, noise=subject.noise, seed=subject.seed)
-    about |= dict(kv_heads=model.n_kv_heads, grid=model.grid[0], solved=float(played["correct"].mean()))
+    about |= dict(
+        kv_heads=model.n_kv_heads, grid=model.grid[0], solved=float(played["correct"].mean())
+    )
     known = truth.rename(columns={"role": "truth"})
     nothing = known[["layer", "head"]].assign(role="none", testable=False)
     blocks = []
@@ -64,14 +67,16 @@ def judged(subject: Subject) -> pd.DataFrame:
     for size in reversed(subject.sizes):
         done = {}
         for reading, sample in _samples(model, drawn, played, subject, size).items():
-            # Where every trial is answered right, the readings that ask for that find what they found without
-            # asking.
+            # Where every trial is answered right, the readings that ask for that find what they
+            # found without asking.
             key = READINGS[reading], tuple(trial.name for trial in sample)
             if key not in done:
                 # A model may answer too few right to tell a role from them.
                 enough = len(sample) >= min(size, ENOUGH)
                 done[key] = _read(subject, reading, model, sample, measured) if enough else nothing
-            blocks.append(known.merge(done[key], on=["layer", "head"]).assign(reading=reading, trials=size))
+            blocks.append(
+                known.merge(done[key], on=["layer", "head"]).assign(reading=reading, trials=size)
+            )
     return pd.concat(blocks, ignore_index=True).assign(**about)[
         [*about, "trials", "layer", "head", "truth", "name", "reading", "role", "testable"]
     ]
@@ -80,7 +85,9 @@ def judged(subject: Subject) -> pd.DataFrame:
 def _read(subject, reading, model, sample, measured):
     """What a reading says of each head; a naive one can give its roles to any."""
     if READINGS[reading] is by_roles:
-        return by_roles(model, sample, measured, subject.kind if subject.kind in NULLS else "", subject.seed)
+        return by_roles(
+            model, sample, measured, subject.kind if subject.kind in NULLS else "", subject.seed
+        )
     return READINGS[reading](model, sample, measured).assign(testable=True)
 
 
@@ -99,8 +106,8 @@ def _samples(model, drawn, played, subject, size):
 
 
 def _right(model, drawn, played, subject):
-    """As many trials that are answered right as all readings are compared by, of those drawn and as many more
-    as it takes, up to `DRAWN` times as many."""
+    """As many trials that are answered right as all readings are compared by, of those drawn and as
+    many more as it takes, up to `DRAWN` times as many."""
     right = answered_right(drawn, played)
     if len(right) < subject.compared:
         more = rgb.rgb_trials(model, DRAWN * subject.compared, seed=subject.seed)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.measure import measure
-from rgb_circuit.measurement import Measurement, Steps
+from rgb_circuit.measuring.measure import measure
+from rgb_circuit.measuring.measurement import Measurement, Steps
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Known:
     frames: dict[str, tuple[set[str], pd.DataFrame]] = field(default_factory=dict)
 
     def measure(self, model: rgb.Vlm, asked: Sequence[Measurement]) -> list[pd.DataFrame]:
-        """As `rgb_circuit.measure.measure`."""
+        """As `rgb_circuit.measuring.measure.measure`."""
         lacking = [one for one in asked if not self._has(one)]
         for one, frame in zip(lacking, measure(model, lacking, progress=False) if lacking else []):
             self.frames[one.key] = {trial.content for trial in one.trials}, frame
         return [self._of(one) for one in asked]
 
     def follow(self, model: rgb.Vlm, steps: Steps[pd.DataFrame]) -> pd.DataFrame:
-        """As `rgb_circuit.measure.follow`."""
+        """As `rgb_circuit.measuring.measure.follow`."""
         try:
             asked = next(steps)
             while True:
@@ -42,4 +42,6 @@ class Known:
 
     def _of(self, one):
         _, frame = self.frames[one.key]
-        return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(drop=True)
+        return frame[frame["trial"].isin([trial.name for trial in one.trials])].reset_index(
+            drop=True
+        )

@@ -1,12 +1,13 @@
 """Four ways of giving each head of the game a role.
 
-`analyses.roles` on the trials as they are drawn, and on as many that the model answers right on every
-picture; and beside it two that people use, the largest cells of the seed's three heatmaps, and attention to
-the odd tile.
+`analyses.roles` on the trials as they are drawn, and on as many that the model answers right on
+every picture; and beside it two that people use, the largest cells of the seed's three heatmaps,
+and attention to the odd tile.
 
-That no role is given says something only where it could have been: where there is a gap, and heads to freeze.
-Where every role is false and no head is found to read the odd colour, the one that restores it most is frozen
-in its place; and a head counts as *testable* where every role could have been given to it.
+That no role is given says something only where it could have been: where there is a gap, and heads
+to freeze. Where every role is false and no head is found to read the odd colour, the one that
+restores it most is frozen in its place; and a head counts as *testable* where every role could have
+been given to it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.panels import PANELS, panels
-from rgb_circuit.patching import PatchedHeads, in_order
+from rgb_circuit.calls.panels import PANELS, panels
+from rgb_circuit.calls.patching import PatchedHeads, in_order
 
 from .. import roles
 from ..attention_statistics import attention_statistics
@@ -28,8 +29,8 @@ from .known import Known
 def by_roles(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known, null: str = "", seed: int = 0
 ) -> pd.DataFrame:
-    """``layer, head, role`` as `analyses.roles` has them, and ``testable``: whether every role could have
-    been given.
+    """``layer, head, role`` as `analyses.roles` has them, and ``testable``: whether every role
+    could have been given.
 
     Args:
         null: the kind of a model on which every role is false, one of `NULLS`.
@@ -40,19 +41,24 @@ def by_roles(
         reads = evidence[evidence["prediction"] == "P1b"]
         closest = reads.loc[reads["effect"].idxmax()]
         evidence = known.follow(
-            model, roles.steps(model, trials, frozen={"extractors": [(closest["layer"], closest["head"])]})
+            model,
+            roles.steps(
+                model, trials, frozen={"extractors": [(closest["layer"], closest["head"])]}
+            ),
         )
     if null == "permuted":
         evidence = permuted(evidence, np.random.default_rng(seed))
     void = evidence.groupby("prediction")["void"].first() != ""
-    testable = not any(void[slot].all() for hypothesis in GAME.hypotheses for slot in hypothesis.slots)
+    testable = not any(
+        void[slot].all() for hypothesis in GAME.hypotheses for slot in hypothesis.slots
+    )
     return roles.table(evidence)[["layer", "head", "role"]].assign(testable=testable)
 
 
 def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The evidence with the heads of each layer permuted, prediction by prediction, so that no head keeps the
-    verdicts that make a role: those of a role's predictions come from different heads of the layer, as far as
-    it has so many. What stands in for a prediction moves with it."""
+    """The evidence with the heads of each layer permuted, prediction by prediction, so that no head
+    keeps the verdicts that make a role: those of a role's predictions come from different heads of
+    the layer, as far as it has so many. What stands in for a prediction moves with it."""
     shift: dict[str, int] = {}
     for hypothesis in GAME.hypotheses:
         for slot in hypothesis.slots:
@@ -60,7 +66,9 @@ def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             shift.update({name: number for name in slot if name not in shift})
     start = {layer: int(rng.integers(100)) for layer in sorted(set(evidence["layer"]))}
     order = np.empty(len(evidence), dtype=int)
-    for (name, layer), rows in evidence.groupby(["prediction", "layer"], sort=False).indices.items():
+    for (name, layer), rows in evidence.groupby(
+        ["prediction", "layer"], sort=False
+    ).indices.items():
         order[rows] = np.roll(rows, start[layer] + shift.get(name, 0))
     kept = ["layer", "head", "prediction"]
     moved = evidence.drop(columns=kept).iloc[order].reset_index(drop=True)
@@ -70,14 +78,17 @@ def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
     """``layer, head, role`` as the seed read its heatmaps.
 
-    The color extractor is the largest cell of the first panel (odd, when recolored). POI localization are the
-    three largest of the third (background, when erased), as far as they are above zero and do not raise the
-    odd word (by more than a tenth of the extractor's cell) in the other two.
+    The color extractor is the largest cell of the first panel (odd, when recolored). POI
+    localization are the three largest of the third (background, when erased), as far as they are
+    above zero and do not raise the odd word (by more than a tenth of the extractor's cell) in the
+    other two.
     """
     # With the words that roles are told from, so that their sweeps serve.
     said = with_controls(GAME, model, trials)
     targets = dict.fromkeys(target for target, _ in PANELS.values())
-    swept = known.measure(model, [PatchedHeads.of(model, said, "clean", target) for target in targets])
+    swept = known.measure(
+        model, [PatchedHeads.of(model, said, "clean", target) for target in targets]
+    )
     table = panels(in_order(swept, said))
     recolored, erased, background = (table[panel] for panel in PANELS)
     largest = recolored.idxmax()
@@ -89,10 +100,11 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) 
 
 
 def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
-    """``layer, head, role`` where every head that puts more than half of its attention at [end] on the odd
-    tile localizes it.
+    """``layer, head, role`` where every head that puts more than half of its attention at [end] on
+    the odd tile localizes it.
 
-    Attention cannot tell reading a place from reading its colour, so such a head is called by both roles.
+    Attention cannot tell reading a place from reading its colour, so such a head is called by both
+    roles.
     """
     mass = (
         attention_statistics(model, trials, progress=False)
@@ -114,5 +126,6 @@ READINGS: Mapping[str, Callable[..., pd.DataFrame]] = {
 
 
 def reading_of(only_correct: bool) -> str:
-    """The name of the reading that ``rgb-circuit run`` takes, with or without ``--only-correct``."""
+    """The name of the reading that ``rgb-circuit run`` takes, with or without
+    ``--only-correct``."""
     return "roles, only correct trials" if only_correct else "roles"

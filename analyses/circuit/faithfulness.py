@@ -1,9 +1,10 @@
-"""The fraction of the logit difference that a run restores, and its interval; what isolates a circuit.
+"""The fraction of the logit difference that a run restores, and its interval; what isolates a
+circuit.
 
-Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be positive on
-these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be faithful to. Its
-interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) within the words that are
-right for the source picture.
+Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be
+positive on these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be
+faithful to. Its interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`)
+within the words that are right for the source picture.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +18,17 @@ from rgb_circuit.statistics import ratio_interval, shown_to_fall
 
 
 def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
-    """Refuse fewer than two trials, one condition twice, and trials whose right answers to the two conditions
-    are not there or the same."""
+    """Refuse fewer than two trials, one condition twice, and trials whose right answers to the two
+    conditions are not there or the same."""
     if len(trials) < 2:
         raise InputError(
-            f"there are {len(trials)} trials, and an interval needs 2 or more; use rgb_trials(model, n=32)"
+            f"there are {len(trials)} trials, and an interval needs 2 or more; use "
+            "rgb_trials(model, n=32)"
         )
     if source == target:
         raise InputError(
-            f"source and target are both {source!r}, so there is nothing to restore; use two conditions"
+            f"source and target are both {source!r}, so there is nothing to restore; use two "
+            "conditions"
         )
     for trial in trials:
         for condition in (source, target):
@@ -36,8 +39,8 @@ def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
                 )
         if trial.expected[source] == trial.expected[target]:
             raise InputError(
-                f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; use two "
-                "whose answers differ"
+                f"trial {trial.name!r} has the same right answer for {source!r} and {target!r}; "
+                "use two whose answers differ"
             )
 
 
@@ -48,24 +51,32 @@ def check_random_sets(random_sets: int) -> None:
 
 
 def held_heads(model: Vlm, target: str) -> dict[Head, Edit]:
-    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would fill more
-    memory than the runs."""
+    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would
+    fill more memory than the runs."""
     return {head: Edit(*head, target) for head in model.heads()}
 
 
-def isolating_edits(held: Mapping[Head, Edit], heads: Sequence[tuple[int, int]], source: str) -> list[Edit]:
+def isolating_edits(
+    held: Mapping[Head, Edit], heads: Sequence[tuple[int, int]], source: str
+) -> list[Edit]:
     """Edits of the source run: all but ``heads`` from the target, whose edits are ``held``."""
     kept = set(heads)
     # With every head kept there is nothing to edit; a head's own z stands for that.
     layer, head = heads[0] if heads else (0, 0)
-    return [edit for other, edit in held.items() if other not in kept] or [Edit(layer, head, source)]
+    return [edit for other, edit in held.items() if other not in kept] or [
+        Edit(layer, head, source)
+    ]
 
 
 def logit_difference(
-    frame: pd.DataFrame, trials: Sequence[Trial], source: str, target: str, column: str = "patched_logit"
+    frame: pd.DataFrame,
+    trials: Sequence[Trial],
+    source: str,
+    target: str,
+    column: str = "patched_logit",
 ) -> pd.DataFrame:
-    """Logit difference, right answer of the source picture − of the target picture: a row per trial, a column
-    per variant."""
+    """Logit difference, right answer of the source picture − of the target picture: a row per
+    trial, a column per variant."""
     right = {trial.name: trial.expected[source] for trial in trials}
     wrong = {trial.name: trial.expected[target] for trial in trials}
     name, role = frame["trial"].astype(str), frame["role"].astype(str)
@@ -77,7 +88,9 @@ def logit_difference(
     return of(right) - of(wrong)
 
 
-def shown_gap(model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str, target: str) -> np.ndarray:
+def shown_gap(
+    model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str, target: str
+) -> np.ndarray:
     """How much larger the logit difference is in the source run, (trials,).
 
     Raises:
@@ -86,10 +99,10 @@ def shown_gap(model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str,
     gap = (m_source - m_target).to_numpy()
     if not shown_to_fall(m_source, m_target):
         raise InputError(
-            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} and "
-            f"{m_target.mean():.3g} for "
-            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is nothing to "
-            "restore; "
+            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} "
+            f"and {m_target.mean():.3g} for "
+            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is "
+            "nothing to restore; "
             "see with play(model, trials) whether it answers right"
         )
     return gap
@@ -104,8 +117,8 @@ def source_words(trials: Sequence[Trial], source: str, names: Iterable[str]) -> 
 def restored_fraction(
     gained: pd.DataFrame, gap: np.ndarray, words: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean gain / mean gap, and the ends of its interval over trials, per column of ``gained``, (trials,
-    variants); ``gap`` and ``words`` (trials,)."""
+    """Mean gain / mean gap, and the ends of its interval over trials, per column of ``gained``,
+    (trials, variants); ``gap`` and ``words`` (trials,)."""
     values = gained.to_numpy()
     low, high = ratio_interval(values, gap[:, None], words)
     return values.mean(0) / gap.mean(), low, high

@@ -1,28 +1,30 @@
 """The tests of one set of heads, beside random sets.
 
-There are three ablations, because a head that another stands in for shows in some only. **Mean** takes away
-what differs between trials. **Zero** takes away everything, also what is the same in every picture, and is no
-state that the model is ever in: a stand-in that waits for silence then speaks. **Resampling** gives each
-trial what the heads do in another trial's source picture: a state that the model knows, in which they say
-something else. Where the three agree, C is as needed as they say; where they differ, look for a stand-in.
+There are three ablations, because a head that another stands in for shows in some only. **Mean**
+takes away what differs between trials. **Zero** takes away everything, also what is the same in
+every picture, and is no state that the model is ever in: a stand-in that waits for silence then
+speaks. **Resampling** gives each trial what the heads do in another trial's source picture: a state
+that the model knows, in which they say something else. Where the three agree, C is as needed as
+they say; where they differ, look for a stand-in.
 
-**Random sets** are drawn from outside C and all different, and C is compared with them by its rank: p = (1 +
-how many restore as much as C, or leave as little) / (1 + sets). The sets are the replicates of such a test,
-so p is never below 1 / (1 + sets), however many trials there are; where that is above 0.05, it is not
-decidable whether C is better than other heads of its layers.
+**Random sets** are drawn from outside C and all different, and C is compared with them by its rank:
+p = (1 + how many restore as much as C, or leave as little) / (1 + sets). The sets are the
+replicates of such a test, so p is never below 1 / (1 + sets), however many trials there are; where
+that is above 0.05, it is not decidable whether C is better than other heads of its layers.
 
 **Partial necessity** is this rank of what is left, under resampling.
 
-**Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also under
-resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C, since something
-outside C then plays the game too. A large one alone shows nothing: m must differ between trials, by more than
-rounding (else p is 1), and trials must be many. Nor does p say by how much: that is what is left of m, which
-stands beside it. The p values are not corrected for one another.
+**Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also
+under resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C,
+since something outside C then plays the game too. A large one alone shows nothing: m must differ
+between trials, by more than rounding (else p is 1), and trials must be many. Nor does p say by how
+much: that is what is left of m, which stands beside it. The p values are not corrected for one
+another.
 
-The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it takes away
-which colour and which place this trial shows and keeps what all trials share, so that the ablated run is
-still one with an odd tile; the mean over target runs would also turn "there is an odd tile" into "there is
-none". Of n trials, 1/n of a head's own output remains in the mean.
+The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it
+takes away which colour and which place this trial shows and keeps what all trials share, so that
+the ablated run is still one with an odd tile; the mean over target runs would also turn "there is
+an odd tile" into "there is none". Of n trials, 1/n of a head's own output remains in the mean.
 """
 
 from collections.abc import Sequence
@@ -32,12 +34,12 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.edits import check_heads
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
-from rgb_circuit.tasks import task_of
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
@@ -70,37 +72,40 @@ def circuit(
 ) -> Steps[pd.DataFrame]:
     """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
 
-    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the layer has
-    enough; all are different, so that there can be fewer than ``random_sets``. For minimality the left-out
-    head is replaced by each of up to ``random_sets`` other heads of its layer from outside the circuit.
+    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the
+    layer has enough; all are different, so that there can be fewer than ``random_sets``. For
+    minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its
+    layer from outside the circuit.
 
     Args:
         heads: the circuit's (layer, head) pairs.
         source: condition in which the circuit works.
         target: condition that is the corrupted one; by default the task's, in the game "erased".
         random_sets: how many random sets are drawn at most.
-        seed: of the random sets, of whose picture a trial is given for resampling (`partners`), and of the
-            orders of trials behind the p value of independence.
+        seed: of the random sets, of whose picture a trial is given for resampling (`partners`), and
+            of the orders of trials behind the p value of independence.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per test, for minimality per head: ``test`` ("sufficiency", "isolation", "necessity" (mean
-        ablation), "necessity (zero)", "necessity (resampling)", "partial necessity", "independence",
-        "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test has one, else missing),
-        ``layer, head`` (the head left out, else missing), ``size`` (heads in the tested set), ``source,
-        target, faithfulness`` (restored fraction), ``ci_low, ci_high`` (95 % interval over trials),
-        ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets' faithfulness;
-        missing where there is none to draw), ``random_sets`` (how many they are), ``p_value`` (of
-        independence; elsewhere the circuit's rank among the random sets, missing for minimality and without a
-        random set), ``n`` (trials), ``decidable`` (whether p could be 0.05 or less with so many random sets,
-        or so many orders of trials; missing where p is). Partial necessity and independence ask about the run
-        of "necessity (resampling)" and repeat its faithfulness.
+        A row per test, for minimality per head: ``test`` ("sufficiency", "isolation", "necessity"
+        (mean ablation), "necessity (zero)", "necessity (resampling)", "partial necessity",
+        "independence", "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test
+        has one, else missing), ``layer, head`` (the head left out, else missing), ``size`` (heads
+        in the tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low,
+        ci_high`` (95 % interval over trials), ``random_mean, random_low, random_high`` (mean and
+        central 95 % over the random sets' faithfulness; missing where there is none to draw),
+        ``random_sets`` (how many they are), ``p_value`` (of independence; elsewhere the circuit's
+        rank among the random sets, missing for minimality and without a random set), ``n``
+        (trials), ``decidable`` (whether p could be 0.05 or less with so many random sets, or so
+        many orders of trials; missing where p is). Partial necessity and independence ask about the
+        run of "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
-        InputError: before any forward, a head or condition that does not exist, fewer than two trials, trials
-            that do not say which answer they expect, or that all expect the same word, so that a mean and
-            another trial's output keep it, or pictures that no other trial has the size of; after it, a model
-            whose logit difference is not shown to be larger in the source run than in the target run.
+        InputError: before any forward, a head or condition that does not exist, fewer than two
+            trials, trials that do not say which answer they expect, or that all expect the same
+            word, so that a mean and another trial's output keep it, or pictures that no other trial
+            has the size of; after it, a model whose logit difference is not shown to be larger in
+            the source run than in the target run.
 
     Examples:
         >>> from analyses.circuit import circuit
@@ -115,15 +120,16 @@ def circuit(
     target = target or task_of(trials).corrupted
     if RESAMPLED in (source, target):
         raise InputError(
-            f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename it"
+            f"a condition is named {RESAMPLED!r}, which means another trial's picture here; rename "
+            "it"
         )
     check_trials(trials, source, target)
     words = {trial.answers[trial.expected[source]] for trial in trials}
     if len(words) == 1:
         raise InputError(
-            f"every trial's answer to {source!r} is {words.pop()!r}, so mean and resampling ablation would "
-            "leave it in place; use trials whose answers differ (zero ablation alone needs none: "
-            "patch_edits with Edit(layer, head, 'zero'))"
+            f"every trial's answer to {source!r} is {words.pop()!r}, so mean and resampling "
+            "ablation would leave it in place; use trials whose answers differ (zero ablation "
+            "alone needs none: patch_edits with Edit(layer, head, 'zero'))"
         )
     heads = _heads(model, heads)
     check_random_sets(random_sets)
@@ -158,12 +164,15 @@ def sets_like(model, heads, most, rng):
 
 
 def _random_set(model, heads, rng):
-    """As many heads in each layer as ``heads`` has there, from outside it where the layer has enough."""
+    """As many heads in each layer as ``heads`` has there, from outside it where the layer has
+    enough."""
     chosen = []
     for layer in sorted({layer for layer, _ in heads}):
         inside = [head for head in heads if head[0] == layer]
         outside = [(layer, index) for index in range(model.n_heads) if (layer, index) not in inside]
-        drawn = [group[index] for group in (outside, inside) for index in rng.permutation(len(group))]
+        drawn = [
+            group[index] for group in (outside, inside) for index in rng.permutation(len(group))
+        ]
         chosen += drawn[: len(inside)]
     return chosen
 
@@ -172,13 +181,17 @@ def _variants(model, heads, source, target, random_sets, seed):
     """What `circuit` patches in the target run, and in the source run: "test: set" → edits."""
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {
-        f"random {index}": chosen for index, chosen in enumerate(sets_like(model, heads, random_sets, rng))
+        f"random {index}": chosen
+        for index, chosen in enumerate(sets_like(model, heads, random_sets, rng))
     }
     restored = {
-        f"sufficiency: {name}": restored_alone(model, chosen, source, target) for name, chosen in sets.items()
+        f"sufficiency: {name}": restored_alone(model, chosen, source, target)
+        for name, chosen in sets.items()
     }
     held = held_heads(model, target)
-    working = {f"isolation: {name}": isolating_edits(held, chosen, source) for name, chosen in sets.items()}
+    working = {
+        f"isolation: {name}": isolating_edits(held, chosen, source) for name, chosen in sets.items()
+    }
     for test, instead in NECESSITY.items():
         working |= {
             f"{test}: {name}": [Edit(layer, head, instead) for layer, head in chosen]
@@ -186,11 +199,14 @@ def _variants(model, heads, source, target, random_sets, seed):
         }
     for head in heads:
         rest = [other for other in heads if other != head]
-        swaps = [(head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads]
+        swaps = [
+            (head[0], index) for index in range(model.n_heads) if (head[0], index) not in heads
+        ]
         swaps = [swaps[index] for index in rng.permutation(len(swaps))[:random_sets]]
         working[f"minimality {head}: circuit"] = isolating_edits(held, rest, source)
         working |= {
-            f"minimality {head}: {swap}": isolating_edits(held, [*rest, swap], source) for swap in swaps
+            f"minimality {head}: {swap}": isolating_edits(held, [*rest, swap], source)
+            for swap in swaps
         }
     return restored, working
 
@@ -212,7 +228,10 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     left = resampled["circuit"] + m_target
     alone = resampled[["circuit"]]
     rows = [
-        *(_row(test, of(test), gap, words, p=_rank(of(test))) for test in ("sufficiency", "isolation")),
+        *(
+            _row(test, of(test), gap, words, p=_rank(of(test)))
+            for test in ("sufficiency", "isolation")
+        ),
         *(
             _row(
                 test,
@@ -224,8 +243,17 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
             )
             for test, instead in NECESSITY.items()
         ),
-        _row("partial necessity", resampled, gap, words, ablation="resampling", p=_rank(-resampled)),
-        _row("independence", alone, gap, words, ablation="resampling", p=_independence(m_source, left, seed)),
+        _row(
+            "partial necessity", resampled, gap, words, ablation="resampling", p=_rank(-resampled)
+        ),
+        _row(
+            "independence",
+            alone,
+            gap,
+            words,
+            ablation="resampling",
+            p=_independence(m_source, left, seed),
+        ),
         *(_row("minimality", of(f"minimality {head}"), gap, words, head=head) for head in heads),
     ]
     frame = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"})
@@ -233,7 +261,8 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     frame.insert(5, "source", source)
     frame.insert(6, "target", target)
     frame["n"] = len(trials)
-    # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks for.
+    # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks
+    # for.
     orders = factorial(min(len(trials), 10)) - 1
     replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
     frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
@@ -248,8 +277,8 @@ def _rank(of_sets):
 
 
 def _independence(m_source, left, seed):
-    """p value of the source run's logit difference and of what is left of it being independent, (trials,)
-    each."""
+    """p value of the source run's logit difference and of what is left of it being independent,
+    (trials,) each."""
     rounding = ROUNDING * max(m_source.abs().max(), left.abs().max())
     if min(np.ptp(m_source), np.ptp(left)) <= rounding:
         return 1.0
@@ -258,12 +287,17 @@ def _independence(m_source, left, seed):
 
 def restored_alone(model, heads, source, target):
     """Edits of the target run: ``heads`` from the source, all others held."""
-    return [Edit(layer, head, source if (layer, head) in heads else target) for layer, head in model.heads()]
+    return [
+        Edit(layer, head, source if (layer, head) in heads else target)
+        for layer, head in model.heads()
+    ]
 
 
 def _row(test, gained, gap, words, *, ablation=None, head=None, p=np.nan):
     """One row of `circuit`; ``gained`` has the column "circuit" and one per random set."""
-    faithfulness, low, high = (values[0] for values in restored_fraction(gained[["circuit"]], gap, words))
+    faithfulness, low, high = (
+        values[0] for values in restored_fraction(gained[["circuit"]], gap, words)
+    )
     random = gained.drop(columns="circuit").to_numpy().mean(0) / gap.mean()
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return {

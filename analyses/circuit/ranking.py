@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import InputError, Trial, Vlm
+from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
-from rgb_circuit.measure import stepwise
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits, PatchedHeads
-from rgb_circuit.tasks import task_of
+from rgb_circuit.measuring.measure import stepwise
+from rgb_circuit.measuring.measurement import Steps
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
@@ -24,7 +24,8 @@ from .faithfulness import (
     source_words,
 )
 
-# Circuit sizes of the MIB benchmark, as shares of all heads; small circuits are measured at every size.
+# Circuit sizes of the MIB benchmark, as shares of all heads; small circuits are measured at every
+# size.
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 EVERY_SIZE_UP_TO = 16
 
@@ -38,21 +39,23 @@ def ranked(
     target: str | None = None,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """All heads, the most important first: the larger of how much of the logit difference goes when one head
-    alone gets its target z (noising), and of how much comes when it alone gets its source z (denoising).
+    """All heads, the most important first: the larger of how much of the logit difference goes when
+    one head alone gets its target z (noising), and of how much comes when it alone gets its source
+    z (denoising).
 
-    Each direction is blind to something. Noising shows senders, whose receivers see a corrupted picture when
-    a sender alone is restored; it does not show a head that another stands in for as soon as it is silent.
-    Denoising shows that head, and no senders. The larger of the two keeps what either has shown, where their
-    mean would put each of these behind a head of half their work that shows in both.
+    Each direction is blind to something. Noising shows senders, whose receivers see a corrupted
+    picture when a sender alone is restored; it does not show a head that another stands in for as
+    soon as it is silent. Denoising shows that head, and no senders. The larger of the two keeps
+    what either has shown, where their mean would put each of these behind a head of half their work
+    that shows in both.
 
     Args:
         source, target, progress: as in `circuit`.
 
     Returns:
-        A row per head, sorted: ``layer, head, score`` (the larger of the next two), ``noising`` (fall of the
-        logit difference in the source run), ``denoising`` (its rise in the target run), each a mean over
-        trials in logits, ``n``.
+        A row per head, sorted: ``layer, head, score`` (the larger of the next two), ``noising``
+        (fall of the logit difference in the source run), ``denoising`` (its rise in the target
+        run), each a mean over trials in logits, ``n``.
 
     Raises:
         InputError: as `circuit`, before any forward.
@@ -84,21 +87,23 @@ def curve(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside random sets.
+    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside
+    random sets.
 
-    Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all. A ranking
-    made from the same trials flatters the curve; rank on others. Random sets are the first heads of random
-    rankings of all heads.
+    Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all.
+    A ranking made from the same trials flatters the curve; rank on others. Random sets are the
+    first heads of random rankings of all heads.
 
     Args:
-        ranking: every (layer, head) of the model once, the most important first: ``ranked(...)[["layer",
-            "head"]].values``.
+        ranking: every (layer, head) of the model once, the most important first:
+            ``ranked(...)[["layer", "head"]].values``.
         source, target, random_sets, seed, progress: as in `circuit`.
 
     Returns:
-        A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the circuit),
-        ``source, target, faithfulness, ci_low, ci_high`` (95 % interval over trials),
-        ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets), ``n``.
+        A row per size: ``size, share`` (of all heads), ``layer, head`` (the last head of the
+        circuit), ``source, target, faithfulness, ci_low, ci_high`` (95 % interval over trials),
+        ``random_mean, random_low, random_high`` (mean and central 95 % over the random sets),
+        ``n``.
 
     Raises:
         InputError: as `circuit`, or a ranking that is not every head once.
@@ -110,12 +115,15 @@ def curve(
     ranking = [Head(int(layer), int(head)) for layer, head in ranking]
     if sorted(ranking) != model.heads():
         raise InputError(
-            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but {model.name} "
-            "has "
+            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but "
+            f"{model.name} has "
             f"{len(model.heads())}; rank each head of the model once, as ranked(model, trials) does"
         )
     sizes = sorted(
-        {*range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1), *(round(share * len(ranking)) for share in SHARES)}
+        {
+            *range(min(EVERY_SIZE_UP_TO, len(ranking)) + 1),
+            *(round(share * len(ranking)) for share in SHARES),
+        }
     )
     rng = np.random.default_rng(seed)
     rankings = [
@@ -123,7 +131,8 @@ def curve(
         *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets)),
     ]
     held = held_heads(model, target)
-    # The empty circuit, the whole one, and in a small model others too are the same in several rankings.
+    # The empty circuit, the whole one, and in a small model others too are the same in several
+    # rankings.
     names: dict[frozenset[Head], str] = {}
     named = [
         [names.setdefault(frozenset(chosen[:size]), f"{number} {size}") for size in sizes]
@@ -132,7 +141,8 @@ def curve(
     variants = {name: isolating_edits(held, sorted(kept), source) for kept, name in names.items()}
     [frame] = yield [PatchedEdits.of(trials, variants, source)]
     m_source = logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0]
-    # The empty circuit restores every head from the target picture, so its source logit is the target run's.
+    # The empty circuit restores every head from the target picture, so its source logit is the
+    # target run's.
     m_target = logit_difference(frame, trials, source, target, "source_logit")["0 0"]
     gap = shown_gap(model, m_source, m_target, source, target)
     gained = logit_difference(frame, trials, source, target).sub(m_target, axis=0)
@@ -164,9 +174,9 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
     """Circuit performance ratio and circuit–model distance of a `curve`.
 
     Returns:
-        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high where few
-        heads do much), ``cmd`` (area between faithfulness and 1; 0 where every circuit behaves as the model
-        does), ``n``.
+        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high
+        where few heads do much), ``cmd`` (area between faithfulness and 1; 0 where every circuit
+        behaves as the model does), ``n``.
     """
     share, faithfulness = frame["share"], frame["faithfulness"]
     cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)

@@ -13,12 +13,12 @@ RESAMPLED = "resampled"
 
 
 def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -> list[int]:
-    """Whose source picture each trial is given for resampling: every trial's is given once, and none to
-    itself.
+    """Whose source picture each trial is given for resampling: every trial's is given once, and
+    none to itself.
 
-    Pairs are drawn at random among those that leave the fewest trials with what was to be taken away: a
-    partner whose right answer is one of the two words that are compared, or else whose tile is at the same
-    place.
+    Pairs are drawn at random among those that leave the fewest trials with what was to be taken
+    away: a partner whose right answer is one of the two words that are compared, or else whose tile
+    is at the same place.
 
     Returns:
         The partner's index, per trial.
@@ -42,8 +42,8 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
         return linear_sum_assignment(cost)[1].tolist()
     except ValueError:
         raise InputError(
-            f"the {source!r} pictures have different sizes, so that resampling cannot give each trial "
-            "another's; use trials of one size"
+            f"the {source!r} pictures have different sizes, so that resampling cannot give each "
+            "trial another's; use trials of one size"
         ) from None
 
 
@@ -58,8 +58,10 @@ def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
         made.append(
             replace(
                 trial,
-                # Without the other conditions: to be equal to one of those would be nothing to warn of.
-                images={name: trial.sources[name] for name in kept} | {RESAMPLED: partner.sources[source]},
+                # Without the other conditions: to be equal to one of those would be nothing to warn
+                # of.
+                images={name: trial.sources[name] for name in kept}
+                | {RESAMPLED: partner.sources[source]},
                 expected={condition: trial.expected[condition] for condition in (source, target)},
                 prompts={name: prompt for name, prompt in asked.items() if prompt != trial.prompt},
                 boxes={name: boxes for name, boxes in trial.boxes.items() if name in kept},

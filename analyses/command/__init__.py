@@ -1,13 +1,14 @@
 """The command ``rgb-circuit``: a file per subcommand, with its arguments and what it does.
 
-What subcommands share stands here (streams, errors, exit status), in `arguments` and in `loading` (which
-model, which trials, of which game).
+What subcommands share stands here (streams, errors, exit status), in `arguments` and in `loading`
+(which model, which trials, of which game).
 
 A further subcommand is a file with ``add_to``, and its name in `SUBCOMMANDS`.
 
-Modules that load torch, transformers, pandas or matplotlib take seconds. So the files of subcommands import
-them inside functions: ``--help``, completion in a shell and what argparse refuses need none of them.
-`loading` and `notices` always need them, and are imported inside functions themselves.
+Modules that load torch, transformers, pandas or matplotlib take seconds. So the files of
+subcommands import them inside functions: ``--help``, completion in a shell and what argparse
+refuses need none of them. `loading` and `notices` always need them, and are imported inside
+functions themselves.
 """
 
 import argparse
@@ -22,11 +23,24 @@ from importlib.metadata import version
 import shtab
 
 from rgb_circuit.errors import InputError, NotDrawn, ServerError
-from rgb_circuit.jobs import Pending
+from rgb_circuit.remote.jobs import Pending
 
-from ..as_options import as_options
-from . import attention, calibrate, check, collect, compare, flows, hypotheses, play, report, run, say, tasks
+from . import (
+    attention,
+    calibrate,
+    check,
+    collect,
+    compare,
+    flows,
+    hypotheses,
+    play,
+    report,
+    run,
+    say,
+    tasks,
+)
 from .arguments import option_of
+from .as_options import as_options
 
 SUBCOMMANDS = (
     run, collect, report, calibrate, compare, check, play, attention, say, flows, tasks, hypotheses,
@@ -43,9 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        The exit status: 1 for a check that found a difference or a figure that could not be drawn, 2 for
-        input that cannot be used, 3 for a server that could not do it, 4 for jobs that are not done yet, 130
-        for a command that was stopped with Ctrl-C, 141 for one whose reader went away.
+        The exit status: 1 for a check that found a difference or a figure that could not be drawn,
+        2 for input that cannot be used, 3 for a server that could not do it, 4 for jobs that are
+        not done yet, 130 for a command that was stopped with Ctrl-C, 141 for one whose reader went
+        away.
     """
     try:
         status = _main(arguments)
@@ -63,14 +78,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments):
     options = command_parser().parse_args(arguments)
-    # Figures go to files. A notebook's backend is inherited by a command in a cell, whose environment may
-    # lack it; matplotlib refuses to be imported then.
+    # Figures go to files. A notebook's backend is inherited by a command in a cell, whose
+    # environment may lack it; matplotlib refuses to be imported then.
     os.environ["MPLBACKEND"] = "agg"
     # Imported once it is known that there is something to do: this takes seconds.
-    from rgb_circuit.memory import return_freed_memory
+    from rgb_circuit.running.memory import return_freed_memory
 
     return_freed_memory()
-    kept = "; what was finished is kept, and the same command goes on from there" if options.keeps else ""
+    kept = (
+        "; what was finished is kept, and the same command goes on from there"
+        if options.keeps
+        else ""
+    )
     try:
         with warnings.catch_warnings():
             # Without the file and line of Python's own.
@@ -110,8 +129,8 @@ def _in_options(message, options):
 
 @contextmanager
 def _quiet(options: argparse.Namespace) -> Iterator[None]:
-    """Where it is asked for, no bars, and nothing of what is also written to a folder. Warnings are shown
-    all the same: they are handed the file that is left here."""
+    """Where it is asked for, no bars, and nothing of what is also written to a folder. Warnings are
+    shown all the same: they are handed the file that is left here."""
     if not options.quiet:
         yield
         return
@@ -131,8 +150,12 @@ def command_parser() -> argparse.ArgumentParser:
         epilog=COMPLETION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shtab.add_argument_to(parser, "--print-completion", help="print what makes a shell complete this command")
-    parser.add_argument("--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}")
+    shtab.add_argument_to(
+        parser, "--print-completion", help="print what makes a shell complete this command"
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}"
+    )
     parser.set_defaults(keeps=False, writes=True)
     commands = parser.add_subparsers(required=True, metavar="command")
     for subcommand in SUBCOMMANDS:

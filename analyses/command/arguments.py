@@ -12,9 +12,9 @@ import rgb_circuit
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
-# Role → what its word is for, of the game's that are drawn. Read from its file, since the package that makes
-# a task of it imports numpy, which --help does not need.
-_GAME = Path(rgb_circuit.__file__).parent / "tasks" / "rgb.toml"
+# Role → what its word is for, of the game's that are drawn. Read from its file, since the package
+# that makes a task of it imports numpy, which --help does not need.
+_GAME = Path(rgb_circuit.__file__).parent / "stimuli" / "tasks" / "rgb.toml"
 DRAWN = {
     role: about
     for role, about in tomllib.loads(_GAME.read_text(encoding="utf-8"))["roles"].items()
@@ -31,17 +31,22 @@ def quiet_parent() -> ArgumentParser:
     """A parent of subcommands' parsers: ``--quiet``."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument(
-        "-q", "--quiet", action="store_true", help="show no bars, and print nothing that is also written"
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="show no bars, and print nothing that is also written",
     )
     return parser
 
 
 def trials_parent() -> ArgumentParser:
-    """A parent of subcommands' parsers: ``--quiet``, and which model is shown which trials. ``drawn`` holds
-    the defaults of `ABOUT_TRIALS`."""
+    """A parent of subcommands' parsers: ``--quiet``, and which model is shown which trials.
+    ``drawn`` holds the defaults of `ABOUT_TRIALS`."""
     parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
     parser.add_argument(
-        "--model", default="toy", help="toy, planted, talker, a folder, or a hub id (default: %(default)s)"
+        "--model",
+        default="toy",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--task",
@@ -53,7 +58,8 @@ def trials_parent() -> ArgumentParser:
     shown.add_argument(
         "--trials",
         default="32",
-        help="how many trials to draw, or 'published' for the published stimulus (default: %(default)s)",
+        help="how many trials to draw, or 'published' for the published stimulus (default: "
+        "%(default)s)",
     )
     shown.add_argument(
         "--trials-file",
@@ -67,8 +73,8 @@ def trials_parent() -> ArgumentParser:
         metavar="ROLE=WORD",
         action=_Fixed,
         default={},
-        help="the word of a role in every drawn trial, such as number=3; may be given several times "
-        "(default: drawn, so that all are used)",
+        help="the word of a role in every drawn trial, such as number=3; may be given several "
+        "times (default: drawn, so that all are used)",
     )
     for role, says in DRAWN.items():
         option = f"--{role.replace('_', '-')}"
@@ -101,7 +107,8 @@ def add_loading(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tiles",
         type=int,
-        help="per side of the game's pictures, for a model that takes pictures of any size (default: 24)",
+        help="per side of the game's pictures, for a model that takes pictures of any size "
+        "(default: 24)",
     )
     parser.add_argument(
         "--remote",
@@ -109,8 +116,8 @@ def add_loading(parser: ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is read from "
-        "NDIF_API_KEY",
+        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is "
+        "read from NDIF_API_KEY",
     )
 
 
@@ -122,12 +129,17 @@ def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **option
 
 
 class _Fixed(Action):
-    """Role → word, of ``--fix ROLE=WORD`` and of the options that are called like the game's roles."""
+    """Role → word, of ``--fix ROLE=WORD`` and of the options that are called like the game's
+    roles."""
 
     def __call__(self, parser, options, value, option=None):
-        role, equals, word = value.partition("=") if option == "--fix" else (_role(option), "=", value)
+        role, equals, word = (
+            value.partition("=") if option == "--fix" else (_role(option), "=", value)
+        )
         if not (role and equals and word):
-            parser.error(f"argument --fix: {value!r} is no ROLE=WORD; write it like --fix right=red")
+            parser.error(
+                f"argument --fix: {value!r} is no ROLE=WORD; write it like --fix right=red"
+            )
         options.fix = {**options.fix, role: word}
 
 
@@ -136,5 +148,6 @@ def _role(option):
 
 
 def option_of(role: str) -> str:
-    """How the option begins that holds the word of a role: ``--odd`` of the game's, else ``--fix right=``."""
+    """How the option begins that holds the word of a role: ``--odd`` of the game's, else ``--fix
+    right=``."""
     return f"--{role.replace('_', '-')} " if role in DRAWN else f"--fix {role}="

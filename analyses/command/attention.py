@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from rgb_circuit.edits import check_head
 from rgb_circuit.errors import InputError
-from rgb_circuit.results import opened, write_figure
+from rgb_circuit.files.results import opened, write_figure
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -28,8 +28,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _attention(options: Namespace) -> None:
-    """Draw where a head looks from [end] on the pictures of the first four trials: those of a run, or those
-    that the options say."""
+    """Draw where a head looks from [end] on the pictures of the first four trials: those of a run,
+    or those that the options say."""
     from rgb_circuit.plots.canvas import without_formulas
 
     from .loading import check_folder, model_and_trials
@@ -40,7 +40,9 @@ def _attention(options: Namespace) -> None:
         model, trials = model_and_trials(options)
         check_head(model, layer, head)
         figure = _drawn(model, trials[:4], layer, head)
-        print(f"Wrote {write_figure(without_formulas(figure), folder, f'attention_{layer}.{head}')}")
+        print(
+            f"Wrote {write_figure(without_formulas(figure), folder, f'attention_{layer}.{head}')}"
+        )
 
 
 def _one_head(text):
@@ -54,8 +56,8 @@ def _one_head(text):
 
 def _drawn(model, trials, layer, head):
     """A figure with a row per trial and a column per condition."""
-    from rgb_circuit.as_seen import as_seen
-    from rgb_circuit.attention import attention_from_end, over_picture
+    from rgb_circuit.calls.attention import attention_from_end, over_picture
+    from rgb_circuit.pictures.as_seen import as_seen
     from rgb_circuit.plots import attention_over_picture
     from rgb_circuit.plots.canvas import brief, model_title, new_figure
 
@@ -63,8 +65,14 @@ def _drawn(model, trials, layer, head):
     figure = new_figure(3.4 * len(conditions), 3.6 * len(trials) + 0.4)
     axes = figure.subplots(len(trials), len(conditions), squeeze=False)
     row = {trial.name: axis for trial, axis in zip(trials, axes)}
-    seen = {(trial.name, name): as_seen(model, trial.images[name]) for trial in trials for name in conditions}
-    for trial, condition, pattern in attention_from_end(model, trials, conditions, heads=[(layer, head)]):
+    seen = {
+        (trial.name, name): as_seen(model, trial.images[name])
+        for trial in trials
+        for name in conditions
+    }
+    for trial, condition, pattern in attention_from_end(
+        model, trials, conditions, heads=[(layer, head)]
+    ):
         attention_over_picture(
             over_picture(model, trial, pattern[layer, head]),
             seen[trial.name, condition],
@@ -75,17 +83,19 @@ def _drawn(model, trials, layer, head):
         shown = [condition] if role is None else [condition, trial.answers[role]]
         ax.set_title(": ".join(map(brief, shown)), fontsize=10)
     figure.suptitle(
-        f"Head {layer}.{head} of {model_title(model.name)} from [end]: grey where it does not look, n = "
-        f"{len(trials)} trials"
+        f"Head {layer}.{head} of {model_title(model.name)} from [end]: grey where it does not "
+        f"look, n = {len(trials)} trials"
     )
     return figure
 
 
 def _conditions(trials):
-    """Those that the task's heads are restored in, or else those that all trials have, no more than can be
-    told apart side by side."""
-    from rgb_circuit.tasks import task_of
+    """Those that the task's heads are restored in, or else those that all trials have, no more than
+    can be told apart side by side."""
+    from rgb_circuit.stimuli.tasks import task_of
 
-    conditions = [name for name in trials[0].images if all(name in trial.images for trial in trials)]
+    conditions = [
+        name for name in trials[0].images if all(name in trial.images for trial in trials)
+    ]
     wanted = ["clean", *task_of(trials).targets]
     return (wanted if set(wanted) <= set(conditions) else conditions)[:5]

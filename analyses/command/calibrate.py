@@ -4,8 +4,8 @@ import warnings
 from argparse import Namespace
 from importlib.metadata import version
 
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened, write_figure, write_frame
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -29,7 +29,8 @@ def add_to(commands: Commands) -> None:
         "--random",
         type=int,
         default=5,
-        help="models of each of the three kinds on which every role is false (default: %(default)s)",
+        help="models of each of the three kinds on which every role is false (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--trials",
@@ -42,17 +43,18 @@ def add_to(commands: Commands) -> None:
 
 
 def _calibrate(options: Namespace) -> None:
-    """Judge planted circuits and random models, and print how often the verdicts were right, beside two naive
-    readings. One that was killed goes on where it stopped when the same command is given again, and one for
-    more models takes up those that were judged."""
+    """Judge planted circuits and random models, and print how often the verdicts were right, beside
+    two naive readings. One that was killed goes on where it stopped when the same command is given
+    again, and one for more models takes up those that were judged."""
     import pandas as pd
     from transformers.utils import logging
 
-    from rgb_circuit.manifest import versions
+    from rgb_circuit.keeping.manifest import versions
+    from rgb_circuit.keeping.store import open_store
     from rgb_circuit.plots import precision_recall_panels, recall_over_trials
-    from rgb_circuit.store import open_store
 
-    from .. import calibrate, printed
+    from .. import calibrate
+    from ..study import printed
 
     logging.disable_progress_bar()
     subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
@@ -68,7 +70,8 @@ def _calibrate(options: Namespace) -> None:
         with locked(parts), warnings.catch_warnings():
             store = open_store(parts, about)
             store.clean()
-            # That a noisy or random model answers wrongly is the point, and stands in the column "solved".
+            # That a noisy or random model answers wrongly is the point, and stands in the column
+            # "solved".
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
             frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
         write_frame(frame, folder, "calibration")
@@ -81,6 +84,7 @@ def _calibrate(options: Namespace) -> None:
         write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
-        "\nBy noise, and by kind of model and number of trials: calibration.png, calibration_trials.png, and "
-        f"their frames calibration_summary, calibration_trials and calibration_false, in {folder}/"
+        "\nBy noise, and by kind of model and number of trials: calibration.png, "
+        f"calibration_trials.png, and their frames calibration_summary, calibration_trials and "
+        f"calibration_false, in {folder}/"
     )

@@ -27,10 +27,11 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(options: Namespace) -> int:
-    """Hold ten patched logits, of every component, against plain PyTorch hooks on the model's own weights,
-    and print what else shapes its numbers: tokens, kernel, number format, noise floor, time and memory."""
-    from .. import printed
-    from ..check import check
+    """Hold ten patched logits, of every component, against plain PyTorch hooks on the model's own
+    weights, and print what else shapes its numbers: tokens, kernel, number format, noise floor,
+    time and memory."""
+    from ..study import printed
+    from ..study.check import check
     from .loading import loaded
 
     model = loaded(options)

@@ -3,8 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from rgb_circuit.locking import locked
-from rgb_circuit.results import open_folder
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import open_folder
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -22,9 +22,9 @@ def add_to(commands: Commands) -> None:
 
 
 def _collect(options: Namespace) -> None:
-    """Take what the server of a detached run has done, hand in what is missing, and write frames, figures and
-    report when nothing is."""
-    from rgb_circuit.manifest import read_manifest
+    """Take what the server of a detached run has done, hand in what is missing, and write frames,
+    figures and report when nothing is."""
+    from rgb_circuit.keeping.manifest import read_manifest
 
     from .. import study
 

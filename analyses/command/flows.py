@@ -10,9 +10,13 @@ from .arguments import Commands, add_folder, trials_parent
 def add_to(commands: Commands) -> None:
     """Add both subcommands, with their arguments."""
     for flow in (_knockout_parser(commands), _layers_parser(commands)):
-        add_folder(flow, "of a run, whose model and trials are taken and whose report gets more", nargs="?")
+        add_folder(
+            flow, "of a run, whose model and trials are taken and whose report gets more", nargs="?"
+        )
         flow.add_argument("--role", help="of the answer that is drawn (default: the right one)")
-        add_folder(flow, "for frame and figure, where no run is given (default: results/COMMAND)", "--out")
+        add_folder(
+            flow, "for frame and figure, where no run is given (default: results/COMMAND)", "--out"
+        )
         flow.set_defaults(keeps=True)
 
 
@@ -24,14 +28,18 @@ def _knockout_parser(commands):
         description=_knockout.__doc__,
     )
     parser.add_argument(
-        "--queries", default="end", help="who looks: groups such as end,question (default: %(default)s)"
+        "--queries",
+        default="end",
+        help="who looks: groups such as end,question (default: %(default)s)",
     )
     parser.add_argument(
         "--keys",
-        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: those that the "
-        "trials have)",
+        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: "
+        "those that the trials have)",
     )
-    parser.add_argument("--window", type=int, default=1, help="layers in a row (default: %(default)s)")
+    parser.add_argument(
+        "--window", type=int, default=1, help="layers in a row (default: %(default)s)"
+    )
     parser.set_defaults(run=_knockout)
     return parser
 
@@ -51,40 +59,53 @@ def _layers_parser(commands):
     )
     parser.add_argument(
         "--positions",
-        help="groups such as tile,rest,question,end or positions as 40+41 (default: those that the trials "
-        "have)",
+        help="groups such as tile,rest,question,end or positions as 40+41 (default: those that the "
+        "trials have)",
     )
     parser.set_defaults(run=_layers)
     return parser
 
 
 def _knockout(options: Namespace) -> None:
-    """Keep some positions from looking at others in every window of layers, and draw what the answer
-    loses."""
-    from .. import flows
+    """Keep some positions from looking at others in every window of layers, and draw what the
+    answer loses."""
+    from ..study import flows
 
     queries = flows.groups_from(options.queries)
     keys = options.keys and flows.groups_from(options.keys)
     model, trials, folder, about = _of_a_run(options, "knockout")
     flows.knockout(
-        model, trials, folder, about, queries=queries, keys=keys, window=options.window, role=options.role
+        model,
+        trials,
+        folder,
+        about,
+        queries=queries,
+        keys=keys,
+        window=options.window,
+        role=options.role,
     )
 
 
 def _layers(options: Namespace) -> None:
     """Restore every layer at groups of positions, and draw what of the answer comes back."""
-    from .. import flows
+    from ..study import flows
 
     positions = options.positions and flows.groups_from(options.positions)
     model, trials, folder, about = _of_a_run(options, "layers")
     flows.layers(
-        model, trials, folder, about, component=options.component, positions=positions, role=options.role
+        model,
+        trials,
+        folder,
+        about,
+        component=options.component,
+        positions=positions,
+        role=options.role,
     )
 
 
 def _of_a_run(options, name):
     """Model, trials, folder and options: of the run that is named, or of the command itself."""
-    from rgb_circuit.saved_run import recorded_run
+    from rgb_circuit.keeping.saved_run import recorded_run
 
     from .loading import check_folder, model_and_trials
 

@@ -12,7 +12,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "hypotheses",
         parents=[quiet_parent()],
-        help="what hypotheses in a file claim, need and cost, and whether they can fail; loads no model",
+        help="what hypotheses in a file claim, need and cost, and whether they can fail; loads no "
+        "model",
         description=_hypotheses.__doc__,
     )
     parser.add_argument(
@@ -27,17 +28,20 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--trials", type=int, default=32, help="how many there will be (default: %(default)s)"
     )
-    parser.add_argument("--heads", type=int, default=1024, help="of the model (default: %(default)s)")
+    parser.add_argument(
+        "--heads", type=int, default=1024, help="of the model (default: %(default)s)"
+    )
     parser.set_defaults(run=_hypotheses, writes=False)
 
 
 def _hypotheses(options: Namespace) -> None:
-    """Print of a file of hypotheses what each predicts in words, whether it can fail, and which pictures and
-    answers it needs; which of them no claim tells apart, and which no head can meet together; how many sweeps
-    they cost, and the smallest effect that so many trials would show. Nothing is measured."""
-    from rgb_circuit.tasks import named, read_hypotheses
+    """Print of a file of hypotheses what each predicts in words, whether it can fail, and which
+    pictures and answers it needs; which of them no claim tells apart, and which no head can meet
+    together; how many sweeps they cost, and the smallest effect that so many trials would show.
+    Nothing is measured."""
+    from rgb_circuit.stimuli.tasks import named, read_hypotheses
 
-    from .. import lint
+    from ..evidence import lint
 
     hypotheses = read_hypotheses(options.file)
     print(*lint.lines(hypotheses, named(options.task), options.trials, options.heads), sep="\n")

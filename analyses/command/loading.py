@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.drawing import trials as draw_trials
 from rgb_circuit.errors import InputError
-from rgb_circuit.rgb_game import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
-from rgb_circuit.saved_run import recorded_run
+from rgb_circuit.keeping.saved_run import recorded_run
+from rgb_circuit.stimuli.drawing import trials as draw_trials
+from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
+from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.task import Task
-from rgb_circuit.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
@@ -31,8 +31,8 @@ def check_folder(options: Namespace) -> None:
     given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
     if given:
         raise InputError(
-            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model and "
-            "trials; leave out one of them"
+            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model "
+            "and trials; leave out one of them"
         )
     recorded_run(options.folder)
 
@@ -41,7 +41,8 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
     """Those of the run whose folder is given, else those that the options say.
 
     Raises:
-        InputError: options that cannot be met; before a model is loaded where no model is needed to see it.
+        InputError: options that cannot be met; before a model is loaded where no model is needed to
+            see it.
     """
     if getattr(options, "folder", None) is not None:
         recorded = recorded_run(options.folder)
@@ -53,8 +54,8 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
 
 
 def take_task(options: Namespace) -> Task | None:
-    """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None where neither names one.
-    Its trials file becomes the options', unless they name another.
+    """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None where neither
+    names one. Its trials file becomes the options', unless they name another.
 
     Raises:
         InputError: a task or hypotheses that cannot be read, or that do not go together.
@@ -65,8 +66,8 @@ def take_task(options: Namespace) -> Task | None:
         return task
     if options.trials == "published" and options.trials_file is None:
         raise InputError(
-            "--hypotheses are tested over trials, and the published stimulus is one; draw some with "
-            "--trials 32"
+            "--hypotheses are tested over trials, and the published stimulus is one; draw some "
+            "with --trials 32"
         )
     hypotheses = read_hypotheses(file)
     if task is None and options.trials_file is not None:
@@ -86,7 +87,8 @@ def _named_task(options):
     if task.draw is None and options.trials_file is None:
         if not task.trials:
             raise InputError(
-                f"the task {task.name!r} draws no pictures and names no file of them; give --trials-file, or "
+                f"the task {task.name!r} draws no pictures and names no file of them; give "
+                "--trials-file, or "
                 'write trials = "pairs.csv" into it'
             )
         options.trials_file = task.trials
@@ -109,8 +111,8 @@ def _check_fixed(options):
     """Refuse words for trials that are not drawn."""
     if options.fix and (options.trials_file is not None or options.trials == "published"):
         raise InputError(
-            f"{option_of(next(iter(options.fix))).strip(' =')} holds a word of drawn trials, and these are "
-            "given; leave it out, or draw trials with --trials 32"
+            f"{option_of(next(iter(options.fix))).strip(' =')} holds a word of drawn trials, and "
+            "these are given; leave it out, or draw trials with --trials 32"
         )
 
 
@@ -128,21 +130,25 @@ def _given(options, task):
 def _drawn(options, task):
     """The model, and trials drawn for it, or the published one."""
     if options.trials != "published" and not options.trials.isdecimal():
-        raise InputError(f"--trials is {options.trials!r}; give a number such as 32, or 'published'")
+        raise InputError(
+            f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
+        )
     model = loaded(options)
     if options.trials == "published":
         return model, _published(model)
-    return model, draw_trials(model, task or DEFAULT, int(options.trials), options.seed, **options.fix)
+    return model, draw_trials(
+        model, task or DEFAULT, int(options.trials), options.seed, **options.fix
+    )
 
 
 def _published(model):
     if model.grid != (PUBLISHED_GRID, PUBLISHED_GRID):
         rows, columns = model.grid
         raise InputError(
-            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and {model.name} sees "
-            f"{rows} × {columns} image "
-            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does not exist; "
-            "draw trials for this model "
+            f"the published stimulus has {PUBLISHED_GRID} × {PUBLISHED_GRID} tiles, and "
+            f"{model.name} sees {rows} × {columns} image "
+            f"tokens, where its tile (row {PUBLISHED_TILE[0]}, column {PUBLISHED_TILE[1]}) does "
+            "not exist; draw trials for this model "
             "with --trials 32"
         )
     return [published_trial(model.canvas)]

@@ -1,26 +1,27 @@
-"""What is said of a user's own pictures before a model is shown them, where it sees less than is there."""
+"""What is said of a user's own pictures before a model is shown them, where it sees less than is
+there."""
 
 from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
-from rgb_circuit.as_seen import as_seen, fit
 from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
+from rgb_circuit.pictures.as_seen import as_seen, fit
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
 
 def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
-    """Print over which pictures nothing can be drawn; of the others, which the model sees changed, and which
-    it cannot tell apart."""
+    """Print over which pictures nothing can be drawn; of the others, which the model sees changed,
+    and which it cannot tell apart."""
     reasons = _undrawable(model, trials)
     drawable = [trial for trial in trials if trial.size not in reasons]
     if reasons:
         *_, reason = reasons.values()
         print(
-            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over pictures: "
-            f"{reason}"
+            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over "
+            f"pictures: {reason}"
         )
     _print_changed(model, drawable)
     _print_alike(model, drawable)
@@ -46,8 +47,8 @@ def _print_changed(model, trials):
         if changed:
             name, (width, height) = next(iter(changed.items()))
             print(
-                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. of "
-                f"{name!r} "
+                f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. "
+                f"of {name!r} "
                 f"({width} × {height} px: {how(fits[width, height])})"
             )
 
@@ -62,7 +63,9 @@ def _padding(fit):
 
 def _proportion(fit):
     return (
-        f"a square in them becomes {fit.proportion:.2g} times as wide as high" if fit.proportion != 1 else ""
+        f"a square in them becomes {fit.proportion:.2g} times as wide as high"
+        if fit.proportion != 1
+        else ""
     )
 
 
@@ -75,14 +78,14 @@ def _print_alike(model, trials):
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(
-                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine for what "
-                "the model is shown"
+                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine "
+                "for what the model is shown"
             )
 
 
 def _alike(model, trials):
-    """(Pair of conditions that look the same to the model, whether the pictures themselves are the same) →
-    names of trials."""
+    """(Pair of conditions that look the same to the model, whether the pictures themselves are the
+    same) → names of trials."""
     alike = {}
     # Hash of a picture → hash of what the model sees of it.
     seen = {}

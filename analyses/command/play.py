@@ -18,10 +18,10 @@ def add_to(commands: Commands) -> None:
 
 def _play(options: Namespace) -> None:
     """Show the model every picture and print how often it answers right."""
-    from rgb_circuit.play import play
-    from rgb_circuit.tasks import task_of
+    from rgb_circuit.calls.play import play
+    from rgb_circuit.stimuli.tasks import task_of
 
-    from .. import printed
+    from ..study import printed
     from .loading import model_and_trials
 
     model, trials = model_and_trials(options)

@@ -14,15 +14,21 @@ def add_to(commands: Commands) -> None:
         description=_report.__doc__,
     )
     add_folder(
-        parser, "of one run, or of its shards (default: results)", "folders", nargs="*", metavar="folder"
+        parser,
+        "of one run, or of its shards (default: results)",
+        "folders",
+        nargs="*",
+        metavar="folder",
     )
-    add_folder(parser, "for all parts and what is made of them (default: the first folder)", "--out")
+    add_folder(
+        parser, "for all parts and what is made of them (default: the first folder)", "--out"
+    )
     parser.set_defaults(run=_report, keeps=True)
 
 
 def _report(options: Namespace) -> None:
-    """Bring the parts of a run together and write frames, figures and report; what is missing is computed
-    first."""
+    """Bring the parts of a run together and write frames, figures and report; what is missing is
+    computed first."""
     from .. import study
 
     study.report(options.folders or ["results"], options.out)

@@ -7,8 +7,8 @@ import shtab
 
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.errors import InputError
-from rgb_circuit.locking import locked
-from rgb_circuit.results import opened
+from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import opened
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -21,19 +21,24 @@ def add_to(commands: Commands) -> None:
         help="play, patch every head, draw the three panels, give each head its role",
         description=_run.__doc__,
     )
-    add_folder(parser, "for frames, figures and manifest (default: %(default)s)", "--out", default="results")
+    add_folder(
+        parser,
+        "for frames, figures and manifest (default: %(default)s)",
+        "--out",
+        default="results",
+    )
     parser.add_argument("--name", help="what the report calls this run (default: the model's name)")
     parser.add_argument(
         "--hypotheses",
         metavar="FILE.toml",
-        help="what is claimed of heads, in place of what the task claims; rgb-circuit hypotheses FILE.toml "
-        "says what such a file asks for",
+        help="what is claimed of heads, in place of what the task claims; rgb-circuit hypotheses "
+        "FILE.toml says what such a file asks for",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--positions",
         default="end",
-        help="end, all, image, text, tile, rest, question, first, or token positions like 5,-1; write "
-        "--positions=-1 where the first is negative (default: %(default)s)",
+        help="end, all, image, text, tile, rest, question, first, or token positions like 5,-1; "
+        "write --positions=-1 where the first is negative (default: %(default)s)",
     )
     parser.add_argument(
         "--heads",
@@ -44,8 +49,8 @@ def add_to(commands: Commands) -> None:
         "--component",
         default="z",
         choices=OF_A_HEAD,
-        help="of each head, what is restored: %(choices)s; with another than z no roles are told (default: "
-        "%(default)s)",
+        help="of each head, what is restored: %(choices)s; with another than z no roles are told "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--only-correct",
@@ -60,13 +65,14 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: print what would be run, and what it takes in forwards, time, memory and disk",
+        help="run nothing: print what would be run, and what it takes in forwards, time, memory "
+        "and disk",
     )
     parser.add_argument(
         "--shard",
         metavar="I/N",
-        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings them "
-        "together",
+        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings "
+        "them together",
     )
     parser.add_argument(
         "--detach",
@@ -77,8 +83,9 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
-    """Play the game, patch every head, test what each head is, and write frames, figures, report and a
-    manifest. A run that was killed goes on where it stopped when the same command is given again."""
+    """Play the game, patch every head, test what each head is, and write frames, figures, report
+    and a manifest. A run that was killed goes on where it stopped when the same command is given
+    again."""
     from .. import study
     from .loading import model_and_trials
 
@@ -87,7 +94,9 @@ def _run(options: Namespace) -> None:
         study.parse_heads(options.heads)
     shard = _shard(options.shard)
     if options.detach and (options.remote is False or shard):
-        raise InputError("--detach hands all trials to a server; give --remote with it, and no --shard")
+        raise InputError(
+            "--detach hands all trials to a server; give --remote with it, and no --shard"
+        )
     if options.dry_run:
         model, trials = model_and_trials(options)
         study.estimate(model, trials, _chosen(options), shard)
@@ -98,7 +107,8 @@ def _run(options: Namespace) -> None:
 
 
 def _chosen(options):
-    """The options that the run's manifest holds, when `model_and_trials` has taken the task's trials file."""
+    """The options that the run's manifest holds, when `model_and_trials` has taken the task's
+    trials file."""
     chosen = {
         name: getattr(options, name)
         for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")

@@ -12,7 +12,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "say",
         parents=[trials_parent()],
-        help="what the model says about a picture with heads scaled or made to look elsewhere, and without",
+        help="what the model says about a picture with heads scaled or made to look elsewhere, and "
+        "without",
         description=_say.__doc__,
     )
     parser.add_argument(
@@ -27,25 +28,30 @@ def add_to(commands: Commands) -> None:
         metavar="LAYER.HEAD=ROW,COLUMN[:BIAS]",
         action="append",
         default=[],
-        help="make a head look at a place of the picture: by a bias on its attention, or at nothing else; "
-        "may be given several times",
+        help="make a head look at a place of the picture: by a bias on its attention, or at "
+        "nothing else; may be given several times",
     )
     parser.add_argument("--question", help="another one than the trial's")
     parser.add_argument("--condition", default="clean", help="which picture (default: %(default)s)")
     parser.add_argument(
         "--trial", type=int, default=0, help="which of the trials, from 0 (default: %(default)s)"
     )
-    parser.add_argument("--tokens", type=int, default=20, help="to say at most (default: %(default)s)")
+    parser.add_argument(
+        "--tokens", type=int, default=20, help="to say at most (default: %(default)s)"
+    )
     parser.set_defaults(run=_say, writes=False)
 
 
 def _say(options: Namespace) -> None:
-    """Print what the model says about one picture as it is, and with heads scaled or made to look elsewhere,
-    at every token from which it says something."""
-    from .. import say
+    """Print what the model says about one picture as it is, and with heads scaled or made to look
+    elsewhere, at every token from which it says something."""
+    from ..study import say
     from .loading import model_and_trials
 
-    scales, looks = list(map(say.parse_scale, options.scale)), list(map(say.parse_look, options.look))
+    scales, looks = (
+        list(map(say.parse_scale, options.scale)),
+        list(map(say.parse_look, options.look)),
+    )
     model, trials = model_and_trials(options)
     if not 0 <= options.trial < len(trials):
         raise InputError(f"--trial is {options.trial}; there are {len(trials)} trials, from 0 on")

@@ -13,23 +13,26 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "tasks",
         parents=[quiet_parent()],
-        help="what can be asked: tasks, their pictures, roles of heads, and whether the model plays",
+        help="what can be asked: tasks, their pictures, roles of heads, and whether the model "
+        "plays",
         description=_tasks.__doc__,
     )
     parser.add_argument(
-        "--model", default="toy", help="toy, planted, talker, a folder, or a hub id (default: %(default)s)"
+        "--model",
+        default="toy",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     add_loading(parser)
     parser.set_defaults(run=_tasks, writes=False)
 
 
 def _tasks(options: Namespace) -> None:
-    """Print every task that ships: what it asks, its pictures and the roles of heads that it knows, and how
-    often the model answers right on a few of its trials."""
-    from rgb_circuit.drawing import trials
+    """Print every task that ships: what it asks, its pictures and the roles of heads that it knows,
+    and how often the model answers right on a few of its trials."""
+    from rgb_circuit.calls.play import play
     from rgb_circuit.errors import InputError
-    from rgb_circuit.play import play
-    from rgb_circuit.tasks import tasks
+    from rgb_circuit.stimuli.drawing import trials
+    from rgb_circuit.stimuli.tasks import tasks
 
     from .loading import loaded
 

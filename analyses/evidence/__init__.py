@@ -7,12 +7,12 @@
 
 What a word's logit is read against, what the gap is, and what words that are alike do: `.effects`.
 
-**A gap that is not there.** A model that does not answer by what the pictures show has no gap, and a fraction
-of what chance leaves can be anything. So the gap must first be shown to be positive on the very trials that
-test the heads (`rgb_circuit.statistics.shown_to_fall`), and be `.verdict.LEAST_GAP` logits or more: of many
-models without one, some show a small gap by chance. Where it is not, what a prediction asks for means
-nothing: it is void (p = 1, does not hold), and the restored fraction is missing. The effect and its interval
-are measured all the same, and shown.
+**A gap that is not there.** A model that does not answer by what the pictures show has no gap, and
+a fraction of what chance leaves can be anything. So the gap must first be shown to be positive on
+the very trials that test the heads (`rgb_circuit.statistics.shown_to_fall`), and be
+`.verdict.LEAST_GAP` logits or more: of many models without one, some show a small gap by chance.
+Where it is not, what a prediction asks for means nothing: it is void (p = 1, does not hold), and
+the restored fraction is missing. The effect and its interval are measured all the same, and shown.
 
 | claim | shown by rejecting that the mean effect is | or that so few trials lie inside that |
 |---|---|---|
@@ -23,53 +23,58 @@ are measured all the same, and shown.
 | below half (without attention to some tokens) | half as large as with it, or more | |
 | above others | at most ``least`` · gap above the word that rises most beside it | |
 
-"Up" asks for more than zero because with enough trials the smallest leak of a head is significant. Its
-threshold is half the margin of "none": of the order of what "none" excludes, yet within reach of a single
-head in a large model.
+"Up" asks for more than zero because with enough trials the smallest leak of a head is significant.
+Its threshold is half the margin of "none": of the order of what "none" excludes, yet within reach
+of a single head in a large model.
 
-**Absences** are shown by the mean or by a count of trials (`rgb_circuit.absence`), p being twice the
-smaller: a stray trial in which the picture confused the model moves the mean and its error, and is one of 32
-to a count. No more than one trial of four of any word that the clean picture shows, or of the claim, may lie
-outside, and the count does not speak where the mean is shown to lie beyond the margin. Absences are refuted
-by the mean, or where in most trials the effect lies beyond the margin, on one side.
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`), p
+being twice the smaller: a stray trial in which the picture confused the model moves the mean and
+its error, and is one of 32 to a count. No more than one trial of four of any word that the clean
+picture shows, or of the claim, may lie outside, and the count does not speak where the mean is
+shown to lie beyond the margin. Absences are refuted by the mean, or where in most trials the effect
+lies beyond the margin, on one side.
 
-**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here it must
-rise above each of them, for each word that the head is shown to serve: there it is held against the control
-word that rises most in trials of that word. It is not shown either where another word does as well for such a
-word (by the mean over its trials), or is shown to do better, by ``margin`` of the gap, for any.
+**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here
+it must rise above each of them, for each word that the head is shown to serve: there it is held
+against the control word that rises most in trials of that word. It is not shown either where
+another word does as well for such a word (by the mean over its trials), or is shown to do better,
+by ``margin`` of the gap, for any.
 
-**Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals are those
-of the same t. The strata of a claim are the words that it is about: in the RGB game odd colours for "odd up",
-backgrounds for "background up". These are not drawn at random but all used equally often, so that what a head
-does for one of them and not for another is no noise.
+**Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals
+are those of the same t. The strata of a claim are the words that it is about: in the RGB game odd
+colours for "odd up", backgrounds for "background up". These are not drawn at random but all used
+equally often, so that what a head does for one of them and not for another is no noise.
 
-**Three states.** A prediction's p is the largest of its claims' (the intersection–union test, Berger 1982).
-It *holds* where q ≤ level, with q Benjamini–Hochberg over heads, prediction by prediction. It is *refuted*
-where the opposite of one of its claims is shown, with the smallest p of these times the number of claims,
-corrected over heads as well; and *undecided* else: then ``trials_to_decide`` says how many trials would do,
-if effects go on as on these. ``holds`` is False for both.
+**Three states.** A prediction's p is the largest of its claims' (the intersection–union test,
+Berger 1982). It *holds* where q ≤ level, with q Benjamini–Hochberg over heads, prediction by
+prediction. It is *refuted* where the opposite of one of its claims is shown, with the smallest p of
+these times the number of claims, corrected over heads as well; and *undecided* else: then
+``trials_to_decide`` says how many trials would do, if effects go on as on these. ``holds`` is False
+for both.
 
-**A role** is shown where all its predictions are. Its p is the largest of theirs, its q Benjamini–Hochberg
-over heads: where every prediction of a role holds, the weakest has the role's q, if that is larger, so that
-`heads` keeps the false discovery rate of roles. A prediction that may stand in for another (``instead_of``)
-is another way of meeting it: the smaller p of the two counts, twice.
+**A role** is shown where all its predictions are. Its p is the largest of theirs, its q
+Benjamini–Hochberg over heads: where every prediction of a role holds, the weakest has the role's q,
+if that is larger, so that `heads` keeps the false discovery rate of roles. A prediction that may
+stand in for another (``instead_of``) is another way of meeting it: the smaller p of the two counts,
+twice.
 
-With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second half *tests*
-those: effect, interval, p and q are the second half's, and the correction is over the rows that were found.
-Only claims of effects have to be found: finding is choosing among many heads the few that do something, and
-an absence, which nearly every head shows, chooses none. It is tested on the second half like any other claim.
-Put trials of your own into random order first.
+With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second
+half *tests* those: effect, interval, p and q are the second half's, and the correction is over the
+rows that were found. Only claims of effects have to be found: finding is choosing among many heads
+the few that do something, and an absence, which nearly every head shows, chooses none. It is tested
+on the second half like any other claim. Put trials of your own into random order first.
 
-**Positions.** Heads are restored at [end] unless other ``positions`` are asked for, and then heads are frozen
-at the same ones. Every prediction means there what it means at [end], since logits are read at [end] either
-way: a circuit whose work is done at the question's words is found at "all" and "text", and of it [end] shows
-only the head that brings the answer there. A head that works at some of the positions alone is found with
-these; one that only makes ready what others read, as heads over the picture do, has no role anywhere.
+**Positions.** Heads are restored at [end] unless other ``positions`` are asked for, and then heads
+are frozen at the same ones. Every prediction means there what it means at [end], since logits are
+read at [end] either way: a circuit whose work is done at the question's words is found at "all" and
+"text", and of it [end] shows only the head that brings the answer there. A head that works at some
+of the positions alone is found with these; one that only makes ready what others read, as heads
+over the picture do, has no role anywhere.
 
 **Frozen heads.** Predictions about a route freeze the heads of another hypothesis: `.frozen`.
 
-A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct`` leaves it
-out.
+A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct``
+leaves it out.
 """
 
 import warnings
@@ -80,18 +85,18 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
-from rgb_circuit.drawing import words_for
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.calls.play import Played, answered_right
 from rgb_circuit.edits import check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Hypothesis, Prediction, Sweep, merged
-from rgb_circuit.measure import follow
-from rgb_circuit.measurement import Measurement, Steps
-from rgb_circuit.patching import PatchedHeads
-from rgb_circuit.play import Played, answered_right
+from rgb_circuit.measuring.measure import follow
+from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task, pictures_of
-from rgb_circuit.tasks import task_of
 from rgb_circuit.trial import as_trials
 
 from .effects import measured, played_logits
@@ -114,28 +119,29 @@ def examine(
     Args:
         hypotheses: each is corrected for by itself.
         progress: show bars.
-        options: ``task, checks, frozen, margin, least, level, split, only_correct, positions``, as `steps`
-            takes them.
+        options: ``task, checks, frozen, margin, least, level, split, only_correct, positions``, as
+            `steps` takes them.
 
     Returns:
-        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high`` (logits;
-        mean over trials and its 95 % t interval within strata), ``p_value, q_value, n`` (trials tested on),
-        ``holds``; then ``state`` ("holds", "refuted", "undecided"), ``trials_to_decide`` (trials to give for
-        an answer, 4 times of 5; infinite where the effect lies on the threshold, missing where there is an
-        answer or nothing to answer), ``void`` (why nothing can be tested, else empty: "no gap", "no
-        extractor" to freeze, "one word" in all trials, "no word" to read), ``restored_fraction`` (missing
-        without a gap), ``share, share_low, share_high`` (of the head's effect that goes the way that is asked
-        for; missing where none is), ``answer`` (role that the effect is on), ``words`` (for which of its
-        words the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest p),
-        ``outside`` (trials in which an effect that should be absent is not, the most of any claim), ``stray``
-        (the trial of them that lies furthest outside, where they are few enough to be strays; else empty),
-        ``found`` (the claimed effects have p ≤ level on the trials that find; without a split that is all of
-        them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials given that the
-        model answered wrongly).
+        A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high``
+        (logits; mean over trials and its 95 % t interval within strata), ``p_value, q_value, n``
+        (trials tested on), ``holds``; then ``state`` ("holds", "refuted", "undecided"),
+        ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect
+        lies on the threshold, missing where there is an answer or nothing to answer), ``void`` (why
+        nothing can be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all
+        trials, "no word" to read), ``restored_fraction`` (missing without a gap), ``share,
+        share_low, share_high`` (of the head's effect that goes the way that is asked for; missing
+        where none is), ``answer`` (role that the effect is on), ``words`` (for which of its words
+        the effect is shown by itself, where not for all), ``weakest`` (the claim with the largest
+        p), ``outside`` (trials in which an effect that should be absent is not, the most of any
+        claim), ``stray`` (the trial of them that lies furthest outside, where they are few enough
+        to be strays; else empty), ``found`` (the claimed effects have p ≤ level on the trials that
+        find; without a split that is all of them), ``frozen`` (the head is one of those that routes
+        are told by), ``wrong`` (trials given that the model answered wrongly).
 
     Raises:
-        InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or a role or
-            condition that the task does not have, before any forward.
+        InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or
+            a role or condition that the task does not have, before any forward.
 
     Examples:
         >>> from analyses.evidence import examine, heads
@@ -145,15 +151,17 @@ def examine(
         >>> [str(head) for head in heads(frame, raises)]
         ['3.1', '3.2', '3.3']
     """
-    frame = follow(model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching")
+    frame = follow(
+        model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
+    )
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):
         given = frame["n"].iloc[0] * (2 if options.get("split") else 1)
         # With none right there is nothing to leave out.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
-            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they count as "
-            "any "
+            f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
+            "count as any "
             f"other, so effects may be diluted.{leave_out}",
             stacklevel=3,
         )
@@ -175,28 +183,35 @@ def steps(
     only_correct: bool = False,
     positions: str | Sequence[int] = "end",
 ) -> Steps[pd.DataFrame]:
-    """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads are frozen; then the sweeps
-    with frozen heads.
+    """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads are frozen; then
+    the sweeps with frozen heads.
 
     Args:
-        task: that the trials are of; by default `rgb_circuit.tasks.task_of` says.
+        task: that the trials are of; by default `rgb_circuit.stimuli.tasks.task_of` says.
         checks: predictions that are corrected for by themselves.
-        frozen: group (what ``through the …`` names) → (layer, head) pairs to freeze in the sweeps that ask
-            for it, and no others; by default those that the hypothesis of that name finds on the same trials.
-            Without any, predictions about what goes through or past them are void: their effect is NaN and
-            their p is 1.
+        frozen: group (what ``through the …`` names) → (layer, head) pairs to freeze in the sweeps
+            that ask for it, and no others; by default those that the hypothesis of that name finds
+            on the same trials. Without any, predictions about what goes through or past them are
+            void: their effect is NaN and their p is 1.
         margin: fraction of the gap up to which an effect counts as none.
-        least: fraction of the gap that an effect must exceed to count as up or down; at most ``margin``.
+        least: fraction of the gap that an effect must exceed to count as up or down; at most
+            ``margin``.
         level: false discovery rate, of a prediction's heads and of a role's.
         split: find on the first half of the trials, test on the second.
-        only_correct: leave out trials with any picture that the model answers wrongly; they are counted
-            either way.
+        only_correct: leave out trials with any picture that the model answers wrongly; they are
+            counted either way.
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
-    trials, positions = as_trials(trials), positions if isinstance(positions, str) else tuple(positions)
+    trials, positions = (
+        as_trials(trials),
+        positions if isinstance(positions, str) else tuple(positions),
+    )
     task = task or task_of(trials)
-    families = [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)]
+    families = [
+        *(hypothesis.predictions for hypothesis in hypotheses),
+        *((check,) for check in checks),
+    ]
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
     given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
     finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
@@ -213,7 +228,10 @@ def steps(
         wrong = len(trials) - len(right)
         trials = right
         _check_number(len(trials), rules, left_out=wrong)
-        wanted, gaps = _sweeps(task, model, trials, needed, positions), _gaps(task, model, trials, needed)
+        wanted, gaps = (
+            _sweeps(task, model, trials, needed, positions),
+            _gaps(task, model, trials, needed),
+        )
         frames = yield [*wanted.values(), *gaps]
     else:
         answers, *frames = yield [played, *wanted.values(), *gaps]
@@ -232,7 +250,9 @@ def steps(
             else (yield from frozen_heads(trials, found, finders[group], rules, positions))
         )
         held.update(heads)
-        found.effects.update((yield from through_and_past(trials, found, tested, group, heads, positions)))
+        found.effects.update(
+            (yield from through_and_past(trials, found, tested, group, heads, positions))
+        )
     frame = judge(found, families, rules)
     named = ["", *(trial.name for trial in trials)]
     frame["stray"] = [named[1 + number] for number in frame["stray"]]
@@ -250,15 +270,18 @@ def needs(
     checks: Sequence[Prediction] = (),
     positions: str | Sequence[int] = "end",
 ) -> list[Measurement]:
-    """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all trials
-    choose.
+    """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all
+    trials choose.
 
     Raises:
         InputError: a picture or word that a trial lacks.
     """
     trials = list(trials)
     task = task or task_of(trials)
-    families = [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)]
+    families = [
+        *(hypothesis.predictions for hypothesis in hypotheses),
+        *((check,) for check in checks),
+    ]
     groups = dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups)
     needed = _needed(families, {name: _finders(task, hypotheses, name) for name in groups})
     _check(task, trials, needed)
@@ -283,13 +306,13 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
 
 
 def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
-    """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may stand in for
-    it."""
+    """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may
+    stand in for it."""
     names = [prediction.name for prediction in hypothesis.predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
-            f"the evidence has no prediction {', '.join(missing)}; give the frame that evidence() of the "
-            "same analysis returned"
+            f"the evidence has no prediction {', '.join(missing)}; give the frame that evidence() "
+            "of the same analysis returned"
         )
     holds = by_prediction(evidence, "holds")
     every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
@@ -313,8 +336,8 @@ def _finders(task, hypotheses, group):
         if hypothesis.short == group:
             return hypothesis.finders
     raise rgb.InputError(
-        f"a prediction goes through or past the {group}, but no hypothesis has that for its short; add "
-        f"short = {group!r} to one, or give the heads: frozen={{{group!r}: [(layer, head), …]}}"
+        f"a prediction goes through or past the {group}, but no hypothesis has that for its short; "
+        f"add short = {group!r} to one, or give the heads: frozen={{{group!r}: [(layer, head), …]}}"
     )
 
 
@@ -366,14 +389,14 @@ def _check(task, trials, predictions):
             pictures, answers = missing(task, trial, prediction)
             if pictures:
                 raise NotApplicable(
-                    f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} cannot be "
-                    "tested; "
+                    f"trial {trial.name!r} has no picture {pictures[0]!r}, so {prediction.name} "
+                    "cannot be tested; "
                     f"add images[{pictures[0]!r}] (it has {', '.join(trial.images)})"
                 )
             if answers:
                 raise NotApplicable(
-                    f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} cannot be "
-                    "tested; "
+                    f"trial {trial.name!r} has no answer {answers[0]!r}, so {prediction.name} "
+                    "cannot be tested; "
                     f"add answers[{answers[0]!r}] (it has {', '.join(trial.answers)})"
                 )
 
@@ -382,10 +405,14 @@ def _check_number(n, rules, left_out=0):
     fewest = fewest_trials(rules.level) * (2 if rules.split else 1)
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
-        some = f"{left_out} answered wrongly are left out and {n} remain" if left_out else f"there are {n}"
+        some = (
+            f"{left_out} answered wrongly are left out and {n} remain"
+            if left_out
+            else f"there are {n}"
+        )
         raise NotApplicable(
-            f"too few trials: {some}, and no test can reach {rules.level} with fewer than {fewest}{halves}; "
-            f"make more with rgb_trials(model, n={max(16, fewest)})"
+            f"too few trials: {some}, and no test can reach {rules.level} with fewer than "
+            f"{fewest}{halves}; make more with rgb_trials(model, n={max(16, fewest)})"
         )
 
 

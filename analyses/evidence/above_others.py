@@ -1,7 +1,7 @@
 """Whether a head raises a word above every other one, not above their mean alone.
 
-A head that says how bright a tile is raises black for a blue one, and blue as well: above the mean of all
-words, yet not above each.
+A head that says how bright a tile is raises black for a blue one, and blue as well: above the mean
+of all words, yet not above each.
 """
 
 import numpy as np
@@ -23,7 +23,8 @@ def above_others(
     Args:
         own: effects on the word, (trials, heads).
         others: on the others, (trials, heads, columns).
-        words: which word a column has in a trial, empty where the trial has none, (trials, columns).
+        words: which word a column has in a trial, empty where the trial has none, (trials,
+            columns).
         relative: effects on the word relative to the mean of the others, (trials, heads).
         strata: the word itself in every trial, (trials,), or None.
         some: a rise that counts.
@@ -31,10 +32,10 @@ def above_others(
         level: of what is shown.
 
     Returns:
-        ``ahead``, (trials, heads): in strata that the head is shown to serve, above the other word that rises
-        most there, and ``relative`` elsewhere. ``as_well``, (heads,): whether in a stratum that it serves the
-        mean over another word is ``some`` or less; or in any, that word is shown to rise more by ``margin``.
-        ``against``, (heads,): p of none rising more by that.
+        ``ahead``, (trials, heads): in strata that the head is shown to serve, above the other word
+        that rises most there, and ``relative`` elsewhere. ``as_well``, (heads,): whether in a
+        stratum that it serves the mean over another word is ``some`` or less; or in any, that word
+        is shown to rise more by ``margin``. ``against``, (heads,): p of none rising more by that.
     """
     # With a trial of each, nothing can be said of one.
     alone = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
@@ -59,8 +60,8 @@ def above_others(
 
 
 def serves(effects: np.ndarray, strata: np.ndarray, some: float, level: float) -> np.ndarray:
-    """The strata in which more than ``some`` is shown, Booleans, (strata in order, heads); corrected over
-    strata, each of two trials or more."""
+    """The strata in which more than ``some`` is shown, Booleans, (strata in order, heads);
+    corrected over strata, each of two trials or more."""
     p = _p_by_stratum(effects - some, strata)
     return np.array([stats.false_discovery_control(column) for column in p.T]).T <= level
 

@@ -1,9 +1,9 @@
-"""What goes through some heads, and what goes past them: the heads that are frozen, and the sweeps with these
-held at what they do in the target run.
+"""What goes through some heads, and what goes past them: the heads that are frozen, and the sweeps
+with these held at what they do in the target run.
 
-Predictions about a route freeze the heads of another hypothesis (``through the extractors``): those of which
-its claims of effects hold and nothing that it asks for is refuted; and the heads that do the same only when
-these are silent, which are looked for (`stand_ins`).
+Predictions about a route freeze the heads of another hypothesis (``through the extractors``): those
+of which its claims of effects hold and nothing that it asks for is refuted; and the heads that do
+the same only when these are silent, which are looked for (`stand_ins`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 import rgb_circuit as rgb
+from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, slots
-from rgb_circuit.measurement import Steps
-from rgb_circuit.patching import PatchedEdits
+from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import benjamini_hochberg, t_p
 
 from .effects import Measured, arrays
@@ -40,10 +40,13 @@ def frozen_heads(
 
 
 def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> list[Head]:
-    """The heads of which every prediction led by z holds, and no way of meeting the others is refuted."""
+    """The heads of which every prediction led by z holds, and no way of meeting the others is
+    refuted."""
     table = evidence.pivot(index=["layer", "head"], columns="prediction")
     holds, state = table["holds"], table["state"]
-    restoring = [prediction.name for prediction in finders if prediction.claims[0].sweep.component == "z"]
+    restoring = [
+        prediction.name for prediction in finders if prediction.claims[0].sweep.component == "z"
+    ]
     kept = holds[restoring].all(axis=1)
     for slot in slots(finders):
         kept &= (state[slot] != "refuted").any(axis=1)
@@ -60,11 +63,15 @@ def stand_ins(
 ) -> Steps[list[Head]]:
     """The heads that raise a role's word only when all ``readers`` are silent (self-repair).
 
-    In the clean run, the readers are set to what they do in the corrupted picture, then each later head as
-    well. The word must fall further by that, by more than ``least`` of the gap, and by more than it falls for
-    that head alone.
+    In the clean run, the readers are set to what they do in the corrupted picture, then each later
+    head as well. The word must fall further by that, by more than ``least`` of the gap, and by more
+    than it falls for that head alone.
     """
-    later = [head for head in measured.heads if readers and head not in readers and head[0] > min(readers)[0]]
+    later = [
+        head
+        for head in measured.heads
+        if readers and head not in readers and head[0] > min(readers)[0]
+    ]
     if not later:
         return []
     claim = Claim(role, "down", Sweep("clean", source=measured.task.corrupted))
@@ -85,7 +92,8 @@ def stand_ins(
         alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
     some = rules.least * abs(measured.gap(claim).mean())
     p = np.maximum(
-        t_p(too + some, "less", measured.strata(claim)), t_p(too - alone, "less", measured.strata(claim))
+        t_p(too + some, "less", measured.strata(claim)),
+        t_p(too - alone, "less", measured.strata(claim)),
     )
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
@@ -98,11 +106,12 @@ def through_and_past(
     frozen: Sequence[Head],
     positions: Positions,
 ) -> Steps[dict[Sweep, np.ndarray]]:
-    """Sweep → effects, for the parts of a sweep that go through and past a group of ``frozen`` heads; NaN
-    without any."""
+    """Sweep → effects, for the parts of a sweep that go through and past a group of ``frozen``
+    heads; NaN without any."""
     claims = [claim for prediction in predictions for claim in prediction.claims]
     wholes = list(dict.fromkeys(claim.sweep.whole for claim in claims if claim.sweep.of == group))
-    # A head acts on later layers only, so that freezing others would show rounding and nothing else.
+    # A head acts on later layers only, so that freezing others would show rounding and nothing
+    # else.
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     measurements = {}
     for whole in wholes:
@@ -117,9 +126,15 @@ def through_and_past(
     frames = dict(zip(measurements, (yield list(measurements.values())))) if measurements else {}
     effects = {}
     for whole in wholes:
-        past = measured.effects[whole].copy() if frozen else np.full_like(measured.effects[whole], np.nan)
+        past = (
+            measured.effects[whole].copy()
+            if frozen
+            else np.full_like(measured.effects[whole], np.nan)
+        )
         if whole in frames:
-            kept_back, _, _ = arrays(measured.task, frames[whole], trials, len(measurements[whole].edits))
+            kept_back, _, _ = arrays(
+                measured.task, frames[whole], trials, len(measurements[whole].edits)
+            )
             past[:, [bool(later[head]) for head in measured.heads]] = kept_back
         effects[replace(whole, part="past", of=group)] = past
         effects[replace(whole, part="through", of=group)] = measured.effects[whole] - past

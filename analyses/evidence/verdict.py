@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rgb_circuit.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import Prediction, merged, slots
 from rgb_circuit.statistics import (
@@ -22,6 +21,7 @@ from rgb_circuit.statistics import (
     trials_needed,
     within_strata,
 )
+from rgb_circuit.statistics.absence import HALF, ONE_OF, mostly_p, trials_for_mostly
 
 from .above_others import above_others, serves
 from .effects import Measured
@@ -30,7 +30,17 @@ from .effects import Measured
 LEAST_GAP = 0.5
 STATES = ("holds", "refuted", "undecided")
 # The columns of a frame that come first, behind those that say what the row is of.
-FRONT = ("effect", "ci_low", "ci_high", "p_value", "q_value", "n", "holds", "state", "trials_to_decide")
+FRONT = (
+    "effect",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "q_value",
+    "n",
+    "holds",
+    "state",
+    "trials_to_decide",
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,13 @@ class Rules:
 
     def __post_init__(self):
         if not self.margin > 0:
-            raise InputError(f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1")
+            raise InputError(
+                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
+            )
         if not 0 <= self.least <= self.margin:
             raise InputError(
-                f"least is {self.least}; use a fraction of the gap from 0 to the margin, {self.margin}"
+                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
+                f"{self.margin}"
             )
 
 
@@ -57,8 +70,8 @@ class Judged:
 
     Attributes:
         columns: of the evidence frame, each (heads,) or one value.
-        p, holds, refuted, together: (heads,): p of the claims together; what is shown and what the opposite
-            is; the heads that the correction is over.
+        p, holds, refuted, together: (heads,): p of the claims together; what is shown and what the
+            opposite is; the heads that the correction is over.
     """
 
     columns: dict[str, Any]
@@ -68,11 +81,16 @@ class Judged:
     together: np.ndarray
 
 
-def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules) -> pd.DataFrame:
-    """The evidence frame; ``families``: predictions that make up a role each, or a check by itself."""
+def judge(
+    measured: Measured, families: Sequence[Sequence[Prediction]], rules: Rules
+) -> pd.DataFrame:
+    """The evidence frame; ``families``: predictions that make up a role each, or a check by
+    itself."""
     predictions = merged(families)
     n = len(next(iter(measured.effects.values())))
-    finding, testing = (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
+    finding, testing = (
+        (slice(0, n // 2), slice(n // 2, n)) if rules.split else (slice(0, n), slice(0, n))
+    )
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
@@ -85,7 +103,9 @@ def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: R
     for prediction in predictions:
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
-        about = dict(layer=layer, head=head, prediction=prediction.name, expected=prediction.expected)
+        about = dict(
+            layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
+        )
         blocks.append(
             pd.DataFrame(
                 about
@@ -94,7 +114,9 @@ def judge(measured: Measured, families: Sequence[Sequence[Prediction]], rules: R
                 | dict(
                     q_value=q,
                     holds=holds,
-                    state=np.where(holds, "holds", np.where(verdict.refuted, "refuted", "undecided")),
+                    state=np.where(
+                        holds, "holds", np.where(verdict.refuted, "refuted", "undecided")
+                    ),
                 )
             )
         )
@@ -155,8 +177,8 @@ class Tests:
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each trial lies outside the margin, negative inside, (trials, heads);
-            else None.
+        over: of an absence, by how much each trial lies outside the margin, negative inside,
+            (trials, heads); else None.
     """
 
     def __init__(self, measured, claim, rules, used):
@@ -206,14 +228,18 @@ class Tests:
         # A mean that is shown to lie beyond is more than a few strays.
         self.vetoed = self.refuted <= level
         counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
-        median = len(self.sides) * np.min([mostly_p(one, share=HALF) for one in self.beyond], axis=0)
+        median = len(self.sides) * np.min(
+            [mostly_p(one, share=HALF) for one in self.beyond], axis=0
+        )
         self.shown = np.minimum(1, 2 * np.minimum(self.shown, counted))
         self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
 
     def trials_to_show(self, level):
-        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they are; infinite
-        where they are not on the claim's side."""
-        by_mean = trials_needed(self.margins, self.error, self.n, level / (1 if self.over is None else 2))
+        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
+        are; infinite where they are not on the claim's side."""
+        by_mean = trials_needed(
+            self.margins, self.error, self.n, level / (1 if self.over is None else 2)
+        )
         by_mean = np.where((self.margins > 0).all(0) & ~self.blocked, by_mean.max(0), np.inf)
         if self.over is None:
             return by_mean
@@ -227,12 +253,14 @@ class Tests:
         by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
         if self.over is None:
             return by_mean
-        return np.min([by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0)
+        return np.min(
+            [by_mean, *(trials_for_mostly(one, level, share=HALF) for one in self.beyond)], axis=0
+        )
 
 
 def _strays(tests, first):
-    """How many trials lie outside the margin of an absence, the most of any claim, missing without one; and
-    the number of the one that lies furthest, where they are few, else -1.
+    """How many trials lie outside the margin of an absence, the most of any claim, missing without
+    one; and the number of the one that lies furthest, where they are few, else -1.
 
     Args:
         first: number of the first trial that the tests are of.
@@ -247,10 +275,14 @@ def _strays(tests, first):
 
 
 def _of_the_role(family, judged, q_values, level):
-    """Name → q: where all predictions of a role hold, the weakest has the role's q, if that is larger."""
+    """Name → q: where all predictions of a role hold, the weakest has the role's q, if that is
+    larger."""
     asked = slots(family)
     p = np.stack(
-        [np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0)) for slot in asked]
+        [
+            np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0))
+            for slot in asked
+        ]
     )
     together = np.logical_and.reduce(
         [np.logical_or.reduce([judged[name].together for name in slot]) for slot in asked]
@@ -274,7 +306,8 @@ def _cutoff(p, q, level):
 
 
 def _to_decide(tests, cutoffs, n):
-    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as they are."""
+    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as
+    they are."""
     held, refuted = cutoffs
     toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
     away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
@@ -282,8 +315,8 @@ def _to_decide(tests, cutoffs, n):
 
 
 def _share(measured, prediction, used):
-    """The part of the whole effect that goes the way that a prediction asks for, with the interval of a ratio
-    of means."""
+    """The part of the whole effect that goes the way that a prediction asks for, with the interval
+    of a ratio of means."""
     claims = [claim for claim in prediction.claims if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
@@ -317,7 +350,8 @@ def _some(strata, used):
 
 
 def _found(measured, prediction, rules, used):
-    """(heads,): whether the effects that a prediction claims, if any, show on some of the trials."""
+    """(heads,): whether the effects that a prediction claims, if any, show on some of the
+    trials."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
     shown = [Tests(measured, claim, rules, used).shown <= rules.level for claim in claimed]
     return np.logical_and.reduce([np.ones(len(measured.heads), dtype=bool), *shown])

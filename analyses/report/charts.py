@@ -1,7 +1,8 @@
 """The charts of the page to click, as Vega-Lite with the data left out.
 
-Each names its data and, as parameters, what of it is chosen: explore.js fills them. Colours are the page's
-own, by name: ``@ink`` and the like stand for what the page's style says of ``--ink``, light or dark.
+Each names its data and, as parameters, what of it is chosen: explore.js fills them. Colours are the
+page's own, by name: ``@ink`` and the like stand for what the page's style says of ``--ink``, light
+or dark.
 """
 
 from collections.abc import Mapping
@@ -22,12 +23,13 @@ ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 def head_map(limit: float, fraction: bool) -> Mapping:
     """A layer × head map.
 
-    Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and what tooltips say. Parameters:
-    ``chosen`` (name of a head), ``fade`` (whether), ``least`` (the least value that is not faded), ``roomy``
-    (whether names fit into cells).
+    Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and what tooltips say.
+    Parameters: ``chosen`` (name of a head), ``fade`` (whether), ``least`` (the least value that is
+    not faded), ``roomy`` (whether names fit into cells).
 
     Args:
-        limit: the value with the strongest colour, the same for every map; beyond it the colour stays.
+        limit: the value with the strongest colour, the same for every map; beyond it the colour
+            stays.
         fraction: whether values are fractions of the gap; logits otherwise.
     """
     chosen, fade, least, roomy = (
@@ -53,7 +55,10 @@ def head_map(limit: float, fraction: bool) -> Mapping:
     color = alt.Color(
         "value:Q",
         scale=alt.Scale(
-            domain=[-limit, 0, limit], range=["@down", "@page", "@up"], interpolate="rgb", clamp=True
+            domain=[-limit, 0, limit],
+            range=["@down", "@page", "@up"],
+            interpolate="rgb",
+            clamp=True,
         ),
         legend=alt.Legend(
             title=f"{'fraction of the gap' if fraction else 'logits'} (the same in all maps)",
@@ -74,7 +79,9 @@ def head_map(limit: float, fraction: bool) -> Mapping:
     names = (
         base.transform_filter("roomy")
         .mark_text(fontSize=10, cursor="pointer")
-        .encode(text="name:N", color=alt.condition(dark, alt.value("@onstrong"), alt.value("@quiet")))
+        .encode(
+            text="name:N", color=alt.condition(dark, alt.value("@onstrong"), alt.value("@quiet"))
+        )
     )
     # In the cell's corner, so that it stands beside a name.
     roles = (
@@ -101,8 +108,9 @@ def head_map(limit: float, fraction: bool) -> Mapping:
 def effects(fraction: bool) -> Mapping:
     """What restoring one head does: an interval for each sweep and word.
 
-    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters: ``columns``
-    of the legend, ``room`` for each of its names (pixels), ``from, to`` (where the axis ends).
+    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters:
+    ``columns`` of the legend, ``room`` for each of its names (pixels), ``from, to`` (where the axis
+    ends).
     """
     columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
     legend = alt.Legend(
@@ -146,15 +154,22 @@ def effects(fraction: bool) -> Mapping:
 def picture() -> Mapping:
     """A picture veiled in grey where a head does not look, with the odd tile outlined.
 
-    Data: ``shown`` (one row with ``uri``), ``tiles``: ``row, column, veil, attention, chance``, ``boxes``:
-    ``row, column``. Parameters: ``rows, columns``, and ``left, top, right, bottom``, the part that is drawn,
-    in tiles.
+    Data: ``shown`` (one row with ``uri``), ``tiles``: ``row, column, veil, attention, chance``,
+    ``boxes``: ``row, column``. Parameters: ``rows, columns``, and ``left, top, right, bottom``, the
+    part that is drawn, in tiles.
     """
-    part = [alt.param(name=name, value=0) for name in ("left", "top", "right", "bottom", "rows", "columns")]
+    part = [
+        alt.param(name=name, value=0)
+        for name in ("left", "top", "right", "bottom", "rows", "columns")
+    ]
 
     def along(field, low, high, reverse):
         scale = alt.Scale(
-            domainMin=alt.ExprRef(low), domainMax=alt.ExprRef(high), nice=False, zero=False, reverse=reverse
+            domainMin=alt.ExprRef(low),
+            domainMax=alt.ExprRef(high),
+            nice=False,
+            zero=False,
+            reverse=reverse,
         )
         return dict(shorthand=field, type="quantitative", scale=scale, axis=None)
 
@@ -195,8 +210,8 @@ def picture() -> Mapping:
 def words() -> Mapping:
     """Attention on each token of the prompt beside the picture.
 
-    Data ``words``: ``at`` (its number), ``token, attention``. Parameters: ``tokens`` (what they say),
-    ``chance`` (an even spread), ``most`` (where the axis ends).
+    Data ``words``: ``at`` (its number), ``token, attention``. Parameters: ``tokens`` (what they
+    say), ``chance`` (an even spread), ``most`` (where the axis ends).
     """
     tokens, chance, most = (
         alt.param(name="tokens", value=[]),
@@ -227,7 +242,8 @@ def words() -> Mapping:
 def writes() -> Mapping:
     """What one head adds to the logit of each answer by itself.
 
-    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (where the axis ends).
+    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (where the axis
+    ends).
     """
     base = alt.Chart(alt.NamedData("writes")).encode(
         y=alt.Y(
@@ -276,5 +292,11 @@ def _around_zero():
 def _names(room, **options):
     """An axis of names that takes as much room as explore.js leaves it."""
     return alt.Axis(
-        title=None, labelLimit=room - 5, minExtent=room, maxExtent=room, ticks=False, domain=False, **options
+        title=None,
+        labelLimit=room - 5,
+        minExtent=room,
+        maxExtent=room,
+        ticks=False,
+        domain=False,
+        **options,
     )

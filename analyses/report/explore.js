@@ -63,7 +63,7 @@ const sweepOf = (map) => [map.component, map.source, map.target, map.positions];
 const keyOf = (map) => [...sweepOf(map).slice(0, 3), map.role].join(",");
 const valueOf = (map, effect) =>
   effect === null || (data.fraction && map.gap === null) ? null : data.fraction ? effect / map.gap : effect;
-// From which size on an effect counts as one, in logits: as rgb_circuit.panels.least_effect.
+// From which size on an effect counts as one, in logits: as rgb_circuit.calls.panels.least_effect.
 const leastOf = (map) => data.least * Math.max(map.gap ?? 0, data.least_gap);
 const sizeOf = (map, number) => Math.abs(map.effect[number] ?? 0);
 const shownOf = (map, number) => map.told[number] === "1" && sizeOf(map, number) >= leastOf(map);

@@ -1,12 +1,15 @@
 """What the page to click is made of: numbers of every head, packed, and the charts that show them.
 
-1. `data` takes them from the frames. Per head they are lists in the order of heads, layer by layer: the head
-   ``layer.head`` is number layer · heads + head. Numbers are rounded to `DIGITS` significant digits.
-2. `looks` packs where each head looks, a picture at a time, as far as `BUDGET` goes: of a picture's tiles the
-   attention in steps of a third of a doubling (at most 12 % off), of the prompt's words in steps of 1/255.
+1. `data` takes them from the frames. Per head they are lists in the order of heads, layer by layer:
+   the head ``layer.head`` is number layer · heads + head. Numbers are rounded to `DIGITS`
+   significant digits.
+2. `looks` packs where each head looks, a picture at a time, as far as `BUDGET` goes: of a picture's
+   tiles the attention in steps of a third of a doubling (at most 12 % off), of the prompt's words
+   in steps of 1/255.
 3. `packed` compresses either to text that stands in a page.
 
-What is packed is unpacked by explore.js, and by `unpacked` and `tiles_of` for whoever wants to check it.
+What is packed is unpacked by explore.js, and by `unpacked` and `tiles_of` for whoever wants to
+check it.
 """
 
 import base64
@@ -23,10 +26,10 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
-from rgb_circuit.panels import LEAST, LEAST_GAP
+from rgb_circuit.calls.panels import LEAST, LEAST_GAP
+from rgb_circuit.pictures.thumbnail import data_uri
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
 from rgb_circuit.plots.predictions import in_words
-from rgb_circuit.thumbnail import data_uri
 from rgb_circuit.trial import odd_tile
 
 from . import charts
@@ -66,11 +69,11 @@ def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``;
-        ``least, least_gap`` (as in `rgb_circuit.panels`); ``roles, scores``; ``predictions``; ``asked`` (role
-        → its predictions, each with those that may stand in for it);
-        ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place`` (what the marked
-        tile is called), ``senders, receivers`` (of paths, in words); ``charts``.
+        ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit,
+        fraction``; ``least, least_gap`` (as in `rgb_circuit.calls.panels`); ``roles, scores``;
+        ``predictions``; ``asked`` (role → its predictions, each with those that may stand in for
+        it); ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place``
+        (what the marked tile is called), ``senders, receivers`` (of paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
@@ -167,7 +170,9 @@ def _predictions(run, places):
             says=run.task.says_of_predictions.get(name, ""),
             expected=in_words(rows["expected"].iloc[0]),
         )
-        one |= dict(void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0])
+        one |= dict(
+            void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0]
+        )
         one |= dict(states="".join(state[0] for state in rows["state"]))
         found.append(one | {column: _list(rows[column]) for column in columns})
     # Each prediction with those that may stand in for it.
@@ -188,7 +193,8 @@ def _writes(run, places):
 
 
 def _paths(run):
-    """Sender, receiver and share, of the effect on the word that something goes through others for."""
+    """Sender, receiver and share, of the effect on the word that something goes through others
+    for."""
     if "composition" not in run.frames:
         return dict(why_not=run.why_not("composition"))
     columns = ["share", "mediated_effect", "ci_low", "ci_high", "total_effect"]
@@ -207,10 +213,10 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
     """Where every head looks, a picture at a time.
 
     Returns:
-        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (the marked one, row and
-        column, or None), ``tokens``, ``chance`` (an even spread), ``tiles, columns``; per head ``on_picture``
-        and ``on_tile`` (attention). And of each the packed attention: (heads, tiles + tokens) bytes. And what
-        is not there, in words, empty where all is.
+        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (the marked one,
+        row and column, or None), ``tokens``, ``chance`` (an even spread), ``tiles, columns``; per
+        head ``on_picture`` and ``on_tile`` (attention). And of each the packed attention: (heads,
+        tiles + tokens) bytes. And what is not there, in words, empty where all is.
     """
     if "looks" not in run.frames:
         return [], [], run.why_not("looks")
@@ -218,12 +224,20 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
     heads = run.manifest["layers"] * run.manifest["heads"]
     of_trial = {trial["name"]: trial.get("tile") for trial in run.manifest["trials"]}
     about, blobs, left_out, size = [], [], [], 0
-    for (trial, condition), rows in frame.groupby(["trial", "condition"], observed=True, sort=False):
-        if len(rows) != heads or (trial, condition) not in shown.index or not len(rows["picture"].iloc[0]):
+    for (trial, condition), rows in frame.groupby(
+        ["trial", "condition"], observed=True, sort=False
+    ):
+        if (
+            len(rows) != heads
+            or (trial, condition) not in shown.index
+            or not len(rows["picture"].iloc[0])
+        ):
             continue
         tiles, text = (np.stack(rows[name].tolist()).astype(float) for name in ("picture", "text"))
         chance = 1 / (tiles.shape[1] + text.shape[1])
-        blob = packed(np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes())
+        blob = packed(
+            np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes()
+        )
         if left_out or size + len(blob) > BUDGET:
             left_out.append(f"{condition} of {trial}")
             continue
@@ -232,7 +246,9 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
         expected = shown.loc[(trial, condition), "expected"]
         tile = odd_tile(png.convert("RGB"), run.manifest["grid"][0]) if run.task.place else None
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
-        one |= dict(expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0]))
+        one |= dict(
+            expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0])
+        )
         place = tile or (of_trial.get(trial) if run.task.place else None)
         columns = run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
@@ -258,11 +274,15 @@ def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
 
 
 def payload(run: Run) -> tuple[str, list[str], str]:
-    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of each
-    picture, and what is not there, in words."""
+    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of
+    each picture, and what is not there, in words."""
     about, blobs, lacking = looks(run)
     content: Mapping = data(run) | dict(pictures=about)
-    return packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()), blobs, lacking
+    return (
+        packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()),
+        blobs,
+        lacking,
+    )
 
 
 def _list(values):

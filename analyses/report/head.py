@@ -6,8 +6,10 @@ import pandas as pd
 
 from rgb_circuit.heads import Head
 
-from .. import digits, roles, standing
-from ..playing import cannot_play
+from .. import roles
+from ..roles import standing
+from . import digits
+from .playing import cannot_play
 from .run import Needs, Run
 from .writing import listed, name, percent, sentence, signed
 
@@ -19,8 +21,8 @@ NEEDS = Needs(
     },
     optional=[
         {
-            "evidence": "layer head prediction restored_fraction holds state trials_to_decide void n "
-            "outside stray",
+            "evidence": "layer head prediction restored_fraction holds state trials_to_decide void "
+            "n outside stray",
             "roles": "layer head role",
         },
     ],
@@ -28,13 +30,17 @@ NEEDS = Needs(
 
 
 def values(run: Run) -> dict[str, object]:
-    """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts`` (pairs of a
-    name and a number), ``made`` (how large the model is, when the run was made and in what time)."""
+    """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts``
+    (pairs of a name and a number), ``made`` (how large the model is, when the run was made and in
+    what time)."""
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
     question = f"Which attention heads of {run.name} {asks}?"
     layers, heads = run.manifest["layers"], run.manifest["heads"]
-    facts: list[tuple[str, object]] = [("trials", run.trials), ("pictures", len(run.frames["play"]))]
+    facts: list[tuple[str, object]] = [
+        ("trials", run.trials),
+        ("pictures", len(run.frames["play"])),
+    ]
     facts.append((f"heads ({layers} layers × {heads})", f"{layers * heads:,}"))
     if len(played):
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
@@ -48,7 +54,8 @@ def values(run: Run) -> dict[str, object]:
 
 
 def _made(manifest):
-    """Size of the model, and when the run was made and in what time, as far as the manifest says it."""
+    """Size of the model, and when the run was made and in what time, as far as the manifest says
+    it."""
     parts = []
     if size := manifest.get("parameters"):
         parts.append(f"{_large(size)} parameters")
@@ -62,13 +69,19 @@ def _large(number):
     """A count to two digits or more: 170 thousand, 7.1 billion."""
     for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if number >= size:
-            return f"{number / size:.2g} {word}" if number < 99.5 * size else f"{number / size:.0f} {word}"
+            return (
+                f"{number / size:.2g} {word}"
+                if number < 99.5 * size
+                else f"{number / size:.0f} {word}"
+            )
     return f"{number:.0f}"
 
 
 def _time(seconds):
     hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    )
 
 
 def _verdict(run, played):
@@ -82,8 +95,13 @@ def _verdict(run, played):
         )
     if "roles" not in run.frames:
         if not top["effect"]:
-            return f"No head of {run.name} does anything alone; roles were not tested.", _strongest(top)
-        return f"Head {name(top)} of {run.name} does most; what role it has was not tested.", _strongest(top)
+            return f"No head of {run.name} does anything alone; roles were not tested.", _strongest(
+                top
+            )
+        return (
+            f"Head {name(top)} of {run.name} does most; what role it has was not tested.",
+            _strongest(top),
+        )
     return _of_roles(run)
 
 
@@ -93,8 +111,9 @@ def _strongest(top):
         return "Restored alone, no head moves the logit of any answer."
     places = digits.decimals(top[["effect", "ci_low", "ci_high"]])
     return (
-        f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the answer "
-        f"“{top['role']}” by {signed(top['effect'], places)} logits{_interval(top, places)}, the most of any."
+        f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the "
+        f"answer “{top['role']}” by {signed(top['effect'], places)} "
+        f"logits{_interval(top, places)}, the most of any."
     )
 
 
@@ -110,7 +129,9 @@ def _of_roles(run):
     ]
     wanted = [stands for stands in standings.values() if stands.hypothesis.in_circuit]
     # What is refuted first.
-    absent = sorted((role for role in wanted if not role.heads), key=lambda role: role.state != "refuted")
+    absent = sorted(
+        (role for role in wanted if not role.heads), key=lambda role: role.state != "refuted"
+    )
     parts = [f"{listed(found)} meet every prediction of their role"] if found else []
     for role in absent:
         if near := standing.nearly(role):

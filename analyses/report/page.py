@@ -10,7 +10,7 @@ import matplotlib
 from markupsafe import Markup
 
 from rgb_circuit.errors import NotDrawn, attempt
-from rgb_circuit.results import write_bytes
+from rgb_circuit.files.results import write_bytes
 
 from . import head, sections
 from .embedded import SETTINGS
@@ -26,7 +26,8 @@ def write(folder: str | Path) -> Path:
         The path of the report.
 
     Raises:
-        InputError: a folder without a run's manifest and frames, or one that cannot be read or written.
+        InputError: a folder without a run's manifest and frames, or one that cannot be read or
+            written.
         NotDrawn: sections that could not be drawn; the report is written without them.
     """
     known = known_sections()
@@ -62,16 +63,22 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
     """A section with what it says about a run, made under ``matplotlib.rc_context(SETTINGS)``.
 
     Returns:
-        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML); None where the
-        run has nothing to do with it.
+        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML); None
+        where the run has nothing to do with it.
     """
     given = section.values(run) if run.has(section.needs) else None
     if given is None:
         return None
     environment, values = _environment(), {"why_not": ""} | dict(given)
-    body = "" if values["why_not"] else environment.from_string(section.fragment).render(run=run, **values)
+    body = (
+        ""
+        if values["why_not"]
+        else environment.from_string(section.fragment).render(run=run, **values)
+    )
     title = environment.from_string(section.title).render(run=run)
-    return dict(link=section.link, title=Markup(title), why_not=values["why_not"], body=Markup(body))
+    return dict(
+        link=section.link, title=Markup(title), why_not=values["why_not"], body=Markup(body)
+    )
 
 
 @cache

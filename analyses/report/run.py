@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from rgb_circuit.calls.panels import mean_floor
 from rgb_circuit.errors import InputError
-from rgb_circuit.manifest import read_manifest
-from rgb_circuit.panels import mean_floor
+from rgb_circuit.files.results import read_frame
+from rgb_circuit.keeping.manifest import read_manifest
+from rgb_circuit.keeping.saved_run import recorded_task
 from rgb_circuit.plots.canvas import model_title
-from rgb_circuit.results import read_frame
-from rgb_circuit.saved_run import recorded_task
 from rgb_circuit.task import Task
 
 MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
@@ -23,13 +23,14 @@ class Needs:
     """What a part of the page is made of.
 
     Attributes:
-        frames: frame → the columns that it must have, separated by spaces. A folder without one of these
-            frames is refused.
-        optional: frames that may be missing, in groups that say nothing without each other: where one of a
-            group is missing, none of them is read.
-        added: frames that not every run has, and without which there is nothing to show; else as frames.
-        task: what it needs of the task: names of `rgb_circuit.task.Task`, such as "hypotheses". Where one of
-            these is empty there is nothing to show.
+        frames: frame → the columns that it must have, separated by spaces. A folder without one of
+            these frames is refused.
+        optional: frames that may be missing, in groups that say nothing without each other: where
+            one of a group is missing, none of them is read.
+        added: frames that not every run has, and without which there is nothing to show; else as
+            frames.
+        task: what it needs of the task: names of `rgb_circuit.task.Task`, such as "hypotheses".
+            Where one of these is empty there is nothing to show.
     """
 
     frames: Mapping[str, str] = field(default_factory=dict)
@@ -58,9 +59,9 @@ class Run:
 
     Attributes:
         folder: where it is.
-        manifest: as `rgb_circuit.manifest.manifest` has it.
-        frames: name → frame, of those that are there. In ``panels``, what rounding alone may be is 0, and a
-            column ``rounding`` says where.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
+        frames: name → frame, of those that are there. In ``panels``, what rounding alone may be is
+            0, and a column ``rounding`` says where.
         reasons: frame → why it is not there.
     """
 
@@ -81,12 +82,14 @@ class Run:
 
     @property
     def model_title(self) -> str:
-        """The model's name without the folders that it lies in, which are nobody else's business."""
+        """The model's name without the folders that it lies in, which are nobody else's
+        business."""
         return model_title(self.model)
 
     @property
     def name(self) -> str:
-        """What the run is called: as it was named, or as its model, of whose path the last part will do."""
+        """What the run is called: as it was named, or as its model, of whose path the last part
+        will do."""
         return self.manifest["options"].get("name") or self.model_title.rpartition("/")[2]
 
     @property
@@ -107,12 +110,18 @@ class Run:
     def role_of(self, frame: pd.DataFrame) -> str:
         """The role that is shown of a frame that has several: of the right answer, or the first."""
         right = self.task.conditions["clean"].right
-        return right if right is not None and right in set(frame["role"]) else str(frame["role"].iloc[0])
+        return (
+            right
+            if right is not None and right in set(frame["role"])
+            else str(frame["role"].iloc[0])
+        )
 
     def has(self, needs: Needs) -> bool:
-        """Whether the run has to do with what a section shows: its task says what that is about, and all
-        frames are there without which there is nothing to show."""
-        return set(needs.added) <= set(self.frames) and all(getattr(self.task, name) for name in needs.task)
+        """Whether the run has to do with what a section shows: its task says what that is about,
+        and all frames are there without which there is nothing to show."""
+        return set(needs.added) <= set(self.frames) and all(
+            getattr(self.task, name) for name in needs.task
+        )
 
     def why_not(self, name: str) -> str:
         """Why a frame is missing."""
@@ -125,13 +134,14 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
     """Read what the parts of the page need of a run's folder.
 
     Raises:
-        InputError: a folder without a run's manifest and frames, a frame that lacks a column, or what cannot
-            be read.
+        InputError: a folder without a run's manifest and frames, a frame that lacks a column, or
+            what cannot be read.
     """
     manifest = read_manifest(folder)
     if missing := [name for name in MANIFEST if name not in manifest]:
         raise InputError(
-            f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with this --out"
+            f"the manifest in {folder} lacks {', '.join(missing)}; run rgb-circuit run again with "
+            "this --out"
         )
     needs = [NEEDS, *needs]
     columns: dict[str, dict[str, None]] = {}
@@ -141,7 +151,11 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
     always = {name for one in needs for name in one.frames}
     there = {name for name in columns if (folder / f"{name}.parquet").is_file()}
     halves = {
-        name for one in needs for group in one.may_lack if not there.issuperset(group) for name in group
+        name
+        for one in needs
+        for group in one.may_lack
+        if not there.issuperset(group)
+        for name in group
     }
     wanted = [name for name in columns if name in always or name in there - halves]
     frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}

@@ -16,11 +16,11 @@ class Section:
         link: its word in the navigation.
         title: its heading, as jinja that sees ``run``.
         needs: the frames and columns that it is made of.
-        values: what its fragment shows; or ``why_not``, why nothing could be measured, in words, and then
-            nothing else need be there. None where the run has nothing to do with it, which `Needs` cannot
-            say.
-        fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters of
-            `writing` and the macros of marks.jinja.
+        values: what its fragment shows; or ``why_not``, why nothing could be measured, in words,
+            and then nothing else need be there. None where the run has nothing to do with it, which
+            `Needs` cannot say.
+        fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters
+            of `writing` and the macros of marks.jinja.
     """
 
     order: int

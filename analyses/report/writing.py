@@ -9,8 +9,8 @@ from rgb_circuit.plots import canvas
 from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.task import Task
 
-from .. import digits
-from ..standing import an
+from ..roles.standing import an
+from . import digits
 
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05

@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
-from analyses import riddle
+from analyses.rgb import riddle
 from rgb_circuit.plots import effect_forest, knockout_lines, layer_heatmaps, panel_heatmaps
-from rgb_circuit.rgb_game import EXPECTED, ODD_QUESTION
+from rgb_circuit.stimuli.tasks.rgb import EXPECTED, ODD_QUESTION
 
 HERE = Path(__file__).parent
 TILES = 6
@@ -24,7 +24,8 @@ SHOWS = {
 
 
 def conditions() -> Figure:
-    """One trial's five pictures, what each shows, the right answer to it, and the role that this word has."""
+    """One trial's five pictures, what each shows, the right answer to it, and the role that this
+    word has."""
     trial = rgb.rgb_trial(tile=(1, 2), grid=TILES, tile_px=40)
     figure = Figure(figsize=(11, 3.9))
     figure.subplots_adjust(left=0.01, right=0.99, top=0.8, bottom=0.25, wspace=0.12)
@@ -41,7 +42,8 @@ def conditions() -> Figure:
     figure.text(
         0.5,
         0.02,
-        "Run a changed picture, put in what one head did on the clean one, and read which word rises.",
+        "Run a changed picture, put in what one head did on the clean one, and read which word "
+        "rises.",
         ha="center",
         fontsize=11,
         color="0.3",
@@ -76,7 +78,9 @@ def knockout_of(name: str) -> Figure:
 def layers_of(name: str) -> Figure:
     """Where in the prompt, and at which layer, lies what the odd word needs."""
     model = rgb.load(name)
-    return layer_heatmaps(rgb.patch_layers(model, rgb.rgb_trials(model, n=16), progress=False), model.name)
+    return layer_heatmaps(
+        rgb.patch_layers(model, rgb.rgb_trials(model, n=16), progress=False), model.name
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Planted models with a head that only looks as if it had a role, or that has two.
 
-Each is built on `rgb_circuit.models.planted`; what that cannot say of a part is changed in the weights after.
-The odd tile's colour is carried in what `planted` calls a head's colour slot, and written as a matrix of
-words by colours, in logits.
+Each is built on `rgb_circuit.models.planted`; what that cannot say of a part is changed in the
+weights after. The odd tile's colour is carried in what `planted` calls a head's colour slot, and
+written as a matrix of words by colours, in logits.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..rgb_game import PALETTE
+from ..stimuli.tasks.rgb import PALETTE
 from .planted import PER_LOGIT, UNKIND, WORDS, Part, Place, layout, planted
 
 GRID, HEADS = 6, 4
@@ -48,7 +48,8 @@ class Decoy:
 
 
 def slot(model, place: Place, which: slice) -> torch.Tensor:
-    """The columns of a layer's output projection that write what a head carries in one slot, (width, n)."""
+    """The columns of a layer's output projection that write what a head carries in one slot,
+    (width, n)."""
     layer, head = place
     attention = model.model.language_model.layers[layer].self_attn
     first = head * attention.head_dim
@@ -60,8 +61,8 @@ def carries_too(model, place: Place, channel: str, which: slice, gain: float) ->
     layer, head = place
     attention = model.model.language_model.layers[layer].self_attn
     first = head * attention.head_dim
-    attention.v_proj.weight[first + which.start : first + which.stop, CHANNELS[channel]] = torch.eye(
-        len(WORDS)
+    attention.v_proj.weight[first + which.start : first + which.stop, CHANNELS[channel]] = (
+        torch.eye(len(WORDS))
     )
     slot(model, place, which)[CHANNELS["answer"]] = gain * PER_LOGIT * torch.eye(len(WORDS))
 
@@ -76,8 +77,8 @@ def writes_as(matrix: torch.Tensor) -> Callable[[Any], None]:
 
 
 def by_measure(measure: Callable[[tuple[int, int, int]], float], size: float) -> torch.Tensor:
-    """(word, colour): what is high in a measure from 0 to 1 raises the words of what is high and lowers the
-    others, and so does what is low; of rank 1."""
+    """(word, colour): what is high in a measure from 0 to 1 raises the words of what is high and
+    lowers the others, and so does what is low; of rank 1."""
     high = torch.tensor([measure(PALETTE[word]) for word in WORDS]) - 0.5
     return size * high[:, None] * high
 
@@ -116,7 +117,11 @@ DECOYS: Mapping[str, Decoy] = {
         (2, 1),
         dict(
             without=("poi", "extractor"),
-            more=[(_FINDER, (1, 1)), (UNKIND["line_relay"], (2, 1)), (UNKIND["row_reader"], (3, 0))],
+            more=[
+                (_FINDER, (1, 1)),
+                (UNKIND["line_relay"], (2, 1)),
+                (UNKIND["row_reader"], (3, 0)),
+            ],
         ),
         {(1, 1): "POI localization", (3, 0): "color extractor"},
     ),
@@ -156,7 +161,14 @@ TWO_THINGS: Mapping[str, Decoy] = {
     ),
     "row and column": Decoy(
         POI,
-        dict(more=[(Part("column", "row or column localization", "mark", "place", "found", 1.0), COLUMN)]),
+        dict(
+            more=[
+                (
+                    Part("column", "row or column localization", "mark", "place", "found", 1.0),
+                    COLUMN,
+                )
+            ]
+        ),
         {**CIRCUIT, POI: "row or column localization", COLUMN: "row or column localization"},
         _rows_and_columns,
     ),

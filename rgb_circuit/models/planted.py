@@ -1,56 +1,59 @@
 """Planted circuits: LLaVAs whose weights are set by hand, so that the role of every head is known.
 
-The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's hypothesis
-describes, next to decoys that pass a naive test and are something else. An analysis that misjudges these will
-misjudge a real model. What is said of colours here goes for whatever else the tiles of a `Game` differ in.
+The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's
+hypothesis describes, next to decoys that pass a naive test and are something else. An analysis that
+misjudges these will misjudge a real model. What is said of colours here goes for whatever else the
+tiles of a `Game` differ in.
 
 The construction, in the order of the functions below:
 
-1. **Residual stream.** Every feature has its own channels (`layout`). One channel holds ``CONSTANT``, which
-   dominates the norm: RMSNorm divides by nearly the same number everywhere, and its weight multiplies that
-   number back. So each sublayer reads the features as they are, and the constant as 1, to a few parts in a
-   million.
-2. **Vision tower.** The patch convolution averages a tile's red, green and blue; the position table holds its
-   place as one-hot row and column. Each feature has a twin of opposite sign, so that LayerNorm's mean is
-   zero, and two constants of opposite sign fix its variance. The features are read before the only encoder
-   layer (``vision_feature_layer`` is −2).
-3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place; gelu(z) +
-   gelu(−z) bends, which lets least squares turn the colours of ``WORDS`` into one-hot codes. Other colours
-   get a mixed code. Tiles that show pictures, as in `SHAPES`, are told apart by the convolution already:
-   least squares over their pixels gives a channel per word, and the projector passes it on.
-4. **Words.** Every text token is just "text", but the first. An answer channel per colour word feeds the
-   unembedding; "white" has the constant logit ``WHITE``. The question is not read: the odd colour is named
-   whatever is asked.
-5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write to all but
-   the constant.
-6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it writes that
-   (output). Keys are the same for all: the place, the oddness mark, and the first token, on which a head
-   rests when it finds nothing. Scores differ by ``SHARP`` or more, so a pattern is one-hot or uniform up to
-   about e^-SHARP. Keys sit in RoPE's slow planes, which turn by less than 1e-4 over a prompt; the ``FAST``
-   first planes are left to the noise heads.
+1. **Residual stream.** Every feature has its own channels (`layout`). One channel holds
+   ``CONSTANT``, which dominates the norm: RMSNorm divides by nearly the same number everywhere, and
+   its weight multiplies that number back. So each sublayer reads the features as they are, and the
+   constant as 1, to a few parts in a million.
+2. **Vision tower.** The patch convolution averages a tile's red, green and blue; the position table
+   holds its place as one-hot row and column. Each feature has a twin of opposite sign, so that
+   LayerNorm's mean is zero, and two constants of opposite sign fix its variance. The features are
+   read before the only encoder layer (``vision_feature_layer`` is −2).
+3. **Projector.** Units come in pairs with opposite inputs. gelu(z) − gelu(−z) = z passes the place;
+   gelu(z) + gelu(−z) bends, which lets least squares turn the colours of ``WORDS`` into one-hot
+   codes. Other colours get a mixed code. Tiles that show pictures, as in `SHAPES`, are told apart
+   by the convolution already: least squares over their pixels gives a channel per word, and the
+   projector passes it on.
+4. **Words.** Every text token is just "text", but the first. An answer channel per colour word
+   feeds the unembedding; "white" has the constant logit ``WHITE``. The question is not read: the
+   odd colour is named whatever is asked.
+5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write
+   to all but the constant.
+6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it
+   writes that (output). Keys are the same for all: the place, the oddness mark, and the first
+   token, on which a head rests when it finds nothing. Scores differ by ``SHARP`` or more, so a
+   pattern is one-hot or uniform up to about e^-SHARP. Keys sit in RoPE's slow planes, which turn by
+   less than 1e-4 over a prompt; the ``FAST`` first planes are left to the noise heads.
 
-   - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or column (in
-     the first
+   - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or
+     column (in the first
      row: of all earlier tiles). Its own tile is never among them.
-   - The POI localization head finds the mark and writes its place at every text token, [end] among them.
-   - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to the
-     answer.
+   - The POI localization head finds the mark and writes its place at every text token, [end] among
+     them.
+   - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to
+     the answer.
    - The redundant pair does the same at half strength each.
    - The content extractor finds the mark itself and adds the colour there: it needs no POI head.
-   - The background writers find the mark and add the mean that was noted there. With the clean picture's
-     output restored on a plain canvas they raise the background, as a POI head does, and take no part in
-     localization.
+   - The background writers find the mark and add the mean that was noted there. With the clean
+     picture's output restored on a plain canvas they raise the background, as a POI head does, and
+     take no part in localization.
    - The suppressor finds the mark and lowers the colour there, so that its output too moves "odd −
      background".
    - The idle watcher finds the mark and writes where nothing reads.
-7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the mean and
-   the tile has
-   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1), each clip
-   from two steep silu units.
+7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the
+   mean and the tile has
+   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1),
+   each clip from two steep silu units.
 
-A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is the
-background. Every other tile is answered right, for all pairs of ``WORDS`` and all five conditions of
-`rgb_trial`.
+A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is
+the background. Every other tile is answered right, for all pairs of ``WORDS`` and all five
+conditions of `rgb_trial`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,24 +67,24 @@ from PIL import Image
 from torch.nn.functional import gelu
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
-from ..answers import FORMS, form_of, written
 from ..boards import RGB, Canvas
 from ..conversation import prompt
+from ..conversation.answers import FORMS, form_of, written
 from ..errors import InputError
 from ..heads import Head
-from ..rgb_game import NOTHING_ODD, ODD_QUESTION, PALETTE
-from ..tasks import shape
+from ..stimuli.tasks import shape
+from ..stimuli.tasks.rgb import NOTHING_ODD, ODD_QUESTION, PALETTE
 from . import small
 
 CONSTANT = 1024.0
 SHARP = 15.0
 FAST = 7
-# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is the
-# background.
+# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is
+# the background.
 ODD_FROM, ODD_FULL = 0.6, 0.9
 STEEP = 200.0
-# The answer is small beside the other features, so that noise shows in the logits before it breaks the
-# circuit.
+# The answer is small beside the other features, so that noise shows in the logits before it breaks
+# the circuit.
 PER_LOGIT = 0.03
 WHITE = 5.0
 OTHER_TOKENS = -20.0
@@ -92,8 +95,8 @@ MODERATE_NOISE = 0.02
 
 # Channels that only parts of `UNKIND` need.
 FURTHER = ("handed", "white", "cue", "noted", "line", "summary", "gate")
-# A head that looks at some tiles more than at others looks at them little, so that its attention can vary
-# much.
+# A head that looks at some tiles more than at others looks at them little, so that its attention
+# can vary much.
 LOOKS_LITTLE = -3.0
 
 WORDS = small.COLORS
@@ -138,20 +141,22 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame; roles are those of `analyses.roles`.
-        looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the POI head
-            wrote); "found unless answered" (only while no colour is in the answer), "found or canvas" (all
-            tiles, where no place was written), "canvas unless found" (all tiles, as long as no place was
-            written), "mark from cue" (the odd tile, from the question's first word alone), "cue" (the
-            question's first word), "own line" (from the word that stands for a row of tiles, this row, and in
-            it the odd tile), "found line" and "handed line" (the word of the row that was found or handed
-            on), "found row" (the row that was found, and in it the odd tile) or "canvas if gate" (all tiles
-            where the gate is open, the odd one most).
-        carries, writes_to: channels of `layout`; a word of the game is that word's channel of "answer".
+        looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the
+            POI head wrote); "found unless answered" (only while no colour is in the answer), "found
+            or canvas" (all tiles, where no place was written), "canvas unless found" (all tiles, as
+            long as no place was written), "mark from cue" (the odd tile, from the question's first
+            word alone), "cue" (the question's first word), "own line" (from the word that stands
+            for a row of tiles, this row, and in it the odd tile), "found line" and "handed line"
+            (the word of the row that was found or handed on), "found row" (the row that was found,
+            and in it the odd tile) or "canvas if gate" (all tiles where the gate is open, the odd
+            one most).
+        carries, writes_to: channels of `layout`; a word of the game is that word's channel of
+            "answer".
         gain: how often the carried vector is added; for "answer", "white" and "noted", in logits.
         colors: the colours that it carries; all where empty.
-        variation: coefficient of variation of the attention that "found" puts on a tile, over tiles; the mean
-            over tiles has the gain. Noise is kept out of what it looks by, since attention that is far from
-            full follows the least of it.
+        variation: coefficient of variation of the attention that "found" puts on a tile, over
+            tiles; the mean over tiles has the gain. Noise is kept out of what it looks by, since
+            attention that is far from full follows the least of it.
     """
 
     name: str
@@ -168,7 +173,9 @@ PARTS: Mapping[str, Part] = {
     "mean": Part("mean", "none", "other tiles", "color", "mean", 1.0),
     "poi": Part("POI localization", "POI localization", "mark", "place", "found", 1.0),
     "extractor": Part("color extractor", "color extractor", "found", "color", "answer", 10.0),
-    "content_extractor": Part("content extractor", "color extractor", "mark", "color", "answer", 6.0),
+    "content_extractor": Part(
+        "content extractor", "color extractor", "mark", "color", "answer", 6.0
+    ),
     "redundant_pair": Part("redundant pair", "color extractor", "found", "color", "answer", 5.0),
     "early_background_writer": Part(
         "early background writer", "background writer", "mark", "mean", "answer", 3.0
@@ -194,17 +201,24 @@ UNKIND: Mapping[str, Part] = {
     "fixed_word": Part("fixed word", "none", "mark", "mark", "blue", 3.0),
     "second_reader": Part("second reader", "background writer", "found", "mean", "answer", 2.0),
     # A circuit at the question's first word, of which [end] is told the colour alone.
-    "early_poi": Part("early POI localization", "POI localization", "mark from cue", "place", "found", 1.0),
-    "early_extractor": Part("early color extractor", "color extractor", "found", "color", "noted", 10.0),
+    "early_poi": Part(
+        "early POI localization", "POI localization", "mark from cue", "place", "found", 1.0
+    ),
+    "early_extractor": Part(
+        "early color extractor", "color extractor", "found", "color", "noted", 10.0
+    ),
     "carrier": Part("carrier", "none", "cue", "noted", "answer", 1.0),
-    # Words of the question stand for rows of tiles: they are told what is in the row, and which row it is.
+    # Words of the question stand for rows of tiles: they are told what is in the row, and which row
+    # it is.
     "summary": Part("row summary", "none", "own line", "color", "summary", 1.0),
     "summary_reader": Part("reader of summaries", "none", "found line", "summary", "answer", 6.0),
     "line_relay": Part("relay by text", "none", "handed line", "line", "found", 1.0),
     "row_reader": Part("reader of a row", "color extractor", "found row", "color", "answer", 10.0),
     # It says that a tile is odd, and not where.
     "gate": Part("existence gate", "none", "mark", "mark", "gate", 1.0),
-    "gated_reader": Part("gated reader", "color extractor", "canvas if gate", "color", "answer", 10.0),
+    "gated_reader": Part(
+        "gated reader", "color extractor", "canvas if gate", "color", "answer", 10.0
+    ),
 }
 CIRCUIT = ("mean", "poi", "extractor")
 DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
@@ -214,9 +228,9 @@ DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
 class Placement:
     """Where each part sits, as (layer, head) from 0; ``redundant_pair`` holds two places.
 
-    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the extractors
-    that read its place. The early background writer sits in a layer before the color extractor, the late one
-    in a layer after it.
+    The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the
+    extractors that read its place. The early background writer sits in a layer before the color
+    extractor, the late one in a layer after it.
     """
 
     mean: Place = (0, 2)
@@ -260,43 +274,45 @@ def planted(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
-    It plays the RGB game, or another, without error for every pair of its words and every tile but (0, 0),
-    whichever decoys are in.
+    It plays the RGB game, or another, without error for every pair of its words and every tile but
+    (0, 0), whichever decoys are in.
 
     Args:
         grid: tiles per side, one image token each; tried from 3 to 24.
         tile_px: side of a tile in pixels.
-        layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's width is
-            2 · ``grid`` + 16.
+        layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's
+            width is 2 · ``grid`` + 16.
         placement: where each part sits; see also `random_placement`.
         decoys: which of `DECOYS` are in.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in
-            units of the `gap`: what is much for a circuit of one reader is little for one of four.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+            deviation in units of the `gap`: what is much for a circuit of one reader is little for
+            one of four.
         seed: of the noise, and of where a head with ``variation`` looks more and less.
         without: "poi" or "extractor", of the circuit, where parts of ``more`` do their work.
         more: further parts, each with its place as (layer, head); see `UNKIND`.
-        likeness: how much of a colour word's logit goes to the words like it (and, if they are opposite, is
-            taken from them): the word's gets all, another's ``likeness`` · the cosine of their red, green,
-            blue, each from −1 to 1.
-        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour word with
-            after the game's prompt.
+        likeness: how much of a colour word's logit goes to the words like it (and, if they are
+            opposite, is taken from them): the word's gets all, another's ``likeness`` · the cosine
+            of their red, green, blue, each from −1 to 1.
+        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour
+            word with after the game's prompt.
         palette: what the colour words look like.
         game: that it plays, such as `SHAPES`.
 
     Returns:
-        model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is one of
-        "color extractor", "POI localization", "background writer", "none", or of a part of ``more``; ``name``
-        tells the parts apart ("mean", "suppressor", … or "none").
+        model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is
+        one of "color extractor", "POI localization", "background writer", "none", or of a part of
+        ``more``; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
 
     Raises:
-        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the model,
-            double, or out of order, or tiles that no linear readout tells apart.
+        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the
+            model, double, or out of order, or tiles that no linear readout tells apart.
     """
     kv_heads = heads if kv_heads is None else kv_heads
     placed = _placed(placement, decoys, layers, heads, kv_heads, grid, without, more)
     if vocabulary is not None and vocabulary.bos_token_id is None:
         raise InputError(
-            "the heads rest on the first token, and this vocabulary puts none in front; give one that does"
+            "the heads rest on the first token, and this vocabulary puts none in front; give one "
+            "that does"
         )
     further = tuple(
         name
@@ -363,26 +379,29 @@ def gap(
     more: Sequence[tuple[Part, Place]] = (),
     words: int = len(WORDS),
 ) -> float:
-    """By how many logits the odd word falls when its tile is recolored or erased: what all readers of its
-    colour add, without noise.
+    """By how many logits the odd word falls when its tile is recolored or erased: what all readers
+    of its colour add, without noise.
 
     A backup adds nothing while others do; of a reader of some colours it is the mean over all.
     """
     names = [part for part in (*CIRCUIT, *decoys) if part not in without]
     parts = [PARTS[name] for name in names for _ in range(2 if name == "redundant_pair" else 1)]
     parts += [part for part, _ in more if part.looks_for != "found unless answered"]
-    readers = [part for part in parts if part.carries == "color" and part.writes_to in ("answer", "noted")]
+    readers = [
+        part for part in parts if part.carries == "color" and part.writes_to in ("answer", "noted")
+    ]
     readers = [part for part in readers if part.looks_for != "canvas unless found"]
     return sum(part.gain * (len(part.colors) or words) / words for part in readers)
 
 
 def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
-    """All parts at places drawn by ``seed``, in an order that works; needs 4 layers or more, and room for 10
-    heads."""
+    """All parts at places drawn by ``seed``, in an order that works; needs 4 layers or more, and
+    room for 10 heads."""
     draw = Random(seed)
     if layers < 4:
         raise InputError(
-            f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with Placement(…)"
+            f"all parts need layers=4 or more, not {layers}; place fewer parts by hand with "
+            "Placement(…)"
         )
     mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
     # Part → layers that it may sit in; the parts with the least choice draw first.
@@ -399,11 +418,15 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
     places: dict[str, Place] = {}
     for part, at in allowed.items():
         free = [
-            (layer, head) for layer in at for head in range(heads) if (layer, head) not in places.values()
+            (layer, head)
+            for layer in at
+            for head in range(heads)
+            if (layer, head) not in places.values()
         ]
         if not free:
             raise InputError(
-                f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or another seed"
+                f"{layers} layers × {heads} heads leave no room for {part}; give more heads, or "
+                "another seed"
             )
         places[part] = draw.choice(free)
     pair = places.pop("redundant_pair"), places.pop("redundant_pair_2")
@@ -413,16 +436,16 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
 def layout(
     grid: int, multiple: int = 1, further: Sequence[str] = (), colors: int = len(WORDS)
 ) -> tuple[dict[str, slice], int]:
-    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; channels left
-    over stay unread).
+    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``;
+    channels left over stay unread).
 
-    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns), ``color``,
-    ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found`` (a place), ``answer``
-    (a channel per colour word) and ``idle`` (read by nothing) at text tokens. ``further``: which of `FURTHER`
-    come after these: ``handed`` (a place), ``white`` (the answer for nothing), ``cue`` (1 at the
-    question's first word), ``noted`` (a colour), ``line`` (the row that a word of the question stands for),
-    ``summary`` (the colour in that row) and ``gate`` (open where a tile is odd) at text tokens. ``colors``:
-    how many words there are.
+    ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns),
+    ``color``, ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found``
+    (a place), ``answer`` (a channel per colour word) and ``idle`` (read by nothing) at text tokens.
+    ``further``: which of `FURTHER` come after these: ``handed`` (a place), ``white`` (the answer
+    for nothing), ``cue`` (1 at the question's first word), ``noted`` (a colour), ``line`` (the row
+    that a word of the question stands for), ``summary`` (the colour in that row) and ``gate`` (open
+    where a tile is odd) at text tokens. ``colors``: how many words there are.
     """
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
@@ -439,7 +462,9 @@ def layout(
 def set_norms(text, channels):
     """Make every norm the identity on the features, and the constant 1."""
     norms = [
-        norm for layer in text.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+        norm
+        for layer in text.layers
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm)
     ]
     for norm in (*norms, text.norm):
         norm.weight.fill_(CONSTANT / norm.weight.numel() ** 0.5)
@@ -451,7 +476,8 @@ class Readout:
     """How tiles are told apart.
 
     Attributes:
-        weights, offsets: of a tile's pixels, 0 to 1, for its features: (feature, 3, px, px), (feature,).
+        weights, offsets: of a tile's pixels, 0 to 1, for its features: (feature, 3, px, px),
+            (feature,).
         lines: along which the projector reads them, (line, feature).
         seen: the features of each word's tile, (word, feature).
     """
@@ -463,7 +489,8 @@ class Readout:
 
 
 def _looks(game, palette, px) -> torch.Tensor:
-    """What a tile of each word shows, 0 to 255: its colour, (word, 3), or its pixels, (word, 3, px, px)."""
+    """What a tile of each word shows, 0 to 255: its colour, (word, 3), or its pixels, (word, 3, px,
+    px)."""
     if game.tile is None:
         return torch.tensor([palette[word] for word in game.words])
     tiles = [np.array(game.tile(word, px).convert("RGB")) for word in game.words]
@@ -471,7 +498,8 @@ def _looks(game, palette, px) -> torch.Tensor:
 
 
 def readout_of(looks, px) -> Readout:
-    """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per word."""
+    """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per
+    word."""
     if looks.ndim == 2:
         weights = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, px, px) / px**2
         return Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
@@ -479,12 +507,15 @@ def readout_of(looks, px) -> Readout:
     pixels = torch.cat([looks.double().flatten(1) / 255, torch.ones(words, 1)], dim=1)
     if torch.linalg.matrix_rank(pixels) < words:
         raise InputError(
-            f"the tiles of the {words} words are not told apart by a sum over {px} × {px} pixels; use larger "
-            "tiles, or words whose tiles differ more"
+            f"the tiles of the {words} words are not told apart by a sum over {px} × {px} pixels; "
+            "use larger tiles, or words whose tiles differ more"
         )
     fitted = torch.linalg.pinv(pixels).T
     return Readout(
-        fitted[:, :-1].unflatten(1, looks.shape[1:]), fitted[:, -1], torch.eye(words), torch.eye(words)
+        fitted[:, :-1].unflatten(1, looks.shape[1:]),
+        fitted[:, -1],
+        torch.eye(words),
+        torch.eye(words),
     )
 
 
@@ -492,7 +523,10 @@ def set_vision(tower, grid, image_processor, readout):
     """Channels: ± constant, then the readout's features, rows, columns, then the twins of these."""
     features = 2 + len(readout.offsets)
     twin = features + 2 * grid
-    table, patches = tower.embeddings.position_embedding.weight, tower.embeddings.patch_embedding.weight
+    table, patches = (
+        tower.embeddings.position_embedding.weight,
+        tower.embeddings.patch_embedding.weight,
+    )
     table[:, 0], table[:, 1] = CONSTANT, -CONSTANT
     # Undo the processor's normalisation, so that a feature is of pixels from 0 to 1.
     mean, std = (
@@ -510,8 +544,8 @@ def set_vision(tower, grid, image_processor, readout):
 
 
 def set_projector(projector, channels, grid, readout):
-    """What a tile shows → one-hot word, place → place; hidden units: the readout's lines, places, then the
-    same with opposite inputs."""
+    """What a tile shows → one-hot word, place → place; hidden units: the readout's lines, places,
+    then the same with opposite inputs."""
     lines, places = readout.lines, torch.eye(2 * grid)
     weights = torch.block_diag(lines, places)
     # Half from the feature, half from its twin.
@@ -534,8 +568,8 @@ def set_projector(projector, channels, grid, readout):
 
 
 def _color_lines() -> torch.Tensor:
-    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so that the
-    fit is smooth."""
+    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so
+    that the fit is smooth."""
     steps = torch.tensor([-1.0, 0.0, 1.0])
     lines = torch.cartesian_prod(steps, steps, steps)
     return lines[len(lines) // 2 + 1 :]
@@ -579,7 +613,9 @@ def _set_lines(model, channels, tokenizer, question):
     line = channels["line"]
     rows = line.stop - line.start
     if len(ids) < rows:
-        raise InputError(f"the question has {len(ids)} words for {rows} rows of tiles; use a smaller grid")
+        raise InputError(
+            f"the question has {len(ids)} words for {rows} rows of tiles; use a smaller grid"
+        )
     model.model.language_model.embed_tokens.weight[ids[:rows], line] = torch.eye(rows)
 
 
@@ -590,12 +626,15 @@ def _likeness(looks) -> torch.Tensor:
 
 
 def set_noise(layer, channels, noise, kept_clear, generator):
-    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the marking MLP
-    are overwritten. Nothing is written to the channels ``kept_clear``."""
+    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the
+    marking MLP are overwritten. Nothing is written to the channels ``kept_clear``."""
     if noise == 0:
         return
     attention, mlp = layer.self_attn, layer.mlp
-    look, read = (attention.q_proj, attention.k_proj), (attention.v_proj, mlp.gate_proj, mlp.up_proj)
+    look, read = (
+        (attention.q_proj, attention.k_proj),
+        (attention.v_proj, mlp.gate_proj, mlp.up_proj),
+    )
     for projection in (*look, *read):
         size = NOISE_LOOK if projection in look else NOISE_READ
         projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * size)
@@ -608,7 +647,10 @@ def set_noise(layer, channels, noise, kept_clear, generator):
         (mlp.down_proj, mlp.intermediate_size),
     ):
         projection.weight.copy_(
-            torch.randn(projection.weight.shape, generator=generator) * noise * PER_LOGIT / fan_in**0.5
+            torch.randn(projection.weight.shape, generator=generator)
+            * noise
+            * PER_LOGIT
+            / fan_in**0.5
         )
         # The constant always, for the norms are linear only while it is.
         for name in kept_clear:
@@ -616,8 +658,8 @@ def set_noise(layer, channels, noise, kept_clear, generator):
 
 
 def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed, words):
-    """Write the planted heads of one layer; heads that share keys and values get all that any of them
-    needs."""
+    """Write the planted heads of one layer; heads that share keys and values get all that any of
+    them needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
@@ -657,7 +699,9 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
         # What was noted is in logits already.
-        in_logits = part.writes_to in ("answer", "white", "noted", *words) and part.carries != "noted"
+        in_logits = (
+            part.writes_to in ("answer", "white", "noted", *words) and part.carries != "noted"
+        )
         unit = PER_LOGIT if in_logits else 1
         to = (
             channels["answer"].start + words.index(part.writes_to)
@@ -669,14 +713,16 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             to = slice(to.start, to.start + grid)
         written = part.gain * unit * torch.eye(features)
         if part.colors:
-            written = written @ torch.diag(torch.tensor([float(word in part.colors) for word in words]))
+            written = written @ torch.diag(
+                torch.tensor([float(word in part.colors) for word in words])
+            )
         weights, mean = _uneven(part, grid, seed) if part.variation else (None, 1.0)
         outputs[to, head, value] = written[0] / mean if part.writes_to in words else written / mean
         query = queries[head]
         query.zero_()
         if part.looks_for == "other tiles":
-            # Own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP (a place's rows sum to
-            # 1).
+            # Own tile −SHARP, text 0, own row or column SHARP, other tiles 3 · SHARP (a place's
+            # rows sum to 1).
             rows = slice(channels["place"].start, channels["place"].start + grid)
             query[place[:grid], rows] = 3 * SHARP * scale
             query[place, channels["place"]] -= 2 * SHARP * scale * torch.eye(2 * grid)
@@ -695,8 +741,8 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[slow[2 * grid + 2], channels["constant"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "own line":
-            # From a word that stands for a row: its tiles 3 · SHARP, the odd one 5 · SHARP, one elsewhere
-            # 2 · SHARP, first token SHARP, words less. Other tokens find nothing.
+            # From a word that stands for a row: its tiles 3 · SHARP, the odd one 5 · SHARP, one
+            # elsewhere 2 · SHARP, first token SHARP, words less. Other tokens find nothing.
             query[place[:grid], channels["line"]] = 3 * SHARP * scale * torch.eye(grid)
             query[mark, channels["line"]] = 2 * SHARP * scale
             query[slow[2 * grid + 3], channels["line"]] = -6 * SHARP * scale
@@ -705,13 +751,18 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             # The word of that row 4 · SHARP, first token 3 · SHARP, other words and the row's tiles
             # 2 · SHARP.
             of = channels[part.looks_for.split()[0]]
-            query[place[:grid], slice(of.start, of.start + grid)] = 2 * SHARP * scale * torch.eye(grid)
+            query[place[:grid], slice(of.start, of.start + grid)] = (
+                2 * SHARP * scale * torch.eye(grid)
+            )
             query[slow[2 * grid + 3], channels["text"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = 3 * SHARP * scale
         elif part.looks_for == "found row":
-            # The odd tile in that row 3 · SHARP, its other tiles 2 · SHARP, first token SHARP, words less.
+            # The odd tile in that row 3 · SHARP, its other tiles 2 · SHARP, first token SHARP,
+            # words less.
             of = channels["found"]
-            query[place[:grid], slice(of.start, of.start + grid)] = 2 * SHARP * scale * torch.eye(grid)
+            query[place[:grid], slice(of.start, of.start + grid)] = (
+                2 * SHARP * scale * torch.eye(grid)
+            )
             query[mark, channels["text"]] = SHARP * scale
             query[slow[2 * grid + 3], channels["text"]] = -4 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
@@ -721,34 +772,36 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[mark, channels["gate"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "canvas unless found":
-            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to 1); for
-            # text only.
+            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to
+            # 1); for text only.
             query[place[:grid], channels["text"]] = SHARP * scale
-            query[bos, slice(channels["found"].start, channels["found"].start + grid)] = 4 * SHARP * scale
+            query[bos, slice(channels["found"].start, channels["found"].start + grid)] = (
+                4 * SHARP * scale
+            )
         elif part.looks_for == "found or canvas":
-            # The found tile 5.5 · SHARP, in its row or column 3.5 · SHARP, any other tile 1.5 · SHARP, first
-            # token 0.
+            # The found tile 5.5 · SHARP, in its row or column 3.5 · SHARP, any other tile 1.5 ·
+            # SHARP, first token 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[place[:grid], channels["text"]] = 1.5 * SHARP * scale
         elif weights is not None:
-            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or column half of
-            # that.
+            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or
+            # column half of that.
             query[place, channels["found"]] = torch.diag(1.5 * SHARP + weights) * scale
             query[bos, channels["constant"]] = 3 * SHARP * scale
         else:
-            # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 · SHARP, others
-            # 0.
+            # The found tile 4 · SHARP, first token 3 · SHARP, a tile in its row or column 2 ·
+            # SHARP, others 0.
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[bos, channels["constant"]] = 3 * SHARP * scale
             if part.looks_for == "found unless answered":
-                # Five logits in the answer send it back to the first token; one or two, as noise writes,
-                # change nothing.
+                # Five logits in the answer send it back to the first token; one or two, as noise
+                # writes, change nothing.
                 query[bos, channels["answer"]] = 0.6 * SHARP * scale / PER_LOGIT
 
 
 def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
-    """(2 · grid,): what a row and a column add to the score of the found tile against the first token; and
-    the mean attention."""
+    """(2 · grid,): what a row and a column add to the score of the found tile against the first
+    token; and the mean attention."""
     draw = torch.Generator().manual_seed(1000 * seed + sum(map(ord, part.name)))
     # Not every draw can vary so much before its best tiles have all of the attention.
     for _ in range(50):
@@ -760,8 +813,8 @@ def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
         if _varies(drawn, low) > 0.99 * part.variation:
             return (LOOKS_LITTLE / 2 + low * drawn).float(), float(_attention(drawn, low).mean())
     raise InputError(
-        f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller variation, "
-        "such as 1"
+        f"attention over {grid} × {grid} tiles cannot vary by {part.variation}; use a smaller "
+        "variation, such as 1"
     )
 
 
@@ -797,14 +850,18 @@ def _placed(
     """The parts that are in, with their places; checked."""
     if grid < 3:
         raise InputError(
-            f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or more"
+            f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or "
+            "more"
         )
     if kv_heads < 1 or heads % kv_heads:
         raise InputError(
-            f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple of kv_heads"
+            f"{heads} heads cannot share {kv_heads} key-value heads evenly; make heads a multiple "
+            "of kv_heads"
         )
     if unknown := sorted(set(decoys) - set(DECOYS)):
-        raise InputError(f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}")
+        raise InputError(
+            f"no decoy is called {', '.join(unknown)}; choose from {', '.join(DECOYS)}"
+        )
     places = {}
     for field in fields(placement):
         if field.name not in without and (field.name in CIRCUIT or field.name in decoys):
@@ -814,25 +871,32 @@ def _placed(
     placed += [(part, tuple(place)) for part, place in more]
     if unknown := sorted(set(without) - {"poi", "extractor"}):
         raise InputError(
-            f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or neither"
+            f"the circuit cannot be without {', '.join(unknown)}; leave out poi or extractor, or "
+            "neither"
         )
     own = ("handed", "mark", "noted", "line", "summary")
     if kv_heads < heads and any(part.carries in own for part, _ in more):
         raise InputError(
-            "heads that carry a mark, or a place or colour that was handed on, need keys and values of their "
-            "own; use kv_heads=heads"
+            "heads that carry a mark, or a place or colour that was handed on, need keys and "
+            "values of their own; use kv_heads=heads"
         )
 
     off = sorted(
-        {_name(part) for part, (layer, head) in placed if not (0 <= layer < layers and 0 <= head < heads)}
+        {
+            _name(part)
+            for part, (layer, head) in placed
+            if not (0 <= layer < layers and 0 <= head < heads)
+        }
     )
     if off:
         needed = [
-            max(size, *(1 + place[axis] for _, place in placed)) for axis, size in enumerate((layers, heads))
+            max(size, *(1 + place[axis] for _, place in placed))
+            for axis, size in enumerate((layers, heads))
         ]
         raise InputError(
             f"{', '.join(off)} would sit outside {layers} layers × {heads} heads; "
-            f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with placement=Placement(…)"
+            f"use layers={needed[0]}, heads={needed[1]}, or put them elsewhere with "
+            "placement=Placement(…)"
         )
     taken: dict[tuple[int, int], str] = {}
     for part, (layer, head) in placed:
@@ -847,7 +911,8 @@ def _placed(
             before, after = max(places[earlier])[0], min(places[later])[0]
             if before >= after:
                 raise InputError(
-                    f"{later} is in layer {after} but must come after {earlier} in layer {before}; move one"
+                    f"{later} is in layer {after} but must come after {earlier} in layer {before}; "
+                    "move one"
                 )
     return [(PARTS[part] if isinstance(part, str) else part, place) for part, place in placed]
 

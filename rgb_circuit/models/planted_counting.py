@@ -1,19 +1,20 @@
-"""A planted circuit that counts: a LLaVA whose weights are set by hand, so that every head's role is known.
+"""A planted circuit that counts: a LLaVA whose weights are set by hand, so that every head's role
+is known.
 
-It answers `rgb_circuit.tasks.counting`, asked plainly or by its short template, without error. Residual
-stream, vision tower, projector and noise are those of `rgb_circuit.models.planted`; what is new, in the order
-of the functions below:
+It answers `rgb_circuit.stimuli.tasks.counting`, asked plainly or by its short template, without
+error. Residual stream, vision tower, projector and noise are those of `rgb_circuit.models.planted`;
+what is new, in the order of the functions below:
 
 1. **What a cell shows**: a dot of one of the palette's colours, or nothing.
-2. **Counting is attention that is shared out.** A head that looks at every dot alike, and at the first token
-   ``REST`` times as much as at a dot, gives n dots the share n / (n + REST). The MLP of its layer turns the
-   share into the number, with two steep silu units a step.
-3. **Parts** (`PARTS`). The totaller counts from the question's first word, and count carriers bring the
-   number from there to the answer: where they look is the same in every picture. The dot counter counts at
-   [end] itself, by where it looks. The color counter brings the number of colours, of which the first word is
-   told by the totaller too: presence of each, then how many. The suppressor lowers the right number, the
-   fixed word says "3" whatever there is, the text reader reads the question alone, and the idle carrier
-   writes where nothing reads.
+2. **Counting is attention that is shared out.** A head that looks at every dot alike, and at the
+   first token ``REST`` times as much as at a dot, gives n dots the share n / (n + REST). The MLP of
+   its layer turns the share into the number, with two steep silu units a step.
+3. **Parts** (`PARTS`). The totaller counts from the question's first word, and count carriers bring
+   the number from there to the answer: where they look is the same in every picture. The dot
+   counter counts at [end] itself, by where it looks. The color counter brings the number of
+   colours, of which the first word is told by the totaller too: presence of each, then how many.
+   The suppressor lowers the right number, the fixed word says "3" whatever there is, the text
+   reader reads the question alone, and the idle carrier writes where nothing reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,11 @@ import pandas as pd
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from ..answers import FORMS, form_of, written
 from ..conversation import prompt
-from ..rgb_game import PALETTE
-from ..tasks import counting
-from ..tasks.shape import glyph
+from ..conversation.answers import FORMS, form_of, written
+from ..stimuli.tasks import counting
+from ..stimuli.tasks.rgb import PALETTE
+from ..stimuli.tasks.shape import glyph
 from . import small
 from .planted import (
     FAST,
@@ -46,8 +47,8 @@ from .planted import (
 
 NUMBERS = tuple(counting.TASK.vocabulary)
 COLORS = tuple(PALETTE)
-# How often as much as a dot the first token is looked at: small enough for one dot to tell, large enough for
-# the sixth.
+# How often as much as a dot the first token is looked at: small enough for one dot to tell, large
+# enough for the sixth.
 REST = 6.0
 STEEP = 2000.0
 LAYERS, HEADS = 6, 4
@@ -62,8 +63,8 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame.
-        looks_for: "dots from the first word", "dots" (their share), "any dot" (nearly all of its attention,
-            however many there are) or "first word".
+        looks_for: "dots from the first word", "dots" (their share), "any dot" (nearly all of its
+            attention, however many there are) or "first word".
         carries, writes_to: channels of `layout`; a number is that number's channel of "answer".
         gain: how often the carried vector is added; for the answer, in logits.
     """
@@ -92,15 +93,20 @@ COUNTED = 6.0
 
 
 def planted_counting(
-    *, grid: int = 6, tile_px: int = 4, noise: float = 0.0, seed: int = 0, without: Sequence[str] = ()
+    *,
+    grid: int = 6,
+    tile_px: int = 4,
+    noise: float = 0.0,
+    seed: int = 0,
+    without: Sequence[str] = (),
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """A LLaVA that counts dots with a known circuit, its processor, and the truth about its heads.
 
     Args:
         grid: cells per side, one image token each.
         tile_px: side of a cell in pixels; 4 or more, for dots to be round.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in
-            units of what there is to restore.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+            deviation in units of what there is to restore.
         seed: of the noise.
         without: names of `PARTS` that are left out.
 
@@ -133,8 +139,8 @@ def blank(
     channels: Mapping[str, slice],
     width: int,
 ) -> LlavaForConditionalGeneration:
-    """A LLaVA that reads what cells show into ``color`` and ``place``, and whose language model does nothing
-    yet."""
+    """A LLaVA that reads what cells show into ``color`` and ``place``, and whose language model
+    does nothing yet."""
     vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
     configuration = small.config(
         grid,
@@ -171,9 +177,9 @@ def blank(
 def layout(grid: int) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
 
-    ``first`` is 1 at the question's first word; ``color`` (the last: nothing there) and ``place`` live at
-    image tokens; ``shares`` (of each colour's dots), ``present`` (colours), ``number`` and ``kinds`` at the
-    first word; ``share`` (of all dots) and ``answer`` at [end].
+    ``first`` is 1 at the question's first word; ``color`` (the last: nothing there) and ``place``
+    live at image tokens; ``shares`` (of each colour's dots), ``present`` (colours), ``number`` and
+    ``kinds`` at the first word; ``share`` (of all dots) and ``answer`` at [end].
     """
     sizes = dict(constant=1, text=1, bos=1, first=1, place=2 * grid, color=len(COLORS) + 1)
     sizes |= dict(shares=len(COLORS), present=len(COLORS), share=1)
@@ -186,15 +192,16 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
 
 
 def _looks(px) -> torch.Tensor:
-    """(11, 3): the mean colour of a cell with a dot of each colour, and of one without, 0 to 255."""
+    """(11, 3): the mean colour of a cell with a dot of each colour, and of one without, 0 to
+    255."""
     ink = float(glyph("circle", px).mean())
     dots = [[255 - ink * (255 - value) for value in PALETTE[color]] for color in COLORS]
     return torch.tensor([*dots, [255.0] * 3], dtype=torch.float64)
 
 
 def _set_words(model, channels, tokenizer, questions):
-    """Word vectors say "text", "first token" or "the question's first word"; the unembedding reads the
-    answer."""
+    """Word vectors say "text", "first token" or "the question's first word"; the unembedding reads
+    the answer."""
     words = model.model.language_model.embed_tokens.weight
     words[:, channels["constant"]] = 1024.0
     words[:, channels["text"]] = 1
@@ -218,7 +225,8 @@ def _set_head(attention, head, part, channels):
     dot, bos, first = range(FAST, FAST + 3)
     rows = slice(head * d_head, (head + 1) * d_head)
     query, key, value = (
-        projection.weight[rows] for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        projection.weight[rows]
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     output = attention.o_proj.weight[:, rows]
     for weights in (query, key, value, output):
@@ -254,7 +262,9 @@ def _set_head(attention, head, part, channels):
     in_logits = part.writes_to in ("answer", *NUMBERS)
     to = channels.get(part.writes_to) or channels["answer"]
     if part.writes_to in NUMBERS:
-        to = slice(to.start + NUMBERS.index(part.writes_to), to.start + NUMBERS.index(part.writes_to) + 1)
+        to = slice(
+            to.start + NUMBERS.index(part.writes_to), to.start + NUMBERS.index(part.writes_to) + 1
+        )
     output[to, :features] = part.gain * (PER_LOGIT if in_logits else 1) * torch.eye(features)
 
 
@@ -276,7 +286,11 @@ def _set_mlps(layers, channels):
     number = Steps(_all(channels["shares"]), halfway.tolist(), step, channels["number"].start)
     kinds = Steps(_all(channels["present"]), (dots - 0.5).tolist(), 0.1, channels["kinds"].start)
     answer = Steps(
-        _all(channels["share"]), halfway.tolist(), step, channels["answer"].start, COUNTED * PER_LOGIT
+        _all(channels["share"]),
+        halfway.tolist(),
+        step,
+        channels["answer"].start,
+        COUNTED * PER_LOGIT,
     )
     for layer, steps in ((0, [number, *present]), (1, [kinds]), (3, [answer])):
         set_steps(layers[layer].mlp, channels["constant"], steps)
@@ -288,11 +302,13 @@ def _all(channel):
 
 @dataclass(frozen=True)
 class Steps:
-    """What an MLP makes of a weighted sum of channels: 1 in one of several channels, by where the sum lies.
+    """What an MLP makes of a weighted sum of channels: 1 in one of several channels, by where the
+    sum lies.
 
     Attributes:
         read: channel → its weight.
-        thresholds: rising; between the first two the first channel is 1, above the last the last one.
+        thresholds: rising; between the first two the first channel is 1, above the last the last
+            one.
         width: half of the ramp around a threshold.
         to: the first of the channels that are written.
         gain: what is written for 1.
@@ -306,7 +322,8 @@ class Steps:
 
 
 def set_steps(mlp, constant: slice, steps: Sequence[Steps]) -> None:
-    """Make an MLP of some steps and nothing else: each ramp is the difference of two steep silu units."""
+    """Make an MLP of some steps and nothing else: each ramp is the difference of two steep silu
+    units."""
     for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
         projection.weight.zero_()
     unit = 0

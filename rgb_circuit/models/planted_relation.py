@@ -1,20 +1,23 @@
-"""A planted circuit that tells where a shape stands beside another: the role of every head is known.
+"""A planted circuit that tells where a shape stands beside another: the role of every head is
+known.
 
-It answers `rgb_circuit.tasks.relation`, asked plainly or by its short template, without error. What it shares
-with the planted circuit that counts is in `rgb_circuit.models.planted_counting`; what is new:
+It answers `rgb_circuit.stimuli.tasks.relation`, asked plainly or by its short template, without
+error. What it shares with the planted circuit that counts is in
+`rgb_circuit.models.planted_counting`; what is new:
 
-1. **What a cell shows**: a shape in a colour, told from 40 others and from nothing by its pixels along random
-   lines, which the projector bends.
-2. **Names.** The question says two names of shapes. The hearer lets the second know the first; so the second
-   knows the shape that is asked about and the other.
-3. **The relation is made at the second name**: two finders write the places of both shapes there, and the
-   MLP compares their rows and their columns. Relation writers bring it from there to the answer.
-4. **Places are also read at [end]**: question readers tell [end] the two names, and each place reader looks
-   at a shape and adds its row and column to the answer, the one for the shape that is asked about and the
-   other against. A place reader by itself says where on the board a shape is.
+1. **What a cell shows**: a shape in a colour, told from 40 others and from nothing by its pixels
+   along random lines, which the projector bends.
+2. **Names.** The question says two names of shapes. The hearer lets the second know the first; so
+   the second knows the shape that is asked about and the other.
+3. **The relation is made at the second name**: two finders write the places of both shapes there,
+   and the MLP compares their rows and their columns. Relation writers bring it from there to the
+   answer.
+4. **Places are also read at [end]**: question readers tell [end] the two names, and each place
+   reader looks at a shape and adds its row and column to the answer, the one for the shape that is
+   asked about and the other against. A place reader by itself says where on the board a shape is.
 
-The suppressor lowers the right relation, the fixed word says "left" whatever there is, and the idle head
-writes where nothing reads.
+The suppressor lowers the right relation, the fixed word says "left" whatever there is, and the idle
+head writes where nothing reads.
 """
 
 from collections.abc import Mapping
@@ -25,11 +28,11 @@ import pandas as pd
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from ..answers import FORMS, form_of, written
 from ..boards import Canvas
 from ..conversation import prompt
-from ..rgb_game import PALETTE
-from ..tasks import relation, things
+from ..conversation.answers import FORMS, form_of, written
+from ..stimuli.tasks import relation, things
+from ..stimuli.tasks.rgb import PALETTE
 from . import small
 from .planted import FAST, OTHER_TOKENS, PER_LOGIT, SHARP, Place, Readout, set_noise
 from .planted_counting import HEADS, Steps, blank, set_steps, truth
@@ -51,11 +54,12 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame.
-        looks_for: "other name" (from a name), "second name", "any word" (from all text), or a channel of
-            names, for the cell that shows this shape.
-        carries, writes_to: channels of `layout`; "place" that is written to the answer is read as how far
-            left and how far above a cell is.
-        gain: how often the carried vector is added; for the answer, in logits (of places, in logits a cell).
+        looks_for: "other name" (from a name), "second name", "any word" (from all text), or a
+            channel of names, for the cell that shows this shape.
+        carries, writes_to: channels of `layout`; "place" that is written to the answer is read as
+            how far left and how far above a cell is.
+        gain: how often the carried vector is added; for the answer, in logits (of places, in logits
+            a cell).
     """
 
     name: str
@@ -70,27 +74,36 @@ PARTS: Mapping[Place, Part] = {
     (0, 1): Part("hearer", "none", "other name", "names", "heard", 1.0),
     (1, 0): Part("question reader", "question reader", "second name", "heard", "asked", 1.0),
     (1, 1): Part("finder", "none", "heard", "place", "there", 1.0),
-    (1, 2): Part("reader of the other name", "question reader", "second name", "names", "asked_other", 1.0),
+    (1, 2): Part(
+        "reader of the other name", "question reader", "second name", "names", "asked_other", 1.0
+    ),
     (1, 3): Part("finder of the other", "none", "names", "place", "there_other", 1.0),
     (2, 1): Part("place reader", "place reader", "asked", "place", "answer", 1.5),
-    (2, 3): Part("reader of the other place", "place reader", "asked_other", "place", "answer", -1.5),
-    (3, 0): Part("early relation writer", "relation writer", "second name", "relation", "answer", 5.0),
+    (2, 3): Part(
+        "reader of the other place", "place reader", "asked_other", "place", "answer", -1.5
+    ),
+    (3, 0): Part(
+        "early relation writer", "relation writer", "second name", "relation", "answer", 5.0
+    ),
     (3, 2): Part("fixed word", "none", "any word", "text", "left", 3.0),
     (4, 1): Part("suppressor", "none", "second name", "relation", "answer", -2.0),
     (4, 3): Part("idle head", "none", "second name", "relation", "idle", 1.0),
-    (5, 2): Part("late relation writer", "relation writer", "second name", "relation", "answer", 4.0),
+    (5, 2): Part(
+        "late relation writer", "relation writer", "second name", "relation", "answer", 4.0
+    ),
 }
 
 
 def planted_relation(
     *, grid: int = 6, tile_px: int = 4, noise: float = 0.0, seed: int = 0
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
-    """A LLaVA that tells spatial relations with a known circuit, its processor, and what its heads are.
+    """A LLaVA that tells spatial relations with a known circuit, its processor, and what its heads
+    are.
 
     Args:
         grid, tile_px: as in `rgb_circuit.models.planted_counting.planted_counting`.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard deviation in
-            units of what there is to restore.
+        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+            deviation in units of what there is to restore.
         seed: of the noise.
 
     Returns:
@@ -117,9 +130,9 @@ def planted_relation(
 def layout(grid: int) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
 
-    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) live at image tokens;
-    ``names`` at the question's names; ``heard``, ``there, there_other`` and ``relation`` at the second of
-    them; ``asked, asked_other`` and ``answer`` at [end].
+    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) live at
+    image tokens; ``names`` at the question's names; ``heard``, ``there, there_other`` and
+    ``relation`` at the second of them; ``asked, asked_other`` and ``answer`` at [end].
     """
     sizes = dict(constant=1, text=1, bos=1, place=2 * grid, color=len(LOOKS) + 1)
     sizes |= dict.fromkeys(("names", "heard", "asked", "asked_other"), len(NAMES))
@@ -136,7 +149,10 @@ def _readout(grid, px) -> Readout:
     """Random sums over the pixels of a cell, and random lines through these."""
     canvas, draw = Canvas(1, px, 0, ""), torch.Generator().manual_seed(0)
     cells = [things.board(canvas, {(0, 0): look}) for look in LOOKS] + [things.board(canvas, {})]
-    pixels = torch.tensor(np.stack([np.array(cell) for cell in cells])).permute(0, 3, 1, 2).double() / 255
+    pixels = (
+        torch.tensor(np.stack([np.array(cell) for cell in cells])).permute(0, 3, 1, 2).double()
+        / 255
+    )
     weights = torch.randn(FEATURES, *pixels.shape[1:], generator=draw, dtype=torch.float64) / px
     offsets = -(pixels.mean(0) * weights).sum((1, 2, 3))
     seen = pixels.flatten(1) @ weights.flatten(1).T + offsets
@@ -163,13 +179,14 @@ def _set_words(model, channels, tokenizer, question):
 
 
 def _set_head(attention, head, part, channels, grid):
-    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes: names or shapes, the second
-    name, and the first token, on which a head rests that finds nothing."""
+    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes: names or shapes,
+    the second name, and the first token, on which a head rests that finds nothing."""
     d_head = attention.head_dim
     shapes, second, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
     rows = slice(head * d_head, (head + 1) * d_head)
     query, key, value = (
-        projection.weight[rows] for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        projection.weight[rows]
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     output = attention.o_proj.weight[:, rows]
     for weights in (query, key, value, output):
@@ -216,10 +233,13 @@ def _toward(grid) -> torch.Tensor:
 
 
 def _set_comparison(mlp, channels, grid):
-    """The relation of the two places at the second name: 1 where they are a cell or more apart that way."""
+    """The relation of the two places at the second name: 1 where they are a cell or more apart that
+    way."""
     steps = []
     for index, along in enumerate(_toward(grid).tolist()):
         read = {channels["there"].start + place: weight for place, weight in enumerate(along)}
-        read |= {channels["there_other"].start + place: -weight for place, weight in enumerate(along)}
+        read |= {
+            channels["there_other"].start + place: -weight for place, weight in enumerate(along)
+        }
         steps.append(Steps(read, [0.5], 0.2, channels["relation"].start + index))
     set_steps(mlp, channels["constant"], steps)

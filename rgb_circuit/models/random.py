@@ -1,8 +1,10 @@
-"""LLaVAs with random weights: no head does anything in particular, so every finding on them is false.
+"""LLaVAs with random weights: no head does anything in particular, so every finding on them is
+false.
 
-As they are they answer by nothing that is shown, so that there is no gap and nothing can be tested on them.
-With a *fitted readout* there is one: a picture leaves some trace in the last state of any network, and a
-linear map from there to the colour words finds it. The heads are as random as before.
+As they are they answer by nothing that is shown, so that there is no gap and nothing can be tested
+on them. With a *fitted readout* there is one: a picture leaves some trace in the last state of any
+network, and a linear map from there to the colour words finds it. The heads are as random as
+before.
 """
 
 import torch
@@ -10,7 +12,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 
 from ..boards import Canvas
 from ..conversation import TEMPLATE
-from ..rgb_game import NOTHING_ODD, draw
+from ..stimuli.tasks.rgb import NOTHING_ODD, draw
 from . import small
 
 # What the right word is fitted to, in logits, and the others to 0.
@@ -36,9 +38,9 @@ def random_llava(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """A random LLaVA whose heads really reach the logits, and its processor.
 
-    Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform and every
-    head moves the logits by an amount well above rounding (Hugging Face's own initialisation leaves both
-    almost flat). ``vocabulary`` is another tokenizer than the small one.
+    Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform
+    and every head moves the logits by an amount well above rounding (Hugging Face's own
+    initialisation leaves both almost flat). ``vocabulary`` is another tokenizer than the small one.
     """
     tools = small.processor(grid, tile_px, vocabulary)
     configuration = small.config(
@@ -46,7 +48,10 @@ def random_llava(
         tile_px,
         tools.tokenizer,
         vision=dict(
-            hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
         ),
         text=dict(
             hidden_size=width,
@@ -64,10 +69,16 @@ def random_llava(
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 fan_in = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale / fan_in**0.5)
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) * scale / fan_in**0.5
+                )
         # Word and position vectors have no fan-in: they start the residual stream at unit size.
         text, vision = model.model.language_model, model.model.vision_tower.embeddings
-        for table in (text.embed_tokens.weight, vision.position_embedding.weight, vision.class_embedding):
+        for table in (
+            text.embed_tokens.weight,
+            vision.position_embedding.weight,
+            vision.class_embedding,
+        ):
             table.copy_(torch.randn(table.shape, generator=generator))
     return model, tools
 
@@ -75,13 +86,16 @@ def random_llava(
 def fitted_llava(
     seed: int = 0, *, grid: int = 6, tile_px: int = 4, width: int = 64, d_head: int = 16, **shape
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """`random_llava` with a readout that plays the game, as far as the last state at [end] tells: ``lm_head``
-    is the least-squares map from that state to the right word, on trials that no seed of a user draws.
+    """`random_llava` with a readout that plays the game, as far as the last state at [end] tells:
+    ``lm_head`` is the least-squares map from that state to the right word, on trials that no seed
+    of a user draws.
 
     Args:
         seed, grid, tile_px, width, d_head, shape: as in `random_llava`.
     """
-    model, tools = random_llava(seed, grid=grid, tile_px=tile_px, width=width, d_head=d_head, **shape)
+    model, tools = random_llava(
+        seed, grid=grid, tile_px=tile_px, width=width, d_head=d_head, **shape
+    )
     canvas = Canvas(grid, tile_px, 0, TEMPLATE)
     trials = draw(canvas, small.COLORS, FITTED_ON, 2**32 + seed, {})
     shown = [(trial, condition) for trial in trials for condition in trial.images]

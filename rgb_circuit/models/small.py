@@ -1,7 +1,8 @@
-"""The frame that the small LLaVAs share: an ordinary Hugging Face LLaVA and processor, built from nothing.
+"""The frame that the small LLaVAs share: an ordinary Hugging Face LLaVA and processor, built from
+nothing.
 
-What fills the weights differs: training (`train_toy`, `train_talker`), a design (`planted`), or chance
-(`random`).
+What fills the weights differs: training (`train_toy`, `train_talker`), a design (`planted`), or
+chance (`random`).
 """
 
 from pathlib import Path
@@ -19,19 +20,22 @@ from transformers import (
 )
 
 from ..conversation import prompt
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION
+from ..stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
-# The colour words that these models know, in the order of their tokens. The palette has more, for the
-# tokenizers of others.
+# The colour words that these models know, in the order of their tokens. The palette has more, for
+# the tokenizers of others.
 COLORS = ("red", "green", "blue", "yellow", "cyan", "purple", "orange", "black")
 
 
 def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and words of further texts."""
+    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and words of further
+    texts."""
     split = pre_tokenizers.Whitespace()
     texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *COLORS, NOTHING_ODD, *extra_words]
-    words = [word for text in texts for word, _ in split.pre_tokenize_str(text.replace("<image>", " "))]
+    words = [
+        word for text in texts for word, _ in split.pre_tokenize_str(text.replace("<image>", " "))
+    ]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
     tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokens.pre_tokenizer = split
@@ -49,7 +53,9 @@ def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     )
 
 
-def processor(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | None = None) -> LlavaProcessor:
+def processor(
+    grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | None = None
+) -> LlavaProcessor:
     """A LLaVA processor for ``grid`` × ``grid`` tiles of ``tile_px`` pixels, each one image token.
 
     Args:
@@ -72,7 +78,8 @@ def processor(grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase | Non
 def config(
     grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase, vision: dict, text: dict, **llava
 ) -> LlavaConfig:
-    """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they are."""
+    """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they
+    are."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=grid * tile_px, patch_size=tile_px, **vision),
         text_config=LlamaConfig(
@@ -89,7 +96,9 @@ def config(
     )
 
 
-def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path) -> Path:
+def save(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path
+) -> Path:
     """Write model (safetensors) and processor into one folder that `rgb_circuit.load` reads."""
     folder = Path(folder)
     model.save_pretrained(folder)

@@ -1,11 +1,12 @@
 """What the talker is trained on: scenes of cells, and questions about them with their answers.
 
-A scene is three tables of numbers, of which `pixels` makes the picture that the tasks draw and the processor
-shows. Every scene is asked four questions, so that one picture teaches several things. Some pairs never occur
-in training; what a model answers about these it has not learnt by heart (``kept_out`` of `Scenes`):
+A scene is three tables of numbers, of which `pixels` makes the picture that the tasks draw and the
+processor shows. Every scene is asked four questions, so that one picture teaches several things.
+Some pairs never occur in training; what a model answers about these it has not learnt by heart
+(``kept_out`` of `Scenes`):
 
-- an odd colour and a background, an odd shape and the others, two shapes beside one another, a shape and its
-  colour: those that stand four apart in their lists;
+- an odd colour and a background, an odd shape and the others, two shapes beside one another, a
+  shape and its colour: those that stand four apart in their lists;
 - a number of dots and a number of their colours: those that add up to seven.
 """
 
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from transformers import LlavaProcessor
 
-from ..rgb_game import NOTHING_ODD, PALETTE
-from ..tasks import tasks
-from ..tasks.shape import SHAPES, glyph
+from ..stimuli.tasks import tasks
+from ..stimuli.tasks.rgb import NOTHING_ODD, PALETTE
+from ..stimuli.tasks.shape import SHAPES, glyph
 
 # What cells hold: nothing, a shape, or a colour from edge to edge.
 FORMS = ("nothing", *SHAPES, "tile")
@@ -107,7 +108,11 @@ def pixels(scenes: Scenes, tools: LlavaProcessor) -> torch.Tensor:
     look, px = tools.image_processor, tools.patch_size
     colors = np.array(list(INKS.values())) / 255
     colors = ((colors - look.image_mean) / look.image_std).astype(np.float32)
-    drawn = [np.zeros((px, px), bool), *(glyph(word, px) for word in SHAPES), np.ones((px, px), bool)]
+    drawn = [
+        np.zeros((px, px), bool),
+        *(glyph(word, px) for word in SHAPES),
+        np.ones((px, px), bool),
+    ]
     inside = np.array(drawn)[scenes.forms][..., None]
     ink, ground = colors[scenes.inks][:, :, None, None], colors[scenes.grounds][:, None, None, None]
     cells = np.where(inside, ink, ground)
@@ -140,11 +145,23 @@ def together(scenes: list[Scenes]) -> Scenes:
 
 
 def texts() -> tuple[str, ...]:
-    """All words that questions and answers are made of: the questions, and what they can be filled with."""
-    about_one_that_is_odd = ODD_COLOR + BACKGROUND + COLOR_THERE + ODD_SHAPE + COMMON_SHAPE + SHAPE_THERE
+    """All words that questions and answers are made of: the questions, and what they can be filled
+    with."""
+    about_one_that_is_odd = (
+        ODD_COLOR + BACKGROUND + COLOR_THERE + ODD_SHAPE + COMMON_SHAPE + SHAPE_THERE
+    )
     about_things = COUNT + COUNT_CHECK + RELATION + RELATION_CHECK + BINDING + BINDING_CHECK
     questions = about_one_that_is_odd + about_things
-    return (*questions, *COLOR_WORDS, *SHAPE_WORDS, "none", *NUMBERS, *SIDE_OF.values(), "yes", "no")
+    return (
+        *questions,
+        *COLOR_WORDS,
+        *SHAPE_WORDS,
+        "none",
+        *NUMBERS,
+        *SIDE_OF.values(),
+        "yes",
+        "no",
+    )
 
 
 def _odd_color(rng, n, grid, held):
@@ -193,7 +210,11 @@ def _counting(rng, n, grid, held):
     asked, apart = [], np.zeros(n, bool)
     for scene in range(n):
         dots = int(rng.integers(4 if held else 1, len(NUMBERS) + 1))
-        kinds = 7 - dots if held else _one(rng, [kinds for kinds in range(1, dots + 1) if dots + kinds != 7])
+        kinds = (
+            7 - dots
+            if held
+            else _one(rng, [kinds for kinds in range(1, dots + 1) if dots + kinds != 7])
+        )
         colors = rng.permutation(len(COLOR_WORDS))[:kinds]
         cells = rng.permutation(grid**2)[:dots]
         forms[scene, cells] = DOT
@@ -238,7 +259,8 @@ def _relation(rng, n, grid, held):
 
 
 def _side_check(rng, right, word, pair, turned):
-    """Whether what is at the ``right`` side is at that which the ``word`` says, asked of a pair or turned."""
+    """Whether what is at the ``right`` side is at that which the ``word`` says, asked of a pair or
+    turned."""
     as_is = rng.random() < 0.5
     return _check(
         rng,
@@ -307,7 +329,8 @@ def _pairs(rng, n, held, firsts, seconds):
 
 
 def _different(rng, n, high):
-    """(number, scene): for each of ``n`` scenes all numbers below ``high``, in an order of its own."""
+    """(number, scene): for each of ``n`` scenes all numbers below ``high``, in an order of its
+    own."""
     return np.argsort(rng.random((n, high)), 1).T
 
 

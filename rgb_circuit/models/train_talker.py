@@ -3,11 +3,12 @@
     python -m rgb_circuit.models.train_talker --out FOLDER
 
 1. Draw scenes of five families and several questions about each (`talker_scenes`).
-2. Ask all questions of a scene in one sequence, side by side behind its picture, none seeing another
-   (`side_by_side`); minimise the cross-entropy of the one-word answers.
-3. While training, linear readers tell of every cell at the projector's output what it holds, in which colour,
-   on which ground, in which row and column (`Readers`). The vision tower learns for them alone at first, and
-   for both later. They are thrown away. Trained on answers alone, shapes never reach the language model.
+2. Ask all questions of a scene in one sequence, side by side behind its picture, none seeing
+   another (`side_by_side`); minimise the cross-entropy of the one-word answers.
+3. While training, linear readers tell of every cell at the projector's output what it holds, in
+   which colour, on which ground, in which row and column (`Readers`). The vision tower learns for
+   them alone at first, and for both later. They are thrown away. Trained on answers alone, shapes
+   never reach the language model.
 4. A family is drawn more often the worse it goes.
 
 Nothing tells heads of the language model what to do, or at which layer to do it.
@@ -42,16 +43,16 @@ class Recipe:
         seed: of the weights and the scenes.
         grid: cells per side.
         cell_px: side of a cell, and of a vision patch, in pixels.
-        layers, heads, d_head, width: of the language model; its MLPs are twice as wide as the residual
-            stream.
+        layers, heads, d_head, width: of the language model; its MLPs are twice as wide as the
+            residual stream.
         vision_layers, vision_heads, vision_width: of the vision tower.
-        spread: standard deviation of the weights before training. With Hugging Face's 0.02 heads of this
-            width hardly look anywhere, and training takes about twice the steps.
+        spread: standard deviation of the weights before training. With Hugging Face's 0.02 heads of
+            this width hardly look anywhere, and training takes about twice the steps.
         looking: steps in which the vision tower and the projector learn alone, for the readers.
         steps: those after.
         batch: scenes a step, shared out among ``workers`` processes.
-        learning_rate: peak; warmed up over ``warmup`` steps at the beginning of both parts, and in the last
-            ``falling`` share of the steps falling to zero.
+        learning_rate: peak; warmed up over ``warmup`` steps at the beginning of both parts, and in
+            the last ``falling`` share of the steps falling to zero.
         readers: weight of the readers' loss beside the answers'.
     """
 
@@ -77,12 +78,16 @@ class Recipe:
 
 
 class Readers(nn.ModuleDict):
-    """Linear readers of cells at the projector's output: what a cell holds, its colour, its ground, its row
-    and its column."""
+    """Linear readers of cells at the projector's output: what a cell holds, its colour, its ground,
+    its row and its column."""
 
     def __init__(self, recipe: Recipe) -> None:
         sizes = dict(
-            form=len(FORMS), ink=len(INKS) + 1, ground=len(INKS), row=recipe.grid, column=recipe.grid
+            form=len(FORMS),
+            ink=len(INKS) + 1,
+            ground=len(INKS),
+            row=recipe.grid,
+            column=recipe.grid,
         )
         super().__init__({name: nn.Linear(recipe.width, size) for name, size in sizes.items()})
 
@@ -112,7 +117,8 @@ class Prompts:
 
     Attributes:
         ids: (scene, position) tokens: what all prompts begin with, then what is left of each.
-        mask: (scene, 1, position, position) whether a position sees another: in its own prompt, not behind.
+        mask: (scene, 1, position, position) whether a position sees another: in its own prompt, not
+            behind.
         positions: (scene, position) where each token stands in its own prompt.
         ends: (scene, question) where the answer is read.
     """
@@ -155,8 +161,8 @@ def build(recipe: Recipe) -> tuple[LlavaForConditionalGeneration, LlavaProcessor
 
 
 def side_by_side(tools: LlavaProcessor, questions: list[list[str]], grid: int) -> Prompts:
-    """One sequence for all questions about each scene's picture, equally many; each is answered as if it
-    were asked alone."""
+    """One sequence for all questions about each scene's picture, equally many; each is answered as
+    if it were asked alone."""
     begin, _ = _tokens(tools, questions[0][0], grid)
     rests = [[_tokens(tools, text, grid)[1] for text in about] for about in questions]
     length = len(begin) + max(sum(map(len, about)) for about in rests)
@@ -188,7 +194,9 @@ def _tokens(tools, question, grid):
     return ids[:begin], ids[begin:]
 
 
-def seen(model: LlavaForConditionalGeneration, tools: LlavaProcessor, scenes: Scenes) -> torch.Tensor:
+def seen(
+    model: LlavaForConditionalGeneration, tools: LlavaProcessor, scenes: Scenes
+) -> torch.Tensor:
     """What the language model is given of the scenes' pictures, (scene, place, width)."""
     rows = model.model.get_image_features(pixel_values=pixels(scenes, tools)).pooler_output
     return torch.stack(list(rows))
@@ -197,7 +205,8 @@ def seen(model: LlavaForConditionalGeneration, tools: LlavaProcessor, scenes: Sc
 def asked(
     model: LlavaForConditionalGeneration, tools: LlavaProcessor, scenes: Scenes
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (scene, question, vocabulary) where each answer is read, and what `seen` gives of the scenes."""
+    """Logits (scene, question, vocabulary) where each answer is read, and what `seen` gives of the
+    scenes."""
     grid = round(scenes.forms.shape[1] ** 0.5)
     texts = side_by_side(tools, [[one.text for one in about] for about in scenes.asked], grid)
     cells = seen(model, tools, scenes)
@@ -236,10 +245,14 @@ def _train(worker, recipe, out, meet, progress):
     # More threads are slower on matrices this small, and would change the order of sums.
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", meet, rank=worker, world_size=recipe.workers)
-    bar = tqdm(range(-recipe.looking, recipe.steps), desc="train", disable=worker > 0 or not progress)
+    bar = tqdm(
+        range(-recipe.looking, recipe.steps), desc="train", disable=worker > 0 or not progress
+    )
     for step, (model, tools, loss, right) in zip(bar, lessons(recipe, worker), strict=True):
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss:.3f}", **{name: f"{share:.2f}" for name, share in right.items()})
+            bar.set_postfix(
+                loss=f"{loss:.3f}", **{name: f"{share:.2f}" for name, share in right.items()}
+            )
         if worker == 0 and (step % 500 == 499 or step == recipe.steps - 1):
             small.save(model, tools, out)
     torch.distributed.destroy_process_group()
@@ -248,8 +261,8 @@ def _train(worker, recipe, out, meet, progress):
 def lessons(
     recipe: Recipe, worker: int = 0
 ) -> Iterator[tuple[LlavaForConditionalGeneration, LlavaProcessor, float, dict[str, float]]]:
-    """After each step: the model as far as it is trained, its processor, the loss, and of each family the
-    share of right answers lately. All workers come to the same model."""
+    """After each step: the model as far as it is trained, its processor, the loss, and of each
+    family the share of right answers lately. All workers come to the same model."""
     model, tools = build(recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -277,9 +290,12 @@ def lessons(
 
 
 def _mixed(recipe, rng, right):
-    """(scene, family) whether each is of that family, and scenes: more of families that go worse."""
+    """(scene, family) whether each is of that family, and scenes: more of families that go
+    worse."""
     wrong = 1.05 - right.double().numpy()
-    families = np.sort(rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=wrong / wrong.sum()))
+    families = np.sort(
+        rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=wrong / wrong.sum())
+    )
     many = dict(zip(FAMILIES, np.bincount(families)))
     scenes = together([draw(name, rng, n, recipe.grid) for name, n in many.items() if n])
     return functional.one_hot(torch.from_numpy(families), len(FAMILIES)).float(), scenes
@@ -301,7 +317,9 @@ def _mean_over_workers(parameters, counts, loss):
     if not torch.distributed.is_initialized():
         return counts, loss
     gradients = [weights.grad for weights in parameters if weights.grad is not None]
-    every = torch.cat([*(gradient.flatten() for gradient in gradients), counts.flatten(), loss[None]])
+    every = torch.cat(
+        [*(gradient.flatten() for gradient in gradients), counts.flatten(), loss[None]]
+    )
     torch.distributed.all_reduce(every)
     every /= torch.distributed.get_world_size()
     place = 0
@@ -325,7 +343,8 @@ def evaluate(
     """Ask about fresh scenes of every family, half of which show pairs that training never showed.
 
     Returns:
-        One row per scene × question: ``family, kept_out, skill, question, expected, answer, correct``.
+        One row per scene × question: ``family, kept_out, skill, question, expected, answer,
+        correct``.
     """
     rng = np.random.default_rng(recipe.seed + 1)
     frames = []
@@ -342,7 +361,9 @@ def evaluate(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train the talker, a small LLaVA that plays five tasks.")
+    parser = argparse.ArgumentParser(
+        description="Train the talker, a small LLaVA that plays five tasks."
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to write the model and its processor to"
     )

@@ -2,22 +2,24 @@
 
     python -m rgb_circuit.models.train_toy --out FOLDER
 
-1. Draw scenes as grids of colour numbers: one odd tile on a plain canvas, a plain canvas, or two regions side
-   by side of which one holds the odd tile. In two regions a tile is odd *within its region*, and may have the
-   other region's colour: counting colours over the picture then no longer answers, so the odd tile must be
-   found where it is.
-2. Ask which colour is odd ("white" if none is) or, of one-region scenes, which colour is the background.
+1. Draw scenes as grids of colour numbers: one odd tile on a plain canvas, a plain canvas, or two
+   regions side by side of which one holds the odd tile. In two regions a tile is odd *within its
+   region*, and may have the other region's colour: counting colours over the picture then no longer
+   answers, so the odd tile must be found where it is.
+2. Ask which colour is odd ("white" if none is) or, of one-region scenes, which colour is the
+   background.
 3. Minimise the cross-entropy of the one-word answer at the last prompt token.
-4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every other
-   step what was read of the picture below ``late_layer`` is made useless (`late_reading`), and what heads
-   write at [end] costs a little (`written_norms`). Which heads read, and how they find the tile, is left to
-   training.
+4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every
+   other step what was read of the picture below ``late_layer`` is made useless (`late_reading`),
+   and what heads write at [end] costs a little (`written_norms`). Which heads read, and how they
+   find the tile, is left to training.
 
-A seeded fifth of all (place, background, odd) triples never occurs in training, in scenes of either kind.
+A seeded fifth of all (place, background, odd) triples never occurs in training, in scenes of either
+kind.
 
-The language model sees single tiles: the vision tower has one layer, and LLaVA's own choice of the last but
-one hidden state (``vision_feature_layer=-2``) is then the patch embedding. So whether a tile is odd is worked
-out by attention heads of the language model, where it can be studied.
+The language model sees single tiles: the vision tower has one layer, and LLaVA's own choice of the
+last but one hidden state (``vision_feature_layer=-2``) is then the patch embedding. So whether a
+tile is odd is worked out by attention heads of the language model, where it can be studied.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..conversation import prompt
-from ..rgb_game import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
+from ..stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION, PALETTE
 from . import small
 from .small import COLORS
 
@@ -48,16 +50,17 @@ class Recipe:
         seed: of the weights, the scenes and the held-out triples.
         grid: tiles per side.
         tile_px: side of a tile, and of a vision patch, in pixels.
-        layers, heads, d_head, width: of the language model; the MLPs are twice as wide as the residual
-            stream.
+        layers, heads, d_head, width: of the language model; the MLPs are twice as wide as the
+            residual stream.
         vision_width: of the patch embedding.
         steps: optimiser steps, each on one batch about one question.
         batch: scenes per step.
         learning_rate: peak; warmed up over ``warmup`` steps, then a cosine down to zero.
-        background_every: every how many steps the background is asked for instead of the odd colour.
-        two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of those for
-            which the odd tile is drawn in the other region's colour; and (of either kind) with no odd tile.
-            ``solid`` holds for both questions.
+        background_every: every how many steps the background is asked for instead of the odd
+            colour.
+        two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of
+            those for which the odd tile is drawn in the other region's colour; and (of either kind)
+            with no odd tile. ``solid`` holds for both questions.
         late_layer: the layer from which on the words behind the picture are to read it.
         late_every: every how many steps that is asked for (see `late_reading`).
         quiet: weight of the mean norm that each head adds at [end] (see `written_norms`), from step
@@ -94,9 +97,11 @@ class Scenes:
 
     Attributes:
         tiles: (scene, row, column) index into ``COLORS``.
-        place: (scene,) where the odd tile is, counting row by row; where it would be if there is none.
+        place: (scene,) where the odd tile is, counting row by row; where it would be if there is
+            none.
         background: (scene,) the colour around the odd tile, or of the whole canvas.
-        odd: (scene,) the odd tile's colour; ``len(COLORS)``, the answer "nothing is odd", if there is none.
+        odd: (scene,) the odd tile's colour; ``len(COLORS)``, the answer "nothing is odd", if there
+            is none.
     """
 
     tiles: torch.Tensor
@@ -135,14 +140,15 @@ def build(recipe: Recipe) -> tuple[LlavaForConditionalGeneration, LlavaProcessor
 
 
 def held_out_triples(recipe: Recipe) -> torch.Tensor:
-    """(place, background, odd) → whether the triple is kept out of training; places count row by row."""
+    """(place, background, odd) → whether the triple is kept out of training; places count row by
+    row."""
     shape = (recipe.grid**2, len(COLORS), len(COLORS))
     return torch.rand(shape, generator=torch.Generator().manual_seed(recipe.seed)) < recipe.held_out
 
 
 def pixels(tiles: torch.Tensor, tools: LlavaProcessor) -> torch.Tensor:
-    """(scene, row, column) colour numbers → the (scene, 3, height, width) pixels that the processor makes of
-    the drawn picture."""
+    """(scene, row, column) colour numbers → the (scene, 3, height, width) pixels that the processor
+    makes of the drawn picture."""
     look = tools.image_processor
     palette = torch.tensor([PALETTE[word] for word in COLORS], dtype=torch.float64) / 255
     palette = ((palette - torch.tensor(look.image_mean)) / torch.tensor(look.image_std)).float()
@@ -150,8 +156,11 @@ def pixels(tiles: torch.Tensor, tools: LlavaProcessor) -> torch.Tensor:
     return palette[tiles].permute(0, 3, 1, 2).repeat_interleave(side, 2).repeat_interleave(side, 3)
 
 
-def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generator: torch.Generator) -> Scenes:
-    """One batch of random scenes; none shows a (place, background, odd) triple that is ``forbidden``."""
+def draw_scenes(
+    recipe: Recipe, forbidden: torch.Tensor, question: str, generator: torch.Generator
+) -> Scenes:
+    """One batch of random scenes; none shows a (place, background, odd) triple that is
+    ``forbidden``."""
     n, grid = recipe.batch, recipe.grid
 
     def integers(high):
@@ -171,13 +180,20 @@ def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generato
     tiles = torch.where(beyond, second[:, None, None], first[:, None, None])
 
     # Draw again until every tile is odd where it lies, and not held out.
-    scene, place, odd = torch.arange(n), torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+    scene, place, odd = (
+        torch.arange(n),
+        torch.zeros(n, dtype=torch.long),
+        torch.zeros(n, dtype=torch.long),
+    )
     bad = torch.ones(n, dtype=torch.bool)
     while bad.any():
         place = torch.where(bad, integers(grid**2), place)
         background = tiles.flatten(1)[scene, place]
-        # In two regions, first + second - background is the colour of the region that the tile is not in.
-        color = torch.where(chance(recipe.camouflaged), first + second - background, integers(len(COLORS)))
+        # In two regions, first + second - background is the colour of the region that the tile is
+        # not in.
+        color = torch.where(
+            chance(recipe.camouflaged), first + second - background, integers(len(COLORS))
+        )
         odd = torch.where(bad, color, odd)
         bad = (odd == background) | forbidden[place, background, odd] | _touches(tiles, place, odd)
 
@@ -188,44 +204,49 @@ def draw_scenes(recipe: Recipe, forbidden: torch.Tensor, question: str, generato
 
 
 def _touches(tiles, place, color):
-    """Whether a tile of ``color`` at ``place`` would lie against a tile of the same colour: then nothing is
-    odd about it."""
+    """Whether a tile of ``color`` at ``place`` would lie against a tile of the same colour: then
+    nothing is odd about it."""
     same = functional.pad((tiles == color[:, None, None]).float()[:, None], (1, 1, 1, 1))
     near = functional.max_pool2d(same, 3, stride=1).flatten(1)
     return near[torch.arange(len(place)), place] > 0
 
 
 def answer_tokens(tools: LlavaProcessor) -> torch.Tensor:
-    """Token ids of the colours in the order of ``COLORS``, then of the word for "nothing is odd"."""
+    """Token ids of the colours in the order of ``COLORS``, then of the word for "nothing is
+    odd"."""
     return torch.tensor(tools.tokenizer.convert_tokens_to_ids([*COLORS, NOTHING_ODD]))
 
 
 def end_logits(
     model: LlavaForConditionalGeneration, tools: LlavaProcessor, tiles: torch.Tensor, question: str
 ) -> torch.Tensor:
-    """Logits (scene, vocabulary) at the last prompt token, for one question about (scene, row, column) colour
-    numbers."""
-    tokens = tools.tokenizer.encode(prompt(question).replace("<image>", "<image>" * tiles[0].numel()))
+    """Logits (scene, vocabulary) at the last prompt token, for one question about (scene, row,
+    column) colour numbers."""
+    tokens = tools.tokenizer.encode(
+        prompt(question).replace("<image>", "<image>" * tiles[0].numel())
+    )
     tokens = torch.tensor(tokens).expand(len(tiles), -1)
-    inputs = dict(input_ids=tokens, attention_mask=torch.ones_like(tokens), pixel_values=pixels(tiles, tools))
+    inputs = dict(
+        input_ids=tokens, attention_mask=torch.ones_like(tokens), pixel_values=pixels(tiles, tools)
+    )
     return model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
 
 
 @contextmanager
 def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
-    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next* scene of the
-    batch.
+    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next*
+    scene of the batch.
 
-    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw of the
-    picture in earlier layers: without it, a head of the first layer reacts to rare colours and nothing looks
-    for the odd tile. The exchange is interchange intervention training (Geiger et al. 2022, "Inducing causal
-    structure for interpretable neural networks").
+    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw
+    of the picture in earlier layers: without it, a head of the first layer reacts to rare colours
+    and nothing looks for the odd tile. The exchange is interchange intervention training (Geiger et
+    al. 2022, "Inducing causal structure for interpretable neural networks").
     """
 
     def exchange(module, arguments):
         hidden = arguments[0]
-        # Besides the image tokens this moves the words in front of the picture, which are the same in every
-        # scene.
+        # Besides the image tokens this moves the words in front of the picture, which are the same
+        # in every scene.
         return torch.cat([hidden[:, :-words].roll(-1, 0), hidden[:, -words:]], 1), *arguments[1:]
 
     handle = model.model.language_model.layers[layer].register_forward_pre_hook(exchange)
@@ -239,8 +260,8 @@ def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int):
 def written_norms(model: LlavaForConditionalGeneration):
     """Yields a list that a forward fills, a layer each, with the (scene, head) norms of z at [end].
 
-    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square, silences whole
-    heads.
+    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square,
+    silences whole heads.
     """
     norms, handles = [], []
     d_head = model.config.text_config.head_dim
@@ -260,14 +281,20 @@ def written_norms(model: LlavaForConditionalGeneration):
 def train(
     recipe: Recipe, progress: bool = True
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
-    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe gives the
-    same weights."""
+    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe
+    gives the same weights."""
     model, tools = build(recipe)
     forbidden, words = held_out_triples(recipe), answer_tokens(tools)
-    behind = {text: len(tools.tokenizer.tokenize(prompt(text).split("<image>")[1])) for text in QUESTIONS}
+    behind = {
+        text: len(tools.tokenizer.tokenize(prompt(text).split("<image>")[1])) for text in QUESTIONS
+    }
     generator = torch.Generator().manual_seed(recipe.seed)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(),
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
 
@@ -303,12 +330,16 @@ def _rate(step, recipe):
 
 
 @torch.no_grad()
-def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe: Recipe) -> pd.DataFrame:
-    """Ask both questions of every picture with one odd tile on a plain canvas, and of every plain canvas.
+def evaluate(
+    model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe: Recipe
+) -> pd.DataFrame:
+    """Ask both questions of every picture with one odd tile on a plain canvas, and of every plain
+    canvas.
 
     Returns:
-        One row per question × picture: ``question, condition ("clean" or "erased"), background, odd, row,
-        column, answer, expected, correct, held_out``; odd, row and column are missing for a plain canvas.
+        One row per question × picture: ``question, condition ("clean" or "erased"), background,
+        odd, row, column, answer, expected, correct, held_out``; odd, row and column are missing for
+        a plain canvas.
     """
     grid = recipe.grid
     place, background, odd = torch.cartesian_prod(
@@ -330,15 +361,22 @@ def evaluate(model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe
             "row": pd.Series(place // grid, dtype="Int64").reindex(range(len(pictures))),
             "column": pd.Series(place % grid, dtype="Int64").reindex(range(len(pictures))),
             "held_out": torch.cat(
-                [held_out_triples(recipe)[place, background, odd], torch.zeros(len(plain), dtype=torch.bool)]
+                [
+                    held_out_triples(recipe)[place, background, odd],
+                    torch.zeros(len(plain), dtype=torch.bool),
+                ]
             ),
         }
     )
     frames = []
     for question in QUESTIONS:
-        logits = torch.cat([end_logits(model, tools, some, question) for some in pictures.split(256)])
+        logits = torch.cat(
+            [end_logits(model, tools, some, question) for some in pictures.split(256)]
+        )
         answer = tools.tokenizer.convert_ids_to_tokens(logits.argmax(-1))
-        expected = about["odd"].fillna(NOTHING_ODD) if question == ODD_QUESTION else about["background"]
+        expected = (
+            about["odd"].fillna(NOTHING_ODD) if question == ODD_QUESTION else about["background"]
+        )
         frames.append(about.assign(question=question, answer=answer, expected=expected))
     frame = pd.concat(frames, ignore_index=True)
     frame["correct"] = frame["answer"] == frame["expected"]

@@ -4,21 +4,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from ..picture import as_rgb
-from ..thumbnail import SMALL_FROM, enlarged, outlined
+from ..pictures.picture import as_rgb
+from ..pictures.thumbnail import SMALL_FROM, enlarged, outlined
 from .canvas import new_axes, percent
 
 
 def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
     """A picture veiled in grey where a head does not look.
 
-    The veil is fully lifted at four times the attention that an even spread would give a tile, or at the most
-    looked-at tile if that is more: a head that hardly looks at the picture leaves it grey.
+    The veil is fully lifted at four times the attention that an even spread would give a tile, or
+    at the most looked-at tile if that is more: a head that hardly looks at the picture leaves it
+    grey.
 
     Args:
         pattern: attention probabilities of the image tokens, (rows, columns).
         image: what the image tokens tile; of a picture that the model crops or pads,
-            `rgb_circuit.as_seen.as_seen`.
+            `rgb_circuit.pictures.as_seen.as_seen`.
     """
     image = as_rgb(image)
     lifted = pattern / max(float(pattern.max()), 4 / pattern.size)
@@ -29,18 +30,22 @@ def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
 
 
 def attention_over_picture(
-    pattern: np.ndarray, image: Image.Image, *, tile: tuple[int, int] | None = None, ax: Axes | None = None
+    pattern: np.ndarray,
+    image: Image.Image,
+    *,
+    tile: tuple[int, int] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """The `veiled` picture, how much of the attention is on it, and how much of that chance would put on a
-    tile.
+    """The `veiled` picture, how much of the attention is on it, and how much of that chance would
+    put on a tile.
 
-    Chance is the picture's own share, spread evenly over its tiles: what a head would give each if it looked
-    at the picture without looking for anything.
+    Chance is the picture's own share, spread evenly over its tiles: what a head would give each if
+    it looked at the picture without looking for anything.
 
     Args:
         pattern, image: as in `veiled`.
-        tile: (row, column) of a tile that is outlined, and that the text speaks of; where there are many
-            tiles, it is shown enlarged in a corner too.
+        tile: (row, column) of a tile that is outlined, and that the text speaks of; where there are
+            many tiles, it is shown enlarged in a corner too.
         ax: where to draw; a new figure's by default.
     """
     ax = ax or new_axes(3.2, 3.4)
@@ -51,7 +56,9 @@ def attention_over_picture(
     ax.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xticks([]), ax.set_yticks([])
     most = tuple(int(place) for place in np.unravel_index(int(pattern.argmax()), pattern.shape))
-    lines = [f"{percent(pattern.sum())} on the picture (by chance {percent(pattern.mean())} a tile)"]
+    lines = [
+        f"{percent(pattern.sum())} on the picture (by chance {percent(pattern.mean())} a tile)"
+    ]
     at_most = f"most at {most[0]},{most[1]}: {percent(pattern.max())}"
     if tile is not None:
         at_most = f"outlined {tile[0]},{tile[1]}: {percent(pattern[tuple(tile)])}; " + at_most

@@ -1,4 +1,5 @@
-"""What all figures share: colours, names and numbers as text, and a figure that pyplot does not know of."""
+"""What all figures share: colours, names and numbers as text, and a figure that pyplot does not
+know of."""
 
 import io
 import math
@@ -17,9 +18,11 @@ from numpy.typing import ArrayLike
 
 # Red to blue through white: told apart with every common kind of colour blindness.
 DIVERGING = "RdBu_r"
-# Of Okabe and Ito's palette, which the colour-blind can tell apart; all of them show on white and on black.
+# Of Okabe and Ito's palette, which the colour-blind can tell apart; all of them show on white and
+# on black.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-# For lines that must not stand out, and for writing on a light cell, which stays dark where the page is dark.
+# For lines that must not stand out, and for writing on a light cell, which stays dark where the
+# page is dark.
 QUIET, INK = "0.55", "0.1"
 # Behind writing that crosses a line. A page that is dark puts its own colour there.
 PAPER = "#fefefe"
@@ -33,8 +36,8 @@ Drawn = TypeVar("Drawn", Axes, Figure)
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows where it ends a cell. pyplot does not know of it, and so neither shows
-    it twice nor keeps it."""
+    """A figure that a notebook shows where it ends a cell. pyplot does not know of it, and so
+    neither shows it twice nor keeps it."""
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         drawn = io.BytesIO()
@@ -62,8 +65,8 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def literal(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
-    """A function that draws, whose texts are shown letter by letter: names come from users, and a dollar sign
-    in one means a dollar, not the beginning of a formula."""
+    """A function that draws, whose texts are shown letter by letter: names come from users, and a
+    dollar sign in one means a dollar, not the beginning of a formula."""
 
     @wraps(draw)
     def drawn(*arguments: Arguments.args, **options: Arguments.kwargs) -> Drawn:
@@ -83,7 +86,8 @@ def without_formulas(shown: Drawn) -> Drawn:
 
 
 def brief(name: str, most: int = LONGEST_NAME) -> str:
-    """A user's name as a figure has room for it: of a long one the beginning and the end, on one line."""
+    """A user's name as a figure has room for it: of a long one the beginning and the end, on one
+    line."""
     name = " ".join(str(name).split())
     if len(name) <= most:
         return name
@@ -92,7 +96,8 @@ def brief(name: str, most: int = LONGEST_NAME) -> str:
 
 
 def legend_name(name: str) -> str:
-    """A user's name for a legend, from which matplotlib leaves out what begins with an underscore."""
+    """A user's name for a legend, from which matplotlib leaves out what begins with an
+    underscore."""
     return brief(name) if not name.startswith("_") else f" {brief(name)}"
 
 
@@ -104,28 +109,32 @@ def model_title(name: str) -> str:
 
 
 def limit_of(values: ArrayLike, least: float = 0.0) -> float:
-    """Where a scale ends that is centred on zero: at the largest size among the numbers, or at ``least`` if
-    that is more; at 1 where both are nothing."""
+    """Where a scale ends that is centred on zero: at the largest size among the numbers, or at
+    ``least`` if that is more; at 1 where both are nothing."""
     sizes = np.abs(np.asarray(values, dtype=float))
     return max(float(sizes[np.isfinite(sizes)].max(initial=0)), least) or 1.0
 
 
 def percent(share: float, places: int | None = None) -> str:
-    """A fraction as per cent, to two digits where it is below ten and no ``places`` are given: 41 %, 2.8 %,
-    0.031 %."""
+    """A fraction as per cent, to two digits where it is below ten and no ``places`` are given: 41
+    %, 2.8 %, 0.031 %."""
     if not math.isfinite(share):
         return "–"
     number = 100 * float(share)
     if places is None:
-        places = 0 if abs(number) < 1e-6 or abs(number) >= 9.95 else 1 - math.floor(math.log10(abs(number)))
+        places = (
+            0
+            if abs(number) < 1e-6 or abs(number) >= 9.95
+            else 1 - math.floor(math.log10(abs(number)))
+        )
     # Adding zero takes the sign off −0.
     text = f"{round(number, places) + 0.0:.{places}f}".replace("-", "−")
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def percent_between(share: float, low: float, high: float) -> str:
-    """A fraction with its interval, to the digits that the interval leaves, three at most: +41 % [38, 44];
-    without one, `percent`."""
+    """A fraction with its interval, to the digits that the interval leaves, three at most: +41 %
+    [38, 44]; without one, `percent`."""
     sign = "+" if share > 0 else ""
     width = 100 * (high - low) / 2
     if not math.isfinite(width):
@@ -147,13 +156,13 @@ def write_names(
     """Write names beside points, none over another; call it when all else is drawn.
 
     Args:
-        names: (name, point in data coordinates, colour, offsets) each. It is written at the first offset
-            where there is room: in points, from there to the name's left end, or to its right end where the
-            first number is negative.
-        lines: join names and points with lines, keep names off all the points, and write one that finds no
-            room at its last offset; otherwise that one is left out.
-        cell: side of a square around each point, in data coordinates, of a map: names keep off all of these
-            and within the axes, on paper of their own.
+        names: (name, point in data coordinates, colour, offsets) each. It is written at the first
+            offset where there is room: in points, from there to the name's left end, or to its
+            right end where the first number is negative.
+        lines: join names and points with lines, keep names off all the points, and write one that
+            finds no room at its last offset; otherwise that one is left out.
+        cell: side of a square around each point, in data coordinates, of a map: names keep off all
+            of these and within the axes, on paper of their own.
         size: of the font.
     """
     if not names:
@@ -165,12 +174,22 @@ def write_names(
     (left, bottom), (right, top) = room
     side = 6.0
     if cell:
-        side = abs(ax.transData.transform((cell, 0)) - ax.transData.transform((0, 0)))[0] * 72 / ax.figure.dpi
-    taken = [Bbox.from_bounds(x - side / 2, y - side / 2, side, side) for x, y in places] if lines else []
+        side = (
+            abs(ax.transData.transform((cell, 0)) - ax.transData.transform((0, 0)))[0]
+            * 72
+            / ax.figure.dpi
+        )
+    taken = (
+        [Bbox.from_bounds(x - side / 2, y - side / 2, side, side) for x, y in places]
+        if lines
+        else []
+    )
     for (name, point, color, offsets), (x, y) in zip(names, places):
         # Letters are about two thirds as wide as high.
         width = 0.66 * size * len(name)
-        boxes = [Bbox.from_bounds(x + dx - width * (dx < 0), y + dy, width, size) for dx, dy in offsets]
+        boxes = [
+            Bbox.from_bounds(x + dx - width * (dx < 0), y + dy, width, size) for dx, dy in offsets
+        ]
         free = [
             number
             for number, box in enumerate(boxes)

@@ -47,7 +47,9 @@ def composition_map(frame: pd.DataFrame, model: str, role: str, *, ax: Axes | No
     ax = ax or new_axes(max(4.8, 2.4 + 0.45 * cells.shape[1]), max(3, 1.8 + 0.45 * cells.shape[0]))
     limit = limit_of(cells)
     # Rounding alone can differ from zero in the same direction in every trial.
-    clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (rows["mediated_effect"].abs() >= limit / 100)
+    clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (
+        rows["mediated_effect"].abs() >= limit / 100
+    )
     sns.heatmap(
         cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True,
         xticklabels=True, yticklabels=True,
@@ -74,8 +76,8 @@ def composition_diagram(
     least: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """Senders → receivers → answer: which share of each sender's effect runs through each receiver, and which
-    past all of them.
+    """Senders → receivers → answer: which share of each sender's effect runs through each receiver,
+    and which past all of them.
 
     Shares through several receivers need not add up to one. Shares come with their 95 % intervals.
 
@@ -91,7 +93,8 @@ def composition_diagram(
         InputError: a role that a frame lacks.
     """
     pairs, together = (
-        of_role(frame, role).sort_values(SENDER).reset_index(drop=True) for frame in (pairs, together)
+        of_role(frame, role).sort_values(SENDER).reset_index(drop=True)
+        for frame in (pairs, together)
     )
     receivers = list(pairs.groupby(RECEIVER).groups)
     middle, bottom = (len(receivers) - 1) / 2, len(receivers) - 1
@@ -128,7 +131,8 @@ def composition_diagram(
     first = together.iloc[0]
     about = f"{route(first)} · {model_title(model)} · n = {first['n']} trials"
     ax.set_title(
-        f"Share of the effect on the {brief(role)} logit: blue through a head, orange past them all\n{about}",
+        f"Share of the effect on the {brief(role)} logit: blue through a head, orange past them "
+        f"all\n{about}",
         fontsize=9,
     )
     ax.set_axis_off()
@@ -139,7 +143,9 @@ def of_role(frame: pd.DataFrame, role: str) -> pd.DataFrame:
     """The rows of one role; InputError where there are none."""
     rows = frame[frame["role"] == role]
     if rows.empty:
-        raise InputError(f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}")
+        raise InputError(
+            f"the frame has no role {role!r}; use one of {', '.join(frame['role'].unique())}"
+        )
     return rows
 
 

@@ -12,9 +12,15 @@ from .canvas import BLUE, INK, QUIET, limit_of, literal, model_title, new_axes, 
 
 @literal
 def estimates_against_exact(
-    estimate: pd.DataFrame, exact: pd.DataFrame, model: str, *, label: int = 6, ax: Axes | None = None
+    estimate: pd.DataFrame,
+    exact: pd.DataFrame,
+    model: str,
+    *,
+    label: int = 6,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Each head's estimated effect over its exact one: mean over trials, a point per head, target and role.
+    """Each head's estimated effect over its exact one: mean over trials, a point per head, target
+    and role.
 
     Args:
         estimate: from `rgb_circuit.attribute`, at positions that are restored together.
@@ -29,7 +35,9 @@ def estimates_against_exact(
     keys = ["target", "layer", "head", "role"]
     for name in ("trial", "source", "target", "component", "positions", "role"):
         if set(estimate[name].astype(str)) != set(exact[name].astype(str)):
-            raise InputError(f"the two frames differ in their column {name}; estimate what was patched")
+            raise InputError(
+                f"the two frames differ in their column {name}; estimate what was patched"
+            )
     means = [frame.groupby(keys, observed=True)["effect"].mean() for frame in (exact, estimate)]
     if not means[0].index.equals(means[1].index):
         raise InputError("the two frames have other heads; estimate what was patched")
@@ -45,7 +53,8 @@ def estimates_against_exact(
     n = estimate["trial"].nunique()
     rho = float(spearmanr(truth, guess).statistic)
     ax.set_title(
-        f"{model_title(model)} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman {rho:.2f}",
+        f"{model_title(model)} · positions: {estimate['positions'].iloc[0]} · n = {n}\nSpearman "
+        f"{rho:.2f}",
         fontsize=9,
     )
     ax.spines[["top", "right"]].set_visible(False)
@@ -56,6 +65,8 @@ def estimates_against_exact(
         _, layer, head, _ = key
         x, y = truth[key], guess[key]
         if np.abs(y - x) > limit / 50:
-            names.append((str(Head(layer, head)), (x, y), INK, [(5, 4), (5, -10), (-5, 4), (-5, -10)]))
+            names.append(
+                (str(Head(layer, head)), (x, y), INK, [(5, 4), (5, -10), (-5, 4), (-5, -10)])
+            )
     write_names(ax, names)
     return ax

@@ -13,8 +13,8 @@ LINEAR_UP_TO = 16
 
 @literal
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads are named
-    where names fit.
+    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads
+    are named where names fit.
 
     Args:
         frame: from `analyses.circuit.curve`.
@@ -25,7 +25,9 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     for level in (0, 1):
         ax.axhline(level, color=QUIET, linewidth=1)
     size = frame["size"]
-    ax.fill_between(size, frame["random_low"], frame["random_high"], color=VERMILION, alpha=0.2, linewidth=0)
+    ax.fill_between(
+        size, frame["random_low"], frame["random_high"], color=VERMILION, alpha=0.2, linewidth=0
+    )
     ax.plot(
         size,
         frame["random_mean"],

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from ..errors import InputError
 from ..heads import Head, rows_of
-from ..tasks import find
+from ..stimuli.tasks import find
 from .canvas import BLUE, PAPER, QUIET, VERMILION, literal, model_title, new_axes
 from .predictions import in_words, legend
 
@@ -35,23 +35,24 @@ def effect_forest(
     says: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """What restoring each head does, a line per prediction: effect and 95 % interval; filled where the
-    prediction holds. Below stands what each prediction says, in plain words (`predictions`).
+    """What restoring each head does, a line per prediction: effect and 95 % interval; filled where
+    the prediction holds. Below stands what each prediction says, in plain words (`predictions`).
 
-    Effects are drawn as fractions of the gap, so that words and pictures can be compared. A prediction of
-    several claims shows the effect of its first, which is also what its line says, and is filled only if all
-    of them hold. One whose effect is missing could not be tested, and one whose restored fraction is missing
-    has no gap to be a fraction of.
+    Effects are drawn as fractions of the gap, so that words and pictures can be compared. A
+    prediction of several claims shows the effect of its first, which is also what its line says,
+    and is filled only if all of them hold. One whose effect is missing could not be tested, and one
+    whose restored fraction is missing has no gap to be a fraction of.
 
     Args:
-        evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high,
-            restored_fraction, n, holds``, as `analyses.roles.evidence` or `analyses.riddle.table` return it;
-            leave out rows that should not be drawn. Where it has ``state``, what does not hold is told apart.
+        evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low,
+            ci_high, restored_fraction, n, holds``, as `analyses.roles.evidence` or
+            `analyses.rgb.riddle.table` return it; leave out rows that should not be drawn. Where it
+            has ``state``, what does not hold is told apart.
         model: its name, for the title.
         group: a column that says what each head is, such as ``"verdict"``; written beside its name.
-        roles: ``layer, head, role``, as `analyses.roles.roles` or `analyses.roles.table` return it: heads are
-            drawn role by role, with their roles beside their names, and those without a role only where no
-            head has one.
+        roles: ``layer, head, role``, as `analyses.roles.roles` or `analyses.roles.table` return it:
+            heads are drawn role by role, with their roles beside their names, and those without a
+            role only where no head has one.
         most: heads that are drawn. Of more, those with the largest effect on anything.
         says: prediction → it in plain words; those of the RGB game by default.
         ax: where to draw; a new figure's by default.
@@ -64,7 +65,13 @@ def effect_forest(
     _check(evidence, group)
     names = ["layer", "head"]
     every = evidence[names].drop_duplicates()
-    size = evidence["restored_fraction"].abs().groupby([evidence[name] for name in names]).max().fillna(0)
+    size = (
+        evidence["restored_fraction"]
+        .abs()
+        .groupby([evidence[name] for name in names])
+        .max()
+        .fillna(0)
+    )
     largest = size.nlargest(most).index
     drawn = [head for head in every.itertuples(index=False, name=None) if head in largest]
     lines: list = []
@@ -73,11 +80,14 @@ def effect_forest(
         what = rows[group].iloc[0] if group else "none"
         lines.append((str(Head(layer, head)) + (f"  {what}" if what != "none" else ""), None))
         lines += [
-            (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row) for row in rows.itertuples()
+            (f"{row.prediction}  {in_words(row.expected.split(', ')[0])}", row)
+            for row in rows.itertuples()
         ]
     says = find("rgb").says_of_predictions if says is None else says
     said = legend((row.prediction for _, row in lines if row is not None), says)
-    ax = ax or new_axes(5.8, 1.5 + 0.21 * max(1, len(lines)) + 0.14 * (said.count("\n") + bool(said)))
+    ax = ax or new_axes(
+        5.8, 1.5 + 0.21 * max(1, len(lines)) + 0.14 * (said.count("\n") + bool(said))
+    )
     ax.axvline(0, color=QUIET, linewidth=1, zorder=0)
     states = {}
     for height, (_, row) in enumerate(lines):
@@ -85,7 +95,9 @@ def effect_forest(
             continue
         if pd.isna(row.restored_fraction):
             why = "could not be tested" if pd.isna(row.effect) else "no gap"
-            ax.annotate(why, (0, height), (4, 0), textcoords="offset points", va="center", fontsize=7)
+            ax.annotate(
+                why, (0, height), (4, 0), textcoords="offset points", va="center", fontsize=7
+            )
             continue
         # Effect and interval in the same unit; the gap is their common factor.
         scale = row.restored_fraction / row.effect if row.effect else 0
@@ -117,7 +129,8 @@ def effect_forest(
     if said:
         # It ends where the axes do, and begins below their labels.
         ax.annotate(
-            said, (1, 0), (0, -40), xycoords="axes fraction", textcoords="offset points", fontsize=7.5,
+            said, (1, 0), (0, -40), xycoords="axes "
+                                             "fraction", textcoords="offset points", fontsize=7.5,
             ha="right", va="top", multialignment="left",
         )  # fmt: skip
     return ax
@@ -127,14 +140,16 @@ def _by_role(evidence, roles):
     """The rows of heads with a role, or of all where none has one, role by role."""
     if lacking := [name for name in ("layer", "head", "role") if name not in roles]:
         raise InputError(
-            f"the roles have no {', '.join(lacking)}; give the frame of analyses.roles.roles, or of "
-            "analyses.roles.table"
+            f"the roles have no {', '.join(lacking)}; give the frame of analyses.roles.roles, or "
+            "of analyses.roles.table"
         )
     named = roles[roles["role"] != "none"]
     named = (roles if named.empty else named)[["layer", "head", "role"]]
     order = {role: number for number, role in enumerate(named["role"].unique())}
     own = evidence.drop(columns="role", errors="ignore").merge(named, on=["layer", "head"])
-    return own.sort_values("role", key=lambda role: role.map(order), kind="stable", ignore_index=True)
+    return own.sort_values(
+        "role", key=lambda role: role.map(order), kind="stable", ignore_index=True
+    )
 
 
 def _check(evidence, group):

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
+from ..calls.panels import LEAST_SAID, PANELS, shown, tested
 from ..errors import InputError
 from ..heads import Head
-from ..panels import LEAST_SAID, PANELS, shown, tested
 from ..statistics import fewest_trials
 from .canvas import (
     DIVERGING,
@@ -32,10 +32,11 @@ from .canvas import (
     write_names,
 )
 
-# Sides with more cells than this have no room for a name in each cell, or for each number on an axis.
+# Sides with more cells than this have no room for a name in each cell, or for each number on an
+# axis.
 ROOMY = 16
-# Fractions of the gap are drawn on a scale that reaches this far or further: less counts as none, and must
-# not glow.
+# Fractions of the gap are drawn on a scale that reaches this far or further: less counts as none,
+# and must not glow.
 LEAST_LIMIT = 0.1
 # How many cells of a panel are named at most, and from which share of the scale on.
 NAMED, LEAST_NAMED = 5, 0.05
@@ -47,7 +48,14 @@ SETTING = ("source", "target", "component", "positions", "role")
 AROUND = [
     (x, y)
     for far in (9, 16, 24, 34, 46)
-    for x, y in ((far, far - 4), (-far, far - 4), (far, -far - 4), (-far, -far - 4), (far, -4), (-far, -4))
+    for x, y in (
+        (far, far - 4),
+        (-far, far - 4),
+        (far, -far - 4),
+        (-far, -far - 4),
+        (far, -4),
+        (-far, -4),
+    )
 ]
 
 
@@ -65,25 +73,26 @@ def head_heatmap(
 ) -> Axes:
     """A layer × head map of one number per head, diverging and centred on zero.
 
-    The largest cells are named ``layer.head``, on a map without room for that beside them, joined with a
-    line to the cell that is outlined.
+    The largest cells are named ``layer.head``, on a map without room for that beside them, joined
+    with a line to the cell that is outlined.
 
     Args:
-        table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with one target
-            and one role. Of such a frame the mean over trials is drawn, as a fraction of the gap where there
-            is one (`rgb_circuit.panels.tested`), and what is not shown (`rgb_circuit.panels.shown`) is faded.
+        table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with
+            one target and one role. Of such a frame the mean over trials is drawn, as a fraction of
+            the gap where there is one (`rgb_circuit.calls.panels.tested`), and what is not shown
+            (`rgb_circuit.calls.panels.shown`) is faded.
         column: the number that is drawn.
         model: its name, for the title.
-        label: how many of the largest cells are named, as far as they are a twentieth of the largest and not
-            faded.
+        label: how many of the largest cells are named, as far as they are a twentieth of the
+            largest and not faded.
         told: a column of Booleans: where it is False, the cell is faded.
         limit: where the scale ends, in both directions; by default at the largest cell.
         bar: draw the scale beside the map.
         ax: where to draw; a new figure's by default.
 
     Raises:
-        InputError: a column that is missing, or several numbers for a head that are not of one setting, so
-            that their mean would mean nothing.
+        InputError: a column that is missing, or several numbers for a head that are not of one
+            setting, so that their mean would mean nothing.
     """
     _check(table, column)
     title, unit = [column], "effect (logits)"
@@ -117,23 +126,30 @@ def head_heatmap(
         place = column_ + 0.5, row + 0.5
         if roomy:
             color = "white" if abs(value) > 0.6 * limit else INK
-            ax.text(*place, str(Head(layer, head)), ha="center", va="center", fontsize=7, color=color)
+            ax.text(
+                *place, str(Head(layer, head)), ha="center", va="center", fontsize=7, color=color
+            )
             continue
         ax.add_patch(Rectangle((column_, row), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
         # Towards the middle, where there is room.
         left, below = column_ > cells.shape[1] / 2, row < cells.shape[0] / 2
-        near = sorted(AROUND, key=lambda to: abs(to[0]) + 2 * ((to[0] < 0) != left) + ((to[1] < -4) != below))
+        near = sorted(
+            AROUND, key=lambda to: abs(to[0]) + 2 * ((to[0] < 0) != left) + ((to[1] < -4) != below)
+        )
         names.append((str(Head(layer, head)), place, INK, near))
     write_names(ax, names, lines=True, cell=1)
     return ax
 
 
 @literal
-def panel_heatmaps(frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS) -> Figure:
-    """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's three.
+def panel_heatmaps(
+    frame: pd.DataFrame, model: str, which: Mapping[str, tuple[str, str]] = PANELS
+) -> Figure:
+    """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's
+    three.
 
-    All panels have one scale, in fractions of the gap; in logits where a target has no gap. Below each are
-    its largest effects with 95 % intervals.
+    All panels have one scale, in fractions of the gap; in logits where a target has no gap. Below
+    each are its largest effects with 95 % intervals.
 
     Args:
         which: panel → (target condition, role whose logit is read).
@@ -199,20 +215,27 @@ def _check(table, column):
     """Raise InputError unless there is one number per head, or some that may be averaged."""
     if lacking := [name for name in ("layer", "head", column) if name not in table]:
         raise InputError(
-            f"the table has no {', '.join(lacking)}; give a row per head with layer, head and the column to "
-            "draw, or a frame from patch_heads"
+            f"the table has no {', '.join(lacking)}; give a row per head with layer, head and the "
+            "column to draw, or a frame from patch_heads"
         )
     if table.empty:
         raise InputError("the table has no rows, so there is nothing to draw; give a row per head")
-    several = {name: table[name].unique() for name in SETTING if name in table and table[name].nunique() > 1}
+    several = {
+        name: table[name].unique()
+        for name in SETTING
+        if name in table and table[name].nunique() > 1
+    }
     if several and table.duplicated(["layer", "head"]).any():
         what = ", ".join(
-            f"{len(values)} of {name} ({', '.join(map(str, values))})" for name, values in several.items()
+            f"{len(values)} of {name} ({', '.join(map(str, values))})"
+            for name, values in several.items()
         )
-        keep = " & ".join(f"(frame[{name!r}] == {str(values[0])!r})" for name, values in several.items())
+        keep = " & ".join(
+            f"(frame[{name!r}] == {str(values[0])!r})" for name, values in several.items()
+        )
         raise InputError(
-            f"each head has effects of several settings, whose mean would mean nothing: {what}; keep one of "
-            f"each, such as frame[{keep}]"
+            f"each head has effects of several settings, whose mean would mean nothing: {what}; "
+            f"keep one of each, such as frame[{keep}]"
         )
     if "trial" not in table and table.duplicated(["layer", "head"]).any():
         raise InputError(
@@ -221,7 +244,8 @@ def _check(table, column):
 
 
 def _of_sweep(frame, limit):
-    """Of a frame of one setting: its `tested` heads, those that are `shown` marked, title, unit and limit."""
+    """Of a frame of one setting: its `tested` heads, those that are `shown` marked, title, unit and
+    limit."""
     target, role, source, component = (
         frame[name].iloc[0] for name in ("target", "role", "source", "component")
     )
@@ -259,7 +283,9 @@ def _ranked(table, shares, limit):
             written = f"{row.effect:+.2g}{ends} logits"
         lines.append(f"{Head(row.layer, row.head)}: {written}")
     # As many lines below every map, or one would be higher than another.
-    return "\n".join([*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))])
+    return "\n".join(
+        [*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))]
+    )
 
 
 def _estimated(frame):

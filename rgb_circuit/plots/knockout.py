@@ -16,8 +16,8 @@ DASHES = ("-", "--", ":")
 def knockout_lines(
     frame: pd.DataFrame, model: str, *, role: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Effect on one answer's logit over the window's first layer, a line with its 95 % interval for every
-    flow that was knocked out.
+    """Effect on one answer's logit over the window's first layer, a line with its 95 % interval for
+    every flow that was knocked out.
 
     Args:
         frame: from `rgb_circuit.knockout`.
@@ -31,9 +31,13 @@ def knockout_lines(
     flows = len(table[["queries", "keys"]].drop_duplicates())
     ax = ax or new_axes(6.4, 3.4 + 0.2 * max(3, flows // 2))
     ax.axhline(0, color=QUIET, linewidth=1)
-    for number, ((queries, keys), line) in enumerate(table.groupby(["queries", "keys"], sort=False)):
+    for number, ((queries, keys), line) in enumerate(
+        table.groupby(["queries", "keys"], sort=False)
+    ):
         color, dash = COLORS[number % len(COLORS)], DASHES[number // len(COLORS) % len(DASHES)]
-        ax.fill_between(line["layer"], line["ci_low"], line["ci_high"], color=color, alpha=0.2, linewidth=0)
+        ax.fill_between(
+            line["layer"], line["ci_low"], line["ci_high"], color=color, alpha=0.2, linewidth=0
+        )
         ax.plot(
             line["layer"],
             line["effect"],
@@ -50,7 +54,9 @@ def knockout_lines(
         ylabel=f"effect on the {brief(role)} logit",
     )
     condition = brief(frame["condition"].iloc[0])
-    ax.set_title(f"Attention knocked out, {condition} picture · {model_title(model)} · n = {n}", size=10)
+    ax.set_title(
+        f"Attention knocked out, {condition} picture · {model_title(model)} · n = {n}", size=10
+    )
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return ax

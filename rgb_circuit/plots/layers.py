@@ -14,8 +14,8 @@ ROOMY = 12
 
 @literal
 def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) -> Figure:
-    """A map of layers × position groups for every target, all on one scale: the restored fraction of one
-    answer's logit, or its effect in logits where nothing is restored from a picture.
+    """A map of layers × position groups for every target, all on one scale: the restored fraction
+    of one answer's logit, or its effect in logits where nothing is restored from a picture.
 
     Cells whose 95 % interval reaches 0 carry a dot.
 
@@ -27,13 +27,17 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
     role = frame["role"].iloc[0] if role is None else role
     rows = frame[frame["role"] == role]
     table = mean_over_trials(rows, ["target", "positions", "layer"])
-    gap = (rows["source_logit"] - rows["target_logit"]).groupby(rows["target"], observed=True).mean()
+    gap = (
+        (rows["source_logit"] - rows["target_logit"]).groupby(rows["target"], observed=True).mean()
+    )
     fraction = bool(gap.notna().all() and (gap != 0).all())
     if fraction:
         table["effect"] /= table["target"].map(gap).astype(float)
     targets, groups = table["target"].unique(), table["positions"].unique()
     layers = table["layer"].nunique()
-    figure = new_figure(1.8 + 0.34 * max(layers, 10), (1.2 + 0.45 * len(groups)) * len(targets) + 0.8)
+    figure = new_figure(
+        1.8 + 0.34 * max(layers, 10), (1.2 + 0.45 * len(groups)) * len(targets) + 0.8
+    )
     limit = limit_of(table["effect"], 1.0 if fraction else 0)
     label = "restored fraction" if fraction else "effect (logits)"
     for ax, target in zip(figure.subplots(len(targets), 1, squeeze=False)[:, 0], targets):
@@ -50,13 +54,15 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
             cbar_kws={"label": label}, xticklabels=1 if layers <= ROOMY else 4,
         )  # fmt: skip
         for row, column in np.argwhere(unsure & large):
-            ax.text(column + 0.5, row + 0.85, "·", ha="center", va="center", fontsize=9, color="0.3")
+            ax.text(
+                column + 0.5, row + 0.85, "·", ha="center", va="center", fontsize=9, color="0.3"
+            )
         ax.tick_params(rotation=0)
         ax.set(xlabel="layer", ylabel="", title=f"{brief(role)} logit, {brief(target)} picture")
     first, n = frame.iloc[0], frame["trial"].nunique()
     figure.suptitle(
-        f"{first['component']} restored from {brief(first['source'])} · {model_title(model)} · n = {n} · "
-        "dots: interval reaches 0",
+        f"{first['component']} restored from {brief(first['source'])} · {model_title(model)} · n = "
+        f"{n} · dots: interval reaches 0",
         fontsize=10,
     )
     return figure

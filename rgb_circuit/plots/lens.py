@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..heads import Head
-from ..picture import as_rgb
+from ..pictures.picture import as_rgb
 from ..statistics import t_interval, words_read
 from .canvas import (
     BLUE,
@@ -46,7 +46,7 @@ def lens_over_picture(
     Args:
         frame: from `rgb_circuit.lens`, of one trial and condition, at image tokens.
         image: what the image tokens tile; of a picture that the model crops or pads,
-            `rgb_circuit.as_seen.as_seen`.
+            `rgb_circuit.pictures.as_seen.as_seen`.
         role: of the answer.
         layer, head: which rows; a head of ``component="z"`` alone.
         limit: logits at the ends of the colour scale; by default the largest that is drawn.
@@ -71,13 +71,22 @@ def lens_over_picture(
     cells = rows.pivot_table(index="row", columns="column", values="logit", aggfunc="mean")
     values = cells.to_numpy(dtype=float, na_value=np.nan)
     if values.size == 1 or cells.index[0] != 0 or cells.columns[0] != 0:
-        raise InputError("the frame has some image tokens only; read them all with positions='image'")
+        raise InputError(
+            "the frame has some image tokens only; read them all with positions='image'"
+        )
     limit = limit or limit_of(values)
     ax = ax or new_axes(4.2, 3.4)
     width, height = image.size
     grey = as_rgb(image).convert("L")
     # Black shows as mid-grey: what lies over it must keep its colour.
-    ax.imshow(grey, cmap="gray", vmin=-255, vmax=255, extent=(0, width, height, 0), interpolation="nearest")
+    ax.imshow(
+        grey,
+        cmap="gray",
+        vmin=-255,
+        vmax=255,
+        extent=(0, width, height, 0),
+        interpolation="nearest",
+    )
     drawn = ax.imshow(
         values, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.75, interpolation="nearest",
         extent=(0, width, height, 0),
@@ -94,11 +103,12 @@ def lens_over_picture(
 
 @literal
 def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """What the layers say of each answer, a line per role: the mean over trials with its 95 % interval.
+    """What the layers say of each answer, a line per role: the mean over trials with its 95 %
+    interval.
 
     Args:
-        frame: from `rgb_circuit.lens`, of one condition; positions are averaged within a trial, heads added
-            up.
+        frame: from `rgb_circuit.lens`, of one condition; positions are averaged within a trial,
+            heads added up.
         model: its name, for the title.
         ax: where to draw; a new figure's by default.
 
@@ -129,11 +139,15 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
         )
         if len(values) > 1:
             strata = words_read(frame[frame["role"] == role], by_trial.loc[role].index)
-            ax.fill_between(layers, *t_interval(values, strata), color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(
+                layers, *t_interval(values, strata), color=color, alpha=0.2, linewidth=0
+            )
     component, condition = frame["component"].iloc[0], brief(frame["condition"].iloc[0])
     places = frame["position"].nunique()
     where = "one position" if places == 1 else f"mean of {places:,} positions"
-    ax.set_title(f"{component}, {condition} picture, {where} · {model_title(model)} · n = {n}", fontsize=9)
+    ax.set_title(
+        f"{component}, {condition} picture, {where} · {model_title(model)} · n = {n}", fontsize=9
+    )
     ax.set(xlabel="layer", ylabel=_unit(component))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.spines[["top", "right"]].set_visible(False)

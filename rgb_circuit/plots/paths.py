@@ -12,15 +12,18 @@ COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
 
 
 @literal
-def path_parts(frame: pd.DataFrame, model: str, role: str, *, most: int = 10, ax: Axes | None = None) -> Axes:
-    """A line per pair of heads: the effect of the sender's direct path into the receiver's query, key and
-    value, each with its 95 % interval.
+def path_parts(
+    frame: pd.DataFrame, model: str, role: str, *, most: int = 10, ax: Axes | None = None
+) -> Axes:
+    """A line per pair of heads: the effect of the sender's direct path into the receiver's query,
+    key and value, each with its 95 % interval.
 
     Args:
         frame: from `analyses.composition.paths`.
         model: its name, for the title.
         role: whose logit.
-        most: pairs that are drawn, in order of layer and head. Of more, those with the largest effect.
+        most: pairs that are drawn, in order of layer and head. Of more, those with the largest
+            effect.
         ax: where to draw; a new figure's by default.
 
     Raises:

@@ -12,7 +12,9 @@ from .canvas import BLUE, GREEN, PURPLE, VERMILION, new_axes, new_figure
 LOOKS = ((BLUE, "o"), (PURPLE, "D"), (VERMILION, "s"), (GREEN, "^"))
 
 
-def precision_recall(table: pd.DataFrame, role: str, measure: str, *, ax: Axes | None = None) -> Axes:
+def precision_recall(
+    table: pd.DataFrame, role: str, measure: str, *, ax: Axes | None = None
+) -> Axes:
     """Precision or recall of one role against noise, a line per reading, with 95 % intervals.
 
     Args:
@@ -57,8 +59,8 @@ def precision_recall_panels(table: pd.DataFrame) -> Figure:
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[1]), frameon=False)
     figure.suptitle(
-        f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % intervals "
-        f"over heads ({_testable(table[table['reading'] == table['reading'].iloc[0]])})"
+        f"Verdicts on planted circuits, {table['models'].max()} models per level of noise, 95 % "
+        f"intervals over heads ({_testable(table[table['reading'] == table['reading'].iloc[0]])})"
     )
     return figure
 
@@ -68,7 +70,8 @@ def _testable(table):
 
 
 def recall_over_trials(table: pd.DataFrame) -> Figure:
-    """Recall of every role against the number of trials, a line per kind of model, with 95 % intervals.
+    """Recall of every role against the number of trials, a line per kind of model, with 95 %
+    intervals.
 
     Args:
         table: from `analyses.calibrate.by_trials` or `analyses.calibrate.by_evenness`.
@@ -79,10 +82,14 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     sizes = sorted(table["trials"].unique())
     kinds = [kind for kind in table["like"].unique() if kind != "all"]
-    looks = {kind: (color, marker) for kind, (color, _), marker in zip(kinds, cycle(LOOKS), "oDs^vP*X<>")}
+    looks = {
+        kind: (color, marker) for kind, (color, _), marker in zip(kinds, cycle(LOOKS), "oDs^vP*X<>")
+    }
     for ax, role in zip(axes, names):
         for number, kind in enumerate(kinds):
-            part = table[(table["role"] == role) & (table["like"] == kind) & table["recall"].notna()]
+            part = table[
+                (table["role"] == role) & (table["like"] == kind) & table["recall"].notna()
+            ]
             if part.empty:
                 continue
             color, marker = looks[kind]
@@ -102,9 +109,11 @@ def recall_over_trials(table: pd.DataFrame) -> Figure:
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("recall")
     shown = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels())}
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False)
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown), frameon=False
+    )
     figure.suptitle(
-        f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each kind, 95 % "
-        f"intervals over heads ({_testable(table[table['like'] != 'all'])})"
+        f"Recall of roles, {table.loc[table['like'] != 'all', 'models'].max()} models of each "
+        f"kind, 95 % intervals over heads ({_testable(table[table['like'] != 'all'])})"
     )
     return figure

@@ -1,4 +1,5 @@
-"""What predictions expect and say, in plain words; figures that draw predictions have these as a legend."""
+"""What predictions expect and say, in plain words; figures that draw predictions have these as a
+legend."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,8 +9,8 @@ from ..hypothesis import WORD
 
 
 def in_words(claims: str) -> str:
-    """What a prediction expects, as ``expected`` of a frame has it, in English: “none” is the role of a word
-    there, and also says that a logit does not move.
+    """What a prediction expects, as ``expected`` of a frame has it, in English: “none” is the role
+    of a word there, and also says that a logit does not move.
 
     Examples:
         >>> in_words("none down, odd none, none none")
@@ -17,7 +18,9 @@ def in_words(claims: str) -> str:
     """
     parsed = [WORD.fullmatch(claim) or claim for claim in claims.split(", ")]
     words: list[str] = []
-    for unmoved, some in groupby(parsed, lambda one: not isinstance(one, str) and one["expected"] == "none"):
+    for unmoved, some in groupby(
+        parsed, lambda one: not isinstance(one, str) and one["expected"] == "none"
+    ):
         each = [one if isinstance(one, str) else _word(one, unmoved) for one in some]
         words += [f"no effect on {_either(each)}"] if unmoved else each
     return ", ".join(words)
@@ -40,4 +43,6 @@ def legend(predictions: Iterable[str], says: Mapping[str, str]) -> str:
         >>> legend(["B1", "B2", "B1"], {"B1": "its output raises the right word"})
         'B1: its output raises the right word'
     """
-    return "\n".join(f"{name}: {says[name]}" for name in dict.fromkeys(predictions) if says.get(name))
+    return "\n".join(
+        f"{name}: {says[name]}" for name in dict.fromkeys(predictions) if says.get(name)
+    )

@@ -11,11 +11,11 @@ TITLES = {"clean": "the background there", "two tiles": "a second odd tile there
 
 @literal
 def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
-    """Share of trials that name what is at the other place, over the bias: the heads found and random ones,
-    with 95 % intervals, beside the unedited model; a panel per picture.
+    """Share of trials that name what is at the other place, over the bias: the heads found and
+    random ones, with 95 % intervals, beside the unedited model; a panel per picture.
 
     Args:
-        table: from `analyses.redirect.summary`.
+        table: from `analyses.rgb.redirect.summary`.
         model: its name, for the title.
     """
     pictures = list(dict.fromkeys(table["picture"]))
@@ -25,7 +25,10 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
         part = table[table["picture"] == picture].sort_values("bias")
         place = np.arange(len(part))
         ax.axhline(part["unedited"].iloc[0], color=QUIET, linestyle=":", label="unedited")
-        for which, color, marker, aside in (("random", VERMILION, "s", 0.05), ("found", BLUE, "o", -0.05)):
+        for which, color, marker, aside in (
+            ("random", VERMILION, "s", 0.05),
+            ("found", BLUE, "o", -0.05),
+        ):
             errors = [part[which] - part[f"{which}_low"], part[f"{which}_high"] - part[which]]
             errors = np.clip(errors, 0, None)
             # Side by side, so that intervals do not cover each other.
@@ -38,7 +41,9 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
                 capsize=2,
                 label=f"{which} heads",
             )
-        ax.set_xticks(place, ["all else\nout" if np.isinf(bias) else f"{bias:g}" for bias in part["bias"]])
+        ax.set_xticks(
+            place, ["all else\nout" if np.isinf(bias) else f"{bias:g}" for bias in part["bias"]]
+        )
         ax.set(xlabel="bias on attention", ylim=(-0.05, 1.05), title=TITLES.get(picture, picture))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("names what is there (share)")

@@ -1,5 +1,5 @@
-"""What the same heads do in several tasks: effects side by side, how far they agree, and whose circuit is
-enough for whom."""
+"""What the same heads do in several tasks: effects side by side, how far they agree, and whose
+circuit is enough for whom."""
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,12 @@ MOST = 16
 def transfer_maps(
     heads: pd.DataFrame, pairs: pd.DataFrame, sets: pd.DataFrame, model: str, *, most: int = MOST
 ) -> Figure:
-    """Three maps: head × sample, of effects; sample × sample, of correlations over heads; and found on ×
-    tested on, of how much of the gap a set of heads alone restores.
+    """Three maps: head × sample, of effects; sample × sample, of correlations over heads; and found
+    on × tested on, of how much of the gap a set of heads alone restores.
 
-    Grey are heads that are not shown to raise the answer, and what cannot be said. Beside a correlation
-    without the noise of single trials stands the ceiling, the largest that such noise leaves.
+    Grey are heads that are not shown to raise the answer, and what cannot be said. Beside a
+    correlation without the noise of single trials stands the ceiling, the largest that such noise
+    leaves.
 
     Args:
         heads, pairs, sets: of `analyses.transfer.Transfer`.
@@ -51,17 +52,25 @@ def _effects(heads, samples, most, ax):
     cells = named.pivot(index="name", columns="sample", values="effect")[samples]
     largest = cells.abs().max(axis=1).nlargest(most).index
     order = [name for name in dict.fromkeys(named["name"]) if name in largest]
-    shown = named.pivot(index="name", columns="sample", values="shown")[samples].loc[order].astype(bool)
+    shown = (
+        named.pivot(index="name", columns="sample", values="shown")[samples].loc[order].astype(bool)
+    )
     cells = cells.loc[order]
     _map(cells, cells.map(percent), ax, limit_of(cells), ~shown.to_numpy())
-    ax.set_title("a head restored alone, of the gap\n(grey: not shown to raise the answer)", fontsize=9)
+    ax.set_title(
+        "a head restored alone, of the gap\n(grey: not shown to raise the answer)", fontsize=9
+    )
 
 
 def _correlations(pairs, samples, ax):
     cells = pd.DataFrame(np.nan, index=samples, columns=samples)
     words = pd.DataFrame("", index=samples, columns=samples)
     for row in pairs.itertuples():
-        said = row.void or f"{row.corrected:.2f}" if np.isfinite(row.corrected) or row.void else "noise"
+        said = (
+            row.void or f"{row.corrected:.2f}"
+            if np.isfinite(row.corrected) or row.void
+            else "noise"
+        )
         for one, other in ((row.one, row.other), (row.other, row.one)):
             cells.loc[one, other] = row.corrected
             words.loc[one, other] = (
@@ -73,10 +82,17 @@ def _correlations(pairs, samples, ax):
 
 def _sufficiency(sets, samples, ax):
     rows = sets[sets["test"] == "sufficiency"]
-    cells = rows.pivot(index="found_on", columns="tested_on", values="faithfulness").loc[samples, samples]
+    cells = rows.pivot(index="found_on", columns="tested_on", values="faithfulness").loc[
+        samples, samples
+    ]
     voids = rows.pivot(index="found_on", columns="tested_on", values="void").loc[samples, samples]
-    beyond = rows.pivot(index="found_on", columns="tested_on", values="q_value").loc[samples, samples] <= 0.05
-    words = cells.map(percent).where(voids == "", voids) + beyond.map(lambda more: " •" if more else "")
+    beyond = (
+        rows.pivot(index="found_on", columns="tested_on", values="q_value").loc[samples, samples]
+        <= 0.05
+    )
+    words = cells.map(percent).where(voids == "", voids) + beyond.map(
+        lambda more: " •" if more else ""
+    )
     _map(cells, words, ax, max(1.0, limit_of(cells)), cells.isna().to_numpy())
     sizes = rows.drop_duplicates("found_on").set_index("found_on")["size"]
     ax.set_yticklabels([f"{brief(name, 16)} ({sizes[name]})" for name in samples], rotation=0)
@@ -85,7 +101,9 @@ def _sufficiency(sets, samples, ax):
     ax.set_title("the set alone restores, of the gap\n(dot: more than random sets)", fontsize=9)
 
 
-def _map(cells: pd.DataFrame, words: pd.DataFrame, ax: Axes, limit: float, faded: np.ndarray) -> None:
+def _map(
+    cells: pd.DataFrame, words: pd.DataFrame, ax: Axes, limit: float, faded: np.ndarray
+) -> None:
     sns.heatmap(
         cells, annot=words.to_numpy(), fmt="", annot_kws={"fontsize": 7}, cmap=DIVERGING, vmin=-limit,
         vmax=limit, cbar=False, mask=faded, ax=ax, xticklabels=True, yticklabels=True,
@@ -93,7 +111,9 @@ def _map(cells: pd.DataFrame, words: pd.DataFrame, ax: Axes, limit: float, faded
     ax.set_facecolor(FADED)
     # What is masked has no annotation of its own.
     for row, column in zip(*faded.nonzero()):
-        ax.text(column + 0.5, row + 0.5, words.iat[row, column], ha="center", va="center", fontsize=7)
+        ax.text(
+            column + 0.5, row + 0.5, words.iat[row, column], ha="center", va="center", fontsize=7
+        )
     ax.set_xticklabels([brief(name, 16) for name in cells.columns], rotation=30, ha="right")
     ax.set_yticklabels([brief(name, 16) for name in cells.index], rotation=0)
     ax.set_xlabel("")

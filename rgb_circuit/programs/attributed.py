@@ -1,15 +1,17 @@
 """What gradients say that each head's z does to the answers; see `rgb_circuit.attribute`.
 
 1. Capture the source's z, and of each target run all that a forward goes on from.
-2. Run on from the target's residual stream with gradients, some layers at a time, the last ones first: what a
-   change of the stream that leaves these layers does to the answers is known from those above.
-3. At every layer multiply the gradient at z by (source z - target z), and add up over d_head and positions.
+2. Run on from the target's residual stream with gradients, some layers at a time, the last ones
+   first: what a change of the stream that leaves these layers does to the answers is known from
+   those above.
+3. At every layer multiply the gradient at z by (source z - target z), and add up over d_head and
+   positions.
 
-With integrated gradients, step 2 runs on from embeddings between those of the two runs, several times, and
-the estimates are averaged.
+With integrated gradients, step 2 runs on from embeddings between those of the two runs, several
+times, and the estimates are averaged.
 
-Gradients are asked for tensor by tensor (`torch.autograd.grad`), so that no parameter gets one, whatever its
-``requires_grad``; and step 2 starts behind the vision tower, of which nothing is held.
+Gradients are asked for tensor by tensor (`torch.autograd.grad`), so that no parameter gets one,
+whatever its ``requires_grad``; and step 2 starts behind the vision tower, of which nothing is held.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -38,23 +40,24 @@ def attributed(
 ) -> dict:
     """Estimated effects on the answers' logits of restoring each head alone in each target.
 
-    Pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
+    Pictures of one condition are a batch, one of every trial; all batches have the trials in one
+    order.
 
     Args:
         head_shape: (number of heads, d_head).
         source: its ``inputs``, and the ``start`` from which it is kept; None to restore zeros.
-        targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group, (trials,
-            groups, kept); and token ids to read, ``asked`` (trials, ids).
-        steps: 0 for the gradient in the target run; otherwise the runs between it and the source's that the
-            gradient is averaged over.
+        targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group,
+            (trials, groups, kept); and token ids to read, ``asked`` (trials, ids).
+        steps: 0 for the gradient in the target run; otherwise the runs between it and the source's
+            that the gradient is averaged over.
         layers_at_once: the most layers whose inside is held for their gradients.
 
     Returns:
-        Target → ``gradients``, False where none come back, and then nothing else: in what NDIF calls its
-        sandbox the layers run in another process; ``estimates``, float32 on the CPU, (trials, groups, layers,
-        heads, ids); ``source_logits`` (None without a source) and ``target_logits``, (trials, ids);
-        ``finite``; ``drift``, how far a run that goes on from a captured one ends from it, as a fraction of
-        the largest logit.
+        Target → ``gradients``, False where none come back, and then nothing else: in what NDIF
+        calls its sandbox the layers run in another process; ``estimates``, float32 on the CPU,
+        (trials, groups, layers, heads, ids); ``source_logits`` (None without a source) and
+        ``target_logits``, (trials, ids); ``finite``; ``drift``, how far a run that goes on from a
+        captured one ends from it, as a fraction of the largest logit.
     """
     given, found = None, {}
     if source is not None:
@@ -65,7 +68,9 @@ def attributed(
         target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
         changes = [-z for z in target.z]
         if given is not None:
-            changes = [lined_up(z, target).to(change) + change for z, change in zip(given.z, changes)]
+            changes = [
+                lined_up(z, target).to(change) + change for z, change in zip(given.z, changes)
+            ]
         done = {"gradients": True, "source_logits": None, "drift": 0.0}
         for name, seen in (("source_logits", given), ("target_logits", target)):
             if seen is not None:
@@ -73,8 +78,14 @@ def attributed(
         total, finite = 0.0, bool(torch.isfinite(target.logits).all())
         for step in range(max(1, steps)):
             # In the middle of each of as many equal parts of the way.
-            run = target if given is None or not steps else between(target, given, (step + 0.5) / steps)
-            one = estimated(wrapped, run, changes, picture["groups"], picture["asked"], layers_at_once)
+            run = (
+                target
+                if given is None or not steps
+                else between(target, given, (step + 0.5) / steps)
+            )
+            one = estimated(
+                wrapped, run, changes, picture["groups"], picture["asked"], layers_at_once
+            )
             if not one["gradients"]:
                 return {condition: one}
             total = total + one["estimates"] / max(1, steps)
@@ -89,8 +100,8 @@ def attributed(
 
 
 def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -> SimpleNamespace:
-    """The target's captured run with the embeddings part of the way to the source's; what enters its further
-    layers is not known."""
+    """The target's captured run with the embeddings part of the way to the source's; what enters
+    its further layers is not known."""
     first = mixed(target.resid_pre[0], source.resid_pre[0], fraction)
     added = [mixed(own, other, fraction) for own, other in zip(target.added, source.added)]
     return SimpleNamespace(**{**vars(target), "resid_pre": [first], "added": added})
@@ -104,7 +115,8 @@ def mixed(own, other, fraction):
 
 
 def estimated(wrapped, run, changes, groups, asked, layers_at_once):
-    """``estimates`` by one run's gradients, (trials, groups, layers, heads, ids), and its ``logits``.
+    """``estimates`` by one run's gradients, (trials, groups, layers, heads, ids), and its
+    ``logits``.
 
     Args:
         run: a capture that can be resumed.
@@ -130,7 +142,9 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once):
 def entered(wrapped, run, layers):
     """Layer → the residual stream that enters it in a run of which the first layer's is known."""
     entry = run.resid_pre[0]
-    with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
+    with wrapped.trace(
+        inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1
+    ):
         found = {}
         for index, layer in enumerate(language_model(wrapped).layers):
             stream = as_captured(layer, run, index, entry if index == 0 else None)
@@ -147,12 +161,13 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above):
 
     Args:
         entry: the residual stream that enters the first of them.
-        above: gradients of the answers' logits at the residual stream that enters layer ``last``, (ids,
-            trials, kept, width); None where there is none.
+        above: gradients of the answers' logits at the residual stream that enters layer ``last``,
+            (ids, trials, kept, width); None where there is none.
 
     Returns:
-        ``gradients``, whether any came back; ``layers``, each layer's estimates, (trials, groups, heads,
-        ids), float32 on the CPU; ``entry``, what ``above`` is to the layers below; ``logits``, (trials, ids).
+        ``gradients``, whether any came back; ``layers``, each layer's estimates, (trials, groups,
+        heads, ids), float32 on the CPU; ``entry``, what ``above`` is to the layers below;
+        ``logits``, (trials, ids).
     """
     with torch.enable_grad():
         entry = entry.detach().clone().requires_grad_()
@@ -179,7 +194,9 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above):
     layers = []
     for layer, gradient in enumerate(found[1:], start=first):
         # Added up in float32, whatever the model's own format.
-        products = gradient.float().unflatten(-1, changes[layer].shape[-2:]) * changes[layer].float()
+        products = (
+            gradient.float().unflatten(-1, changes[layer].shape[-2:]) * changes[layer].float()
+        )
         products = products.sum(-1)
         layers.append((groups.to(products) @ products).permute(1, 2, 3, 0).cpu())
     return {"gradients": True, "layers": layers, "entry": found[0], "logits": logits}
@@ -199,7 +216,9 @@ def graded(left, inside, above):
     each = []
     for number, (output, upstream) in enumerate(wanted, start=1):
         again = number < len(wanted)
-        each.append(torch.autograd.grad(output, inside, upstream, retain_graph=again, allow_unused=True))
+        each.append(
+            torch.autograd.grad(output, inside, upstream, retain_graph=again, allow_unused=True)
+        )
         # Copies from another process hang together with nothing.
         if any(one is None for one in each[-1]):
             return []

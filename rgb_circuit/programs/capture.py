@@ -1,4 +1,5 @@
-"""What some pictures did inside the model: one forward, from which every edit takes what it restores.
+"""What some pictures did inside the model: one forward, from which every edit takes what it
+restores.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -37,30 +38,32 @@ def capture(
         inputs: as `prompts.encode` makes them.
         start: first position of which anything is kept.
         keep: any of the words below.
-        nudge: let the model round otherwise: every number of the residual stream that enters a layer is moved
-            to a neighbour in the number format, up or down by chance, alike in all pictures.
+        nudge: let the model round otherwise: every number of the residual stream that enters a
+            layer is moved to a neighbour in the number format, up or down by chance, alike in all
+            pictures.
 
     Returns:
-        A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to the last.
+        A namespace. Lists hold one entry per layer; ``kept`` counts the positions from ``start`` to
+        the last.
 
-        Always: ``start``; ``keep``; ``length``, the number of positions; ``logits`` at [end], float32,
-        (batch, vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
+        Always: ``start``; ``keep``; ``length``, the number of positions; ``logits`` at [end],
+        float32, (batch, vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
 
         With ``"z"``: ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head). With
-        ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: what the attention block and the MLP return, and the
-        residual stream that enters the layer, each (batch, kept, width).
+        ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: what the attention block and the MLP return,
+        and the residual stream that enters the layer, each (batch, kept, width).
 
-        With ``"resume"`` or ``"attention"``: ``keys`` and ``values`` after position encoding, at every
-        position, (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of the scores,
-        (batch or 1, 1, kept, length), or None where ``causal``, True or False, says it.
+        With ``"resume"`` or ``"attention"``: ``keys`` and ``values`` after position encoding, at
+        every position, (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of
+        the scores, (batch or 1, 1, kept, length), or None where ``causal``, True or False, says it.
 
-        With ``"resume"``, all that a forward needs to go on from here (`sweep`): ``z`` and ``resid_pre``;
-        ``angles``, rotary ones as the layer was given them; ``added``, what the model adds to the residual
-        stream after the layer, (batch, kept, width), or None.
+        With ``"resume"``, all that a forward needs to go on from here (`sweep`): ``z`` and
+        ``resid_pre``; ``angles``, rotary ones as the layer was given them; ``added``, what the
+        model adds to the residual stream after the layer, (batch, kept, width), or None.
 
-        With ``"attention"``, all that patterns are made of: ``z``; ``queries`` after position encoding,
-        (batch, head, kept, d_head); ``scaling``, what queries · keys is multiplied by, a number per layer;
-        and ``softcaps``, what caps the products, or None.
+        With ``"attention"``, all that patterns are made of: ``z``; ``queries`` after position
+        encoding, (batch, head, kept, d_head); ``scaling``, what queries · keys is multiplied by, a
+        number per layer; and ``softcaps``, what caps the products, or None.
     """
     names = (
         "z",
@@ -112,7 +115,9 @@ def capture(
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
                 found["softcaps"].append(options.get("softcap") if eager else None)
             if resume or apart or "z" in keep:
-                found["z"].append(later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape))
+                found["z"].append(
+                    later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape)
+                )
             if "attn_out" in keep:
                 found["attn_out"].append(later(layer.self_attn.output[0], start))
             if "mlp_out" in keep:
@@ -134,7 +139,8 @@ def capture(
 
 
 def first_of(output):
-    """What a module returns, or the first of several things (a mixture of experts also returns scores)."""
+    """What a module returns, or the first of several things (a mixture of experts also returns
+    scores)."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -144,17 +150,19 @@ def with_first(output, first):
 
 
 def later(tensor, start):
-    """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all of it."""
+    """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all
+    of it."""
     return tensor[:, start:].clone() if start else tensor
 
 
 def last_seen(captured: SimpleNamespace) -> list[int]:
-    """The last position that each position attends to in any layer; of a capture of one picture from the
-    first position on."""
+    """The last position that each position attends to in any layer; of a capture of one picture
+    from the first position on."""
     lowest = torch.finfo(captured.z[0].dtype).min / 2
     furthest = torch.arange(captured.length)
     for mask in {
-        (id(mask), causal): layer for layer, (mask, causal) in enumerate(zip(captured.masks, captured.causal))
+        (id(mask), causal): layer
+        for layer, (mask, causal) in enumerate(zip(captured.masks, captured.causal))
     }.values():
         seen = (allowed(captured, mask, torch.tensor([0]))[0, 0] > lowest).cpu()
         furthest = torch.maximum(furthest, (seen * torch.arange(captured.length)).amax(-1))
@@ -175,7 +183,9 @@ def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
         name: [later(layer, skipped) for layer in getattr(captured, name)]
         for name in ("z", "attn_out", "mlp_out")
     }
-    kept["queries"] = [later(layer.transpose(1, 2), skipped).transpose(1, 2) for layer in captured.queries]
+    kept["queries"] = [
+        later(layer.transpose(1, 2), skipped).transpose(1, 2) for layer in captured.queries
+    ]
     return SimpleNamespace(**{**vars(captured), **kept, "start": start})
 
 
@@ -190,8 +200,8 @@ def _after(shared, value, skipped):
 
 
 def kept_once(shared, value, start):
-    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a tuple of
-    them, or nothing.
+    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a
+    tuple of them, or nothing.
 
     Args:
         shared: what was kept before, since layers share what they are given.
@@ -205,7 +215,8 @@ def kept_once(shared, value, start):
 
 
 def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> torch.Tensor:
-    """What the kept positions see, as numbers to add to the scores, (pictures or 1, 1, kept, length).
+    """What the kept positions see, as numbers to add to the scores, (pictures or 1, 1, kept,
+    length).
 
     Args:
         captured: with ``masks``.
@@ -220,8 +231,8 @@ def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> to
 
 
 def unmasked(start, length, causal, device):
-    """Whether positions from ``start`` on see each other one where no mask says it, (1, 1, positions,
-    length)."""
+    """Whether positions from ``start`` on see each other one where no mask says it, (1, 1,
+    positions, length)."""
     seen = torch.arange(length, device=device)
     return (seen <= seen[start:, None])[None, None] | (not causal)
 
@@ -235,12 +246,14 @@ def as_numbers(mask, dtype):
 
 
 def as_captured(layer, captured, index, entry):
-    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual stream that
-    enters it."""
+    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual
+    stream that enters it."""
     attention = layer.self_attn.source.attention_interface_1
     arguments, options = layer.inputs
     stream = arguments[0] if entry is None else entry
-    angles = {} if captured.angles[index] is None else {"position_embeddings": captured.angles[index]}
+    angles = (
+        {} if captured.angles[index] is None else {"position_embeddings": captured.angles[index]}
+    )
     layer.inputs = (stream, *arguments[1:]), {**options, **angles}
     arguments, options = attention.inputs
     module, queries, keys, values, _, *others = arguments
@@ -266,14 +279,14 @@ def behind(captured, index, keys, values, picked=None):
 
 
 def counted(entry):
-    """Position ids: some families keep what they made of the last picture's positions, and would add it to
-    these."""
+    """Position ids: some families keep what they made of the last picture's positions, and would
+    add it to these."""
     return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
 
 
 def nudged(numbers: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """Each number moved to about its neighbour in the number format, upwards where ``up``, which is True or
-    False."""
+    """Each number moved to about its neighbour in the number format, upwards where ``up``, which is
+    True or False."""
     up_or_down = 2 * up.to(numbers.device) - 1.0
     return (numbers.float() * (1 + torch.finfo(numbers.dtype).eps * up_or_down)).to(numbers)
 
@@ -284,8 +297,8 @@ def by_place(z: torch.Tensor, bit: int = 0) -> torch.Tensor:
 
 
 def by_chance(stream: torch.Tensor, seed: int) -> torch.Tensor:
-    """True for about half of the places of a stream (batch, positions, width); a picture's are the same
-    whichever others are in the batch."""
+    """True for about half of the places of a stream (batch, positions, width); a picture's are the
+    same whichever others are in the batch."""
     drawn = torch.rand(stream.shape[1:], generator=torch.Generator().manual_seed(seed))
     return drawn < 0.5
 
@@ -303,9 +316,10 @@ def recombined(
     Args:
         captured: with ``"attention"``.
         layer: from 0.
-        queries, keys, values: where each is taken from, if not from ``captured``: as many pictures of equally
-            many positions. What may be seen goes with the queries.
-        unseen: positions that nobody looks at, Booleans, (pictures, length); all are seen by default.
+        queries, keys, values: where each is taken from, if not from ``captured``: as many pictures
+            of equally many positions. What may be seen goes with the queries.
+        unseen: positions that nobody looks at, Booleans, (pictures, length); all are seen by
+            default.
     """
     looking = queries or captured
     mixed = SimpleNamespace(**{**vars(looking), "keys": (keys or captured).keys})
@@ -328,8 +342,8 @@ def over_some(
 ) -> torch.Tensor:
     """Z where some positions are looked at as in another run, (pictures, kept, head, d_head).
 
-    They get the probabilities that they have there; what these leave goes to all other positions in the
-    proportions that it has here.
+    They get the probabilities that they have there; what these leave goes to all other positions in
+    the proportions that it has here.
 
     Args:
         captured, other: with ``"attention"``, as many pictures of equally many positions.
@@ -343,8 +357,8 @@ def over_some(
 
 
 def looking_at(probabilities: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Z of a pattern (pictures, head, kept, length) over values (pictures, kv_head, length, d_head), float32,
-    (pictures, kept, head, d_head)."""
+    """Z of a pattern (pictures, head, kept, length) over values (pictures, kv_head, length,
+    d_head), float32, (pictures, kept, head, d_head)."""
     values = values.float().repeat_interleave(probabilities.shape[1] // values.shape[1], dim=1)
     return (probabilities @ values).transpose(1, 2)
 
@@ -363,9 +377,11 @@ def _allowed_but(captured, layer, unseen):
     return seen.masked_fill(unseen.to(seen.device)[:, None, None], torch.finfo(seen.dtype).min)
 
 
-def pattern(captured: SimpleNamespace, layer: int, unseen: torch.Tensor | None = None) -> torch.Tensor:
-    """Attention probabilities of the kept positions, float32, (batch, head, kept, length); ``unseen`` as in
-    `recombined`."""
+def pattern(
+    captured: SimpleNamespace, layer: int, unseen: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention probabilities of the kept positions, float32, (batch, head, kept, length);
+    ``unseen`` as in `recombined`."""
     queries, keys = captured.queries[layer].float(), captured.keys[layer].float()
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     # A server may run requests under autocast, which would round the scores to half precision.
@@ -377,7 +393,8 @@ def pattern(captured: SimpleNamespace, layer: int, unseen: torch.Tensor | None =
 
 
 def attention_gaps(captured: SimpleNamespace) -> list[float]:
-    """Per layer, how far softmax(queries · keys) @ values is from z, as a fraction of the largest z."""
+    """Per layer, how far softmax(queries · keys) @ values is from z, as a fraction of the largest
+    z."""
     gaps = []
     for layer, z in enumerate(captured.z):
         again = recombined(captured, layer)

@@ -1,8 +1,10 @@
-"""The same picture under another question: what stands up to where the two prompts part is not run again.
+"""The same picture under another question: what stands up to where the two prompts part is not run
+again.
 
-No position before sees what comes behind it, so the first prompt's keys and values serve the second. Every
-layer is handed them, and the rotary angles and rows of the mask that it had at these positions, as in
-`sweep`. The first prompt's own end is run on in the same way beside it, which must end where it did.
+No position before sees what comes behind it, so the first prompt's keys and values serve the
+second. Every layer is handed them, and the rotary angles and rows of the mask that it had at these
+positions, as in `sweep`. The first prompt's own end is run on in the same way beside it, which must
+end where it did.
 """
 
 from __future__ import annotations
@@ -30,15 +32,15 @@ def continued(
 
     Args:
         head_shape: (number of heads, d_head).
-        captured: the same pictures under the first prompt, to be resumed from where the prompts part, or
-            earlier.
+        captured: the same pictures under the first prompt, to be resumed from where the prompts
+            part, or earlier.
         own: token ids of the first prompts from there on, (batch, positions).
         other: those of the second ones, no longer.
         start: first position whose z is kept.
 
     Returns:
-        As `capture`, with ``drift``: how far the first prompt's own end misses its logits, as a fraction of
-        the largest.
+        As `capture`, with ``drift``: how far the first prompt's own end misses its logits, as a
+        fraction of the largest.
     """
     common = captured.length - own.shape[1]
     here = kept_from(captured, common)
@@ -57,8 +59,8 @@ def continued(
 
 
 def _run_on(wrapped, head_shape, captured, ids, start):
-    """Tokens that stand from ``captured.start`` on: logits and final state at [end], and every layer's z from
-    ``start`` on."""
+    """Tokens that stand from ``captured.start`` on: logits and final state at [end], and every
+    layer's z from ``start`` on."""
     prefix, count = captured.start, ids.shape[1]
     run = _first(captured, count)
     positions = torch.arange(prefix, prefix + count, device=ids.device).expand(len(ids), -1)
@@ -74,7 +76,8 @@ def _run_on(wrapped, head_shape, captured, ids, start):
 
 
 def _first(captured, count):
-    """What layers were given in a captured run, of no more than the first ``count`` positions kept."""
+    """What layers were given in a captured run, of no more than the first ``count`` positions
+    kept."""
     length = captured.start + count
     masks = [mask if mask is None else mask[..., :count, :length] for mask in captured.masks]
     angles = [given if given is None else first_rows(given, count) for given in captured.angles]

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def likeliest_tokens(wrapped: TransformersModel, inputs, most):
-    """Ids and probabilities of the ``most`` likeliest tokens at [end] of each picture, (pictures, ``most`` or
-    fewer)."""
+    """Ids and probabilities of the ``most`` likeliest tokens at [end] of each picture, (pictures,
+    ``most`` or fewer)."""
     with wrapped.trace(**inputs, logits_to_keep=1):
         probabilities = wrapped.output.logits[:, -1].float().softmax(-1)
         likeliest = probabilities.topk(min(most, probabilities.shape[-1]))

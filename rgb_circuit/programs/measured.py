@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import attention_gaps, by_place, capture, kept_from, left_blind, nudged, over_some, recombined
+from .capture import (
+    attention_gaps,
+    by_place,
+    capture,
+    kept_from,
+    left_blind,
+    nudged,
+    over_some,
+    recombined,
+)
 from .continued import continued
 from .paths import paths
 from .sweep import sweep
@@ -16,35 +25,42 @@ if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
 
-def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None):
+def measured(
+    wrapped: TransformersModel, head_shape, pictures, sweeps, asked, softcap, held, advance=None
+):
     """Capture the pictures, then run every variant of every sweep.
 
-    The pictures of one condition are a batch, one of every trial; all batches have the trials in one order.
+    The pictures of one condition are a batch, one of every trial; all batches have the trials in
+    one order.
 
     Args:
         head_shape: (number of heads, d_head).
-        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``, and
-            whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``, or None; and
-            where it is another's picture ``after`` the same words, that condition and the ``common`` number
-            of positions, or None.
-        sweeps: each with its ``target`` condition; how many positions from the end change, ``kept``;
-            ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per layer, (1,
-            kept, …), or None; ``sources``, the conditions that edits take from; ``spots``, per trial
-            positions as in an edit → token positions; ``batch_size``, the most variants in one forward; and
-            ``path_rows``, the most rows of a path into keys or values.
+        pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``,
+            and whether to ``nudge`` it, as in `capture`; its name in ``held`` where it ``recurs``,
+            or None; and where it is another's picture ``after`` the same words, that condition and
+            the ``common`` number of positions, or None.
+        sweeps: each with its ``target`` condition; how many positions from the end change,
+            ``kept``; ``variants``, edits as `sweep.plain` makes them; ``means``, component → one
+            tensor per layer, (1, kept, …), or None; ``sources``, the conditions that edits take
+            from; ``spots``, per trial positions as in an edit → token positions; ``batch_size``,
+            the most variants in one forward; and ``path_rows``, the most rows of a path into keys
+            or values.
         asked: token ids to read, (trials, ids).
-        held: name → what is known of a picture that recurs, the last that was needed last; added to.
+        held: name → what is known of a picture that recurs, the last that was needed last; added
+            to.
         advance: is told each share of the work, about, when it is done; in this process only.
 
     Returns:
-        ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,), ``finite``,
-        ``gaps`` of attention, and ``drift`` of `continued`; ``sweeps``: of each, what `sweep` returns,
-        effects (trials, variants, ids), and ``gap``, of `paths`.
+        ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,),
+        ``finite``, ``gaps`` of attention, and ``drift`` of `continued`; ``sweeps``: of each, what
+        `sweep` returns, effects (trials, variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
     of_pictures, of_sweeps = _portions(pictures, sweeps, held)
     # Those that go on from another come behind it.
-    for condition, picture in sorted(pictures.items(), key=lambda item: item[1]["after"] is not None):
+    for condition, picture in sorted(
+        pictures.items(), key=lambda item: item[1]["after"] is not None
+    ):
         kept = held.pop(picture["recurs"], None)
         if picture["after"] is not None:
             first, common = picture["after"]
@@ -53,7 +69,11 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
                 for one in (pictures[first], picture)
             )
             kept = continued(wrapped, head_shape, captured[first], own, other, picture["start"])
-        elif kept is None or kept.start > picture["start"] or not set(picture["keep"]) <= set(kept.keep):
+        elif (
+            kept is None
+            or kept.start > picture["start"]
+            or not set(picture["keep"]) <= set(kept.keep)
+        ):
             of_picture = (picture[name] for name in ("inputs", "start", "keep", "nudge"))
             kept = capture(wrapped, head_shape, *of_picture)
         if picture["recurs"] is not None:
@@ -72,7 +92,9 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
     done = []
     for one, of_sweep in zip(sweeps, of_sweeps):
         shown = {
-            name: kept_from(captured[name], max(captured[name].start, captured[name].length - one["kept"]))
+            name: kept_from(
+                captured[name], max(captured[name].start, captured[name].length - one["kept"])
+            )
             for name in {one["target"], *one["sources"]}
         }
         target, values = shown[one["target"]], {}
@@ -94,7 +116,9 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
                     shown, kind, sorted(layers), some, one["variants"], one["spots"]
                 )
             several = len(next(iter(made.values()))) > 1
-            rows = torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
+            rows = (
+                torch.arange(len(asked)) if several else torch.zeros(len(asked), dtype=torch.long)
+            )
             values[kind] = made, rows
         swept = sweep(
             wrapped,
@@ -115,7 +139,9 @@ def measured(wrapped: TransformersModel, head_shape, pictures, sweeps, asked, so
 
 def _portions(pictures, sweeps, held):
     """Which share of the work each picture is, by condition, and each sweep: in forwards, about."""
-    first = {name: 0 if one["after"] or one["recurs"] in held else 1 for name, one in pictures.items()}
+    first = {
+        name: 0 if one["after"] or one["recurs"] in held else 1 for name, one in pictures.items()
+    }
     # A variant runs on through half of the layers, as a rule.
     length = max(one["inputs"]["input_ids"].shape[1] for one in pictures.values())
     each = [len(one["variants"]) * one["kept"] / length / 2 for one in sweeps]
@@ -124,8 +150,8 @@ def _portions(pictures, sweeps, held):
 
 
 def some_positions(kind, spots, length):
-    """The positions that a kind looks ``over``, or is ``without``, Booleans, (trials, length); None for any
-    other kind."""
+    """The positions that a kind looks ``over``, or is ``without``, Booleans, (trials, length); None
+    for any other kind."""
     if len(kind) == 3:
         return None
     some = torch.zeros(len(spots), length, dtype=torch.bool)
@@ -149,8 +175,8 @@ def leaves_blind(shown, kind, layers, some, variants, spots):
 
 
 def written(shown, target, kind, layers, means, some=None):
-    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions` has
-    them."""
+    """Layer → what edits of one kind write, (trials or 1, kept, …); ``some``: as `some_positions`
+    has them."""
     source, component, scale = kind[:3]
     made = {}
     like = target.z if component == "z" else target.resid_pre
@@ -194,7 +220,8 @@ def summed(wrapped: TransformersModel, head_shape, inputs, start, components):
     captured = capture(wrapped, head_shape, inputs, start, components)
     return {
         component: [
-            layer.sum(0, keepdim=True, dtype=torch.float32).cpu() for layer in getattr(captured, component)
+            layer.sum(0, keepdim=True, dtype=torch.float32).cpu()
+            for layer in getattr(captured, component)
         ]
         for component in components
     }

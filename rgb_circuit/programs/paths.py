@@ -1,18 +1,20 @@
-"""Direct paths: what a head's z would be, if its query, keys or values saw what some senders give in another
-run, and all that lies between held still.
+"""Direct paths: what a head's z would be, if its query, keys or values saw what some senders give
+in another run, and all that lies between held still.
 
-1. What a sender adds to the residual stream is what its layer returns with nothing else to return: handed a
-   stream of zeros, its attention block the target's z with the sender's replaced, its MLP nothing; less the
-   same without the replacement. So whatever a family does to what a block gives, it does here.
-2. Direct paths run along the residual stream alone. The stream that enters the receiver's layer is the
-   target's, plus what the senders add to it otherwise.
-3. On that stream the receiver's layer makes its queries, keys and values. One of them, and the target's other
-   two, make z at [end] (`capture.recombined`); writing it is an edit like any other (`sweep`).
+1. What a sender adds to the residual stream is what its layer returns with nothing else to return:
+   handed a stream of zeros, its attention block the target's z with the sender's replaced, its MLP
+   nothing; less the same without the replacement. So whatever a family does to what a block gives,
+   it does here.
+2. Direct paths run along the residual stream alone. The stream that enters the receiver's layer is
+   the target's, plus what the senders add to it otherwise.
+3. On that stream the receiver's layer makes its queries, keys and values. One of them, and the
+   target's other two, make z at [end] (`capture.recombined`); writing it is an edit like any other
+   (`sweep`).
 
-All of it is one forward in which every layer is handed just the rows that begin or end there; into queries a
-row is one position, [end]. The first row is the target's own stream under a layer that adds nothing. It must
-come out as it went in, and on the way make the target's own queries, keys and values: so a family is noticed
-in which a path is something else.
+All of it is one forward in which every layer is handed just the rows that begin or end there; into
+queries a row is one position, [end]. The first row is the target's own stream under a layer that
+adds nothing. It must come out as it went in, and on the way make the target's own queries, keys and
+values: so a family is noticed in which a path is something else.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -50,15 +52,15 @@ def paths(
 
     Args:
         head_shape: (number of heads, d_head).
-        captured: condition → the pictures of it, one of every trial; where paths end in keys or values, from
-            the first position on.
+        captured: condition → the pictures of it, one of every trial; where paths end in keys or
+            values, from the first position on.
         target: the condition that is patched.
         asked: (source, "path", (into, senders)) → the receivers' layers.
         size: the most rows that a layer is handed at once where paths end in keys or values.
 
     Returns:
-        kind → layer → z at [end], (trials, 1, head, d_head); and how far the first rows are from what they
-        must be, as a fraction of the largest number there.
+        kind → layer → z at [end], (trials, 1, head, d_head); and how far the first rows are from
+        what they must be, as a fraction of the largest number there.
     """
     made, gap = {kind: {} for kind in asked}, 0.0
     for everywhere in (False, True):
@@ -115,12 +117,14 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 continue
             attention = layer.self_attn.source.attention_interface_1
             starting = [path for path in wanted if begins[path].get(index)]
-            ending = [path for path in wanted if any(index in layers for layers in wanted[path].values())]
+            ending = [
+                path for path in wanted if any(index in layers for layers in wanted[path].values())
+            ]
             # Where nothing begins or ends, one position says whether the stream passes.
             here = own if starting or ending else end
             stream = here.resid_pre[index]
-            # A block of rows, one per trial, each: the target's own; without and with what starts here; and
-            # what ends here.
+            # A block of rows, one per trial, each: the target's own; without and with what starts
+            # here; and what ends here.
             silent = [torch.zeros_like(stream)] * (len(starting) + bool(starting))
             reached = [(stream + moved[path].to(stream.device)).to(stream) for path in ending]
             blocks = torch.cat([stream, *silent, *reached])
@@ -199,8 +203,8 @@ def _seen(end, layer, into, part):
 
 
 def _given(shown, own, layer, starting, begins, rows):
-    """What o_proj is handed, (rows, positions, head, d_head), and what the MLP gives, (rows, positions,
-    width)."""
+    """What o_proj is handed, (rows, positions, head, d_head), and what the MLP gives, (rows,
+    positions, width)."""
     n = len(own.z[layer])
     z = own.z[layer].repeat(rows // n, 1, 1, 1)
     mlp_out = torch.zeros_like(own.resid_pre[layer]).repeat(rows // n, 1, 1)

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
-    """``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked, position)."""
+    """``patterns`` at [end] of the heads ``asked``, [layers, heads], as (pictures, asked,
+    position)."""
     captured = capture(wrapped, head_shape, inputs, end, ("attention",))
-    layers = torch.stack([pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1)
+    layers = torch.stack(
+        [pattern(captured, layer)[:, :, 0].cpu() for layer in range(len(captured.z))], dim=1
+    )
     return {
         "patterns": layers[:, asked[0], asked[1]],
         "finite": bool(torch.isfinite(captured.logits).all()),
@@ -24,7 +27,8 @@ def patterns(wrapped: TransformersModel, head_shape, inputs, end, asked):
 
 
 def summed_patterns(wrapped: TransformersModel, head_shape, inputs, start):
-    """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept, kept)."""
+    """``patterns`` from ``start`` on among themselves, summed over pictures, (layer, head, kept,
+    kept)."""
     captured = capture(wrapped, head_shape, inputs, start, ("attention",))
     layers = [
         pattern(captured, layer)[..., start:].sum(0, dtype=torch.float64).cpu()
@@ -41,8 +45,8 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks):
     """``statistics`` of attention from [end], float32, (pictures, layer, head, statistic).
 
     Args:
-        masks: 1 where a token belongs to a share, and last where it belongs to the picture, float64,
-            (pictures, shares + 1, positions).
+        masks: 1 where a token belongs to a share, and last where it belongs to the picture,
+            float64, (pictures, shares + 1, positions).
     """
     captured = capture(wrapped, head_shape, inputs, end, ("attention",))
     layers = []
@@ -53,7 +57,9 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks):
         summed = seen @ masks.transpose(1, 2)
         inside = summed[..., -1:]
         logs = torch.xlogy(seen, seen) @ masks[:, -1:].transpose(1, 2)
-        layers.append(torch.cat([summed[..., :-1], torch.log(inside) - logs / inside], -1).float().cpu())
+        layers.append(
+            torch.cat([summed[..., :-1], torch.log(inside) - logs / inside], -1).float().cpu()
+        )
     return {
         "statistics": torch.stack(layers, 1),
         "finite": bool(torch.isfinite(captured.logits).all()),

@@ -1,4 +1,4 @@
-"""What a model does with pictures of the game; see `rgb_circuit.probe`."""
+"""What a model does with pictures of the game; see `rgb_circuit.loading.probe`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def moved(wrapped: TransformersModel, inputs, views):
-    """Per changed picture, the place in each view whose token differs most from the first picture's, as layer
-    0 reads it."""
+    """Per changed picture, the place in each view whose token differs most from the first
+    picture's, as layer 0 reads it."""
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
         entries = language_model(wrapped).layers[0].input.float().save()
         tracer.stop()
@@ -36,13 +36,13 @@ def probed(wrapped: TransformersModel, head_shape, inputs, most, softcap, differ
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
-        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end] as
-        `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj`` reads. Then,
-        as fractions of the largest logit, how far they move: ``traced`` inside a trace, ``unembedded`` as
-        ``lm_head`` of what the final norm returns, ``rewritten`` with each z written back, ``zeroed`` with z
-        zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed heads is from what
-        whole forwards say. ``o_proj``: how far ``o_proj`` of z is from what the attention block returns, as a
-        fraction of that.
+        ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end]
+        as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj``
+        reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
+        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each
+        z written back, ``zeroed`` with z zeroed; ``moved``, see `moved`; and ``swept``, how far
+        what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
+        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -53,10 +53,13 @@ def probed(wrapped: TransformersModel, head_shape, inputs, most, softcap, differ
             widths.append(z.shape[-1])
             returned = layer.self_attn.output[0]
             gaps.append(
-                (layer.self_attn.o_proj(z) - returned).abs().max() / returned.abs().max().clamp_min(1e-6)
+                (layer.self_attn.o_proj(z) - returned).abs().max()
+                / returned.abs().max().clamp_min(1e-6)
             )
         kept.save(), widths.save(), gaps.save()
-        unembedded = wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
+        unembedded = (
+            wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
+        )
         plain = wrapped.output.logits[0, -1].float().save()
     if softcap is not None:
         unembedded = softcap * (unembedded / softcap).tanh()
@@ -93,8 +96,8 @@ def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
     """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
 
     Returns:
-        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the largest
-        logit; and the last position that each position attends to.
+        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the
+        largest logit; and the last position that each position attends to.
     """
     length = inputs["input_ids"].shape[1]
     captured = capture(wrapped, head_shape, inputs, 0, ("resume",))
@@ -111,7 +114,8 @@ def swept_heads(wrapped: TransformersModel, head_shape, inputs, ids, softcap):
                     layer.self_attn.o_proj.input = z.flatten(-2)
             whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
     wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
-    # From the last token on and from the last but one; from the first, where some attend to later ones.
+    # From the last token on and from the last but one; from the first, where some attend to later
+    # ones.
     looks_ahead = any(far > place for place, far in enumerate(furthest))
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):

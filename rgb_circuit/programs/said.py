@@ -1,9 +1,10 @@
 """What the model goes on to say about a picture, as it is and with edits made.
 
-The loop is Hugging Face's own ``generate``, so that every family counts positions and keeps keys and values
-in its own way.
+The loop is Hugging Face's own ``generate``, so that every family counts positions and keeps keys
+and values in its own way.
 
-This may run on the server that holds the weights (`execute`), so edits come as tuples (`sweep.plain`).
+This may run on the server that holds the weights (`execute`), so edits come as tuples
+(`sweep.plain`).
 """
 
 from __future__ import annotations
@@ -26,23 +27,37 @@ GO_ON = ("end", "all", "text")
 OF_Z = ("z", "pattern", "value", "query", "key")
 
 
-def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept, variants, spots, settings):
+def said(
+    wrapped: TransformersModel,
+    head_shape,
+    inputs,
+    pictures,
+    target,
+    kept,
+    variants,
+    spots,
+    settings,
+):
     """Go on from one picture's prompt, greedily, once per variant.
 
     Args:
         head_shape: (number of heads, d_head).
         inputs: of the picture that is talked about, as `prompts.encode` makes them.
-        pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, of what edits take from.
+        pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, of what edits take
+            from.
         target: the condition of ``inputs``.
         kept: how many of the prompt's last positions edits take something for.
-        variants: edits that are made together, as `sweep.plain` makes them; none for the model as it is.
+        variants: edits that are made together, as `sweep.plain` makes them; none for the model as
+            it is.
         spots: positions as in an edit → token positions of the prompt.
-        settings: of Hugging Face's ``generate``: greedy, one text, one token in each forward after the first.
+        settings: of Hugging Face's ``generate``: greedy, one text, one token in each forward after
+            the first.
 
     Returns:
-        ``runs``, for each variant: ``ids`` of what is said; ``logits``, of the token that is said and of the
-        likeliest other, float32, (said, 2); ``finite``, whether all of these were; ``blind``, whether a
-        position was left with nothing to look at. And ``gaps`` of attention, see `attention_gaps`.
+        ``runs``, for each variant: ``ids`` of what is said; ``logits``, of the token that is said
+        and of the likeliest other, float32, (said, 2); ``finite``, whether all of these were;
+        ``blind``, whether a position was left with nothing to look at. And ``gaps`` of attention,
+        see `attention_gaps`.
     """
     length = inputs["input_ids"].shape[1]
     shown, gaps = {}, []
@@ -69,7 +84,8 @@ def said(wrapped: TransformersModel, head_shape, inputs, pictures, target, kept,
 
 
 def _run(wrapped, head_shape, inputs, steps, spots, settings):
-    """One text. ``steps``: what changes in the prompt's forward, and in that of every token that was said."""
+    """One text. ``steps``: what changes in the prompt's forward, and in that of every token that
+    was said."""
     length = inputs["input_ids"].shape[1]
     layers = sorted({layer for changes in steps for layer, _ in changes})
     with wrapped.generate(**settings) as tracer:
@@ -91,7 +107,9 @@ def _run(wrapped, head_shape, inputs, steps, spots, settings):
                         arguments, options = attention.inputs
                         module, queries, keys, cached, mask, *others = arguments
                         mask = _added(mask, queries, keys, bool(getattr(module, "is_causal", True)))
-                        biases = _biases(changes[index, "attention"], spots, length, step, keys.shape[2])
+                        biases = _biases(
+                            changes[index, "attention"], spots, length, step, keys.shape[2]
+                        )
                         mask = biased(mask, biases, head_shape[0])
                         blind.append(bool((mask.amax(-1) <= torch.finfo(mask.dtype).min / 2).any()))
                         attention.inputs = (module, queries, keys, cached, mask, *others), options

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def split(wrapped: TransformersModel, head_shape, inputs, answers):
-    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids ``answers``;
-    ``finite``."""
+    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids
+    ``answers``; ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head
     with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []

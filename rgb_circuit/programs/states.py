@@ -29,8 +29,9 @@ def read_states(
     Args:
         head_shape: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
-        component: ``"resid_pre"`` or ``"resid_post"``, each state normed at its own size; or ``"z"``,
-            ``"attn_out"`` or ``"mlp_out"``, at the size that the residual stream has in the end.
+        component: ``"resid_pre"`` or ``"resid_post"``, each state normed at its own size; or
+            ``"z"``, ``"attn_out"`` or ``"mlp_out"``, at the size that the residual stream has in
+            the end.
         layers: in order.
         places: (pictures, positions).
         asked: token ids, (pictures, ids).
@@ -38,10 +39,10 @@ def read_states(
         softcap: what caps the logits of a residual stream, or None.
 
     Returns:
-        ``values``, float32 on the CPU, (pictures, layers, positions, heads or 1, ids); ``finite``; and, but
-        for residual streams, ``sums`` and ``wholes``, (pictures, ids): what all that was added to the last of
-        the positions gives, and what the residual stream there gives, before any cap; and ``sizes`` of the
-        summands, alike.
+        ``values``, float32 on the CPU, (pictures, layers, positions, heads or 1, ids); ``finite``;
+        and, but for residual streams, ``sums`` and ``wholes``, (pictures, ids): what all that was
+        added to the last of the positions gives, and what the residual stream there gives, before
+        any cap; and ``sizes`` of the summands, alike.
     """
     rows = torch.arange(len(places))[:, None]
     part_of = component in ("z", "attn_out", "mlp_out")
@@ -82,7 +83,9 @@ def read_states(
             for begin in range(0, places.shape[1], size):
                 some, of = state[:, begin : begin + size], whole[:, begin : begin + size]
                 if component == "z":
-                    some, _ = by_head(text.layers[index].self_attn.o_proj, some.unflatten(-1, head_shape))
+                    some, _ = by_head(
+                        text.layers[index].self_attn.o_proj, some.unflatten(-1, head_shape)
+                    )
                     some, of = some.flatten(1, 2), of.repeat_interleave(heads, 1)
                 if part_of:
                     found = shares_of(text.norm, lm_head, some.to(of), of, asked)
@@ -94,7 +97,9 @@ def read_states(
         checks = {}
         if part_of:
             last = whole[:, -1:]
-            added = [shares_of(text.norm, lm_head, one.to(last), last, asked).cpu() for one in summands]
+            added = [
+                shares_of(text.norm, lm_head, one.to(last), last, asked).cpu() for one in summands
+            ]
             own = torch.cat(added, 1)
             checks = {
                 "sums": own.sum(1),

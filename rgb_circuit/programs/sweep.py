@@ -1,39 +1,43 @@
 """Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
 
-Every edit replaces what a head or a layer puts out at some positions (`edits.Edit`) by something that was
-captured before (`capture`), or adds to attention scores (`edits.AttentionEdit`), so a patched run differs
-from its target run only from the first edited position and layer on.
+Every edit replaces what a head or a layer puts out at some positions (`edits.Edit`) by something
+that was captured before (`capture`), or adds to attention scores (`edits.AttentionEdit`), so a
+patched run differs from its target run only from the first edited position and layer on.
 
-1. Positions before ``start``, the first that any edit touches, are not run again: causal attention leaves
-   them as they were in the target run, so its keys and values serve every variant. Every layer is handed what
-   it had in that run (rotary angles, its mask's rows, those keys and values, what the model adds after it),
-   so that no cache and no model's own way of counting positions takes part.
+1. Positions before ``start``, the first that any edit touches, are not run again: causal attention
+   leaves them as they were in the target run, so its keys and values serve every variant. Every
+   layer is handed what it had in that run (rotary angles, its mask's rows, those keys and values,
+   what the model adds after it), so that no cache and no model's own way of counting positions
+   takes part.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
-3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token in one
-   sequence, all at the same position, under a mask that lets each see of the shared prefix what [end] saw,
-   and itself (speculative decoding calls this tree attention). Each joins at its first edited layer: below,
-   it would be the target run. One forward over 1,024 tokens patches 1,024 heads.
-4. Any other positions: the variants are rows of a batch, each running on from ``start`` and joining at its
-   first edited layer. That layer's attention is not run again where its z is known, and of the last layer's
-   no more than [end]'s.
-5. Beside the variants runs what edits nothing: at [end] the first and the last copy of every forward, at
-   other positions one row per target run. It must end where the target run did, and effects are counted from
-   it: what rounds otherwise here than in the captured run is in both, and cancels.
-6. A copy at [end] leaves the first copy's stream where it joins, so below they round alike. From there on
-   each rounds in its own way, and so would a single copy that all are held against; in half precision
-   effects are held against the mean of the first copy and of some that are moved by rounding where the
-   variant joins (`unedited_copies`). What writes nothing but the very numbers of the target run differs
-   from these by rounding alone, so in half precision its effect is 0 (`idle`).
-7. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of logits
-   would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
+3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token
+   in one sequence, all at the same position, under a mask that lets each see of the shared prefix
+   what [end] saw, and itself (speculative decoding calls this tree attention). Each joins at its
+   first edited layer: below, it would be the target run. One forward over 1,024 tokens patches
+   1,024 heads.
+4. Any other positions: the variants are rows of a batch, each running on from ``start`` and joining
+   at its first edited layer. That layer's attention is not run again where its z is known, and of
+   the last layer's no more than [end]'s.
+5. Beside the variants runs what edits nothing: at [end] the first and the last copy of every
+   forward, at other positions one row per target run. It must end where the target run did, and
+   effects are counted from it: what rounds otherwise here than in the captured run is in both, and
+   cancels.
+6. A copy at [end] leaves the first copy's stream where it joins, so below they round alike. From
+   there on each rounds in its own way, and so would a single copy that all are held against; in
+   half precision effects are held against the mean of the first copy and of some that are moved by
+   rounding where the variant joins (`unedited_copies`). What writes nothing but the very numbers of
+   the target run differs from these by rounding alone, so in half precision its effect is 0
+   (`idle`).
+7. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of
+   logits would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
 Equal to a forward per variant up to rounding; see `reference`, which is that loop.
 
-This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer, head, kind,
-positions), where kind is (source, component, scale) and positions are as in an `Edit`; where the edit has
-one, kind ends in (``"over"`` or ``"without"``, positions). Of an `AttentionEdit` kind is (source,
-"attention", bias), and positions are (queries, keys); of a `PathEdit` it is (source, "path", (into,
-senders)).
+This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer,
+head, kind, positions), where kind is (source, component, scale) and positions are as in an `Edit`;
+where the edit has one, kind ends in (``"over"`` or ``"without"``, positions). Of an `AttentionEdit`
+kind is (source, "attention", bias), and positions are (queries, keys); of a `PathEdit` it is
+(source, "path", (into, senders)).
 """
 
 from __future__ import annotations
@@ -45,7 +49,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import allowed, behind, by_place, counted, first_of, language_model, nudged, with_first
+from .capture import (
+    allowed,
+    behind,
+    by_place,
+    counted,
+    first_of,
+    language_model,
+    nudged,
+    with_first,
+)
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -57,7 +70,8 @@ if TYPE_CHECKING:
         | tuple[str, str, float, tuple[str, Positions]]
     )
     Plain = tuple[int, int | None, Kind, Positions | tuple[Positions, Positions]]
-    # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it, (runs,).
+    # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it,
+    # (runs,).
     Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
 
 
@@ -68,11 +82,23 @@ def plain(variants: Sequence[Sequence[AnyEdit]]) -> list[list[Plain]]:
 
 def _plain(edit):
     if edit.component == "path":
-        return edit.layer, edit.head, (edit.source, edit.component, (edit.into, edit.senders)), edit.positions
+        return (
+            edit.layer,
+            edit.head,
+            (edit.source, edit.component, (edit.into, edit.senders)),
+            edit.positions,
+        )
     if edit.component == "attention":
-        return edit.layer, edit.head, (edit.source, edit.component, edit.bias), (edit.queries, edit.keys)
+        return (
+            edit.layer,
+            edit.head,
+            (edit.source, edit.component, edit.bias),
+            (edit.queries, edit.keys),
+        )
     kind = edit.source, edit.component, edit.scale
-    some = [(name, words) for name in ("over", "without") if (words := getattr(edit, name)) is not None]
+    some = [
+        (name, words) for name in ("over", "without") if (words := getattr(edit, name)) is not None
+    ]
     return edit.layer, edit.head, (*kind, *some), edit.positions
 
 
@@ -104,9 +130,10 @@ def sweep(
         advance: is told the share of the variants that were run, after each forward.
 
     Returns:
-        ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers); ``drift``, the
-        largest of a copy that edits nothing, as a fraction of the largest logit; ``finite``, whether every
-        final state was; ``blind``, whether a position was left with nothing to look at.
+        ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers);
+        ``drift``, the largest of a copy that edits nothing, as a fraction of the largest logit;
+        ``finite``, whether every final state was; ``blind``, whether a position was left with
+        nothing to look at.
     """
     effects = torch.empty(len(runs), len(variants), answers.shape[1])
     drift, finite, blind = 0.0, True, False
@@ -130,13 +157,27 @@ def sweep(
         # Target run → final state of the run that edits nothing.
         baselines = {}
         while rows:
-            new = [run for run in dict.fromkeys(run for run, _ in rows[:batch_size]) if run not in baselines]
+            new = [
+                run
+                for run in dict.fromkeys(run for run, _ in rows[:batch_size])
+                if run not in baselines
+            ]
             batch = rows[: max(1, batch_size - len(new))]
             new = [run for run in new if run in {run for run, _ in batch}]
             rows = rows[len(batch) :]
             edited = [(run, variants[index]) for run, index in batch]
             done, unedited, good, none_left = _as_batch(
-                wrapped, head_shape, captured, runs, edited, new, baselines, values, spots, answers, softcap
+                wrapped,
+                head_shape,
+                captured,
+                runs,
+                edited,
+                new,
+                baselines,
+                values,
+                spots,
+                answers,
+                softcap,
             )
             effects[[run for run, _ in batch], [index for _, index in batch]] = done
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
@@ -153,8 +194,8 @@ def sweep(
 
 
 def idle(captured, runs, variants, values, spots):
-    """Which variants of which target runs put nothing else in place than what the run has there, to the last
-    bit, (runs, variants)."""
+    """Which variants of which target runs put nothing else in place than what the run has there, to
+    the last bit, (runs, variants)."""
     same: dict = {}
     for kind, layer, component in {
         (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
@@ -175,10 +216,15 @@ def idle(captured, runs, variants, values, spots):
         if (kind, layer) not in same:
             return False
         places = torch.tensor(spots[run][positions]) - captured.start
-        return bool(same[kind, layer][run, places][..., slice(None) if head is None else head].all())
+        return bool(
+            same[kind, layer][run, places][..., slice(None) if head is None else head].all()
+        )
 
     return torch.tensor(
-        [[all(leaves(run, edit) for edit in edits) for edits in variants] for run in range(len(runs))]
+        [
+            [all(leaves(run, edit) for edit in edits) for edits in variants]
+            for run in range(len(runs))
+        ]
     )
 
 
@@ -189,8 +235,8 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         variants: by their first edited layers.
 
     Returns:
-        Effects (runs, variants, answers), the largest of the unedited copies, whether all was finite, and
-        whether a copy was left with nothing to look at.
+        Effects (runs, variants, answers), the largest of the unedited copies, whether all was
+        finite, and whether a copy was left with nothing to look at.
     """
     enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
     nudges, made = _nudges(captured, runs, sorted(set(enters)))
@@ -205,7 +251,9 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
     every_run, picked = torch.arange(n_runs), torch.tensor(runs)
     like = captured.resid_pre[first]
     lowest = torch.finfo(like.dtype).min
-    itself = torch.full((copies, copies), lowest, dtype=like.dtype, device=like.device).fill_diagonal_(0)
+    itself = torch.full(
+        (copies, copies), lowest, dtype=like.dtype, device=like.device
+    ).fill_diagonal_(0)
 
     def seen(layer):
         # Added to the scores: eager attention would add a Boolean mask as zeros and ones.
@@ -216,16 +264,24 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
     for copy, (_, _, edits) in enumerate(joined, start=1):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
-                place = every_run, torch.full_like(every_run, copy), torch.zeros_like(every_run), every_run
+                place = (
+                    every_run,
+                    torch.full_like(every_run, copy),
+                    torch.zeros_like(every_run),
+                    every_run,
+                )
                 _note(written, layer, head, kind, place)
                 continue
             for run in range(n_runs):
                 keys = torch.tensor(spots[run][positions[1]])
                 # A copy sees only its own last position.
                 keys[keys == prefix] += copy
-                biases.setdefault(layer, []).append((run, head, torch.tensor([copy]), keys, kind[2]))
+                biases.setdefault(layer, []).append(
+                    (run, head, torch.tensor([copy]), keys, kind[2])
+                )
 
-    # The first and the last copy are held against the captured run, and all others against the first.
+    # The first and the last copy are held against the captured run, and all others against the
+    # first.
     base = (every_run * copies)[:, None].repeat(1, copies)
     base[:, 0] = base[:, -1] = n_runs * copies + every_run
     effects, _, finite, blind = _forward(
@@ -251,8 +307,8 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
 
 
 def _from_the_mean(effects, layers, is_nudge):
-    """Effects (runs, copies, answers) that are counted from the first copy, counted from the mean of it and
-    of the copies moved by rounding where each joins (copies,)."""
+    """Effects (runs, copies, answers) that are counted from the first copy, counted from the mean
+    of it and of the copies moved by rounding where each joins (copies,)."""
     effects = effects.clone()
     for layer in layers.unique() if is_nudge.any() else ():
         here = layers == layer
@@ -262,38 +318,44 @@ def _from_the_mean(effects, layers, is_nudge):
 
 
 def unedited_copies(dtype):
-    """How many copies at [end] edit nothing where a variant joins: in half precision the first copy, and some
-    that are moved by rounding."""
+    """How many copies at [end] edit nothing where a variant joins: in half precision the first
+    copy, and some that are moved by rounding."""
     return 1 if dtype == torch.float32 else 3
 
 
 def _nudges(captured, runs, layers):
-    """Variants that each move all heads of one of the layers by rounding, in another way; and what they
-    write."""
+    """Variants that each move all heads of one of the layers by rounding, in another way; and what
+    they write."""
     z = captured.z[0]
     rows, heads = torch.tensor(runs), range(z.shape[-2])
     # No condition is called None.
     kinds = [(None, "z", number) for number in range(unedited_copies(z.dtype) - 1)]
-    variants = [[(layer, head, kind, "end") for head in heads] for layer in layers for kind in kinds]
+    variants = [
+        [(layer, head, kind, "end") for head in heads] for layer in layers for kind in kinds
+    ]
     made = {}
     for kind in kinds:
-        # In pairs that move every number both ways, so that only what is rounded otherwise is left of them.
+        # In pairs that move every number both ways, so that only what is rounded otherwise is left
+        # of them.
         up = by_place(z, kind[2] // 2) ^ bool(kind[2] % 2)
         made[kind] = {layer: nudged(captured.z[layer], up) for layer in layers}, rows
     return variants, made
 
 
-def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap):
-    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, behind the unedited
-    runs ``new``.
+def _as_batch(
+    wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap
+):
+    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, behind the
+    unedited runs ``new``.
 
     Args:
         rows: by their first edited layers.
-        baselines: target run → final state of the unedited run, (width,); those of ``new`` are added.
+        baselines: target run → final state of the unedited run, (width,); those of ``new`` are
+            added.
 
     Returns:
-        Effects (rows, answers), the largest of the unedited rows, whether all was finite, and whether a
-        position was left with nothing to look at.
+        Effects (rows, answers), the largest of the unedited rows, whether all was finite, and
+        whether a position was left with nothing to look at.
     """
     enters = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
     first = enters[0]
@@ -308,7 +370,9 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
                 _note(written, layer, head, kind, place)
                 continue
             queries, keys = (torch.tensor(spots[which][places]) for places in positions)
-            biases.setdefault(layer, []).append((row, head, queries - captured.start, keys, kind[2]))
+            biases.setdefault(layer, []).append(
+                (row, head, queries - captured.start, keys, kind[2])
+            )
 
     every = [*new, *(which for which, _ in rows)]
     picked = torch.tensor([runs[which] for which in every])
@@ -319,7 +383,10 @@ def _as_batch(wrapped, head_shape, captured, runs, rows, new, baselines, values,
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
     before = [which for which in dict.fromkeys(every) if which not in new]
-    known = [*(captured.normed[runs[which]] for which in new), *(baselines[which] for which in before)]
+    known = [
+        *(captured.normed[runs[which]] for which in new),
+        *(baselines[which] for which in before),
+    ]
     # Where each row's base is: among the rows, or behind them in ``known``.
     place = {which: index for index, which in enumerate(new)}
     place |= {which: len(every) + len(new) + index for index, which in enumerate(before)}
@@ -365,26 +432,31 @@ def _forward(
 
     Args:
         writes: as `_writes` makes them.
-        active: layer → how many copies or rows run there, the first of all; side by side the last copy runs
-            everywhere, behind those.
-        side_by_side: copies of [end] in one sequence for each of ``picked``, all of whose final states make
-            the rows below; or rows running on from ``captured.start``, whose last position does.
+        active: layer → how many copies or rows run there, the first of all; side by side the last
+            copy runs everywhere, behind those.
+        side_by_side: copies of [end] in one sequence for each of ``picked``, all of whose final
+            states make the rows below; or rows running on from ``captured.start``, whose last
+            position does.
         known: more final states, (known, width).
-        base: per row, what it is held against: an index into the rows followed by ``known``, (rows,).
+        base: per row, what it is held against: an index into the rows followed by ``known``,
+            (rows,).
         answers: token ids to read, (rows, answers).
         picked: the captured pictures that sequences or rows go on from.
-        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix and own), or
-            None.
+        masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix
+            and own), or None.
         biases: layer → what is added to its mask, as `biased` takes it.
 
     Returns:
-        Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed states, (rows,
-        width); whether these were finite; and whether a position was left with nothing to look at.
+        Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed
+        states, (rows, width); whether these were finite; and whether a position was left with
+        nothing to look at.
     """
     prefix, last = captured.start, len(captured.z) - 1
     entry = captured.resid_pre[first][picked if side_by_side else picked[: active[first]]]
     entry = entry.expand(-1, active[first], -1) if side_by_side else entry
-    with wrapped.trace(inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1):
+    with wrapped.trace(
+        inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1
+    ):
         blind, before = torch.tensor(False), 0
         for index, layer in enumerate(language_model(wrapped).layers):
             if index < first:
@@ -443,7 +515,9 @@ def _forward(
                 if captured.added[index] is not None:
                     layer.output = layer.output + captured.added[index][own]
                 before = count
-        normed = language_model(wrapped).norm.output[:, slice(None) if side_by_side else slice(-1, None)]
+        normed = language_model(wrapped).norm.output[
+            :, slice(None) if side_by_side else slice(-1, None)
+        ]
         normed = normed.flatten(0, 1).save()
         finite = bool(torch.isfinite(normed).all())
         held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
@@ -457,7 +531,9 @@ def _forward(
         effects = (logits[:-1].gather(-1, ids).float() - bias) * size.to(logits.device)
         if softcap is not None:
             uncapped = wrapped.lm_head(held_against).gather(-1, ids).float()
-            effects = softcap * (((uncapped + effects) / softcap).tanh() - (uncapped / softcap).tanh())
+            effects = softcap * (
+                ((uncapped + effects) / softcap).tanh() - (uncapped / softcap).tanh()
+            )
         effects = effects.cpu().save()
         finite.save(), blind.save()
     return effects, normed, finite, bool(blind)
@@ -479,12 +555,12 @@ def _note(written, layer, head, kind, place):
 
 
 def _writes(written, values):
-    """What is written: (layer, component) → several times ``into``, indices of what is changed, and what is
-    put there, (n, width); or None and a factor for what is there, (n, 1).
+    """What is written: (layer, component) → several times ``into``, indices of what is changed, and
+    what is put there, (n, width); or None and a factor for what is there, (n, 1).
 
     Args:
-        written: (layer, component) → kind → of each edit ``into``; where in the values of one target run that
-            is; and which run, (n,).
+        written: (layer, component) → kind → of each edit ``into``; where in the values of one
+            target run that is; and which run, (n,).
     """
     writes = {}
     for (layer, component), kinds in written.items():
@@ -548,8 +624,8 @@ def _by_layer(captured, first, seen, biases):
 
 
 def of_rows(angles, picked, copies):
-    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as often as
-    there are copies."""
+    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as
+    often as there are copies."""
     if isinstance(angles, tuple):
         return tuple(of_rows(part, picked, copies) for part in angles)
     pictures = angles.ndim - 3

@@ -9,10 +9,11 @@ import torch
 
 
 def shares_of(norm, lm_head, parts, whole, ids):
-    """What parts of residual streams give the logits by themselves, (pictures, parts, ids), float32.
+    """What parts of residual streams give the logits by themselves, (pictures, parts, ids),
+    float32.
 
-    The norm divides by the size of the whole, which is held fixed, so that parts that add up to the whole
-    have shares that add up to its logits.
+    The norm divides by the size of the whole, which is held fixed, so that parts that add up to the
+    whole have shares that add up to its logits.
 
     Args:
         norm: the final one, a root-mean-square norm.
@@ -30,7 +31,8 @@ def shares_of(norm, lm_head, parts, whole, ids):
 
 
 def logits_of(norm, lm_head, states, ids):
-    """What residual streams say by themselves, each normed at its own size, (pictures, states, ids), float32.
+    """What residual streams say by themselves, each normed at its own size, (pictures, states,
+    ids), float32.
 
     Args:
         states: (pictures, states, width).
@@ -46,8 +48,8 @@ def sized(states):
 
 
 def by_head(o_proj, z):
-    """What each head's z writes by itself, without ``o_proj``'s bias, (…, heads, width); and the bias, (…, 1,
-    width).
+    """What each head's z writes by itself, without ``o_proj``'s bias, (…, heads, width); and the
+    bias, (…, 1, width).
 
     Args:
         z: (…, heads, d_head).

@@ -1,18 +1,18 @@
-"""NDIF on this machine, on CPU: its own API, queue and model actors, and redis, in one process tree on
-127.0.0.1.
+"""NDIF on this machine, on CPU: its own API, queue and model actors, and redis, in one process tree
+on 127.0.0.1.
 
 Runs in the environment that `prepare.sh` makes, which knows neither rgb_circuit nor pandas:
 
     .venv-ndif/bin/python -I tests/ndif/serve.py --port 8001 FOLDER [FOLDER …]
 
-A request passes through NDIF's code from the first byte to the last: upload, key, queue, deserialization,
-execution, result. What is replaced is what needs a cluster: Ray's actors live in this process and are called
-directly, models are loaded on the CPU, the users' database is the two keys given here, and the object store
-for large results is this process's memory.
+A request passes through NDIF's code from the first byte to the last: upload, key, queue,
+deserialization, execution, result. What is replaced is what needs a cluster: Ray's actors live in
+this process and are called directly, models are loaded on the CPU, the users' database is the two
+keys given here, and the object store for large results is this process's memory.
 
-With a key a request needs one, as on the public NDIF. The job of an ordinary key runs in a process of its own
-that has no weights, which NDIF calls the sandbox; that of a trusted key runs beside the model. With neither
-key everybody is trusted.
+With a key a request needs one, as on the public NDIF. The job of an ordinary key runs in a process
+of its own that has no weights, which NDIF calls the sandbox; that of a trusted key runs beside the
+model. With neither key everybody is trusted.
 """
 
 import argparse
@@ -38,8 +38,8 @@ os.environ.setdefault("NDIF_LOG_LEVEL", "WARNING")
 # An actor asks Ray where it runs, and to answer Ray would start a cluster.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
-# Before nnsight, which gives every object a .save that anyio takes for an attribute of its own and stumbles
-# over.
+# Before nnsight, which gives every object a .save that anyio takes for an attribute of its own and
+# stumbles over.
 import anyio._backends._asyncio  # noqa: F401
 import ray
 import torch
@@ -49,7 +49,12 @@ from ndif.common.providers.objectstore import ObjectStoreProvider
 from ndif.common.providers.postgres import PostgresProvider
 from ndif.common.providers.ray import RayProvider
 from ndif.common.providers.redis import RedisProvider
-from ndif.common.schema.controller import DeployResponse, ModelDeployResult, ReplicaState, ReplicaStates
+from ndif.common.schema.controller import (
+    DeployResponse,
+    ModelDeployResult,
+    ReplicaState,
+    ReplicaStates,
+)
 from ndif.services.api.app import app
 from ndif.services.api.queue.dispatcher import Dispatcher
 from ndif.services.ray.sandbox.model import SandboxModelDeployment
@@ -77,8 +82,8 @@ class CpuActor(SandboxModelDeployment):
         self.pool.acquire = self.pool._spawn
 
     async def run(self, request) -> None:
-        # NDIF has a process for each model. Here models share standard output and nnsight's caches, which a
-        # job takes over.
+        # NDIF has a process for each model. Here models share standard output and nnsight's caches,
+        # which a job takes over.
         async with ONE_JOB:
             await super().run(request)
 
@@ -90,8 +95,12 @@ class Controller:
         self.models = models
 
     def get_deployment(self, key: str) -> ReplicaStates:
-        state = dict(deployment_level="hot", gpus={}, size_bytes=0, pinned=True, deployed=time.time())
-        served = [ReplicaState(model_key=key, replica_id=REPLICA, **state)] if key in self.models else []
+        state = dict(
+            deployment_level="hot", gpus={}, size_bytes=0, pinned=True, deployed=time.time()
+        )
+        served = (
+            [ReplicaState(model_key=key, replica_id=REPLICA, **state)] if key in self.models else []
+        )
         return ReplicaStates(replicas=served)
 
     def scale(self, key: str, *_) -> DeployResponse:
@@ -105,7 +114,8 @@ class Controller:
         state = dict(application_state="RUNNING", deployment_level="HOT", task=TASK, revision=None)
         return {
             "deployments": {
-                key: dict(model_key=key, repo_id=folder, **state) for key, folder in self.models.items()
+                key: dict(model_key=key, repo_id=folder, **state)
+                for key, folder in self.models.items()
             }
         }
 
@@ -128,10 +138,12 @@ class Handle:
 
 
 def instead_of_ray(folders: list[str]) -> None:
-    """Make the controller and an actor per folder, and let the queue find them under the names that Ray would
-    know."""
+    """Make the controller and an actor per folder, and let the queue find them under the names that
+    Ray would know."""
     models = {model_key(folder): folder for folder in folders}
-    actors = {f"{REPLICA}:ModelActor:{key}": Handle(CpuActor(key, dtype="float32")) for key in models}
+    actors = {
+        f"{REPLICA}:ModelActor:{key}": Handle(CpuActor(key, dtype="float32")) for key in models
+    }
     actors["Controller"] = Handle(Controller(models))
     ray.get_actor = lambda name, namespace=None: actors[name]
     RayProvider.connected = lambda: True
@@ -148,15 +160,17 @@ def instead_of_postgres(ordinary: uuid.UUID | None, trusted: uuid.UUID | None) -
     tags = {key: tag for key, tag in ((ordinary, None), (trusted, "trusted")) if key}
 
     async def fetch(query: str, key: uuid.UUID) -> list[dict]:
-        return [dict(user_id="0", email="user@localhost", user_tag=tags[key])] if key in tags else []
+        return (
+            [dict(user_id="0", email="user@localhost", user_tag=tags[key])] if key in tags else []
+        )
 
     PostgresProvider.enabled = lambda: bool(tags)
     PostgresProvider.fetch = fetch
 
 
 def instead_of_s3(url: str) -> None:
-    """Keep in memory what NDIF puts into a bucket: results above 8 MiB, and the state of jobs that nobody
-    waits for."""
+    """Keep in memory what NDIF puts into a bucket: results above 8 MiB, and the state of jobs that
+    nobody waits for."""
     objects = {}
 
     def put(key: str, data: bytes, content_type: str = "") -> None:
@@ -170,19 +184,22 @@ def instead_of_s3(url: str) -> None:
 
     ObjectStoreProvider.put = put
     ObjectStoreProvider.get = objects.get
-    ObjectStoreProvider.presigned_get = lambda key: f"{ObjectStoreProvider.public_url or url}/objects/{key}"
+    ObjectStoreProvider.presigned_get = lambda key: (
+        f"{ObjectStoreProvider.public_url or url}/objects/{key}"
+    )
 
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """Start redis on a socket file, so that it has no port; yields its URL. It ends with this process, even a
-    killed one."""
+    """Start redis on a socket file, so that it has no port; yields its URL. It ends with this
+    process, even a killed one."""
     if not shutil.which("redis-server"):
         sys.exit("redis-server is missing: bash tests/ndif/prepare.sh")
     folder = tempfile.mkdtemp(prefix="ndif-")
     path = f"{folder}/redis.sock"
     settings = (
-        f"--port 0 --unixsocket {path} --unixsocketperm 700 --dir {folder} --save '' --logfile {folder}/log"
+        f"--port 0 --unixsocket {path} --unixsocketperm 700 --dir {folder} --save '' "
+        f"--logfile {folder}/log"
     )
     # `cat` reads until nobody holds the other end of the pipe.
     script = f"redis-server {settings} & cat; kill $!; wait; rm -r {folder}"
@@ -230,13 +247,19 @@ def main() -> None:
     parent = os.getppid()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="written by save_pretrained; clients name it just so"
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="written by save_pretrained; clients name it just so",
     )
     parser.add_argument("--port", type=int, required=True)
     for name in ("key", "trusted-key"):
         variable = f"NDIF_TEST_{name.replace('-', '_').upper()}"
         parser.add_argument(
-            f"--{name}", type=uuid.UUID, default=os.environ.get(variable), help=f"a UUID; or ${variable}"
+            f"--{name}",
+            type=uuid.UUID,
+            default=os.environ.get(variable),
+            help=f"a UUID; or ${variable}",
         )
     options = parser.parse_args()
 

@@ -5,8 +5,8 @@ import io
 from PIL import Image
 
 from rgb_circuit.heads import Head
+from rgb_circuit.pictures.thumbnail import data_uri, outlined
 from rgb_circuit.plots import veiled
-from rgb_circuit.thumbnail import data_uri, outlined
 
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -34,7 +34,8 @@ def _values(run: Run):
         picture["uri"] = data_uri(seen)
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
     shown = [
-        dict(name=str(Head(*head)), role=role_of.get(head), trials=trials) for head, trials in heads.items()
+        dict(name=str(Head(*head)), role=role_of.get(head), trials=trials)
+        for head, trials in heads.items()
     ]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
     return dict(
@@ -46,8 +47,8 @@ def _values(run: Run):
 
 
 def _chance(run, pattern):
-    """What an even spread over all tokens puts on what the captions tell the attention of; None where the
-    number of tokens is not known."""
+    """What an even spread over all tokens puts on what the captions tell the attention of; None
+    where the number of tokens is not known."""
     if "looks" not in run.frames:
         return None
     first = run.frames["looks"].iloc[0]

@@ -11,7 +11,8 @@ from ..section import Section, beside
 def _values(run: Run):
     table = run.frames["calibration_summary"]
     figure = svg(
-        precision_recall_panels(table), "Precision and recall of each reading and role against noise"
+        precision_recall_panels(table),
+        "Precision and recall of each reading and role against noise",
     )
     # The reading that this report uses; the others stand beside it in the figures.
     reading = calibrate.reading_of(run.manifest["options"].get("only_correct", False))
@@ -32,8 +33,8 @@ SECTION = Section(
     title="Can the verdicts be believed?",
     needs=Needs(
         added={
-            "calibration_summary": "reading role noise models true given right precision precision_low "
-            "precision_high recall recall_low recall_high testable",
+            "calibration_summary": "reading role noise models true given right precision "
+            "precision_low precision_high recall recall_low recall_high testable",
             "calibration_false": "kind reading heads heads_with_a_role testable informative",
         }
     ),

@@ -33,7 +33,9 @@ def _curve(run):
     frame = run.frames["curve"]
     reaching = frame[frame["faithfulness"] >= ENOUGH]
     enough = reaching.iloc[0] if len(reaching) else None
-    within = frame[(frame["size"] > 0) & (frame["size"] <= (0 if enough is None else enough["size"]))]
+    within = frame[
+        (frame["size"] > 0) & (frame["size"] <= (0 if enough is None else enough["size"]))
+    ]
     figure = faithfulness_curve(frame, run.model).figure
     return dict(
         why_no_curve=None,

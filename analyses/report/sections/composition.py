@@ -3,7 +3,7 @@
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import composition_diagram
 
-from ... import digits
+from .. import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -29,18 +29,23 @@ def _part(run, role):
     diagram = composition_diagram(pairs, together, run.model, role)
     figure = svg(
         diagram.figure,
-        f"Which share of each head's effect on the {role} logit runs through which {receiver(run.task)}",
+        f"Which share of each head's effect on the {role} logit runs through which "
+        f"{receiver(run.task)}",
     )
     pairs = pairs[(pairs["role"] == role) & (pairs["share"].abs() >= LEAST_SHARE)]
     rows = []
-    for sender, alone in together[together["role"] == role].groupby(["sender_layer", "sender_head"]):
+    for sender, alone in together[together["role"] == role].groupby(
+        ["sender_layer", "sender_head"]
+    ):
         own = pairs[(pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
         lines = [
             row | dict(receiver=str(Head(row["receiver_layer"], row["receiver_head"])))
             for row in own.to_dict("records")
         ]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
-        rows.append(dict(sender=str(Head(*sender)), total=alone["total_effect"].iloc[0], lines=lines))
+        rows.append(
+            dict(sender=str(Head(*sender)), total=alone["total_effect"].iloc[0], lines=lines)
+        )
         rows[-1]["places"] = digits.decimals([rows[-1]["total"]])
     return dict(role=role, figure=figure, rows=rows)
 

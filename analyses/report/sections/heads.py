@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
-from rgb_circuit.panels import LEAST_SAID, shown
 
-from ... import digits
-from .. import explorer
+from .. import digits, explorer
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed
@@ -18,7 +17,9 @@ def _values(run: Run):
         return dict(why_not=run.why_not("sweeps"))
     content, blobs, lacking = explorer.payload(run)
     columns, rows = _table(run)
-    roles = run.frames["roles"]["role"].str.split(" + ", regex=False) if "roles" in run.frames else None
+    roles = (
+        run.frames["roles"]["role"].str.split(" + ", regex=False) if "roles" in run.frames else None
+    )
     return dict(
         data=content,
         looks=blobs,
@@ -34,12 +35,17 @@ def _values(run: Run):
 
 
 def _table(run):
-    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and, of
-    numbers, ``sort`` (what it is sorted by, empty where there is none)."""
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and,
+    of numbers, ``sort`` (what it is sorted by, empty where there is none)."""
     index = pd.MultiIndex.from_product(
         [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
     )
-    columns = {**_panels(run, index), **_holding(run, index), **_looking(run, index), **_writing(run, index)}
+    columns = {
+        **_panels(run, index),
+        **_holding(run, index),
+        **_looking(run, index),
+        **_writing(run, index),
+    }
     role_of = {}
     if "roles" in run.frames:
         role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
@@ -58,9 +64,13 @@ def _panels(run, index):
     """Panel → cells: the fraction of the gap, or logits where there is none."""
     effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
     sweeps = run.frames["sweeps"]
-    same = np.logical_and.reduce([sweeps[name].astype(str) == value for name, value in effects.items()])
+    same = np.logical_and.reduce(
+        [sweeps[name].astype(str) == value for name, value in effects.items()]
+    )
     columns = {}
-    for target, role in run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False):
+    for target, role in (
+        run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False)
+    ):
         own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
         gap = own["gap"].max()
         own = own.set_index(["layer", "head"]).reindex(index)
@@ -68,7 +78,8 @@ def _panels(run, index):
         unit = "logits" if pd.isna(gap) else "of the gap"
         values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
         columns[f"{role}, when {target} ({unit})"] = [
-            _cell(value, pd.notna(gap), "n" if plain else "n quiet") for value, plain in zip(values, large)
+            _cell(value, pd.notna(gap), "n" if plain else "n quiet")
+            for value, plain in zip(values, large)
         ]
     return columns
 
@@ -94,7 +105,9 @@ def _looking(run, index):
         if not tile or not len(rows["picture"].iloc[0]):
             return {}
         place = tile[0] * run.manifest["grid"][1] + tile[1]
-        found.append(rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place])))
+        found.append(
+            rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place]))
+        )
     mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
     return {f"looks at {run.task.place}": [_cell(value, True, "n") for value in mean]}
 
@@ -114,7 +127,13 @@ def _cell(value, share, kind):
         return dict(text=digits.MISSING, sort="", kind=kind)
     size = abs(100 * value if share else value)
     # A hundredth of a per cent is nothing that anybody would act on; the digits are in the frame.
-    text = "≈ 0" if size < 0.01 else percent(value) if share else signed(value, digits.decimals([value]))
+    text = (
+        "≈ 0"
+        if size < 0.01
+        else percent(value)
+        if share
+        else signed(value, digits.decimals([value]))
+    )
     return dict(text=text, sort=f"{value:.4g}", kind=kind)
 
 
@@ -130,21 +149,21 @@ SECTION = Section(
         },
         optional=[
             {
-                "sweeps": "component source target positions role layer head effect ci_low ci_high told gap "
-                "restored_fraction n"
+                "sweeps": "component source target positions role layer head effect ci_low ci_high "
+                "told gap restored_fraction n"
             },
             {"looks": "trial condition layer head picture text tokens"},
             {"direct_effects": "role layer head direct_effect ci_low ci_high n"},
             {
-                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n "
-                "state trials_to_decide void answer",
+                "evidence": "layer head prediction expected effect ci_low ci_high "
+                "restored_fraction n state trials_to_decide void answer",
                 "roles": "layer head role score",
             },
             {
-                "composition": "sender_layer sender_head receiver_layer receiver_head role total_effect "
-                "mediated_effect share ci_low ci_high",
-                "mediation": "sender_layer sender_head role total_effect mediated_effect share ci_low "
-                "ci_high",
+                "composition": "sender_layer sender_head receiver_layer receiver_head role "
+                "total_effect mediated_effect share ci_low ci_high",
+                "mediation": "sender_layer sender_head role total_effect mediated_effect share "
+                "ci_low ci_high",
             },
         ],
     ),

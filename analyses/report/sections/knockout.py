@@ -1,6 +1,6 @@
 """What the answer loses where positions are kept from looking at others."""
 
-from rgb_circuit.noise import least_mean
+from rgb_circuit.calls.noise import least_mean
 from rgb_circuit.plots import knockout_lines
 from rgb_circuit.statistics import mean_over_trials
 
@@ -15,11 +15,14 @@ def _values(run: Run):
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
     least = least_mean(frame, "logit")
     largest = table.loc[
-        table.assign(size=table["effect"].abs()).groupby(["queries", "keys"], sort=False)["size"].idxmax()
+        table.assign(size=table["effect"].abs())
+        .groupby(["queries", "keys"], sort=False)["size"]
+        .idxmax()
     ]
     return dict(
         figure=svg(
-            knockout_lines(frame, run.model, role=role).figure, "Effect of knocking attention out, by layer"
+            knockout_lines(frame, run.model, role=role).figure,
+            "Effect of knocking attention out, by layer",
         ),
         rows=largest.assign(rounding=largest["effect"].abs() <= least).to_dict("records"),
         role=role,
@@ -32,7 +35,9 @@ SECTION = Section(
     order=92,
     link="Knockout",
     title="Who must look where, and when",
-    needs=Needs(added={"knockout": "trial condition layer window queries keys role answer logit effect"}),
+    needs=Needs(
+        added={"knockout": "trial condition layer window queries keys role answer logit effect"}
+    ),
     values=_values,
     fragment=beside(__file__),
 )

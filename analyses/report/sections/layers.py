@@ -10,7 +10,9 @@ from ..section import Section, beside
 def _values(run: Run):
     frame = run.frames["layers"]
     role = run.role_of(frame)
-    figure = svg(layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position")
+    figure = svg(
+        layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position"
+    )
     return dict(figure=figure, component=frame["component"].iloc[0], role=role)
 
 
@@ -20,8 +22,8 @@ SECTION = Section(
     title="Where the answer lies, layer by layer",
     needs=Needs(
         added={
-            "layers": "trial source target component positions layer role answer effect source_logit "
-            "target_logit"
+            "layers": "trial source target component positions layer role answer effect "
+            "source_logit target_logit"
         }
     ),
     values=_values,

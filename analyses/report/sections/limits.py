@@ -7,7 +7,9 @@ from ..section import Section, beside
 
 def _values(run: Run):
     tested = "roles" in run.frames
-    tested = tested and (run.found or not roles.closest(run.frames["evidence"], task=run.task).empty)
+    tested = tested and (
+        run.found or not roles.closest(run.frames["evidence"], task=run.task).empty
+    )
     return dict(
         n=run.frames["evidence"]["n"].iloc[0] if tested else None,
         positions=run.manifest["options"].get("positions", "end"),

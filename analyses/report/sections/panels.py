@@ -3,8 +3,8 @@
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
-from rgb_circuit.panels import LEAST_SAID, shown
 from rgb_circuit.plots import head_heatmap
 from rgb_circuit.plots.canvas import limit_of, new_axes, percent, percent_between
 from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
@@ -44,7 +44,9 @@ def _values(run: Run):
 def _cell(row):
     share = ""
     if pd.notna(row["gap"]):
-        share = percent_between(*(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high")))
+        share = percent_between(
+            *(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high"))
+        )
     return row.to_dict() | dict(share=share)
 
 

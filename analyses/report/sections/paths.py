@@ -3,8 +3,8 @@
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import path_parts
 
-from ... import digits
-from ...standing import an
+from ...roles.standing import an
+from .. import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -27,7 +27,8 @@ def _part(run, frame, role):
     drawn = path_parts(frame, run.model, role).figure
     figure = svg(
         drawn,
-        f"What each head does to the {role} logit through {an(receiver(run.task))}'s query, keys and values",
+        f"What each head does to the {role} logit through {an(receiver(run.task))}'s query, keys "
+        "and values",
     )
     here = frame[frame["role"] == role]
     rows = []

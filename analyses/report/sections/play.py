@@ -24,7 +24,12 @@ def _row(condition, played):
     scored = played["correct"].dropna()
     # Where answers are scored, only the wrong ones are news.
     told = played.loc[scored.index[~scored.astype(bool)]] if len(scored) else played
-    row = dict(condition=condition, right=int(scored.sum()), n=len(scored), often=_most_often(told["answer"]))
+    row = dict(
+        condition=condition,
+        right=int(scored.sum()),
+        n=len(scored),
+        often=_most_often(told["answer"]),
+    )
     if len(scored):
         interval = binomtest(row["right"], row["n"]).proportion_ci(method="wilson")
         row |= dict(share=row["right"] / row["n"], low=interval.low, high=interval.high)

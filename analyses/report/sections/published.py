@@ -3,7 +3,8 @@
 from rgb_circuit.errors import InputError
 from rgb_circuit.plots.canvas import new_axes
 
-from ... import compare, digits
+from ...rgb import published as compare
+from .. import digits
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside

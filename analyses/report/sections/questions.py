@@ -15,7 +15,10 @@ def _values(run: Run):
     shown = held.head(STRONGEST)
     rows = [
         row
-        | dict(name=name(row), where=row["prediction"].removeprefix("restored ").removesuffix(", switches"))
+        | dict(
+            name=name(row),
+            where=row["prediction"].removeprefix("restored ").removesuffix(", switches"),
+        )
         | dict(looks=_most_looked_at(run, row["layer"], row["head"]))
         for row in shown.to_dict("records")
     ]
@@ -35,14 +38,17 @@ def _values(run: Run):
 
 
 def _most_looked_at(run, layer, head):
-    """The two words after the picture that a head attends to most from [end], as far as it does; None where
-    that is not known."""
+    """The two words after the picture that a head attends to most from [end], as far as it does;
+    None where that is not known."""
     if "question_attention" not in run.frames:
         return None
     frame = run.frames["question_attention"]
     words = rows_of(frame, (layer, head)).nlargest(2, "attention")
     seen = words[words["attention"] >= LEAST_SHARE]
-    return ", ".join(f"“{row.to_word}” {percent(row.attention)}" for row in seen.itertuples()) or "none"
+    return (
+        ", ".join(f"“{row.to_word}” {percent(row.attention)}" for row in seen.itertuples())
+        or "none"
+    )
 
 
 SECTION = Section(
@@ -51,7 +57,10 @@ SECTION = Section(
     title="Which heads carry the question",
     needs=Needs(
         optional=[
-            {"task_reading": "layer head prediction effect ci_low ci_high restored_fraction q_value n holds"},
+            {
+                "task_reading": "layer head prediction effect ci_low ci_high restored_fraction "
+                "q_value n holds"
+            },
             {"question_attention": "layer head to_word attention"},
         ],
         task=("second_question",),

@@ -2,7 +2,7 @@
 
 import shlex
 
-from ...playing import shown_not_to_play
+from ..playing import shown_not_to_play
 from ..run import Needs, Run
 from ..section import Section, beside
 
@@ -39,11 +39,16 @@ def _arguments(run):
         given["--anyway"] = True
     fixed = given.pop("--fix", {})
     # argparse takes a value that begins with a dash for an option; a flag has none.
-    parts = ((name, "" if value is True else shlex.quote(str(value))) for name, value in given.items())
+    parts = (
+        (name, "" if value is True else shlex.quote(str(value))) for name, value in given.items()
+    )
     written = [
-        f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip() for name, value in parts
+        f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip()
+        for name, value in parts
     ]
-    return " ".join(written + [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()])
+    return " ".join(
+        written + [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()]
+    )
 
 
 SECTION = Section(

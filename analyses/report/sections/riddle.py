@@ -1,10 +1,12 @@
-"""What the heads do that pass P3: find the place, hand it on, or write or hold down the colour there."""
+"""What the heads do that pass P3: find the place, hand it on, or write or hold down the colour
+there."""
 
 import pandas as pd
 
 from rgb_circuit.plots import effect_forest
 
-from ... import riddle, roles
+from ... import roles
+from ...rgb import riddle
 from ..embedded import svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -44,8 +46,8 @@ SECTION = Section(
     needs=Needs(
         optional=[
             {
-                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction n holds "
-                "state trials_to_decide void outside stray"
+                "evidence": "layer head prediction expected effect ci_low ci_high "
+                "restored_fraction n holds state trials_to_decide void outside stray"
             }
         ]
     ),

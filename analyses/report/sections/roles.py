@@ -1,11 +1,13 @@
-"""Which head has which role, prediction by prediction; where none has one, which heads come closest."""
+"""Which head has which role, prediction by prediction; where none has one, which heads come
+closest."""
 
 import pandas as pd
 
 from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.plots import effect_forest
 
-from ... import roles, standing
+from ... import roles
+from ...roles import standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -19,8 +21,8 @@ def _values(run: Run):
     named = table[table["role"] != "none"] if run.found else roles.closest(evidence, task=task)
     if named.empty:
         return dict(
-            why_not=f"{roles.no_gap(evidence, task)}. What restoring each head does all the same is in "
-            "evidence.parquet"
+            why_not=f"{roles.no_gap(evidence, task)}. What restoring each head does all the same "
+            "is in evidence.parquet"
         )
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     colors = table.set_index(["layer", "head"])["colors"]
@@ -34,7 +36,8 @@ def _values(run: Run):
                 role=head["role"],
                 colors=colors[int(head["layer"]), int(head["head"])],
                 rows=[
-                    row | dict(restored=_restored(task, row["prediction"])) for row in rows.to_dict("records")
+                    row | dict(restored=_restored(task, row["prediction"]))
+                    for row in rows.to_dict("records")
                 ],
                 held=held,
             )
@@ -43,7 +46,11 @@ def _values(run: Run):
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
-        about=[f"{sentence(standing.one_of([one]))[:-1]} {one.says}." for one in task.hypotheses if one.says],
+        about=[
+            f"{sentence(standing.one_of([one]))[:-1]} {one.says}."
+            for one in task.hypotheses
+            if one.says
+        ],
         right=task.right,
         found=run.found,
         heads=heads,
@@ -64,7 +71,9 @@ def _values(run: Run):
         power={
             # Trials that are left out cannot stray.
             variation: roles.power(
-                evidence, variation, stray=0 if run.manifest["options"].get("only_correct") else None
+                evidence,
+                variation,
+                stray=0 if run.manifest["options"].get("only_correct") else None,
             )
             for variation in (0.25, 1.0)
         },
@@ -72,8 +81,8 @@ def _values(run: Run):
 
 
 def _strays(run, named):
-    """What strays in the trials whose pictures are there: the head, the prediction, how many trials, and the
-    pictures of the one that strays most."""
+    """What strays in the trials whose pictures are there: the head, the prediction, how many
+    trials, and the pictures of the one that strays most."""
     if "strays" not in run.frames:
         return []
     shown, evidence = run.frames["strays"], run.frames["evidence"]
@@ -83,7 +92,9 @@ def _strays(run, named):
             where, hypothesis = (head["layer"], head["head"]), run.task.hypothesis(role)
             for row in standing.strays(evidence, where, hypothesis).to_dict("records"):
                 pictures = shown[shown["trial"] == row["stray"]]
-                pictures = pictures[pictures["condition"].isin(_shown_in(run.task, row["prediction"]))]
+                pictures = pictures[
+                    pictures["condition"].isin(_shown_in(run.task, row["prediction"]))
+                ]
                 if len(pictures):
                     seen = [shown_picture(picture, grid) for picture in pictures.to_dict("records")]
                     found.append(row | dict(head=name(head), pictures=seen))
@@ -93,7 +104,10 @@ def _strays(run, named):
 def _shown_in(task, wanted):
     """The pictures that a prediction is about."""
     claims = task.prediction(wanted).claims
-    return {"clean", *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target))}
+    return {
+        "clean",
+        *(picture for claim in claims for picture in (claim.sweep.source, claim.sweep.target)),
+    }
 
 
 def _says(stands):
@@ -102,8 +116,8 @@ def _says(stands):
 
 
 def _asked(task, evidence, head):
-    """What a head does about each prediction of its roles; where one stands in for another, what holds is
-    enough. And how many of those that are asked for hold, in words."""
+    """What a head does about each prediction of its roles; where one stands in for another, what
+    holds is enough. And how many of those that are asked for hold, in words."""
     rows = rows_of(evidence, (head["layer"], head["head"]))
     rows = rows.set_index("prediction")
     wanted = [slot for role in head["role"].split(" + ") for slot in task.hypothesis(role).slots]
@@ -130,8 +144,9 @@ SECTION = Section(
     needs=Needs(
         optional=[
             {
-                "evidence": "layer head prediction expected effect ci_low ci_high restored_fraction q_value "
-                "n holds state trials_to_decide void weakest wrong outside stray",
+                "evidence": "layer head prediction expected effect ci_low ci_high "
+                "restored_fraction q_value n holds state trials_to_decide void weakest wrong "
+                "outside stray",
                 "roles": "layer head role score colors",
             },
             {"strays": "trial condition expected png"},

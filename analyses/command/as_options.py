@@ -1,0 +1,36 @@
+"""What a message of the package says of Python arguments, said of the command's options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+# Option → the argument that it becomes, where the two have other names.
+ARGUMENTS = {"device": "device_map"}
+
+
+def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | None = None) -> str:
+    """A message with options in place of the arguments that it names.
+
+    An argument is one where a value is given to it or said of it (``dtype='bfloat16'``, ``tiles is
+    1``), or where it is to be left out; elsewhere the same word is a plain one.
+
+    Args:
+        options: names of the command's options, with ``_`` for ``-``.
+        fixed: role → how the option that holds its word begins, such as ``--odd `` or ``--fix
+            odd=``.
+
+    Examples:
+        >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
+        'it is too large; give --dtype bfloat16 or --remote'
+    """
+    message = message.replace("rgb_trials(model, n=32)", "--trials 32")
+    for role, option in (fixed or {}).items():
+        message = re.sub(rf"\b{role}='([^']*)'", rf"{option}\1", message)
+    for option in options:
+        name, flag = ARGUMENTS.get(option, option), "--" + option.replace("_", "-")
+        message = re.sub(rf"\b{name}=True\b", flag, message)
+        message = re.sub(rf"\b{name}=(?:'([^']*)'|(\d+))", rf"{flag} \1\2", message)
+        message = re.sub(rf"\b{name}(?= is )", flag, message)
+        message = re.sub(rf"(\bleave (?:\S+ and )?){name}\b", rf"\1{flag}", message)
+    return message

@@ -1,0 +1,62 @@
+"""The smallest effect that a number of trials confirms, of one head among many."""
+
+from rgb_circuit.statistics import POWER, smallest_mean
+from rgb_circuit.statistics.absence import chance_of_mostly
+
+
+def smallest_share(
+    n: int,
+    heads: int,
+    variation: float = 1.0,
+    words: int = 8,
+    level: float = 0.05,
+    least: float = 0.05,
+    stray: float = 0.0,
+) -> float:
+    """The smallest share of the gap that one head among all must restore to be confirmed four times
+    of five: what it does must be shown, and what it does not do as well.
+
+    Args:
+        n: number of trials.
+        heads: how many are tested.
+        variation: of the head's effect over trials of one word, as a fraction of the effect; 0.9 to
+            1.4 on a trained model.
+        words: how many answers are drawn from.
+        level, least: as in `analyses.evidence.steps`.
+        stray: the share of trials in which what should be absent is not.
+
+    Returns:
+        Infinite where no head could be.
+
+    Examples:
+        >>> from analyses.evidence.power import smallest_share
+        >>> [float(round(smallest_share(n, 1024), 2)) for n in (32, 64, 128)]
+        [1.87, 0.14, 0.09]
+    """
+    needed = level / heads
+    # Without strays the mean shows an absence as well.
+    absent = (
+        float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, words, needed / 2)
+    )
+    if absent <= POWER:
+        return float("inf")
+    return smallest_mean(n, variation, least, needed, words, POWER / absent)
+
+
+def in_words(n: int, even: float, uneven: float) -> str:
+    """What n trials confirm, as a sentence.
+
+    Args:
+        even, uneven: `smallest_share` with a variation of 0.25 and of 1; infinite or missing for
+            none.
+    """
+    steady = f"{100 * even:.0f} % of the gap if it does so evenly" if even < 10 else "none"
+    varying = (
+        f"{100 * uneven:.0f} % if its effect varies as much as it is large"
+        if uneven < 10
+        else "none that varies as much as it is large"
+    )
+    return (
+        f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all "
+        "heads)."
+    )

@@ -1,0 +1,1 @@
+"""Analyses that belong to the RGB game alone."""

@@ -1,0 +1,314 @@
+"""What every head is: the hypotheses side by side, from one set of sweeps."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+import rgb_circuit as rgb
+from rgb_circuit.hypothesis import Hypothesis
+from rgb_circuit.measuring.measurement import Measurement, Steps
+from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.task import Task
+
+from .. import evidence as _evidence
+from ..evidence import Frozen, rivals
+from ..evidence.power import smallest_share
+
+# The task whose roles are told where no other is given.
+GAME = find("rgb")
+
+
+def roles(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options
+) -> pd.DataFrame:
+    """One row per head: its role, how strongly, and which predictions it meets.
+
+    Args:
+        task, options: those of `evidence`.
+
+    Returns:
+        ``layer, head, role, score, colors``, then a Boolean per prediction of the task: of the
+        game's ``P1a, P1b, P1c, P2a, P2b, P2c, P2d`` (`color_extractor`), ``P3a, P3b, P3c, P3d, P4,
+        P5, P6, P5b, P7`` (`poi_localization`), ``P3n, P6p`` (`half_localization`), ``P7r``
+        (`place_relay`), ``P4w, P5w, P8`` (`background_writer`), ``P8s`` (`canvas_suppressor`),
+        ``P9a, P9b`` (`oddness`), and ``P10``: the clean answer needs the head; see `table`.
+
+    Raises:
+        InputError: as `evidence`.
+
+    Examples:
+        >>> from analyses.roles import roles
+        >>> planted = rgb.load("planted")
+        >>> table = roles(planted, rgb.rgb_trials(planted, 12))
+        >>> table[table["role"] == "color extractor"][["layer", "head"]].values.tolist()
+        [[3, 0], [3, 2], [4, 1], [4, 3]]
+    """
+    return table(evidence(model, trials, task=task, **options), task)
+
+
+def evidence(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    *,
+    task: Task = GAME,
+    extractors: Iterable[tuple[int, int]] | None = None,
+    split: bool = False,
+    **options,
+) -> pd.DataFrame:
+    """All predictions for every head; every sweep is run once.
+
+    The false discovery rate is controlled for each role, over heads.
+
+    Args:
+        task: whose hypotheses and checks are tested.
+        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are
+            found to read the odd colour.
+        split: find on the first half of the trials and test on the second, so that the effects of
+            the heads that are found are not larger than they are because they were chosen. It takes
+            twice the trials.
+        options: ``margin, least, level, only_correct, positions, progress`` of
+            `analyses.evidence.examine`: with ``positions="all"``, say, a circuit that works before
+            [end] is found.
+
+    Returns:
+        A row per head × prediction, as `analyses.evidence.examine`.
+
+    Raises:
+        InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
+    """
+    frozen: Frozen | None = None if extractors is None else {"extractors": extractors}
+    return _evidence.examine(
+        model,
+        trials,
+        task.hypotheses,
+        task=task,
+        checks=task.checks,
+        frozen=frozen,
+        split=split,
+        **options,
+    )
+
+
+def steps(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options
+) -> Steps[pd.DataFrame]:
+    """`evidence` as steps; see `analyses.evidence.steps`, which takes the ``options``."""
+    return _evidence.steps(model, trials, task.hypotheses, task=task, checks=task.checks, **options)
+
+
+def needs(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    positions: str | Sequence[int] = "end",
+    task: Task = GAME,
+) -> list[Measurement]:
+    """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
+    return _evidence.needs(
+        model, trials, task.hypotheses, task=task, checks=task.checks, positions=positions
+    )
+
+
+def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
+    """One row per head from the frame of `evidence`.
+
+    Args:
+        task: whose hypotheses were tested.
+
+    Returns:
+        ``layer, head, role, score, colors`` and a Boolean per prediction.
+        ``role`` is the name of a hypothesis, in the game "color extractor", "POI localization",
+        "row or column localization", "place relay", "background writer", "canvas suppressor" or
+        "oddness", or it is "none"; a head that meets all predictions of several hypotheses is
+        called by all, such as "color extractor + background writer". Which cannot go together,
+        `exclusive` says. ``colors``: of a head that carries the right answer
+        (`carries_the_answer`), the words for which it alone is shown to restore it in all its
+        pictures, such as "green, red"; empty where these are all, or too few trials have a word to
+        tell. ``score`` is a signed fraction of the gap: the mean restored fraction of the
+        predictions that are the hypothesis' `rgb_circuit.hypothesis.Hypothesis.score`. Of several
+        roles, and for "none" of all, it is the one furthest from zero: how much the head does of
+        anything, for better or worse. It is missing where a gap that it is a fraction of is not
+        shown (`no_gap`).
+    """
+    frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
+    frame = frame[list(dict.fromkeys(evidence["prediction"]))]
+    fractions = scores_by_role(evidence, task)
+    met = {hypothesis: _evidence.heads(evidence, hypothesis) for hypothesis in task.hypotheses}
+    names, best, words = [], [], []
+    for head in frame.index:
+        own = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
+        carried = [_words(evidence, head, one) for one in own if carries_the_answer(one, task)]
+        words.append(carried[0] if carried else "")
+        names.append(" + ".join(hypothesis.name for hypothesis in own) or "none")
+        scored = [hypothesis.name for hypothesis in own or task.hypotheses]
+        best.append(max(fractions.loc[head, scored].dropna(), key=abs, default=np.nan))
+    frame.insert(0, "role", names)
+    frame.insert(1, "score", best)
+    frame.insert(2, "colors", words)
+    return frame.rename_axis(columns=None).reset_index()
+
+
+def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
+    """Whether a hypothesis is scored by what raises the right answer's word, and by nothing
+    else."""
+    scored = [
+        prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score
+    ]
+    leads = [prediction.claims[0] for prediction in scored]
+    return all(claim.role == task.right and claim.expected == "up" for claim in leads)
+
+
+def _words(evidence, head, hypothesis):
+    """The words for which a head is shown to do all that it is scored by, where not all."""
+    rows = evidence[
+        (evidence["layer"] == head[0])
+        & (evidence["head"] == head[1])
+        & evidence["prediction"].isin(hypothesis.score)
+    ]
+    shown = [set(words.split(", ")) for words in rows["words"] if words]
+    return ", ".join(sorted(set.intersection(*shown))) if shown else ""
+
+
+def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
+    """The pairs of roles that no head can have both, since one asks for what the other forbids,
+    whichever predictions stand in for others.
+
+    Examples:
+        >>> exclusive()[0]
+        ('color extractor', 'row or column localization')
+    """
+    return rivals.exclusive(task.hypotheses)
+
+
+def power(
+    evidence: pd.DataFrame,
+    variation: float = 1.0,
+    colors: int = 8,
+    level: float = 0.05,
+    least: float = 0.05,
+    stray: float | None = None,
+) -> float:
+    """The smallest share of the gap that one head among all must restore to be confirmed four times
+    of five, on as many trials: what it does must be shown, and what it does not do as well.
+
+    Args:
+        evidence: from `evidence`.
+        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9
+            to 1.4 on a trained model.
+        colors: how many are drawn.
+        level, least: as `evidence` was called.
+        stray: the share of trials in which what should be absent is not; by default as many as the
+            model answers wrongly. Give 0 where these were left out.
+
+    Returns:
+        Infinite where no head could be.
+    """
+    every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
+    if stray is None:
+        stray = min(1.0, float(evidence["wrong"].iloc[0]) / n)
+    return smallest_share(n, every, variation, colors, level, least, stray)
+
+
+def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
+    """The roles that these trials cannot show, and why, in words without a full stop; empty where
+    there are none.
+
+    Args:
+        evidence: from `evidence`.
+    """
+    void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
+    # Role of an answer → the roles of heads that cannot be shown for want of its words.
+    one: dict[str, dict[str, None]] = {}
+    unread: dict[str, dict[str, None]] = {}
+    for hypothesis in task.hypotheses:
+        for prediction in hypothesis.predictions:
+            reason = void.get(prediction.name, "")
+            if reason == "one word":
+                one.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
+            for role in task.fixed(prediction) if reason == "no word" else ():
+                unread.setdefault(role, {})[hypothesis.name] = None
+    said = [
+        f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head "
+        f"that always says that word would pass; vary the {role}"
+        for role, names in one.items()
+    ]
+    said += [
+        f"{' and '.join(names)} cannot be shown where trials have no answer {role!r}, the word for "
+        f"{task.roles[role].says or 'it'}; add answers[{role!r}]"
+        for role, names in unread.items()
+    ]
+    return "; ".join(said)
+
+
+def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
+    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among
+    others."""
+    own = [role in names.split(" + ") for names in table["role"]]
+    return [
+        (int(layer), int(head))
+        for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
+    ]
+
+
+def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFrame:
+    """The heads that come closest to a role: those with the highest score for any.
+
+    Args:
+        evidence: from `evidence`.
+        k: how many.
+
+    Returns:
+        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest
+        to), ``score`` (for that role, as in `table`). No row where no head has a score, for want of
+        a gap (`no_gap`).
+    """
+    fractions = scores_by_role(evidence, task).dropna(how="all")
+    if fractions.empty:
+        return pd.DataFrame(columns=["layer", "head", "role", "score"])
+    nearest = pd.DataFrame({"role": fractions.idxmax(axis=1), "score": fractions.max(axis=1)})
+    return nearest.sort_values("score", ascending=False, kind="stable").head(k).reset_index()
+
+
+def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
+    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in
+    words; empty where all can be.
+
+    Args:
+        evidence: from `evidence`.
+    """
+    names = list(dict.fromkeys(evidence.loc[evidence["void"] == "no gap", "prediction"]))
+    if not names:
+        return ""
+    pictures = {
+        prediction.name: task.changed(prediction.claims[0].sweep) for prediction in task.predictions
+    }
+    targets = list(dict.fromkeys(pictures[name] for name in names))
+    all_of_them = set(targets) == set(pictures.values())
+    which = "" if all_of_them else " and ".join(targets) + " "
+    which_do = (
+        f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
+    )
+    void = (
+        "no role can be tested"
+        if all_of_them
+        else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
+    )
+    shown = f"as far as {evidence['n'].iloc[0]} trials show"
+    return (
+        f"no gap: {which_do} not change what the model says about the {task.right} word, "
+        f"{shown}, so {void}"
+    )
+
+
+def scores_by_role(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
+    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's
+    score for it; missing where a gap is not shown."""
+    fractions = evidence.pivot(
+        index=["layer", "head"], columns="prediction", values="restored_fraction"
+    )
+    # Of what a score is the mean of, nothing may be missing.
+    means = {
+        hypothesis.name: fractions[list(hypothesis.score)].mean(axis=1, skipna=False)
+        for hypothesis in task.hypotheses
+    }
+    return pd.DataFrame(means)

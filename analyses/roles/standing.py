@@ -1,0 +1,208 @@
+"""Where a role stands among all heads, and the words for it.
+
+| state | means | is said as |
+|---|---|---|
+| shown | a head meets every prediction of the role | its heads |
+| refuted | every head has a prediction that is refuted | there is no … |
+| undecided | neither: some heads are open | no … is shown, how many heads are open, and what these lack |
+| untested | no prediction can be tested | whether there is one cannot be tested |
+
+A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is
+shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.heads import Head, rows_of
+from rgb_circuit.hypothesis import Hypothesis, Prediction, groups
+from rgb_circuit.plots.canvas import percent
+from rgb_circuit.task import Task
+
+from .. import evidence as _evidence
+from . import GAME, scores_by_role
+
+# How many open heads a sentence names.
+NAMED = 2
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one role stands.
+
+    Attributes:
+        hypothesis: whose role it is.
+        state: "shown", "refuted", "undecided" or "untested".
+        heads: the (layer, head) pairs that have the role.
+        open: a row per open head, the highest score first: ``layer, head, score`` (as in
+            `roles.table`, for this role), ``lacks`` (words).
+    """
+
+    hypothesis: Hypothesis
+    state: str
+    heads: list[Head]
+    open: pd.DataFrame
+
+
+def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
+    """Role → where it stands, for every hypothesis of a task.
+
+    Args:
+        evidence: from `roles.evidence`, of the same task.
+    """
+    return {
+        hypothesis.name: _standing(evidence, hypothesis, task) for hypothesis in task.hypotheses
+    }
+
+
+def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
+    """The heads of which nothing that a role asks for is refuted, those that have it among them."""
+    state = _evidence.by_prediction(evidence, "state")
+    left = [(state[slot] != "refuted").any(axis=1) for slot in hypothesis.slots]
+    return [tuple(head) for head in state.index[np.logical_and.reduce(left)]]
+
+
+def lacking(
+    evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypothesis]
+) -> pd.DataFrame:
+    """What of some roles is neither shown nor refuted of a head.
+
+    Returns:
+        A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the
+        evidence.
+    """
+    rows = rows_of(evidence, head).set_index("prediction")
+    unmet = [
+        name
+        for hypothesis in wanted
+        for slot in hypothesis.slots
+        if not rows.loc[slot, "holds"].any()
+        for name in slot
+    ]
+    rows = rows.loc[list(dict.fromkeys(unmet))].reset_index()
+    left = (rows["state"] == "undecided") | (rows["void"] != "")
+    return rows.loc[left, ["prediction", "void", "trials_to_decide", "outside", "stray", "n"]]
+
+
+def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis) -> pd.DataFrame:
+    """The predictions of a role of which an absence fails in a few trials of a head.
+
+    Returns:
+        A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the
+        trial in which it fails by most), ``n``.
+    """
+    rows = rows_of(evidence, head)
+    names = [name for slot in hypothesis.slots for name in slot]
+    rows = rows[rows["prediction"].isin(names) & (rows["stray"] != "") & (rows["void"] == "")]
+    return rows[["prediction", "state", "outside", "stray", "n"]]
+
+
+def to_test(void: str, prediction: Prediction, task: Task) -> str:
+    """What it would take to test a prediction, in words.
+
+    Args:
+        void: why it cannot be tested, as evidence frames have it.
+    """
+    if void == "no gap":
+        return f"a model that answers by {task.place or 'the picture'}"
+    if void == "one word":
+        return f"other {prediction.varied}s"
+    if void == "no word":
+        # A role whose word is the same in all trials, which these lack.
+        return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
+    named = groups([prediction])
+    frozen = [hypothesis for hypothesis in task.hypotheses if hypothesis.short in named]
+    return " and ".join(f"{hypothesis.plural} to freeze" for hypothesis in frozen)
+
+
+def _lacks(evidence, head, hypothesis, task):
+    """`lacking`, in words."""
+    said = []
+    for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
+        wanted = task.prediction(row["prediction"])
+        why = (
+            f"needs {to_test(row['void'], wanted, task)}"
+            if row["void"]
+            else f"undecided: {_to_decide(row)}"
+        )
+        said.append(f"{row['prediction']} ({why})")
+    return ", ".join(said)
+
+
+def _to_decide(row):
+    outside = (
+        f"outside its margin in {row['outside']:.0f} of {row['n']} trials, " if row["stray"] else ""
+    )
+    trials = row["trials_to_decide"]
+    return outside + (
+        "on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide"
+    )
+
+
+def a(hypothesis: Hypothesis, count: int = 1) -> str:
+    """What heads of a role are called, one or several."""
+    return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
+
+
+def an(name: str) -> str:
+    """A name with its article."""
+    return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"
+
+
+def one_of(hypotheses: Iterable[Hypothesis]) -> str:
+    """A head of one of some roles, with its article: "a color extractor or a POI head"."""
+    return " or ".join(an(a(hypothesis)) for hypothesis in hypotheses)
+
+
+def none_is(standing: Standing) -> str:
+    """What is to be said of a role that no head has, without capital and full stop."""
+    one = a(standing.hypothesis)
+    if standing.state == "refuted":
+        return f"there is no {one}"
+    if standing.state == "untested":
+        return f"whether there is {an(one)} cannot be tested"
+    count = len(standing.open)
+    return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
+
+
+def nearly(standing: Standing) -> str:
+    """The open heads of a role with what they lack, without full stop; empty where there are
+    none."""
+    heads = [
+        f"{Head(row['layer'], row['head'])} restores {percent(row['score'])} and lacks "
+        f"{row['lacks']}"
+        for _, row in standing.open.head(NAMED).iterrows()
+    ]
+    more = len(standing.open) - len(heads)
+    return "; ".join(heads) + (f"; {more} more heads are open" if more > 0 else "")
+
+
+def _standing(evidence, hypothesis, task):
+    heads = _evidence.heads(evidence, hypothesis)
+    names = [name for slot in hypothesis.slots for name in slot]
+    own = evidence[evidence["prediction"].isin(names)]
+    left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
+    scores = scores_by_role(evidence, task)[hypothesis.name]
+    rows = [
+        dict(
+            layer=head[0],
+            head=head[1],
+            score=scores[head],
+            lacks=_lacks(evidence, head, hypothesis, task),
+        )
+        for head in left
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])
+    table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    if heads:
+        state = "shown"
+    elif (own["void"] != "").all():
+        state = "untested"
+    else:
+        state = "undecided" if left else "refuted"
+    return Standing(hypothesis, state, heads, table)

@@ -1,0 +1,371 @@
+"""A run, from the command to its folder: what is asked (`findings.Study`), what is found
+(`findings.find`), what is printed (`printed`) and what is written.
+
+The folder is the run's store (`rgb_circuit.keeping.store`). A run that was killed, or whose trials
+were shared out in shards, is finished from its parts; with all of them there, without a forward.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers.utils import logging
+
+from rgb_circuit.calls.panels import tested
+from rgb_circuit.edits import POSITIONS, Edit, check_edits, check_heads
+from rgb_circuit.errors import InputError, NotDrawn, attempt
+from rgb_circuit.files.locking import locked, shards_of
+from rgb_circuit.files.results import opened, write_figure, write_frame
+from rgb_circuit.heads import Head
+from rgb_circuit.keeping.manifest import (
+    check_same,
+    differences,
+    manifest,
+    read_manifest,
+    record_finish,
+    write_manifest,
+)
+from rgb_circuit.keeping.saved_run import (
+    ModelNeeded,
+    as_recorded,
+    going_on,
+    in_conversation,
+    recorded_model,
+    recorded_run,
+    recorded_trials,
+)
+from rgb_circuit.keeping.store import open_store
+from rgb_circuit.loading import SHIPPED, load
+from rgb_circuit.measuring.estimate import cost, seconds_of_a_forward
+from rgb_circuit.plots import effect_forest, panel_heatmaps
+from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.trial import Trial, described
+from rgb_circuit.vlm import Vlm
+
+from .. import report as _report
+from . import printed
+from .findings import Findings, Study, asked_first, find, measure_each
+
+
+def run(
+    folder: Path,
+    model: Vlm,
+    trials: Sequence[Trial],
+    options: Mapping[str, Any],
+    shard: tuple[int, int] | None = None,
+    detached: bool = False,
+    anyway: bool = False,
+) -> None:
+    """Measure and finish, or measure one shard of the trials.
+
+    Args:
+        folder: held by the caller (`rgb_circuit.files.locking.locked`).
+        options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``;
+            ``positions, only_correct, device, dtype, tiles, name``; where given ``task, heads`` (as
+            text), ``component``, and ``fix`` (role → the word that is held fixed).
+        shard: (i, n): every n-th trial from the i-th on.
+        detached: do not wait for the model's server: hand in what is missing and take what is done.
+        anyway: go on with a model that does not play.
+
+    Raises:
+        Pending: of a detached run, where the server is not done yet.
+        InputError: before anything is written, trials or positions that cannot be used, or a folder
+            that holds another run; after it, a model that does not play, or a disk that is full.
+            What was finished is kept.
+    """
+    model, trials = going_on(folder, model, trials)
+    check(model, trials, options, shard)
+    store = open_store(folder, manifest(model, trials, options), detached)
+    # Another shard may have begun the folder meanwhile.
+    model, trials = going_on(folder, model, trials)
+    study = study_of(options, trials, anyway)
+    if shard is None:
+        store.clean()
+        _finish(store, model, trials, options, study)
+        store.clean(finished=True)
+        return
+    which, of = shard
+    own = trials[which - 1 :: of]
+    measure_each(model, own, trials, study, store)
+    print(
+        f"Shard {which}/{of} is done: {len(own)} of {len(trials)} trials are kept in "
+        f"{folder}/parts/"
+    )
+    print(
+        f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)"
+    )
+
+
+def check(
+    model: Vlm,
+    trials: Sequence[Trial],
+    options: Mapping[str, Any],
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Raise InputError for trials, positions or a shard that `run` cannot use."""
+    study = study_of(options, trials, anyway=True)
+    heads = model.heads() if study.heads is None else check_heads(model, study.heads)
+    places = study.positions if isinstance(study.positions, str) else tuple(study.positions)
+    check_edits(model, {head: [Edit(*head, "clean", study.component, places)] for head in heads})
+    # All trials at once, since some are measured before others are looked at.
+    for one in asked_first(model, trials, trials, study)["run"]:
+        one.prepare(model, None)
+    if shard is not None and shard[1] > len(trials):
+        raise InputError(
+            f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as "
+            "trials or fewer"
+        )
+
+
+def estimate(
+    model: Vlm,
+    trials: Sequence[Trial],
+    options: Mapping[str, Any],
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Print what `run` would do, and what it takes.
+
+    Raises:
+        InputError: as `run`, before anything is written.
+    """
+    check(model, trials, options, shard)
+    own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
+    study = study_of(options, trials, anyway=True)
+    wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
+    # A server's forwards cannot be timed from here.
+    seconds = None if model.server else seconds_of_a_forward(model)
+    printed.estimate(model, cost(model, wanted), seconds, study.task)
+
+
+def collect(folder: Path) -> None:
+    """Take what a server has done for a detached run, hand in what is missing, and finish where
+    nothing is.
+
+    Args:
+        folder: held by the caller (`rgb_circuit.files.locking.locked`).
+
+    Raises:
+        Pending: the server is not done yet.
+        InputError: a folder of another kind of run, or as `run`.
+    """
+    recorded = recorded_run(folder)
+    if not recorded["server"]:
+        raise InputError(
+            f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach "
+            f"--out {folder}"
+        )
+    trials = trials_again(folder, recorded)
+    run(folder, reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)
+
+
+def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
+    """Finish a run from its parts; parts that are missing are computed, with the model that the
+    manifest names.
+
+    Args:
+        folders: of the same run, one or more: shards may have written to folders of their own.
+        out: where all parts come together; by default the first folder.
+
+    Raises:
+        InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
+    """
+    recorded = recorded_run(folders[0])
+    for other in folders[1:]:
+        check_same(other, recorded_run(other), recorded)
+    trials, options = trials_again(folders[0], recorded), recorded["options"]
+    study = study_of(options, trials, anyway=True)
+
+    with opened(out or folders[0]) as folder, locked(folder):
+        store = open_store(folder, recorded)
+        store.clean()
+        for other in folders:
+            store.take_over(Path(other), _renamed(other, recorded, trials))
+        _record_conversations(folder, folders)
+        absent = recorded_model(recorded)
+        missing = _unmeasured(store, absent, trials, study)
+        try:
+            # What is printed on the way is kept back, for it may end where the model is needed.
+            with redirect_stdout(io.StringIO()) as said:
+                _finish(store, absent, trials, options, study)
+        except ModelNeeded:
+            _print_missing(recorded["model"], trials, missing, shards_of(folders))
+            model = reloaded(recorded)
+            store = open_store(folder, manifest(model, trials, options))
+            _finish(store, model, trials, options, study)
+        else:
+            print(said.getvalue(), end="")
+
+
+def loaded(name: str, **options) -> Vlm:
+    """`rgb_circuit.load`, without the bars that flash by for a model of a megabyte."""
+    if name in SHIPPED:
+        logging.disable_progress_bar()
+        # On models this small threads cost more than they save, most of all beside other programs.
+        torch.set_num_threads(1)
+    return load(name, **options)
+
+
+def parse_positions(text: str) -> str | list[int]:
+    """``positions`` of `patch_heads` from a command line."""
+    if text in POSITIONS:
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--positions is {text!r}; use {', '.join(POSITIONS)}, or token positions like 5,-1"
+        ) from None
+
+
+def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:
+    """Heads from a command line, each once."""
+    try:
+        return tuple(dict.fromkeys(map(Head.parse, text.split(","))))
+    except InputError:
+        raise InputError(
+            f"{option} is {text!r}; write layer.head, both from 0, such as 3.2"
+            + (", and commas between several" if option == "--heads" else "")
+        ) from None
+
+
+def study_of(options: Mapping[str, Any], trials: Sequence[Trial], anyway: bool) -> Study:
+    """What a run asks, from its options."""
+    heads = options.get("heads")
+    return Study(
+        positions=parse_positions(options["positions"]),
+        only_correct=options["only_correct"],
+        task=task_of(trials),
+        # Whoever brings pictures of their own may look at a model that cannot answer.
+        anyway=anyway or options.get("trials_file") is not None,
+        heads=None if heads is None else parse_heads(heads),
+        component=options.get("component") or "z",
+    )
+
+
+def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
+    """Write frames, figures and report; returns their paths.
+
+    Raises:
+        NotDrawn: when all else is written, figures that could not be drawn.
+    """
+    frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
+    frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
+    frames["panels"] = tested(found.effects, found.which)
+    frames["left_out"] = pd.DataFrame(
+        found.left_out.items(), columns=["frame", "reason"], dtype=str
+    )
+    written = [
+        write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None
+    ]
+    failed: dict[str, Exception] = {}
+    with attempt("panels.png", failed):
+        figure = panel_heatmaps(found.effects, model.name, found.which)
+        written.append(write_figure(figure, folder, "panels"))
+    if found.riddle is not None and len(found.riddle):
+        with attempt("riddle.png", failed):
+            forest = effect_forest(found.riddle, model.name, group="verdict")
+            written.append(write_figure(forest.figure, folder, "riddle"))
+    record_finish(folder)
+    with attempt("report.html", failed):
+        written.append(_report.write(folder))
+    if failed:
+        raise NotDrawn(failed, folder)
+    return written
+
+
+def _finish(store, model, trials, options, study):
+    """Measure what is not measured yet, say what was found, and write it."""
+    found = find(model, trials, study, store)
+    printed.game(model, found.played, study.task)
+    printed.findings(model, found, options, study.task)
+    written = write(found, model, store.folder)
+    print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
+    print(f"Read {store.folder / 'report.html'}")
+
+
+def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:
+    """The trials of a run, from its manifest; InputError if they are not what they were."""
+    trials = recorded_trials(recorded)
+    if changed := differences(
+        recorded, {**recorded, "trials": [described(trial) for trial in trials]}
+    ):
+        raise InputError(
+            f"the trials of {folder} are no longer what they were, first in {changed[0]}; put the "
+            "pictures back as they were"
+        )
+    return trials
+
+
+def reloaded(recorded: Mapping[str, Any]) -> Vlm:
+    """The model of a run, from its manifest."""
+    options = recorded["options"]
+    placement = (
+        {} if recorded["server"] else {"device_map": options["device"], "dtype": options["dtype"]}
+    )
+    where = {"remote": recorded["server"] or False, "revision": recorded["revision"], **placement}
+    return as_recorded(loaded(recorded["model"], tiles=options.get("tiles"), **where), recorded)
+
+
+def _renamed(other, recorded, trials):
+    """What parts of the folder ``other`` are called there → in a run with the manifest
+    ``recorded``: trials and what is measured of all of them are named by their prompts too, which
+    may differ by a date."""
+    template = recorded_run(other)["template"]
+    if template == recorded["template"]:
+        return {}
+    there = in_conversation(trials, recorded["template"], template)
+    absent, study = recorded_model(recorded), study_of(recorded["options"], trials, anyway=True)
+    keys = [
+        [one.key for several in asked_first(absent, some, some, study).values() for one in several]
+        for some in (there, trials)
+    ]
+    contents = [[trial.content for trial in some] for some in (there, trials)]
+    return dict(zip(*keys)) | dict(zip(*contents))
+
+
+def _record_conversations(folder, folders):
+    """Write down, and say, in which other words than the manifest's some trials were study."""
+    here = read_manifest(folder)
+    others = dict.fromkeys(recorded_run(other)["template"] for other in folders)
+    also = [template for template in others if template != here["template"]]
+    if also and also != here.get("also_asked"):
+        write_manifest(folder, {**here, "also_asked": also})
+        print(
+            f"What the chat template writes changes by itself: trials were asked in "
+            f"{here['template']!r} and in {', '.join(map(repr, also))}"
+        )
+
+
+def _unmeasured(store, model, trials, study):
+    """Which trials, from 0, lack a part that each trial gives by itself."""
+    lacking = {
+        trial.name
+        for several in asked_first(model, trials, trials, study).values()
+        for one in several
+        for trial in one.trials
+        if not store.has(one.key, trial.content)
+    }
+    return [index for index, trial in enumerate(trials) if trial.name in lacking]
+
+
+def _print_missing(name, trials, missing, shards):
+    """Say what of a run is not there, by shard where all shards were cut alike."""
+    if not missing:
+        print(
+            "Every trial is measured; what needs all of them is not, or cannot be read. Loading "
+            f"{name} for that."
+        )
+        return
+    said = f"{len(missing)} of {len(trials)} trials are not measured"
+    if len(shards) == 1:
+        (of,) = shards
+        which = sorted({index % of + 1 for index in missing})
+        said += f", of shard {', '.join(f'{one}/{of}' for one in which)}"
+    else:
+        named = ", ".join(repr(trials[index].name) for index in missing[:3])
+        said += f" ({named}{', …' * (len(missing) > 3)})"
+    print(f"{said}. Loading {name} for them.")

@@ -1,0 +1,241 @@
+"""Can the numbers be believed on this model, these weights, this machine? What a careful person
+checks once.
+
+1. Ten patched logits, of every component at several positions, by the engine
+   (`rgb_circuit.patch_edits`, and for z at [end] the sweep of all heads) and by plain PyTorch hooks
+   on the very same weights (`rgb_circuit.calls.reference`). Layers are spread over the model; which
+   of them, and which heads, is drawn.
+2. The two may differ by rounding. The hooks say how much that is: they move every z of a layer, at
+   all positions, to its neighbour in the number format, which is no edit but for rounding. The root
+   mean square of what that does to the answers' logits, in the layer where it does most, is the
+   error of one effect; two effects are apart by √2 of it. The tolerance is what the largest of all
+   differences exceeds with the chance ``ALARM`` (normal errors, Bonferroni), and no less than what
+   counts as rounding everywhere in the package (`rgb_circuit.statistics.ROUNDING` of the largest
+   logit).
+3. Hooks run where the weights are. On a server the engine restores what a run has itself instead,
+   which must change nothing, and the noise floor stands for what the hooks would say of rounding.
+4. Beside that stands what else shapes numbers: kernel, number format, tokens, grid, noise floor,
+   time, memory, and whether the model plays.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from scipy.stats import norm
+from tqdm.auto import tqdm
+
+from rgb_circuit import Edit, Vlm, noise_floor, patch_edits, patch_heads, play, rgb_trials
+from rgb_circuit.calls.reference import patched_effects
+from rgb_circuit.edits import OF_A_HEAD
+from rgb_circuit.heads import rows_of
+from rgb_circuit.measuring.estimate import seconds_of_a_forward
+from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.prompts.asking import token_of
+from rgb_circuit.statistics import ROUNDING
+from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.tasks import find
+
+TASK, TARGET = find("rgb"), "clean"
+# All image tokens differ between the two, which show no word in common.
+SOURCE = next(
+    name
+    for name, one in TASK.conditions.items()
+    if not {*one.shows} & {*TASK.conditions[TARGET].shows}
+)
+
+# Every component, and both ways that the engine has: copies of [end], and rows that run on from
+# further back.
+PATCHES = (
+    ("z", "end"), ("z", "image"), ("pattern", "end"), ("pattern", "text"), ("value", "image"),
+    ("query", "text"), ("key", "end"), ("attn_out", "end"), ("mlp_out", "tile"), ("resid_pre", "tile"),
+)  # fmt: skip
+
+# The chance that rounding alone is called a difference, and how many layers are moved by rounding.
+ALARM, NUDGED = 1e-3, 8
+
+# The noise floor holds for 95 % of effects: so many root mean squares.
+FLOOR = float(norm.isf(0.025))
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` found.
+
+    Attributes:
+        patched: a row per edit: ``component, positions, layer, head`` (missing where it is the
+            layer's); in logits ``effect`` and ``wanted``, what it must be, of the answer that the
+            edit moves most (``answer``); and ``difference``, the largest of all answers.
+        tolerance: how large a difference may be, in logits.
+        floor: the noise floor at [end], in logits.
+        tokens: the game's words → the id that each is read at.
+        played: from `rgb_circuit.play`.
+        forward, sweep: seconds of a plain forward, and of a sweep of all heads at [end] with both
+            pictures.
+        memory: where → the most bytes held since the process began; empty on a server.
+    """
+
+    patched: pd.DataFrame
+    tolerance: float
+    floor: float
+    tokens: dict[str, int]
+    played: pd.DataFrame
+    forward: float
+    sweep: float
+    memory: dict[str, int]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no difference is larger than the tolerance; what is no number is."""
+        return bool((self.patched["difference"] <= self.tolerance).all())
+
+
+def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) -> Check:
+    """Hold ten patched logits of a model against plain hooks on its own weights, and measure what
+    it costs.
+
+    Args:
+        trials: of the game, that are played; the first is patched.
+        seed: of trials, layers and heads.
+        progress: show a bar when it takes longer than two seconds.
+
+    Raises:
+        InputError: as `rgb_circuit.rgb_trials` and `rgb_circuit.patch_heads`.
+    """
+    shown = rgb_trials(model, trials, seed)
+    trial = shown[0]
+    with tqdm(
+        total=5 + len(PATCHES) + NUDGED, desc="checking", delay=2, disable=not progress
+    ) as bar:
+
+        def done(value):
+            bar.update()
+            return value
+
+        played = done(play(model, shown, progress=False))
+        forward = done(seconds_of_a_forward(model))
+        begin = time.perf_counter()
+        sweep = patch_heads(model, trial, source=SOURCE, target=TARGET, progress=False)
+        seconds = done(time.perf_counter() - begin)
+        floor = done(noise_floor(model, trial, target=TARGET, progress=False))
+        edits = drawn(model, seed, TARGET if model.server else SOURCE)
+        if model.server:
+            sweep = patch_heads(model, trial, source=TARGET, target=TARGET, progress=False)
+        found = done(_by_engine(model, trial, edits, sweep))
+        if model.server:
+            wanted, error = np.zeros_like(found), floor / FLOOR
+        else:
+            wanted, error = _by_hooks(model, trial, edits, done)
+        bar.update(bar.total - bar.n)
+    apart = float(norm.isf(ALARM / 2 / found.size)) * np.sqrt(2) * error
+    return Check(
+        patched=_table(trial, edits, found, wanted),
+        tolerance=max(apart, ROUNDING * float(sweep["target_logit"].abs().max())),
+        floor=floor,
+        tokens={word: token_of(model, word, trial.prompt) for word in words_for(model, TASK)},
+        played=played,
+        forward=forward,
+        sweep=seconds,
+        memory={} if model.server else _peaks(model),
+    )
+
+
+def drawn(model: Vlm, seed: int, source: str) -> list[Edit]:
+    """An edit for each of ``PATCHES``, from one condition, in layers spread over the model."""
+    random = np.random.default_rng(seed)
+    depth = (random.permutation(len(PATCHES)) + random.random(len(PATCHES))) / len(PATCHES)
+    edits = []
+    for (component, positions), place in zip(PATCHES, depth):
+        # Of the last layer nothing is read but [end].
+        layers = model.n_layers - (positions in ("image", "tile") and model.n_layers > 1)
+        head = int(random.integers(model.n_heads)) if component in OF_A_HEAD else None
+        edits.append(Edit(int(place * layers), head, source, component, positions))
+    # A layer need not have an MLP of that name.
+    return [
+        edit
+        for edit in edits
+        if edit.component != "mlp_out" or hasattr(model.layers[edit.layer], "mlp")
+    ]
+
+
+def _by_engine(model, trial, edits, sweep):
+    """Effects by the engine, (edits, answers): of z at [end] as the sweep of all heads has them."""
+    found = {}
+    for positions, some in groupby(
+        sorted(edits, key=attrgetter("positions")), attrgetter("positions")
+    ):
+        variants = {str(number): [edit] for number, edit in enumerate(some)}
+        frame = patch_edits(model, trial, variants, target=TARGET, progress=False)
+        for number, (edit,) in variants.items():
+            found[edit] = frame[frame["variant"] == number]
+    for edit in edits:
+        if (edit.component, edit.positions) == ("z", "end"):
+            found[edit] = rows_of(sweep, (edit.layer, edit.head))
+    return np.stack([found[edit]["effect"].to_numpy() for edit in edits])
+
+
+def _by_hooks(model, trial, edits, done):
+    """Effects by plain hooks, (edits, answers), and the error of one by rounding."""
+    tokens = list(answer_tokens(model, trial, TARGET).values())
+    most = min(NUDGED, model.n_layers)
+    layers = sorted({round(place) for place in np.linspace(0, model.n_layers - 1, most)})
+    rounding = [
+        [Edit(layer, head, "rounding", positions="all") for head in range(model.n_heads)]
+        for layer in layers
+    ]
+    variants = [*([edit] for edit in edits), *rounding]
+    effects = np.stack(
+        [done(effect.numpy()) for effect in patched_effects(model, trial, TARGET, variants, tokens)]
+    )
+    errors = np.sqrt((effects[len(edits) :] ** 2).mean(1))
+    return effects[: len(edits)], float(errors.max())
+
+
+def _table(trial, edits, found, wanted):
+    """``patched`` of `Check`, from effects (edits, answers)."""
+    row, most = np.arange(len(edits)), np.abs(wanted).argmax(1)
+    words = list(trial.answers.values())
+    return pd.DataFrame(
+        {
+            "component": [edit.component for edit in edits],
+            "positions": [edit.positions for edit in edits],
+            "layer": [edit.layer for edit in edits],
+            "head": pd.array([edit.head for edit in edits], dtype="Int64"),
+            "answer": [words[number] for number in most],
+            "effect": found[row, most],
+            "wanted": wanted[row, most],
+            "difference": np.abs(found - wanted).max(1),
+        }
+    )
+
+
+def _peaks(model):
+    """Where → the most bytes held so far."""
+    peaks = {"this process": _peak_of_the_process()}
+    devices = {
+        weights.device
+        for weights in model.nnsight._module.parameters()
+        if weights.device.type == "cuda"
+    }
+    return peaks | {
+        str(device): torch.cuda.max_memory_allocated(device) for device in sorted(devices, key=str)
+    }
+
+
+def _peak_of_the_process():
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    # Linux counts it in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

@@ -1,0 +1,209 @@
+"""What the report's page shows of every head, beyond the sweep and the role table.
+
+1. `sweep_effects`: the mean effect of each head in every sweep that the roles are told from,
+   whatever is restored and whichever word is read, also as a fraction of the gap. No forward: these
+   sweeps are the roles' own.
+2. `Attended`: where each head looks from [end], on all pictures of the first trials, over the
+   picture and over the other tokens of the prompt. One forward a picture.
+3. `direct_effects`: what each head adds to the logit of each answer by itself
+   (`rgb_circuit.direct_effects`), on the clean pictures of the first trials. One forward a trial.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+import rgb_circuit as rgb
+from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.calls.direct_effects import Decomposed
+from rgb_circuit.calls.panels import gaps, tested
+from rgb_circuit.errors import ModelError, NotApplicable
+from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
+from rgb_circuit.prompts import prompt_ids, tile_positions
+from rgb_circuit.remote.jobs import Jobs
+from rgb_circuit.statistics import t_interval, words_read
+from rgb_circuit.task import Task
+
+from .. import roles
+
+# How many trials are looked at, how many pictures of each, and how many trials direct effects are a
+# mean of.
+TRIALS, PICTURES, DIRECT = 3, 5, 8
+
+SWEEP = ["component", "source", "target", "positions"]
+
+
+def of_trials(trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd.DataFrame]]:
+    """Those of `steps` that need nothing but trials: ``looks`` (`Attended`) and ``direct_effects``
+    (`direct_effects`)."""
+    return {"looks": _looks(trials), "direct_effects": _direct(trials)}
+
+
+def steps(
+    model: rgb.Vlm,
+    trials: Sequence[rgb.Trial],
+    effects: pd.DataFrame,
+    positions: str | Sequence[int],
+    task: Task | None,
+) -> dict[str, Steps[pd.DataFrame]]:
+    """Name of a frame → steps to it.
+
+    Args:
+        effects: the run's `rgb_circuit.patch_heads`.
+        positions: where the run restores heads.
+        task: whose roles' sweeps were measured; None where none were.
+
+    Returns:
+        ``sweeps`` (`sweep_effects`), and those `of_trials`.
+    """
+    return {
+        "sweeps": _sweeps(model, list(trials), effects, positions, task),
+        **of_trials(trials),
+    }
+
+
+def _sweeps(model, trials, effects, positions, task):
+    answers = set(trials[0].answers)
+    blocks = [effects]
+    # The first is the game itself.
+    asked = [] if task is None else roles.needs(model, trials, positions, task)[1:]
+    # One after the other: all effects of all sweeps at once are gigabytes in a large model.
+    for one in asked:
+        [frame] = yield [one]
+        blocks.append(frame[frame["role"].isin(answers)])
+    by_sweep: dict[tuple, pd.DataFrame] = {}
+    for block in blocks:
+        for sweep, rows in block.groupby(SWEEP, observed=True, sort=False):
+            rows.attrs = dict(effects.attrs)
+            by_sweep.setdefault(sweep, rows)
+    return sweep_effects(list(by_sweep.values()))
+
+
+def sweep_effects(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean effect of each head in each sweep on each answer.
+
+    Args:
+        frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its
+            ``noise_floor``, a mean that rounding alone could be is not told from zero.
+
+    Returns:
+        A row per sweep × role × head: ``component, source, target, positions, role, layer, head,
+        effect, ci_low, ci_high, told, n`` as `rgb_circuit.calls.panels.tested` has them, ``gap``
+        (logits, from the clean picture to the other: the target, or the source where clean is the
+        target; see `rgb_circuit.calls.panels.gaps`), ``restored_fraction`` (effect / gap).
+    """
+    known: dict[str, float] = {}
+    for frame in frames:
+        if frame["source"].iloc[0] == "clean":
+            known = gaps(frame) | known
+    blocks = []
+    for frame in frames:
+        about = frame[SWEEP].iloc[0].astype(str).to_dict()
+        which = {role: (about["target"], role) for role in frame["role"].unique()}
+        gap = known.get(about["source"] if about["target"] == "clean" else about["target"], np.nan)
+        block = tested(frame, which).drop(columns=["panel", "target"]).assign(**about, gap=gap)
+        blocks.append(block.assign(restored_fraction=block["effect"] / gap))
+    front = [*SWEEP, "role", "layer", "head"]
+    every = pd.concat(blocks, ignore_index=True)
+    every = every[[*front, *(name for name in every if name not in front)]]
+    return every.astype(dict.fromkeys([*SWEEP, "role"], "category"))
+
+
+def _looks(trials):
+    [frame] = yield [Attended(tuple(trials[:TRIALS]))]
+    return frame
+
+
+@dataclass(frozen=True)
+class Attended(Measurement):
+    """Where every head looks from [end] on the first `PICTURES` pictures of each trial.
+
+    A row per trial × condition × head: ``trial, condition, layer, head``; ``picture``, an array of
+    attention probabilities in half precision, (rows · columns,) of image tokens, row by row, empty
+    where nobody knows where they lie; ``text``, those of all other tokens, in order; ``tokens``,
+    what these say. An image token without a place counts as one of these.
+    """
+
+    function: ClassVar[str] = "looks"
+
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
+        return partial(_attended, model)
+
+
+def _attended(model, trials, jobs):
+    for trial in trials:
+        blocks = []
+        conditions = list(trial.images)[:PICTURES]
+        for _, condition, pattern in attention_from_end(
+            model, [trial], conditions, jobs=jobs, progress=False
+        ):
+            ids = prompt_ids(model, [trial], condition)[trial.name]
+            try:
+                places = tile_positions(model, ids)
+            except rgb.InputError:
+                places = []
+            others = np.setdiff1d(np.arange(len(ids)), places)
+            seen = pattern.reshape(-1, len(ids)).astype(np.float16)
+            layer, head = np.array(model.heads()).T
+            about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
+            tokens = [model.processor.tokenizer.decode([token]) for token in ids[others].tolist()]
+            rows = dict(picture=list(seen[:, places]), text=list(seen[:, others]))
+            blocks.append(pd.DataFrame(about | rows | dict(tokens=[tokens] * len(seen))))
+        yield {trial.name: pd.concat(blocks, ignore_index=True)}
+
+
+def _direct(trials):
+    [frame] = yield [Written(tuple(trials[:DIRECT]), ("clean",))]
+    if "refused" in frame:
+        raise NotApplicable(frame["refused"].iloc[0])
+    return direct_effects(frame)
+
+
+@dataclass(frozen=True)
+class Written(Decomposed):
+    """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a
+    run is finished without the model."""
+
+    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
+        return partial(_or_why_not, super().prepare(model, jobs))
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `rgb_circuit.direct_effects`."""
+        refused = [part for part in parts if "refused" in part]
+        return refused[0] if refused else super().frame(parts)
+
+
+def _or_why_not(ready, trials, jobs):
+    try:
+        yield from ready(trials, jobs)
+    except ModelError as error:
+        yield {trial.name: pd.DataFrame({"refused": [str(error)]}) for trial in trials}
+
+
+def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean direct effect of each head on each answer.
+
+    Args:
+        frame: from `rgb_circuit.direct_effects`, of one condition.
+
+    Returns:
+        A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean
+        over trials and its 95 % t interval within words, missing with one trial), ``n`` (trials).
+    """
+    own = frame[frame["component"] == "head"]
+    blocks = []
+    for role, rows in own.groupby("role", observed=True, sort=False):
+        cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
+        layer, head = np.array(cells.columns.tolist(), dtype=int).T
+        block = dict(
+            role=role, layer=layer, head=head, direct_effect=cells.mean().to_numpy(), n=len(cells)
+        )
+        low, high = np.full((2, len(head)), np.nan)
+        if len(cells) > 1:
+            low, high = t_interval(cells.to_numpy(), words_read(rows, cells.index))
+        blocks.append(pd.DataFrame(block | dict(ci_low=low, ci_high=high)))
+    return pd.concat(blocks, ignore_index=True).astype({"role": "category"})

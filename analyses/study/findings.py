@@ -1,0 +1,312 @@
+"""What a run finds: from trials to frames, step by step.
+
+1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question.
+   Each picture goes through the model once. This can be shared out in shards. Otherwise the first
+   half of the trials comes first, since it ranks the heads, and the second half's pictures serve
+   the circuits that are made of these.
+2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these
+   frozen.
+3. A closer look at the heads that were found (`closer_look`).
+
+Nothing is printed or written here, but for what the store keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from rgb_circuit.calls.answer_pieces import Pieces
+from rgb_circuit.calls.noise import floor_of, rounded_otherwise, spread
+from rgb_circuit.calls.panels import panels_for
+from rgb_circuit.calls.patching import PatchedHeads, in_order
+from rgb_circuit.calls.play import Played, answered_right
+from rgb_circuit.errors import InputError, ModelError, NotApplicable
+from rgb_circuit.heads import Head
+from rgb_circuit.keeping.store import Store
+from rgb_circuit.measuring.measure import follow, follow_all, measure
+from rgb_circuit.measuring.measurement import Measurement
+from rgb_circuit.task import Task
+from rgb_circuit.trial import Trial
+from rgb_circuit.vlm import Vlm
+
+from .. import roles
+from ..evidence import missing
+from ..report.playing import cannot_play, shown_not_to_play
+from ..rgb import riddle
+from . import closer_look
+
+# How many trials the noise of the number format is measured on.
+NOISE_TRIALS = 4
+# How many trials tell a model that does not play from one that does.
+GLANCE = 4
+# What of the closer look is about whatever heads there are.
+OF_SOME_HEADS = ("stimuli", "attention")
+STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a run asks.
+
+    Attributes:
+        positions: where heads are restored, in the panels and for roles, as in
+            `rgb_circuit.patch_heads`.
+        only_correct: leave out trials with a wrong answer, from all but the game.
+        task: that the trials are of. Where it says nothing of heads, no role is told, and whatever
+            a model answers to the pictures it is not one that does not play.
+        anyway: go on with a model that does not play.
+        heads: (layer, head) pairs that are restored; None for all.
+        component: of each, as in `rgb_circuit.patch_heads`.
+    """
+
+    positions: str | list[int] = "end"
+    only_correct: bool = False
+    task: Task = roles.GAME
+    anyway: bool = False
+    heads: tuple[tuple[int, int], ...] | None = None
+    component: str = "z"
+
+    @property
+    def must_play(self) -> bool:
+        """Whether the run ends where the model does not play."""
+        return bool(self.task.hypotheses) and not self.anyway
+
+    @property
+    def narrowed(self) -> str:
+        """Why this run tells no roles, which take every head's z, in words; empty where it does."""
+        if self.heads is not None:
+            names = [str(Head(*head)) for head in self.heads]
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            return f"no other head than {', '.join(names[:5])}{more} was restored"
+        return "" if self.component == "z" else f"{self.component} was restored, and not z"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found.
+
+    Attributes:
+        played, pieces: the frames of `rgb_circuit.play` and `rgb_circuit.answer_pieces`.
+        trials: those that all else is measured on.
+        which: panel → (target condition, role whose logit is read).
+        effects: the frame of `rgb_circuit.patch_heads`; ``attrs["noise_floor"]`` is the run's.
+        evidence, table, riddle: of `analyses.roles` and `analyses.rgb.riddle`; None where no role
+            can be told.
+        looks: name → frame, see `analyses.study.closer_look.steps`.
+        left_out: name of a frame, or ``roles`` → why it is missing.
+    """
+
+    played: pd.DataFrame
+    pieces: pd.DataFrame
+    trials: list[Trial]
+    which: Mapping[str, tuple[str, str]]
+    effects: pd.DataFrame
+    evidence: pd.DataFrame | None
+    table: pd.DataFrame | None
+    riddle: pd.DataFrame | None
+    looks: Mapping[str, pd.DataFrame]
+    left_out: Mapping[str, str]
+
+
+def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Findings:
+    """Everything that a run finds.
+
+    Raises:
+        InputError: trials that cannot be used, before any forward; or a model that does not play.
+        Pending: in a detached store, jobs that are not done.
+    """
+    trials = list(trials)
+    measure_each(model, trials, trials, study, store)
+    played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
+    if study.must_play and shown_not_to_play(played["correct"]):
+        raise _plays_not(model, played, study.task)
+    which, every = panels_for(trials), trials
+    if study.only_correct:
+        trials = answered_right(trials, played)
+        if not trials:
+            raise NotApplicable(
+                "every trial has a picture that is answered wrongly, so nothing is left; run "
+                "without --only-correct"
+            )
+    # The floor is that of the trials as given, also where some are left out.
+    floor = _floor(model, every[:NOISE_TRIALS], study, store)
+    effects = in_order(measure(model, _effects(model, trials, study), store), trials)
+    effects.attrs["noise_floor"] = floor
+
+    left_out, evidence = {}, None
+    try:
+        if study.narrowed:
+            raise NotApplicable(
+                f"{study.narrowed}, and roles take z of every head; run without that"
+            )
+        _check_predictions(study.task, trials)
+        steps = roles.steps(model, trials, task=study.task, positions=study.positions)
+        evidence = follow(model, steps, store, stage=_stage(2))
+    except (NotApplicable, ModelError) as reason:
+        left_out["roles"] = str(reason)
+    table = None if evidence is None else roles.table(evidence, study.task)
+    verdicts = None if evidence is None or not riddle.asked(evidence) else riddle.table(evidence)
+    analyses = closer_look.steps(
+        model, trials, study.task, effects, which, evidence, study.positions
+    )
+    if study.narrowed:
+        left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
+        analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
+    found = follow_all(model, analyses, store, stage=_stage(3))
+    left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
+    looks = {name: frame for name, frame in found.items() if name not in left_out}
+    return Findings(
+        played, pieces, trials, which, effects, evidence, table, verdicts, looks, left_out
+    )
+
+
+def measure_each(
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study, store: Store
+) -> None:
+    """Measure everything that each trial gives by itself.
+
+    Args:
+        trials: some of ``every`` trial of the run.
+
+    Raises:
+        InputError: as `find`; a model that does not play the game is told by its first trials.
+    """
+    given = list(trials)
+    if study.must_play and not store.detached:
+        _measure_first(model, [given[:GLANCE]], every, study, store)
+        [played] = measure(model, [Played.of(given[:GLANCE])], store)
+        if shown_not_to_play(played["correct"]):
+            raise _plays_not(model, played, study.task)
+    # A shard or a run of some heads ranks nothing, which trials are left out is not known before,
+    # and a server that is not waited for is asked for all at once.
+    if len(given) < len(every) or study.only_correct or study.narrowed or store.detached:
+        _measure_first(model, [given], every, study, store)
+    else:
+        halves = [half for half in closer_look.halves(given) if half]
+        _measure_first(
+            model,
+            halves,
+            every,
+            study,
+            store,
+            {"curve": closer_look.curve(model, given, study.task)},
+        )
+
+
+def _measure_first(model, several, every, study, store, beside=None):
+    """Measure what is asked first of some trials, then of others; and ``beside`` it what other
+    steps ask."""
+    wanted = [asked_first(model, trials, every, study) for trials in several]
+    analyses = {
+        name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]
+    }
+    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
+    # The finished run says what else failed.
+    if isinstance(error := found["run"], InputError):
+        raise error
+
+
+def _one_by_one(several):
+    for wanted in several:
+        if wanted:
+            yield wanted
+
+
+def asked_first(
+    model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study
+) -> dict[str, list[Measurement]]:
+    """What is asked of each trial by itself: of the ``run``, and by each of its analyses at its
+    first step.
+
+    Args:
+        trials: some of ``every`` trial of the run.
+
+    Returns:
+        The run or the name of an analysis → its measurements, of those of the ``trials`` that it is
+        about.
+    """
+    every = list(every)
+    wanted = {"run": [Played.of(every), Pieces(tuple(every)), *_effects(model, every, study)]}
+    wanted["run"] += _noise(model, every[:NOISE_TRIALS], study)
+    analyses = closer_look.of_trials(model, every, study.task)
+    if study.narrowed:
+        analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
+    else:
+        with suppress(NotApplicable):
+            wanted["roles"] = roles.needs(model, every, study.positions, study.task)
+    for name, steps in analyses.items():
+        # The finished run says which analyses cannot be made.
+        with suppress(InputError):
+            wanted[name] = list(next(steps))
+    return {
+        name: [
+            part
+            for part in (measurement.only(trials) for measurement in measurements)
+            if part.trials
+        ]
+        for name, measurements in wanted.items()
+    }
+
+
+def _plays_not(model, played, task):
+    reason = cannot_play(model.name, played["correct"], task)
+    return NotApplicable(
+        f"{reason}, so nothing measured on it would say what a head does in that; look at its "
+        "answers with rgb-circuit play, or go on all the same with --anyway"
+    )
+
+
+def _effects(model, trials, study):
+    return [
+        PatchedHeads.of(model, trials, "clean", one, study.component, study.positions, study.heads)
+        for one in _targets(trials)
+    ]
+
+
+def _noise(model, trials, study):
+    some = replace(study, heads=spread(study.heads or model.heads()))
+    return [rounded_otherwise(one, trials) for one in _effects(model, trials, some)]
+
+
+def _floor(model, trials, study, store):
+    effects, noise = _effects(model, trials, study), _noise(model, trials, study)
+    frames = measure(model, [*effects, *noise], store)
+    return floor_of(frames[: len(effects)], frames[len(effects) :])
+
+
+def _targets(trials):
+    return dict.fromkeys(target for target, _ in panels_for(trials).values())
+
+
+def _check_predictions(task, trials):
+    """Raise NotApplicable that says which predictions cannot be tested on trials that all have the
+    same conditions and roles."""
+    if not task.hypotheses:
+        raise NotApplicable(
+            "these pictures come without a hypothesis about heads, so no role can be tested; a "
+            "task in a file brings one: --task FILE.toml"
+        )
+    # Dictionaries for sets that keep their order.
+    untestable, pictures, answers = {}, {}, {}
+    for prediction in task.predictions:
+        unshown, unnamed = missing(task, trials[0], prediction)
+        if unshown or unnamed:
+            untestable[prediction.name] = None
+            pictures |= dict.fromkeys(unshown)
+            answers |= dict.fromkeys(unnamed)
+    if untestable:
+        needed = [
+            f"{kind} {', '.join(names)}"
+            for kind, names in (("the pictures", pictures), ("the answers", answers))
+            if names
+        ]
+        raise NotApplicable(
+            f"{', '.join(untestable)} cannot be tested, since they need {' and '.join(needed)}, "
+            "which these trials lack"
+        )
+
+
+def _stage(number):
+    return f"step {number} of {len(STAGES)}: {STAGES[number - 1]}"

@@ -1,0 +1,371 @@
+"""What a run found, as the command prints it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rgb_circuit.calls.panels import mean_floor, panels, strongest
+from rgb_circuit.heads import Head
+from rgb_circuit.measuring.estimate import Cost
+from rgb_circuit.models.planted import MODERATE_NOISE
+from rgb_circuit.plots.canvas import brief
+from rgb_circuit.stimuli.drawing import form_at
+from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
+from rgb_circuit.task import Task
+from rgb_circuit.vlm import Vlm
+
+from .. import roles
+from ..evidence import by_prediction, power
+from ..report import digits
+from ..report.playing import cannot_play
+from ..roles import standing
+from .check import Check
+from .findings import STAGES, Findings
+
+# How the role table shows a state.
+MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
+
+
+def estimate(model: Vlm, cost: Cost, seconds: float | None, task: Task) -> None:
+    """Print what a run would take.
+
+    Args:
+        cost: of its first step.
+        seconds: that a plain forward takes; None where it cannot be timed.
+        task: that the run is about.
+    """
+    without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
+    each = cost.forwards / cost.trials
+    print(
+        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run; of "
+        "each trial would "
+        "be\n"
+        f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
+        f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
+        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
+        f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
+    )
+    taken = ", on a server one request a trial"
+    if seconds is not None:
+        whole = _duration(seconds * cost.forwards)
+        taken = (
+            f"; a plain forward takes {_duration(seconds)} here, so that it takes {whole} or more"
+        )
+    print(f"Step 1 is {cost.forwards:,.0f} plain forwards in all{taken}.")
+    print(
+        f"It holds up to {_size(cost.memory)} beside the weights, and writes about "
+        f"{_size(cost.disk)} to disk."
+    )
+
+
+def _duration(seconds):
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def _size(count):
+    for size, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {name}"
+    return f"{count / 2**10:.0f} KiB"
+
+
+def game(model: Vlm, played: pd.DataFrame, task: Task) -> None:
+    """Print how often the model answered right, from the frame of `rgb_circuit.play`."""
+    doing = f"{'plays' if task.is_game else 'answers questions about'} {task.says or task.name}"
+    cannot = cannot_play(model.name, played["correct"], task)
+    print(
+        f"{cannot} (by picture):"
+        if cannot
+        else f"{model.name} {doing} (right answers of trials, by picture):"
+    )
+    width = max(10, *map(len, played["condition"].cat.categories))
+    for condition, rows in played.groupby("condition", observed=True, sort=False):
+        if rows["correct"].count():
+            print(f"  {condition:<{width}} {rows['correct'].sum()} of {rows['correct'].count()}")
+        else:
+            answers = rows["answer"].value_counts().head(3)
+            print(
+                f"  {condition:<{width}} not scored; most often "
+                f"{', '.join(f'{word!r} ({n})' for word, n in answers.items())}"
+            )
+    wrong = played[~played["correct"].fillna(True).astype(bool)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        print(
+            f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, "
+            f"answered {first['answer']!r}"
+        )
+
+
+def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task) -> None:
+    """Print all else.
+
+    Args:
+        options: those of the run.
+        task: that it is about.
+    """
+    given = found.played["trial"].nunique()
+    if left_out := given - len(found.trials):
+        print(
+            f"Of {given} trials, {left_out} with a wrong answer "
+            f"{'are' if left_out > 1 else 'is'} left out of what follows."
+        )
+    elif cannot_play(model.name, found.played["correct"], task):
+        doing = "plays" if task.is_game else "answers"
+        print(f"So nothing below says what a head does when the model {doing}.")
+    _panels(model, found, options["positions"])
+    if found.evidence is None:
+        print(f"\nNo role table: {found.left_out['roles']}")
+    else:
+        _roles(found.table, found.evidence, task, options)
+    wrong = 0 if found.evidence is None else found.evidence["wrong"].iloc[0]
+    if wrong and not options["only_correct"] and wrong < len(found.trials):
+        print(
+            f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture "
+            "and count as any other, so effects may be diluted and absences undecided; "
+            "--only-correct leaves them out."
+        )
+
+
+def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
+    """Print one table of how often verdicts were right, of each reading.
+
+    Args:
+        summary, false: from `analyses.calibrate.summary` and
+            `analyses.calibrate.false_discoveries`.
+    """
+    levels = sorted(summary["noise"].unique())
+    noise = MODERATE_NOISE if MODERATE_NOISE in levels else levels[-1]
+    shown = summary[summary["noise"] == noise]
+    shown = shown[(shown["true"] > 0) | (shown["given"] > 0)]
+    models = int(shown["models"].max())
+    rows = []
+    for reading, own in shown.groupby("reading", sort=False):
+        for number, row in enumerate(own.to_dict("records")):
+            rows.append(
+                {
+                    "reading": reading if number == 0 else "",
+                    "role": row["role"],
+                    "found, of those that have it": _counted(row, "right", "true", "recall"),
+                    "right, of those given it": _counted(row, "right", "given", "precision"),
+                }
+            )
+        for row in false[false["reading"] == reading].to_dict("records"):
+            given = (
+                f"{row['heads_with_a_role']} of {row['heads']} heads, {row['testable']} testable"
+            )
+            if not row["informative"]:
+                given = f"not informative: of {row['heads']} heads only {row['testable']} testable"
+            rows.append(
+                {
+                    "reading": "",
+                    "role": f"none ({row['kind']})",
+                    "found, of those that have it": "",
+                    "right, of those given it": given,
+                }
+            )
+    print(
+        f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with "
+        f"exact 95 % intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} "
+        "testable); and roles given where every one is false:"
+    )
+    table = pd.DataFrame(rows)
+    left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]
+    print("  ".join(write(name) for write, name in zip(left, table)).rstrip())
+    for row in table.itertuples(index=False):
+        print("  ".join(write(cell) for write, cell in zip(left, row)).rstrip())
+
+
+def _counted(row, part, whole, share):
+    """Such as 11 of 12 [62, 100] %."""
+    if not row[whole]:
+        return "–"
+    low, high = (100 * row[f"{share}_{end}"] for end in ("low", "high"))
+    return f"{row[part]} of {row[whole]} [{low:.0f}, {high:.0f}] %"
+
+
+def _panels(model, found, positions):
+    where = (
+        f"at positions '{positions}', mean of {len(found.trials)} "
+        f"trial{'s' * (len(found.trials) > 1)}"
+    )
+    table = strongest(panels(found.effects, found.which))
+    if (table == 0).all(axis=None):
+        print(f"\nRestored alone {where}, no head moves the logit of any answer.")
+    else:
+        print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
+        heads = [f"{brief(role)}, when {brief(target)}" for target, role in found.which.values()]
+        print(digits.table(table).set_axis(heads, axis=1).to_string())
+    rounding = f"{mean_floor(found.effects.attrs['noise_floor'], len(found.trials)):.2g}"
+    number = str(model.dtype).removeprefix("torch.")
+    print(
+        f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts "
+        "as 0."
+    )
+
+
+def _roles(table, evidence, task, options):
+    """The heads with a role, or the closest to one; and what could not be tested."""
+    found = table[table["role"] != "none"]
+    predictions = [name for name in table if name in task.says_of_predictions]
+    scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
+    if lacking := roles.no_gap(evidence, task):
+        print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
+    if len(found):
+        tested = f"each prediction tested on {evidence['n'].iloc[0]} trials"
+        positions = options["positions"]
+        where = "[end]" if positions == "end" else f"positions '{positions}'"
+        print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")
+    elif len(scored):
+        print("\nNo head is shown to meet every prediction of a role. The strongest:")
+        found = scored
+    else:
+        return
+    shown = found.sort_values("score", key=abs, ascending=False)
+    states = by_prediction(evidence, "state").where(by_prediction(evidence, "void") == "", "void")
+    marks = states.loc[list(zip(shown["layer"], shown["head"])), predictions].replace(MARKS)
+    marks = marks.set_axis(shown.index)
+    label = shown["layer"].astype(str) + "." + shown["head"].astype(str)
+    score = digits.table(shown[["score"]])
+    role = shown["role"] + shown["colors"].map(lambda colors: f" ({colors})" if colors else "")
+    columns = [label.rename("head"), role.rename("role"), score, marks]
+    print(pd.concat(columns, axis=1).to_string(index=False))
+    print(
+        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: "
+        "how many would); -: cannot be tested."
+    )
+    if not lacking:
+        _without_heads(evidence, task, every=options.get("hypotheses") is not None)
+    if refused := roles.refused(evidence, task):
+        print(f"{refused[:1].upper()}{refused[1:]}.")
+    if not lacking:
+        print(_power(evidence, 0 if options["only_correct"] else None))
+    frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
+    named = [head for hypothesis in task.receivers for head in roles.heads(table, hypothesis.name)]
+    unnamed = [head for head in zip(frozen["layer"], frozen["head"]) if head not in named]
+    if unnamed:
+        names = ", ".join(str(Head(*head)) for head in unnamed)
+        receivers = " and ".join(hypothesis.plural for hypothesis in task.receivers)
+        print(
+            f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when "
+            f"these are silent: {names}."
+        )
+
+
+def _without_heads(evidence, task, every):
+    """Of every role, or of those that the hypothesised circuit is made of, what no head is shown to
+    have."""
+    for stands in standing.standings(evidence, task).values():
+        if (every or stands.hypothesis.in_circuit) and not stands.heads:
+            said, nearly = standing.none_is(stands), standing.nearly(stands)
+            print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
+
+
+def _power(evidence, stray):
+    """The smallest effect that these trials can confirm, in words; ``stray`` as in
+    `roles.power`."""
+    even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
+    return power.in_words(evidence["n"].iloc[0], even, uneven)
+
+
+def check(model: Vlm, found: Check) -> None:
+    """Print what `analyses.study.check` found, as a table to read in a minute."""
+    for name, what in _about(model, found).items():
+        print(f"{name:<11}  {what}")
+    if model.server:
+        print(
+            "\nPlain hooks run where the weights are, so here no patched logit is held against "
+            "them; check the model where it can be loaded.\nWhat a run has itself is restored, "
+            "which must change nothing. Effects in logits:"
+        )
+    else:
+        print("\nPatched by the engine, and by plain hooks on these weights. Effects in logits:")
+    table = found.patched
+    shown = pd.DataFrame(
+        {
+            "component": table["component"],
+            "positions": table["positions"],
+            "of": table.apply(_place, axis=1),
+            "answer": table["answer"],
+            "effect": table["effect"].map("{:.4f}".format),
+            "must be" if model.server else "by hooks": table["wanted"].map("{:.4f}".format),
+            "difference": table["difference"].map("{:.1e}".format),
+            "agrees": np.where(table["difference"] <= found.tolerance, "yes", "NO"),
+        }
+    )
+    print(f"{shown.to_string(index=False)}\n\n{_agreement(model, found)}")
+
+
+def _about(model, found):
+    """What shapes the numbers, by name."""
+    number = str(model.dtype).removeprefix("torch.")
+    kernel = model.config.text_config._attn_implementation
+    where = (
+        model.server.url if model.server else f"{model.nnsight.device}, attention kernel {kernel}"
+    )
+    times = {1: "once", 2: "twice"}[len(model.layout.views)]
+    written = model.processor.tokenizer.convert_ids_to_tokens
+    right = found.played["correct"].dropna()
+    memory = ", ".join(f"{_size(most)} in {place}" for place, most in found.memory.items())
+    return {
+        "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on "
+        f"{where}",
+        "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} "
+        f"places shown {times}; tokens that see later ones: {model.ahead}",
+        "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
+        + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
+        "plays": f"{right.sum()} of {len(right)} pictures are answered right",
+        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of "
+        f"all {len(model.heads()):,} heads at [end] with both pictures",
+        "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
+        "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",
+    }
+
+
+def _place(edit):
+    return (
+        f"layer {edit['layer']}"
+        if pd.isna(edit["head"])
+        else f"head {edit['layer']}.{edit['head']}"
+    )
+
+
+def _agreement(model, found):
+    """What the patched logits say together, in a sentence."""
+    table, number = found.patched, str(model.dtype).removeprefix("torch.")
+    bound = f"{found.tolerance:.2g} logits"
+    off = table[~(table["difference"] <= found.tolerance)].sort_values(
+        "difference", ascending=False
+    )
+    if len(off):
+        first = off.iloc[0]
+        return (
+            f"{len(off)} of {len(table)} are off by more than rounding in {number} explains "
+            f"({bound}), most of all {first['component']} of {_place(first)} at "
+            f"{first['positions']!r}, by {first['difference']:.2g}: do not use effects of this "
+            "model as it is loaded here, and report this table."
+        )
+    said = (
+        f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, "
+        f"and rounding in {number} explains {bound}"
+    )
+    if model.dtype != torch.float32:
+        said += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
+    if model.server:
+        return f"{said}."
+    large = int((table["wanted"].abs() > found.tolerance).sum())
+    if large <= len(table) // 2:
+        others = (
+            "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
+        )
+        return (
+            f"{said}. But no more than {large} of the effects are larger than that, so this says "
+            f"little; {others}draw others (--seed)."
+        )
+    return f"{said}; {large} of the effects are larger than that."

@@ -1,0 +1,87 @@
+"""What the model says about a picture, with heads scaled or made to look elsewhere, and without; as
+text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+
+from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
+from rgb_circuit.calls.generate import generate
+from rgb_circuit.edits import check_head
+from rgb_circuit.heads import Head
+from rgb_circuit.prompts import check_trials, encode, locate, place_positions
+
+from ..rgb.redirect import looking_at
+
+
+def parse_scale(text: str) -> Edit:
+    """``"19.6=0"`` as an edit: the head's z, at every token from which something is said, times 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    head, _, factor = text.partition("=")
+    try:
+        return Edit(*Head.parse(head), "own", scale=float(factor))
+    except ValueError:
+        raise InputError(
+            f"--scale is {text!r}; write it as layer.head=factor, both from 0, such as 19.6=0"
+        ) from None
+
+
+def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
+    """``"19.6=10,9:4"`` as head, place (row, column) and bias; infinite where none is given.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        head, place = text.split("=")
+        place, colon, bias = place.partition(":")
+        row, column = map(int, place.split(","))
+        return Head.parse(head), (row, column), float(bias) if colon else inf
+    except ValueError:
+        raise InputError(
+            f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as "
+            "19.6=10,9, or with a bias such as 19.6=10,9:4"
+        ) from None
+
+
+def say(
+    model: Vlm,
+    trial: Trial,
+    condition: str,
+    scales: Sequence[Edit],
+    looks: Sequence[tuple[tuple[int, int], tuple[int, int], float]],
+    question: str | None,
+    most: int,
+) -> None:
+    """Print what the model says, unedited and edited.
+
+    Args:
+        scales, looks: as `parse_scale` and `parse_look` give them.
+        question: another one than the trial's.
+        most: tokens to say at most.
+    """
+    if question is not None:
+        trial = replace(trial, prompt=model.prompt(question), prompts={}, expected={})
+    check_trials(model, [trial], [condition])
+    edits: list[Edit | AttentionEdit] = list(scales)
+    for (layer, head), place, bias in looks:
+        check_head(model, layer, head)
+        ids = encode(model, [(trial, condition)])["input_ids"][0]
+        there = place_positions(model, ids, place)
+        rest = set(locate(model, trial, "image", ids)) - set(there)
+        edits += looking_at([(layer, head)], bias, there, tuple(sorted(rest)))
+    said = generate(model, trial, condition, edits, most)
+    print(
+        f"{model.name}, {condition!r} of trial {trial.name!r}: {_question(trial.asked(condition))}"
+    )
+    print(said)
+
+
+def _question(prompt):
+    """The prompt in one line, without the picture."""
+    return " ".join(prompt.replace("<image>", " ").split())

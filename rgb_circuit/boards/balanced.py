@@ -1,0 +1,115 @@
+"""Draws in which each word stands equally often for each thing, and no place comes again before all
+had their turn."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+
+def balanced(
+    roles: Sequence[str],
+    words: Sequence[str],
+    grid: int,
+    n: int,
+    seed: int,
+    fixed: Mapping[str, Any],
+    *,
+    called: str,
+    also: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """What each of ``n`` trials on a board shows: role → word, and ``tile``, the (row, column) of
+    its marked tile; what is fixed is as it was given.
+
+    Every run of ``len(words)`` trials uses each word once per role. The first tile is never drawn:
+    under causal attention its token has seen no other tile to differ from.
+
+    Args:
+        roles: that words are drawn for.
+        words: that are drawn.
+        grid: tiles per side.
+        seed: the same seed gives the same draws.
+        fixed: any of the roles, ``tile`` and ``also``, held fixed.
+        called: what the words are, such as "colours", for messages.
+        also: what can be fixed besides, and is only handed on.
+
+    Raises:
+        InputError: what cannot be fixed, too few words left to draw from, or no number of trials or
+            seed.
+
+    Warns:
+        UserWarning: some trials have the same pictures, since too much is fixed.
+
+    Examples:
+        >>> fixed = {"tile": (2, 3)}
+        >>> draws = balanced(["odd"], ["star", "ring"], 6, n=2, seed=0, fixed=fixed, called="shapes")
+        >>> sorted(draw["odd"] for draw in draws), draws[0]["tile"]
+        (['ring', 'star'], (2, 3))
+    """
+    check_request(n, seed, fixed, (*roles, "tile", *also))
+    drawn_roles = [role for role in roles if role not in fixed]
+    free = [word for word in words if word not in fixed.values()]
+    if len(free) < len(drawn_roles):
+        pass_more = "".join(f", or pass {name}=" for name in also)
+        raise InputError(
+            f"{len(drawn_roles)} {called} are to be drawn but only {', '.join(free) or 'none'} can "
+            f"be; fix fewer{pass_more}"
+        )
+
+    rng = np.random.default_rng(seed)
+    places = [(row, column) for row in range(grid) for column in range(grid)][1:]
+    order, tiles, draws, different = [], [], [], set()
+    for index in range(n):
+        # Nothing is free where all is fixed.
+        shift = index % max(1, len(free))
+        if shift == 0:
+            order = list(rng.permutation(free))
+        if not tiles:
+            tiles = list(rng.permutation(len(places)))
+        drawn = {
+            role: str(order[(shift + offset) % len(free)])
+            for offset, role in enumerate(drawn_roles)
+        }
+        draws.append({"tile": places[tiles.pop()], **drawn, **fixed})
+        different.add(tuple(str(draws[-1][name]) for name in ("tile", *roles)))
+    if len(different) < n:
+        what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
+        held = [name for name in ("tile", *roles) if name in fixed]
+        leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
+        warnings.warn(
+            f"the pictures of these {n} trials are {what}, so they count as more trials than they "
+            f"are; {leave}ask for {len(different)}",
+            # The line that asked for the trials, not that of the function that draws them.
+            stacklevel=4,
+        )
+    return draws
+
+
+def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise InputError unless trials can be drawn: some number of them, from a seed, with nothing
+    held fixed but what is ``known``."""
+    if unknown := sorted(set(fixed) - set(known)):
+        raise InputError(
+            f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
+        )
+    if not isinstance(n, int) or n < 1:
+        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
+
+
+def in_turn(options: Sequence[Any], n: int, rng: np.random.Generator) -> list[Any]:
+    """``n`` of some options, in an order that is drawn anew whenever each has had its turn.
+
+    Examples:
+        >>> drawn = in_turn(["left", "right"], 4, np.random.default_rng(0))
+        >>> sorted(drawn[:2]), drawn.count("left")
+        (['left', 'right'], 2)
+    """
+    drawn: list[Any] = []
+    while len(drawn) < n:
+        drawn += [options[index] for index in rng.permutation(len(options))]
+    return drawn[:n]

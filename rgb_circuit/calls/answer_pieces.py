@@ -1,0 +1,74 @@
+"""Which token each answer of some trials is read at, as a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import pandas as pd
+
+from ..measuring.measure import measure
+from ..measuring.measurement import Measurement, Parts
+from ..prompts import check_trials
+from ..prompts.asking import read
+from ..remote.jobs import Jobs
+from ..trial import Trial, as_trials
+from ..vlm import Vlm
+
+
+def answer_pieces(
+    model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True
+) -> pd.DataFrame:
+    """Which token each answer is read at.
+
+    Args:
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``piece`` (the
+        token, as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole word?).
+
+    Raises:
+        InputError: trials that cannot be shown to this model.
+
+    Examples:
+        >>> pieces = rgb.answer_pieces(model, trials)
+        >>> sorted(set(pieces.loc[pieces["role"] == "odd", "piece"]))
+        ['blue', 'cyan', 'orange', 'yellow']
+        >>> pieces.loc[~pieces["whole"], "answer"].tolist()
+        []
+    """
+    [frame] = measure(
+        model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers"
+    )
+    return frame
+
+
+@dataclass(frozen=True)
+class Pieces(Measurement):
+    """Which token each answer is read at."""
+
+    function: ClassVar[str] = "answers"
+
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
+        check_trials(model, self.trials, ["clean"])
+        return partial(_pieces, model)
+
+
+def _pieces(model, trials, jobs):
+    """Trial name → its part of the frame."""
+    for trial in trials:
+        reading = read(model, trial.prompt, trial.answers)
+        rows = []
+        for role, token in reading.tokens.items():
+            (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
+            about = {
+                "trial": trial.name,
+                "role": role,
+                "answer": trial.answers[role],
+                "form": reading.form,
+            }
+            rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
+        yield {trial.name: pd.DataFrame(rows)}

@@ -1,0 +1,91 @@
+"""Where heads look from [end].
+
+Attention alone misleads: a head may look at the odd tile and write nothing that matters. Hold it
+against `patch_heads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..edits import check_heads
+from ..measuring.batches import batches
+from ..pictures.as_seen import as_seen
+from ..programs.patterns import patterns
+from ..prompts import check_trials, encode, prompt_ids, tile_positions
+from ..remote.jobs import Jobs
+from ..running.checks import check_attention, check_finite
+from ..running.execute import execute
+from ..trial import Trial, as_trials
+from ..vlm import Vlm
+
+
+def attention_from_end(
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    conditions: Sequence[str] = ("clean",),
+    *,
+    heads: Sequence[tuple[int, int]] | None = None,
+    jobs: Jobs | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[Trial, str, np.ndarray]]:
+    """Heads' attention probabilities at [end], picture by picture.
+
+    Args:
+        heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model
+            are 4 MB a picture.
+        jobs: see `rgb_circuit.running.execute.execute`.
+        progress: show a bar when it takes longer than two seconds.
+
+    Yields:
+        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that
+        sums to one over positions, and NaN for a head that was not asked for.
+
+    Raises:
+        InputError: a head that does not exist, a condition that a trial lacks, or trials that
+            cannot be shown to this model, before any forward.
+    """
+    trials = as_trials(trials)
+    heads = model.heads() if heads is None else check_heads(model, heads)
+    asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
+    check_trials(model, trials, conditions)
+    with tqdm(
+        total=len(trials), desc="attention", unit="trial", delay=2, disable=not progress
+    ) as bar:
+        for shown, end in batches(model, trials, conditions):
+            found = execute(
+                model,
+                patterns,
+                (model.n_heads, model.d_head),
+                encode(model, shown),
+                end,
+                asked,
+                jobs=jobs,
+            )
+            check_finite(model, found["finite"])
+            check_attention(model, found["gaps"])
+            for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
+                every_head = np.full(
+                    (model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32
+                )
+                every_head[*asked] = probabilities
+                yield trial, condition, every_head
+            bar.update(len(shown) // len(conditions))
+
+
+def over_picture(model: Vlm, trial: Trial, pattern: np.ndarray) -> np.ndarray:
+    """The part of ``pattern`` (…, position) that lies on the picture, as (…, row, column) of image
+    tokens.
+
+    Where the picture is shown twice, its first view.
+
+    Raises:
+        InputError: a picture that the model's tokens cannot be laid over.
+    """
+    # As many tokens could lie in another shape.
+    as_seen(model, trial.images["clean"])
+    tiles = tile_positions(model, prompt_ids(model, [trial])[trial.name])
+    return pattern[..., tiles].reshape(*pattern.shape[:-1], *model.grid)

@@ -1,0 +1,178 @@
+"""Two runs side by side, of two models or of two samples of trials: which heads agree."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import InputError
+from ..heads import Head
+from ..keeping.saved_run import SavedRun, read_run
+from ..statistics.agreement import (
+    agreement,
+    ceiling,
+    correlation_interval,
+    disattenuated,
+    reliability,
+)
+from .panels import gaps, least_effect, panels
+
+COLUMNS = (
+    "compared", "name", "heads", "pearson", "pearson_low", "pearson_high", "spearman", "in_a", "in_b",
+    "shared", "by_chance", "both", "only_a", "only_b", "reliability_a", "reliability_b", "ceiling",
+    "disattenuated", "disattenuated_low", "disattenuated_high",
+)  # fmt: skip
+
+
+def compare_runs(
+    a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int = 10
+) -> pd.DataFrame:
+    """Which heads two runs agree on, panel by panel and role by role.
+
+    Args:
+        a, b: runs of the same heads, or their folders: of two models of one shape, or of one model
+            on two samples of trials.
+        k: how many heads count as the top of a panel, at most: those that raise the word's logit
+            most, by 0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one
+            below half a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are on no
+            top, however large they are beside the others.
+
+    Returns:
+        A row per panel that both have (``compared`` is "effects") and per role that a head has in
+        either ("role"): ``compared, name`` (panel or role), ``heads`` (how many are compared),
+        ``pearson, pearson_low, pearson_high`` (of mean effects over heads, with the interval of
+        `rgb_circuit.statistics.agreement.correlation_interval`), ``spearman`` (all missing of a
+        role), ``in_a, in_b`` (how many heads are on top, or have the role), ``shared`` (how many in
+        both), ``by_chance`` (how many would be shared if either picked at random), ``both, only_a,
+        only_b`` (their names, strongest first where it is a panel). Roles are compared where both
+        runs tell them. Then, of a panel, what noise does to ``pearson``: ``reliability_a,
+        reliability_b`` (of each run's mean effects, from split halves of its trials), ``ceiling``
+        (the largest correlation to be had with these, on other trials), and ``disattenuated`` with
+        ``_low, _high`` (the correlation without that noise, and its 95 % interval;
+        `rgb_circuit.statistics.agreement.disattenuated`).
+
+    Raises:
+        InputError: a folder without a finished run, runs of different heads or without a panel in
+            common, or a k out of range.
+    """
+    runs = [run if isinstance(run, SavedRun) else read_run(run) for run in (a, b)]
+    which = _common_panels(runs)
+    tables = [panels(run.frames["patch_heads"], which).set_index(["layer", "head"]) for run in runs]
+    if set(tables[0].index) != set(tables[1].index):
+        raise InputError(
+            f"{runs[0].folder} has {_shape(tables[0])} and {runs[1].folder} {_shape(tables[1])}; "
+            "heads of models of different shape are not the same heads, so compare runs of the "
+            "same ones"
+        )
+    heads = len(tables[0])
+    if not 1 <= k <= heads:
+        raise InputError(f"k is {k}; use 1 to {heads}, the number of heads")
+    rows = [_of_panel(runs, panel, which[panel], tables, k) for panel in which]
+    if all("roles" in run.frames for run in runs):
+        rows += _of_roles(*(run.frames["roles"] for run in runs))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _common_panels(runs):
+    """Panel → (target, role) of the panels that both runs have."""
+    each = [
+        {
+            (row.panel, row.target, row.role): None
+            for row in run.frames["panels"][["panel", "target", "role"]]
+            .drop_duplicates()
+            .itertuples()
+        }
+        for run in runs
+    ]
+    common = {
+        panel: (target, role) for panel, target, role in each[0] if (panel, target, role) in each[1]
+    }
+    if not common:
+        names = [", ".join(panel for panel, *_ in one) for one in each]
+        raise InputError(
+            f"{runs[0].folder} has the panels {names[0]}, and {runs[1].folder} {names[1]}; compare "
+            "runs with a panel in common"
+        )
+    return common
+
+
+def _of_panel(runs, panel, place, tables, k):
+    one, other = (table[panel] for table in tables)
+    other = other.reindex(one.index)
+    mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
+    found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
+    samples = [_samples(run, place, one.index) for run in runs]
+    same = runs[0].manifest["trials"] == runs[1].manifest["trials"] and set(
+        samples[0].index
+    ) == set(samples[1].index)
+    if same:
+        samples[1] = samples[1].reindex(samples[0].index)
+    sides = [sample.to_numpy() for sample in samples]
+    low, high = correlation_interval(*sides, same_trials=same)
+    without_noise = disattenuated(*sides, same_trials=same)
+    about_noise = dict(zip(("reliability_a", "reliability_b"), map(reliability, sides)))
+    about_noise |= dict(ceiling=ceiling(*sides))
+    names = "disattenuated", "disattenuated_low", "disattenuated_high"
+    return (
+        dict(
+            compared="effects",
+            name=panel,
+            heads=len(one),
+            pearson=found.pearson,
+            pearson_low=low,
+            pearson_high=high,
+            spearman=found.spearman,
+        )
+        | _overlap(found.top, back.top, found.shared, len(one))
+        | about_noise
+        | dict(zip(names, without_noise))
+    )
+
+
+def _samples(run, place, heads):
+    """Effects, a row per trial and a column per head."""
+    frame, (target, role) = run.frames["patch_heads"], place
+    rows = frame[(frame["target"] == target) & (frame["role"] == role)]
+    return rows.pivot(index="trial", columns=["layer", "head"], values="effect")[list(heads)]
+
+
+def _of_roles(one, other):
+    rows = []
+    named = [_by_role(table) for table in (one, other)]
+    for role in dict.fromkeys([*named[0], *named[1]]):
+        mine, theirs = (side.get(role, []) for side in named)
+        shared = [head for head in mine if head in theirs]
+        rows.append(
+            dict(compared="role", name=role, heads=len(one))
+            | _overlap(mine, theirs, shared, len(one))
+        )
+    return rows
+
+
+def _by_role(table) -> dict[str, list[Head]]:
+    """Role → its heads; a head may have several."""
+    found: dict[str, list[Head]] = {}
+    for row in table[table["role"] != "none"].itertuples():
+        for role in row.role.split(" + "):
+            found.setdefault(role, []).append(Head(row.layer, row.head))
+    return found
+
+
+def _overlap(mine, theirs, shared, heads):
+    return dict(
+        in_a=len(mine),
+        in_b=len(theirs),
+        shared=len(shared),
+        by_chance=len(mine) * len(theirs) / heads,
+        both=_names(shared),
+        only_a=_names(head for head in mine if head not in shared),
+        only_b=_names(head for head in theirs if head not in shared),
+    )
+
+
+def _names(heads):
+    return " ".join(str(Head(*head)) for head in heads)
+
+
+def _shape(table):
+    layers = table.index.get_level_values("layer").nunique()
+    return f"{len(table)} heads in {layers} layer{'s' * (layers > 1)}"

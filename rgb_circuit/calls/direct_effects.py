@@ -1,0 +1,161 @@
+"""Direct logit attribution: what each head, each MLP and the embedding add to the answer's logit by
+themselves.
+
+The residual stream at [end] is a sum: the embedding, then what every head and every MLP adds. The
+final RMSNorm divides it by one number, which is frozen at the run's own, and ``lm_head`` is linear;
+so each summand has its own share of the logit, and the shares add up to it. A share is the *direct*
+effect only: what a head does through later heads and MLPs is in theirs.
+
+1. Split the residual stream at [end]: ``o_proj`` of z with all heads but one zeroed; the MLPs'
+   output; the embedding.
+2. Scale each part to the size of the whole, put it through the final norm, and scale it back.
+3. Put it through ``lm_head`` and read the answers.
+4. Check that the shares add up to the logit.
+
+Modules are called, parameters never read.
+
+Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022
+(arXiv
+    2211.00593).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..errors import ModelError
+from ..measuring.batches import batches
+from ..measuring.measure import measure
+from ..measuring.measurement import Measurement, Parts
+from ..programs.split import split
+from ..prompts import answer_table, answer_tokens, check_trials, encode
+from ..remote.jobs import Jobs
+from ..running.checks import check_finite
+from ..running.execute import execute
+from ..trial import Trial, as_trials
+from ..vlm import Vlm
+
+
+def direct_effects(
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    conditions: Sequence[str] = ("clean",),
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The share of every head, every MLP and the embedding in the answers' logits at [end], one run
+    per picture.
+
+    Args:
+        conditions: which pictures to show.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × condition × component × role: ``trial, condition, component``
+        (``"embedding"``, ``"head"``, ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``),
+        ``layer, head`` (missing where there is none), ``role, answer, direct_effect`` (logits).
+        Over the components of a run, direct effects add up to the logit.
+
+    Raises:
+        InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
+            before any forward; or a model whose logits are no such sum.
+
+    Examples:
+        >>> frame = rgb.direct_effects(model, trials)
+        >>> odd = frame[frame["role"] == "odd"].groupby(["component", "layer"], observed=True)
+        >>> odd["direct_effect"].sum().nlargest(2).index.tolist()
+        [('mlp', 3), ('head', 3)]
+    """
+    [frame] = measure(
+        model,
+        [Decomposed(tuple(as_trials(trials)), tuple(conditions))],
+        progress=progress,
+        stage="direct effects",
+    )
+    return frame
+
+
+@dataclass(frozen=True)
+class Decomposed(Measurement):
+    """The direct effects in the pictures of some ``conditions``."""
+
+    conditions: tuple[str, ...]
+
+    function: ClassVar[str] = "direct_effects"
+
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
+        check_trials(model, self.trials, self.conditions)
+        return partial(_decomposed, model, self.conditions)
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `direct_effects`."""
+        labels = ["trial", "condition", "component", "role", "answer"]
+        types = {**dict.fromkeys(labels, "category"), "layer": "Int64", "head": "Int64"}
+        return super().frame(parts).astype(types)
+
+
+def _decomposed(model, conditions, trials, jobs):
+    """Trial name → its part of the frame, for some trials at a time."""
+    components = _components(model)
+    for shown, _ in batches(model, trials, conditions):
+        blocks = {}
+        for (trial, condition), shares in zip(shown, _shares(model, shown, jobs)):
+            blocks.setdefault(trial.name, []).append(_block(components, trial, condition, shares))
+        yield {name: pd.concat(both) for name, both in blocks.items()}
+
+
+def _shares(model, shown, jobs):
+    """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order
+    of `_components`."""
+    tokens = [answer_tokens(model, trial) for trial, _ in shown]
+    answers = answer_table([list(own.values()) for own in tokens])
+    done = execute(
+        model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs
+    )
+    shares, logits = done["shares"], done["logits"]
+    check_finite(model, done["finite"])
+
+    # Rounding grows with the size of the shares, not with their sum.
+    allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * shares.abs().sum(1).clamp_min(1)
+    gap = (shares.sum(1) - logits).abs()
+    if not (gap <= allowed).all():
+        worst = (gap / allowed).flatten().argmax()
+        raise ModelError(
+            f"the direct effects in {model.name} add up to {shares.sum(1).flatten()[worst]:.4g}, "
+            "but the logit is "
+            f"{logits.flatten()[worst]:.4g}: its final norm is no RMSNorm, its layers norm what "
+            "heads and MLP give before they "
+            "add it or add something else, or its logits are capped, so direct effects mean "
+            "nothing there; use patch_heads"
+        )
+    return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
+
+
+def _block(components, trial, condition, shares):
+    """One run's part of the frame; ``shares``: role → (components,)."""
+    block = pd.concat([components] * len(shares), ignore_index=True)
+    block["role"] = [role for role in shares for _ in range(len(components))]
+    block["answer"] = block["role"].map(trial.answers)
+    block["direct_effect"] = np.concatenate(list(shares.values()))
+    block.insert(0, "trial", trial.name)
+    block.insert(1, "condition", condition)
+    # A row of zeros per layer would say nothing where o_proj has no bias, as in LLaMA.
+    return block[(block["component"] != "attention bias") | (block["direct_effect"] != 0)]
+
+
+def _components(model):
+    """``component, layer, head`` in the order in which `_split` splits the residual stream."""
+    rows: list[tuple[str, int | None, int | None]] = [("embedding", None, None)]
+    for layer in range(model.n_layers):
+        rows += [("head", layer, head) for head in range(model.n_heads)]
+        rows += [("attention bias", layer, None), ("mlp", layer, None)]
+    return pd.DataFrame(rows, columns=["component", "layer", "head"]).astype(
+        {"layer": "Int64", "head": "Int64"}
+    )

@@ -1,0 +1,456 @@
+"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and what one head at
+a time (`rgb_circuit.calls.head_patching`) is measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from math import inf
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from ..edits import (
+    ARTIFICIAL,
+    AnyEdit,
+    AttentionEdit,
+    Edit,
+    PathEdit,
+    check_edits,
+    component_of,
+    label_of,
+)
+from ..errors import InputError
+from ..heads import Head
+from ..measuring.measure import measure
+from ..measuring.measurement import OfPictures, Request, Seen
+from ..programs.measured import summed
+from ..prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
+from ..remote.jobs import Jobs, gathering
+from ..running.execute import execute
+from ..stimuli.tasks import task_of
+from ..trial import Trial, as_trials
+from ..vlm import Vlm
+
+LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
+
+
+def patch_edits(
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    variants: Mapping[str, Sequence[AnyEdit]],
+    *,
+    target: str | Sequence[str],
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The effect of several edits, of heads, layers and attention, made jointly.
+
+    Args:
+        variants: name → the edits that are made in one run, `Edit`, `AttentionEdit` or `PathEdit`.
+        target, batch_size, progress: as in `rgb_circuit.patch_heads`.
+
+    Returns:
+        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ
+        in source, component or positions, the column says ``"mixed"``; ``source_logit`` is NaN
+        without a single source picture.
+
+    Raises:
+        InputError: as `patch_heads`.
+
+    Examples:
+        >>> variants = {"one": [rgb.Edit(3, 1)], "three": [rgb.Edit(3, head) for head in (1, 2, 3)]}
+        >>> frame = rgb.patch_edits(model, trials, variants, target="recolored")
+        >>> odd = frame[frame["role"] == "odd"].groupby("variant", observed=True)["effect"].mean()
+        >>> odd.round().to_dict()
+        {'one': 4.0, 'three': 8.0}
+    """
+    trials = as_trials(trials)
+    check_batch_size(batch_size)
+    check_edits(model, variants)
+    asked = [
+        PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)
+    ]
+    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+
+
+@dataclass(frozen=True)
+class Patched(OfPictures):
+    """Runs of one target, each with some edits.
+
+    Attributes:
+        edits: of each variant, that exist in the model, made together in one run.
+        target: the condition that is patched.
+        names: of the variants, each its own.
+        rows: the most variants in one forward, or None for as many as fit.
+        nudge: let the model round otherwise, as in `programs.capture`.
+    """
+
+    edits: tuple[tuple[AnyEdit, ...], ...]
+    target: str
+    names: tuple[str, ...]
+    rows: int | None = None
+    nudge: bool = False
+
+    function: ClassVar[str] = "patch"
+    unlike_others: ClassVar[tuple[str, ...]] = ("names", "rows")
+
+    @property
+    def together(self) -> bool:
+        """With a mean over the trials."""
+        return any(edit.source == "mean" for edits in self.edits for edit in edits)
+
+    @property
+    def conditions(self) -> list[str]:
+        """The pictures that are run, sources before the target."""
+        sources = dict.fromkeys(edit.source for edits in self.edits for edit in edits)
+        return list(
+            dict.fromkeys(
+                [*(source for source in sources if source not in ARTIFICIAL), self.target]
+            )
+        )
+
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
+        check_trials(model, self.trials, self.conditions)
+        for trial in self.trials:
+            if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
+                raise InputError(
+                    f"trial {trial.name!r} has a condition named {reserved[0]!r}, which means no "
+                    "picture here; rename it"
+                )
+        ids = {
+            condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
+        }
+        own = ids[self.target]
+        every = [edit for edits in self.edits for edit in edits]
+        changed = {edit.positions for edit in every} or {"end"}
+        looked_at = {edit.keys for edit in every if isinstance(edit, AttentionEdit)}
+        looked_at |= {words for edit in every if isinstance(edit, Edit) for words in edit.looked_at}
+        spots = {
+            trial.name: {
+                positions: locate(model, trial, positions, own[trial.name], self.target)
+                for positions in changed | looked_at
+            }
+            for trial in self.trials
+        }
+        for name, edits in zip(self.names, self.edits):
+            _check_overlap(name, edits, self.trials, spots)
+            _check_seeing(model, name, edits, self.trials, spots)
+        for condition in self.conditions:
+            _check_lined_up(model, self, condition, ids, spots)
+        if (
+            self.together
+            and changed != {"end"}
+            and len({len(tokens) for tokens in own.values()}) > 1
+        ):
+            raise InputError(
+                "the mean over trials needs prompts of equal length unless positions is 'end'; "
+                "patch one prompt at a time"
+            )
+        kept = {
+            trial.name: len(own[trial.name])
+            - min(rerun_from(model, spots[trial.name][one][0], own[trial.name]) for one in changed)
+            for trial in self.trials
+        }
+        if self.together:
+            # A mean is taken from the first position on that any trial needs.
+            of_length = {}
+            for name, tokens in own.items():
+                of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
+            kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
+
+        # What ends in keys and values is made of all positions.
+        everywhere = any(isinstance(edit, PathEdit) and edit.into != "query" for edit in every)
+
+        @cache
+        def means():
+            return _means(model, self, own, kept, jobs) if self.together else None
+
+        def request(trial: Trial) -> Request:
+            return Request(
+                trial=trial,
+                lengths={
+                    condition: len(ids[condition][trial.name]) for condition in self.conditions
+                },
+                ids=tuple(answer_tokens(model, trial, self.target).values()),
+                part=partial(self.part, trial),
+                target=self.target if self.edits else None,
+                edits=self.edits,
+                kept=kept[trial.name],
+                looked_at=len(own[trial.name]) if everywhere else 1,
+                spots=spots[trial.name],
+                means=means(),
+                rows=self.rows,
+                nudge=self.nudge,
+            )
+
+        return request
+
+    def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
+        """One trial's rows."""
+        return _part(self, trial, seen)
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `patch_edits`."""
+        frame = super().frame(parts)
+        frame["variant"] = pd.Categorical.from_codes(frame["variant"], list(self.names))
+        return frame
+
+
+@dataclass(frozen=True)
+class PatchedEdits(Patched):
+    """Runs of one target, each with the edits that somebody named."""
+
+    @classmethod
+    def of(
+        cls,
+        trials: Sequence[Trial],
+        variants: Mapping[str, Sequence[AnyEdit]],
+        target: str,
+        batch_size: int | None = None,
+    ) -> PatchedEdits:
+        """What `patch_edits` asks of one target."""
+        edits = tuple(map(tuple, variants.values()))
+        return cls(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
+
+
+@dataclass(frozen=True)
+class PatchedHeads(Patched):
+    """Runs of one target, each with one head's edit."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Vlm,
+        trials: Sequence[Trial],
+        source: str,
+        target: str,
+        component: str = "z",
+        positions: str | Sequence[int] = "end",
+        heads: Sequence[tuple[int, int]] | None = None,
+        batch_size: int | None = None,
+        over: str | Sequence[int] | None = None,
+        without: str | Sequence[int] | None = None,
+    ) -> PatchedHeads:
+        """What `patch_heads` asks of one target.
+
+        Args:
+            heads: that exist; all by default.
+        """
+        heads = model.heads() if heads is None else heads
+        edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
+        names = tuple(str(Head(*head)) for head in heads)
+        return cls(tuple(trials), edits, target, names, batch_size)
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `patch_heads`."""
+        frame = super().frame(parts)
+        layer, head = np.array([(edit.layer, edit.head) for (edit,) in self.edits]).reshape(-1, 2).T
+        where, number = frame.columns.get_loc("variant"), frame.pop("variant").cat.codes.to_numpy()
+        frame.insert(where, "layer", layer[number])
+        frame.insert(where + 1, "head", head[number])
+        return frame
+
+
+def _edit(head, source, component, positions, over=None, without=None):
+    layer, index = head
+    return Edit(layer, index, source, component, positions, over=over, without=without)
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise InputError unless it is a whole number from 1 on, or nothing."""
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(
+            f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out"
+        )
+
+
+def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:
+    """The conditions to patch, each once, by default those of the trials' task; InputError where
+    there is none."""
+    named = task_of(trials).targets if target is None else target
+    targets = [named] if isinstance(named, str) else list(dict.fromkeys(named))
+    if not targets:
+        raise InputError("target is empty; name at least one condition to patch")
+    return targets
+
+
+def in_order(
+    frames: Sequence[pd.DataFrame], trials: Sequence[Trial], labels: Sequence[str] = LABELS
+) -> pd.DataFrame:
+    """Frames of the same trials as one, trial by trial; ``labels`` are categories."""
+    frame = pd.concat(frames, ignore_index=True)
+    number = {trial.name: place for place, trial in enumerate(trials)}
+    frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
+    return frame.astype(dict.fromkeys(labels, "category"))
+
+
+def _check_overlap(name, edits, trials, spots):
+    """Raise InputError if two edits of a variant write the same: which one counts would be left to
+    chance."""
+    for number, edit in enumerate(edits):
+        for other in edits[:number]:
+            if edit.layer != other.layer or not _meet(edit, other):
+                continue
+            for trial in trials:
+                places = set(spots[trial.name][edit.positions]) & set(
+                    spots[trial.name][other.positions]
+                )
+                if places:
+                    layer, head = edit.layer, edit.head
+                    what = f"layer {layer}" if head is None else f"head {Head(layer, head)}"
+                    raise InputError(
+                        f"variant {name!r} edits {what} twice at position {min(places)} of trial "
+                        f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"
+                    )
+
+
+def _meet(edit, other):
+    """Whether one of two edits of a layer undoes the other where they have a position in common."""
+    kinds = {edit.component, other.component}
+    if kinds == {"attention"}:
+        # Two attention edits add their biases, so they never conflict.
+        return False
+    if None not in (edit.head, other.head):
+        return edit.head == other.head
+    if "attn_out" in kinds:
+        # A layer's attention output is made of all of its heads.
+        return not kinds & {"mlp_out", "resid_pre"}
+    return edit.component == other.component
+
+
+def _check_seeing(model, name, edits, trials, spots):
+    """Raise InputError if an attention edit changes nothing, since what it names comes later than
+    who looks, or if it leaves a position nothing to look at."""
+    biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
+    knocked = [edit for edit in biased if edit.bias == -inf]
+    # What a head gives without some attention is what it gives with that knocked out.
+    knocked += [
+        AttentionEdit(edit.layer, edit.head, edit.positions, edit.without)
+        for edit in edits
+        if isinstance(edit, Edit) and edit.without is not None
+    ]
+    # Where some see later positions, the engine itself finds who is left with nothing.
+    for trial in trials if model.ahead == "none" else ():
+        where = spots[trial.name]
+        for edit in biased:
+            if min(where[edit.keys]) > max(where[edit.queries]):
+                raise InputError(
+                    f"variant {name!r}: {label_of(edit.queries)} of trial {trial.name!r} comes "
+                    f"before {label_of(edit.keys)} and never looks there, so nothing would change; "
+                    "swap queries and keys, or leave that pair out"
+                )
+        for layer, head, queries in {(edit.layer, edit.head, edit.queries) for edit in knocked}:
+            unseen = [
+                set(where[edit.keys])
+                for edit in knocked
+                if edit.layer == layer and edit.head in (None, head) and edit.queries == queries
+            ]
+            blind = [
+                query for query in where[queries] if set(range(query + 1)) <= set().union(*unseen)
+            ]
+            if blind:
+                raise InputError(
+                    f"variant {name!r} leaves position {blind[0]} of trial {trial.name!r} nothing "
+                    f"to look at in layer {layer}; knock out fewer keys, such as 'image' or 'text'"
+                )
+
+
+def _check_lined_up(model, patched, condition, ids, spots):
+    """Raise InputError where a source's prompt has other tokens than the target's, and an edit
+    reaches further back than the two line up from the end."""
+    for trial in patched.trials:
+        own, other = ids[patched.target][trial.name], ids[condition][trial.name]
+        if len(own) == len(other):
+            continue
+        edits = [edit for edits in patched.edits for edit in edits if edit.source == condition]
+        behind = min(
+            len(tokens) - 1 - locate(model, trial, "image", tokens)[-1] for tokens in (own, other)
+        )
+        for edit in edits:
+            if isinstance(edit, PathEdit):
+                if edit.into != "query":
+                    raise InputError(
+                        f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in "
+                        f"prompts of {len(other)} and {len(own)} tokens, so a path into "
+                        f"{edit.into}s would mix up positions; use into='query', or ask in as many "
+                        "tokens"
+                    )
+                continue
+            first = len(own) - spots[trial.name][edit.positions][0]
+            if edit.remade or first > behind:
+                raise InputError(
+                    f"trial {trial.name!r} asks {condition!r} and {patched.target!r} in prompts of "
+                    f"{len(other)} "
+                    f"and {len(own)} tokens, which line up from the end to the picture only; "
+                    f"restore {'z' if edit.remade else edit.component} there, such as at "
+                    "'end', or ask in as many tokens"
+                )
+
+
+def _means(model, patched, ids, kept, jobs):
+    """Component → its mean over the trials' target runs: one tensor per layer, (1, kept, …)."""
+    total: dict[str, list] = {
+        edit.component: [0.0] * model.n_layers
+        for edits in patched.edits
+        for edit in edits
+        if edit.source == "mean"
+    }
+    shape = (model.n_heads, model.d_head)
+    with gathering() as each:
+        # One at a time, so that a mean is the same to the last bit however much memory is free.
+        for trial in patched.trials:
+            start = len(ids[trial.name]) - kept[trial.name]
+            inputs = encode(model, [(trial, patched.target)])
+            with each():
+                one = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
+                for component, parts in one.items():
+                    total[component] = [
+                        whole + part for whole, part in zip(total[component], parts)
+                    ]
+    return {
+        component: [layer / len(patched.trials) for layer in layers]
+        for component, layers in total.items()
+    }
+
+
+def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
+    """One trial's rows, a variant after the other; ``variant`` is its number."""
+    n_variants, n_roles = seen.effects.shape
+    described = [_described(edits) for edits in patched.edits]
+    unknown = np.full(n_roles, np.nan, dtype=np.float32)
+    source_logit = np.stack([seen.logits.get(source, unknown) for source, _, _ in described])
+    target_logit = np.tile(seen.logits[patched.target], n_variants)
+    source, component, positions = (np.repeat(np.asarray(one), n_roles) for one in zip(*described))
+    return pd.DataFrame(
+        {
+            "trial": trial.name,
+            "source": source,
+            "target": patched.target,
+            "component": component,
+            "positions": positions,
+            "variant": np.repeat(np.arange(n_variants), n_roles),
+            "role": np.tile(np.asarray(list(trial.answers)), n_variants),
+            "answer": np.tile(np.asarray(list(trial.answers.values())), n_variants),
+            "source_logit": source_logit.ravel(),
+            "target_logit": target_logit,
+            "patched_logit": target_logit + seen.effects.ravel(),
+            "effect": seen.effects.ravel(),
+        }
+    )
+
+
+def _described(edits):
+    """Source, component and positions of a variant, each "mixed" where its edits differ."""
+
+    def common(values):
+        values = set(values)
+        return values.pop() if len(values) == 1 else "mixed"
+
+    return (
+        common(edit.source for edit in edits),
+        common(component_of(edit) for edit in edits),
+        common(label_of(edit.positions) for edit in edits),
+    )

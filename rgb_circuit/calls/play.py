@@ -1,0 +1,145 @@
+"""Does the model play the game at all?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import pandas as pd
+
+from ..measuring.measure import measure
+from ..measuring.measurement import OfPictures, Request
+from ..prompts import answer_tokens, check_trials, prompt_ids
+from ..remote.jobs import Jobs
+from ..trial import Trial, as_trials
+from ..vlm import Vlm
+
+
+def play(
+    model: Vlm,
+    trials: Sequence[Trial] | Trial,
+    conditions: Sequence[str] | None = None,
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """What the model answers to every picture.
+
+    Args:
+        conditions: which pictures to show; by default all that every trial has.
+        progress: show a bar when it takes longer than two seconds.
+
+    Returns:
+        A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial
+        expects nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text: of
+        a word of several tokens the first piece), ``correct`` (is that the token that the expected
+        word is read at, or the word itself, however written? missing with ``expected``), and
+        ``logit_ROLE`` for each role, at [end].
+
+    Raises:
+        InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
+            before any forward.
+
+    Examples:
+        >>> played = rgb.play(model, trials)
+        >>> sorted(set(played.loc[played["condition"] == "erased", "answer"]))
+        ['white']
+        >>> played.loc[~played["correct"], "trial"].tolist()
+        []
+    """
+    asked = Played.of(as_trials(trials), conditions)
+    [frame] = measure(model, [asked], progress=progress, stage="playing")
+    return frame
+
+
+@dataclass(frozen=True)
+class Played(OfPictures):
+    """What the model answers to the pictures of some ``conditions``."""
+
+    conditions: tuple[str, ...]
+
+    function: ClassVar[str] = "play"
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], conditions: Sequence[str] | None = None) -> Played:
+        """To the ``conditions``; by default all that every trial has."""
+        if conditions is None:
+            first = trials[0].images if trials else ()
+            conditions = [name for name in first if all(name in trial.images for trial in trials)]
+        return cls(tuple(trials), tuple(conditions))
+
+    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
+        check_trials(model, self.trials, self.conditions)
+        ids = {
+            condition: prompt_ids(model, self.trials, condition) for condition in self.conditions
+        }
+
+        def request(trial: Trial) -> Request:
+            tokens = {
+                condition: answer_tokens(model, trial, condition) for condition in self.conditions
+            }
+            return Request(
+                trial=trial,
+                lengths={
+                    condition: len(ids[condition][trial.name]) for condition in self.conditions
+                },
+                ids=tuple(
+                    dict.fromkeys(token for own in tokens.values() for token in own.values())
+                ),
+                part=partial(_part, model, trial, tokens),
+            )
+
+        return request
+
+    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """See `play`."""
+        return super().frame(parts).astype({"trial": "category", "condition": "category"})
+
+
+def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
+    """The trials of which no picture was answered wrongly; one without an expected answer is not
+    wrong.
+
+    Args:
+        played: from `play`, of these trials.
+    """
+    right = (
+        played["correct"].fillna(True).astype(bool).groupby(played["trial"], observed=True).all()
+    )
+    return [trial for trial in trials if right[trial.name]]
+
+
+def _part(model, trial, tokens, seen):
+    """One trial's rows; ``tokens``: condition → role → the id that its answer is read at."""
+    column = {
+        token: number
+        for number, token in enumerate(
+            dict.fromkeys(one for own in tokens.values() for one in own.values())
+        )
+    }
+    rows = []
+    for condition, own in tokens.items():
+        logits = [float(seen.logits[condition][column[token]]) for token in own.values()]
+        rows.append(_record(model, trial, condition, own, seen.likeliest[condition], logits))
+    # Named types, since a trial without expectations has nothing to tell them from.
+    return pd.DataFrame(rows).astype({"expected": "str", "answer": "str", "correct": "boolean"})
+
+
+def _record(model, trial, condition, tokens, likeliest, logits):
+    """One row of `play`, from the answers' token ids by role, the likeliest token and the answers'
+    logits at [end]."""
+    role = trial.expected.get(condition)
+    answer = model.processor.tokenizer.decode([likeliest]).strip()
+    # A model may write a word in another way than most of its answers.
+    right = role and (
+        likeliest == tokens[role] or answer.casefold() == trial.answers[role].casefold()
+    )
+    return {
+        "trial": trial.name,
+        "condition": condition,
+        "expected": None if role is None else trial.answers[role],
+        "answer": answer,
+        "correct": right,
+        **{f"logit_{role}": logit for role, logit in zip(tokens, logits)},
+    }

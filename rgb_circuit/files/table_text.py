@@ -1,0 +1,33 @@
+"""Names and words as tables give them: text and whole numbers are taken, the rest is refused."""
+
+from numbers import Integral
+
+from ..errors import InputError
+
+
+def as_text(value: object, what: str, example: str) -> str:
+    """A cell as text: text as it is, a whole number in digits.
+
+    Args:
+        what: the cell, for the message, such as ``"answer 'right' of trial 'a'"``.
+        example: of what would do.
+
+    Raises:
+        InputError: anything else, such as a missing value, a decimal number, a list or blank text.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str):
+        raise InputError(
+            f"{what} is {shortened(value)} ({type(value).__name__}); give text such as "
+            f"{example!r}, or a whole number"
+        )
+    if not value.strip():
+        raise InputError(f"{what} is blank ({shortened(value)}); give text such as {example!r}")
+    return str(value)
+
+
+def shortened(value: object, most: int = 40) -> str:
+    """A value as Python writes it, or the beginning of that."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

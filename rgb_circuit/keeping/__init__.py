@@ -1,0 +1,1 @@
+"""Runs on disk: what shaped their numbers, what was measured, and reading it back."""

@@ -1,0 +1,297 @@
+"""A run as far as its folder says it: which model, which trials, and what was found."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..conversation import prompt, question_of
+from ..conversation.answers import FORMS
+from ..errors import InputError
+from ..files.results import read_frame
+from ..module.layout import Layout
+from ..prompts.asking import token_of
+from ..stimuli.tasks import DEFAULT, named
+from ..stimuli.tasks.rgb import published_trial
+from ..task import Task
+from ..trial import Trial
+from ..trials_file import read_trials
+from ..vlm import Vlm
+from .fingerprint import chat_template
+from .manifest import read_manifest
+
+# What it takes to go on with a run.
+NEEDED = {
+    "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head", "grid",
+    "tile_px", "picture_px", "template", "words", "task", "options", "trials",
+}  # fmt: skip
+
+
+class ModelNeeded(Exception):
+    """Something was asked of a model that is only recorded."""
+
+
+class NoFrame(InputError, KeyError):
+    """A frame that a run's folder lacks."""
+
+    # A KeyError would quote it.
+    __str__ = ValueError.__str__
+
+
+class Frames(Mapping[str, pd.DataFrame]):
+    """The frames of a run's folder by name, each read when it is first asked for."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._read:
+            if name not in self._names():
+                raise NoFrame(self._why_not(name))
+            self._read[name] = read_frame(self._folder, name, [])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __repr__(self) -> str:
+        return f"Frames({', '.join(self._names())})"
+
+    def _names(self):
+        return [path.stem for path in sorted(self._folder.glob("[!.]*.parquet"))]
+
+    def _why_not(self, name):
+        run = f"the run in {self._folder}"
+        if not self._names():
+            return f"{run} is not finished; finish it with rgb-circuit report {self._folder}"
+        # Evidence is what roles are told from.
+        asked = "roles" if name == "evidence" else name
+        if "left_out" in self._names():
+            for reason in self["left_out"].loc[self["left_out"]["frame"] == asked, "reason"]:
+                return f"{run} has no {name}: {reason}"
+        return f"{run} has no {name}; it has {', '.join(self._names())}"
+
+
+@dataclass(frozen=True, repr=False)
+class SavedRun:
+    """What ``rgb-circuit run`` left in a folder; `read_run` makes one.
+
+    Attributes:
+        folder: where it is.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
+        frames: name → frame, such as ``frames["patch_heads"]``, read when asked for. One that was
+            left out says why.
+    """
+
+    folder: Path
+    manifest: Mapping
+    frames: Frames = field(compare=False)
+
+    def __repr__(self):
+        n = len(self.manifest["trials"])
+        what = f"{self.model}, {n} trial{'s' * (n != 1)}, {len(self.frames)} frames"
+        return f"SavedRun({str(self.folder)!r}: {what})"
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.manifest["model"]
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """The trials, drawn or read again from what the manifest says.
+
+        Raises:
+            InputError: a trials file that is gone or cannot be used.
+        """
+        return recorded_trials(self.manifest)
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """A row per head that has a role, the strongest first: ``layer, head, role, score,
+        colors``, as `analyses.roles.roles`; none where no head has one.
+
+        Raises:
+            InputError: roles were not told, with the reason.
+        """
+        table = self.frames["roles"]
+        found = table.loc[table["role"] != "none", ["layer", "head", "role", "score", "colors"]]
+        order = found["score"].abs().sort_values(ascending=False, kind="stable").index
+        return found.loc[order].reset_index(drop=True)
+
+
+def read_run(folder: str | Path) -> SavedRun:
+    """What ``rgb-circuit run`` left in a folder: its model's name, trials, frames and findings;
+    nothing is loaded or measured.
+
+    Raises:
+        InputError: no such folder, or not one of a run of this version.
+    """
+    return SavedRun(Path(folder), recorded_run(folder), Frames(Path(folder)))
+
+
+def recorded_run(folder: str | Path) -> dict:
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.keeping.manifest.manifest` has it, with
+    all that it takes to go on.
+
+    Raises:
+        InputError: as `read_manifest`; or a manifest of something else, or of another version.
+    """
+    manifest = read_manifest(folder)
+    missing = sorted(NEEDED - set(manifest))
+    trials = manifest.get("trials")
+    whole = isinstance(trials, list) and all(
+        isinstance(trial, dict) and "name" in trial for trial in trials
+    )
+    if (
+        missing
+        or not whole
+        or not {"positions", "only_correct", "device", "dtype"} <= set(manifest["options"])
+    ):
+        what = (
+            f"nothing about {', '.join(missing)}"
+            if missing
+            else "too little about its options or trials"
+        )
+        raise InputError(
+            f"the manifest of {folder} says {what}; give the folder of a run of rgb-circuit run, "
+            "of this version"
+        )
+    return manifest
+
+
+def recorded_trials(manifest: Mapping) -> list[Trial]:
+    """The trials of a run, drawn or read again from what its manifest says.
+
+    Args:
+        manifest: from `recorded_run`.
+
+    Raises:
+        InputError: a trials file that is gone or cannot be used.
+    """
+    options = manifest["options"]
+    if "trials_file" in options:
+        trials = read_trials(options["trials_file"], template=manifest["template"])
+        described = options.get("task") or options.get("hypotheses")
+        task = recorded_task(manifest) if described else None
+        return [replace(trial, task=task) for trial in trials]
+    if options.get("trials") == "published":
+        return [published_trial(recorded_model(manifest).canvas)]
+    if not str(options.get("trials")).isdecimal() or not isinstance(options.get("seed"), int):
+        raise InputError(
+            "the manifest says nothing about how its trials were drawn; give the folder of a run "
+            "of rgb-circuit run"
+        )
+    task = named(options.get("task") or DEFAULT)
+    if task.draw is None:
+        raise InputError(
+            f"the task {task.name!r} draws no trials any more, and the run's were drawn"
+        )
+    canvas, n = recorded_model(manifest).canvas, int(options["trials"])
+    trials = task.draw(canvas, manifest["words"], n, options["seed"], options.get("fix", {}))
+    if options.get("hypotheses"):
+        task = replace(recorded_task(manifest), draw=task.draw)
+    return [replace(trial, task=task) for trial in trials]
+
+
+def recorded_task(manifest: Mapping) -> Task:
+    """The task of a run, as its manifest has it: all but what draws its trials."""
+    return Task.of_plain(manifest["task"], "the manifest's task")
+
+
+def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
+    """The model in the conversation of a run that it goes on with.
+
+    A chat template may write what changes by itself, such as today's date; the run goes on with
+    what it recorded. A model of another chat template is left as it is, for
+    `rgb_circuit.keeping.manifest.check_same` to refuse.
+    """
+    same = recorded.get("chat_template") == chat_template(model.processor)
+    if not same or recorded["template"] == model.template:
+        return model
+    question = recorded_task(recorded).questions[0]
+    asked = prompt(question, recorded["template"])
+    forms = model.forms.get(model.prompt(question), tuple(FORMS))
+    # The recorded form first; the sort keeps the others in their order.
+    as_then = tuple(sorted(forms, key=lambda form: form != recorded["answer_form"]))
+    return replace(
+        model,
+        template=recorded["template"],
+        forms=model.forms | {asked: as_then},
+        drawable=model.drawable | _drawable(recorded),
+    )
+
+
+def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Trial]:
+    """The trials with prompts of the conversation ``before`` put into the conversation ``after``;
+    both are templates, with ``{question}``."""
+    if before == after:
+        return list(trials)
+
+    def moved(text):
+        question = question_of(text, before)
+        return text if question is None else prompt(question, after)
+
+    return [
+        replace(
+            trial,
+            prompt=moved(trial.prompt),
+            prompts={condition: moved(text) for condition, text in trial.prompts.items()},
+        )
+        for trial in trials
+    ]
+
+
+def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[Vlm, list[Trial]]:
+    """Model and trials as the run in ``folder``, if there is one, recorded them: see
+    `as_recorded`."""
+    try:
+        recorded = read_manifest(folder)
+    except InputError:
+        return model, list(trials)
+    if "template" not in recorded:
+        return model, list(trials)
+    gone_on = as_recorded(model, recorded)
+    return gone_on, in_conversation(trials, model.template, gone_on.template)
+
+
+def _drawable(manifest):
+    """`Vlm.drawable` as far as the manifest says it."""
+    task = recorded_task(manifest)
+    return {
+        (prompt(task.questions[0], manifest["template"]), *task.vocabulary): tuple(
+            manifest["words"]
+        )
+    }
+
+
+def recorded_model(manifest: Mapping) -> Vlm:
+    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more
+    meets `ModelNeeded`."""
+    return Vlm(
+        name=manifest["model"],
+        revision=manifest["revision"],
+        nnsight=_Absent(),
+        processor=_Absent(),
+        n_layers=manifest["layers"],
+        n_heads=manifest["heads"],
+        n_kv_heads=manifest["kv_heads"],
+        d_head=manifest["d_head"],
+        layout=Layout(tuple(manifest["grid"]), manifest["tile_px"], manifest["picture_px"]),
+        template=manifest["template"],
+        token_of=token_of,
+        dtype=getattr(torch, manifest["dtype"]),
+        drawable=_drawable(manifest),
+    )
+
+
+class _Absent:
+    def __getattr__(self, name):
+        raise ModelNeeded(name)

@@ -1,0 +1,313 @@
+"""Loading a vision-language model, from a name or from memory, with the checks that it means what
+we assume."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from nnsight import TransformersModel
+from transformers import PreTrainedModel, ProcessorMixin
+
+from ..conversation import EXAMPLE_QUESTION, prompt, template_of
+from ..conversation.answers import preferred
+from ..errors import FOREIGN, InputError, first_line
+from ..module.layout import layout_of
+from ..module.modules import KERNELS, check_language_model, check_ready, check_vlm
+from ..module.unchanged import as_it_is
+from ..prompts.as_read import read_ids, say_unknown
+from ..prompts.asking import token_of
+from ..vlm import Vlm
+from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
+from .probe import PLAIN, probe
+from .processors import fitted
+
+SHIPPED = ("toy", "planted", "talker")
+# Those that were trained lie in folders; the planted one is made when it is loaded.
+TRAINED = ("toy", "talker")
+
+# Bytes of weights from which on loading takes long enough to be told about.
+LARGE = 1e9
+
+
+def load(
+    name: str | os.PathLike = "toy",
+    *,
+    remote: bool | str = False,
+    device_map: str | dict = "auto",
+    dtype: str | torch.dtype = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+    tiles: int | None = None,
+) -> Vlm:
+    """Load a vision-language model and check, on some pictures, that patching its heads means what
+    it should.
+
+    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class
+    token, image token) is filled in. What takes long is announced on standard error.
+
+    Args:
+        name: a shipped model (``"toy"``, ``"planted"``, ``"talker"``), a folder written by
+            ``save_pretrained``, or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are
+            read from safetensors only and no code of the repository is run.
+        remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``,
+            ``NDIF_API_KEY``), or a server's URL. Only the configuration and the processor are
+            loaded here; number format and devices are the server's.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs
+            there are.
+        dtype: number format; ``"auto"`` takes the checkpoint's own.
+        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as
+            Gemma 2, runs eager.
+        revision: of a hub repository.
+        tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by
+            default.
+
+    Raises:
+        InputError: no such model or none that can be reached, a model that does not see
+            pictures through image tokens, a checkpoint that is
+            not whole, a processor that cannot be made to fit, or a model whose internals do not
+            behave as the analyses need.
+        ServerError: the server cannot be reached, refuses the key, or does not serve the model.
+
+    Examples:
+        >>> model = rgb.load("toy")
+        >>> model
+        Vlm('toy': 4 layers × 4 heads, 6 × 6 image tokens, float32)
+        >>> rgb.play(model, rgb.rgb_trials(model, 4))["correct"].unique().tolist()
+        [True]
+    """
+    if attn_implementation not in KERNELS:
+        raise InputError(
+            f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept "
+            "the masks that patching needs"
+        )
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if (
+        isinstance(device_map, str)
+        and device_map.startswith("cuda")
+        and not torch.cuda.is_available()
+    ):
+        raise InputError(
+            f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'"
+        )
+    if remote is not False and (device_map, dtype) != ("auto", "auto"):
+        raise InputError(
+            "device and number format are the server's choice; leave device_map and dtype out with "
+            "remote=True"
+        )
+    name = _found(name)
+    with _source(name) as source:
+        found = find(name, source, revision)
+        config = read_config(found)
+        # Everything but the weights, so that what does not fit is refused before they are read.
+        empty = skeleton(name, config)
+        check_language_model(empty, name)
+        if attn_implementation == "sdpa" and not all(
+            part._supports_sdpa for part in empty.modules() if isinstance(part, PreTrainedModel)
+        ):
+            _say(
+                f"{name} has no attn_implementation='sdpa' in transformers, so it runs with 'eager'"
+            )
+            attn_implementation = "eager"
+        processor = fitted(read_processor(found), empty, name)
+        layout, template = _shown(name, empty, processor, tiles)
+        if remote is not False:
+            from ..remote.server import Server
+
+            wrapped = TransformersModel(
+                source,
+                task="image-text-to-text",
+                processor=processor,
+                revision=revision,
+                attn_implementation=attn_implementation,
+            )
+            served = f"rgb_circuit/{name}" if name in SHIPPED else name
+            server = Server.of(wrapped, served, remote)
+            # A server knows a model by what it was asked for, not by the commit that this was then.
+            return _checked(
+                name, revision, wrapped, processor, layout, template, server, found.commit
+            )
+        number = (
+            config.dtype or torch.float32
+            if dtype == "auto"
+            else getattr(torch, str(dtype).removeprefix("torch."))
+        )
+        size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
+        if found.commit or size > LARGE:
+            _say(
+                f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …"
+            )
+        options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
+        module = read_weights(found, config, **options)
+    check_ready(module, name)
+    wrapped = _wrapped(module, processor)
+    return _checked(name, found.commit, wrapped, processor, layout, template, None, found.commit)
+
+
+def wrap(
+    module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None
+) -> Vlm:
+    """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
+
+    Neither is changed: the model stays where it is, and the processor is copied before it is made
+    to fit. ``tiles`` is as in `load`.
+
+    Raises:
+        InputError: a model of another kind, one that has adapters, is in training mode or
+            offloaded, on which somebody put hooks that change what it computes, or forwards or
+            attention of their own; a processor that cannot be made to fit; or a model whose
+            internals do not behave as the analyses need.
+
+    Examples:
+        >>> from rgb_circuit.models.random import random_llava
+        >>> module, processor = random_llava(0, layers=2)
+        >>> rgb.wrap(module, processor, name="untrained")
+        Vlm('untrained': 2 layers × 4 heads, 6 × 6 image tokens, float32)
+    """
+    check_vlm(module, name)
+    check_language_model(module, name)
+    check_ready(module, name)
+    processor = fitted(processor, module, name)
+    layout, template = _shown(name, module, processor, tiles)
+    return _checked(name, None, _wrapped(module, processor), processor, layout, template)
+
+
+def _shown(name, module, processor, tiles):
+    """How pictures and questions are shown to a model: its `Layout`, and the template of its
+    conversation."""
+    template = template_of(name, module.config, processor)
+    asked = prompt(EXAMPLE_QUESTION, template)
+    try:
+        shown = asked.replace("<image>", processor.image_token)
+        layout = layout_of(name, module, processor, shown, tiles)
+    except InputError:
+        raise
+    except FOREIGN as error:
+        raise InputError(
+            f"the processor of {name!r} ({type(processor).__name__}) fails on a square picture "
+            f"with the game's question ({first_line(error)}); give one that takes text=[prompt] "
+            "and images=[[picture]]"
+        ) from error
+    ids = read_ids(name, module, processor, layout, asked)
+    say_unknown(name, processor.tokenizer, {asked: ids})
+    return layout, template
+
+
+def _wrapped(module, processor):
+    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not
+    # be told.
+    stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
+    return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
+
+
+def _checked(name, revision, wrapped, processor, layout, template, server=None, commit=None):
+    heads = _heads(wrapped._module.config, name)
+    if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
+        _say("checking on some pictures that patching its heads means what it should …")
+    asked = prompt(EXAMPLE_QUESTION, template)
+    probed = probe(
+        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name
+    )
+    forms = preferred(processor.tokenizer, *probed["likeliest"])
+    return Vlm(
+        name=name,
+        revision=revision,
+        nnsight=wrapped,
+        processor=processor,
+        layout=layout,
+        dtype=getattr(torch, probed["dtype"]),
+        template=template,
+        token_of=token_of,
+        ahead=probed["ahead"],
+        forms={asked: forms},
+        server=server,
+        commit=commit,
+        as_wrapped=None if server else as_it_is(wrapped._module),
+        **heads,
+    )
+
+
+def _heads(config, name):
+    """The fields of `Vlm` that say how many heads there are."""
+    text = config.text_config
+    try:
+        heads = text.num_attention_heads
+        return dict(
+            n_layers=text.num_hidden_layers,
+            n_heads=heads,
+            n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+            d_head=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        )
+    except FOREIGN as error:
+        raise InputError(
+            f"the configuration of {name!r} gives no number of heads and their width that hold for "
+            "every layer of its language model "
+            f"({text.model_type}: {first_line(error)}); {PLAIN}"
+        ) from error
+
+
+def _found(name) -> str:
+    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused
+    here."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(
+            f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id"
+        )
+    name = os.fspath(name)
+    if name in SHIPPED:
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        # The same from wherever a later process starts.
+        return str(path.resolve())
+    if path.is_file():
+        raise InputError(
+            f"{name!r} is a file; give the folder that holds it ({str(path.parent)!r})"
+        )
+    if not {"/", "\\"} & set(name):
+        known = {known.split("/")[-1]: known for known in (*SHIPPED, EXAMPLE)}
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        meant = f"did you mean {known[near[0]]!r}? Else give" if near else "give"
+        raise InputError(
+            f"no shipped model and no folder here is called {name!r}; {meant} "
+            f"{' or '.join(map(repr, SHIPPED))}, a folder written by save_pretrained, or a hub id "
+            f"such as {EXAMPLE!r}"
+        )
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise InputError(
+            f"there is no folder {name!r}, and it is no hub id either; give a shipped model "
+            f"({', '.join(SHIPPED)}), a folder written by save_pretrained, or a hub id such as "
+            f"{EXAMPLE!r}"
+        ) from None
+    return name
+
+
+@contextmanager
+def _source(name) -> Iterator[str]:
+    """Where transformers finds the model: a folder, or the hub id itself."""
+    if name in TRAINED:
+        yield str(Path(__file__).parents[1] / "models" / name)
+    elif name == "planted":
+        from ..models.planted import planted
+        from ..models.small import save
+
+        with tempfile.TemporaryDirectory() as folder:
+            model, processor, _ = planted()
+            yield str(save(model, processor, folder))
+    else:
+        yield name
+
+
+def _say(text):
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,251 @@
+"""What a model does with pictures of tiles and a question about them, before anything is believed
+of it.
+
+Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a
+forward go on from another's cache?
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..boards import draw
+from ..errors import FOREIGN, InputError, first_line
+from ..module.hooks import hooks_watched
+from ..module.layout import Layout
+from ..module.modules import softcap_of
+from ..module.nnsight_internals import OutOfOrderError, SourceNotAvailable
+from ..programs.capture import language_model
+from ..programs.probed import probed as program
+from ..prompts.asking import VOTERS
+from ..prompts.inputs import inputs_of
+from ..running.checks import RESUMED, RESUMED_HALF
+from ..running.execute import numbers_as_usual
+
+if TYPE_CHECKING:
+    from nnsight import TransformersModel
+    from transformers import ProcessorMixin
+
+    from ..remote.server import Server
+
+# Colours of the board and of the tile on it that differs.
+BOARD, TILE = (0, 0, 255), (255, 0, 0)
+
+PLAIN = "docs/families.md says what a language model must be for that"
+
+
+@torch.no_grad()
+def probe(
+    wrapped: TransformersModel,
+    processor: ProcessorMixin,
+    heads: tuple[int, int],
+    layout: Layout,
+    asked: str,
+    server: Server | None,
+    name: str,
+) -> dict:
+    """What `programs.probed` finds on pictures of tiles, wherever the model is; checked.
+
+    Args:
+        heads: (number of heads, d_head).
+        asked: the prompt of all pictures.
+
+    Returns:
+        ``likeliest, dtype`` of `programs.probed`, and ``ahead`` of `Vlm`.
+
+    Raises:
+        InputError: a model that cannot be analysed, with the reason.
+        ServerError: as `execute.execute`.
+    """
+    rows, columns = layout.grid
+    places = [
+        (rows // 2, columns // 2),
+        (rows // 3, columns - 1),
+        (rows - 1, columns // 3),
+        (1, columns // 2),
+        (rows - 1, columns - 1),
+    ]
+    tiles = [{}, *({place: TILE} for place in dict.fromkeys(places))]
+    boards = [draw(BOARD, some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
+    inputs = inputs_of(processor, layout, [asked], boards[1:2])
+    image = (
+        (inputs["input_ids"][0] == wrapped._module.config.image_token_id)
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
+    differing = inputs_of(processor, layout, [asked] * len(boards), boards)
+    _check_untouched(boards[1], inputs, name)
+    views = layout.places(image)
+    arguments = heads, inputs, VOTERS, softcap_of(wrapped._module.config), differing, views
+    if server:
+        probed = server.run(wrapped, program, (*arguments, None))
+    else:
+        try:
+            with hooks_watched(wrapped._module, name), numbers_as_usual():
+                probed = program(wrapped, *arguments, _bare(wrapped, inputs, name))
+        except InputError:
+            raise
+        except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
+            # The model's own code, called in another way than in a plain forward.
+            raise InputError(
+                f"{name!r} cannot be analysed: its forward fails where it is run in parts "
+                f"({first_line(error)}); {_way_out(error, PLAIN)}"
+            ) from error
+    _check(probed, heads, server, name)
+    wanted = [row * columns + column for row, column in dict.fromkeys(places)]
+    if misplaced := [
+        place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)
+    ]:
+        # A trained tower may put what it finds into other tokens than its own, so this does not
+        # refuse.
+        warnings.warn(
+            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of "
+            f"{name!r} more than their own, so what is "
+            "said of single tiles may be about their neighbours",
+            stacklevel=4,
+        )
+    return {
+        "likeliest": probed["likeliest"],
+        "dtype": probed["dtype"],
+        "ahead": _ahead(probed["furthest"], image),
+    }
+
+
+def _check_untouched(board, inputs, name):
+    """Refuse a processor that resamples a picture of the size that it was said to show as it is."""
+    shown = torch.unique(inputs["pixel_values"].float().round(decimals=4))
+    # Two colours in three channels, and the value of padding.
+    if len(shown) > 7:
+        raise InputError(
+            f"the processor of {name!r} makes {len(shown)} different values of a picture of "
+            f"{board.width} × {board.height} px in two colours, where 7 would do: it resamples it "
+            "or mixes its channels, so that no tile would be one token; set its size and crop_size "
+            "to those of the model's pictures"
+        )
+
+
+def _ahead(furthest, image):
+    """Which tokens attend to later ones; ``furthest``: the last position that each attends to."""
+    looking = [place for place, far in enumerate(furthest) if far > place]
+    if not looking:
+        return "none"
+    within = image[0] <= looking[0] and max(furthest[place] for place in looking) <= image[-1]
+    return "image" if within else "all"
+
+
+def _bare(wrapped, inputs, name):
+    """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in
+    order."""
+    text = language_model(wrapped)._module
+    expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
+    ran = []
+    hooks = [
+        part.register_forward_hook(lambda part, *_: ran.append(part)) for part in set(expected)
+    ]
+    on_device = {key: tensor.to(wrapped.device) for key, tensor in inputs.items()}
+    try:
+        logits = wrapped._module(**on_device, logits_to_keep=1).logits[0, -1].float()
+    except InputError:
+        raise
+    except FOREIGN as error:
+        plain = (
+            _in_one_format(wrapped._module)
+            or "use a model that answers about a picture in transformers"
+        )
+        advice = _way_out(error, plain)
+        raise InputError(
+            f"{name!r} fails on a plain picture, before any analysis ({first_line(error)}); "
+            f"{advice}"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if ran != expected:
+        raise InputError(
+            f"{name!r} cannot be analysed: the o_proj of its layers and then the final norm do not "
+            f"run once each, in that order; {PLAIN}"
+        )
+    return logits
+
+
+def _in_one_format(module):
+    """What to do where parts of a model have other number formats than the rest; None where they
+    have one."""
+    formats: dict[torch.dtype, str] = {}
+    for where, weights in module.named_parameters():
+        if weights.is_floating_point():
+            formats.setdefault(weights.dtype, where)
+    if len(formats) < 2:
+        return None
+    each = " and ".join(
+        f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items()
+    )
+    return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
+
+
+def _way_out(error, otherwise):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
+    return otherwise
+
+
+def _check(probed, heads, server, name):
+    """Refuse a model whose heads are not slices of ``o_proj``'s input, from what `programs.probed`
+    found."""
+
+    def refuse(reason, found=None):
+        by = "" if found is None else f" (by {probed[found]:.2g} of the largest)"
+        raise InputError(f"{name!r} cannot be analysed: {reason}{by}; {PLAIN}")
+
+    if not probed["finite"]:
+        raise InputError(_not_finite(probed["dtype"], server, name))
+    if set(probed["widths"]) != {heads[0] * heads[1]}:
+        refuse(
+            f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} "
+            f"heads × {heads[1]}"
+        )
+    # Written so that a number which is none is refused too.
+    if not probed["traced"] <= 2e-3:
+        refuse("its logits inside a trace differ from the bare forward", "traced")
+    if not probed["unembedded"] <= 2e-3:
+        refuse(
+            "its logits are not lm_head of what its final norm returns, as with a soft cap or a "
+            "multiplier",
+            "unembedded",
+        )
+    if not probed["rewritten"] <= 2e-3:
+        refuse("writing the heads' own outputs back changes its logits", "rewritten")
+    if not probed["zeroed"] >= 1e-6:
+        refuse("zeroing every head leaves its logits unchanged")
+    if not probed["o_proj"] <= 1e-2:
+        refuse("o_proj of the heads' outputs is not what its attention block returns", "o_proj")
+    if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
+        refuse(
+            "a forward that goes on from the keys and values of another does not give what a whole "
+            "one gives",
+            "swept",
+        )
+
+
+def _not_finite(dtype, server, name):
+    """Why logits are not finite, and what to do."""
+    what = f"the logits of {name!r} are not finite on a plain picture"
+    if dtype == "float32":
+        return (
+            f"{what} in float32, so its weights are broken; take another checkpoint, or "
+            "download it again"
+        )
+    others = "'bfloat16' or 'float32'" if dtype == "float16" else "'float32'"
+    if server is not None:
+        return (
+            f"{what} in {dtype}, the server's number format; ask for one that serves it in "
+            f"{others}, or load it here"
+        )
+    return (
+        f"{what}: they overflow in {dtype}, so load it with dtype={others} (if that gives the "
+        "same, its weights are broken)"
+    )

@@ -1,0 +1,203 @@
+"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its
+weights, its own forwards, and attention that takes the masks of patching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AttentionInterface, PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
+
+from ..errors import InputError
+from ..programs.capture import language_model
+from .hooks import check_forwards, is_compiled
+
+# Attention that adds a mask of numbers to its scores, whatever the mask. Others know masks of their
+# own form (flex), lengths alone (flash), or pages; and what somebody registered may be no softmax.
+KERNELS = ("sdpa", "eager")
+
+MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload())"
+
+
+def check_config(config: PreTrainedConfig, name: str) -> None:
+    """Raise InputError unless this is a model of transformers that looks at pictures through image
+    tokens."""
+    parts = ("text_config", "vision_config", "image_token_id")
+    lacking = [part for part in parts if getattr(config, part, None) is None]
+    advice = "give one that does, such as llava-hf/llava-1.5-7b-hf"
+    if lacking or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        why = (
+            f"no {' and no '.join(lacking)}"
+            if lacking
+            else "not among transformers' models for that"
+        )
+        raise InputError(
+            f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures "
+            f"through image tokens in its prompt ({why}); {advice}"
+        )
+    resampler = getattr(config, "perceiver_config", None)
+    if resampler is not None:
+        raise InputError(
+            f"{name!r} ({config.model_type!r}) makes {resampler.resampler_n_latents} tokens of a "
+            "picture by a resampler (perceiver_config), which reads the whole picture for each, so "
+            f"that no token stands for a place; {advice}"
+        )
+
+
+def check_vlm(module: torch.nn.Module, name: str) -> None:
+    """Raise InputError unless ``module`` is a vision-language model of transformers without
+    adapters."""
+    parts = module.modules() if isinstance(module, torch.nn.Module) else ()
+    if any(type(part).__module__.split(".")[0] == "peft" for part in parts):
+        raise InputError(
+            f"{name!r} has adapters beside its weights, which head analyses would leave out; "
+            f"{MERGE}"
+        )
+    if isinstance(module, torch.nn.Module) and is_compiled(module):
+        raise InputError(
+            f"{name!r} is compiled, so patching cannot reach into what it runs; give the model as "
+            "it was before (what torch.compile was given)"
+        )
+    if not isinstance(module, PreTrainedModel):
+        raise InputError(
+            f"{name!r} is {a_kind(module)}, not a model of transformers; give the model itself, as "
+            "AutoModelForImageTextToText.from_pretrained returns it"
+        )
+    check_config(module.config, name)
+    if not isinstance(module, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(module.config)]):
+        raise InputError(
+            f"{name!r} is {a_kind(module)}, which gives no logits; give the whole model, as "
+            "AutoModelForImageTextToText.from_pretrained returns it"
+        )
+
+
+def check_ready(module: torch.nn.Module, name: str) -> None:
+    """Raise InputError unless ``module`` can be run now; cheap enough for before every run.
+
+    Checked are that no part is in training mode (dropout makes noise), that all weights are on a
+    device, that forwards and attention are the model's own, and that nothing else than the weights
+    sets the number format.
+    """
+    for where, part in module.named_modules():
+        if part.training:
+            which = f"the part {where} of {name!r}" if where and not module.training else repr(name)
+            raise InputError(
+                f"{which} is in training mode, where dropout makes every run another; call "
+                "model.eval() first"
+            )
+    for where, parameter in module.named_parameters():
+        if parameter.is_meta:
+            raise InputError(
+                f"weights of {name!r} are not in memory ({where}): they are offloaded to CPU or "
+                "disk, or were never loaded; make them fit with dtype='bfloat16', choose another "
+                "device_map such as 'cpu', or leave them on a server with remote=True"
+            )
+    check_forwards(module, name)
+    _check_kernel(module, name)
+    device = next(module.parameters()).device.type
+    if torch.is_autocast_enabled(device):
+        other = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+        raise InputError(
+            f"torch.autocast is on, so {name!r} would compute some of its layers in {other}; call "
+            f"this outside of it, and to run the whole model in {other} load it with "
+            f"dtype={other!r}"
+        )
+
+
+def _check_kernel(module, name):
+    """Raise InputError unless the language model's attention is transformers' own, of those that
+    take a mask of numbers."""
+    for layer in language_model(module).layers:
+        kernel = getattr(getattr(layer.self_attn, "config", None), "_attn_implementation", "eager")
+        function = AttentionInterface().get(kernel)
+        whose = getattr(function, "__globals__", {"__name__": "transformers"})["__name__"]
+        if kernel not in KERNELS or whose.split(".")[0] != "transformers":
+            way_out = "eager" if kernel == "sdpa" else "sdpa"
+            raise InputError(
+                f"the language model of {name!r} attends with {kernel!r}"
+                f"{f', which {whose} registered anew' if kernel in KERNELS else ''}, and patching "
+                "needs the 'sdpa' or 'eager' of transformers, which take its masks; load it with "
+                f"rgb.load(…, attn_implementation={way_out!r}), or call "
+                f"set_attn_implementation({way_out!r}) on the model that rgb.wrap is given"
+            )
+
+
+def check_language_model(module: PreTrainedModel, name: str) -> None:
+    """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and
+    a final ``norm``."""
+    inner = getattr(module, "model", None)
+    text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
+    advice = (
+        "use a model on a Llama-style language model, such as Llama, Mistral, Qwen 2 or Gemma 3"
+    )
+    if text is None:
+        raise InputError(
+            f"{name!r} ({type(module).__name__}) has no model.language_model or model.text_model, "
+            f"where its layers would be; {advice}"
+        )
+    layers = list(getattr(text, "layers", ()))
+    outputs: list[Any] = [
+        getattr(getattr(layer, "self_attn", None), "o_proj", None) for layer in layers
+    ]
+    lacking = [
+        index for index, output in enumerate(outputs) if not isinstance(output, torch.nn.Module)
+    ]
+    if lacking or not layers:
+        first = ", ".join(map(str, lacking[:3])) + (", …" if len(lacking) > 3 else "")
+        some = (
+            ""
+            if len(lacking) == len(layers)
+            else f" in {len(lacking)} of its {len(layers)} layers ({first})"
+        )
+        raise InputError(
+            f"the language model of {name!r} ({type(text).__name__}) has no "
+            f"self_attn.o_proj{some}, whose input is what heads write: "
+            f"{_held(text, layers, lacking)}; {advice}"
+        )
+    widths = {output.in_features for output in outputs if hasattr(output, "in_features")}
+    if len(widths) > 1:
+        raise InputError(
+            f"the heads of {name!r} are not of one size: o_proj reads "
+            f"{' or '.join(map(str, sorted(widths)))} numbers, by "
+            f"layer; {advice}"
+        )
+    if not isinstance(getattr(text, "norm", None), torch.nn.Module):
+        raise InputError(
+            f"the language model of {name!r} ({type(text).__name__}) has no final norm called "
+            f"norm, whose output the logits are read from; {advice}"
+        )
+
+
+def _held(text, layers, lacking):
+    """What there is in place of a layer's ``self_attn.o_proj``, in words."""
+    where, part = "it", text
+    if layers:
+        where, part = f"layer {lacking[0]}", layers[lacking[0]]
+    if hasattr(part, "self_attn"):
+        where, part = f"self_attn of {where}", part.self_attn
+    parts = {own: type(inside).__name__ for own, inside in part.named_children()}
+    held = [f"{own} ({kind})" for own, kind in parts.items() if "norm" not in kind.lower()]
+    return f"{where} holds {', '.join(held)}"
+
+
+def softcap_of(config: PreTrainedConfig) -> float | None:
+    """What caps a model's logits, see `Vlm.softcap`; the name is the same in all families."""
+    return getattr(config.text_config, "final_logit_softcapping", None)
+
+
+def vocabulary_of(module: PreTrainedModel) -> tuple[int, int]:
+    """How many tokens a model can read and how many it can say: rows of its embedding and of its
+    ``lm_head``."""
+    read, said = module.get_input_embeddings(), module.get_output_embeddings()
+    # A quantised weight is packed, so what the layer says of itself comes first.
+    return (
+        getattr(read, "num_embeddings", None) or len(read.weight),
+        getattr(said, "out_features", None) or len(said.weight),
+    )
+
+
+def a_kind(thing: object) -> str:
+    """The class of a thing, with its article."""
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -1,0 +1,165 @@
+"""A trial's pictures: those in memory as they are, those in files opened whenever one is looked at.
+
+Two thousand photographs do not fit into memory. So only the size and a hash of the pixels are kept
+of a file, both from one pass. Each look at the picture opens the file again, and nothing keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import InputError, first_line
+from ..files.git_lfs import is_pointer
+from .picture import as_rgb
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture that stays in its file.
+
+    Attributes:
+        path: absolute.
+        size: (width, height) in pixels, upright.
+        hash: of its pixels, as `picture_hash` gives it.
+        stamp: (size in bytes, time of the last change in nanoseconds) of the file when it was read.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    hash: str
+    stamp: tuple[int, int]
+
+    @classmethod
+    def read(cls, path: str | Path) -> PictureFile:
+        """A file's picture, looked at once.
+
+        Raises:
+            FileNotFoundError: no such file.
+            InputError: a file that is no picture, or one that `rgb_circuit.pictures.picture.as_rgb`
+                refuses.
+        """
+        path = Path(path).absolute()
+        image, stamp = _opened(path)
+        return cls(path, image.size, picture_hash(image), stamp)
+
+    def open(self) -> Image.Image:
+        """The picture in RGB, as it was when it was read.
+
+        Raises:
+            InputError: the file is gone or has changed.
+        """
+        try:
+            image, stamp = _opened(self.path)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"the picture {self.path} is gone since the trials were read; put it back"
+            ) from error
+        # A copy put back has another time, and may be the same picture.
+        if stamp != self.stamp and picture_hash(image) != self.hash:
+            raise InputError(
+                f"the picture {self.path} has changed since the trials were read; read them again, "
+                "or put the picture back as it was"
+            )
+        return image
+
+
+# Where a picture comes from; both kinds have a `size`.
+Source = Image.Image | PictureFile
+
+
+class Pictures(Mapping[str, Image.Image]):
+    """Condition → picture.
+
+    Attributes:
+        sources: condition → the picture itself, or its file.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]):
+        self.sources = dict(sources)
+
+    def __getitem__(self, condition: str) -> Image.Image:
+        source = self.sources[condition]
+        return source.open() if isinstance(source, PictureFile) else source
+
+    def __contains__(self, condition: object) -> bool:
+        # A mapping's own looks the picture up.
+        return condition in self.sources
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pictures):
+            return super().__eq__(other)
+        return _hashes(self.sources) == _hashes(other.sources)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name}: {source.size[0]} × {source.size[1]} px"
+            for name, source in self.sources.items()
+        )
+        return f"Pictures({sizes})"
+
+
+def sources_of(images: Mapping[str, Image.Image]) -> Mapping[str, Source]:
+    """Condition → where its picture comes from, without opening a file."""
+    return images.sources if isinstance(images, Pictures) else images
+
+
+def picture_hash(picture: Source) -> str:
+    """A hash of a picture's mode, size and pixels; a file's is known."""
+    if isinstance(picture, PictureFile):
+        return picture.hash
+    found = hashlib.sha256(f"{picture.mode} {picture.size} ".encode())
+    # Bytes of a palette picture say nothing without the palette.
+    found.update(picture.convert("RGBA").tobytes())
+    return found.hexdigest()
+
+
+def identical(hashes: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Pairs of conditions whose pictures have the same pixels, each with the first condition that
+    has them.
+
+    Args:
+        hashes: condition → `picture_hash` of its picture.
+    """
+    first, pairs = {}, []
+    for condition, pixels in hashes.items():
+        if pixels in first:
+            pairs.append((first[pixels], condition))
+        first.setdefault(pixels, condition)
+    return pairs
+
+
+def _hashes(sources):
+    return {condition: picture_hash(source) for condition, source in sources.items()}
+
+
+def _opened(path):
+    """The picture of a file, in RGB, the file closed; and the file's `PictureFile.stamp`."""
+    try:
+        about = os.stat(path)
+        with Image.open(path) as image:
+            return as_rgb(image), (about.st_size, about.st_mtime_ns)
+    except FileNotFoundError:
+        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    # What Pillow raises for broken files depends on the format.
+    except Exception as error:
+        if is_pointer(path):
+            raise InputError(
+                f"{path} is a Git LFS pointer without the picture that it stands for; run git lfs "
+                "pull there"
+            ) from error
+        reason = f"cannot read it as a picture ({first_line(error)})"
+        raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error

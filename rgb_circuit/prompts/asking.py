@@ -1,0 +1,95 @@
+"""Asking a model how it answers: which surface form it prefers after each prompt, found once and
+kept with the model (`Vlm.forms`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from ..conversation.answers import FORMS, Reading, in_likeliest, preferred
+from ..errors import InputError
+from ..programs.likeliest import likeliest_tokens
+from ..running.execute import execute
+from ..running.memory import chunks, pictures_at_once
+from .as_read import plain, read_ids, say_unknown
+from .inputs import inputs_of
+
+if TYPE_CHECKING:
+    from ..vlm import Vlm
+
+# How many of the likeliest tokens vote on the form.
+VOTERS = 64
+
+
+def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
+    """How ``answers`` (role → word) are read after ``prompt``.
+
+    Raises:
+        InputError: a word that the tokenizer cannot write there, or two that begin with the same
+            token.
+    """
+    if prompt not in model.forms:
+        settle(model, [prompt])
+    asked = prompt, *answers.items()
+    if asked not in model.readings:
+        model.readings[asked] = _in_likeliest(model, prompt, answers, model.forms[prompt])
+    return model.readings[asked]
+
+
+def token_of(model: Vlm, word: str, after: str) -> int:
+    """The id of the token that ``word`` is read at after the prompt ``after``: its first, as the
+    model writes it there.
+
+    Raises:
+        InputError: the word cannot be written there.
+    """
+    return read(model, after, {"word": word}).tokens["word"]
+
+
+def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
+    """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
+    if (prompt, *answers.items()) in model.readings:
+        return
+    for form in model.forms.get(prompt, FORMS):
+        try:
+            _in_likeliest(model, prompt, answers, [form])
+            return
+        except InputError as error:
+            # The last form is the plain word: what is wrong with that is what a user can mend.
+            refused = error
+    raise refused
+
+
+def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
+    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one
+    forward each. A server is waited for in a detached run too, as when a model is loaded, since
+    nothing can be read before."""
+    new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
+    module, processor, grey = model.nnsight._module, model.processor, plain(model.layout)
+    ids = {prompt: read_ids(model.name, module, processor, model.layout, prompt) for prompt in new}
+    say_unknown(model.name, processor.tokenizer, ids)
+    lengths = {}
+    for prompt in new:
+        lengths.setdefault(len(ids[prompt]), []).append(prompt)
+    with tqdm(
+        total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress
+    ) as bar:
+        for length, alike in lengths.items():
+            for some in chunks(alike, pictures_at_once(model, length, length - 1)):
+                inputs = inputs_of(processor, model.layout, some, [grey] * len(some))
+                for prompt, *likeliest in zip(
+                    some, *execute(model, likeliest_tokens, inputs, VOTERS)
+                ):
+                    last = int(inputs["input_ids"][0, -1])
+                    model.forms[prompt] = preferred(
+                        processor.tokenizer, last, *(one.tolist() for one in likeliest)
+                    )
+                bar.update(len(some))
+
+
+def _in_likeliest(model, prompt, answers, forms):
+    return in_likeliest(
+        model.processor.tokenizer, prompt, answers, forms, model.name, model.sayable
+    )

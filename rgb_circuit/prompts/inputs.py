@@ -1,0 +1,50 @@
+"""What a processor makes of prompts and pictures, in the form that a model's forward takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+
+from ..conversation.answers import ends, once_begun
+from ..module.layout import Layout
+from ..module.uncut import uncut
+from ..running.execute import one_at_a_time
+
+
+def inputs_of(
+    processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
+) -> dict[str, torch.Tensor]:
+    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one
+    beginning token at most, no end token.
+
+    Returns:
+        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever
+        else ``layout.takes``.
+    """
+    tokenizer = processor.tokenizer
+    texts = [
+        once_begun(tokenizer, prompt.replace("<image>", processor.image_token))
+        for prompt in prompts
+    ]
+    # A fast tokenizer cannot be used by two threads at once.
+    with one_at_a_time:
+        made = uncut(processor, texts, images, **layout.options)
+        length = made["input_ids"].shape[1]
+        # A processor may be set to write no special tokens, whatever its tokenizer does alone.
+        ended = ends(tokenizer) and bool((made["input_ids"][:, -1] == tokenizer.eos_token_id).all())
+        kept = length - ended
+    made = {
+        name: value
+        for name, value in made.items()
+        if name in layout.takes and isinstance(value, torch.Tensor)
+    }
+    # What says something of every token ends with the tokens.
+    return {
+        name: value[:, :kept]
+        if value.ndim == 2 and value.shape == (len(prompts), length)
+        else value
+        for name, value in made.items()
+    }

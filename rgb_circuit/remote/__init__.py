@@ -1,0 +1,1 @@
+"""NDIF servers, as places where programs run."""

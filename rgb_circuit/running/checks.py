@@ -1,0 +1,72 @@
+"""What a program found that makes its numbers mean nothing, said in a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from ..vlm import Vlm
+
+# How far the logits of a forward that goes on from another's keys and values may be from that
+# one's, as fractions of the largest. In half precision the two round otherwise.
+RESUMED, RESUMED_HALF = 1e-3, 5e-2
+
+
+def check_unedited(model: Vlm, drift: float, length: int) -> None:
+    """Raise ModelError if a run that edits nothing does not end where the model's own run does;
+    given `sweep`'s ``drift``."""
+    if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+        return
+    raise ModelError(
+        f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest "
+        f"on a prompt of {length} tokens, "
+        "so effects there would mean nothing: it attends in another way than patching goes on from"
+    )
+
+
+def check_paths(model: Vlm, gap: float) -> None:
+    """Raise ModelError if the residual stream is no sum along which a path can be told apart, given
+    the ``gap`` of `programs.paths`."""
+    if gap > (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+        raise ModelError(
+            f"in {model.name} the residual stream does not pass a layer unchanged, or the layer "
+            f"makes other queries, keys or values of it than in its own run (by {gap:.2g} of the "
+            "largest), so direct paths mean nothing there; use patch_edits"
+        )
+
+
+def check_seeing(model: Vlm, blind: bool) -> None:
+    """Raise InputError if attention was knocked out wherever a position looks; given `sweep`'s
+    ``blind``."""
+    if blind:
+        raise InputError(
+            f"in a layer of {model.name} that sees no more than a window or its picture, an "
+            "attention edit leaves a position nothing to look at; knock out fewer keys"
+        )
+
+
+def check_finite(model: Vlm, finite: bool) -> None:
+    """Raise ModelError if a logit was infinite or not a number."""
+    if not finite:
+        raise ModelError(
+            f"{model.name} gives logits that are not finite in {model.dtype}; load it with "
+            "dtype='float32' or 'bfloat16'"
+        )
+
+
+def check_attention(model: Vlm, gaps: list[float]) -> None:
+    """Raise ModelError if attention is something else than softmax(queries · keys) @ values, given
+    `attention_gaps`."""
+    for layer, gap in enumerate(gaps):
+        # Half precision rounds the pattern before it meets the values; other kinds of attention
+        # miss by far more.
+        if gap > 0.02:
+            raise ModelError(
+                f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ "
+                f"values: that misses its z by {gap:.2g} of the largest, as where heads have "
+                "sinks; of its heads z alone can be patched (patch_heads, patch_edits)"
+            )

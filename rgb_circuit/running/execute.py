@@ -1,0 +1,70 @@
+"""Running a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF
+server."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import InputError
+from ..module.hooks import hooks_watched
+from ..module.modules import check_ready
+from ..module.nnsight_internals import has_edits
+from ..module.unchanged import check_unchanged
+
+if TYPE_CHECKING:
+    from ..remote.jobs import Jobs
+    from ..vlm import Vlm
+
+# Tracing contexts of one process share state, whichever models they are of.
+one_at_a_time = RLock()
+
+
+def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = None):
+    """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
+
+    Args:
+        jobs: what the server was asked so far, where it is not waited for.
+
+    Raises:
+        InputError: the model cannot be run now, or was changed since it was wrapped.
+        ServerError: of a remote model: the server cannot be reached, refuses the key, does not
+            serve the model, or failed.
+        Pending: with ``jobs``: the job is handed in, or not done yet.
+    """
+    with one_at_a_time:
+        if model.server is not None:
+            return model.server.run(model.nnsight, program, arguments, jobs)
+        check_model(model)
+        module = model.nnsight._module
+        with hooks_watched(module, model.name), numbers_as_usual(), torch.no_grad():
+            return program(model.nnsight, *arguments)
+
+
+def check_model(model: "Vlm") -> None:
+    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; one
+    that is not here passes."""
+    if model.as_wrapped is None:
+        return
+    module, name = model.nnsight._module, model.name
+    check_ready(module, name)
+    check_unchanged(model.as_wrapped, module, name)
+    if has_edits(model.nnsight):
+        raise InputError(
+            f"nnsight edits {name!r} in every trace (nnsight.edit(inplace=True)), which would be "
+            "in all numbers; call model.nnsight.clear_edits(), and give what is to be changed as "
+            "rgb.Edit"
+        )
+
+
+@contextmanager
+def numbers_as_usual() -> Iterator[None]:
+    """Within, new tensors are float32 unless a program says otherwise, as torch itself has it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,1 @@
+"""What a model is shown: tasks, their files, and trials that are drawn."""

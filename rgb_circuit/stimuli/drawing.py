@@ -1,0 +1,138 @@
+"""Trials that are drawn for a model: on its own grid, in its own conversation, with words that it
+can say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..conversation.answers import FORMS, drawable, form_of
+from ..errors import InputError
+from ..prompts.asking import settle
+from ..task import Task
+from ..trial import Trial
+from .tasks import find
+
+if TYPE_CHECKING:
+    from ..vlm import Vlm
+
+
+def trials(
+    model: Vlm, task: str | Task = "rgb", n: int = 32, seed: int = 0, **fixed: Any
+) -> list[Trial]:
+    """Trials of a task, drawn for a model.
+
+    Words are drawn from those of the task that are one token for the model, or where these are too
+    few, that begin with different tokens.
+
+    Args:
+        task: one that ships, by its name, or any that draws its trials.
+        n: number of trials.
+        seed: the same seed gives the same trials.
+        fixed: what the task can hold fixed: roles, such as ``odd="red"``, a ``template`` of the
+            task, and what it says besides.
+
+    Raises:
+        InputError: a task that there is not, or that draws nothing; a model without its words; or
+            what the task cannot draw.
+
+    Examples:
+        >>> trials = rgb.trials(model, "rgb", n=3, odd="red")
+        >>> [trial.answers["odd"] for trial in trials]
+        ['red', 'red', 'red']
+        >>> list(trials[0].images)
+        ['clean', 'recolored', 'erased', 'swapped', 'moved']
+    """
+    task = find(task) if isinstance(task, str) else task
+    if "template" in fixed and task.templates:
+        task = task.asked_by(fixed["template"])
+    if task.draw is None:
+        raise InputError(
+            f"the task {task.name!r} draws no pictures; give trials from a file (read_trials) or "
+            "build them"
+        )
+    vocabulary = fixed.get("palette", task.vocabulary)
+    words = words_for(model, task, vocabulary)
+    if not words and "palette" not in fixed:
+        raise InputError(
+            f"no word of the task ({', '.join(list(vocabulary)[:3])}, …) is in the vocabulary of "
+            f"{model.name!r}, so it cannot play {task.says or task.name}; use another tokenizer, "
+            "or give trials of your own"
+        )
+    return [replace(trial, task=task) for trial in task.draw(model.canvas, words, n, seed, fixed)]
+
+
+def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:
+    """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
+
+    Colours are drawn from the palette's words that are one token for the model, or where these are
+    too few, that begin with different tokens; each is used equally often in each role, and no tile
+    is used twice before all were used. The first tile is left out: a causal model has nothing to
+    compare it with.
+
+    Args:
+        n: number of trials.
+        seed: the same seed gives the same trials.
+        fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`,
+            held fixed.
+
+    Raises:
+        InputError: a model without colour words, an unknown colour, a tile off the grid, or too few
+            colours left to draw from.
+
+    Warns:
+        UserWarning: some trials have the same pictures, since too much is fixed.
+
+    Examples:
+        >>> trials = rgb.rgb_trials(model, 8)
+        >>> sorted(trial.answers["odd"] for trial in trials)
+        ['black', 'blue', 'cyan', 'green', 'orange', 'purple', 'red', 'yellow']
+        >>> len({trial.tile for trial in trials})
+        8
+    """
+    return trials(model, "rgb", n, seed, **fixed)
+
+
+def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -> tuple[str, ...]:
+    """The words that a task is drawn with for a model; none where it knows none.
+
+    Args:
+        vocabulary: drawn from instead of the task's.
+    """
+    taken = [role.word for role in task.roles.values() if role.word is not None]
+    words = task.vocabulary if vocabulary is None else vocabulary
+    return (
+        words_at(model, model.prompt(task.questions[0]), words, least=len(task.drawn), taken=taken)
+        if words
+        else ()
+    )
+
+
+def words_at(
+    model: Vlm, prompt: str, words: Iterable[str], *, least: int, taken: Iterable[str]
+) -> tuple[str, ...]:
+    """Those of ``words`` that a task asked in ``prompt`` can be drawn with; none where the model
+    can write none there.
+
+    Args:
+        least, taken: as in `rgb_circuit.conversation.answers.drawable`.
+    """
+    asked = (prompt, *words)
+    if asked not in model.drawable:
+        form = form_at(model, prompt, asked[1:])
+        model.drawable[asked] = () if form is None else tuple(
+            drawable(model.processor.tokenizer, prompt, asked[1:], form, least, taken, model.sayable)
+        )  # fmt: skip
+    return model.drawable[asked]
+
+
+def form_at(model: Vlm, prompt: str, words: Iterable[str]) -> str | None:
+    """The form in which the model writes ``words`` after ``prompt``, a key of
+    `rgb_circuit.conversation.answers.FORMS`: the likeliest in which any can be written; None,
+    without a forward, where none can."""
+    words, tokenizer = tuple(words), model.processor.tokenizer
+    if form_of(tokenizer, prompt, words, tuple(FORMS), model.sayable) is None:
+        return None
+    settle(model, [prompt])
+    return form_of(tokenizer, prompt, words, model.forms[prompt], model.sayable)

@@ -1,0 +1,133 @@
+"""Tasks and hypotheses as TOML files: data only, no name of a function and no expression."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files.table_text import shortened
+from ..hypothesis import Hypothesis
+from ..hypothesis.plain_tables import hypotheses_of
+from ..task import Task
+
+# A key that TOML takes without quotes.
+_BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+def read_task(path: str | Path) -> Task:
+    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie
+    beside it, and so does the file that it is ``like``.
+
+    Raises:
+        InputError: no such file, no TOML, or something in it that is no task, with its key.
+
+    Examples:
+        >>> task = rgb.read_task(Path(rgb.__file__).parent / "stimuli" / "tasks" / "rgb.toml")
+        >>> task.right, task.corrupted, task.targets
+        ('odd', 'erased', ('recolored', 'erased'))
+    """
+    task = Task.of_plain(_table_of(path), Path(path).name)
+    return replace(task, trials=str(Path(path).parent / task.trials)) if task.trials else task
+
+
+def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
+    """The hypotheses of a TOML file, which may be a task's or hold nothing else.
+
+    Raises:
+        InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
+
+    Examples:
+        >>> hypotheses = rgb.read_hypotheses(Path(rgb.__file__).parent / "stimuli" / "tasks" / "rgb.toml")
+        >>> for prediction in hypotheses[-1].predictions:
+        ...     print(prediction.name, "|", prediction.text)
+        P9a | none down, odd not up, background not up: z clean -> erased
+        P9b | none none: z clean -> recolored
+    """
+    name = Path(path).name
+    hypotheses, _ = hypotheses_of(_table_of(path), name)
+    if not hypotheses:
+        raise InputError(f"{name} has no hypotheses; add a table such as [hypotheses.reader]")
+    return hypotheses
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """A table of text, numbers, lists and tables, such as `Task.plain` gives, as TOML.
+
+    Examples:
+        >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
+        name = "shapes"
+        <BLANKLINE>
+        [roles]
+        right = { says = "colour of the square" }
+    """
+    plain = [
+        f"{_key(name)} = {_value(value)}"
+        for name, value in table.items()
+        if not isinstance(value, Mapping)
+    ]
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            plain += [
+                "",
+                f"[{_key(name)}]",
+                *(f"{_key(key)} = {_value(own)}" for key, own in value.items()),
+            ]
+    return "\n".join(plain)
+
+
+def _value(value):
+    if isinstance(value, Mapping):
+        return (
+            "{ " + ", ".join(f"{_key(name)} = {_value(own)}" for name, own in value.items()) + " }"
+        )
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    # JSON's text, numbers, true and false are TOML's; TOML has no null.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name):
+    return name if name and set(name) <= _BARE else json.dumps(name, ensure_ascii=False)
+
+
+def _table_of(path, above=()):
+    """What a file holds, on top of what the file holds that it is ``like``, in which words are
+    exchanged."""
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name} is no TOML: {error}") from error
+    if "like" not in table:
+        return table
+    like, instead = table.pop("like"), table.pop("instead", {})
+    if not isinstance(like, str) or path.resolve() in above:
+        raise InputError(
+            f"{path.name}: like is {shortened(like)}; name another TOML file, one that is not like "
+            "this one"
+        )
+    if not isinstance(instead, dict) or not all(isinstance(word, str) for word in instead.values()):
+        raise InputError(
+            f"{path.name}: instead is {shortened(instead)}; give a table of words, such as "
+            '{ color = "shape" }'
+        )
+    return _reworded(_table_of(path.parent / like, (*above, path.resolve())), instead) | table
+
+
+def _reworded(value, instead, names=False):
+    """A value with other words for some. In tables of tables keys of the format and ``names`` take
+    turns; names are reworded too."""
+    if isinstance(value, dict):
+        keys = [_reworded(key, instead) if names else key for key in value]
+        return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}
+    if isinstance(value, list):
+        return [_reworded(own, instead) for own in value]
+    if isinstance(value, str):
+        return re.sub(r"\w+", lambda word: instead.get(word[0], word[0]), value)
+    return value

@@ -1,0 +1,100 @@
+"""The tasks that ship, and which task given trials are of."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from ...errors import InputError
+from ...files.table_text import shortened
+from ...task import Task
+from ...trial import Trial
+from ..task_file import read_hypotheses, read_task, to_toml
+
+__all__ = [
+    "DEFAULT",
+    "find",
+    "named",
+    "read_hypotheses",
+    "read_task",
+    "task_of",
+    "tasks",
+    "to_toml",
+]
+
+# The task that is meant where none is named.
+DEFAULT = "rgb"
+
+
+@cache
+def tasks() -> Mapping[str, Task]:
+    """Name → task, of those that ship, the default first: the ``TASK`` of each module here that has
+    a TOML file beside it.
+
+    Examples:
+        >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
+        ['color extractor', 'POI localization']
+    """
+    names = sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
+    first = sorted(names, key=lambda name: name != DEFAULT)
+    return {name: import_module(f"{__name__}.{name}").TASK for name in first}
+
+
+def find(name: str) -> Task:
+    """A task that ships.
+
+    Raises:
+        InputError: a name that none has.
+    """
+    if name not in tasks():
+        raise InputError(
+            f"there is no task {shortened(name)}; use one of {', '.join(tasks())}, or a TOML file"
+        )
+    return tasks()[name]
+
+
+def named(text: str) -> Task:
+    """A task as a command line names it: one that ships by its name, a TOML file by its path, or a
+    `Task` of a module as ``module:NAME``.
+
+    Raises:
+        InputError: nothing of that name, or what is no task.
+    """
+    if text.endswith(".toml"):
+        return read_task(text)
+    module, colon, name = text.partition(":")
+    if not colon:
+        return find(text)
+    try:
+        task = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"there is no task {text!r}: {error}; write module:NAME of a Task"
+        ) from error
+    if not isinstance(task, Task):
+        raise InputError(f"{text} is {shortened(task)}; name a Task")
+    return task
+
+
+def task_of(trials: Sequence[Trial]) -> Task:
+    """The task that trials are of: the one that drew them; else the first that ships whose
+    conditions and answers all of them have, or that has all of theirs; else one made of their own
+    (`Task.of_trials`)."""
+    if (
+        trials
+        and all(trial.task is trials[0].task for trial in trials)
+        and trials[0].task is not None
+    ):
+        return trials[0].task
+    for task in tasks().values():
+        if all(_plays(trial, task) for trial in trials):
+            return task
+    return Task.of_trials(trials)
+
+
+def _plays(trial, task):
+    conditions, roles = set(task.conditions), set(task.roles)
+    has_all = conditions <= set(trial.images) and set(task.drawn) <= set(trial.answers)
+    return has_all or (
+        set(trial.images) <= conditions and set(trial.answers) <= roles and task.right in roles
+    )

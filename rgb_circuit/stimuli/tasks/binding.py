@@ -1,0 +1,94 @@
+"""Binding as a task: `binding.toml`, and what draws its pictures: two shapes in two colours, one of
+which is asked about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...boards import Canvas
+from ...boards.balanced import check_request, in_turn
+from ...errors import InputError
+from ...task import PLAIN
+from ...trial import Trial
+from ..task_file import read_task
+from . import things
+from .things import Thing
+
+
+def draw(
+    canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]
+) -> list[Trial]:
+    """``n`` trials, balanced over colours and over what is asked about;
+    `rgb_circuit.stimuli.drawing.trials` draws them for a model.
+
+    Args:
+        words: colours that the model can say.
+        seed: the same seed gives the same trials.
+        fixed: any of ``color, other_color, template``, held fixed.
+
+    Raises:
+        InputError: a colour that cannot be drawn, one for both shapes, a template that there is
+            not, or a board or tiles that are too small.
+    """
+    check_request(n, seed, fixed, ("color", "other_color", "template"))
+    things.check_board(canvas)
+    template = fixed.get("template", PLAIN)
+    TASK.asked_by(template)
+    for role in TASK.drawn:
+        things.check_word(role, fixed, words)
+    roles = things.asked_about(TASK, template)
+    rng = np.random.default_rng(seed)
+    # Each colour in turn, and the next one for the other shape.
+    free = [word for word in words if word not in fixed.values()]
+    if len(free) + len(fixed.keys() & TASK.drawn.keys()) < 2 or fixed.get("color", 0) == fixed.get(
+        "other_color", 1
+    ):
+        raise InputError(
+            "two shapes are to have two colours, and there are not two; hold fewer of them fixed, "
+            "or use a model that says more of the words"
+        )
+    order = in_turn([*rng.permutation(free)], len(free), rng) if free else [None]
+    turns = in_turn([(at, about) for at in range(len(order)) for about in roles], n, rng)
+    trials = []
+    for index, ((at, about), shapes) in enumerate(
+        zip(turns, things.pairs_of_shapes(TASK, n, seed))
+    ):
+        drawn = {"color": order[at], "other_color": order[(at + 1) % len(order)]}
+        colors = {role: str(fixed.get(role, color)) for role, color in drawn.items()}
+        trials.append(
+            _trial(canvas, index, colors, about, shapes, template, things.rng_of(seed, index))
+        )
+    return trials
+
+
+def _trial(canvas, index, colors, about, shapes, template, rng):
+    grid = canvas.grid
+    cells = [divmod(int(cell), grid) for cell in rng.permutation(grid * grid)[:4]]
+    here, elsewhere = cells[:2], cells[2:]
+    right, other = colors.values()
+    pair = [Thing(shapes[0], right), Thing(shapes[1], other)]
+    recolored = [Thing(shapes[0], other), Thing(shapes[1], right)]
+    pictures = {
+        "clean": dict(zip(here, pair)),
+        "exchanged": dict(zip(here, recolored)),
+        "places": dict(zip(here[::-1], pair)),
+        "moved": dict(zip(elsewhere, pair)),
+    }
+    names = ("shape", "other shape")
+    return things.trial(
+        TASK,
+        canvas,
+        f"{index:03d} {right} {shapes[0]}, {other} {shapes[1]}",
+        pictures,
+        colors,
+        {condition: dict(zip(names, picture)) for condition, picture in pictures.items()},
+        template=template,
+        about=about,
+        slots=dict(zip(("shape", "other_shape"), shapes)),
+    )
+
+
+TASK = replace(read_task(Path(__file__).with_suffix(".toml")), draw=draw)
