@@ -45,7 +45,9 @@ def trials_parent() -> ArgumentParser:
     ``drawn`` holds the defaults of `ABOUT_TRIALS`."""
     parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
     parser.add_argument(
-        "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+        "--model",
+        default="toy",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--task",

@@ -17,7 +17,7 @@ def add_to(commands: Commands) -> None:
         "model",
         nargs="?",
         default="toy",
-        help="toy, planted, a folder, or a hub id (default: %(default)s)",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of trials, layers and heads (default: %(default)s)"

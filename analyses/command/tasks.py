@@ -18,7 +18,9 @@ def add_to(commands: Commands) -> None:
         description=_tasks.__doc__,
     )
     parser.add_argument(
-        "--model", default="toy", help="toy, planted, a folder, or a hub id (default: %(default)s)"
+        "--model",
+        default="toy",
+        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     add_loading(parser)
     parser.set_defaults(run=_tasks, writes=False)

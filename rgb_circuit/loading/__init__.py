@@ -30,7 +30,9 @@ from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weight
 from .probe import PLAIN, probe
 from .processors import fitted
 
-SHIPPED = ("toy", "planted")
+SHIPPED = ("toy", "planted", "talker")
+# Those that were trained lie in folders; the planted one is made when it is loaded.
+TRAINED = ("toy", "talker")
 
 # Bytes of weights from which on loading takes long enough to be told about.
 LARGE = 1e9
@@ -53,9 +55,9 @@ def load(
     token, image token) is filled in. What takes long is announced on standard error.
 
     Args:
-        name: a shipped model (``"toy"``, ``"planted"``), a folder written by ``save_pretrained``,
-            or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are read from safetensors
-            only and no code of the repository is run.
+        name: a shipped model (``"toy"``, ``"planted"``, ``"talker"``), a folder written by
+            ``save_pretrained``, or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are
+            read from safetensors only and no code of the repository is run.
         remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``,
             ``NDIF_API_KEY``), or a server's URL. Only the configuration and the processor are
             loaded here; number format and devices are the server's.
@@ -294,8 +296,8 @@ def _found(name) -> str:
 @contextmanager
 def _source(name) -> Iterator[str]:
     """Where transformers finds the model: a folder, or the hub id itself."""
-    if name == "toy":
-        yield str(Path(__file__).parents[1] / "models" / "toy")
+    if name in TRAINED:
+        yield str(Path(__file__).parents[1] / "models" / name)
     elif name == "planted":
         from ..models.planted import planted
         from ..models.small import save

@@ -1,7 +1,8 @@
 """The frame that the small LLaVAs share: an ordinary Hugging Face LLaVA and processor, built from
 nothing.
 
-What fills the weights differs: training (`train_toy`), a design (`planted`), or chance (`random`).
+What fills the weights differs: training (`train_toy`, `train_talker`), a design (`planted`), or
+chance (`random`).
 """
 
 from pathlib import Path
