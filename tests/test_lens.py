@@ -242,14 +242,15 @@ def test_image_tokens_are_laid_on_their_places(grouped):
     assert one["row"].isna().tolist() == one["column"].isna().tolist()
 
 
-def test_tokens_of_a_picture_of_another_shape_have_no_place(tmp_path):
+def test_tokens_of_a_picture_of_another_shape_have_its_places(tmp_path):
     model = rgb.load(str(families.saved("qwen3_vl", tmp_path)), tiles=6)
     # 4 × 9 tokens, as many as 6 × 6.
     trial = rgb.Trial(
         "wide", model.prompt(ODD_QUESTION), {"clean": Image.new("RGB", (72, 32))}, {"right": "red"}
     )
     frame = rgb.lens(model, [trial], positions="image", layers=[0], progress=False)
-    assert len(frame) == 36 and frame["row"].isna().all()
+    places = [(row, column) for row in range(4) for column in range(9)]
+    assert list(zip(frame["row"], frame["column"])) == places
 
 
 def test_logits_made_a_few_states_at_a_time_are_the_same(grouped, monkeypatch):
