@@ -80,7 +80,7 @@ def main(folder, kills, seed):
     # Its own lock is shared by forks, and one that is killed would keep it for ever.
     tqdm.set_lock(threading.RLock())
     # Figures take as long as all the rest, and are written like any other file.
-    study.panel_heatmaps = lambda *given: plt.figure(figsize=(1, 1))
+    study.panel_heatmaps = lambda *given, **options: plt.figure(figsize=(1, 1))
     study.effect_forest = lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     report.write = lambda folder: write_bytes(folder / "report.html", b"")
     model = rgb.wrap(*planted(grid=3, layers=4, decoys=())[:2], name="planted")

@@ -447,7 +447,7 @@ def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
     assert "Left out: Composition, Question" in page.sections[""]
-    assert "too few trials: there are 4" in page.sections["roles"]
+    assert "Too few trials: there are 4" in page.sections["roles"]
     assert "pictures of one's own, and nothing is claimed there" in page.sections[""]
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
     assert (
@@ -661,7 +661,7 @@ def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(
     assert "asking" in read(copy).sections and "Left out" not in read(copy).sections[""]
     page = read(without)
     assert "asking" not in page.sections
-    assert "Left out: Words, Roles, Composition, Question" in page.sections[""]
+    assert "Left out: Words, Composition, Question" in page.sections[""]
 
 
 def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
@@ -703,6 +703,16 @@ def published(planted, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def claimed(planted, tmp_path_factory):
+    """The planted run, as if somebody had written its claims down."""
+    folder = shutil.copytree(planted, tmp_path_factory.mktemp("claimed"), dirs_exist_ok=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["registered"] = {"hash": "0123456789abcdef", "file": "", "after": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
 def named(needs):
     """Frame → the columns of it that a part of the page names."""
     frames = {}
@@ -726,9 +736,11 @@ def only(run, needs):
     )
 
 
-def test_a_section_is_made_of_the_frames_and_columns_that_it_names(whole, toy, own, published):
+def test_a_section_is_made_of_the_frames_and_columns_that_it_names(
+    whole, toy, own, published, claimed
+):
     known, measured = known_sections(), set()
-    for folder in (whole, toy, own, published):
+    for folder in (whole, toy, own, published, claimed):
         run = a_run.read(folder, [head.NEEDS, *(section.needs for section in known.values())])
         assert head.values(only(run, head.NEEDS)) == head.values(run)
         with matplotlib.rc_context(SETTINGS):

@@ -24,7 +24,7 @@ from rgb_circuit.statistics import (
     t_interval,
 )
 from rgb_circuit.statistics.absence import ONE_OF
-from rgb_circuit.stimuli.tasks import tasks
+from rgb_circuit.stimuli.tasks import shipped_hypotheses
 
 from .above_others import serves
 from .claim_tests import tests_of
@@ -132,7 +132,7 @@ def judge_hypotheses(
 ) -> pd.DataFrame:
     """The verdicts on what was measured; those of hypotheses that the task ships with are corrected
     for as they always are, others for all of them together."""
-    ships = tasks()[found.task.name].hypotheses if found.task.name in tasks() else ()
+    ships = shipped_hypotheses(found.task)
     return judge(
         found,
         [*(hypothesis.predictions for hypothesis in hypotheses), *((check,) for check in checks)],

@@ -116,7 +116,7 @@ class Run:
     def n(self) -> str:
         """What everything but the game is measured on, such as "32 trials in 8 clusters"."""
         measured = self.frames["patch_heads"]["trial"].astype(str).unique()
-        return said(len(measured), len({self.clusters[name] for name in measured}))
+        return said(len(measured), len({self.clusters.get(name, name) for name in measured}))
 
     @property
     def observations(self) -> str:

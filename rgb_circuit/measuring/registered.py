@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..keeping.manifest import read_manifest
-from ..stimuli.tasks import tasks
+from ..stimuli.tasks import shipped_hypotheses
 from ..task import Task
 from .measurement import content_hash
 
@@ -63,7 +63,7 @@ class Registered:
 
 def claims_of_ones_own(task: Task) -> bool:
     """Whether a task has hypotheses that it does not ship with."""
-    ships = tasks()[task.name].hypotheses if task.name in tasks() else ()
+    ships = shipped_hypotheses(task)
     return any(hypothesis not in ships for hypothesis in task.hypotheses)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ...errors import InputError
 from ...files.table_text import shortened
+from ...hypothesis import Hypothesis, pairs
 from ...task import Task
 from ...trial import Trial
 from ..task_file import read_hypotheses, read_task, to_toml
@@ -19,6 +20,7 @@ __all__ = [
     "named",
     "read_hypotheses",
     "read_task",
+    "shipped_hypotheses",
     "task_of",
     "tasks",
     "to_toml",
@@ -108,3 +110,14 @@ def _plays(trial, task):
     return has_all or (
         set(trial.images) <= conditions and set(trial.answers) <= roles and task.right in roles
     )
+
+
+def shipped_hypotheses(task: Task) -> tuple[Hypothesis, ...]:
+    """The hypotheses that nobody had to write down for a task: those of the shipped one of that
+    name, else those of pairs, in the task's own names, where it has two right answers."""
+    if task.name in tasks():
+        return tasks()[task.name].hypotheses
+    right, other = (task.conditions[name].right for name in ("clean", task.corrupted))
+    if right is None or other in (None, right):
+        return ()
+    return pairs.hypotheses(right, str(other), task.corrupted)
