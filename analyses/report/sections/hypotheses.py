@@ -142,8 +142,9 @@ SECTION = Section(
     needs=Needs(
         optional=[
             {
-                "evidence": "layer head prediction effect ci_low ci_high restored_fraction q_value "
-                "state trials_to_decide void n outside stray"
+                "evidence": "layer head prediction expected effect ci_low ci_high "
+                "restored_fraction q_value n holds state trials_to_decide void weakest wrong "
+                "outside stray"
             },
             {
                 "hypotheses_calibration": "claims hypothesis check size heads testable given rate "
