@@ -72,7 +72,7 @@ def test_a_frame_that_was_left_out_says_why(two_trials_run):
     for ask in (lambda: run.findings, lambda: run.frames["roles"], lambda: run.frames["evidence"]):
         with pytest.raises(rgb.InputError, match=r"has no (roles|evidence): too few trials"):
             ask()
-    with pytest.raises(rgb.InputError, match="has no rolls; it has answers,"):
+    with pytest.raises(rgb.InputError, match="has no rolls; it has accuracy,"):
         run.frames["rolls"]
     assert "roles" not in run.frames and run.frames.get("roles") is None
 

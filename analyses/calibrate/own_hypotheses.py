@@ -312,21 +312,22 @@ def _moved(evidence, pieces, rng):
     return evidence[kept].reset_index(drop=True).join(moved)
 
 
-def _some(found: Measured, used: slice) -> Measured:
+def _some(found: Measured, used: np.ndarray) -> Measured:
     """What was measured of some of the trials."""
     return replace(
         found,
         effects={sweep: effects[used] for sweep, effects in found.effects.items()},
         logits={name: logits[used] for name, logits in found.logits.items()},
         words=None if found.words is None else found.words[used],
+        replicates=found.replicates.only(used),
         looks={look: (side[used], most[used]) for look, (side, most) in found.looks.items()},
     )
 
 
 def _random_sets(found: Measured, task: Task, rng) -> list[dict]:
-    half = found.n // 2
-    finding = _judged(_some(found, slice(0, half)), task)
-    scores = roles.scores_by_role(_judged(_some(found, slice(half, None)), task), task)
+    first, second = found.replicates.halves()
+    finding = _judged(_some(found, first), task)
+    scores = roles.scores_by_role(_judged(_some(found, second), task), task)
     rows = []
     for hypothesis in task.hypotheses:
         heads, score = _evidence.heads(finding, hypothesis), scores[hypothesis.name]

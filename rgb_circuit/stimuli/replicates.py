@@ -74,6 +74,10 @@ class Replicates:
         """Of ``n`` drawn trials that share nothing."""
         return cls(np.arange(n).astype(str), np.full(n, ""), drawn=True)
 
+    def only(self, used: np.ndarray) -> "Replicates":
+        """Of the trials ``used``, by number."""
+        return Replicates(self.clusters[used], self.levels[used], self.drawn)
+
     @property
     def all(self) -> np.ndarray:
         """The numbers of all trials."""
