@@ -84,7 +84,7 @@ def audit(
         right when silenced, much attention to the picture, little entropy), of a head that the mean
         effect is larger than ``least`` (the least size of an effect, in the row's unit), and of
         where a head looks that it gives the picture more attention than the model's heads do on
-        average, or a place more than its share of what the head gives the picture; ``p_absent``: of
+        average, or a place more than an even spread over prompt or picture would; ``p_absent``: of
         a head that in most trials the effect is smaller than ``least``; ``n`` (trials, or clusters
         of trials of one source), ``positions, source, target``.
 
@@ -273,14 +273,16 @@ def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dic
         wide = rows.pivot(index="trial", columns=["layer", "head"], values=value)
         return observed(wide.loc[[trial.name for trial in trials]], trials, right)[0]
 
-    picture, even = table("image"), table("image", "even")
+    picture = table("image")
     places = [
         place for place in attention["at"].cat.categories if place not in ("image", "entropy")
     ]
-    # What the model's heads give the picture on average; of a place, its share of the picture, of
-    # what the head gives the picture. Entropy has no such measure.
+    # What the model's heads give the picture on average; of a place, what an even spread over the
+    # prompt would, or over the picture what the head gives that. Entropy has no such measure.
     usual = {"picture": picture.mean(axis=1).to_numpy()[:, None], "entropy": None}
-    usual |= {place: picture * (table(place, "even") / even) for place in places}
+    for place in places:
+        evenly = table(place, "even")
+        usual[place] = np.maximum(evenly, picture * (evenly / table("image", "even")))
     looks = {"picture": picture, **{place: table(place) for place in places}}
     for measure, wide in {**looks, "entropy": table("entropy")}.items():
         unit = "nats" if measure == "entropy" else "share"
@@ -295,7 +297,7 @@ def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dic
         low, high = t_interval(own, effects.labels)
         columns = dict(value=own.mean(0), ci_low=low, ci_high=high)
         if usual[measure] is not None:
-            more = (wide - usual[measure])[of_heads].to_numpy()
+            more = (wide - usual[measure])[of_heads].to_numpy() - ROUNDING
             columns["p_value"] = t_p(more, "greater", effects.labels)
         yield from _head_rows(plan, columns, {"measure": measure, "unit": unit, "n": len(wide)})
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rgb_circuit.heads import Head
 
+from ..report.digits import written
 from .verdicts import CAUSAL, LOOKS, NEITHER, UNDECIDED, heads
 
 # As many random lists as it takes for the rank to reach 0.05.
@@ -57,7 +58,10 @@ def _rank(row: Mapping) -> str:
     number = int(row["random_lists"])
     reaching = round(row["p_value"] * (1 + number)) - 1
     among = "none" if reaching == 0 else str(reaching)
-    return f" (as much as {among} of {number} random lists of its layers, p = {row['p_value']:.2g})"
+    return (
+        f" ({among} of {number} random lists of its layers {'does' if reaching == 1 else 'do'} as "
+        f"much, p = {row['p_value']:.2g})"
+    )
 
 
 def _counts(of_heads, where):
@@ -92,9 +96,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row):
-    scale, unit = (1, "") if row["unit"] == "nats" else (100, " %")
-    places = 2 if scale == 1 else 0
-    beside = (
-        "" if np.isnan(row["random_mean"]) else f" (random {scale * row['random_mean']:.{places}f})"
-    )
-    return f"{scale * row['value'] + 0.0:.{places}f}{unit}{beside}"
+    scale, unit, places = (1, "", 2) if row["unit"] == "nats" else (100, " %", 0)
+    value, random = (written(scale * row[name], places) for name in ("value", "random_mean"))
+    beside = "" if np.isnan(row["random_mean"]) else f" (random {random})"
+    return f"{value}{unit}{beside}".replace("-", "−")

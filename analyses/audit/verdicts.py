@@ -18,7 +18,8 @@ def heads(frame: pd.DataFrame) -> pd.DataFrame:
     picture, is shown to move the logit difference or any answer's word by more than the least size
     of an effect, with false discoveries among all heads of the audit held at 5 %. Where in most
     trials it is shown to move none of them so far, it *looks only* if it gives the picture more
-    attention than the model's heads do on average, or a marked place more than its share,
+    attention than the model's heads do on average, or a marked place more than an even spread
+    over prompt and picture would,
     and else does *neither*. All others are *undecided*.
 
     Args:
