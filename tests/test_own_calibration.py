@@ -12,13 +12,15 @@ import rgb_circuit as rgb
 from analyses import calibrate
 from analyses.calibrate import own_hypotheses as own_module
 from analyses.calibrate.fitted import fitted_readout
+from analyses.command import main
 from analyses.evidence.families import Role, corrected
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
 from rgb_circuit.statistics import benjamini_hochberg
 from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
-READER = rgb.read_hypotheses(Path(__file__).parents[1] / "examples" / "hypotheses" / "reader.toml")
+FILE = Path(__file__).parents[1] / "examples" / "hypotheses" / "reader.toml"
+READER = rgb.read_hypotheses(FILE)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,14 @@ def test_no_rate_is_printed_where_too_few_could_be_tested(tried):
     few = tried.reset_index().assign(testable=0, informative=False, rate=np.nan)
     said = "\n".join(calibrate.says(few[few["check"] == "permuted"]))
     assert "not informative" in said and "%" not in said
+
+
+def test_the_command_tries_a_file_on_its_own_model_and_trials(tmp_path, capsys):
+    given = ["--hypotheses", str(FILE), "--trials", "8", "--random", "1"]
+    assert main(["calibrate", *given, "--out", str(tmp_path)]) == 0
+    assert "Heads of toy that are given a role, on 8 trials" in capsys.readouterr().out
+    checks = pd.read_parquet(tmp_path / "hypotheses_calibration.parquet")["check"]
+    assert {"random weights", "permuted", "injected"} <= set(checks)
 
 
 def test_an_injected_head_carries_the_share_and_no_other_head_or_sweep_changes(found):

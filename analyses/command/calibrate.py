@@ -59,9 +59,10 @@ def add_to(commands: Commands) -> None:
         metavar="NAME | FILE.toml | MODULE:NAME",
         help="with --hypotheses: as of rgb-circuit run (default: the RGB game)",
     )
-    parser.add_argument(
-        "--trials-file", metavar="CSV", help="with --hypotheses: as of rgb-circuit run"
-    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    for option in ("--trials-file", "--columns"):
+        parser.add_argument(
+            option, metavar="FILE", help="with --hypotheses: as of rgb-circuit run"
+        ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_loading(parser)
     add_folder(parser, "for frames and figures (default: %(default)s)", "--out", default="results")
     parser.set_defaults(run=_calibrate, keeps=True)
