@@ -1,10 +1,13 @@
 """Scores are what they say: the exact ones those of plain runs, the others by hand on small
 numbers."""
 
+import families
 import numpy as np
 import pytest
+from PIL import Image
 
 import rgb_circuit as rgb
+from rgb_circuit.calls.attention import attention_from_end, over_picture
 from rgb_circuit.calls.scores import _told, spatial_entropy
 
 
@@ -82,3 +85,22 @@ def test_scores_need_right_answers(grouped, no_forward):
     bare = rgb.Trial("bare", trial.prompt, trial.images, trial.answers)
     with pytest.raises(rgb.InputError, match="does not say which answer is right for 'clean'"):
         rgb.scores(grouped, [bare], target="erased")
+
+
+def test_pictures_of_another_shape_have_maps_of_their_own(tmp_path):
+    model = rgb.load(str(families.saved("qwen2_5_vl", tmp_path)), tiles=6)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    wide, high = Image.fromarray(pixels[0]), Image.fromarray(pixels[1].swapaxes(0, 1))
+    trial = rgb.Trial(
+        "wide",
+        model.prompt("Which color?"),
+        {"clean": wide, "changed": high},
+        {"right": "red", "other": "green"},
+        expected={"clean": "right", "changed": "other"},
+    )
+    table = rgb.scores(model, [trial], progress=False).set_index(["score", "layer", "head"])
+    [(_, _, pattern)] = attention_from_end(model, [trial], progress=False)
+    for layer, head in model.heads():
+        own = over_picture(model, trial, pattern)[layer, head]
+        assert own.shape[0] < own.shape[1]
+        assert table.loc[("spatial entropy", layer, head), "value"] == spatial_entropy(own)

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -40,14 +41,14 @@ from ..edits import Edit
 from ..errors import InputError, ModelError, ServerError
 from ..measuring.batches import batches
 from ..programs.ends import ends
-from ..prompts import encode, locate, prompt_ids, tile_positions
+from ..prompts import encode, locate, prompt_ids
 from ..running.checks import check_finite
 from ..running.execute import execute
 from ..statistics import ROUNDING
 from ..stimuli.tasks import task_of
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
-from .attention import attention_from_end
+from .attention import attention_from_end, over_picture
 from .attribute import METHODS, attribute
 from .direct_effects import direct_effects
 from .head_patching import patch_heads
@@ -222,8 +223,9 @@ def _looks(model, trials, source, progress):
         ids = prompt_ids(model, [trial], source)[trial.name]
         picture = pattern[..., locate(model, trial, "image", ids, source)]
         several["picture"].append(picture.sum(-1))
-        if len(shown := tile_positions(model, ids)) == model.grid[0] * model.grid[1]:
-            maps = pattern[..., shown].reshape(*pattern.shape[:2], *model.grid)
+        # Nobody knows how the tokens of some pictures lie.
+        with suppress(InputError):
+            maps = over_picture(model, trial, pattern, source)
             several["spatial entropy"].append(
                 np.array([[spatial_entropy(of_head) for of_head in layer] for layer in maps])
             )
@@ -247,6 +249,8 @@ def _looks(model, trials, source, progress):
 def _probe(model, trials, source):
     """(layer, head) → the share of trials whose right word is told by a ridge that the others
     fitted."""
+    if len(trials) < 2:
+        return {}
     z = {}
     # Of one condition each group of trials is one batch.
     for [(shown, end)] in batches(model, trials, (source,)):
