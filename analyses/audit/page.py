@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from rgb_circuit.files.results import write_bytes
 from rgb_circuit.heads import Head
 
-from ..report.writing import FILTERS
+from ..report.page import environment_of
 from .sentences import sentences, table
 from .verdicts import heads
 
@@ -28,24 +27,20 @@ def write_page(
     rows = [
         row | {"name": str(Head(row["layer"], row["head"]))} for row in of_heads.to_dict("records")
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analyses.audit", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= FILTERS
     first = frame.iloc[0]
-    text = environment.get_template("audit.html.jinja").render(
-        about=about,
-        sentences=sentences(frame),
-        table=table(frame),
-        heads=rows,
-        files=files,
-        n=int(frame["n"].max()),
-        positions=first["positions"],
-        source=first["source"],
-        target=first["target"],
+    text = (
+        environment_of("analyses.audit")
+        .get_template("audit.html.jinja")
+        .render(
+            about=about,
+            sentences=sentences(frame),
+            table=table(frame),
+            heads=rows,
+            files=files,
+            n=int(frame["n"].max()),
+            positions=first["positions"],
+            source=first["source"],
+            target=first["target"],
+        )
     )
     return write_bytes(folder / "audit.html", text.encode())

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.heads import rows_of
 from rgb_circuit.statistics import benjamini_hochberg
 
 LEVEL = 0.05
@@ -36,7 +37,7 @@ def heads(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = rows[["layer", "head"]].drop_duplicates()
     about = pd.DataFrame(
         [
-            _summary(rows[(rows["layer"] == layer) & (rows["head"] == head)], layer, head)
+            _summary(rows_of(rows, (layer, head)), layer, head)
             for layer, head in pairs.itertuples(index=False)
         ]
     )

@@ -44,7 +44,7 @@ def write(folder: str | Path) -> Path:
                     shown.append(dict(id=name) | made)
                 elif section.needs.task and not section.needs.added:
                     left_out.append(section.link)
-        page = _environment().get_template("page.html.jinja")
+        page = environment_of("analyses.report").get_template("page.html.jinja")
         text = page.render(run=run, head=head.values(run), sections=shown, left_out=left_out)
     path = write_bytes(run.folder / "report.html", text.encode())
     if failed:
@@ -69,7 +69,7 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
     given = section.values(run) if run.has(section.needs) else None
     if given is None:
         return None
-    environment, values = _environment(), {"why_not": ""} | dict(given)
+    environment, values = environment_of("analyses.report"), {"why_not": ""} | dict(given)
     body = (
         ""
         if values["why_not"]
@@ -82,9 +82,10 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
 
 
 @cache
-def _environment():
+def environment_of(package: str) -> jinja2.Environment:
+    """What fills the templates that lie in a package, with the filters of `.writing`."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analyses.report", "."),
+        loader=jinja2.PackageLoader(package, "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

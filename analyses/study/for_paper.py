@@ -7,6 +7,7 @@ import pandas as pd
 
 from rgb_circuit.calls.panels import LEAST_SAID
 from rgb_circuit.files.results import open_folder, write_bytes
+from rgb_circuit.heads import rows_of
 from rgb_circuit.keeping.saved_run import SavedRun, recorded_task
 from rgb_circuit.plots import panel_heatmaps
 from rgb_circuit.plots.canvas import without_formulas
@@ -53,8 +54,8 @@ def heads_as_latex(run: SavedRun) -> str:
     for head in run.findings.itertuples():
         for role in head.role.split(" + "):
             name = task.hypothesis(role).score[0]
-            own = (evidence["layer"] == head.layer) & (evidence["head"] == head.head)
-            [tested] = evidence[own & (evidence["prediction"] == name)].to_dict("records")
+            own = rows_of(evidence, (head.layer, head.head))
+            [tested] = own[own["prediction"] == name].to_dict("records")
             ends = f"[{tested['ci_low']:.2f}, {tested['ci_high']:.2f}]"
             rows.append(
                 {
