@@ -328,38 +328,13 @@ def planted(
     tools = small.processor(grid, tile_px, known)
     looks = _looks(game, palette, tile_px)
     readout = readout_of(looks, tile_px)
-    vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
-    configuration = small.config(
-        grid,
-        tile_px,
-        tools.tokenizer,
-        vision=dict(
-            hidden_size=vision_width,
-            intermediate_size=vision_width,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-        ),
-        text=dict(
-            hidden_size=width,
-            intermediate_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            head_dim=d_head,
-            max_position_embeddings=grid * grid + 256,
-            # The first slow plane turns by 1e-7 per token, the later ones by less.
-            rope_parameters={"rope_type": "default", "rope_theta": 1e7 ** (d_head / 2 / FAST)},
-        ),
-    )
-    model = LlavaForConditionalGeneration(configuration).eval()
+    model = blank(
+        tools, grid, tile_px, readout, channels, width,
+        layers=layers, heads=heads, kv_heads=kv_heads, d_head=d_head,
+    )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     uneven = any(part.variation for part, _ in more)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        set_norms(model.model.language_model, channels)
-        set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
-        set_projector(model.model.multi_modal_projector, channels, grid, readout)
         _set_words(model, channels, tools.tokenizer, likeness, looks, game)
         _set_lines(model, channels, tools.tokenizer, game.question)
         for index, layer in enumerate(model.model.language_model.layers):
@@ -517,6 +492,58 @@ def readout_of(looks, px) -> Readout:
         torch.eye(words),
         torch.eye(words),
     )
+
+
+def blank(
+    tools: LlavaProcessor,
+    grid: int,
+    tile_px: int,
+    readout: Readout,
+    channels: Mapping[str, slice],
+    width: int,
+    *,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    d_head: int,
+) -> LlavaForConditionalGeneration:
+    """A LLaVA that reads what tiles show into its channels, and whose language model does nothing
+    yet.
+
+    Args:
+        channels, width: of the residual stream, by feature.
+    """
+    vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
+    configuration = small.config(
+        grid,
+        tile_px,
+        tools.tokenizer,
+        vision=dict(
+            hidden_size=vision_width,
+            intermediate_size=vision_width,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+        ),
+        text=dict(
+            hidden_size=width,
+            intermediate_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            head_dim=d_head,
+            max_position_embeddings=grid * grid + 256,
+            # The first slow plane turns by 1e-7 per token, the later ones by less.
+            rope_parameters={"rope_type": "default", "rope_theta": 1e7 ** (d_head / 2 / FAST)},
+        ),
+    )
+    model = LlavaForConditionalGeneration(configuration).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        set_norms(model.model.language_model, channels)
+        set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
+        set_projector(model.model.multi_modal_projector, channels, grid, readout)
+    return model
 
 
 def set_vision(tower, grid, image_processor, readout) -> None:

@@ -37,12 +37,9 @@ from .planted import (
     PER_LOGIT,
     SHARP,
     Place,
-    Readout,
+    blank,
     readout_of,
     set_noise,
-    set_norms,
-    set_projector,
-    set_vision,
 )
 
 NUMBERS = tuple(counting.TASK.vocabulary)
@@ -55,6 +52,7 @@ LAYERS, HEADS = 6, 4
 # Noise is kept out of what heads look by and of shares, which follow the least of it.
 KEPT_CLEAR = ("constant", "color", "first", "bos", "text", "shares", "share")
 D_HEAD = 28
+SHAPE = dict(layers=LAYERS, heads=HEADS, kv_heads=HEADS, d_head=D_HEAD)
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,9 @@ def planted_counting(
     channels, width = layout(grid)
     questions = [counting.TASK.asked_by(way).question for way in ("plain", "short")]
     tools = small.processor(grid, tile_px, small.tokenizer((*questions, *NUMBERS)))
-    model = blank(tools, grid, tile_px, readout_of(_looks(tile_px), tile_px), channels, width)
+    model = blank(
+        tools, grid, tile_px, readout_of(_looks(tile_px), tile_px), channels, width, **SHAPE
+    )
     generator = torch.Generator().manual_seed(seed)
     to_restore = COUNTED + sum(part.gain for part in parts.values() if part.carries == "number")
     with torch.no_grad():
@@ -129,49 +129,6 @@ def planted_counting(
                     _set_head(layer.self_attn, head, part, channels)
         _set_mlps(model.model.language_model.layers, channels)
     return model, tools, truth(parts)
-
-
-def blank(
-    tools: LlavaProcessor,
-    grid: int,
-    tile_px: int,
-    readout: Readout,
-    channels: Mapping[str, slice],
-    width: int,
-) -> LlavaForConditionalGeneration:
-    """A LLaVA that reads what cells show into ``color`` and ``place``, and whose language model
-    does nothing yet."""
-    vision_width = 2 * (1 + len(readout.offsets) + 2 * grid)
-    configuration = small.config(
-        grid,
-        tile_px,
-        tools.tokenizer,
-        vision=dict(
-            hidden_size=vision_width,
-            intermediate_size=vision_width,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-        ),
-        text=dict(
-            hidden_size=width,
-            intermediate_size=width,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=HEADS,
-            head_dim=D_HEAD,
-            max_position_embeddings=grid * grid + 256,
-            # The first slow plane turns by 1e-7 per token, the later ones by less.
-            rope_parameters={"rope_type": "default", "rope_theta": 1e7 ** (D_HEAD / 2 / FAST)},
-        ),
-    )
-    model = LlavaForConditionalGeneration(configuration).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        set_norms(model.model.language_model, channels)
-        set_vision(model.model.vision_tower, grid, tools.image_processor, readout)
-        set_projector(model.model.multi_modal_projector, channels, grid, readout)
-    return model
 
 
 def layout(grid: int) -> tuple[dict[str, slice], int]:

@@ -34,8 +34,8 @@ from ..conversation.answers import FORMS, form_of, written
 from ..stimuli.tasks import relation, things
 from ..stimuli.tasks.rgb import PALETTE
 from . import small
-from .planted import FAST, OTHER_TOKENS, PER_LOGIT, SHARP, Place, Readout, set_noise
-from .planted_counting import HEADS, Steps, blank, set_steps, truth
+from .planted import FAST, OTHER_TOKENS, PER_LOGIT, SHARP, Place, Readout, blank, set_noise
+from .planted_counting import HEADS, SHAPE, Steps, set_steps, truth
 
 NAMES = relation.TASK.slots["shape"]
 RELATIONS = tuple(relation.TASK.vocabulary)
@@ -114,7 +114,7 @@ def planted_relation(
     ways = [relation.TASK.asked_by(way).questions for way in ("plain", "short")]
     questions = [question for way in ways for question in way]
     tools = small.processor(grid, tile_px, small.tokenizer((*questions, *RELATIONS)))
-    model = blank(tools, grid, tile_px, _readout(grid, tile_px), channels, width)
+    model = blank(tools, grid, tile_px, _readout(grid, tile_px), channels, width, **SHAPE)
     generator = torch.Generator().manual_seed(seed)
     to_restore = sum(abs(part.gain) for part in PARTS.values() if part.writes_to == "answer")
     with torch.no_grad():
