@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...boards import Canvas
-from ...boards.balanced import check_request, in_turn
+from ...boards.balanced import in_turn
 from ...errors import InputError
-from ...task import PLAIN
 from ...trial import Trial
 from ..task_file import read_task
 from . import things
@@ -33,13 +32,9 @@ def draw(
         InputError: a colour that cannot be drawn, one for both shapes, a template that there is
             not, or a board or tiles that are too small.
     """
-    check_request(n, seed, fixed, ("color", "other_color", "template"))
-    things.check_board(canvas)
-    template = fixed.get("template", PLAIN)
-    TASK.asked_by(template)
+    template, roles = things.ways(TASK, canvas, n, seed, fixed, TASK.drawn)
     for role in TASK.drawn:
         things.check_word(role, fixed, words)
-    roles = things.asked_about(TASK, template)
     rng = np.random.default_rng(seed)
     # Each colour in turn, and the next one for the other shape.
     free = [word for word in words if word not in fixed.values()]

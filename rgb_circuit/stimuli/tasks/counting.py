@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...boards import Canvas
-from ...boards.balanced import check_request, in_turn
-from ...task import PLAIN
+from ...boards.balanced import in_turn
 from ...trial import Trial
 from ..task_file import read_task
 from . import things
@@ -35,14 +34,10 @@ def draw(
         InputError: a number that cannot be asked for, a template that there is not, or a board or
             tiles that are too small.
     """
-    check_request(n, seed, fixed, ("number", "template"))
-    things.check_board(canvas)
-    template = fixed.get("template", PLAIN)
-    TASK.asked_by(template)
+    template, roles = things.ways(TASK, canvas, n, seed, fixed, ("number",))
     numbers = [word for word in words if str(int(word) + 1) in words]
     things.check_word("number", fixed, numbers)
     chosen = [fixed["number"]] if "number" in fixed else numbers
-    roles = things.asked_about(TASK, template)
     options = [(number, about) for number in chosen for about in roles]
     turns = in_turn(options, n, np.random.default_rng(seed))
     return [

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...boards import Canvas
-from ...boards.balanced import check_request, in_turn
-from ...task import PLAIN
+from ...boards.balanced import in_turn
 from ...trial import Trial
 from ..task_file import read_task
 from . import things
@@ -38,14 +37,10 @@ def draw(
         InputError: a relation that cannot be asked for, a template that there is not, or a board or
             tiles that are too small.
     """
-    check_request(n, seed, fixed, ("relation", "template"))
-    things.check_board(canvas)
-    template = fixed.get("template", PLAIN)
-    TASK.asked_by(template)
+    template, roles = things.ways(TASK, canvas, n, seed, fixed, ("relation",))
     relations = [word for word in words if OPPOSITE[word] in words]
     things.check_word("relation", fixed, relations)
     chosen = [fixed["relation"]] if "relation" in fixed else relations
-    roles = things.asked_about(TASK, template)
     options = [(relation, about) for relation in chosen for about in roles]
     turns = in_turn(options, n, np.random.default_rng(seed))
     shapes = things.pairs_of_shapes(TASK, n, seed)

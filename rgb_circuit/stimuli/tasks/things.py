@@ -5,7 +5,7 @@ Each picture of a trial is drawn from what stands where, so that two pictures di
 which other things stand and in no other pixel.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...boards import Canvas
-from ...boards.balanced import in_turn
+from ...boards.balanced import check_request, in_turn
 from ...conversation import prompt
 from ...errors import InputError
 from ...task import PLAIN, Task, fill
@@ -114,10 +114,34 @@ def box(canvas: Canvas, cell: Cell) -> tuple[int, int, int, int]:
     return column * px, row * px, (column + 1) * px, (row + 1) * px
 
 
-def asked_about(task: Task, template: str) -> tuple[str, ...]:
-    """The roles that a question may name the word of: of the right answer and of a wrong one, where
-    it is answered by yes or no; else none is named."""
-    return tuple(task.drawn) if template != PLAIN and task.templates[template].words else ("",)
+def ways(
+    task: Task,
+    canvas: Canvas,
+    n: int,
+    seed: int,
+    fixed: Mapping[str, Any],
+    held: Iterable[str],
+) -> tuple[str, tuple[str, ...]]:
+    """The template that trials are asked by, and the roles that its questions may name the word of:
+    those of the right answer and of a wrong one, where it is answered by yes or no; else none.
+
+    Args:
+        held: roles that may be held fixed, beside the template.
+
+    Raises:
+        InputError: a request that makes no sense, a board that is too small, or a template that
+            there is not.
+    """
+    check_request(n, seed, fixed, (*held, "template"))
+    if canvas.grid < LEAST_GRID:
+        raise InputError(
+            f"a board of {canvas.grid} × {canvas.grid} cells is too small for things side by side; "
+            f"use a model that sees {LEAST_GRID} × {LEAST_GRID} image tokens or more"
+        )
+    template = fixed.get("template", PLAIN)
+    task.asked_by(template)
+    asks_yes_or_no = template != PLAIN and task.templates[template].words
+    return template, tuple(task.drawn) if asks_yes_or_no else ("",)
 
 
 def pairs_of_shapes(task: Task, n: int, seed: int) -> list[tuple[str, str]]:
@@ -128,15 +152,6 @@ def pairs_of_shapes(task: Task, n: int, seed: int) -> list[tuple[str, str]]:
 def rng_of(seed: int, index: int) -> np.random.Generator:
     """What places and colours of a trial are drawn from, however many trials there are."""
     return np.random.default_rng([seed, 1, index])
-
-
-def check_board(canvas: Canvas) -> None:
-    """Raise InputError where a board has too few cells."""
-    if canvas.grid < LEAST_GRID:
-        raise InputError(
-            f"a board of {canvas.grid} × {canvas.grid} cells is too small for things side by side; "
-            f"use a model that sees {LEAST_GRID} × {LEAST_GRID} image tokens or more"
-        )
 
 
 def check_word(role: str, fixed: Mapping[str, Any], words: Sequence[str]) -> None:
