@@ -581,7 +581,6 @@ class Task:
             (trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials
         }
         (one, other), *further = answered
-        paired = not further and one is not None and other is not None and one != other
         return cls(
             name="own pictures",
             says="pictures of one's own",
@@ -589,7 +588,7 @@ class Task:
             roles={role: Role() for role in first.answers},
             conditions=conditions,
             corrupted=corrupted,
-            hypotheses=pairs.hypotheses(str(one), str(other), corrupted) if paired else (),
+            hypotheses=() if further else pairs.hypotheses(one, other, corrupted),
         )
 
 

@@ -13,8 +13,8 @@ from .plain_tables import hypotheses_of
 FILE = Path(__file__).parents[1] / "stimuli" / "tasks" / "pairs.toml"
 
 
-def hypotheses(right: str, other: str, changed: str) -> tuple[Hypothesis, ...]:
-    """The hypotheses about a pair of pictures.
+def hypotheses(right: str | None, other: str | None, changed: str) -> tuple[Hypothesis, ...]:
+    """The hypotheses about a pair of pictures; none where these have no two right answers.
 
     Args:
         right, other: the roles of the right answers to the clean and to the changed picture.
@@ -26,8 +26,11 @@ def hypotheses(right: str, other: str, changed: str) -> tuple[Hypothesis, ...]:
         >>> carrier.name, carrier.predictions[0].text
         ('answer carrier', 'color up, wrong color down: z clean -> recolored')
     """
+    if right is None or other in (None, right):
+        return ()
     return tuple(
-        _renamed(one, {"right": right, "other": other}, {"changed": changed}) for one in _of_file()
+        _renamed(one, {"right": right, "other": str(other)}, {"changed": changed})
+        for one in _of_file()
     )
 
 

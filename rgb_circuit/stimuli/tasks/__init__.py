@@ -118,6 +118,4 @@ def shipped_hypotheses(task: Task) -> tuple[Hypothesis, ...]:
     if task.name in tasks():
         return tasks()[task.name].hypotheses
     right, other = (task.conditions[name].right for name in ("clean", task.corrupted))
-    if right is None or other in (None, right):
-        return ()
-    return pairs.hypotheses(right, str(other), task.corrupted)
+    return pairs.hypotheses(right, other, task.corrupted)
