@@ -196,11 +196,3 @@ def test_the_summary_over_noise_leaves_other_kinds_out():
     table = calibrate.summary(pd.DataFrame(rows))
     assert len(table) == 2 * len(roles.GAME.hypotheses)
     assert (table.loc[table["role"] == "color extractor", "recall"] == 1).all()
-
-
-def test_models_that_are_judged_side_by_side_have_the_same_verdicts():
-    subjects = [calibrate.Subject("planted", 0.0, seed, (8,)) for seed in (0, 1)]
-    one_by_one = pd.concat(calibrate.verdicts(subjects, progress=False))
-    pd.testing.assert_frame_equal(
-        pd.concat(calibrate.verdicts(subjects, progress=False, workers=2)), one_by_one
-    )

@@ -4,15 +4,10 @@ A model is judged by several numbers of trials: the first 16 of its 64, the firs
 is measured of a trial is measured once.
 """
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
-from multiprocessing import get_context
 
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
@@ -32,17 +27,12 @@ ENOUGH = fewest_trials(0.05)
 
 
 def verdicts(
-    subjects: Sequence[Subject],
-    store: Store | None = None,
-    *,
-    progress: bool = True,
-    workers: int = 1,
+    subjects: Sequence[Subject], store: Store | None = None, *, progress: bool = True
 ) -> Iterator[pd.DataFrame]:
     """Judge every head of every model by every reading.
 
     Args:
         store: keeps the verdicts on each model, and gives those that it has.
-        workers: processes that judge models side by side.
 
     Yields:
         Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of
@@ -53,38 +43,10 @@ def verdicts(
         numbers of trials than 32.
     """
     key = f"verdicts-{content_hash([*READINGS, 'testable'])}"
-    missing = [one for one in subjects if not (store and store.has(key, _unit(one)))]
-    with _judging(missing if workers > 1 else [], workers) as judging:
-        for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
-            unit = _unit(subject)
-            judge = judging[unit].result if unit in judging else partial(judged, subject)
-            yield store.kept(key, unit, judge) if store else judge()
-
-
-def _unit(subject):
-    """What a store calls a model."""
-    sizes = "+".join(map(str, subject.sizes))
-    return f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
-
-
-@contextmanager
-def _judging(subjects: Sequence[Subject], workers: int) -> Iterator[Mapping[str, Future]]:
-    """Unit → the verdicts on its model, which are on their way in processes of their own."""
-    if not subjects:
-        yield {}
-        return
-    # A forked process may hang in what torch locks.
-    pool = ProcessPoolExecutor(min(workers, len(subjects)), get_context("spawn"), _begun)
-    try:
-        yield {_unit(subject): pool.submit(judged, subject) for subject in subjects}
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begun():
-    """One thread a process; what warnings say is the caller's to say."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
+        sizes = "+".join(map(str, subject.sizes))
+        unit = f"{subject.kind}-{subject.like}-{subject.noise}-{sizes}-{subject.seed}"
+        yield store.kept(key, unit, partial(judged, subject)) if store else judged(subject)
 
 
 def judged(subject: Subject) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """``rgb-circuit calibrate``."""
 
-import os
 import warnings
 from argparse import Namespace
 from importlib.metadata import version
@@ -68,12 +67,6 @@ def add_to(commands: Commands) -> None:
     parser.set_defaults(run=_calibrate, keeps=True)
 
 
-def _workers() -> int:
-    """How many models are judged side by side: as many as there are cores, and memory for most
-    machines."""
-    return min(4, os.cpu_count() or 1)
-
-
 def _calibrate(options: Namespace) -> None:
     """Judge planted circuits and random models, and print how often the verdicts were right, beside
     two naive readings. One that was killed goes on where it stopped when the same command is given
@@ -111,9 +104,7 @@ def _calibrate(options: Namespace) -> None:
             # "solved".
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
             warnings.filterwarnings("ignore", message="the pictures of these .* kinds")
-            frame = pd.concat(
-                list(calibrate.verdicts(subjects, store, workers=_workers())), ignore_index=True
-            )
+            frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
         write_frame(frame, folder, "calibration")
         table, false = calibrate.summary(frame), calibrate.false_discoveries(frame)
         write_frame(table, folder, "calibration_summary")
