@@ -1,7 +1,7 @@
 """Heads that only look as if they had a role, and heads that have two: what they are called.
 
-    python benchmarks/decoys.py                         # all, at 0, 2 and 5 % noise, by 32, 64 and
-    128 trials python benchmarks/decoys.py brightness --noise 0.02 --seeds 3
+    python benchmarks/decoys.py    # all, at 0, 2 and 5 % noise, by 32, 64 and 128 trials
+    python benchmarks/decoys.py brightness --noise 0.02 --seeds 3
 
 A row per planted model (`rgb_circuit.models.decoys`): by each number of trials the role of the head
 that it is about, and how many of the others have lost theirs or have a wrong one. The trials are
