@@ -71,9 +71,10 @@ def data(run: Run) -> dict:
     Returns:
         ``layers, heads``; ``n, observations`` (what it counts); ``maps``, ``panels`` (numbers of
         maps), ``limit, fraction``; ``least, least_gap`` (as in `rgb_circuit.calls.panels`);
-        ``roles, scores``; ``predictions``; ``asked`` (role → its predictions, each with those that may stand in for
-        it); ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place``
-        (what the marked tile is called), ``senders, receivers`` (of paths, in words); ``charts``.
+        ``roles, scores``; ``predictions``; ``asked`` (role → its predictions, each with those that
+        may stand in for it); ``writes``; ``paths``; ``words`` (role → what its word is),
+        ``components``; ``place`` (what the marked tile is called), ``senders, receivers`` (of
+        paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
