@@ -230,10 +230,8 @@ def test_on_own_pairs_it_reads_their_own_answers_and_pictures(grouped):
         for trial in drawn
     ]
     task = task_of(own)
-    assert [one.name for one in task.receivers] == ["answer carrier"] and task.mediated == (
-        "right",
-        "wrong",
-    )
+    assert [(one.name, one.short) for one in task.receivers] == [("answer carrier", "carriers")]
+    assert task.senders == task.receivers and task.mediated == ("right", "wrong")
     heads = [(0, 1)], [(last, 0), (last, 3)]
     wanted = composition(grouped, drawn, *heads, target="recolored", progress=False)
     found = composition(grouped, own, *heads, progress=False)
