@@ -38,7 +38,7 @@ from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
-from rgb_circuit.stimuli.replicates import Replicates, averaged, named_clusters
+from rgb_circuit.stimuli.replicates import Replicates, averaged, named_clusters, with_trials
 from rgb_circuit.stimuli.tasks import corrupted, find
 from rgb_circuit.trial import as_trials
 
@@ -220,7 +220,7 @@ def paths(
     where = frame.columns.get_loc("role")
     frame.insert(where, "source", source)
     frame.insert(where + 1, "target", target)
-    return frame
+    return with_trials(frame, len(trials))
 
 
 def _pairs(senders, receivers):
@@ -306,7 +306,8 @@ def _mediated(trials, pairs, source, target):
         frame["total_effect"] != 0
     )
     frame["n"] = len(total)
-    return frame.assign(share_low=share_low.ravel(), share_high=share_high.ravel())
+    frame = frame.assign(share_low=share_low.ravel(), share_high=share_high.ravel())
+    return with_trials(frame, len(trials))
 
 
 def _observed(total, frozen, words, replicates):

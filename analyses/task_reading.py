@@ -29,23 +29,30 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
 from rgb_circuit.calls.patching import in_order
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import measure, stepwise
-from rgb_circuit.measuring.measurement import Measurement, OfPictures, Request, Steps
-from rgb_circuit.programs.patterns import summed_patterns
-from rgb_circuit.prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
-from rgb_circuit.remote.jobs import Jobs, gathering
-from rgb_circuit.running.checks import check_attention, check_finite
-from rgb_circuit.running.execute import execute
+from rgb_circuit.measuring.measurement import OfPictures, Request, Steps
+from rgb_circuit.pictures import picture_hash
+from rgb_circuit.prompts import answer_tokens, check_trials, prompt_ids, rerun_from
+from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.statistics import benjamini_hochberg, fewest_trials, shown_to_fall, t_interval, t_p
-from rgb_circuit.stimuli.replicates import check_enough, observed
+from rgb_circuit.stimuli.replicates import (
+    FEWEST,
+    Replicates,
+    check_enough,
+    observed,
+    said,
+    with_trials,
+)
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
+
+from .question_words import Reading as Reading
+from .question_words import reading as reading
 
 # The condition that is the clean picture under the other question.
 OTHER = "other question"
@@ -70,7 +77,8 @@ def patch_questions(
     picture.
 
     Args:
-        question: asked instead of the task's own in each trial's prompt; by default the task's
+        question: asked instead of the task's own in each trial's prompt, or the condition of the
+            trials that asks another about the clean picture, each its own; by default the task's
             second question, in the game "Which color is the background? Respond in one word".
         positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at
             ``"end"`` go through one forward a trial; the other two take about a tenth of a forward
@@ -188,7 +196,8 @@ def evidence(
         A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected``
         (``"up"``), ``effect`` (on the logit difference, ``role`` − own answer, mean over trials),
         ``ci_low, ci_high`` (95 % t interval within the words of ``role``), ``p_value`` (of the same
-        t), ``q_value, n, holds, restored_fraction`` (effect / gap).
+        t; where nobody drew the trials, the largest of two to four answers), ``q_value, n, holds,
+        restored_fraction`` (effect / gap).
 
     Raises:
         InputError: too few trials, no such role, or as `patch_questions`, before any forward; after
@@ -219,19 +228,26 @@ def evidence(
                 "to its own; set both"
             )
     check_enough(trials)
+    words = {trial.name: trial.answers[role] for trial in trials}
+    replicates = Replicates.of(trials)
+    if replicates.too_few(np.array([*words.values()]), replicates.all):
+        raise NotApplicable(
+            f"each of two to four answers must show what a head does, and one is right in fewer "
+            f"than {FEWEST} of {said(len(trials), replicates.n())}; add trials of it"
+        )
     frames = yield questions(trials, question, positions)
     frame = _together(frames, trials)
     effects, asked_other, asked_own = _switch(frame, trials, role)
-    words = {trial.name: trial.answers[role] for trial in trials}
     runs = pd.DataFrame({"other": asked_other, "own": asked_own}, effects.index)
     runs, _ = observed(runs, trials, words)
     asked_other, asked_own = runs["other"].to_numpy(), runs["own"].to_numpy()
+    each = _in_each_answer(effects, trials, words)
     effects, strata = observed(effects, trials, words)
     gap = (asked_other - asked_own).mean()
     if not shown_to_fall(asked_other, asked_own, level):
         raise NotApplicable(
-            f"{model.name} does not answer differently to {question!r}, as far as {len(trials)} "
-            "trials show (the logit difference "
+            f"{model.name} does not answer differently to {question!r}, as far as "
+            f"{said(len(trials), len(effects))} show (the logit difference "
             f"moves by {gap:.3g}), so no head of it can be shown to read the question; ask another "
             "one"
         )
@@ -246,14 +262,25 @@ def evidence(
             "effect": effects.mean().to_numpy(),
             "ci_low": low,
             "ci_high": high,
-            "p_value": t_p(effects - least * gap, "greater", strata),
+            "p_value": np.max(
+                [t_p(some - least * gap, "greater", labels) for some, labels in each], axis=0
+            ),
         }
     )
     result["q_value"] = benjamini_hochberg(result["p_value"])
     result["n"] = len(effects)
     result["holds"] = result["q_value"] <= level
     result["restored_fraction"] = result["effect"] / gap
-    return result
+    return with_trials(result, len(trials))
+
+
+def _in_each_answer(effects, trials, words):
+    """Effects by cluster and their strata, of all trials, or of each answer by itself."""
+    named = {trial.name: trial for trial in trials}
+    replicates = Replicates.of([named[str(name)] for name in effects.index])
+    read = np.array([words[str(name)] for name in effects.index])
+    parts = replicates.by_answer(read, replicates.all)
+    return [replicates.means(effects.to_numpy(), read, own, alike=True) for own in parts]
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
@@ -265,89 +292,6 @@ def heads(evidence: pd.DataFrame) -> list[Head]:
         .sort_values(["layer", "head"])
     )
     return list(found.itertuples(index=False, name=None))
-
-
-def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
-    """From where every head attends to the words after the picture, on the clean picture.
-
-    Args:
-        trials: all with the same prompt.
-
-    Returns:
-        A row per head × pair of tokens after the picture, ``to`` not after ``from``: ``layer, head,
-        from_position, from_word, to_position, to_word`` (positions from 0 in the prompt),
-        ``attention`` (probability, mean over trials), ``n``.
-
-    Raises:
-        InputError: trials with different prompts, or a prompt without words after the picture,
-            before any forward.
-    """
-    [frame] = measure(
-        model, [Reading(tuple(as_trials(trials)))], progress=progress, stage="reading"
-    )
-    return frame
-
-
-@dataclass(frozen=True)
-class Reading(Measurement):
-    """From where every head attends to the words after the picture; see `reading`."""
-
-    function: ClassVar[str] = "reading"
-    whole: ClassVar[bool] = True
-
-    def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Jobs | None], pd.DataFrame]:
-        check_trials(model, self.trials, ["clean"])
-        every = {tuple(ids.tolist()): ids for ids in prompt_ids(model, self.trials).values()}
-        if len(every) > 1:
-            raise InputError(
-                f"the trials have {len(every)} different prompts, whose words do not line up; give "
-                "those of one at a time"
-            )
-        (tokens,) = every.values()
-        start = locate(model, self.trials[0], "image", tokens)[-1] + 1
-        if start == len(tokens):
-            raise InputError(
-                "the prompt ends with the picture, so no word can be read after it; put the "
-                "question after '<image>'"
-            )
-
-        return partial(_read, model, self.trials, tokens, start)
-
-
-def _read(model, trials, tokens, start, jobs):
-    """The frame of `reading`."""
-    total = torch.zeros(())
-    with gathering() as each:
-        # One at a time, so that a mean is the same to the last bit however much memory is free.
-        for trial in trials:
-            with each():
-                inputs = encode(model, [(trial, "clean")])
-                read = execute(
-                    model, summed_patterns, (model.n_heads, model.d_head), inputs, start, jobs=jobs
-                )
-                check_finite(model, read["finite"])
-                check_attention(model, read["gaps"])
-                total = total + read["patterns"]
-    attention = (total / len(trials)).numpy()
-
-    pieces = model.processor.tokenizer.convert_ids_to_tokens(tokens[start:].tolist())
-    words = np.array([piece.lstrip("▁") for piece in pieces])
-    reader, read = np.tril_indices(len(words))
-    attention = attention[..., reader, read]
-    layer, head, pair = np.indices(attention.shape).reshape(3, -1)
-    reader, read = reader[pair], read[pair]
-    return pd.DataFrame(
-        {
-            "layer": layer,
-            "head": head,
-            "from_position": start + reader,
-            "from_word": pd.Categorical(words[reader]),
-            "to_position": start + read,
-            "to_word": pd.Categorical(words[read]),
-            "attention": attention.ravel(),
-            "n": len(trials),
-        }
-    )
 
 
 def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -374,6 +318,8 @@ def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[st
 
 def _asking(model, trials, question):
     """The trials, each with the clean picture under the other question as a further condition."""
+    if all(question in trial.images for trial in trials):
+        return [_asking_as_in(trial, question) for trial in trials]
     own = task_of(trials).question
     for trial in trials:
         if not own or own not in trial.prompt:
@@ -397,6 +343,24 @@ def _asking(model, trials, question):
         )
         for trial in trials
     ]
+
+
+def _asking_as_in(trial, condition):
+    """The trial with the question of one of its conditions about the clean picture."""
+    if picture_hash(trial.sources[condition]) != picture_hash(trial.sources["clean"]):
+        raise InputError(
+            f"trial {trial.name!r} shows another picture in {condition!r}, so that not the "
+            "question alone changes; name a condition with the clean picture"
+        )
+    if trial.asked(condition) == trial.asked("clean"):
+        raise InputError(
+            f"trial {trial.name!r} asks the same in {condition!r}; give it another question"
+        )
+    return replace(
+        trial,
+        images={**trial.sources, OTHER: trial.sources["clean"]},
+        prompts={**trial.prompts, OTHER: trial.asked(condition)},
+    )
 
 
 def _part(model, trial, questioned, aligned, seen):

@@ -49,6 +49,7 @@ from .hypothesis.plain_tables import (
     strings,
     typed,
 )
+from .pictures import picture_hash
 from .trial import Trial
 
 
@@ -123,7 +124,8 @@ class Task:
         corrupted: the condition that circuits and routes are measured against.
         says: the task in words, such as "the RGB game".
         asks: what a model must do, in words.
-        second_question: another question about the clean picture, and the role of its right answer.
+        second_question: another question about the clean picture, or the condition that asks it
+            there, and the role of its right answer.
         vocabulary: the words that roles are drawn from → what drawing them takes.
         hypotheses: the roles of heads.
         checks: predictions that are tested though no role asks for them.
@@ -316,20 +318,32 @@ class Task:
 
     @property
     def receivers(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses whose heads predictions go through or past."""
+        """The hypotheses whose heads predictions go through or past; see `carriers`."""
         named = groups(self.predictions)
-        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.short in named)
+        found = tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.short in named)
+        return found or self.carriers
 
     @property
     def senders(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses that claim what goes through others, or past them."""
-        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.groups)
+        """The hypotheses that claim what goes through others, or past them; see `carriers`."""
+        found = tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.groups)
+        return found or self.carriers
+
+    @property
+    def carriers(self) -> tuple[Hypothesis, ...]:
+        """Of pictures that nobody drew, where nothing is claimed of what goes through others: the
+        hypotheses that make up the circuit. Their heads may work through each other."""
+        if self.is_game or groups(self.predictions):
+            return ()
+        return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.in_circuit)
 
     @property
     def mediated(self) -> tuple[str, ...]:
-        """The roles of whose words something goes through other heads, or past them."""
-        claims = about_words(self.predictions)
-        return tuple(dict.fromkeys(claim.role for claim in claims if claim.sweep.of))
+        """The roles of whose words something goes through other heads, or past them; else of those
+        that `carriers` carry."""
+        claims = [claim for claim in about_words(self.predictions) if claim.sweep.of]
+        own = [prediction for one in self.carriers for prediction in one.predictions]
+        return tuple(dict.fromkeys(claim.role for claim in claims or about_words(own)))
 
     @property
     def is_game(self) -> bool:
@@ -566,7 +580,8 @@ class Task:
     def of_trials(cls, trials: Sequence[Trial]) -> "Task":
         """The task of pictures that nobody described: their own roles and conditions; each picture
         shows its right answer. Where another picture has another right answer, in all trials, it
-        has the hypotheses of pairs (`rgb_circuit.hypothesis.pairs`)."""
+        has the hypotheses of pairs (`rgb_circuit.hypothesis.pairs`); where it is the clean picture
+        under another question, that is its second question."""
         first = trials[0]
         conditions = {
             name: Condition(right=right, shows=() if right is None else (right,))
@@ -588,8 +603,25 @@ class Task:
             roles={role: Role() for role in first.answers},
             conditions=conditions,
             corrupted=corrupted,
+            second_question=_asked_again(trials, [] if further else changed),
             hypotheses=() if further else pairs.hypotheses(one, other, corrupted),
         )
+
+
+def _asked_again(trials, conditions):
+    """The first of some conditions that asks another question about the clean picture in every
+    trial, with its right answer's role; None where none does."""
+
+    def asks(trial, condition):
+        sources = trial.sources
+        return (
+            trial.asked(condition) != trial.asked("clean")
+            and picture_hash(sources[condition]) == picture_hash(sources["clean"])
+            and trial.expected.get(condition) == trials[0].expected[condition]
+        )
+
+    found = (name for name in conditions if all(asks(trial, name) for trial in trials))
+    return next(((name, trials[0].expected[name]) for name in found), None)
 
 
 def _unmet(hypotheses):

@@ -1,5 +1,7 @@
 """A mediated effect is what disappears when the receiver is frozen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from brute_force import BruteForce
@@ -8,6 +10,7 @@ import rgb_circuit as rgb
 from analyses.composition import composition, mediation, paths
 from rgb_circuit.models.planted import PARTS, Placement
 from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.stimuli.tasks import task_of
 
 PLACE = Placement()
 READERS = [PLACE.extractor, *PLACE.redundant_pair]
@@ -211,3 +214,32 @@ def test_bad_input_is_refused_before_any_forward(grouped, monkeypatch, change, m
     for analysis in (composition, mediation, paths):
         with pytest.raises(rgb.InputError, match=message):
             analysis(grouped, trials, **arguments, progress=False)
+
+
+def test_on_own_pairs_it_reads_their_own_answers_and_pictures(grouped):
+    """What is measured of the game's pictures, under names that the game does not have."""
+    drawn, last = rgb.rgb_trials(grouped, 3, seed=3), grouped.n_layers - 1
+    own = [
+        replace(
+            trial,
+            task=None,
+            images={"clean": trial.images["clean"], "changed": trial.images["recolored"]},
+            answers={"right": trial.answers["odd"], "wrong": trial.answers["other"]},
+            expected={"clean": "right", "changed": "wrong"},
+        )
+        for trial in drawn
+    ]
+    task = task_of(own)
+    assert [(one.name, one.short) for one in task.receivers] == [("answer carrier", "carriers")]
+    assert task.senders == task.receivers and task.mediated == ("right", "wrong")
+    heads = [(0, 1)], [(last, 0), (last, 3)]
+    wanted = composition(grouped, drawn, *heads, target="recolored", progress=False)
+    found = composition(grouped, own, *heads, progress=False)
+    assert set(found["target"]) == {"changed"}
+    for role, of_game in (("right", "odd"), ("wrong", "other")):
+        for column in ("total_effect", "mediated_effect"):
+            one, other = (
+                frame.loc[frame["role"] == name, column].to_numpy()
+                for frame, name in ((found, role), (wanted, of_game))
+            )
+            np.testing.assert_allclose(one, other, atol=1e-6)

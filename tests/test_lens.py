@@ -2,6 +2,7 @@
 share."""
 
 import copy
+from dataclasses import replace
 
 import families
 import numpy as np
@@ -354,3 +355,14 @@ def test_one_trial_is_a_list_of_one(grouped):
     assert rgb.lens(grouped, trial, progress=False).equals(
         rgb.lens(grouped, [trial], progress=False)
     )
+
+
+def test_over_the_layers_trials_of_one_source_count_once(grouped):
+    trials = [
+        replace(one, cluster=str(number // 2))
+        for number, one in enumerate(rgb.rgb_trials(grouped, 6))
+    ]
+    frame = rgb.lens(grouped, trials, progress=False)
+    wide, narrow = (plots.lens_over_layers(frame, "small", trials=some) for some in (trials, None))
+    assert "n = 6 trials in 3 clusters" in wide.get_title()
+    np.testing.assert_allclose(wide.lines[1].get_ydata(), narrow.lines[1].get_ydata(), rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -228,3 +229,18 @@ def test_the_figure_has_a_panel_per_picture_and_names_model_and_n(by_heads):
         for container, which in zip(ax.containers, ("random", "found"), strict=True):
             assert list(container.lines[0].get_ydata()) == shown[which].tolist()
         assert set(lines["unedited"].get_ydata()) == {shown["unedited"].iloc[0]}
+
+
+def test_trials_of_one_source_are_one_in_the_shares(planted, by_heads):
+    model, trials = planted
+    frame = by_heads["localizer"]
+    shared = [replace(trial, cluster="one") if n < 4 else trial for n, trial in enumerate(trials)]
+    table = redirect.summary(frame, shared)
+    assert set(table["n"]) == {13} and "n = 16 trials in 13 clusters" in (
+        redirect_panels(table, "planted").get_suptitle()
+    )
+    row = table.iloc[-1]
+    named = frame[(frame["heads"] == "found") & (frame["picture"] == row["picture"])]
+    named = named[named["bias"] == row["bias"]].set_index("trial")["named"].astype(float)
+    own = named.loc[[trial.name for trial in trials]].to_numpy()
+    assert row["found"] == pytest.approx(np.mean([own[:4].mean(), *own[4:]]))

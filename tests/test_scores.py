@@ -1,6 +1,8 @@
 """Scores are what they say: the exact ones those of plain runs, the others by hand on small
 numbers."""
 
+from dataclasses import replace
+
 import families
 import numpy as np
 import pytest
@@ -72,12 +74,17 @@ def test_an_even_map_has_no_spatial_entropy():
 
 def test_the_probe_reads_what_is_there_and_nothing_from_noise():
     rng = np.random.default_rng(0)
-    labels = np.eye(4)[np.arange(64) % 4]
+    labels, each = np.eye(4)[np.arange(64) % 4], np.arange(64)[:, None]
     written = labels @ rng.normal(size=(4, 8))
-    assert (_told(written, labels) == labels.argmax(1)).all()
+    assert (_told(written, labels, each) == labels.argmax(1)).all()
     # A reader that had seen its own trial would tell noise of more dimensions than trials.
     noise = rng.normal(size=(64, 128))
-    assert np.mean(_told(noise, labels) == labels.argmax(1)) < 0.45
+    assert np.mean(_told(noise, labels, each) == labels.argmax(1)) < 0.45
+    # Nor does it see another trial of the same source.
+    twice, said = noise.repeat(2, axis=0), labels.repeat(2, axis=0)
+    pairs = np.arange(128).reshape(64, 2)
+    assert np.mean(_told(twice, said, pairs) == said.argmax(1)) < 0.45
+    assert (_told(twice, said, np.arange(128)[:, None]) == said.argmax(1)).all()
 
 
 def test_scores_need_right_answers(grouped, no_forward):
@@ -104,3 +111,15 @@ def test_pictures_of_another_shape_have_maps_of_their_own(tmp_path):
         own = over_picture(model, trial, pattern)[layer, head]
         assert own.shape[0] < own.shape[1]
         assert table.loc[("spatial entropy", layer, head), "value"] == spatial_entropy(own)
+
+
+def test_trials_of_one_source_count_once(planted, trials):
+    own = [
+        replace(trial, task=None, cluster=str(number)) for number, trial in enumerate(trials[:4])
+    ]
+    twice = [*own, *(replace(trial, name=f"{trial.name} again") for trial in own[:2])]
+    once, more = (rgb.scores(planted, some, progress=False) for some in (own, twice))
+    assert set(more["n"]) == {4} and more.attrs["trials"] == 6
+    for score in ("effect", "direct", "lens", "picture", "tile"):
+        one, other = (frame.loc[frame["score"] == score, "value"] for frame in (once, more))
+        np.testing.assert_allclose(one, other, atol=1e-4, err_msg=score)

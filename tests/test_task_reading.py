@@ -9,6 +9,7 @@ from brute_force import BruteForce
 import rgb_circuit as rgb
 from analyses.task_reading import evidence, heads, patch_questions, reading
 from rgb_circuit.prompts import answer_tokens
+from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
 # Words of the small models' vocabulary; as many as the odd question has.
@@ -165,7 +166,7 @@ def test_reading_is_the_attention_of_the_bare_model(model, trials):
     ],
 )
 def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, question, message):
-    monkeypatch.setattr("analyses.task_reading.execute", None)
+    monkeypatch.setattr("analyses.question_words.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
     if question is None:
         trials, question = (
@@ -178,7 +179,7 @@ def test_a_question_that_cannot_be_asked_is_refused(grouped, monkeypatch, questi
 
 
 def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
-    monkeypatch.setattr("analyses.task_reading.execute", None)
+    monkeypatch.setattr("analyses.question_words.execute", None)
     trials = rgb.rgb_trials(grouped, 8)
     with pytest.raises(
         rgb.InputError, match="positions is .'start'.; name one or more of 'end', 'after', 'words'"
@@ -200,3 +201,54 @@ def test_bad_trials_are_refused_before_any_forward(grouped, monkeypatch):
             [replace(trials[0], prompt="Which color is the odd color out? <image>")],
             progress=False,
         )
+
+
+def asked_again(trials):
+    """The same as somebody's own trials, of which a condition asks the other question."""
+    return [
+        replace(
+            trial,
+            task=None,
+            images={"clean": trial.images["clean"], "again": trial.images["clean"]},
+            prompts={"again": trial.prompt.replace(ODD_QUESTION, BACKGROUND_QUESTION)},
+            answers={"right": trial.answers["odd"], "other": trial.answers["background"]},
+            expected={"clean": "right", "again": "other"},
+        )
+        for trial in trials
+    ]
+
+
+def test_own_trials_are_asked_what_their_other_condition_asks(grouped):
+    """As the game's trials are asked its second question."""
+    drawn = rgb.rgb_trials(grouped, 2, seed=3)
+    own = asked_again(drawn)
+    assert task_of(own).second_question == ("again", "other")
+    roles = {"right": "odd", "other": "background"}
+    for places in (["end"], ["after", "words"]):
+        wanted, found = (
+            patch_questions(grouped, some, positions=places, progress=False)
+            for some in (drawn, own)
+        )
+        found["role"] = found["role"].astype(str).map(roles)
+        keys = ["trial", "positions", "layer", "head", "role"]
+        both = found.merge(wanted, on=keys, suffixes=("", "_wanted"))
+        assert len(both) == len(found) and both["effect"].abs().max() > 1e-3
+        np.testing.assert_array_equal(both["effect"], both["effect_wanted"])
+
+
+def test_a_condition_that_changes_more_than_the_question_is_no_other_question(grouped, no_forward):
+    drawn = rgb.rgb_trials(grouped, 2)
+    [trial, _] = asked_again(drawn)
+    other = replace(trial, images={**trial.images, "again": drawn[0].images["recolored"]})
+    assert task_of([other]).second_question is None
+    with pytest.raises(rgb.InputError, match="shows another picture in 'again'"):
+        patch_questions(grouped, [other], question="again", progress=False)
+    with pytest.raises(rgb.InputError, match="asks the same in 'clean'"):
+        patch_questions(grouped, [trial], question="clean", progress=False)
+
+
+def test_own_trials_need_the_question_in_each_answer(planted):
+    own = asked_again(rgb.rgb_trials(planted, 8))
+    few = [replace(one, name=f"{one.name} {number}") for one in own[:4] for number in range(3)]
+    with pytest.raises(rgb.InputError, match="12 trials in 4 clusters cannot be tested"):
+        evidence(planted, few, progress=False)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import BruteForce
-from families import FAMILIES, LAYERS, at_hand
+from families import FAMILIES, LAYERS, NAMES, at_hand
 from oracle import Oracle
 from PIL import Image
 from test_exactness import CLOSE
@@ -32,6 +32,35 @@ WORDS = {"right": "red", "other": "green"}
 def noise(width, height, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SIZED])
+def test_z_at_the_end_agrees_with_plain_hooks_in_every_other_family(name):
+    """Those of `SIZED` are asked far more below."""
+    module, processor = families.built(name)
+    family = FAMILIES[name]
+    model = rgb.wrap(module, processor, name=name, tiles=family.tiles)
+    bare, side = BruteForce(module, processor, family.options), family.side
+    trial = rgb.Trial(
+        "photo",
+        model.prompt("Which color is the background? Respond in one word"),
+        {"clean": noise(side, side, 0), "changed": noise(2 * side, side, 1)},
+        WORDS,
+        expected={"clean": "right", "changed": "other"},
+    )
+    ids = list(answer_tokens(model, trial).values())
+    heads = [(0, 0), (1, 2), (LAYERS - 1, 3)]
+    plain, own, *_ = bare.unpatched(trial, "changed")
+    given = bare.unpatched(trial, "clean")[1]
+    lengths = {len(z[0]) for z in (given, own)}
+    assert len(lengths) == 2 or not family.any_size
+    writes = [[(*head, len(own[0]) - 1, given[head[0]][-1, head[1]])] for head in heads]
+    wanted = torch.stack([bare.run(trial, "changed", write)[0] for write in writes]) - plain
+    wanted, close = wanted[:, ids].numpy(), CLOSE * float(plain.abs().max())
+    frame = rgb.patch_heads(model, trial, target="changed", heads=heads, progress=False)
+    found = frame["effect"].to_numpy().reshape(wanted.shape)
+    assert np.abs(wanted).max() > 10 * close
+    np.testing.assert_allclose(found, wanted, atol=close)
 
 
 class Subject:

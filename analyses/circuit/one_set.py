@@ -39,7 +39,7 @@ from rgb_circuit.edits import check_heads
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import ROUNDING, decidable, independence_p, rank_p
-from rgb_circuit.stimuli.replicates import check_enough, observed
+from rgb_circuit.stimuli.replicates import check_enough, observed, with_trials
 from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
@@ -274,7 +274,8 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     orders = factorial(min(n, 10)) - 1
     replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
     frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
-    return frame.assign(decidable=frame["decidable"].mask(frame["p_value"].isna()))
+    frame = frame.assign(decidable=frame["decidable"].mask(frame["p_value"].isna()))
+    return with_trials(frame, len(of_trials))
 
 
 def _rank(of_sets):

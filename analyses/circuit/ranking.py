@@ -10,7 +10,7 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
-from rgb_circuit.stimuli.replicates import observed
+from rgb_circuit.stimuli.replicates import observed, with_trials
 from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
@@ -155,7 +155,7 @@ def curve(
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()
     random_low, random_high = np.quantile(random, [0.025, 0.975], axis=0)
     last = [(None, None), *ranking]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "size": sizes,
             "share": np.array(sizes) / len(ranking),
@@ -172,6 +172,7 @@ def curve(
             "n": len(gained),
         }
     )
+    return with_trials(frame, len(of_trials))
 
 
 def areas(frame: pd.DataFrame) -> pd.DataFrame:
@@ -192,11 +193,14 @@ def _ranking(trials, noised, denoised, source, target):
     directions = {}
     for name, frame, sign in (("noising", noised, -1), ("denoising", denoised, 1)):
         frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))
-        directions[name] = sign * logit_difference(frame, trials, source, target, "effect").mean()
+        moved = sign * logit_difference(frame, trials, source, target, "effect")
+        by_cluster, _ = observed(moved, trials, source_words(trials, source))
+        directions[name] = by_cluster.mean()
     table = pd.DataFrame(directions)
     table.insert(0, "score", table.max(axis=1))
     table = table.sort_values("score", ascending=False, kind="stable")
     layer, head = zip(*table.index)
     table.insert(0, "layer", layer)
     table.insert(1, "head", head)
-    return table.reset_index(drop=True).assign(n=len(trials))
+    table = table.reset_index(drop=True).assign(n=len(by_cluster))
+    return with_trials(table, len(trials))

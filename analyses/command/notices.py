@@ -84,7 +84,8 @@ def _padding(fit):
 def _proportion(fit):
     return (
         f"a square in them becomes {fit.proportion:.2g} times as wide as high"
-        if fit.proportion != 1
+        # Sizes are rounded to whole pixels or tokens.
+        if f"{fit.proportion:.2g}" != "1"
         else ""
     )
 

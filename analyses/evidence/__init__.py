@@ -100,7 +100,7 @@ from rgb_circuit.hypothesis import (
 from rgb_circuit.measuring.measure import follow
 from rgb_circuit.measuring.measurement import Measurement, Steps
 from rgb_circuit.statistics import fewest_trials
-from rgb_circuit.stimuli.replicates import of_one_source
+from rgb_circuit.stimuli.replicates import of_one_source, with_trials
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
@@ -233,7 +233,15 @@ def steps(
     frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
-    return frame
+    tested = found.replicates.halves()[1] if split else found.replicates.all
+    apart = [
+        found.replicates.by_answer(found.words_of(prediction.claims[0]), tested)
+        for hypothesis in hypotheses
+        for prediction in hypothesis.predictions
+    ]
+    parts = max(apart, key=len, default=[tested])
+    frame.attrs["answers"] = len(parts), min(map(found.replicates.n, parts))
+    return with_trials(frame, len(tested))
 
 
 def measuring(

@@ -253,4 +253,4 @@ def _power(trials, heads):
     shares = [
         power.smallest_share(trials, heads, variation, level=LEVEL) for variation in (0.25, 1.0)
     ]
-    return power.in_words(trials, *shares)
+    return power.in_words(f"{trials} trials", *shares)

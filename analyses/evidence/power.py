@@ -12,18 +12,20 @@ def smallest_share(
     level: float = 0.05,
     least: float = 0.05,
     stray: float = 0.0,
+    answers: int = 1,
 ) -> float:
     """The smallest share of the gap that one head among all must restore to be confirmed four times
     of five: what it does must be shown, and what it does not do as well.
 
     Args:
-        n: number of trials.
+        n: number of trials, or of clusters of them; of several ``answers``, of the rarest one.
         heads: how many are tested.
         variation: of the head's effect over trials of one word, as a fraction of the effect; 0.9 to
             1.4 on a trained model.
         words: how many answers are drawn from.
         level, least: as in `analyses.evidence.steps`.
         stray: the share of trials in which what should be absent is not.
+        answers: in how many answers it must be shown, each by itself.
 
     Returns:
         Infinite where no head could be.
@@ -38,20 +40,22 @@ def smallest_share(
     absent = (
         float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, words, needed / 2)
     )
-    if absent <= POWER:
+    if absent**answers <= POWER:
         return float("inf")
-    return smallest_mean(n, variation, least, needed, words, POWER / absent)
+    in_each = POWER ** (1 / answers) / absent
+    return smallest_mean(n, variation, least, needed, words, in_each)
 
 
-def in_words(n: int, even: float, uneven: float) -> str:
-    """What n trials confirm, as a sentence.
+def in_words(tested_on: str, even: float, uneven: float) -> str:
+    """What some trials confirm, as a sentence.
 
     Args:
+        tested_on: how many these are, such as "32 trials in 8 clusters".
         even, uneven: `smallest_share` with a variation of 0.25 and of 1; infinite or missing for
             none.
     """
     if not even < 10:
-        return f"{n} trials confirm no head, whatever it restores (4 times of 5, among all heads)."
+        return f"{tested_on} confirm no head, whatever it restores (4 times of 5, among all heads)."
     steady = f"{100 * even:.0f} % of the gap if it does so evenly"
     varying = (
         f"{100 * uneven:.0f} % if its effect varies as much as it is large"
@@ -59,6 +63,6 @@ def in_words(n: int, even: float, uneven: float) -> str:
         else "none that varies as much as it is large"
     )
     return (
-        f"{n} trials confirm a head that restores {steady}, {varying} (4 times of 5, among all "
+        f"{tested_on} confirm a head that restores {steady}, {varying} (4 times of 5, among all "
         "heads)."
     )

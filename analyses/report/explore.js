@@ -295,7 +295,7 @@ function tellHead(number) {
     const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n");
     if (fraction !== null) effect.append(made("br"), made("span", `${measured(fraction, null, null, " %")} of the gap`, "quiet"));
     const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-    says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
+    says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations}` : ""}`, "quiet"));
     row.append(effect, says);
     return row;
   }));

@@ -45,6 +45,7 @@ from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import decidable, rank_p
 from rgb_circuit.stimuli.drawing import words_for
+from rgb_circuit.stimuli.replicates import named_clusters, with_trials
 from rgb_circuit.stimuli.tasks import find
 
 # Picture → role of the colour at the other place.
@@ -134,8 +135,12 @@ def redirect(
     return frame
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
+def summary(frame: pd.DataFrame, trials: Sequence[Trial] | None = None) -> pd.DataFrame:
     """How often the colour at the other place was named, from the frame of `redirect`.
+
+    Args:
+        trials: that the frame is of; matters where some are one observation
+            (`rgb_circuit.stimuli.replicates`), which counts once.
 
     Returns:
         A row per picture × bias: ``picture, bias``; ``unedited, found, random``, shares of trials
@@ -143,14 +148,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         Wilson's 95 % interval over trials, which is too wide for draws that differ within a trial;
         ``difference``, found − random, with ``_low, _high`` (`paired_interval`, over trials and for
         these random sets) and ``p_value`` (`rank_p`: how many random sets reach the share of those
-        found); ``n``, trials; ``random_sets``, how many; ``decidable``, whether p could be 0.05 or
-        less among so many.
+        found); ``n``, trials, or clusters of them; ``random_sets``, how many; ``decidable``,
+        whether p could be 0.05 or less among so many.
 
     Source: Wilson (1927), Probable inference.
     """
     rows = []
     named = frame.assign(kind=frame["heads"].str.split().str[0], named=frame["named"].astype(float))
-    by_set = named.set_index(["picture", "kind", "bias", "heads", "trial"])["named"].sort_index()
+    if trials is not None:
+        named["trial"] = named["trial"].map(named_clusters(trials))
+    by_set = named.groupby(["picture", "kind", "bias", "heads", "trial"])["named"].mean()
     means = by_set.groupby(["picture", "kind", "bias", "trial"]).mean()
     for picture in dict.fromkeys(frame["picture"]):
         for bias in sorted(set(frame["bias"]) - {0.0}):
@@ -171,7 +178,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "decidable": decidable(len(sets)),
             }
             rows.append(row)
-    return pd.DataFrame(rows)
+    return with_trials(pd.DataFrame(rows), frame["trial"].nunique())
 
 
 def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.hypothesis import Claim, Hypothesis, about_words
 from rgb_circuit.measuring.measurement import Measurement, Steps
-from rgb_circuit.stimuli.replicates import FEWEST
+from rgb_circuit.stimuli.replicates import FEWEST, counted
 from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.task import Task
 
@@ -219,12 +219,18 @@ def power(
             model answers wrongly. Give 0 where these were left out.
 
     Returns:
-        Infinite where no head could be.
+        Infinite where no head could be, also where nothing can be tested.
     """
+    if evidence["void"].isin(list(FEW)[:2]).all():
+        return np.inf
     every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
     if stray is None:
-        stray = min(1.0, float(evidence["wrong"].iloc[0]) / n)
-    return smallest_share(n, every, variation, colors, level, least, stray)
+        stray = min(1.0, float(evidence["wrong"].iloc[0]) / evidence.attrs.get("trials", n))
+    # Of two to four answers each is tested by itself.
+    answers, in_each = evidence.attrs.get("answers", (1, n))
+    if answers > 1:
+        n, colors = in_each, 1
+    return smallest_share(n, every, variation, colors, level, least, stray, answers)
 
 
 def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
@@ -311,7 +317,7 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
         if all_of_them
         else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
     )
-    shown = f"as far as {evidence['n'].iloc[0]} trials show"
+    shown = f"as far as {counted(evidence)} show"
     return (
         f"no gap: {which_do} not change what the model says about the {task.right} word, "
         f"{shown}, so {void}"

@@ -22,7 +22,7 @@ import pandas as pd
 from rgb_circuit.heads import Head, rows_of
 from rgb_circuit.hypothesis import Hypothesis, Prediction, groups
 from rgb_circuit.plots.canvas import percent
-from rgb_circuit.stimuli.replicates import FEWEST
+from rgb_circuit.stimuli.replicates import FEWEST, observations
 from rgb_circuit.task import Task
 
 from .. import evidence as _evidence
@@ -142,19 +142,17 @@ def _lacks(evidence, head, hypothesis, task):
         why = (
             f"needs {to_test(row['void'], wanted, task)}"
             if row["void"]
-            else f"undecided: {_to_decide(row)}"
+            else f"undecided: {_to_decide(row, observations(evidence))}"
         )
         said.append(f"{row['prediction']} ({why})")
     return ", ".join(said)
 
 
-def _to_decide(row):
-    outside = (
-        f"outside its margin in {row['outside']:.0f} of {row['n']} trials, " if row["stray"] else ""
-    )
-    trials = row["trials_to_decide"]
-    return outside + (
-        "on its threshold" if trials == float("inf") else f"{trials:,.0f} trials would decide"
+def _to_decide(row, of):
+    outside = f"outside its margin in {row['outside']:.0f} of {row['n']} {of}, "
+    n = row["trials_to_decide"]
+    return outside * bool(row["stray"]) + (
+        "on its threshold" if n == float("inf") else f"{n:,.0f} {of} would decide"
     )
 
 

@@ -169,9 +169,13 @@ def _looks(trials, heads):
 
 
 def _through(analysis, model, trials, task, senders, receivers):
-    if not (senders and receivers):
+    alone = task.carriers and len(senders) < 2
+    if alone or not (senders and receivers):
         if not task.receivers:
             raise NotApplicable("the task claims nothing of what goes through other heads")
+        if task.carriers:
+            plural = " and ".join(hypothesis.plural for hypothesis in task.carriers)
+            raise NotApplicable(f"composition needs two {plural} or more, and no two are known")
         raise NotApplicable(
             f"composition needs {standing.one_of(task.receivers)} and "
             f"{standing.one_of(task.senders)}, and no such pair is known"
@@ -222,8 +226,9 @@ def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> Steps[pd.D
 def _questions(model, trials, task):
     if task.second_question is None:
         raise NotApplicable("the task has no second question, which is what would change")
-    _, role = task.second_question
-    if task.question not in trials[0].prompt or role not in trials[0].answers:
+    question, role = task.second_question
+    own = question in trials[0].images
+    if not (own or task.question in trials[0].prompt) or role not in trials[0].answers:
         raise NotApplicable(
             "these trials do not ask the task's question, which is what would change"
         )

@@ -13,7 +13,7 @@ from rgb_circuit.measuring.estimate import Cost
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.plots.canvas import brief
 from rgb_circuit.stimuli.drawing import form_at
-from rgb_circuit.stimuli.replicates import Replicates, said
+from rgb_circuit.stimuli.replicates import Replicates, counted, said
 from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, PALETTE
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
@@ -302,7 +302,7 @@ def _power(evidence, stray):
     """The smallest effect that these trials can confirm, in words; ``stray`` as in
     `roles.power`."""
     even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
-    return power.in_words(evidence["n"].iloc[0], even, uneven)
+    return power.in_words(counted(evidence), even, uneven)
 
 
 def check(model: Vlm, found: Check) -> None:

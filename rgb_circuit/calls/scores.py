@@ -30,7 +30,7 @@ All at [end].
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -45,6 +45,7 @@ from ..prompts import encode, locate, prompt_ids
 from ..running.checks import check_finite
 from ..running.execute import execute
 from ..statistics import ROUNDING
+from ..stimuli.replicates import Replicates, observed, with_trials
 from ..stimuli.tasks import task_of
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
@@ -68,7 +69,8 @@ def scores(
     target: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Every head's scores, means over trials.
+    """Every head's scores, means over trials. Where nobody drew them, trials of one source count as
+    one, and each of two to four answers alike (`rgb_circuit.stimuli.replicates`).
 
     Args:
         source: the condition in which heads are looked at.
@@ -79,7 +81,7 @@ def scores(
         A row per head × score: ``layer, head, score, value`` (``effect, silenced, atp, atp-ig,
         direct`` in logits of the difference right answer of the source − right answer of the
         target; `rgb_circuit.scores` says what the others are; missing where the model or the trials
-        do not have it), ``n`` (trials).
+        do not have it), ``n`` (trials, or clusters of them).
 
     Raises:
         InputError: trials that do not say their right answers to both conditions, or that
@@ -102,17 +104,29 @@ def scores(
                 f"trial {trial.name!r} does not say which answer is right for {missing[0]!r}; set "
                 f"expected[{missing[0]!r}] to one of its roles"
             )
-    given: dict[str, Mapping] = _effects(model, trials, source, target, progress)
+    given: dict[str, pd.DataFrame | None] = _effects(model, trials, source, target, progress)
     given |= _estimates(model, trials, source, target, progress)
     given |= _written(model, trials, source, target, progress)
     given |= _looks(model, trials, source, progress)
     given["probe"] = _probe(model, trials, source)
+    words = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
+    tables = {score: table for score, table in given.items() if table is not None}
+    means = {
+        score: observed(table, trials, words)[0].mean(skipna=False).to_dict()
+        for score, table in tables.items()
+    }
     rows = [
-        {"layer": layer, "head": head, "score": score, "value": values.get((layer, head), np.nan)}
-        for score, values in given.items()
+        {
+            "layer": layer,
+            "head": head,
+            "score": score,
+            "value": means.get(score, {}).get((layer, head), np.nan),
+        }
+        for score in given
         for layer, head in model.heads()
     ]
-    return pd.DataFrame(rows).assign(n=len(trials))
+    replicates = Replicates.of(trials)
+    return with_trials(pd.DataFrame(rows).assign(n=replicates.n()), len(trials))
 
 
 def spatial_entropy(attention: np.ndarray) -> float:
@@ -148,15 +162,17 @@ def spatial_entropy(attention: np.ndarray) -> float:
 
 
 def _difference(frame, trials, source, target, column="effect"):
-    """(layer, head) → mean of the right word's column − the wrong word's."""
+    """The right word's column − the wrong word's, (trials, heads)."""
     right = {trial.name: trial.expected[source] for trial in trials}
     wrong = {trial.name: trial.expected[target] for trial in trials}
     name, role = frame["trial"].astype(str), frame["role"].astype(str)
     sides = [
-        frame[role == name.map(wanted)].groupby(["layer", "head"], observed=True)[column].mean()
+        frame[role == name.map(wanted)].pivot(
+            index="trial", columns=["layer", "head"], values=column
+        )
         for wanted in (right, wrong)
     ]
-    return (sides[0] - sides[1]).to_dict()
+    return sides[0] - sides[1]
 
 
 def _effects(model, trials, source, target, progress):
@@ -181,7 +197,7 @@ def _estimates(model, trials, source, target, progress):
             )
         except (InputError, ServerError) as error:
             _left_out(method, error)
-            found[method] = {}
+            found[method] = None
         else:
             found[method] = _difference(frame, trials, source, target)
     return found
@@ -193,7 +209,7 @@ def _written(model, trials, source, target, progress):
         frame = direct_effects(model, trials, (source,), progress=progress)
     except (InputError, ModelError) as error:
         _left_out("direct and lens", error)
-        return {"direct": {}, "lens": {}}
+        return {"direct": None, "lens": None}
     frame = frame[frame["component"] == "head"].reset_index(drop=True)
     best = frame.loc[
         frame.groupby(["trial", "layer", "head"], observed=True)["direct_effect"].idxmax()
@@ -204,10 +220,9 @@ def _written(model, trials, source, target, progress):
     written = best["direct_effect"].to_numpy() > 0
     return {
         "direct": _difference(frame, trials, source, target, "direct_effect"),
-        "lens": best.assign(said=said & written)
-        .groupby(["layer", "head"], observed=True)["said"]
-        .mean()
-        .to_dict(),
+        "lens": best.assign(said=(said & written).astype(float)).pivot(
+            index="trial", columns=["layer", "head"], values="said"
+        ),
     }
 
 
@@ -219,7 +234,9 @@ def _looks(model, trials, source, progress):
         "tile": [],
         "largest on tile": [],
     }
+    names = []
     for trial, _, pattern in attention_from_end(model, trials, (source,), progress=progress):
+        names.append(trial.name)
         ids = prompt_ids(model, [trial], source)[trial.name]
         picture = pattern[..., locate(model, trial, "image", ids, source)]
         several["picture"].append(picture.sum(-1))
@@ -236,21 +253,17 @@ def _looks(model, trials, source, progress):
             several["largest on tile"].append(np.isin(pattern.argmax(-1), places).astype(float))
     every = model.heads()
     return {
-        score: {
-            (layer, head): float(np.mean([one[layer, head] for one in values]))
-            for layer, head in every
-        }
-        if len(values) == len(trials)
-        else {}
+        score: _table(values, names, every) if len(values) == len(names) else None
         for score, values in several.items()
     }
 
 
 def _probe(model, trials, source):
     """(layer, head) → the share of trials whose right word is told by a ridge that the others
-    fitted."""
-    if len(trials) < 2:
-        return {}
+    fitted, as (trials, heads) of 0 and 1; others are those of another source."""
+    replicates = Replicates.of(trials)
+    if replicates.n() < 2:
+        return None
     z = {}
     # Of one condition each group of trials is one batch.
     for [(shown, end)] in batches(model, trials, (source,)):
@@ -260,29 +273,38 @@ def _probe(model, trials, source):
     words = [trial.answers[trial.expected[source]] for trial in trials]
     labels = np.array(words)[:, None] == np.unique(words)
     states = np.stack([z[trial.name] for trial in trials])
-    return {
-        (layer, head): float(np.mean(_told(states[:, layer, head], labels) == labels.argmax(1)))
+    right = [
+        _told(states[:, layer, head], labels, replicates.groups()) == labels.argmax(1)
         for layer, head in model.heads()
-    }
+    ]
+    names = pd.Index([trial.name for trial in trials], name="trial")
+    return pd.DataFrame(np.transpose(right).astype(float), names, model.heads())
 
 
-def _told(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label of each trial as a ridge says it that was fitted without the trial, (trials,); z
-    (trials, d_head), labels (trials, words)."""
+def _table(values, trials, heads):
+    """Values of every head, each (layers, heads), by trial, as (trials, heads)."""
+    cells = [[one[layer, head] for layer, head in heads] for one in values]
+    return pd.DataFrame(cells, pd.Index(trials, name="trial"), heads)
+
+
+def _told(z: np.ndarray, labels: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
+    """The label of each trial as a ridge says it that was fitted without the trials of its source,
+    (trials,); z (trials, d_head), labels (trials, words), ``sources``: numbers of trials."""
     n = len(z)
     z = z.astype(np.float64)
     told = np.empty(n, dtype=int)
-    for left_out in range(n):
-        kept = np.arange(n) != left_out
+    for left_out in sources:
+        kept = np.setdiff1d(np.arange(n), left_out)
         center = z[kept].mean(0)
         rest = z[kept] - center
         size = (rest**2).sum() / max(1, len(rest))
         products = rest @ rest.T
         weights = np.linalg.solve(
-            products + (RIDGE * size + np.finfo(float).tiny) * np.eye(n - 1),
+            products + (RIDGE * size + np.finfo(float).tiny) * np.eye(len(kept)),
             labels[kept] - labels[kept].mean(0),
         )
-        told[left_out] = (labels[kept].mean(0) + (z[left_out] - center) @ rest.T @ weights).argmax()
+        said = labels[kept].mean(0) + (z[left_out] - center) @ rest.T @ weights
+        told[left_out] = said.argmax(1)
     return told
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageDraw
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 from ..trial import Trial
 from .planted import WORDS as CHANNELS_OF
@@ -42,7 +42,12 @@ PLACES: Mapping[str, Place] = {"answer carrier": (2, 1), "bias head": (3, 2), "l
 
 
 def photo_reader(
-    *, noise: float = 0.0, seed: int = 0, gain: float = 6.0, bias: float = 3.0
+    *,
+    noise: float = 0.0,
+    seed: int = 0,
+    gain: float = 6.0,
+    bias: float = 3.0,
+    vocabulary: PreTrainedTokenizerBase | None = None,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
     """The model, its processor, and the truth about its heads.
 
@@ -51,6 +56,8 @@ def photo_reader(
         gain: by how many logits the carrier raises the object's colour.
         bias: by how many logits the bias head raises ``BIASED``; below ``gain``, so that the model
             answers right.
+        vocabulary: another tokenizer than the small one, as in `planted`, which knows the words of
+            any question.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``; ``role`` is
@@ -76,6 +83,7 @@ def photo_reader(
         more=parts,
         noise=noise,
         seed=seed,
+        vocabulary=vocabulary,
     )
     channels, _ = layout(GRID, HEADS)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from matplotlib.path import Path
 
 from ..errors import InputError
 from ..heads import Head
+from ..stimuli.replicates import counted
 from .canvas import (
     BLUE,
     DIVERGING,
@@ -129,7 +130,7 @@ def composition_diagram(
     for place, text in enumerate(("restored", "frozen", "answer")):
         ax.text(place, top - 0.75, text, ha="center", fontsize=9, color=QUIET)
     first = together.iloc[0]
-    about = f"{route(first)} · {model_title(model)} · n = {first['n']} trials"
+    about = f"{route(first)} · {model_title(model)} · n = {counted(together)}"
     ax.set_title(
         f"Share of the effect on the {brief(role)} logit: blue through a head, orange past them "
         f"all\n{about}",

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..heads import Head
+from ..stimuli.replicates import counted
 from .canvas import BLUE, QUIET, VERMILION, brief, literal, model_title, new_axes, write_names
 
 # Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
@@ -50,7 +51,7 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     first = frame.iloc[0]
     against = f"{brief(first['source'])} against {brief(first['target'])}"
-    ax.set_title(f"{against} · {model_title(model)} · n = {first['n']} trials", fontsize=10)
+    ax.set_title(f"{against} · {model_title(model)} · n = {counted(frame)}", fontsize=10)
     ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
     ax.spines[["top", "right"]].set_visible(False)
     # Below the axes: bands and curve may be anywhere in them.

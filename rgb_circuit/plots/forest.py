@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from ..errors import InputError
 from ..heads import Head, rows_of
+from ..stimuli.replicates import counted
 from ..stimuli.tasks import find
 from .canvas import BLUE, PAPER, QUIET, VERMILION, literal, model_title, new_axes
 from .predictions import in_words, legend
@@ -114,7 +115,7 @@ def effect_forest(
     ax.spines[["top", "left", "right"]].set_visible(False)
     parts = [model_title(model)]
     parts += [f"{len(drawn)} of {len(every):,} heads"] if len(drawn) < len(every) else []
-    parts += [f"n = {evidence['n'].iloc[0]} trials"] if len(evidence) else []
+    parts += [f"n = {counted(evidence)}"] if len(evidence) else []
     ax.set_title(" · ".join(parts), fontsize=9, pad=20 if states else None)
     if states:
         _legend(ax, states)

@@ -1,5 +1,7 @@
 """What a lens reads: over the picture, and over the layers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +11,8 @@ from ..errors import InputError
 from ..heads import Head
 from ..pictures.picture import as_rgb
 from ..statistics import t_interval, words_read
+from ..stimuli.replicates import observed, said
+from ..trial import Trial
 from .canvas import (
     BLUE,
     DIVERGING,
@@ -102,7 +106,13 @@ def lens_over_picture(
 
 
 @literal
-def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
+def lens_over_layers(
+    frame: pd.DataFrame,
+    model: str,
+    *,
+    trials: Sequence[Trial] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """What the layers say of each answer, a line per role: the mean over trials with its 95 %
     interval.
 
@@ -110,6 +120,8 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
         frame: from `rgb_circuit.lens`, of one condition; positions are averaged within a trial,
             heads added up.
         model: its name, for the title.
+        trials: that the frame is of; matters where some are one observation
+            (`rgb_circuit.stimuli.replicates`), which counts once.
         ax: where to draw; a new figure's by default.
 
     Raises:
@@ -121,10 +133,15 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
     ax.axhline(0, color=QUIET, linewidth=1)
     summed = frame.groupby(["role", "trial", "layer", "position"], observed=True)["logit"].sum()
     by_trial = summed.groupby(["role", "trial", "layer"], observed=True).mean().unstack("layer")
-    roles, n = list(dict.fromkeys(frame["role"])), frame["trial"].nunique()
+    roles, n = list(dict.fromkeys(frame["role"])), said(given := frame["trial"].nunique(), given)
     colors = (BLUE, VERMILION, GREEN, PURPLE, "black")
     for number, role in enumerate(roles):
-        values = by_trial.loc[role].to_numpy(dtype=float)
+        own = by_trial.loc[role]
+        strata = words_read(frame[frame["role"] == role], own.index)
+        if trials is not None:
+            own, strata = observed(own, trials, dict(zip(own.index.astype(str), strata or [])))
+            n = said(given, len(own))
+        values = own.to_numpy(dtype=float)
         layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
         # Further roles than there are colours are told apart by their dashes.
         dashes = ("-", "--", ":")[number // len(colors) % 3]
@@ -138,7 +155,6 @@ def lens_over_layers(frame: pd.DataFrame, model: str, *, ax: Axes | None = None)
             label=legend_name(role),
         )
         if len(values) > 1:
-            strata = words_read(frame[frame["role"] == role], by_trial.loc[role].index)
             ax.fill_between(
                 layers, *t_interval(values, strata), color=color, alpha=0.2, linewidth=0
             )

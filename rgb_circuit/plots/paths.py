@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..heads import Head
+from ..stimuli.replicates import counted
 from .canvas import BLUE, GREEN, QUIET, VERMILION, brief, literal, model_title, new_axes
 from .composition import RECEIVER, SENDER, of_role, route
 
@@ -47,7 +48,7 @@ def path_parts(
     ax.spines[["top", "left", "right"]].set_visible(False)
     ax.legend(title="into the", frameon=False, fontsize=8, title_fontsize=8, loc="best")
     first = rows.iloc[0]
-    about = [route(first), model_title(model), f"n = {first['n']} trials"]
+    about = [route(first), model_title(model), f"n = {counted(rows)}"]
     about += [f"{len(drawn)} of {len(largest)} pairs"] if len(drawn) < len(largest) else []
     ax.set_title(" · ".join(about), fontsize=9)
     ax.set_xlabel(f"effect of the direct path on the {brief(role)} logit, 95 % interval")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..stimuli.replicates import counted
 from .canvas import BLUE, QUIET, VERMILION, literal, model_title
 
 TITLES = {"clean": "the background there", "two tiles": "a second odd tile there"}
@@ -49,7 +50,7 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
     axes[0].set_ylabel("names what is there (share)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    trials, sets = table["n"].iloc[0], table["random_sets"].iloc[0]
-    about = f"{model_title(model)} · n = {trials} trials · {sets} random sets"
+    sets = table["random_sets"].iloc[0]
+    about = f"{model_title(model)} · n = {counted(table)} · {sets} random sets"
     figure.suptitle(f"Heads made to look elsewhere · {about}", fontsize=10)
     return figure

@@ -342,6 +342,31 @@ def check_enough(trials: Sequence[Trial]) -> None:
         )
 
 
+def counted(frame: pd.DataFrame) -> str:
+    """What the ``n`` of a frame of results is: "32 trials", or "32 trials in 8 clusters" where
+    ``attrs["trials"]`` says that it counts clusters of so many.
+
+    Examples:
+        >>> from rgb_circuit.stimuli.replicates import counted
+        >>> counted(pd.DataFrame({"n": [8]})), counted(with_trials(pd.DataFrame({"n": [8]}), 32))
+        ('8 trials', '32 trials in 8 clusters')
+    """
+    n = int(frame["n"].iloc[0])
+    return said(frame.attrs.get("trials", n), n)
+
+
+def observations(frame: pd.DataFrame) -> str:
+    """What the ``n`` of a frame of results counts: "trials", or "clusters of trials"."""
+    n = int(frame["n"].iloc[0])
+    return "trials" if frame.attrs.get("trials", n) == n else "clusters of trials"
+
+
+def with_trials(frame: pd.DataFrame, trials: int) -> pd.DataFrame:
+    """The frame, which remembers of how many trials its ``n`` observations are."""
+    frame.attrs["trials"] = trials
+    return frame
+
+
 def said(trials: int, clusters: int) -> str:
     """A number of trials as it is shown: "32 trials", "32 trials in 8 clusters"."""
     count = f"{trials} trial{'s' * (trials != 1)}"
