@@ -261,7 +261,10 @@ def _sets(found):
     if found.sets is None:
         return []
     rows = []
-    for (found_on, tested_on), pair in found.sets.groupby(["found_on", "tested_on"], sort=False):
+    order = {name: number for number, name in enumerate(found.sets["tested_on"].unique())}
+    by_pair = dict(iter(found.sets.groupby(["found_on", "tested_on"])))
+    for found_on, tested_on in sorted(by_pair, key=lambda pair: [order[name] for name in pair]):
+        pair = by_pair[found_on, tested_on]
         by_test = {row.test: row for row in pair.itertuples()}
         first = by_test["sufficiency"]
         cells = [] if first.void else [_tested(row) for row in by_test.values()]
@@ -274,9 +277,8 @@ def _sets(found):
 
 def _tested(row):
     """What a test of a set says: restored, by random sets, and its rank."""
-    rank = digits.MISSING
-    if np.isfinite(row.p_value):
-        rank = f"{row.p_value:.2g}" if row.decidable else f"{row.p_value:.2g}, not decidable"
+    decided = np.isfinite(row.p_value) and row.decidable
+    rank = f"{row.p_value:.2g}" if decided else digits.MISSING
     restored = percent_between(row.faithfulness, row.ci_low, row.ci_high)
     return dict(restored=restored.lstrip("+"), random=percent(row.random_mean), rank=rank)
 
