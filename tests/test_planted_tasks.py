@@ -1,5 +1,5 @@
-"""Planted circuits that count, tell relations and bind colours are found by their tasks' hypotheses, and
-what only looks as if it had a role is not."""
+"""Planted circuits that count, tell relations and bind colours are found by their tasks'
+hypotheses, and what only looks as if it had a role is not."""
 
 import pytest
 
