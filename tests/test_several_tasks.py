@@ -32,7 +32,7 @@ def run(folder, *options):
 def test_a_tasks_folder_holds_what_a_run_of_it_alone_holds(made, tmp_path):
     assert run(tmp_path / "alone", "--task", "counting", "--quiet") == 0
     frames = {path.name for path in (tmp_path / "alone").glob("*.parquet")}
-    assert {"patch_heads.parquet", "evidence.parquet", "circuit.parquet"} <= frames
+    assert {"patch_heads.parquet", "evidence.parquet", "roles.parquet"} <= frames
     assert frames == {path.name for path in (made[0] / "counting").glob("*.parquet")}
     for name in frames:
         one, other = (
@@ -74,8 +74,10 @@ def test_pages_are_written_again_from_the_folder_of_all(made, capsys):
     page.unlink()
     assert main(["report", str(made[0])]) == 0
     assert page.read_bytes() == before
-    # What takes one run is told where they are.
+    # What takes one run is told where they are, and a run of one task is another folder's.
     capsys.readouterr()
+    assert run(made[0], "--task", "counting") == 2
+    assert "holds a run for each of several tasks, and --task is" in capsys.readouterr().err
     assert main(["attention", str(made[0]), "--head", "3.2"]) == 2
     assert str(made[0] / "counting") in capsys.readouterr().err
 

@@ -120,6 +120,7 @@ def _run(options: Namespace) -> None:
     from rgb_circuit.keeping.saved_run import read_run
 
     from .. import study
+    from ..study import several
     from .loading import model_and_trials
 
     if options.heads is not None:
@@ -133,6 +134,7 @@ def _run(options: Namespace) -> None:
         raise InputError(
             "--detach hands all trials to a server; give --remote with it, and no --shard"
         )
+    several.check_folder(options.out, len(options.tasks) > 1)
     if len(options.tasks) > 1:
         _run_several(options)
         return

@@ -110,6 +110,17 @@ def holds_several(folder: str | Path) -> bool:
     return (Path(folder) / "manifest.json").is_file() and "tasks" in read_manifest(folder)
 
 
+def check_folder(folder: str | Path, several: bool) -> None:
+    """Refuse a folder with a run of one task for ``several``, and one with several for one."""
+    if not (Path(folder) / "manifest.json").is_file() or holds_several(folder) == several:
+        return
+    holds = "a run of one task" if several else "a run for each of several tasks"
+    raise InputError(
+        f"{folder} holds {holds}, and --task is given {'several times' if several else 'once'}; "
+        "choose another folder with --out"
+    )
+
+
 def report(folder: Path) -> None:
     """Finish the run of each task in a folder of several, and write all pages again.
 
