@@ -65,6 +65,7 @@ def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, l
     for text in options.tasks:
         own = Namespace(**{**vars(options), "task": text})
         task = take_task(own)
+        assert task is not None, "one is named"
         if task.name in found:
             raise InputError(
                 f"--task names {task.name!r} twice; name each task once, or give one of the two "
