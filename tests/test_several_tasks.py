@@ -29,6 +29,10 @@ def run(folder, *options):
     return main(["run", "--model", "talker", "--trials", "10", *options, "--out", str(folder)])
 
 
+def pairs_of(folder):
+    return [*pd.read_parquet(folder / "transfer_pairs.parquet").itertuples()]
+
+
 def test_a_tasks_folder_holds_what_a_run_of_it_alone_holds(made, tmp_path):
     assert run(tmp_path / "alone", "--task", "counting", "--quiet") == 0
     frames = {path.name for path in (tmp_path / "alone").glob("*.parquet")}
@@ -61,10 +65,9 @@ def test_the_page_above_leads_to_each_page_and_says_what_is_shared(made):
     shown = heads[heads["shown"]].groupby(["layer", "head"]).size()
     if not (shown > 1).any():
         assert verdict == "No head of talker is shown to act in more than one of 2 tasks."
-    # The strongest head of a task, with its effect and interval.
-    top = heads.loc[heads["effect"].idxmax()]
+    top, [pair] = heads.loc[heads["effect"].idxmax()], pairs_of(folder)
     assert f"<th>{top['layer']}.{top['head']}</th>" in page
-    assert f"+{100 * top['effect']:.0f}" in page
+    assert f'<td class="n">{pair.ceiling:.2f}</td>' in page
     assert page.count("<svg") == 1 and (folder / "transfer.png").stat().st_size > 10_000
 
 
