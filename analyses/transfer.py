@@ -18,8 +18,12 @@ restored alone in the corrupted picture, all else held there (sufficiency), and 
 trials in the clean one (necessity), beside random sets of the same layers. A set that is enough for
 another task is a circuit that the two share; one that is not may still hold heads that they share.
 
-Trials are replicates, and what is shown holds for these tasks and templates. How it is with others
-like them is another question, which takes five or more.
+Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`), and what is shown
+holds for these tasks and templates. How it is with others like them is another question, which
+takes five or more.
+
+`transfer` measures all of this. `compared` takes what was measured before of every head, as a run
+has it, and measures the sets alone.
 
 Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15
 (1904), for the correlation without noise; sets as in `analyses.circuit`.
@@ -27,6 +31,7 @@ Source: Spearman, The proof and measurement of association between two things, A
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -48,6 +53,7 @@ from rgb_circuit.statistics import (
     t_p,
 )
 from rgb_circuit.statistics.agreement import ceiling, correlation_interval, disattenuated
+from rgb_circuit.stimuli.replicates import Replicates, observed
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
@@ -72,7 +78,8 @@ class Transfer:
         heads: a row per sample × head: ``sample, layer, head, role, effect, ci_low, ci_high``
             (fraction of the gap, 95 % interval over trials; missing without a gap), ``shown``
             (whether it is shown to be more than ``least``, with a false discovery rate over heads),
-            ``n``, ``void`` ("no gap" or empty).
+            ``n`` (trials, or clusters of them), ``void`` ("no gap", "few clusters", "few of an
+            answer" or empty).
         pairs: a row per two samples: ``one, other, heads, correlation, ci_low, ci_high``
             (Pearson's, over heads), ``ceiling``, ``corrected, corrected_low, corrected_high``
             (without the noise of single trials; missing where a sample is not shown to be more than
@@ -82,13 +89,29 @@ class Transfer:
             faithfulness, ci_low, ci_high`` (restored fraction; of necessity what is left of it),
             ``random_mean, random_low, random_high, random_sets`` (mean and central 95 % of random
             sets), ``p_value`` (the set's rank among them), ``q_value`` (over the rows of a test),
-            ``decidable`` (whether p could be 0.05 with so many sets), ``n``, ``void`` ("no gap",
-            "no head" or empty).
+            ``decidable`` (whether p could be 0.05 with so many sets), ``n``, ``void`` ("no head",
+            or as of heads).
     """
 
     heads: pd.DataFrame
     pairs: pd.DataFrame
     sets: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured before of a sample.
+
+    Attributes:
+        trials: of one task.
+        effects: the frame of `rgb_circuit.patch_heads` of the trials, with every head's z restored
+            at [end] from the clean picture, among others in the task's corrupted one.
+        parts: (layer, head) → its role by the task's hypotheses.
+    """
+
+    trials: Sequence[Trial]
+    effects: pd.DataFrame
+    parts: Mapping[tuple[int, int], str]
 
 
 @dataclass(frozen=True)
@@ -105,23 +128,50 @@ class _Sample:
 
     @property
     def words(self):
-        """The words that are right for the clean pictures."""
-        return [trial.answers[trial.expected[SOURCE]] for trial in self.trials]
+        """Name of a trial → the word that is right for its clean picture."""
+        return {trial.name: trial.answers[trial.expected[SOURCE]] for trial in self.trials}
+
+    @cached_property
+    def seen(self):
+        """What is one observation each: ``values`` (clusters, heads), ``gap`` (clusters,), and
+        their strata."""
+        return self.by_cluster(self.values)
+
+    def by_cluster(self, values):
+        """`seen`, of other values (trials, …)."""
+        names = pd.Index([trial.name for trial in self.trials], name="trial")
+        table = pd.DataFrame(np.column_stack([values, self.gap]), names)
+        means, strata = observed(table, self.trials, self.words)
+        return means.to_numpy()[:, :-1], means.to_numpy()[:, -1], strata
 
     @property
     def halves(self):
-        middle = len(self.trials) // 2
-        return [
-            replace(self, trials=self.trials[half], values=self.values[half], gap=self.gap[half])
-            for half in (slice(0, middle), slice(middle, None))
-        ]
+        """The sample's first half of clusters, and its second."""
+        halves = Replicates.of(self.trials).halves()
+        return [self._part([self.trials[index] for index in half], half) for half in halves]
+
+    def _part(self, trials, numbers):
+        return replace(
+            self,
+            trials=trials,
+            values=self.values[numbers],
+            gap=self.gap[numbers],
+            void=self.void or _too_few(trials),
+        )
 
     def shown(self, least, level):
         """Of which heads the effect is shown to be more than ``least`` of the gap, (heads,)."""
         if self.void:
             return np.zeros(self.values.shape[1], dtype=bool)
-        p = t_p(self.values - least * self.gap.mean(), "greater", self.words)
+        values, gap, strata = self.seen
+        p = t_p(values - least * gap.mean(), "greater", strata)
         return benjamini_hochberg(p) <= level
+
+
+def _too_few(trials):
+    replicates = Replicates.of(trials)
+    words = np.array([trial.answers[trial.expected[SOURCE]] for trial in trials])
+    return replicates.too_few(words, replicates.all)
 
 
 @stepwise(stage="patching")
@@ -160,24 +210,57 @@ def transfer(
     given = _checked(samples, level)
     check_random_sets(random_sets)
     tasks = {name: task_of(trials) for name, trials in given.items()}
-    for name, trials in given.items():
-        check_trials(trials, SOURCE, tasks[name].corrupted)
     frames = yield [
         PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted)
         for name, trials in given.items()
     ]
-    measured = [
-        _sample(name, trials, tasks[name].corrupted, frame)
+    measured = {
+        name: _sample(name, trials, tasks[name].corrupted, frame)
         for (name, trials), frame in zip(given.items(), frames)
-    ]
+    }
     parts = {}
-    for sample in measured:
-        parts[sample.name] = yield from _roles(model, sample, tasks[sample.name])
-    sets = yield from _sets(model, measured, least, level, random_sets, seed)
+    for name, sample in measured.items():
+        parts[name] = yield from _roles(model, sample, tasks[name])
+    return (yield from _found(model, measured, parts, least, level, random_sets, seed))
+
+
+def compared(
+    model: Vlm,
+    measured: Mapping[str, Measured],
+    *,
+    least: float = 0.05,
+    level: float = 0.05,
+    random_sets: int = 20,
+    seed: int = 0,
+) -> Steps[Transfer]:
+    """`transfer` of samples of which every head was measured before; only sets are measured.
+
+    Args:
+        measured: name of a sample → what was measured of it.
+        least, level, random_sets, seed: as in `transfer`.
+
+    Raises:
+        InputError: as `transfer`.
+    """
+    given = _checked({name: sample.trials for name, sample in measured.items()}, level)
+    check_random_sets(random_sets)
+    samples = {}
+    for name, trials in given.items():
+        target = task_of(trials).corrupted
+        frame = measured[name].effects
+        samples[name] = _sample(name, trials, target, frame[frame["target"] == target])
+    parts = {name: sample.parts for name, sample in measured.items()}
+    return (yield from _found(model, samples, parts, least, level, random_sets, seed))
+
+
+def _found(model, samples, parts, least, level, random_sets, seed):
+    """The frames of `Transfer`, for which sets are measured."""
+    sets = yield from _sets(model, [*samples.values()], least, level, random_sets, seed)
     heads = [
-        _heads(model, sample, parts[sample.name], sample.shown(least, level)) for sample in measured
+        _heads(model, sample, parts[name], sample.shown(least, level))
+        for name, sample in samples.items()
     ]
-    pairs = [_pair(one, other) for one, other in combinations(measured, 2)]
+    pairs = [_pair(one, other) for one, other in combinations(samples.values(), 2)]
     return Transfer(pd.concat(heads, ignore_index=True), pd.DataFrame(pairs), sets)
 
 
@@ -189,14 +272,20 @@ def _checked(samples, level):
             "'rgb', 32), 'counting': rgb.trials(model, 'counting', 32)}"
         )
     given = {str(name): as_trials(trials) for name, trials in samples.items()}
-    fewest = 2 * fewest_trials(level)
     for name, trials in given.items():
-        if len(trials) < fewest:
-            raise InputError(
-                f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test "
-                f"them on the other takes {fewest}; give more"
-            )
+        check_sample(name, trials, level)
     return given
+
+
+def check_sample(name: str, trials: Sequence[Trial], level: float = 0.05) -> None:
+    """Raise InputError for trials that cannot be set beside others: too few, or such that do not
+    say which answers they expect."""
+    if len(trials) < (fewest := 2 * fewest_trials(level)):
+        raise InputError(
+            f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test "
+            f"them on the other takes {fewest}; give more"
+        )
+    check_trials(trials, SOURCE, task_of(trials).corrupted)
 
 
 def _sample(name, trials, target, frame) -> _Sample:
@@ -208,8 +297,12 @@ def _sample(name, trials, target, frame) -> _Sample:
         logit_difference(frame, trials, SOURCE, target, column).loc[order].to_numpy()
         for column in ("patched_logit", "target_logit", "source_logit")
     )
-    void = "" if shown_to_fall(after[:, 0], before[:, 0]) else "no gap"
-    return _Sample(name, trials, target, patched - before, after[:, 0] - before[:, 0], void)
+    sample = _Sample(name, trials, target, patched - before, after[:, 0] - before[:, 0], "")
+    ends, _, _ = sample.by_cluster(np.column_stack([after[:, 0], before[:, 0]]))
+    return replace(
+        sample,
+        void=_too_few(trials) or ("" if shown_to_fall(ends[:, 0], ends[:, 1]) else "no gap"),
+    )
 
 
 def _roles(model, sample, task):
@@ -226,7 +319,8 @@ def _heads(model, sample, parts, shown):
     """A sample's rows of `Transfer.heads`."""
     effect = low = high = np.full(len(shown), np.nan)
     if not sample.void:
-        effect, low, high = restored_fraction(pd.DataFrame(sample.values), sample.gap, sample.words)
+        values, gap, strata = sample.seen
+        effect, low, high = restored_fraction(pd.DataFrame(values), gap, strata)
     layer, head = np.array(model.heads()).T
     return pd.DataFrame(
         dict(
@@ -238,7 +332,7 @@ def _heads(model, sample, parts, shown):
             ci_low=low,
             ci_high=high,
             shown=shown,
-            n=len(sample.gap),
+            n=len(sample.seen[1]),
             void=sample.void,
         )
     )
@@ -246,7 +340,7 @@ def _heads(model, sample, parts, shown):
 
 def _pair(one, other):
     """A row of `Transfer.pairs`."""
-    values = one.values, other.values
+    values = one.seen[0], other.seen[0]
     names = (
         "correlation",
         "ci_low",
@@ -309,7 +403,9 @@ def _sets(model, samples, least, level, random_sets, seed):
             )
             about["set"] = " ".join(str(Head(*head)) for head in chosen)
             rows.append(
-                about | dict(n=len(half.gap)) | ({} if void else _tested(frame, name, test, half))
+                about
+                | dict(n=len(half.seen[1]))
+                | ({} if void else _tested(frame, name, test, half))
             )
     columns = [
         "found_on", "tested_on", "test", "set", "size", "faithfulness", "ci_low", "ci_high",
@@ -338,8 +434,8 @@ def _tested(frame, name, test, sample):
     names = [
         f"{name}: {number}" for number in range(patched.shape[1]) if f"{name}: {number}" in patched
     ]
-    gained = patched[names].sub(corrupted, axis=0)
-    share, low, high = restored_fraction(gained, sample.gap, sample.words)
+    gained, gap, strata = sample.by_cluster(patched[names].sub(corrupted, axis=0))
+    share, low, high = restored_fraction(pd.DataFrame(gained), gap, strata)
     random, sign = share[1:], 1 if test == "sufficiency" else -1
     spread = np.quantile(random, [0.025, 0.975]) if len(random) else (np.nan, np.nan)
     return dict(

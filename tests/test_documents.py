@@ -237,6 +237,7 @@ def test_every_message_that_is_explained_is_one_of_the_code():
         ("first_steps", "POI localization"),
         ("your_own_question", "3.0 raises the canvas's word by 6.6 logits"),
         ("the_riddle", "holds the canvas's colour down"),
+        ("one_localizer", "no head acts in more than 2 of 4 tasks"),
     ],
 )
 def test_a_notebook_runs_and_shows_what_its_text_says(name, shown, tmp_path):
@@ -252,7 +253,7 @@ def test_a_notebook_runs_and_shows_what_its_text_says(name, shown, tmp_path):
 
 
 def test_notebooks_are_kept_without_outputs():
-    assert len(NOTEBOOKS) == 3
+    assert len(NOTEBOOKS) == 4
     for path in NOTEBOOKS:
         for cell in nbformat.read(path, as_version=4).cells:
             assert not cell.get("outputs") and not cell.get("execution_count"), path.name

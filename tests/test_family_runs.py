@@ -20,6 +20,7 @@ from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.prompts import prompt_ids
+from rgb_circuit.stimuli.tasks import find
 from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, published_trial
 
 # A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that
@@ -68,6 +69,21 @@ def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_mode
     monkeypatch.setattr(study, "loaded", None)
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_text() == report
+
+
+def test_a_task_that_is_drawn_goes_through_to_its_page_on_another_family(tmp_path, monkeypatch):
+    task = find("counting")
+    words = f"{families.ROLES} {task.question} {' '.join(task.vocabulary)}"
+    monkeypatch.setattr(families, "ROLES", words)
+    model = str(families.saved("qwen2_vl", tmp_path / "model"))
+    command = ["run", "--model", model, "--tiles", "6", "--task", "counting", "--trials", "2"]
+    assert main([*command, "--anyway", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    frame = pd.read_parquet(tmp_path / "out" / "patch_heads.parquet")
+    heads = families.LAYERS * families.HEADS
+    # Every answer, number and one more, in the one picture with another answer.
+    assert len(frame) == 2 * heads * 2 and set(frame["target"]) == {"one_more"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert task.asks in page and "does not play the game" in page
 
 
 @pytest.mark.parametrize("name", ["llava_next", "qwen3_vl", "gemma3"])

@@ -3,6 +3,7 @@ through the command to its page."""
 
 import csv
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses.command import main
+from rgb_circuit.stimuli.tasks import named
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -65,6 +67,19 @@ def test_the_task_of_the_documents_runs_to_its_page(folder, random_folder):
     assert main(["report", "out", "--quiet"]) == 0
     again = (folder / "out" / "report.html").read_text()
     assert "bind a colour to the square" in again and "two shapes in two colours" in again
+
+
+def test_a_module_in_the_working_directory_is_a_task(tmp_path, monkeypatch):
+    """The task of docs/adding.md, as the script rgb-circuit finds it: not beside itself."""
+    code = block("adding.md", "python", "CANVAS = rgb.Task").partition("model = rgb.load")[0]
+    (tmp_path / "plain.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    before = [*sys.path]
+    task = named("plain:CANVAS")
+    assert task.corrupted == "changed" and task.draw is not None and sys.path == before
+    with pytest.raises(rgb.InputError, match="there is no task 'plain:NONE'"):
+        named("plain:NONE")
 
 
 READER = """

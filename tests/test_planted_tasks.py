@@ -1,16 +1,21 @@
-"""Planted circuits that count and that tell relations are found by their tasks' hypotheses, and
-what only looks as if it had a role is not."""
+"""Planted circuits that count, tell relations and bind colours are found by their tasks'
+hypotheses, and what only looks as if it had a role is not."""
 
 import pytest
 
 import rgb_circuit as rgb
 from analyses import roles
 from rgb_circuit.models.planted import MODERATE_NOISE
+from rgb_circuit.models.planted_binding import planted_binding
 from rgb_circuit.models.planted_counting import PARTS, planted_counting
 from rgb_circuit.models.planted_relation import planted_relation
 from rgb_circuit.stimuli.tasks import find
 
-PLANTED = {"counting": planted_counting, "relation": planted_relation}
+PLANTED = {
+    "binding": planted_binding,
+    "counting": planted_counting,
+    "relation": planted_relation,
+}
 
 
 @pytest.fixture(scope="module", params=PLANTED)

@@ -1,7 +1,10 @@
 """What heads do in several samples: effects, agreement without noise, and sets found on one, tested
 on another."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
@@ -86,6 +89,23 @@ def test_a_set_is_tested_on_the_second_half_as_a_circuit_is(counts, samples, fou
             assert row[column] == pytest.approx(same[column], abs=1e-4)
         assert row["n"] == 10 and row["random_sets"] == 4 and not row["decidable"]
         assert row["p_value"] == pytest.approx(1 / 5)
+
+
+def test_trials_of_one_cluster_are_one_observation(counts, samples):
+    """Each scene asked twice: of 20 trials 10 observations, that say what they say once."""
+    once = {way: samples[way][:20] for way in ("plain", "short")}
+    twice = {
+        way: [
+            replace(trial, name=f"{trial.name} {time}", cluster=trial.name)
+            for trial in trials
+            for time in ("first", "again")
+        ]
+        for way, trials in once.items()
+    }
+    one, other = (transfer(counts, some, random_sets=1, progress=False) for some in (once, twice))
+    assert set(other.heads["n"]) == {20} and set(other.sets["n"]) == {10}
+    for frame in ("heads", "pairs", "sets"):
+        pd.testing.assert_frame_equal(getattr(one, frame), getattr(other, frame), atol=1e-5)
 
 
 def test_noise_lowers_the_correlation_to_the_ceiling_and_is_taken_out_again():

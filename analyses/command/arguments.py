@@ -52,8 +52,10 @@ def trials_parent() -> ArgumentParser:
     parser.add_argument(
         "--task",
         metavar="NAME | FILE.toml | MODULE:NAME",
+        action=_Task,
         help="what is asked of which pictures: one of rgb-circuit tasks, a file, or a Task in "
-        "Python (default: the RGB game; of a trials file, its own pictures)",
+        "Python; run takes several, each with its own --task (default: the RGB game; of a trials "
+        "file, its own pictures)",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
@@ -94,7 +96,8 @@ def trials_parent() -> ArgumentParser:
             help=f"{says}, as --fix {role}=",
         )
     add_loading(parser)
-    parser.set_defaults(drawn={name: parser.get_default(name) for name in ABOUT_TRIALS})
+    drawn = {name: parser.get_default(name) for name in ABOUT_TRIALS}
+    parser.set_defaults(drawn=drawn, tasks=())
     return parser
 
 
@@ -133,6 +136,13 @@ def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **option
     parser.add_argument(
         name, help=f"folder {what}" if name == "--out" else what, **options
     ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+
+
+class _Task(Action):
+    """The task that was named last, and in ``tasks`` all of them."""
+
+    def __call__(self, parser, options, value, option=None):
+        options.task, options.tasks = value, (*options.tasks, value)
 
 
 class _Fixed(Action):

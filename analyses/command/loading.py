@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from rgb_circuit.conversation import TEMPLATE
@@ -50,10 +51,43 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
         recorded = recorded_run(options.folder)
         trials = study.trials_again(options.folder, recorded)
         return study.reloaded(recorded), trials
-    task = take_task(options)
+    return _as_options_say(options, take_task(options), partial(loaded, options))
+
+
+def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
+    """The model, and of each task that ``--task`` names, by the task's name, its own options and
+    trials.
+
+    Raises:
+        InputError: as `model_and_trials`, or two tasks of one name.
+    """
+    found: dict[str, tuple[Namespace, Task]] = {}
+    for text in options.tasks:
+        own = Namespace(**{**vars(options), "task": text})
+        task = take_task(own)
+        assert task is not None, "one is named"
+        if task.name in found:
+            raise InputError(
+                f"--task names {task.name!r} twice; name each task once, or give one of the two "
+                "another name"
+            )
+        found[task.name] = own, task
+    load = cache(partial(loaded, options))
+    trials = {}
+    for name, (own, task) in found.items():
+        try:
+            trials[name] = own, _as_options_say(own, task, load)[1]
+        except InputError as error:
+            raise InputError(f"--task {own.task}: {error}") from error
+    return load(), trials
+
+
+def _as_options_say(options, task, load):
+    """The model that ``load`` loads, and the trials of a task."""
     _check_fixed(options)
     _take_columns(options)
-    return _drawn(options, task) if options.trials_file is None else _given(options, task)
+    made = _drawn if options.trials_file is None else _given
+    return made(options, task, load)
 
 
 def take_task(options: Namespace) -> Task | None:
@@ -146,12 +180,12 @@ def _check_fixed(options):
         )
 
 
-def _given(options, task):
+def _given(options, task, load):
     """The model, and the trials of a file, with what is to be noticed about their pictures."""
     file = _read(options)
     # What is wrong with the file is said before a model is loaded.
     _before_a_model(file)
-    model = loaded(options)
+    model = load()
     made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
     trials = [replace(trial, task=task) for trial in made]
     notices.about_pictures(model, trials)
@@ -161,13 +195,13 @@ def _given(options, task):
     return model, trials
 
 
-def _drawn(options, task):
+def _drawn(options, task, load):
     """The model, and trials drawn for it, or the published one."""
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(
             f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
         )
-    model = loaded(options)
+    model = load()
     if options.trials == "published":
         return model, _published(model)
     return model, draw_trials(

@@ -1,6 +1,9 @@
 """``rgb-circuit report``."""
 
 from argparse import Namespace
+from pathlib import Path
+
+from rgb_circuit.errors import InputError
 
 from .arguments import Commands, add_folder, quiet_parent
 
@@ -30,5 +33,15 @@ def _report(options: Namespace) -> None:
     """Bring the parts of a run together and write frames, figures and report; what is missing is
     computed first."""
     from .. import study
+    from ..study import several
 
-    study.report(options.folders or ["results"], options.out)
+    folders = options.folders or ["results"]
+    if several.holds_several(folders[0]):
+        if len(folders) > 1 or options.out is not None:
+            raise InputError(
+                f"{folders[0]} holds a run for each of several tasks, and its pages are written "
+                "where they are; give this folder alone, without --out"
+            )
+        several.report(Path(folders[0]))
+        return
+    study.report(folders, options.out)

@@ -14,6 +14,13 @@ from rgb_circuit.files.results import opened
 
 from .arguments import Commands, add_folder, trials_parent
 
+# Options that several tasks cannot share, or that setting tasks side by side leaves no room for →
+# what they are when they are not given.
+OF_ONE_TASK = {
+    "trials_file": None, "columns": None, "hypotheses": None, "heads": None, "shard": None,
+    "component": "z", "positions": "end", "detach": False, "json": False,
+}  # fmt: skip
+
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand, with its arguments."""
@@ -113,6 +120,7 @@ def _run(options: Namespace) -> None:
     from rgb_circuit.keeping.saved_run import read_run
 
     from .. import study
+    from ..study import several
     from .loading import model_and_trials
 
     if options.heads is not None:
@@ -126,6 +134,10 @@ def _run(options: Namespace) -> None:
         raise InputError(
             "--detach hands all trials to a server; give --remote with it, and no --shard"
         )
+    several.check_folder(options.out, len(options.tasks) > 1)
+    if len(options.tasks) > 1:
+        _run_several(options)
+        return
     if options.dry_run:
         model, trials = model_and_trials(options)
         study.estimate(model, trials, _chosen(options), shard)
@@ -139,6 +151,39 @@ def _run(options: Namespace) -> None:
             )
     if options.json:
         print(read_run(options.out).to_json())
+
+
+def _run_several(options):
+    """Run every task of ``--task`` in a folder of its own, and set them side by side."""
+    from ..study import several
+    from .loading import several_tasks
+
+    given = [
+        name
+        for name, alone in OF_ONE_TASK.items()
+        if getattr(options, name) != alone and getattr(options, name) is not None
+    ]
+    if options.trials == "published":
+        given.append("trials published")
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} goes with one task, and --task is given "
+            f"{len(options.tasks)} times; leave it out, or give one --task"
+        )
+    if options.dry_run:
+        model, tasks = several_tasks(options)
+        several.estimate(model, _asked(tasks))
+        return
+    with opened(options.out) as folder, locked(folder):
+        model, tasks = several_tasks(options)
+        several.run(folder, model, _asked(tasks), options.anyway)
+
+
+def _asked(tasks):
+    """What is asked in each of several tasks, from their own options and trials."""
+    from ..study.several import Asked
+
+    return {name: Asked(trials, _chosen(own)) for name, (own, trials) in tasks.items()}
 
 
 def _chosen(options):

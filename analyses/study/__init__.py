@@ -8,6 +8,7 @@ were shared out in shards, is finished from its parts; with all of them there, w
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def run(
     shard: tuple[int, int] | None = None,
     detached: bool = False,
     anyway: bool = False,
+    called: str = "",
 ) -> None:
     """Measure and finish, or measure one shard of the trials.
 
@@ -78,6 +80,7 @@ def run(
         shard: (i, n): every n-th trial from the i-th on.
         detached: do not wait for the model's server: hand in what is missing and take what is done.
         anyway: go on with a model that does not play.
+        called: what bars call it, where it is one of several.
 
     Raises:
         Pending: of a detached run, where the server is not done yet.
@@ -94,7 +97,7 @@ def run(
     _record_pictures(store.folder, options)
     # Another shard may have begun the folder meanwhile.
     model, trials = going_on(folder, model, trials)
-    study = study_of(options, trials, anyway)
+    study = replace(study_of(options, trials, anyway), called=called)
     if shard is None:
         store.clean()
         _finish(store, model, trials, options, study)
@@ -309,12 +312,12 @@ def _play_first(store, model, trials, study):
     said."""
     if study.task.is_game or store.detached:
         return False
-    some = trials[:FIRST]
+    some, playing = trials[:FIRST], f"{study.called}, playing" if study.called else "playing"
     if len(some) < len(trials):
-        [played] = measure(model, [Played.of(some)], store, stage="playing")
+        [played] = measure(model, [Played.of(some)], store, stage=playing)
         if shown_not_to_play(played, study.task):
             print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
-    [played] = measure(model, [Played.of(trials)], store, stage="playing")
+    [played] = measure(model, [Played.of(trials)], store, stage=playing)
     printed.game(model, played, study.task, trials)
     return True
 

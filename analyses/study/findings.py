@@ -62,6 +62,7 @@ class Study:
         anyway: go on with a model that does not play.
         heads: (layer, head) pairs that are restored; None for all.
         component: of each, as in `rgb_circuit.patch_heads`.
+        called: what bars call it, where it is one of several.
     """
 
     positions: str | list[int] = "end"
@@ -71,6 +72,7 @@ class Study:
     anyway: bool = False
     heads: tuple[tuple[int, int], ...] | None = None
     component: str = "z"
+    called: str = ""
 
     @property
     def must_play(self) -> bool:
@@ -162,7 +164,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
             )
         _check_predictions(study.task, trials)
         steps = roles.steps(model, trials, task=study.task, positions=study.positions)
-        evidence = follow(model, steps, store, stage=_stage(2))
+        evidence = follow(model, steps, store, stage=_stage(2, study))
     except (NotApplicable, ModelError) as reason:
         left_out["roles"] = str(reason)
     table = None if evidence is None else roles.table(evidence, study.task)
@@ -173,7 +175,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
-    found = follow_all(model, analyses, store, stage=_stage(3))
+    found = follow_all(model, analyses, store, stage=_stage(3, study))
     left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
     looks = {name: frame for name, frame in found.items() if name not in left_out}
     right = accuracy(played, every, study.task), by_trial(played, every)
@@ -222,7 +224,7 @@ def _measure_first(model, several, every, study, store, beside=None):
     analyses = {
         name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]
     }
-    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1))
+    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1, study))
     # The finished run says what else failed.
     if isinstance(error := found["run"], InputError):
         raise error
@@ -328,5 +330,6 @@ def _check_predictions(task, trials):
         )
 
 
-def _stage(number):
-    return f"step {number} of {len(STAGES)}: {STAGES[number - 1]}"
+def _stage(number, study):
+    step = f"step {number} of {len(STAGES)}: {STAGES[number - 1]}"
+    return f"{study.called}, {step}" if study.called else step

@@ -27,15 +27,16 @@ PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas"
 # Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves
 # are compared), what was asked for where the manifest has what it led to, packages that shape no
 # part of a run, what a run is called, when it was made, what was known before
-# (`rgb_circuit.measuring.registered`), and what follows from the rest: the conversation from the
-# chat template, but for what changes by itself, such as a date.
+# (`rgb_circuit.measuring.registered`), which tasks have folders of their own inside, and what
+# follows from the rest: the conversation from the chat template, but for what changes by itself,
+# such as a date.
 NOT_COMPARED = (
     "options.trials_file", "options.columns.file", "options.columns.folder", "options.task",
     "options.hypotheses", "task.trials",
     "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
     "options.name", "options.no_pictures", "started", "finished", "parameters", "template",
-    "also_asked",
+    "also_asked", "tasks",
     "registered.hash", "registered.file", "registered.after",
 )  # fmt: skip
 

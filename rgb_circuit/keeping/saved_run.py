@@ -155,9 +155,13 @@ def recorded_run(folder: str | Path) -> dict:
     all that it takes to go on.
 
     Raises:
-        InputError: as `read_manifest`; or a manifest of something else, or of another version.
+        InputError: as `read_manifest`; or a manifest of something else, of several runs, or of
+            another version.
     """
     manifest = read_manifest(folder)
+    if tasks := manifest.get("tasks"):
+        inside = ", ".join(str(Path(folder) / task["folder"]) for task in tasks)
+        raise InputError(f"{folder} holds a run for each of several tasks; give one of {inside}")
     missing = sorted(NEEDED - set(manifest))
     trials = manifest.get("trials")
     whole = isinstance(trials, list) and all(

@@ -20,13 +20,13 @@ The suppressor lowers the right relation, the fixed word says "left" whatever th
 head writes where nothing reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
 
 from ..boards import Canvas
 from ..conversation import prompt
@@ -114,11 +114,11 @@ def planted_relation(
     ways = [relation.TASK.asked_by(way).questions for way in ("plain", "short")]
     questions = [question for way in ways for question in way]
     tools = small.processor(grid, tile_px, small.tokenizer((*questions, *RELATIONS)))
-    model = blank(tools, grid, tile_px, _readout(grid, tile_px), channels, width, **SHAPE)
+    model = blank(tools, grid, tile_px, readout_of_things(tile_px), channels, width, **SHAPE)
     generator = torch.Generator().manual_seed(seed)
     to_restore = sum(abs(part.gain) for part in PARTS.values() if part.writes_to == "answer")
     with torch.no_grad():
-        _set_words(model, channels, tools.tokenizer, questions[0])
+        set_words(model, channels, tools.tokenizer, questions[0], RELATIONS)
         for index, layer in enumerate(model.model.language_model.layers):
             set_noise(layer, channels, noise * to_restore, KEPT_CLEAR, generator)
             for (at, head), part in PARTS.items():
@@ -146,8 +146,9 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
     return channels, -(-start // HEADS) * HEADS
 
 
-def _readout(grid, px) -> Readout:
-    """Random sums over the pixels of a cell, and random lines through these."""
+def readout_of_things(px: int) -> Readout:
+    """What tells `LOOKS`, and nothing, in cells of ``px`` pixels: random sums over the pixels, and
+    random lines through these."""
     canvas, draw = Canvas(1, px, 0, ""), torch.Generator().manual_seed(0)
     cells = [things.board(canvas, {(0, 0): look}) for look in LOOKS] + [things.board(canvas, {})]
     pixels = (
@@ -161,8 +162,15 @@ def _readout(grid, px) -> Readout:
     return Readout(weights, offsets, lines, seen)
 
 
-def _set_words(model, channels, tokenizer, question):
-    """Word vectors say "text", "first token" or a name; the unembedding reads the answer."""
+def set_words(
+    model: LlavaForConditionalGeneration,
+    channels: Mapping[str, slice],
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    answers: Sequence[str],
+) -> None:
+    """Word vectors say "text", "first token" or a name; the unembedding reads which of the
+    ``answers`` is right."""
     words = model.model.language_model.embed_tokens.weight
     words[:, channels["constant"]] = 1024.0
     words[:, channels["text"]] = 1
@@ -172,8 +180,8 @@ def _set_words(model, channels, tokenizer, question):
         words[tokenizer.convert_tokens_to_ids(name), channels["names"].start + index] = 1
     head, asked = model.lm_head.weight, prompt(question)
     head[:, channels["constant"]] = OTHER_TOKENS
-    form = form_of(tokenizer, asked, RELATIONS, tuple(FORMS))
-    for index, word in enumerate(RELATIONS):
+    form = form_of(tokenizer, asked, answers, tuple(FORMS))
+    for index, word in enumerate(answers):
         (answer,) = written(tokenizer, asked, word, form)  # type: ignore[arg-type, misc]
         head[answer, channels["constant"]] = 0
         head[answer, channels["answer"].start + index] = 1 / PER_LOGIT

@@ -1,5 +1,6 @@
 """The tasks that ship, and which task given trials are of."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -62,7 +63,7 @@ def find(name: str) -> Task:
 
 def named(text: str) -> Task:
     """A task as a command line names it: one that ships by its name, a TOML file by its path, or a
-    `Task` of a module as ``module:NAME``.
+    `Task` of a module as ``module:NAME``, where Python finds it or in the working directory.
 
     Raises:
         InputError: nothing of that name, or what is no task.
@@ -73,7 +74,7 @@ def named(text: str) -> Task:
     if not colon:
         return find(text)
     try:
-        task = getattr(import_module(module), name)
+        task = getattr(_imported(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"there is no task {text!r}: {error}; write module:NAME of a Task"
@@ -81,6 +82,17 @@ def named(text: str) -> Task:
     if not isinstance(task, Task):
         raise InputError(f"{text} is {shortened(task)}; name a Task")
     return task
+
+
+def _imported(module):
+    """A module, also one in the working directory, which the script ``rgb-circuit`` does not
+    search."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return import_module(module)
+    finally:
+        sys.path.remove(here)
 
 
 def task_of(trials: Sequence[Trial]) -> Task:

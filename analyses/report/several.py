@@ -1,0 +1,289 @@
+"""The page above runs of several tasks: what the same heads do in all of them, and links to the
+page of each.
+
+It is made from the frames of the folder (`analyses.transfer.Transfer`) and of each task's run; no
+model is loaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.errors import NotDrawn, attempt
+from rgb_circuit.files.results import read_frame, write_bytes
+from rgb_circuit.heads import Head
+from rgb_circuit.keeping.manifest import read_manifest
+from rgb_circuit.keeping.saved_run import recorded_task
+from rgb_circuit.plots import transfer_maps
+from rgb_circuit.plots.canvas import model_title, percent, percent_between
+from rgb_circuit.task import Task
+
+from . import digits
+from .embedded import SETTINGS, svg
+from .page import environment_of
+from .writing import listed
+
+PREFIX = "transfer_"
+FRAMES = {
+    "transfer_heads": "sample layer head role effect ci_low ci_high shown n void",
+    "transfer_pairs": "one other correlation ci_low ci_high ceiling corrected corrected_low "
+    "corrected_high void",
+    "transfer_sets": "found_on tested_on test set size faithfulness ci_low ci_high random_mean "
+    "random_sets p_value q_value decidable n void",
+}
+LEFT_OUT = "transfer_left_out"
+# Heads in the table and in the figure, and heads that a line names.
+MOST, NAMED = 40, 6
+
+
+@dataclass(frozen=True)
+class Several:
+    """What a folder of runs of several tasks holds.
+
+    Attributes:
+        folder: where it is.
+        manifest: of the folder.
+        heads, pairs, sets: of `analyses.transfer.Transfer`; None where no two tasks can be set side
+            by side.
+        left_out: name of a task → why it is not set beside others.
+    """
+
+    folder: Path
+    manifest: Mapping
+    heads: pd.DataFrame | None
+    pairs: pd.DataFrame | None
+    sets: pd.DataFrame | None
+    left_out: Mapping[str, str]
+
+    @property
+    def model(self) -> str:
+        """The model's name without the folders that it lies in."""
+        return model_title(self.manifest["model"])
+
+    @property
+    def tasks(self) -> dict[str, Path]:
+        """Name of a task → the folder of its run."""
+        return {task["name"]: self.folder / task["folder"] for task in self.manifest["tasks"]}
+
+    @cached_property
+    def shared(self) -> dict[Head, list[str]]:
+        """Head → the tasks in which it is shown to act, of those that act in more than one; those
+        that act in most of them first, and of these the strongest."""
+        if self.heads is None:
+            return {}
+        shown = self.heads[self.heads["shown"].astype(bool)]
+        by_head = {Head(*at): rows for at, rows in shown.groupby(["layer", "head"])}
+        order = sorted(by_head, key=lambda at: (-len(by_head[at]), -by_head[at]["effect"].max()))
+        return {at: [*by_head[at]["sample"]] for at in order if len(by_head[at]) > 1}
+
+    @property
+    def compared(self) -> list[str]:
+        """The tasks that are set side by side and have something to restore."""
+        if self.heads is None:
+            return []
+        return [*self.heads.loc[self.heads["void"] == "", "sample"].unique()]
+
+
+def read(folder: Path) -> Several:
+    """Read a folder of runs of several tasks.
+
+    Raises:
+        InputError: a folder without its manifest or frames.
+    """
+    manifest = read_manifest(folder)
+    reasons = read_frame(folder, LEFT_OUT, ["task", "reason"])
+    there = (folder / "transfer_heads.parquet").is_file()
+    heads, pairs, sets = (
+        read_frame(folder, name, columns.split()) if there else None
+        for name, columns in FRAMES.items()
+    )
+    left_out = dict(zip(reasons["task"], reasons["reason"]))
+    return Several(folder, manifest, heads, pairs, sets, left_out)
+
+
+def lines(folder: Path) -> list[str]:
+    """What was found over the tasks, in lines for the command."""
+    found = read(folder)
+    told = [verdict(found)]
+    told += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*found.shared.items()][:NAMED]]
+    if found.pairs is not None:
+        told.append("Correlation of effects over heads, without the noise of single trials:")
+        told += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(found.pairs)]
+    told += [f"{name} is left out: {reason}" for name, reason in found.left_out.items()]
+    return told
+
+
+def verdict(found: Several) -> str:
+    """What was found, in a sentence."""
+    if found.heads is None:
+        return f"No two of these tasks can be set side by side for {found.model}."
+    names = found.compared
+    if len(names) < 2:
+        return (
+            f"{found.model} has something to restore in {names[0] if names else 'none'} alone of "
+            "these tasks, so nothing is said of heads that they share."
+        )
+    every = len(found.heads[["layer", "head"]].drop_duplicates())
+    in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]
+    if not found.shared:
+        return f"No head of {found.model} is shown to act in more than one of {len(names)} tasks."
+    acting = f"{len(found.shared)} of {every:,} heads of {found.model}"
+    verb = "are" if len(found.shared) > 1 else "is"
+    said = f"{acting} {verb} shown to act in more than one of {len(names)} tasks"
+    if len(names) == 2:
+        return f"{said}: {_few(found.shared)}."
+    return f"{said}, and {_few(in_all) if in_all else 'none'} in all of them."
+
+
+def agreement(row) -> str:
+    """How far the effects of two tasks agree over heads, in words."""
+    if row.void:
+        return row.void
+    measured = f"r {digits.written(row.correlation, 2)} below a ceiling of {row.ceiling:.2f}"
+    if not np.isfinite(row.corrected):
+        return f"no more than noise ({measured})"
+    ends = ", ".join(digits.written(end, 2) for end in (row.corrected_low, row.corrected_high))
+    return f"{digits.written(row.corrected, 2)} [{ends}] ({measured})"
+
+
+def write(folder: Path) -> Path:
+    """Write report.html into the folder, from what lies there and in the folders of the tasks.
+
+    Raises:
+        InputError: as `read`, or a task's run that is not finished.
+        NotDrawn: the figure could not be drawn; the page is written without it.
+    """
+    found = read(folder)
+    failed: dict[str, Exception] = {}
+    figure = None
+    with matplotlib.rc_context(SETTINGS), attempt("the figure of the page", failed):
+        if found.heads is not None:
+            drawn = transfer_maps(found.heads, found.pairs, found.sets, found.model, most=NAMED * 4)
+            figure = svg(drawn, "Effects of heads, correlations and sets of heads over tasks")
+    text = (
+        environment_of("analyses.report")
+        .get_template("several.html.jinja")
+        .render(
+            found=found,
+            name=found.manifest["options"].get("name") or found.model.rpartition("/")[2],
+            verdict=verdict(found),
+            named=[(str(at), tasks) for at, tasks in [*found.shared.items()][:NAMED]],
+            figure=figure,
+            tasks=[_task(found, name, at) for name, at in found.tasks.items()],
+            heads=_heads(found),
+            most=MOST,
+            pairs=[(row.one, row.other, _pair(row)) for row in _rows(found.pairs)],
+            sets=_sets(found),
+        )
+    )
+    path = write_bytes(folder / "report.html", text.encode())
+    if failed:
+        raise NotDrawn(failed, folder)
+    return path
+
+
+def _task(found, name, folder):
+    """A row of the table of tasks."""
+    task: Task = recorded_task(read_manifest(folder))
+    correct = read_frame(folder, "play", ["correct"])["correct"].dropna()
+    roles = []
+    if (folder / "roles.parquet").is_file():
+        table = read_frame(folder, "roles", ["layer", "head", "role"])
+        roles = [f"{Head(row.layer, row.head)} {row.role}" for row in _rows(table, "role")]
+    rows = None if found.heads is None else found.heads[found.heads["sample"] == name]
+    there = rows is not None and len(rows) > 0
+    return dict(
+        name=name,
+        link=f"{quote(folder.name)}/report.html",
+        says=task.says or task.question,
+        n=int(rows["n"].iloc[0]) if there else None,
+        right=float(correct.mean()) if len(correct) else None,
+        roles=roles,
+        acting=int(rows["shown"].sum()) if there else None,
+        void=rows["void"].iloc[0] if there else found.left_out.get(name, ""),
+    )
+
+
+def _rows(frame, role=None):
+    """Rows as tuples; with ``role``, of a role table, those with a role alone."""
+    if frame is None:
+        return []
+    return frame[frame[role] != "none"].itertuples() if role else frame.itertuples()
+
+
+def _heads(found):
+    """Rows of the table head × task, of heads that are shown or have a role in any task."""
+    if found.heads is None:
+        return []
+    telling = found.heads["shown"].astype(bool) | (found.heads["role"] != "none")
+    named = found.heads[telling].assign(size=lambda rows: rows["effect"].abs())
+    largest = named.groupby(["layer", "head"])["size"].max().nlargest(MOST).index
+    by_head = dict(iter(found.heads.groupby(["layer", "head"])))
+    return [
+        (str(Head(*at)), [_cell(row) for row in by_head[at].itertuples()]) for at in sorted(largest)
+    ]
+
+
+def _cell(row):
+    """Effect, role and whether it is shown, of a head in a task."""
+    effect = row.void
+    if not row.void:
+        told = percent_between(row.effect, row.ci_low, row.ci_high)
+        effect = told if row.shown else percent(row.effect)
+    return dict(effect=effect, shown=bool(row.shown), role="" if row.role == "none" else row.role)
+
+
+def _pair(row):
+    """Cells of a row of pairs."""
+    numbers = (row.correlation, row.ci_low, row.ci_high, row.ceiling)
+    corrected = (row.corrected, row.corrected_low, row.corrected_high)
+    return dict(
+        void=row.void,
+        measured=_between(*numbers[:3]),
+        ceiling=digits.written(row.ceiling, 2),
+        corrected=_between(*corrected) if np.isfinite(row.corrected) else "no more than noise",
+    )
+
+
+def _between(value, low, high):
+    ends = ", ".join(digits.written(end, 2) for end in (low, high))
+    return f"{digits.written(value, 2)} [{ends}]"
+
+
+def _sets(found):
+    """Rows of the table of sets: found on × tested on, with both tests."""
+    if found.sets is None:
+        return []
+    rows = []
+    order = {name: number for number, name in enumerate(found.sets["tested_on"].unique())}
+    by_pair = dict(iter(found.sets.groupby(["found_on", "tested_on"])))
+    for found_on, tested_on in sorted(by_pair, key=lambda pair: [order[name] for name in pair]):
+        pair = by_pair[found_on, tested_on]
+        by_test = {row.test: row for row in pair.itertuples()}
+        first = by_test["sufficiency"]
+        cells = [] if first.void else [_tested(row) for row in by_test.values()]
+        rows.append(
+            dict(found_on=found_on, tested_on=tested_on, heads=first.set, size=first.size,
+                 void=first.void, tests=cells)
+        )  # fmt: skip
+    return rows
+
+
+def _tested(row):
+    """What a test of a set says: restored, by random sets, and its rank."""
+    decided = np.isfinite(row.p_value) and row.decidable
+    rank = f"{row.p_value:.2g}" if decided else digits.MISSING
+    restored = percent_between(row.faithfulness, row.ci_low, row.ci_high)
+    return dict(restored=restored.lstrip("+"), random=percent(row.random_mean), rank=rank)
+
+
+def _few(heads: Sequence[Head] | Mapping[Head, object]) -> str:
+    names = [str(at) for at in heads]
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
