@@ -1,6 +1,8 @@
+import gc
 import os
 from pathlib import Path
 
+import families
 import pytest
 import remote_server
 import runs
@@ -15,6 +17,32 @@ from rgb_circuit.models.small import save
 
 # On models this small, threads cost more than they save.
 torch.set_num_threads(1)
+# Modules and tests are half a million objects that stay; to look through them for garbage took a
+# third of the time of collecting tests, and a sixth of running them.
+gc.disable()
+# Files are written to the disk for the day of a power cut, which no test has.
+os.fsync = lambda file: None
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All that asks an NDIF server goes to one worker, or each would start a server of its own."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "NDIF" if Path(file).name.startswith(("test_ndif", "test_remote")) else file
+
+    return Scheduling(config, log)
+
 
 # Multi-head, grouped-query, one KV head with heads wider than width / heads.
 GEOMETRIES = {
@@ -109,6 +137,7 @@ def _ndif_server(random_folder, tmp_path_factory):
         "toy": "rgb_circuit/toy",
         "planted": "rgb_circuit/planted",
         "grouped": str(random_folder["grouped"]),
+        **{name: str(families.saved(name, home / name)) for name in remote_server.FAMILIES},
     }
     with remote_server.served(names, home) as server:
         yield server
@@ -116,8 +145,8 @@ def _ndif_server(random_folder, tmp_path_factory):
 
 @pytest.fixture
 def ndif_server(_ndif_server):
-    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and
-    the grouped random LLaVA.
+    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted,
+    the grouped random LLaVA and some other families.
 
     One for the whole session; a test that ends it may leave it so.
     """
