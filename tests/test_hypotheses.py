@@ -226,6 +226,14 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(
     assert analysis.heads(frame) == analysis.heads(found) == heads
 
 
+@pytest.fixture(scope="module")
+def of_grouped(grouped):
+    """Six trials for a random model, and all evidence on them."""
+    trials = rgb.rgb_trials(grouped, 6)
+    with warnings.catch_warnings(action="ignore"):
+        return trials, roles.evidence(grouped, trials, split=False, progress=False)
+
+
 @pytest.mark.parametrize(
     "name, source, target, role, shown",
     [
@@ -236,12 +244,9 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(
     ],
 )
 def test_evidence_relates_a_word_to_all_colours_that_neither_picture_shows(
-    grouped, name, source, target, role, shown
+    grouped, of_grouped, name, source, target, role, shown
 ):
-    trials = rgb.rgb_trials(grouped, 6)
-    with warnings.catch_warnings(action="ignore"):
-        frame = roles.evidence(grouped, trials, split=False, progress=False)
-    wanted = 0
+    (trials, frame), wanted = of_grouped, 0
     for trial in trials:
         unshown = [word for word in COLORS if word not in [trial.answers[one] for one in shown]]
         assert len(unshown) == len(COLORS) - len(shown)
