@@ -15,11 +15,13 @@ from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
-# On models this small, threads cost more than they save.
+# On models this small, threads cost more than they save; in processes that tests start too.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Modules and tests are half a million objects that stay; to look through them for garbage took a
 # third of the time of collecting tests, and a sixth of running them.
 gc.disable()
+gc.set_threshold(10_000, 10, 10)
 # Files are written to the disk for the day of a power cut, which no test has.
 os.fsync = lambda file: None
 
