@@ -2,7 +2,6 @@ import gc
 import os
 from pathlib import Path
 
-import families
 import pytest
 import remote_server
 import runs
@@ -131,6 +130,9 @@ def no_forward(monkeypatch):
 def _ndif_server(random_folder, tmp_path_factory):
     if sentence := remote_server.missing():
         pytest.skip(sentence)
+    # Not for every file: it builds on much of transformers.
+    import families
+
     home = tmp_path_factory.mktemp("served")
     (home / "rgb_circuit").mkdir()
     (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
