@@ -2,6 +2,7 @@
 nothing."""
 
 import contextlib
+import functools
 import warnings
 from dataclasses import replace
 
@@ -699,10 +700,15 @@ RIVALS = {
 }
 
 
+@functools.cache
+def noisy_rival(name):
+    return rival(dict(noise=MODERATE_NOISE) | RIVALS[name][0])
+
+
 @pytest.mark.parametrize("name", RIVALS)
 def test_every_rival_of_the_riddle_is_called_what_it_is(name):
-    made, head, verdict = RIVALS[name]
-    shown, _, truth = rival(dict(noise=MODERATE_NOISE) | made)
+    _, head, verdict = RIVALS[name]
+    shown, _, truth = noisy_rival(name)
     assert shown.loc[head, "verdict"] == verdict and shown.loc[head, "decide"] == ""
     assert shown.loc[head, "left"] == verdict
     true = truth[truth["role"].isin(riddle.EXPLANATIONS)]
@@ -721,7 +727,7 @@ def test_a_fixed_word_is_no_background_writer_even_on_one_background():
 
 
 def test_an_undecided_head_is_told_what_is_left_and_what_would_decide():
-    shown, _, _ = rival(dict(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))]))
+    # With other backgrounds it is decided, as one of the rivals above.
     model, processor, _ = planted(decoys=(), more=[(UNKIND["canvas_suppressor"], (5, 1))])
     wrapped = rgb.wrap(model, processor, name="undecided")
     evidence = roles.evidence(
@@ -735,11 +741,10 @@ def test_an_undecided_head_is_told_what_is_left_and_what_would_decide():
     )
     assert row["verdict"] == "undecided" and row["left"] == "holds the canvas's colour down"
     assert row["decide"] == "P8s needs other backgrounds"
-    assert shown.loc[(5, 1), "verdict"] == "holds the canvas's colour down"
 
 
 def test_heads_that_step_in_when_the_extractors_are_silent_are_frozen_with_them():
-    _, evidence, _ = rival(dict(noise=MODERATE_NOISE, decoys=(), more=[(UNKIND["backup"], (4, 0))]))
+    _, evidence, _ = noisy_rival("POI with a hidden backup")
     frozen = evidence[evidence["frozen"]].drop_duplicates(["layer", "head"])
     assert list(zip(frozen["layer"], frozen["head"])) == [PLACEMENT.extractor, (4, 0)]
 
