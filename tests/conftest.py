@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -13,8 +14,36 @@ from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
-# On models this small, threads cost more than they save.
+# On models this small, threads cost more than they save; in processes that tests start too.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Modules and tests are half a million objects that stay; to look through them for garbage took a
+# third of the time of collecting tests, and a sixth of running them.
+gc.disable()
+gc.set_threshold(10_000, 10, 10)
+# Files are written to the disk for the day of a power cut, which no test has.
+os.fsync = lambda file: None
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All that asks an NDIF server goes to one worker, or each would start a server of its own."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "NDIF" if Path(file).name.startswith(("test_ndif", "test_remote")) else file
+
+    return Scheduling(config, log)
+
 
 # Multi-head, grouped-query, one KV head with heads wider than width / heads.
 GEOMETRIES = {
@@ -101,6 +130,9 @@ def no_forward(monkeypatch):
 def _ndif_server(random_folder, tmp_path_factory):
     if sentence := remote_server.missing():
         pytest.skip(sentence)
+    # Not for every file: it builds on much of transformers.
+    import families
+
     home = tmp_path_factory.mktemp("served")
     (home / "rgb_circuit").mkdir()
     (home / "rgb_circuit" / "toy").symlink_to(Path(rgb.__file__).parent / "models" / "toy")
@@ -109,6 +141,7 @@ def _ndif_server(random_folder, tmp_path_factory):
         "toy": "rgb_circuit/toy",
         "planted": "rgb_circuit/planted",
         "grouped": str(random_folder["grouped"]),
+        **{name: str(families.saved(name, home / name)) for name in remote_server.FAMILIES},
     }
     with remote_server.served(names, home) as server:
         yield server
@@ -116,8 +149,8 @@ def _ndif_server(random_folder, tmp_path_factory):
 
 @pytest.fixture
 def ndif_server(_ndif_server):
-    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted and
-    the grouped random LLaVA.
+    """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted,
+    the grouped random LLaVA and some other families.
 
     One for the whole session; a test that ends it may leave it so.
     """

@@ -15,6 +15,8 @@ from nnsight import CONFIG
 
 HERE = Path(__file__).parent / "ndif"
 ENVIRONMENT = HERE.parents[1] / ".venv-ndif"
+# Other families that it serves: not those whose server would need torchvision for a video part.
+FAMILIES = ("gemma3", "llava_next", "idefics3")
 
 
 def missing() -> str | None:

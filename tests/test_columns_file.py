@@ -32,6 +32,12 @@ differ = "gt_answer"
 """
 
 
+def asking(verb, table, columns):
+    """A command about the planted model and a table."""
+    of_table = ["--trials-file", str(table), "--columns", str(columns)]
+    return [verb, "--model", "planted", *of_table]
+
+
 @pytest.fixture
 def columns(tmp_path):
     (tmp_path / "columns.toml").write_text(PAIRS)
@@ -47,15 +53,7 @@ def done(tmp_path_factory):
     rows.loc[3, "incorrect_answer"] = "elephant"
     rows.to_parquet(table)
     (home / "columns.toml").write_text(PAIRS)
-    command = [
-        "run",
-        "--model",
-        "planted",
-        "--trials-file",
-        str(table),
-        "--columns",
-        str(home / "columns.toml"),
-    ]
+    command = asking("run", table, home / "columns.toml")
     assert main([*command, "--out", str(home / "out"), "--quiet"]) == 0
     return table, home / "columns.toml", home / "out"
 
@@ -100,7 +98,7 @@ def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path):
     gone = sorted(again.glob("parts/patch-*/*.parquet"))[0]
     gone.unlink()
     kept = {path: path.stat().st_mtime_ns for path in again.glob("parts/*/*.parquet")}
-    command = ["run", "--model", "planted", "--trials-file", str(table), "--columns", str(columns)]
+    command = asking("run", table, columns)
     assert main([*command, "--out", str(again), "--quiet"]) == 0
     assert gone.is_file() and {path: path.stat().st_mtime_ns for path in kept} == kept
     for name in ("rows_used", "accuracy", "accuracy_by_trial", "patch_heads"):
@@ -110,15 +108,7 @@ def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path):
 def test_other_columns_are_another_run(done, tmp_path, capsys):
     table, columns, out = done
     (tmp_path / "other.toml").write_text(PAIRS.replace("Respond in one word", "Answer"))
-    command = [
-        "run",
-        "--model",
-        "planted",
-        "--trials-file",
-        str(table),
-        "--columns",
-        str(tmp_path / "other.toml"),
-    ]
+    command = asking("run", table, tmp_path / "other.toml")
     assert main([*command, "--out", str(out)]) == 2
     assert "holds a run that differs in options.columns.question" in capsys.readouterr().err
 
@@ -126,20 +116,7 @@ def test_other_columns_are_another_run(done, tmp_path, capsys):
 def test_single_pictures_are_paired_before_they_are_read(tmp_path, capsys):
     table = tables.technion(tmp_path / "technion")
     (tmp_path / "single.toml").write_text(SINGLE)
-    assert (
-        main(
-            [
-                "play",
-                "--model",
-                "planted",
-                "--trials-file",
-                str(table),
-                "--columns",
-                str(tmp_path / "single.toml"),
-            ]
-        )
-        == 0
-    )
+    assert main(asking("play", table, tmp_path / "single.toml")) == 0
     said = capsys.readouterr().out
     # The planted model says "white" to a plain canvas.
     assert "does not answer these questions: it answers 0 of 16 pictures right" in said
@@ -152,7 +129,7 @@ def test_the_accuracy_is_said_before_any_head_is_measured(tmp_path, capsys, monk
 
     monkeypatch.setattr("analyses.study.find", stop)
     table = tables.visual_counterfact(tmp_path / "pairs", n=12)
-    command = ["run", "--model", "planted", "--trials-file", str(table), "--columns", str(columns)]
+    command = asking("run", table, columns)
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr()
     assert "a head was measured" in said.err
@@ -162,16 +139,7 @@ def test_the_accuracy_is_said_before_any_head_is_measured(tmp_path, capsys, monk
 
 def test_trials_that_do_not_flip_are_left_out_where_that_is_asked_for(tmp_path, capsys, columns):
     table = tables.visual_counterfact(tmp_path / "pairs", n=4)
-    command = [
-        "run",
-        "--model",
-        "planted",
-        "--trials-file",
-        str(table),
-        "--columns",
-        str(columns),
-        "--flips-only",
-    ]
+    command = [*asking("run", table, columns), "--flips-only"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     assert "no trial flips: of none are the clean picture" in capsys.readouterr().err
 
@@ -226,16 +194,7 @@ def test_hypotheses_are_tested_on_a_table_of_ones_own(tmp_path, columns, capsys)
         '[hypotheses.reader]\npredictions = { A = "right up: z clean -> changed" }\nscore = ["A"]\n'
     )
     table = tables.visual_counterfact(tmp_path / "pairs", n=4)
-    command = [
-        "run",
-        "--model",
-        "planted",
-        "--trials-file",
-        str(table),
-        "--columns",
-        str(columns),
-        "--dry-run",
-    ]
+    command = [*asking("run", table, columns), "--dry-run"]
     assert main([*command, "--hypotheses", str(tmp_path / "mine.toml")]) == 0
     assert "4 trials" in capsys.readouterr().out
 

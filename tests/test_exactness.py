@@ -178,7 +178,7 @@ def assert_exact(subject, component, positions, kernel):
 
 
 def test_every_head_agrees_with_plain_hooks_at_the_end(subject):
-    for kernel in KERNELS[subject.name]:
+    for kernel in kernels_of(subject.name):
         assert_exact(subject, "z", "end", kernel)
 
 

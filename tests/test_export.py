@@ -63,9 +63,8 @@ def test_a_paper_gets_figures_table_and_methods(planted_run, tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in again.iterdir()} == files
 
 
-def test_a_run_without_roles_says_why(runs_folder, capsys):
-    folder = runs.finished(runs.TWO_TRIALS, runs_folder / "two_trials")
-    assert main(["export", str(folder)]) == 2
+def test_a_run_without_roles_says_why(two_trials_run, capsys):
+    assert main(["export", str(two_trials_run)]) == 2
     assert "has no roles: too few trials" in capsys.readouterr().err
 
 

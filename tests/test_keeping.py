@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import roles, study
+from analyses import report, roles, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
 from analyses.study import closer_look
@@ -30,6 +30,7 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.calls.paths import PatchedPaths
 from rgb_circuit.calls.play import Played
 from rgb_circuit.files.locking import locked
+from rgb_circuit.files.results import write_bytes
 from rgb_circuit.keeping.manifest import described, manifest
 from rgb_circuit.keeping.store import open_store
 from rgb_circuit.measuring import measure as measuring
@@ -56,13 +57,15 @@ def planted_folder(tmp_path_factory):
 
 @pytest.fixture
 def small_figures(monkeypatch):
-    """Figures take as long as the rest of a run, and are written like any other file."""
+    """Figures and the page take as long as the rest of a run, and are written like any other
+    file."""
     monkeypatch.setattr(
         study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
     )
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     )
+    monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
 
 
 @pytest.fixture
@@ -383,17 +386,17 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
     assert sizes == [3, 3, 3]
 
 
-def test_killed_at_twenty_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
+def test_killed_at_ten_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
     root = Path(__file__).parents[1]
     process = subprocess.run(
-        [sys.executable, root / "tests" / "killing.py", tmp_path, "20", "0"],
+        [sys.executable, root / "tests" / "killing.py", tmp_path, "10", "0"],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "no"},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
-    assert len(found["progress"]) == 20 and found["repeated"] == 0
+    assert len(found["progress"]) == 10 and found["repeated"] == 0
     # Killed before, while and after trials are measured; parts come a trial at a time.
     assert len(set(found["progress"])) > 5 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
@@ -530,7 +533,7 @@ def test_another_run_is_refused_with_the_difference(options, parts_of_message, t
         ("pandas", True),
     ],
 )
-def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, capsys):
+def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, small_figures, capsys):
     path = two_trials / "manifest.json"
     before = path.read_text()
     recorded = json.loads(before)
@@ -654,7 +657,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(
-    reason, tmp_path, monkeypatch, capsys
+    reason, tmp_path, small_figures, monkeypatch, capsys
 ):
     command = ["run", "--trials", "4", "--out", str(tmp_path)]
     replace, left = os.replace, [7]

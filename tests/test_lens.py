@@ -2,6 +2,7 @@
 share."""
 
 import copy
+import functools
 from dataclasses import replace
 
 import families
@@ -21,6 +22,8 @@ from rgb_circuit.running import memory
 from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION
 
 WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
+# Folder → its bare model, which no test changes.
+bare_of = functools.cache(BruteForce)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,12 @@ def assert_read(frame, wanted):
 
 @pytest.mark.parametrize("component", WHOLE + PART)
 def test_a_lens_agrees_with_plain_hooks(model, trials, component):
-    bare = BruteForce(model.name)
+    bare = bare_of(model.name)
+    insides = {
+        (trial.name, condition): Inside(bare, trial, condition)
+        for trial in trials
+        for condition in ("clean", "erased")
+    }
     for positions in ("end", "tile", (3, -2)):
         frame = rgb.lens(
             model,
@@ -133,7 +141,7 @@ def test_a_lens_agrees_with_plain_hooks(model, trials, component):
         for trial in trials:
             tokens = list(answer_tokens(model, trial).values())
             for condition in ("clean", "erased"):
-                inside = Inside(bare, trial, condition)
+                inside = insides[trial.name, condition]
                 rows = frame.query("trial == @trial.name and condition == @condition")
                 assert rows["position"].nunique() == (2 if positions == (3, -2) else 1)
                 for place, at_place in rows.groupby("position"):

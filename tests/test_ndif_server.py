@@ -254,7 +254,9 @@ def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
     assert torch.equal(logits(model), wanted)
 
 
-def test_it_ends_with_its_parent_and_may_ask_for_newer_clients(ndif_server, monkeypatch):
+def test_it_ends_with_its_parent_and_may_ask_for_newer_clients_which_is_said(
+    ndif_server, monkeypatch
+):
     script = (
         "import sys, remote_server; from pathlib import Path\n"
         "server = remote_server.Server({'toy': 'rgb_circuit/toy'}, Path(sys.argv[1]), "
@@ -273,6 +275,10 @@ def test_it_ends_with_its_parent_and_may_ask_for_newer_clients(ndif_server, monk
     ndif_server.connect(monkeypatch, url=url, key=key)
     with pytest.raises(RemoteError, match="nnsight version .* is below the minimum supported 99"):
         logits(load(ndif_server, "toy"))
+    with pytest.raises(
+        rgb.ServerError, match="does not work with the versions here .* install what it asks for"
+    ):
+        rgb.load("toy", remote=True)
     parent.kill()
     parent.wait()
     assert ended(tree)

@@ -147,7 +147,7 @@ def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
     _, said = ran(tmp_path / "again", mine, "--trials", "16")
     assert "Exploratory: the run in looked had looked at these trials" in said
     assert "Exploratory" in (tmp_path / "again" / "report.html").read_text()
-    _, said = ran(tmp_path / "new", mine, "--trials", "16", "--seed", "1")
+    _, said = ran(tmp_path / "new", mine, "--trials", "6", "--seed", "1")
     assert "Confirmatory" in said
 
 

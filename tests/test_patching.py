@@ -1,5 +1,7 @@
 """Patching means what it says, and the fast paths equal a forward per head."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from rgb_circuit.prompts import answer_tokens, encode, locate
 
 COMPONENTS = ("z", "pattern", "value")
 CLOSE = dict(rtol=0, atol=1e-5)
+# Folder → its bare model, which no test changes.
+bare_of = functools.cache(BruteForce)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,7 @@ def trials(model):
 @pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("positions", ["end", "tile", "all"])
 def test_patch_heads_agrees_with_plain_hooks(model, trials, component, positions):
-    bare = BruteForce(model.name)
+    bare = bare_of(model.name)
     frame = rgb.patch_heads(model, trials, component=component, positions=positions, progress=False)
     for trial in trials:
         ids = encode(model, [(trial, "clean")])["input_ids"][0]
@@ -126,7 +130,7 @@ def test_patching_every_head_and_the_embedding_gives_the_clean_run(model, trials
 
 
 def test_an_end_patch_leaves_earlier_positions_alone(model, trials):
-    bare = BruteForce(model.name)
+    bare = bare_of(model.name)
     trial = trials[0]
     _, z, _, _, before = bare.run(trial, "erased")
     last = len(z[0]) - 1

@@ -1,7 +1,6 @@
 """Other families on a real NDIF server: windows, image tokens that see each other and two views go
 on from the captured run there too."""
 
-import families
 import numpy as np
 import pytest
 import remote_server
@@ -9,24 +8,11 @@ from test_remote import every_kind
 
 import rgb_circuit as rgb
 
-# Not those whose server would need torchvision for a video part.
-SERVED = ("gemma3", "llava_next", "idefics3")
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    if sentence := remote_server.missing():
-        pytest.skip(sentence)
-    home = tmp_path_factory.mktemp("families")
-    names = {name: str(families.saved(name, home / name)) for name in SERVED}
-    with remote_server.served(names, home) as server:
-        yield server
-
-
-@pytest.mark.parametrize("name", SERVED)
-def test_a_server_patches_another_family_as_this_process_does(server, monkeypatch, name):
-    server.connect(monkeypatch)
-    here, there = (rgb.load(server.names[name], remote=remote) for remote in (False, True))
+@pytest.mark.parametrize("name", remote_server.FAMILIES)
+def test_a_server_patches_another_family_as_this_process_does(ndif_server, monkeypatch, name):
+    ndif_server.connect(monkeypatch)
+    here, there = (rgb.load(ndif_server.names[name], remote=remote) for remote in (False, True))
     assert there.ahead == here.ahead and there.layout == here.layout
     trials = rgb.rgb_trials(here, 3)
     for component in ("z", "pattern"):

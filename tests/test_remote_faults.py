@@ -15,7 +15,6 @@ import pytest
 import torch
 from nnsight import CONFIG
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
-from remote_server import Server
 
 import rgb_circuit as rgb
 from rgb_circuit.calls import patching
@@ -128,21 +127,6 @@ def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch, toy):
         np.testing.assert_allclose(
             frame["effect"], rgb.patch_heads(here, [trial], positions="all")["effect"], atol=1e-4
         )
-
-
-def test_versions_that_the_server_refuses(spoiled, monkeypatch):
-    running, _ = spoiled
-    newer = Server(running.names, running.cwd, {"NDIF_MIN_NNSIGHT_VERSION": "99"})
-    newer.start()
-    try:
-        newer.connect(monkeypatch)
-        with pytest.raises(
-            rgb.ServerError,
-            match="does not work with the versions here .* install what it asks for",
-        ):
-            rgb.load("toy", remote=True)
-    finally:
-        newer.stop()
 
 
 def test_a_result_that_holds_more_than_tensors_is_not_unpickled(far):

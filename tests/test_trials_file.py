@@ -452,13 +452,13 @@ def test_pictures_that_lose_their_margins_are_announced(tmp_path, rows, capsys):
     assert said in capsys.readouterr().out
 
 
-def test_the_game_in_a_file_gives_what_the_game_gives(tmp_path, capsys, toy):
-    path = write_game(tmp_path, rgb.rgb_trials(toy, 12, seed=0))
-    assert main(["run", "--trials", "12", "--out", str(tmp_path / "drawn")]) == 0
+def test_the_game_in_a_file_gives_what_the_game_gives(toy_run, tmp_path, toy):
+    # As many trials as `runs.TOY` draws, with its seed.
+    path = write_game(tmp_path, rgb.rgb_trials(toy, 10, seed=3))
     assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "read")]) == 0
     for name in ("play", "patch_heads", "roles"):
         drawn, read = (
-            pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("drawn", "read")
+            pd.read_parquet(folder / f"{name}.parquet") for folder in (toy_run, tmp_path / "read")
         )
         pd.testing.assert_frame_equal(drawn, read, check_exact=True)
 

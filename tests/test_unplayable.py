@@ -164,7 +164,7 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(tmp_pat
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
 
 
-@pytest.mark.parametrize("factor", [1e-2, 1e3, 1e5])
+@pytest.mark.parametrize("factor", [1e-2, 1e5])
 def test_a_table_shows_two_digits_of_its_largest_number_and_no_more_than_four(
     saved, tmp_path, capsys, factor
 ):
