@@ -24,10 +24,14 @@ function signed(value, places = 2) {
 
 const places = (...values) => {
   const largest = Math.max(...values.map(Math.abs), 1e-8);
-  return largest >= 1 ? Math.min(2, Math.max(0, 3 - Math.floor(Math.log10(largest)))) : Math.min(8, Math.max(2, 1 - Math.floor(Math.log10(largest))));
+  const exponent = Math.floor(Math.log10(largest));
+  return exponent < 0 ? Math.min(8, Math.max(2, 1 - exponent)) : Math.min(2, Math.max(0, 3 - exponent));
 };
 
-const percent = (value) => `${value >= 0.0995 ? (100 * value).toFixed(0) : (100 * value).toFixed(1)} %`;
+const percent = (value) => {
+  const size = Math.abs(100 * value);
+  return `${(100 * value).toFixed(size >= 9.95 ? 0 : size >= 0.95 ? 1 : 2).replace("-", "−")} %`;
+};
 
 async function start() {
   const data = JSON.parse(new TextDecoder().decode(await unpacked($("data").textContent)));
@@ -45,8 +49,8 @@ async function start() {
   function drawStrip() {
     const values = data.items.map((_, item) => effect(item));
     order = [...values.keys()].filter((item) => values[item] !== null).sort((a, b) => values[b] - values[a] || a - b);
-    const some = order.map((item) => values[item]), low = Math.min(0, ...some), high = Math.max(0, ...some);
-    const left = (value) => (100 * (value - low)) / (high - low || 1), digits = places(low, high);
+    const some = order.map((item) => values[item]), low = Math.min(-data.reach, ...some), high = Math.max(data.reach, ...some);
+    const left = (value) => (100 * (value - low)) / (high - low), digits = places(low, high);
     for (const row of rows) row.hidden = values[row.dataset.item] === null;
     order.forEach((item, rank) => {
       const row = rows[item], at = left(values[item]), zero = left(0);
@@ -58,12 +62,11 @@ async function start() {
     });
     $("zero").style.left = `${left(0)}%`;
     const [from, zero, to] = $("axis").children;
-    from.textContent = low ? signed(low, digits) : "";
-    to.textContent = high ? signed(high, digits) : "";
+    from.textContent = left(0) > data.room ? signed(low, digits) : "";
+    to.textContent = left(0) < 100 - data.room ? signed(high, digits) : "";
     zero.style.left = `${left(0)}%`;
-    zero.className = low ? (high ? "" : "high") : "low";
     const panel = data.panels[state.panel], role = data.roles[state.head];
-    $("about").replaceChildren("Head ", made("strong", data.heads[state.head]), `${role ? ` (${role})` : ""}, ${panel.name}: logits`);
+    $("about").replaceChildren("Head ", made("strong", data.heads[state.head]), `${role ? ` (${role})` : ""}: ${panel.name}`);
   }
 
   // A data URI of what lies over a picture where the head does not look, a pixel per token.
@@ -87,7 +90,7 @@ async function start() {
     const whole = made("figure"), seen = whole.appendChild(made("div", "", "items-seen")), veil = await veilOf(picture);
     if (picture.width) seen.style.aspectRatio = `${picture.width} / ${picture.height}`;
     if (picture.uri != null) {
-      seen.append(Object.assign(made("img"), { src: uris[picture.uri], alt: `${picture.condition} picture of ${item.name}` }));
+      seen.append(Object.assign(made("img", "", picture.crisp ? "crisp" : ""), { src: uris[picture.uri], alt: `${picture.condition} picture of ${item.name}` }));
     }
     if (veil && $("veil").checked) {
       seen.append(Object.assign(made("img", "", "veil"), { src: veil.uri, alt: `where head ${data.heads[state.head]} does not look` }));
@@ -114,13 +117,19 @@ async function start() {
     // Another one was chosen meanwhile.
     if (own !== turn) return;
     $("name").textContent = item.name;
-    const ofGap = gap === null || value === null ? "" : `, of a gap of ${signed(gap, places(gap))}${gap >= 0.5 ? ` (${percent(value / gap)})` : ""}`;
+    const size = gap === null ? "" : signed(gap, places(gap)).replace("+", "");
+    const ofGap = gap === null || value === null ? ""
+      : gap < data.least ? `; there is next to nothing to restore, a gap of ${size}` : `, ${percent(value / gap)} of a gap of ${size}`;
     const moved = value === null ? [`${data.heads[state.head]} was not restored here`]
       : [`Restoring ${data.heads[state.head]} moves it by `, made("strong", signed(value, places(value))), ` logits${ofGap}`];
     const rank = order.indexOf(state.item) + 1;
-    $("effect").replaceChildren(...moved, `; ${rank ? `number ${rank} of ${order.length}` : ""}.${item.cluster === null ? "" : ` Cluster: ${item.cluster}.`}`);
+    $("effect").replaceChildren(...moved, `${rank ? `; number ${rank} of ${order.length}` : ""}.${item.cluster === null ? "" : ` Its cluster, “${item.cluster}”, is ringed.`}`);
     $("pictures").replaceChildren(...figures.map((one) => one.whole));
-    $("veils").hidden = !figures.some((one) => one.veil);
+    const looked = figures.some((one) => one.veil), here = data.seen.join(", ");
+    $("veils").hidden = !looked;
+    $("unlooked").hidden = looked || !here;
+    $("unlooked").textContent = data.seen.includes(data.heads[state.head]) ? "Where it looks is not here for this item."
+      : `Where it looks is here for ${here}; of the first trials, for every head, in the map of heads.`;
     $("item").value = state.item;
     $("view").dataset.shows = `${data.heads[state.head]} ${state.panel} ${state.item}`;
   }

@@ -105,7 +105,9 @@ def packed_effects(found: Sequence[Panel], heads: Sequence[str]) -> tuple[list[l
     sizes, blocks = [], []
     for panel in found:
         values = panel.effects[list(heads)].to_numpy(dtype=float).T
-        most = np.nan_to_num(np.nanmax(np.abs(values), axis=1, initial=0.0, where=~np.isnan(values)))
+        most = np.nan_to_num(
+            np.nanmax(np.abs(values), axis=1, initial=0.0, where=~np.isnan(values))
+        )
         step = np.where(most > 0, most, 1.0) / STEPS
         steps = np.where(np.isnan(values), NONE, np.rint(np.nan_to_num(values) / step[:, None]))
         sizes.append([float(f"{one:.7g}") for one in step])
@@ -113,9 +115,7 @@ def packed_effects(found: Sequence[Panel], heads: Sequence[str]) -> tuple[list[l
     return sizes, packed(b"".join(blocks))
 
 
-def unpacked_effects(
-    sizes: Sequence[Sequence[float]], text: str, trials: int
-) -> np.ndarray:
+def unpacked_effects(sizes: Sequence[Sequence[float]], text: str, trials: int) -> np.ndarray:
     """The effects of `packed_effects`, (panels, heads, trials), NaN where there is none."""
     steps = np.frombuffer(unpacked(text), "<i2").reshape(len(sizes), -1, trials).astype(float)
     return np.where(steps == NONE, np.nan, steps) * np.array(sizes)[..., None]

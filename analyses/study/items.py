@@ -117,9 +117,7 @@ class LookedAt(Measurement):
 
 
 def _looked(model, heads, conditions, trials, jobs) -> Iterator[dict[str, pd.DataFrame]]:
-    patterns = attention_from_end(
-        model, trials, conditions, heads=heads, jobs=jobs, progress=False
-    )
+    patterns = attention_from_end(model, trials, conditions, heads=heads, jobs=jobs, progress=False)
     found: dict[str, list[pd.DataFrame]] = {trial.name: [] for trial in trials}
     for trial, condition, pattern in patterns:
         try:

@@ -83,7 +83,10 @@ def small_file(image: Image.Image, most: int, *, quality: int = 80) -> bytes:
         image.thumbnail((most, most), Image.Resampling.BOX if few else Image.Resampling.LANCZOS)
         few = few and image.getcolors(256) is not None
     file = io.BytesIO()
-    image.save(file, "png" if few else "webp", **(dict(optimize=True) if few else dict(quality=quality)))
+    if few:
+        image.save(file, "png", optimize=True)
+    else:
+        image.save(file, "webp", quality=quality)
     return file.getvalue()
 
 

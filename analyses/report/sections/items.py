@@ -1,15 +1,19 @@
 """Item by item: what restoring a head does in each trial, and the pictures of the one that is
 chosen."""
 
+import os
+import string
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.calls.panels import LEAST, LEAST_GAP
+
 from .. import digits, items
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import listed, signed
+from ..writing import percent, signed
 
 # Up to so many items have their names beside their marks, and a row of their own for each.
 NAMED = 40
@@ -17,6 +21,9 @@ NAMED = 40
 ROW, THIN, TALL = 17, 12, 460
 # Answers that have a colour each; and heads that may be chosen from a list.
 COLORED, LISTED = 4, 24
+# Per cent of the axis that a number takes; pixels below which a picture's own are drawn as squares.
+ROOM, CRISP = 16, 128
+_INSIDE = string.ascii_letters + string.digits
 
 
 def _values(run: Run):
@@ -32,6 +39,8 @@ def _values(run: Run):
     shown, uris, says = _shown(run, looking)
     words, colors = _answers(run, trials)
     every = [_item(run, trial, shown, words, colors) for trial in trials]
+    for one, short in zip(every, _short([one["name"] for one in every])):
+        one["short"] = short
     for number, gaps in enumerate(zip(*(panel.gaps for panel in found))):
         every[number]["gaps"] = [None if pd.isna(gap) else float(f"{gap:.4g}") for gap in gaps]
     marks = _marks(found[0], heads[0], every)
@@ -43,8 +52,10 @@ def _values(run: Run):
         steps=sizes,
         items=every,
         seen=seen,
+        least=LEAST_GAP,
+        reach=LEAST * LEAST_GAP,
+        room=ROOM,
         row=_row_height(len(every)),
-        logits=run.task.is_game,
     )
     return dict(
         data=items.as_json(content),
@@ -54,7 +65,7 @@ def _values(run: Run):
         script=script(),
         items=every,
         marks=marks,
-        ends=_ends(found[0].effects[heads[0]]),
+        axis=_axis(found[0].effects[heads[0]]),
         height=round(_row_height(len(every)) * len(every)),
         named=len(every) <= NAMED,
         head=heads[0],
@@ -63,11 +74,21 @@ def _values(run: Run):
         listed=content["listed"],
         legend=colors if len(colors) <= COLORED else {},
         first=_first(every[0], found[0], heads[0], uris, seen, looking),
+        against=_against(run, found),
         several=len({one["cluster"] for one in every if one["cluster"] is not None}),
         flips=any(one["flips"] is not None for one in every),
         left_out=says + _left_out(run, heads, ranked, looking, every),
         folded=run.task.is_game,
     )
+
+
+def _against(run, found):
+    """What moves, in words."""
+    if run.task.is_game:
+        return "the word’s logit"
+    controls = any(run.task.controls(panel.target) for panel in found)
+    against = "the controls" if controls else "the best other one"
+    return f"the right answer’s logit against {against}"
 
 
 def script() -> str:
@@ -87,6 +108,7 @@ def _shown(run, looking):
     for row in frame.to_dict("records"):
         key = row["trial"], row["condition"]
         about = dict(uri=number.get(row["picture"]), width=row["width"], height=row["height"])
+        about["crisp"] = max(row["width"], row["height"]) < CRISP
         if key in looking:
             about |= {name: looking[key][name] for name in ("columns", "most", "on")}
         shown.setdefault(key[0], {})[key[1]] = about | dict(look=order.get(key))
@@ -97,6 +119,16 @@ def _shown(run, looking):
     if not run.shows_pictures:
         says.append("pictures were left out (--no-pictures)")
     return shown, uris, says
+
+
+def _short(names):
+    """Names without what all begin with, and all end with."""
+    before = os.path.commonprefix(names)
+    behind = os.path.commonprefix([name[::-1] for name in names])
+    # No word and no number is cut in two.
+    before, behind = before.rstrip(_INSIDE), behind.rstrip(_INSIDE)
+    short = [name[len(before) : len(name) - len(behind)] for name in names]
+    return short if all(short) else names
 
 
 def _answers(run, trials):
@@ -146,11 +178,7 @@ def _roles(run, heads):
 def _listed(run, panel, heads):
     """The heads of the list, each with what it does: the strongest, and those with a role."""
     roles, means = _roles(run, heads), panel.effects.mean()
-    some = [
-        (number, head)
-        for number, head in enumerate(heads)
-        if number < LISTED or roles[number]
-    ]
+    some = [(number, head) for number, head in enumerate(heads) if number < LISTED or roles[number]]
     places = digits.decimals(means[[head for _, head in some]].to_list())
     return [
         dict(number=number, head=head, role=roles[number], mean=signed(means[head], places))
@@ -163,9 +191,22 @@ def _row_height(count):
 
 
 def _ends(effects):
-    """Where the axis ends, with zero on it."""
+    """Where the axis ends: on both sides of zero at least at what is no effect, or rounding would
+    fill it."""
+    least = LEAST * LEAST_GAP
     values = effects.dropna()
-    return [min(0.0, float(values.min())), max(0.0, float(values.max()))]
+    return [min(-least, float(values.min())), max(least, float(values.max()))]
+
+
+def _axis(effects):
+    """Where zero lies on the axis (per cent), and what stands at its ends, where there is room."""
+    low, high = _ends(effects)
+    zero, places = 100 * -low / (high - low), digits.decimals([low, high])
+    return dict(
+        zero=zero,
+        low=signed(low, places) if zero > ROOM else "",
+        high=signed(high, places) if zero < 100 - ROOM else "",
+    )
 
 
 def _marks(panel, head, every):
@@ -181,7 +222,7 @@ def _marks(panel, head, every):
         if pd.isna(value):
             marks.append(None)
             continue
-        left = 100 * (value - low) / ((high - low) or 1)
+        left = 100 * (value - low) / (high - low)
         top = (rank[number] + 0.5) * _row_height(len(every))
         marks.append(dict(left=f"{left:.2f}", top=f"{top:.1f}", says=signed(value, places)) | item)
     return marks
@@ -201,18 +242,30 @@ def _first(item, panel, head, uris, seen, looking):
     return dict(
         name=item["name"],
         effect=signed(effect, places),
-        gap=signed(gap, places),
+        gap=_of_gap(effect, gap),
         pictures=[one for one in pictures if one["uri"] or one["veil"]],
         answers=pictures,
     )
 
 
+def _of_gap(effect, gap):
+    """How much of what there was to restore."""
+    if pd.isna(gap) or pd.isna(effect):
+        return ""
+    size = digits.written(gap, digits.decimals([gap]))
+    if gap < LEAST_GAP:
+        return f"; there is next to nothing to restore, a gap of {size}".replace("-", "−")
+    return f", {percent(effect / gap)} of a gap of {size}"
+
+
 def _left_out(run, heads, ranked, looking, every):
     says = []
     if len(heads) < len(ranked):
-        says.append(f"effects of all but the {len(heads)} strongest heads are in patch_heads.parquet")
-    with_look = sum(any((one["name"], picture["condition"]) in looking for picture in one["pictures"])
-                    for one in every)  # fmt: skip
+        says.append(f"effects of other than the {len(heads)} strongest heads: patch_heads.parquet")
+    with_look = sum(
+        any((one["name"], picture["condition"]) in looking for picture in one["pictures"])
+        for one in every
+    )
     if not with_look:
         says.append(f"where heads look was not measured: {run.why_not('item_looks')}")
     elif with_look < len(every):
