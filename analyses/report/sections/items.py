@@ -76,7 +76,7 @@ def _values(run: Run):
         first=_first(every[0], found[0], heads[0], uris, seen, looking),
         against=_against(run, found),
         several=len({one["cluster"] for one in every if one["cluster"] is not None}),
-        flips=any(one["flips"] is not None for one in every),
+        wrong=any(one["flips"] is False for one in every),
         left_out=says + _left_out(run, heads, ranked, looking, every),
         folded=run.task.is_game,
     )
