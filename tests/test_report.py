@@ -37,8 +37,8 @@ ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
 GAME = [
-    "heads", "pictures", "play", "panels", "roles", "attention", "riddle", "composition", "paths",
-    "circuit",
+    "heads", "pictures", "play", "items", "panels", "roles", "attention", "riddle", "composition",
+    "paths", "circuit",
     "questions", "reproduce", "limits",
 ]  # fmt: skip
 NOT_OF_OWN_PICTURES = {"riddle", "composition", "paths", "questions"}

@@ -25,7 +25,6 @@ from rgb_circuit.calls.panels import panels, strongest
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
-from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.task import Task
@@ -33,7 +32,7 @@ from rgb_circuit.task import Task
 from .. import circuit, composition, roles, task_reading
 from ..evidence import with_controls
 from ..roles import standing
-from . import every_head
+from . import every_head, items
 
 # How many trials are shown, how many pictures of each with attention, and how many heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
@@ -55,6 +54,7 @@ def of_trials(
     before any head is found."""
     return {
         "stimuli": _stimuli(trials),
+        **items.of_trials(trials, task),
         "curve": curve(model, trials, task),
         "task_reading": _questions(model, trials, task),
         **every_head.of_trials(trials),
@@ -80,7 +80,8 @@ def steps(
         positions: where the run restores heads.
 
     Returns:
-        ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``composition``,
+        ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``items`` and ``item_looks``
+        (`analyses.study.items.steps`), ``composition``,
         ``mediation`` and ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as
         `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`), ``question_attention``
         (as its ``reading``, from [end], of the heads that carry the question), and what is shown of
@@ -119,6 +120,7 @@ def steps(
         "stimuli": _stimuli(trials),
         "strays": _strays(trials, task, evidence, chosen),
         "attention": _looks(trials, shown),
+        **items.steps(trials, task, effects, which, shown),
         "composition": _through(
             composition.composition.steps, model, testing, task, senders, receivers
         ),
@@ -279,11 +281,7 @@ def _pictures(model, trial):
     rows = []
     for condition, image in trial.images.items():
         role, file = trial.expected.get(condition), io.BytesIO()
-        unseen = None
-        try:
-            image = as_seen(model, image)
-        except rgb.InputError as error:
-            unseen = str(error)
+        image, unseen = items.seen_or_given(model, image)
         image.save(file, "png")
         shown = dict(
             trial=trial.name, condition=condition, prompt=trial.asked(condition), unseen=unseen

@@ -43,7 +43,7 @@ NOISE_TRIALS = 4
 # How many trials tell a model that does not play from one that does.
 GLANCE = 4
 # What of the closer look is about whatever heads there are.
-OF_SOME_HEADS = ("stimuli", "attention")
+OF_SOME_HEADS = ("stimuli", "attention", "items", "item_looks")
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
 

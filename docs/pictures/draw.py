@@ -1,6 +1,6 @@
 """Draw the pictures of README.md and of these pages: python docs/pictures/draw.py
 
-Half a minute on one core. `report.png` is a photograph of a run's report, made by hand.
+Half a minute on one core. `report.png` and `items.png` are photographs of a page, made by hand.
 """
 
 from pathlib import Path

@@ -70,6 +70,26 @@ def data_uri(image: Image.Image, most: int | None = None, *, quality: int = 85) 
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def small_file(image: Image.Image, most: int, *, quality: int = 80) -> bytes:
+    """A picture as a file, no larger than ``most`` pixels on its longer side: a PNG, exact, if it
+    has few colours, else WebP.
+
+    Args:
+        quality: of WebP, 0 to 100.
+    """
+    few = image.getcolors(256) is not None
+    image = image.convert("RGB")
+    if max(image.size) > most:
+        image.thumbnail((most, most), Image.Resampling.BOX if few else Image.Resampling.LANCZOS)
+        few = few and image.getcolors(256) is not None
+    file = io.BytesIO()
+    if few:
+        image.save(file, "png", optimize=True)
+    else:
+        image.save(file, "webp", quality=quality)
+    return file.getvalue()
+
+
 def _box(image, tile, grid):
     """Left, top, right and bottom of a tile, in pixels."""
     height, width = image.height / grid[0], image.width / grid[1]
