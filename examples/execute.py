@@ -7,6 +7,8 @@ of runs, which are as large as all else together. `outputs` is also what the tes
 execution against.
 """
 
+import base64
+import io
 import re
 import sys
 import tempfile
@@ -14,10 +16,13 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 # A page of a run, in letters of HTML.
 LARGE = 200_000
+# That pictures are kept in: a scale from red to blue, and writing.
+COLORS = 64
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
@@ -38,17 +43,25 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def kept(output):
-    """An output without what is too large to be kept."""
-    if len(output.get("data", {}).get("text/html", "")) > LARGE:
-        del output["data"]["text/html"]
+    """An output without what is too large to be kept, and its picture in few colours."""
+    data = output.get("data", {})
+    if len(data.get("text/html", "")) > LARGE:
+        del data["text/html"]
+    if "image/png" in data:
+        picture, small = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))), io.BytesIO()
+        on_white = Image.alpha_composite(
+            Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")
+        )
+        on_white.convert("RGB").quantize(COLORS).save(small, "PNG", optimize=True)
+        data["image/png"] = base64.b64encode(small.getvalue()).decode()
     return output
 
 
 def outputs(notebook: nbformat.NotebookNode) -> list[list[str]]:
-    """What each code cell says in text, output by output."""
+    """What each code cell says in text, output by output, but for addresses in memory."""
     return [
         [
-            one.get("text") or one.get("data", {}).get("text/plain", "")
+            re.sub(r"0x\w+", "0x", one.get("text") or one.get("data", {}).get("text/plain", ""))
             for one in cell.outputs
             if one.get("name") != "stderr"
         ]
