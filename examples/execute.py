@@ -61,7 +61,9 @@ def outputs(notebook: nbformat.NotebookNode) -> list[list[str]]:
     """What each code cell says in text, output by output, but for addresses in memory."""
     return [
         [
-            re.sub(r"0x\w+", "0x", one.get("text") or one.get("data", {}).get("text/plain", ""))
+            re.sub(
+                r"\b0x[0-9a-f]+", "0x", one.get("text") or one.get("data", {}).get("text/plain", "")
+            )
             for one in cell.outputs
             if one.get("name") != "stderr"
         ]

@@ -156,7 +156,10 @@ def estimate(
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
     seconds = None if model.server else forward_seconds(model)
-    printed.estimate(model, cost(model, wanted), every_head.forwards(wanted), seconds, study.task)
+    # What is played before all else is played again with the rest (`_play_first`).
+    first = sum(len(trial.images) for trial in _glanced(own, study))
+    pages = every_head.forwards(wanted)
+    printed.estimate(model, cost(model, wanted), first, pages, seconds, study.task)
 
 
 def collect(folder: Path) -> None:
@@ -317,7 +320,7 @@ def _play_first(store, model, trials, study):
     if store.detached:
         return False
     if study.task.is_game:
-        [played] = measure(model, [Played.of(trials[:GLANCE])], store, stage="playing")
+        [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage="playing")
         printed.first_played(played)
         return False
     some = trials[:FIRST]
@@ -328,6 +331,11 @@ def _play_first(store, model, trials, study):
     [played] = measure(model, [Played.of(trials)], store, stage="playing")
     printed.game(model, played, study.task, trials)
     return True
+
+
+def _glanced(trials, study):
+    """The trials that are played before a head is measured."""
+    return trials[:GLANCE] if study.task.is_game else trials
 
 
 def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:

@@ -39,12 +39,14 @@ START_SECONDS, SECONDS_OF_A_PART, PAGE_SECONDS, SECONDS_OF_A_HEAD = 5, 0.02, 6, 
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
 
 
-def estimate(model: Vlm, cost: Cost, for_page: int, seconds: float | None, task: Task) -> None:
+def estimate(
+    model: Vlm, cost: Cost, first: int, for_page: int, seconds: float | None, task: Task
+) -> None:
     """Print what a run would take.
 
     Args:
         cost: of its first step.
-        for_page: plain forwards that the page takes beside it.
+        first, for_page: plain forwards that are played before it, and that the page takes.
         seconds: that a plain forward takes; None where it cannot be timed.
         task: that the run is about.
     """
@@ -64,27 +66,27 @@ def estimate(model: Vlm, cost: Cost, for_page: int, seconds: float | None, task:
             "trial."
         )
     else:
-        _whole_run(model, cost, for_page, seconds)
+        _whole_run(model, cost, LOADING + first, for_page, seconds)
     print(
         f"It holds up to {_size(cost.memory)} beside the weights, and writes about "
         f"{_size(cost.disk)} to disk."
     )
 
 
-def _whole_run(model, cost, for_page, seconds):
+def _whole_run(model, cost, before, for_page, seconds):
     """Print what a run takes here from its start to its page, as far as it is known before."""
     writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
     weights = _size(weights_size(model))
     if seconds is None:
         print(
-            f"Plain forwards: {LOADING} to check the model when its weights ({weights}) are "
-            f"loaded, {cost.forwards:,.0f} for step 1, {for_page} for the page. How long one takes "
-            "here cannot be said without the weights."
+            f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
+            f"and to play, {cost.forwards:,.0f} for step 1, {for_page} for the page. How long one "
+            "takes here cannot be said without the weights."
         )
         return
     keeping = SECONDS_OF_A_PART * (cost.captures + cost.sweeps)
     parts = [
-        START_SECONDS + LOADING * seconds,
+        START_SECONDS + before * seconds,
         keeping + cost.forwards * seconds,
         writing + for_page * seconds,
     ]
@@ -92,7 +94,7 @@ def _whole_run(model, cost, for_page, seconds):
     print(
         f"A plain forward takes {_duration(seconds)} here (timed on this model's shape, filled "
         "with one number). So a run takes about\n"
-        f"  start-up: {start}, with {LOADING} plain forwards to check the model; and to "
+        f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
         f"read its weights, {weights}, or to fetch them where they are not here\n"
         f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
         f"  the page: {page}, with {for_page} plain forwards\n"
