@@ -57,7 +57,8 @@ def page_of(notebook, name):
                 parts.append(f"![What the cell above draws]({picture}){size}")
             elif "text/html" in data:
                 # Blank lines would end the HTML.
-                parts.append(re.sub(r"\n\s*\n", "\n", "".join(data["text/html"])))
+                shown = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))
+                parts.append(f'<div style="overflow-x: auto">\n{shown}\n</div>')
             elif text := data.get("text/plain") or output.get("text"):
                 parts.append(f"```text\n{''.join(text).rstrip()}\n```")
     return "\n\n".join(parts), pictures
