@@ -26,11 +26,16 @@ COLORS = 64
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """A notebook with new outputs, run in a folder of its own."""
+    """A notebook with all of its new outputs, run in a folder of its own."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         place = {"metadata": {"path": folder}}
         NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
+    return notebook
+
+
+def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same with those outputs that are kept."""
     for number, cell in enumerate(notebook.cells):
         cell["id"], cell["metadata"] = f"cell-{number}", {}
         if cell.cell_type == "code":
@@ -87,5 +92,5 @@ def same(one: str, other: str, share: float = 1e-3, least: float = 1e-5) -> bool
 if __name__ == "__main__":
     for path in NOTEBOOKS:
         if not sys.argv[1:] or path.stem in sys.argv[1:]:
-            nbformat.write(executed(path), path)
+            nbformat.write(tidied(executed(path)), path)
             print(path.name)

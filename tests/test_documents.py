@@ -245,7 +245,10 @@ def test_every_message_that_is_explained_is_one_of_the_code():
 def test_a_notebook_is_kept_with_what_it_says_now_and_with_what_its_text_says(name, shown):
     path = ROOT / "examples" / f"{name}.ipynb"
     stored, now = nbformat.read(path, as_version=4), execute.executed(path)
-    said = [execute.outputs(notebook) for notebook in (stored, now)]
+    every = [output for cell in now.cells for output in cell.get("outputs", [])]
+    # That ipywidgets should be installed.
+    assert not any("IProgress" in output.get("text", "") for output in every)
+    said = [execute.outputs(notebook) for notebook in (stored, execute.tidied(now))]
     assert list(map(len, said[0])) == list(map(len, said[1]))
     for cells in zip(*said):
         for kept, fresh in zip(*cells):
