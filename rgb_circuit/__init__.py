@@ -4,6 +4,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+# Before anything else imports tqdm, which would give advice.
+from . import bars as bars
+
 if TYPE_CHECKING:
     from . import plots as plots
     from .calls.answer_pieces import answer_pieces as answer_pieces
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from .keeping.saved_run import read_run as read_run
     from .loading import load as load
     from .loading import wrap as wrap
+    from .shown.attention import attention_over as attention_over
     from .stimuli.drawing import rgb_trials as rgb_trials
     from .stimuli.drawing import trials as trials
     from .stimuli.tasks import read_hypotheses as read_hypotheses
@@ -56,6 +60,7 @@ _HOMES = {
     "Trial": "trial",
     "Vlm": "vlm",
     "answer_pieces": "calls.answer_pieces",
+    "attention_over": "shown.attention",
     "attribute": "calls.attribute",
     "compare_runs": "calls.compare_runs",
     "direct_effects": "calls.direct_effects",

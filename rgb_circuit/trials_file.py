@@ -38,8 +38,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
+from .bars import tqdm
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .files.git_lfs import is_pointer

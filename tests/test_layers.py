@@ -118,11 +118,11 @@ FORBIDDEN = {
 # The folders and files of both packages: none imports one that stands later here when it runs.
 ROOMS = {
     "rgb_circuit": """
-        errors heads statistics boards files
+        bars errors heads statistics boards files
         conversation pictures programs
         edits hypothesis trial task
         processor_parts module remote vlm running prompts
-        stimuli tables trials_file keeping measuring models loading calls plots
+        stimuli tables trials_file keeping measuring models loading calls plots shown
     """.split(),
     "analyses": """
         attention_statistics question_words task_reading evidence circuit composition

@@ -78,7 +78,7 @@ def says_what_is_missing(folder, printed, page):
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
     played = pd.read_parquet(folder / "play.parquet")["correct"]
     sentence = f"does not play the game: it answers {played.sum()} of {len(played)} pictures right"
-    assert sentence in printed.splitlines()[0]
+    assert sentence in printed.splitlines()[1]
     assert (
         "nothing below says what a head does when the model plays"
         in printed.split("Strongest heads")[0]

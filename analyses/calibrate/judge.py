@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
+from rgb_circuit.bars import tqdm
 from rgb_circuit.calls.play import Played, answered_right
 from rgb_circuit.keeping.store import Store
 from rgb_circuit.measuring.measurement import content_hash

@@ -25,9 +25,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from tqdm.auto import tqdm
 
 import rgb_circuit as rgb
+from rgb_circuit.bars import tqdm
 from rgb_circuit.edits import ARTIFICIAL
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.hypothesis import Claim, Hypothesis, Look, Sweep, about_attention

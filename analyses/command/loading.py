@@ -8,6 +8,7 @@ from pathlib import Path
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.errors import InputError
 from rgb_circuit.keeping.saved_run import recorded_run
+from rgb_circuit.loading.sketch import sketch
 from rgb_circuit.stimuli.drawing import trials as draw_trials
 from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
@@ -139,7 +140,15 @@ def _named_task(options):
 
 
 def loaded(options: Namespace) -> Vlm:
-    """The model that the options say."""
+    """The model that the options say; of ``--dry-run`` without weights."""
+    if getattr(options, "dry_run", False) and options.remote is False:
+        return sketch(
+            options.model,
+            device_map=options.device,
+            dtype=options.dtype,
+            revision=options.revision,
+            tiles=options.tiles,
+        )
     return study.loaded(
         options.model,
         remote=options.remote,

@@ -3,8 +3,7 @@ there."""
 
 from collections.abc import Sequence
 
-from tqdm.auto import tqdm
-
+from rgb_circuit.bars import tqdm
 from rgb_circuit.errors import InputError
 from rgb_circuit.pictures import identical, picture_hash
 from rgb_circuit.pictures.as_seen import as_seen, fit

@@ -86,7 +86,7 @@ def _add_ways(parser):
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: print what would be run, and what it takes in forwards, time, memory "
+        help="run nothing and read no weights: print what it takes in forwards, time, memory "
         "and disk",
     )
     parser.add_argument(

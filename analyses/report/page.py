@@ -9,6 +9,7 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
+from rgb_circuit.bars import tqdm
 from rgb_circuit.errors import NotDrawn, attempt
 from rgb_circuit.files.results import write_bytes
 
@@ -38,7 +39,7 @@ def write(folder: str | Path) -> Path:
     failed: dict[str, Exception] = {}
     # What figures need is set while they are made, and nowhere else.
     with matplotlib.rc_context(SETTINGS):
-        for name, section in known.items():
+        for name, section in tqdm(known.items(), desc="writing the page", unit="section", delay=2):
             with attempt(f"the section “{section.link}” of the report", failed):
                 if (made := filled(section, run)) is not None:
                     shown.append(dict(id=name) | made)

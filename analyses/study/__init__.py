@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from transformers.utils import logging
 
+from rgb_circuit.bars import tqdm
 from rgb_circuit.calls.panels import tested
 from rgb_circuit.calls.play import Played
 from rgb_circuit.edits import Edit, check_edits, check_heads
@@ -42,7 +43,8 @@ from rgb_circuit.keeping.saved_run import (
 )
 from rgb_circuit.keeping.store import open_store
 from rgb_circuit.loading import SHIPPED, load
-from rgb_circuit.measuring.estimate import cost, seconds_of_a_forward
+from rgb_circuit.loading.sketch import forward_seconds
+from rgb_circuit.measuring.estimate import cost
 from rgb_circuit.measuring.measure import measure
 from rgb_circuit.measuring.registered import registered, registered_of
 from rgb_circuit.plots import effect_forest, panel_heatmaps
@@ -53,8 +55,8 @@ from rgb_circuit.vlm import Vlm
 
 from .. import report as _report
 from ..report.playing import cannot_play, shown_not_to_play
-from . import printed
-from .findings import Findings, Study, asked_first, find, measure_each
+from . import every_head, printed
+from .findings import GLANCE, Findings, Study, asked_first, find, measure_each
 
 # How many trials of pictures that were not drawn are played before all.
 FIRST = 8
@@ -145,6 +147,9 @@ def estimate(
 ) -> None:
     """Print what `run` would do, and what it takes.
 
+    Args:
+        model: from `rgb_circuit.loading.sketch.sketch`, or one on a server.
+
     Raises:
         InputError: as `run`, before anything is written.
     """
@@ -153,8 +158,11 @@ def estimate(
     study = study_of(options, trials, anyway=True)
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
     # A server's forwards cannot be timed from here.
-    seconds = None if model.server else seconds_of_a_forward(model)
-    printed.estimate(model, cost(model, wanted), seconds, study.task)
+    seconds = None if model.server else forward_seconds(model)
+    # What is played before all else is played again with the rest (`_play_first`).
+    first = sum(len(trial.images) for trial in _glanced(own, study))
+    pages = every_head.forwards(wanted)
+    printed.estimate(model, cost(model, wanted), first, pages, seconds, study.task)
 
 
 def collect(folder: Path) -> None:
@@ -273,8 +281,10 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     frames["left_out"] = pd.DataFrame(
         found.left_out.items(), columns=["frame", "reason"], dtype=str
     )
+    there = {name: frame for name, frame in frames.items() if frame is not None}
     written = [
-        write_frame(frame, folder, name) for name, frame in frames.items() if frame is not None
+        write_frame(frame, folder, name)
+        for name, frame in tqdm(there.items(), desc="writing tables", unit="table", delay=2)
     ]
     failed: dict[str, Exception] = {}
     with attempt("panels.png", failed):
@@ -307,10 +317,14 @@ def _finish(store, model, trials, options, study):
 
 
 def _play_first(store, model, trials, study):
-    """Of pictures that were not drawn, say how often the model is right before a head is measured:
-    of the first few, where they show that it does not answer, and of all. Returns whether it was
-    said."""
-    if study.task.is_game or store.detached:
+    """Say how often the model is right before a head is measured: in the game of the first few
+    trials, else of all, and first of the first few where they show that it does not answer.
+    Returns whether it was said of all."""
+    if store.detached:
+        return False
+    if study.task.is_game:
+        [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage="playing")
+        printed.first_played(played)
         return False
     some, playing = trials[:FIRST], f"{study.called}, playing" if study.called else "playing"
     if len(some) < len(trials):
@@ -320,6 +334,11 @@ def _play_first(store, model, trials, study):
     [played] = measure(model, [Played.of(trials)], store, stage=playing)
     printed.game(model, played, study.task, trials)
     return True
+
+
+def _glanced(trials, study):
+    """The trials that are played before a head is measured."""
+    return trials[:GLANCE] if study.task.is_game else trials
 
 
 def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:

@@ -31,9 +31,9 @@ import pandas as pd
 import psutil
 import torch
 from scipy.stats import norm
-from tqdm.auto import tqdm
 
 from rgb_circuit import Edit, Vlm, noise_floor, patch_edits, patch_heads, play, rgb_trials
+from rgb_circuit.bars import tqdm
 from rgb_circuit.calls.reference import patched_effects
 from rgb_circuit.edits import OF_A_HEAD
 from rgb_circuit.heads import rows_of

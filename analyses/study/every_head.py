@@ -69,6 +69,17 @@ def steps(
     }
 
 
+def forwards(measurements: Sequence[Measurement]) -> int:
+    """The plain forwards of those of the ``measurements`` that are the page's own, one a
+    picture."""
+    return sum(
+        len(list(trial.images)[:PICTURES]) if isinstance(one, Attended) else 1
+        for one in measurements
+        if isinstance(one, (Attended, Written))
+        for trial in one.trials
+    )
+
+
 def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]

@@ -193,12 +193,12 @@ def measure_each(
         trials: some of ``every`` trial of the run.
 
     Raises:
-        InputError: as `find`; a model that does not play the game is told by its first trials.
+        InputError: as `find`; a model that does not play the game is told by its first trials,
+            before a head is measured.
     """
     given = list(trials)
     if study.must_play and not store.detached:
-        _measure_first(model, [given[:GLANCE]], every, study, store)
-        [played] = measure(model, [Played.of(given[:GLANCE])], store)
+        [played] = measure(model, [Played.of(given[:GLANCE])], store, stage="playing")
         if shown_not_to_play(played, study.task):
             raise _plays_not(model, played, study.task)
     # A shard or a run of some heads ranks nothing, which trials are left out is not known before,

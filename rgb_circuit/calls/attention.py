@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from ..bars import tqdm
 from ..edits import check_heads
 from ..measuring.batches import batches
 from ..pictures.views import laid_out

@@ -25,6 +25,8 @@ from ..trials_file import read_trials
 from ..vlm import Vlm
 from .exported import exported
 from .fingerprint import chat_template
+from .head_card import HeadCard, head_card
+from .inline import inline
 from .manifest import read_manifest
 
 # What it takes to go on with a run.
@@ -104,10 +106,19 @@ class SavedRun:
         what = f"{self.model}, {n} trial{'s' * (n != 1)}, {len(self.frames)} frames"
         return f"SavedRun({str(self.folder)!r}: {what})"
 
+    def _repr_html_(self) -> str | None:
+        page = self.folder / "report.html"
+        return inline(page, f"The report of {self!r}") if page.is_file() else None
+
     @property
     def model(self) -> str:
         """The model's name."""
         return self.manifest["model"]
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the run, as its manifest has it; it draws no trials."""
+        return recorded_task(self.manifest)
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -130,6 +141,15 @@ class SavedRun:
         found = table.loc[table["role"] != "none", ["layer", "head", "role", "score", "colors"]]
         order = found["score"].abs().sort_values(ascending=False, kind="stable").index
         return found.loc[order].reset_index(drop=True)
+
+    def head(self, layer: int, head: int) -> HeadCard:
+        """What was found about one head: its verdict, three numbers and its claims, as an object
+        that shows itself as text and in a notebook.
+
+        Raises:
+            InputError: a head that the run did not restore, or a run that is not finished.
+        """
+        return head_card(self.model, self.task, self.frames, layer, head)
 
     def to_json(self) -> str:
         """What was found, as `rgb_circuit.keeping.exported.exported` has it, in JSON.

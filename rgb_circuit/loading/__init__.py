@@ -7,26 +7,35 @@ import difflib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from nnsight import TransformersModel
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..conversation import EXAMPLE_QUESTION, prompt, template_of
 from ..conversation.answers import preferred
 from ..errors import FOREIGN, InputError, first_line
-from ..module.layout import layout_of
+from ..module.layout import Layout, layout_of
 from ..module.modules import KERNELS, check_language_model, check_ready, check_vlm
 from ..module.unchanged import as_it_is
 from ..prompts.as_read import read_ids, say_unknown
 from ..prompts.asking import token_of
 from ..vlm import Vlm
-from .checkpoints import EXAMPLE, find, read_config, read_processor, read_weights, skeleton
+from .checkpoints import (
+    EXAMPLE,
+    Checkpoint,
+    find,
+    read_config,
+    read_processor,
+    read_weights,
+    skeleton,
+)
 from .probe import PLAIN, probe
 from .processors import fitted
 
@@ -89,16 +98,7 @@ def load(
             f"attn_implementation is {attn_implementation!r}; use 'sdpa' or 'eager', which accept "
             "the masks that patching needs"
         )
-    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
-        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
-    if (
-        isinstance(device_map, str)
-        and device_map.startswith("cuda")
-        and not torch.cuda.is_available()
-    ):
-        raise InputError(
-            f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'"
-        )
+    _check_placement(device_map, dtype)
     if remote is not False and (device_map, dtype) != ("auto", "auto"):
         raise InputError(
             "device and number format are the server's choice; leave device_map and dtype out with "
@@ -106,20 +106,18 @@ def load(
         )
     name = _found(name)
     with _source(name) as source:
-        found = find(name, source, revision)
-        config = read_config(found)
         # Everything but the weights, so that what does not fit is refused before they are read.
-        empty = skeleton(name, config)
-        check_language_model(empty, name)
+        known = _described(name, source, dtype, revision, tiles)
         if attn_implementation == "sdpa" and not all(
-            part._supports_sdpa for part in empty.modules() if isinstance(part, PreTrainedModel)
+            part._supports_sdpa
+            for part in known.empty.modules()
+            if isinstance(part, PreTrainedModel)
         ):
             _say(
                 f"{name} has no attn_implementation='sdpa' in transformers, so it runs with 'eager'"
             )
             attn_implementation = "eager"
-        processor = fitted(read_processor(found), empty, name)
-        layout, template = _shown(name, empty, processor, tiles)
+        processor, shown = known.processor, (known.layout, known.template)
         if remote is not False:
             from ..remote.server import Server
 
@@ -133,24 +131,93 @@ def load(
             served = f"rgb_circuit/{name}" if name in SHIPPED else name
             server = Server.of(wrapped, served, remote)
             # A server knows a model by what it was asked for, not by the commit that this was then.
-            return _checked(
-                name, revision, wrapped, processor, layout, template, server, found.commit
-            )
-        number = (
-            config.dtype or torch.float32
-            if dtype == "auto"
-            else getattr(torch, str(dtype).removeprefix("torch."))
-        )
-        size = sum(weights.numel() for weights in empty.parameters()) * number.itemsize
-        if found.commit or size > LARGE:
+            return _checked(name, revision, wrapped, processor, *shown, server, known.found.commit)
+        number = known.dtype
+        size = sum(weights.numel() for weights in known.empty.parameters()) * number.itemsize
+        if known.found.commit or size > LARGE:
             _say(
                 f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …"
             )
         options = dict(device_map=device_map, dtype=dtype, attn_implementation=attn_implementation)
-        module = read_weights(found, config, **options)
+        module = read_weights(known.found, known.config, **options)
     check_ready(module, name)
-    wrapped = _wrapped(module, processor)
-    return _checked(name, found.commit, wrapped, processor, layout, template, None, found.commit)
+    wrapped, commit = _wrapped(module, processor), known.found.commit
+    return _checked(name, commit, wrapped, processor, *shown, None, commit)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model as far as its configuration and its processor say it.
+
+    Attributes:
+        name: a shipped model's, a folder's whole path, or a hub id.
+        found, config: its files, and its configuration.
+        empty: the model without weights.
+        processor: its processor, made to fit.
+        layout, template: how pictures and questions are shown to it.
+        dtype: number format of its weights, as asked for or its own.
+    """
+
+    name: str
+    found: Checkpoint
+    config: PreTrainedConfig
+    empty: PreTrainedModel
+    processor: ProcessorMixin
+    layout: Layout
+    template: str
+    dtype: torch.dtype
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """The fields of `Vlm` that say how many heads there are."""
+        return _heads(self.config, self.name)
+
+
+def described(
+    name: str | os.PathLike,
+    device_map: str | Mapping,
+    dtype: str | torch.dtype,
+    revision: str | None,
+    tiles: int | None,
+) -> Described:
+    """What is known of a model before its weights are fetched or read; arguments as of `load`.
+
+    Raises:
+        InputError: as `load`, but for what is wrong with weights.
+    """
+    _check_placement(device_map, dtype)
+    name = _found(name)
+    with _source(name) as source:
+        return _described(name, source, dtype, revision, tiles)
+
+
+def _described(name, source, dtype, revision, tiles):
+    found = find(name, source, revision)
+    config = read_config(found)
+    empty = skeleton(name, config)
+    check_language_model(empty, name)
+    processor = fitted(read_processor(found), empty, name)
+    layout, template = _shown(name, empty, processor, tiles)
+    number = (
+        config.dtype or torch.float32
+        if dtype == "auto"
+        else getattr(torch, str(dtype).removeprefix("torch."))
+    )
+    return Described(name, found, config, empty, processor, layout, template, number)
+
+
+def _check_placement(device_map, dtype):
+    """Refuse a number format that cannot be had, and a GPU that is not there."""
+    if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if (
+        isinstance(device_map, str)
+        and device_map.startswith("cuda")
+        and not torch.cuda.is_available()
+    ):
+        raise InputError(
+            f"device_map is {device_map!r}, but torch sees no GPU here; use 'auto' or 'cpu'"
+        )
 
 
 def wrap(

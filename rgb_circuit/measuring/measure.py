@@ -21,8 +21,8 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
+from ..bars import tqdm
 from ..edits import OF_ATTENTION
 from ..errors import InputError
 from ..keeping.recurring import Recurring

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tqdm.auto import tqdm
-
+from ..bars import tqdm
 from ..conversation.answers import FORMS, Reading, in_likeliest, preferred
 from ..errors import InputError
 from ..programs.likeliest import likeliest_tokens

@@ -25,8 +25,8 @@ import torch
 import zstandard
 from huggingface_hub.errors import HTTPError
 from nnsight import TransformersModel
-from tqdm.auto import tqdm
 
+from ..bars import tqdm
 from ..errors import InputError, ServerError, first_line
 from ..module.nnsight_internals import (
     CONFIG,

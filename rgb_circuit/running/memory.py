@@ -174,11 +174,17 @@ def _given(model, share):
 
 
 def _free(model):
-    """Bytes that are free on the fullest device."""
-    devices = {parameter.device for parameter in model.nnsight._module.parameters()}
-    return min(
+    """Bytes that are free on the fullest device; where weights are not loaded, those that they will
+    leave free."""
+    parameters = [*model.nnsight._module.parameters()]
+    devices = {
+        one.device if one.device.type != "meta" else model.nnsight.device for one in parameters
+    }
+    unloaded = sum(one.numel() for one in parameters if one.device.type == "meta")
+    free = min(
         torch.cuda.mem_get_info(device)[0]
         if device.type == "cuda"
         else psutil.virtual_memory().available
         for device in devices
     )
+    return max(0, free - unloaded * model.dtype.itemsize)

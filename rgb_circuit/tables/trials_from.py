@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from .. import conversation
+from ..bars import tqdm
 from ..conversation.answers import FORMS, written
 from ..errors import InputError
 from ..files.table_text import shortened
