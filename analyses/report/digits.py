@@ -30,6 +30,15 @@ def decimals(values: Iterable[float]) -> int:
     return min(2, max(0, 3 - exponent))
 
 
+def three(values: Iterable[float]) -> int:
+    """As `decimals`, but the largest has three digits at most before or behind the point: 24.0, 177,
+    3.30."""
+    sizes = np.abs(np.asarray(list(values), dtype=float))
+    largest = sizes[np.isfinite(sizes)].max(initial=0)
+    most = max(0, 2 - int(np.floor(np.log10(largest)))) if largest >= 1 else MOST_DECIMALS
+    return min(decimals(sizes), most)
+
+
 def written(value: float | None, decimals: int) -> str:
     """One number, without a sign where it rounds to zero."""
     if value is None or pd.isna(value):

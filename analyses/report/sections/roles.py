@@ -13,7 +13,15 @@ from ...roles import standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import STRONGEST, name, sentence
+from ..writing import STRONGEST, name, percent, sentence
+
+# State of a prediction → its sign, and the style of its mark.
+MARKS = {
+    "holds": ("✓", "yes"),
+    "refuted": ("✗", "no"),
+    "undecided": ("?", "quiet"),
+    "void": ("–", "quiet"),
+}
 
 
 def _values(run: Run):
@@ -66,7 +74,12 @@ def _values(run: Run):
         every=len(table),
         where=_where(run.manifest["options"].get("positions", "end")),
         standings=[
-            dict(role=role, state=stands.state, says=_says(stands))
+            dict(
+                role=role,
+                state=stands.state,
+                says=_says(stands),
+                chips=_chips(task, evidence, stands),
+            )
             for role, stands in standing.standings(evidence, task).items()
         ],
         strays=_strays(run, named),
@@ -82,6 +95,26 @@ def _values(run: Run):
             for variation in (0.25, 1.0)
         },
     )
+
+
+def _chips(task, evidence, stands):
+    """A row per head that has a role, or per open one that comes nearest: ``name``, ``score`` of
+    open ones and ``marks``, one per prediction that is asked for: ``name, sign, kind, says``."""
+    scores = {} if stands.heads else dict(
+        ((row["layer"], row["head"]), percent(row["score"]))
+        for row in stands.open.head(STRONGEST).to_dict("records")
+    )
+    says, rows = task.says_of_predictions, []
+    for head in stands.heads or scores:
+        where = dict(layer=head[0], head=head[1], role=stands.hypothesis.name)
+        asked, _ = _asked(task, evidence, where)
+        marks = [
+            dict(name=row["prediction"], says=says.get(row["prediction"], ""))
+            | dict(zip(("sign", "kind"), MARKS["void" if row["void"] else row["state"]]))
+            for row in asked.to_dict("records")
+        ]
+        rows.append(dict(name=name(where), score=scores.get(head, ""), marks=marks))
+    return rows
 
 
 def _strays(run, named):
@@ -160,4 +193,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    open=True,
 )
