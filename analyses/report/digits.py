@@ -34,7 +34,8 @@ def three(values: Iterable[float]) -> int:
     """As `decimals`, but the largest has three digits at most before or behind the point: 24.0, 177,
     3.30."""
     sizes = np.abs(np.asarray(list(values), dtype=float))
-    largest = sizes[np.isfinite(sizes)].max(initial=0)
+    # As it is written: 9.999 is 10.0.
+    largest = float(f"{sizes[np.isfinite(sizes)].max(initial=0):.3g}")
     most = max(0, 2 - int(np.floor(np.log10(largest)))) if largest >= 1 else MOST_DECIMALS
     return min(decimals(sizes), most)
 

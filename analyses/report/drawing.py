@@ -10,7 +10,7 @@ from .parts import Arrow, Part
 
 # All in the drawing's own units, which are pixels where it has its full width.
 WIDTH, GAP, BETWEEN, MARGIN = 480, 14, 58, 12
-TITLE, LINE, SMALL, CHIP = 20, 19, 16, 104
+TITLE, LINE, SMALL, CHIP = 20, 19, 16, 103
 # Mean width of a letter, as a share of its size; heads of a box, and boxes beside each other.
 LETTER, MOST_HEADS, MOST_BESIDE = 0.53, 6, 3
 DASHED = {"undecided": "5 4", "untested": "5 4", "refuted": "2 4"}
@@ -105,9 +105,7 @@ def _lines(part, width):
     beside = max(1, int(width // CHIP))
     shown = part.heads[:MOST_HEADS]
     lines: list[tuple[str, object]] = [("title", line) for line in _wrapped(part.name, width, 14)]
-    lines += [
-        ("heads", shown[start : start + beside]) for start in range(0, len(shown), beside)
-    ]
+    lines += [("heads", shown[start : start + beside]) for start in range(0, len(shown), beside)]
     if more := len(part.heads) - len(shown):
         lines.append(("quiet", f"and {more:,} more"))
     for text in part.says:

@@ -70,7 +70,10 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
     given = section.values(run) if run.has(section.needs) else None
     if given is None:
         return None
-    environment, values = environment_of("analyses.report"), {"why_not": "", "gist": ""} | dict(given)
+    environment, values = (
+        environment_of("analyses.report"),
+        {"why_not": "", "gist": ""} | dict(given),
+    )
     body = (
         ""
         if values["why_not"]

@@ -1,5 +1,7 @@
 """What each head does when it is restored alone: a map for each panel, and the strongest heads."""
 
+import re
+
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -52,6 +54,8 @@ def _cell(row):
         share = percent_between(
             *(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high"))
         )
+    # No interval of no width.
+    share = re.sub(r" \[(.*), \1\]", "", share)
     return row.to_dict() | dict(share=share)
 
 

@@ -58,11 +58,6 @@ def _values(run: Run):
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
-        about=[
-            f"{sentence(standing.one_of([one]))[:-1]} {one.says}."
-            for one in task.hypotheses
-            if one.says
-        ],
         right=task.right,
         found=run.found,
         heads=heads,
@@ -77,6 +72,7 @@ def _values(run: Run):
             dict(
                 role=role,
                 state=stands.state,
+                about=_about(stands.hypothesis),
                 says=_says(stands),
                 chips=_chips(task, evidence, stands),
             )
@@ -100,9 +96,13 @@ def _values(run: Run):
 def _chips(task, evidence, stands):
     """A row per head that has a role, or per open one that comes nearest: ``name``, ``score`` of
     open ones and ``marks``, one per prediction that is asked for: ``name, sign, kind, says``."""
-    scores = {} if stands.heads else dict(
-        ((row["layer"], row["head"]), percent(row["score"]))
-        for row in stands.open.head(STRONGEST).to_dict("records")
+    scores = (
+        {}
+        if stands.heads
+        else dict(
+            ((row["layer"], row["head"]), percent(row["score"]))
+            for row in stands.open.head(STRONGEST).to_dict("records")
+        )
     )
     says, rows = task.says_of_predictions, []
     for head in stands.heads or scores:
@@ -141,6 +141,13 @@ def _strays(run, named):
 def _shown_in(task, wanted):
     """The pictures that a prediction is about."""
     return {"clean", *pictures([task.prediction(wanted)])}
+
+
+def _about(hypothesis):
+    """What heads of a role do, in a sentence."""
+    if not hypothesis.says:
+        return ""
+    return f"{sentence(standing.one_of([hypothesis]))[:-1]} {hypothesis.says}."
 
 
 def _says(stands):
