@@ -31,8 +31,8 @@ def decimals(values: Iterable[float]) -> int:
 
 
 def three(values: Iterable[float]) -> int:
-    """As `decimals`, but the largest has three digits at most before or behind the point: 24.0, 177,
-    3.30."""
+    """As `decimals`, but of no more than three digits where the largest is 1 or more: 3.30, 24.0,
+    177."""
     sizes = np.abs(np.asarray(list(values), dtype=float))
     # As it is written: 9.999 is 10.0.
     largest = float(f"{sizes[np.isfinite(sizes)].max(initial=0):.3g}")

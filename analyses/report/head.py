@@ -34,8 +34,8 @@ def values(run: Run) -> dict[str, object]:
     (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
     number), ``made`` (how large the model is, when the run was made and in
     what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_picture`
-    has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend`` (what its
-    numbers and lines are)."""
+    has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend``
+    (what its numbers and lines are)."""
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
     question = f"Which attention heads of {run.name} {asks}?"
