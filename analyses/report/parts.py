@@ -231,9 +231,13 @@ def _through(run, heads):
 def _strongest(run):
     """The heads that do most alone, of what is shown."""
     panels = run.frames["panels"]
-    told = panels[shown(panels)]
+    told, state = panels[shown(panels)], "untested"
+    says = ["what role they have was not tested"]
     if told.empty:
-        return Part("no head", "undecided", says=("restored alone, none is shown to do anything",))
+        told, state = panels[panels["effect"] != 0], "undecided"
+        says.insert(0, "what they do is not told from nothing in these trials")
+    if told.empty:
+        return Part("no head", "undecided", says=("restored alone, none does anything",))
     size = (told["effect"] / told["gap"]).abs().fillna(told["effect"].abs())
     top = told.loc[size.sort_values(ascending=False, kind="stable").index]
     top = top.drop_duplicates(["layer", "head"]).head(MOST_UNTESTED)
@@ -246,4 +250,4 @@ def _strongest(run):
         )
         for row in top.to_dict("records")
     )
-    return Part("strongest heads", "untested", heads, says=("what role they have was not tested",))
+    return Part("strongest heads", state, heads, says=tuple(says))

@@ -108,6 +108,12 @@ def _chips(task, evidence, stands):
     for head in stands.heads or scores:
         where = dict(layer=head[0], head=head[1], role=stands.hypothesis.name)
         asked, _ = _asked(task, evidence, where)
+        left = set(asked.loc[asked["state"] != "refuted", "prediction"])
+        # Where one prediction stands in for another, the other may well be refuted.
+        spared = {
+            one for slot in stands.hypothesis.slots if left & set(slot) for one in set(slot) - left
+        }
+        asked = asked[~asked["prediction"].isin(spared)]
         marks = [
             dict(name=row["prediction"], says=says.get(row["prediction"], ""))
             | dict(zip(("sign", "kind"), MARKS["void" if row["void"] else row["state"]]))
