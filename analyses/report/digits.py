@@ -30,6 +30,16 @@ def decimals(values: Iterable[float]) -> int:
     return min(2, max(0, 3 - exponent))
 
 
+def three(values: Iterable[float]) -> int:
+    """As `decimals`, but of no more than three digits where the largest is 1 or more: 3.30, 24.0,
+    177."""
+    sizes = np.abs(np.asarray(list(values), dtype=float))
+    # As it is written: 9.999 is 10.0.
+    largest = float(f"{sizes[np.isfinite(sizes)].max(initial=0):.3g}")
+    most = max(0, 2 - int(np.floor(np.log10(largest)))) if largest >= 1 else MOST_DECIMALS
+    return min(decimals(sizes), most)
+
+
 def written(value: float | None, decimals: int) -> str:
     """One number, without a sign where it rounds to zero."""
     if value is None or pd.isna(value):

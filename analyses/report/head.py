@@ -1,38 +1,41 @@
-"""The head of the page: what was asked, what was found, and on how much it rests."""
+"""The head of the page: what was asked and of which pictures, what was found, and on how much it
+rests."""
 
 from datetime import datetime
 
 import pandas as pd
 
+from rgb_circuit.conversation import TEMPLATE, question_of
 from rgb_circuit.heads import Head
 
 from .. import roles
 from ..roles import standing
-from . import digits
+from . import digits, parts
+from .drawing import drawing
+from .embedded import shown_picture
 from .playing import cannot_play
 from .run import Needs, Run
 from .writing import listed, name, percent, sentence, signed
 
 NEEDS = Needs(
     {
-        "play": "trial expected answer correct",
+        "play": "trial condition expected answer correct",
         "patch_heads": "trial",
-        "panels": "target role layer head effect ci_low ci_high",
+        **parts.NEEDS.frames,
     },
-    optional=[
-        {
-            "evidence": "layer head prediction restored_fraction holds state trials_to_decide void "
-            "n outside stray",
-            "roles": "layer head role",
-        },
-    ],
+    optional=[*parts.NEEDS.optional, {"stimuli": "trial condition prompt expected png"}],
 )
+# Of a picture that is there and was not played.
+NOT_PLAYED = {"answer": None, "correct": None}
 
 
 def values(run: Run) -> dict[str, object]:
-    """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``facts``
-    (pairs of a name and a number), ``made`` (how large the model is, when the run was made and in
-    what time)."""
+    """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``lacks``
+    (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
+    number), ``made`` (how large the model is, when the run was made and in
+    what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_picture`
+    has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend``
+    (what its numbers and lines are)."""
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
     question = f"Which attention heads of {run.name} {asks}?"
@@ -48,9 +51,67 @@ def values(run: Run) -> dict[str, object]:
         facts.append((f"{run.observations} that test roles", run.frames["evidence"]["n"].iloc[0]))
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
-    verdict, more = _verdict(run, played[measured])
+    verdict, more, *lacks = _verdict(run, played[measured])
     made = _made(run.manifest)
-    return dict(question=question, verdict=verdict, more=more, facts=facts, made=made)
+    pictures = _pictures(run)
+    word = next((one["answer"] for one in pictures if one["condition"] == "clean"), None)
+    answer = f"the answer, here “{word}”" if word else "the answer"
+    found, arrows = parts.parts_of(run)
+    return dict(
+        question=question,
+        verdict=verdict,
+        more=more,
+        lacks=lacks,
+        facts=facts,
+        made=made,
+        pictures=pictures,
+        circuit=drawing(found, arrows, answer),
+        legend=_legend(found, arrows),
+    )
+
+
+def _pictures(run):
+    """The clean and the changed picture of the first trial whose pictures are there, and what the
+    model answers to them."""
+    if "stimuli" not in run.frames:
+        return []
+    shown = run.frames["stimuli"]
+    shown = shown[shown["trial"] == shown["trial"].iloc[0]].set_index("condition", drop=False)
+    changed = [name for name in shown.index if name != "clean"]
+    if run.task.corrupted in changed:
+        changed = [run.task.corrupted]
+    played = run.frames["play"]
+    played = played[played["trial"] == shown["trial"].iloc[0]].set_index("condition")
+    grid, found = run.manifest["grid"] if run.task.place else None, []
+    for condition in ["clean", *changed[:1]]:
+        row = shown.loc[condition]
+        said = played.loc[condition] if condition in played.index else NOT_PLAYED
+        found.append(
+            shown_picture(row, grid)
+            | dict(
+                trial=row["trial"],
+                asked=question_of(row["prompt"], run.manifest.get("template") or TEMPLATE)
+                or row["prompt"],
+                answer=said["answer"],
+                correct=None if pd.isna(said["correct"]) else bool(said["correct"]),
+                says=run.task.conditions[condition].says,
+            )
+        )
+    return found
+
+
+def _legend(found, arrows):
+    """What the numbers and lines of the drawing are, as far as it has them."""
+    said = []
+    if any(part.heads for part in found):
+        said.append(
+            "Beside a head: the share of the gap that it brings back when it alone is restored"
+        )
+    if any(part.writes for part in found) or arrows:
+        said.append("arrows: measured effects")
+    if any(part.state != "shown" for part in found):
+        said.append("dashed: not shown of any head")
+    return sentence("; ".join(said)) if said else ""
 
 
 def _made(manifest):
@@ -85,7 +146,7 @@ def _time(seconds):
 
 
 def _verdict(run, played):
-    """The verdict in a sentence, and what it rests on in another."""
+    """The verdict in a sentence, what it rests on in another, and what the nearest heads lack."""
     top = run.frames["panels"].loc[run.frames["panels"]["effect"].abs().idxmax()]
     if cannot := cannot_play(run.name, played, run.task):
         doing = "plays" if run.task.is_game else "answers"
@@ -109,7 +170,7 @@ def _strongest(top):
     """What the head with the largest effect does."""
     if not top["effect"]:
         return "Restored alone, no head moves the logit of any answer."
-    places = digits.decimals(top[["effect", "ci_low", "ci_high"]])
+    places = digits.three(top[["effect", "ci_low", "ci_high"]])
     return (
         f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the "
         f"answer “{top['role']}” by {signed(top['effect'], places)} "
@@ -132,23 +193,42 @@ def _of_roles(run):
     absent = sorted(
         (role for role in wanted if not role.heads), key=lambda role: role.state != "refuted"
     )
-    parts = [f"{listed(found)} meet every prediction of their role"] if found else []
-    for role in absent:
-        if near := standing.nearly(role):
-            parts.append(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
-    parts.append(roles.no_gap(evidence, run.task))
-    more = " ".join(sentence(part) for part in parts if part)
+    many = len(found) > 1 or any(len(stands.heads) > 1 for stands in standings.values())
+    meet = "meet every prediction of their role" if many else "meets every prediction of its role"
+    said = [f"{listed(found)} {meet}"] if found else []
+    said += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
+    more = " ".join(sentence(part) for part in said if part)
+    lacks = [
+        sentence(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
+        for role in absent
+        if (near := standing.nearly(role))
+    ]
+    return _of_circuit(run, wanted, absent, found), more, *lacks
+
+
+def _undecided(standings):
+    """The roles beside the circuit that are neither shown nor refuted."""
+    left = [
+        f"{standing.one_of([stands.hypothesis])} ({len(stands.open)} open)"
+        for stands in standings
+        if stands.state == "undecided" and not stands.hypothesis.in_circuit
+    ]
+    return f"undecided: whether there is {' or '.join(left)}" if left else ""
+
+
+def _of_circuit(run, wanted, absent, found):
+    """The verdict on the hypothesised circuit, or on all roles where none makes up one."""
     if not wanted:
-        return _of_all_roles(run, found), more
+        return _of_all_roles(run, found)
     if not absent:
         whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
-        return f"The hypothesised circuit is there in {run.name}: {whole}.", more
+        return f"The hypothesised circuit is there in {run.name}: {whole}."
     said = ", and ".join(standing.none_is(role) for role in absent)
     if all(role.state == "untested" for role in absent):
-        return f"No head of {run.name} can be given a role.", more
+        return f"No head of {run.name} can be given a role."
     if any(role.state == "refuted" for role in absent):
-        return f"The hypothesised circuit is not whole in {run.name}: {said}.", more
-    return f"The hypothesised circuit is not shown whole in {run.name}: {said}.", more
+        return f"The hypothesised circuit is not whole in {run.name}: {said}."
+    return f"The hypothesised circuit is not shown whole in {run.name}: {said}."
 
 
 def _of_all_roles(run, found):

@@ -64,13 +64,17 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
     """A section with what it says about a run, made under ``matplotlib.rc_context(SETTINGS)``.
 
     Returns:
-        ``link, title, why_not`` (empty where something could be measured), ``body`` (HTML); None
-        where the run has nothing to do with it.
+        ``link, title, why_not`` (empty where something could be measured), ``gist`` (what it comes
+        to, or empty), ``body`` (HTML), ``half, open`` (as `Section`); None where the run has
+        nothing to do with it.
     """
     given = section.values(run) if run.has(section.needs) else None
     if given is None:
         return None
-    environment, values = environment_of("analyses.report"), {"why_not": ""} | dict(given)
+    environment, values = (
+        environment_of("analyses.report"),
+        {"why_not": "", "gist": ""} | dict(given),
+    )
     body = (
         ""
         if values["why_not"]
@@ -78,7 +82,13 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
     )
     title = environment.from_string(section.title).render(run=run)
     return dict(
-        link=section.link, title=Markup(title), why_not=values["why_not"], body=Markup(body)
+        link=section.link,
+        title=Markup(title),
+        why_not=values["why_not"],
+        gist="not measured" if values["why_not"] else values["gist"],
+        body=Markup(body),
+        half=section.half,
+        open=section.open,
     )
 
 

@@ -55,7 +55,9 @@ class Needs:
 
 
 # What a `Run` itself is made of.
-NEEDS = Needs({"patch_heads": "trial", "panels": "effect", "left_out": "frame reason"})
+NEEDS = Needs({"patch_heads": "trial", "panels": "effect gap", "left_out": "frame reason"})
+# A share of the gap that is nothing anybody would act on.
+LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,13 @@ class Run:
     def floor(self) -> float:
         """Below what a mean effect may be rounding alone, in logits."""
         return mean_floor(self.frames["patch_heads"].attrs.get("noise_floor", 0.0), self.trials)
+
+    @property
+    def least(self) -> float:
+        """Up to what a mean effect is written as about nothing, in logits: rounding, or a
+        ten-thousandth of the gap."""
+        gap = self.frames["panels"]["gap"].abs().max()
+        return max(self.floor, 0.0 if pd.isna(gap) else LEAST_SHARE * float(gap))
 
     @property
     def found(self) -> bool:

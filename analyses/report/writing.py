@@ -15,6 +15,9 @@ from . import digits
 # Rows of a table, and the share of an effect or of attention from which something is listed.
 STRONGEST, LEAST_SHARE = 8, 0.05
 
+# A fraction below this is nothing that anybody would act on; its digits are in the frames.
+LEAST_WRITTEN = 1e-4
+
 # Component → what of a head is restored.
 COMPONENTS = {
     "z": "its output (z)",
@@ -34,11 +37,37 @@ def signed(value: float | None, places: int = 2) -> str:
 
 def places(row: Mapping, value: str = "effect") -> int:
     """How many decimals a row's mean and its interval are written with."""
-    return digits.decimals([row[value], row["ci_low"], row["ci_high"]])
+    return digits.three([row[value], row["ci_low"], row["ci_high"]])
+
+
+def interval(row: Mapping, places: int) -> str:
+    """A 95 % interval in brackets; empty where it has no width to be seen, a dash where there is
+    none."""
+    if pd.isna(row["ci_low"]):
+        return digits.MISSING
+    low, high = signed(row["ci_low"], places), signed(row["ci_high"], places)
+    return "" if low == high else f"[{low}, {high}]"
+
+
+def shares_between(row: Mapping, low: str, high: str) -> str:
+    """An interval of fractions, as `interval`."""
+    if pd.isna(row[low]):
+        return digits.MISSING
+    ends = percent(row[low]), percent(row[high])
+    return "" if ends[0] == ends[1] else f"[{ends[0]}, {ends[1]}]"
+
+
+def is_nothing(row: Mapping, least: float, value: str = "effect") -> bool:
+    """Whether a mean and its interval are all nearer to zero than counts."""
+    sizes = [abs(row[name]) for name in (value, "ci_low", "ci_high") if pd.notna(row[name])]
+    return bool(sizes) and max(sizes) <= least
 
 
 def percent(value: float | None) -> str:
-    """A fraction as per cent, to two digits where it is below ten; a dash where there is none."""
+    """A fraction as per cent, to two digits where it is below ten, "≈ 0 %" where it is next to
+    nothing; a dash where there is none."""
+    if value is not None and 0 < abs(value) < LEAST_WRITTEN:
+        return "≈\N{NO-BREAK SPACE}0\N{NO-BREAK SPACE}%"
     return digits.MISSING if value is None else canvas.percent(value)
 
 
@@ -78,6 +107,9 @@ FILTERS = dict(
     in_words=in_words,
     signed=signed,
     places=places,
+    interval=interval,
+    shares_between=shares_between,
+    is_nothing=is_nothing,
     percent=percent,
     small=small,
     area=area,

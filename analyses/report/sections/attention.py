@@ -39,6 +39,7 @@ def _values(run: Run):
     ]
     crisp = all(Image.open(io.BytesIO(png)).getcolors(256) for png in stimuli["png"])
     return dict(
+        gist=f"{len(shown)} heads",
         heads=shown,
         crisp=crisp,
         trials=run.frames["stimuli"]["trial"].nunique(),

@@ -64,4 +64,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    open=True,
 )

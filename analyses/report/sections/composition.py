@@ -46,7 +46,7 @@ def _part(run, role):
         rows.append(
             dict(sender=str(Head(*sender)), total=alone["total_effect"].iloc[0], lines=lines)
         )
-        rows[-1]["places"] = digits.decimals([rows[-1]["total"]])
+        rows[-1]["places"] = digits.three([rows[-1]["total"]])
     return dict(role=role, figure=figure, rows=rows)
 
 

@@ -169,4 +169,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    open=True,
 )

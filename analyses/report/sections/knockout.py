@@ -40,4 +40,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    half=True,
 )

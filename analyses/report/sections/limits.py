@@ -29,4 +29,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    half=True,
 )

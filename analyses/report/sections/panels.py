@@ -1,12 +1,16 @@
 """What each head does when it is restored alone: a map for each panel, and the strongest heads."""
 
+import re
+
 import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter
 
 from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import head_heatmap
-from rgb_circuit.plots.canvas import limit_of, new_axes, percent, percent_between
+from rgb_circuit.plots.canvas import DIVERGING, limit_of, new_axes, percent, percent_between
 from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
 
 from ..embedded import svg
@@ -26,10 +30,13 @@ def _values(run: Run):
     ]
     # One unit for all panels, or none could be compared with another.
     shares = bool(frame["gap"].notna().all())
+    figures, bar = _figures(frame, shares)
     return dict(
         floor=run.floor,
         dtype=run.manifest["dtype"],
-        figures=_figures(frame, shares),
+        figures=figures,
+        bar=bar,
+        gist=f"largest: {strongest[0]['head']}",
         shares=shares,
         least=LEAST_SAID,
         names=names,
@@ -47,6 +54,8 @@ def _cell(row):
         share = percent_between(
             *(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high"))
         )
+    # No interval of no width.
+    share = re.sub(r" \[(.*), \1\]", "", share)
     return row.to_dict() | dict(share=share)
 
 
@@ -59,11 +68,7 @@ def _figures(frame, shares):
     for _, rows in frame.groupby("panel", sort=False):
         large = max(rows["layer"].nunique(), rows["head"].nunique()) > ROOMY
         ax = new_axes(5.2, 4.6) if large else new_axes(3.9, 3.5)
-        head_heatmap(rows, "value", label=5, told="shown", limit=limit, ax=ax)
-        bar = ax.collections[0].colorbar
-        bar.set_label("fraction of the gap" if shares else "effect (logits)")
-        if shares:
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+        head_heatmap(rows, "value", label=5, told="shown", limit=limit, bar=False, ax=ax)
         if large:
             # A thousand cells as drawings would be most of the page.
             for cells in ax.collections:
@@ -72,7 +77,26 @@ def _figures(frame, shares):
         ax.set_title(panel_title(role, target), fontsize=10)
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
         figures.append(svg(ax.figure, says))
-    return figures
+    return figures, _bar(limit, shares)
+
+
+def _bar(limit, shares):
+    """The scale that all maps share."""
+    ax = new_axes(3.4, 0.75)
+    ax.set_axis_off()
+    bar = ax.figure.colorbar(
+        ScalarMappable(Normalize(-limit, limit), DIVERGING),
+        ax=ax,
+        orientation="horizontal",
+        fraction=0.3,
+        aspect=34,
+        label="fraction of the gap" if shares else "effect (logits)",
+    )
+    if shares:
+        bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+    for cells in bar.ax.collections:
+        cells.set_rasterized(True)
+    return svg(ax.figure, f"Scale of the maps, from −{limit:.2g} to {limit:.2g}")
 
 
 SECTION = Section(

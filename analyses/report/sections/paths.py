@@ -35,7 +35,7 @@ def _part(run, frame, role):
     for pair, parts in here.groupby(PAIR):
         of = {row["into"]: row for row in parts.to_dict("records")}
         rows.append(dict(sender=str(Head(*pair[:2])), receiver=str(Head(*pair[2:])), parts=of))
-    places = digits.decimals(here[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
+    places = digits.three(here[["effect", "ci_low", "ci_high"]].to_numpy().ravel())
     return dict(role=role, figure=figure, rows=rows, places=places)
 
 

@@ -18,6 +18,7 @@ def _values(run: Run):
         trials=trials if run.shows_pictures else [],
         of=run.trials,
         unseen=unseen,
+        gist=f"{len(trials)} of {run.trials} trials" if run.shows_pictures else "left out",
     )
 
 

@@ -4,13 +4,16 @@ from scipy.stats import binomtest
 
 from ..run import Needs, Run
 from ..section import Section, beside
+from ..writing import percent
 
 
 def _values(run: Run):
     play = run.frames["play"]
     wrong = play[~play["correct"].fillna(True).astype(bool)]
     every = len(run.manifest["trials"])
+    scored = play["correct"].dropna()
     return dict(
+        gist=f"{percent(scored.mean())} of {len(scored)} pictures" if len(scored) else "not scored",
         split=_split(run.frames.get("answers")),
         rows=[_row(*rows) for rows in play.groupby("condition", observed=True, sort=False)],
         wrong=wrong.head(3).to_dict("records"),
@@ -61,4 +64,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    half=True,
 )

@@ -60,4 +60,5 @@ SECTION = Section(
     needs=Needs({"play": "expected answer correct"}),
     values=_values,
     fragment=beside(__file__),
+    half=True,
 )

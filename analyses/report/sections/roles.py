@@ -13,7 +13,15 @@ from ...roles import standing
 from ..embedded import shown_picture, svg
 from ..run import Needs, Run
 from ..section import Section, beside
-from ..writing import STRONGEST, name, sentence
+from ..writing import STRONGEST, name, percent, sentence
+
+# State of a prediction → its sign, and the style of its mark.
+MARKS = {
+    "holds": ("✓", "yes"),
+    "refuted": ("✗", "no"),
+    "undecided": ("?", "quiet"),
+    "void": ("–", "quiet"),
+}
 
 
 def _values(run: Run):
@@ -50,11 +58,6 @@ def _values(run: Run):
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
     return dict(
-        about=[
-            f"{sentence(standing.one_of([one]))[:-1]} {one.says}."
-            for one in task.hypotheses
-            if one.says
-        ],
         right=task.right,
         found=run.found,
         heads=heads,
@@ -66,7 +69,13 @@ def _values(run: Run):
         every=len(table),
         where=_where(run.manifest["options"].get("positions", "end")),
         standings=[
-            dict(role=role, state=stands.state, says=_says(stands))
+            dict(
+                role=role,
+                state=stands.state,
+                about=_about(stands.hypothesis),
+                says=_says(stands),
+                chips=_chips(task, evidence, stands),
+            )
             for role, stands in standing.standings(evidence, task).items()
         ],
         strays=_strays(run, named),
@@ -82,6 +91,36 @@ def _values(run: Run):
             for variation in (0.25, 1.0)
         },
     )
+
+
+def _chips(task, evidence, stands):
+    """A row per head that has a role, or per open one that comes nearest: ``name``, ``score`` of
+    open ones and ``marks``, one per prediction that is asked for: ``name, sign, kind, says``."""
+    scores = (
+        {}
+        if stands.heads
+        else dict(
+            ((row["layer"], row["head"]), percent(row["score"]))
+            for row in stands.open.head(STRONGEST).to_dict("records")
+        )
+    )
+    says, rows = task.says_of_predictions, []
+    for head in stands.heads or scores:
+        where = dict(layer=head[0], head=head[1], role=stands.hypothesis.name)
+        asked, _ = _asked(task, evidence, where)
+        left = set(asked.loc[asked["state"] != "refuted", "prediction"])
+        # Where one prediction stands in for another, the other may well be refuted.
+        spared = {
+            one for slot in stands.hypothesis.slots if left & set(slot) for one in set(slot) - left
+        }
+        asked = asked[~asked["prediction"].isin(spared)]
+        marks = [
+            dict(name=row["prediction"], says=says.get(row["prediction"], ""))
+            | dict(zip(("sign", "kind"), MARKS["void" if row["void"] else row["state"]]))
+            for row in asked.to_dict("records")
+        ]
+        rows.append(dict(name=name(where), score=scores.get(head, ""), marks=marks))
+    return rows
 
 
 def _strays(run, named):
@@ -108,6 +147,13 @@ def _strays(run, named):
 def _shown_in(task, wanted):
     """The pictures that a prediction is about."""
     return {"clean", *pictures([task.prediction(wanted)])}
+
+
+def _about(hypothesis):
+    """What heads of a role do, in a sentence."""
+    if not hypothesis.says:
+        return ""
+    return f"{sentence(standing.one_of([hypothesis]))[:-1]} {hypothesis.says}."
 
 
 def _says(stands):
@@ -160,4 +206,5 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
+    open=True,
 )

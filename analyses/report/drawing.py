@@ -1,0 +1,176 @@
+"""The circuit as a small drawing: who works through whom, and who writes the answer."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from .parts import Arrow, Part
+
+# All in the drawing's own units, which are pixels where it has its full width.
+WIDTH, GAP, BETWEEN, MARGIN = 480, 14, 58, 12
+TITLE, LINE, SMALL, CHIP = 20, 19, 16, 103
+# Mean width of a letter, as a share of its size; heads of a box, and boxes beside each other.
+LETTER, MOST_HEADS, MOST_BESIDE = 0.53, 6, 3
+DASHED = {"undecided": "5 4", "untested": "5 4", "refuted": "2 4"}
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a part stands.
+
+    Attributes:
+        part: what is in it.
+        left, top, width, height: of its frame.
+        lines: what is written in it: (kind, text or heads), from above.
+    """
+
+    part: Part
+    left: float
+    top: float
+    width: float
+    height: float
+    lines: Sequence[tuple[str, object]]
+
+
+def drawing(parts: Sequence[Part], arrows: Sequence[Arrow], answer: str) -> Markup:
+    """An SVG element in the page's own colours.
+
+    Args:
+        answer: what the model says, as it stands at the end of all arrows.
+    """
+    starts = {arrow.start for arrow in arrows}
+    first = [part for part in parts if part.name in starts or (part.sends and not part.writes)]
+    second = [part for part in parts if part not in first]
+    boxes: list[Box] = []
+    top = 2.0
+    for rank in (first, second):
+        for beside in _rows(rank):
+            placed = _placed(beside, top)
+            top = max(box.top + box.height for box in placed) + GAP
+            boxes += placed
+        top += BETWEEN - GAP if rank else 0
+    at = {box.part.name: box for box in boxes}
+    drawn, labels = [], set()
+    for arrow in arrows:
+        start, end = at[arrow.start], at[arrow.end]
+        # One sentence beside several arrows from one box.
+        label = "" if arrow.start in labels else arrow.says
+        labels.add(arrow.start)
+        drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), label))
+    writers = [box for box in boxes if box.part.writes]
+    drawn += [_arrow(_foot(box), (_within(box), top)) for box in writers]
+    body = [*drawn, *(_box(box) for box in boxes), _answer(answer, top)]
+    said = "; ".join(_said(part) for part in parts)
+    return Markup(
+        f'<svg class="circuit" role="group" aria-label="{escape(said)}" '
+        f'viewBox="0 0 {WIDTH} {top + 36:.0f}">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        'markerHeight="8" orient="auto" markerUnits="userSpaceOnUse">'
+        '<path d="M0 0L8 4L0 8z" style="fill: var(--quiet)"/></marker></defs>'
+        f"{''.join(body)}</svg>"
+    )
+
+
+def _said(part):
+    heads = ", ".join(name for name, _ in part.heads)
+    return f"{part.name}: {heads or ', '.join(part.says)}"
+
+
+def _rows(parts):
+    """Parts in rows of at most so many, as equal as they can be."""
+    count = -(-len(parts) // MOST_BESIDE)
+    size = -(-len(parts) // count) if count else 1
+    return [parts[start : start + size] for start in range(0, len(parts), size)]
+
+
+def _placed(parts, top):
+    width = (WIDTH - GAP * (len(parts) - 1) - 4) / len(parts) if len(parts) > 1 else 0.72 * WIDTH
+    left = 2 if len(parts) > 1 else (WIDTH - width) / 2
+    lines = [_lines(part, width - 2 * MARGIN) for part in parts]
+    height = max(sum(_height(kind) for kind, _ in own) for own in lines) + 2 * MARGIN - 4
+    return [
+        Box(part, left + number * (width + GAP), top, width, height, own)
+        for number, (part, own) in enumerate(zip(parts, lines))
+    ]
+
+
+def _height(kind):
+    return {"title": TITLE, "heads": LINE}.get(kind, SMALL)
+
+
+def _lines(part, width):
+    """What is written in a box of a width."""
+    beside = max(1, int(width // CHIP))
+    shown = part.heads[:MOST_HEADS]
+    lines: list[tuple[str, object]] = [("title", line) for line in _wrapped(part.name, width, 14)]
+    lines += [("heads", shown[start : start + beside]) for start in range(0, len(shown), beside)]
+    if more := len(part.heads) - len(shown):
+        lines.append(("quiet", f"and {more:,} more"))
+    for text in part.says:
+        lines += [("plain", line) for line in _wrapped(text, width, 12)]
+    return lines + [("quiet", line) for line in _wrapped(part.does, width, 12)]
+
+
+def _wrapped(text, width, size):
+    return textwrap.wrap(text, max(8, int(width / (LETTER * size))))
+
+
+def _box(box):
+    dash = DASHED.get(box.part.state, "")
+    style = f"stroke-dasharray: {dash}" if dash else "stroke-width: 1.6"
+    out = [
+        f'<g class="{box.part.state}"><rect x="{box.left:.1f}" y="{box.top:.1f}" '
+        f'width="{box.width:.1f}" height="{box.height:.1f}" rx="7" style="{style}"/>'
+    ]
+    y = box.top + MARGIN - 4
+    for kind, content in box.lines:
+        y += _height(kind)
+        x = box.left + MARGIN
+        if kind != "heads":
+            out.append(f'<text class="{kind}" x="{x:.1f}" y="{y - 4:.1f}">{escape(content)}</text>')
+            continue
+        for number, (name, does) in enumerate(content):
+            out.append(
+                f'<a href="#head={name}"><text class="head" x="{x + number * CHIP:.1f}" '
+                f'y="{y - 4:.1f}"><tspan class="name">{name}</tspan> {escape(does)}</text></a>'
+            )
+    return "".join(out) + "</g>"
+
+
+def _answer(text, top):
+    return (
+        f'<g class="answer"><rect x="2" y="{top:.1f}" width="{WIDTH - 4}" height="32" rx="7"/>'
+        f'<text class="title" x="{WIDTH / 2}" y="{top + 21:.1f}" text-anchor="middle">'
+        f"{escape(text)}</text></g>"
+    )
+
+
+def _foot(box):
+    return box.left + box.width / 2, box.top + box.height
+
+
+def _within(box):
+    """Where an arrow from a box meets the answer."""
+    return min(max(box.left + box.width / 2, 30), WIDTH - 30)
+
+
+def _arrow(start, end, label=""):
+    (x, y), (to_x, to_y) = start, end
+    middle = (y + to_y) / 2
+    line = (
+        f'<path class="arrow" d="M{x:.1f} {y:.1f}C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} '
+        f'{to_x:.1f} {to_y - 1:.1f}" marker-end="url(#tip)"/>'
+    )
+    if not label:
+        return line
+    # Beside the arrow where it leaves the box, on the side where it does not go.
+    right = to_x <= x
+    lines = _wrapped(label, (WIDTH - x if right else x) - 24, 12)
+    anchor, at = ("start", x + 12) if right else ("end", x - 12)
+    return line + "".join(
+        f'<text class="plain" x="{at:.1f}" y="{y + 18 + number * 15:.1f}" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+        for number, text in enumerate(lines[:3])
+    )

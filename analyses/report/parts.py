@@ -1,0 +1,253 @@
+"""What the drawing of a circuit shows: groups of heads, what each is shown to do, and what runs
+from one to another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rgb_circuit.calls.panels import shown
+from rgb_circuit.heads import Head
+from rgb_circuit.hypothesis import Hypothesis
+
+from ..roles import standing
+from . import digits
+from .run import Needs, Run
+from .writing import LEAST_SHARE, percent, signed
+
+SENDER = ["sender_layer", "sender_head"]
+# What is drawn of roles that no head has, and of heads that were not tested.
+MOST_OPEN, MOST_UNTESTED = 3, 5
+# Part of a receiver that a sender reaches → what that part is for.
+INTO = {
+    "query": "their query: what they look for",
+    "key": "their keys: what they find",
+    "value": "their values: what they carry",
+}
+
+NEEDS = Needs(
+    {"panels": "target role layer head effect ci_low ci_high gap told"},
+    optional=[
+        {
+            "evidence": "layer head prediction restored_fraction holds state trials_to_decide void "
+            "n outside stray",
+            "roles": "layer head role score",
+        },
+        {"mediation": f"{' '.join(SENDER)} role total_effect share"},
+        {"paths": f"into {' '.join(SENDER)} role effect"},
+        {"direct_effects": "role layer head direct_effect ci_low ci_high"},
+        {"attention": "trial condition layer head row column attention"},
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Heads that do the same.
+
+    Attributes:
+        name: of their role.
+        state: "shown", "undecided", "refuted" or "untested".
+        heads: (head, how much it does), each as text; the strongest first, and where none is shown
+            to do it, the nearest that are open.
+        does: what such heads do, as it is claimed.
+        says: what was measured of them, a line each; or what is open.
+        sends: whether they work through others, as it is claimed.
+        writes: whether one of them is shown to move a word by itself.
+    """
+
+    name: str
+    state: str
+    heads: tuple[tuple[str, str], ...] = ()
+    does: str = ""
+    says: tuple[str, ...] = ()
+    sends: bool = False
+    writes: bool = False
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """What runs from one part to another.
+
+    Attributes:
+        start, end: names of the parts.
+        says: what was measured of it.
+    """
+
+    start: str
+    end: str
+    says: str
+
+
+def parts_of(run: Run) -> tuple[list[Part], list[Arrow]]:
+    """The parts of what a run found, and the arrows between them that were measured. Without roles:
+    the strongest heads."""
+    if "roles" not in run.frames:
+        return [_strongest(run)], []
+    stands = standing.standings(run.frames["evidence"], run.task)
+    drawn = [one for one in stands.values() if one.heads or one.hypothesis.in_circuit]
+    if not drawn:
+        drawn = sorted(stands.values(), key=lambda one: -len(one.open))[:MOST_OPEN]
+    return [_part(run, one) for one in drawn], _arrows(run, drawn)
+
+
+def _part(run, stands):
+    hypothesis, unit = stands.hypothesis, _unit(run, stands.hypothesis)
+    sends = any(hypothesis.name == one.name for one in run.task.senders)
+    if not stands.heads:
+        return Part(
+            hypothesis.name,
+            stands.state,
+            tuple(
+                (str(Head(row["layer"], row["head"])), _score(row["score"], unit))
+                for row in stands.open.head(MOST_OPEN).to_dict("records")
+            ),
+            hypothesis.says,
+            says=(_open(stands),),
+            sends=sends,
+        )
+    scores = run.frames["roles"].set_index(["layer", "head"])["score"]
+    heads = sorted(stands.heads, key=lambda head: -abs(scores[tuple(head)]))
+    written = _written(run, heads)
+    says = [_looks(run, heads), written]
+    return Part(
+        hypothesis.name,
+        "shown",
+        tuple((str(Head(*head)), _score(scores[tuple(head)], unit)) for head in heads),
+        hypothesis.says,
+        tuple(line for line in says if line),
+        sends,
+        bool(written),
+    )
+
+
+def _unit(run, hypothesis: Hypothesis):
+    """What scores of a role are fractions of; nothing of the gap."""
+    about = [run.task.prediction(name).about_attention for name in hypothesis.score]
+    return " of attention" if about and all(about) else ""
+
+
+def _score(score, unit):
+    return ("+" if score > 0 and not unit else "") + percent(score) + unit
+
+
+def _open(stands):
+    """What is to be said of a role that no head has."""
+    if stands.state == "refuted":
+        return "refuted of every head"
+    if stands.state == "untested":
+        return "could not be tested"
+    count = len(stands.open)
+    return f"not shown: {count} head{'s are' if count > 1 else ' is'} open"
+
+
+def _of(frame: pd.DataFrame, heads: Sequence[Head], columns=("layer", "head")):
+    """The rows of some heads."""
+    wanted = pd.MultiIndex.from_tuples([tuple(head) for head in heads])
+    return frame[pd.MultiIndex.from_frame(frame[list(columns)]).isin(wanted)]
+
+
+def _looks(run, heads):
+    """How much of its attention a head puts on the marked place of clean pictures, or on the
+    picture."""
+    if "attention" not in run.frames:
+        return ""
+    frame = _of(run.frames["attention"], heads)
+    frame = frame[frame["condition"] == "clean"]
+    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
+    marked = bool(run.task.place) and all(tiles.get(name) for name in frame["trial"].unique())
+    if marked:
+        at = frame["trial"].astype(str).map(lambda name: tuple(tiles[name]))
+        frame = frame[[pair == where for pair, where in zip(zip(frame.row, frame.column), at)]]
+    if frame.empty:
+        return ""
+    seen = frame.groupby(["layer", "head", "trial"], observed=True)["attention"].sum()
+    each = seen.groupby(level=[0, 1]).mean()
+    where = run.task.place if marked else "the picture"
+    return f"{_between(each.min(), each.max())} of attention on {where}"
+
+
+def _between(low, high):
+    """A range of fractions; one of them where they are written the same."""
+    low, high = percent(low), percent(high)
+    return high if low == high else f"{low.removesuffix(chr(160) + '%')} to {high}"
+
+
+def _written(run, heads):
+    """The word that heads move most by themselves, as far as that is told from zero and not small
+    beside what other heads write."""
+    if "direct_effects" not in run.frames:
+        return ""
+    frame = run.frames["direct_effects"]
+    least = LEAST_SHARE * frame["direct_effect"].abs().max()
+    own = _of(frame, heads)
+    own = own[
+        ((own["ci_low"] > 0) | (own["ci_high"] < 0))
+        & (own["direct_effect"].abs() >= max(least, run.floor))
+    ]
+    if own.empty:
+        return ""
+    top = own.loc[own["direct_effect"].abs().idxmax()]
+    effect = signed(top["direct_effect"], digits.three([top["direct_effect"]]))
+    upto = "up to " if len(heads) > 1 else ""
+    return f"writes “{top['role']}” itself: {upto}{effect} logits"
+
+
+def _arrows(run, drawn):
+    """From heads that work through others to these."""
+    if "mediation" not in run.frames:
+        return []
+    receivers = [one.hypothesis.name for one in drawn if _receives(run, one) and one.heads]
+    arrows = []
+    for one in drawn:
+        if one.heads and not _receives(run, one) and (says := _through(run, one.heads)):
+            arrows += [Arrow(one.hypothesis.name, receiver, says) for receiver in receivers]
+    return arrows
+
+
+def _receives(run, stands):
+    return any(stands.hypothesis.name == one.name for one in run.task.receivers)
+
+
+def _through(run, heads):
+    """Which share of the largest effect of some heads runs through others, and by what; empty where
+    that is little."""
+    own = _of(run.frames["mediation"], heads, SENDER)
+    own = own[own["total_effect"].abs() > run.floor]
+    if own.empty:
+        return ""
+    top = own.loc[own["total_effect"].abs().idxmax()]
+    if not top["share"] >= LEAST_SHARE:
+        return ""
+    says = f"{percent(top['share'])} of its effect on “{top['role']}”"
+    if "paths" in run.frames:
+        routes = _of(run.frames["paths"], heads, SENDER)
+        routes = routes[(routes["role"] == top["role"]) & (routes["effect"].abs() > run.floor)]
+        if len(routes):
+            says += f", by {INTO[routes.loc[routes['effect'].abs().idxmax(), 'into']]}"
+    return says
+
+
+def _strongest(run):
+    """The heads that do most alone, of what is shown."""
+    panels = run.frames["panels"]
+    told, state = panels[shown(panels)], "untested"
+    says = ["what role they have was not tested"]
+    if told.empty:
+        told, state = panels[panels["effect"] != 0], "undecided"
+        says.insert(0, "what they do is not told from nothing in these trials")
+    if told.empty:
+        return Part("no head", "undecided", says=("restored alone, none does anything",))
+    size = (told["effect"] / told["gap"]).abs().fillna(told["effect"].abs())
+    top = told.loc[size.sort_values(ascending=False, kind="stable").index]
+    top = top.drop_duplicates(["layer", "head"]).head(MOST_UNTESTED)
+    heads = tuple(
+        (
+            str(Head(int(row["layer"]), int(row["head"]))),
+            _score(row["effect"] / row["gap"], "")
+            if pd.notna(row["gap"])
+            else f"{signed(row['effect'], digits.three([row['effect']]))} logits",
+        )
+        for row in top.to_dict("records")
+    )
+    return Part("strongest heads", state, heads, says=tuple(says))

@@ -1,0 +1,142 @@
+"""What stands on the page's first screen is what the frames and the states of evidence say."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from browser import browser, opened
+
+from analyses.report import head, parts
+from analyses.report import run as a_run
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+@pytest.fixture(scope="module")
+def planted(planted_run):
+    return a_run.read(planted_run, [head.NEEDS])
+
+
+def changed(run, **frames):
+    return replace(run, frames={**run.frames, **frames})
+
+
+def texts(drawing, kind):
+    return re.findall(rf'<text class="{kind}"[^>]*>(.*?)</text>', drawing)
+
+
+def test_the_numbers_of_the_drawing_are_the_frames(planted):
+    drawing, frames = head.values(planted)["circuit"], planted.frames
+    roles = frames["roles"]
+    own = roles[roles["role"] != "none"]
+    drawn = re.findall(
+        r'href="#head=(\d+)\.(\d+)"><text[^>]*><tspan[^>]*>([\d.]+)</tspan> ([^<]+)<', drawing
+    )
+    assert {(int(layer), int(number), does) for layer, number, _, does in drawn} == {
+        (row.layer, row.head, f"+{100 * row.score:.0f}{SPACE}%") for row in own.itertuples()
+    }
+    found, arrows = parts.parts_of(planted)
+    assert {part.name for part in found if part.heads} == set(own["role"])
+    direct = frames["direct_effects"].set_index(["layer", "head"])
+    for part in found:
+        heads = [tuple(map(int, name.split("."))) for name, _ in part.heads]
+        written = direct.loc[direct.index.isin(heads)]
+        most = written.loc[written["direct_effect"].abs() == written["direct_effect"].abs().max()]
+        said = [line for line in part.says if line.startswith("writes")]
+        assert part.writes == bool(said) == (most["direct_effect"].abs().max() > 0.01)
+        if said:
+            assert f"“{most['role'].iloc[0]}”" in said[0]
+            assert float(said[0].split()[-2]) == pytest.approx(
+                most["direct_effect"].iloc[0], abs=0.05
+            )
+    (arrow,) = arrows
+    together = frames["mediation"].query(
+        "sender_layer == 2 and sender_head == 1 and role == 'background'"
+    )
+    assert (arrow.start, arrow.end) == ("POI localization", "color extractor")
+    share = f"{100 * together['share'].item():.0f}{SPACE}%"
+    assert arrow.says.startswith(f"{share} of its effect on “background”, by their query")
+
+
+def test_the_answers_beside_the_pictures_are_those_that_were_played(planted):
+    shown = head.values(planted)["pictures"]
+    play = planted.frames["play"].assign(trial=lambda frame: frame["trial"].astype(str))
+    play = play[play["trial"] == shown[0]["trial"]].set_index("condition")
+    assert [one["condition"] for one in shown] == ["clean", planted.task.corrupted]
+    for one in shown:
+        assert (one["answer"], one["correct"]) == tuple(
+            play.loc[one["condition"], ["answer", "correct"]]
+        )
+    wrong = planted.frames["play"].assign(correct=False, answer="mauve")
+    assert [
+        (one["answer"], one["correct"])
+        for one in head.values(changed(planted, play=wrong))["pictures"]
+    ] == [("mauve", False)] * 2
+
+
+@pytest.mark.parametrize(
+    "state, sentence, box",
+    [
+        ("refuted", "is not whole in planted: there is no POI head", "refuted of every head"),
+        (
+            "undecided",
+            "is not shown whole in planted: no POI head is shown",
+            "not shown: 1 head is open",
+        ),
+    ],
+)
+def test_what_is_said_follows_from_the_states(planted, state, sentence, box):
+    evidence = planted.frames["evidence"].copy()
+    asked = (evidence["prediction"] == "P4") & (evidence["layer"] == 2) & (evidence["head"] == 1)
+    evidence.loc[asked, ["holds", "state"]] = [False, state]
+    run = changed(planted, evidence=evidence)
+    values = head.values(run)
+    assert sentence in values["verdict"]
+    drawing = values["circuit"]
+    assert f'<g class="{state}">' in drawing and box in " ".join(texts(drawing, "plain"))
+    # Nothing is claimed to run from a head that has no role.
+    assert 'tspan class="name">2.1' in drawing if state == "undecided" else "2.1" not in drawing
+    assert "of its effect on" not in drawing
+    assert "dashed" in values["legend"] and "dashed" not in head.values(planted)["legend"]
+
+
+def test_without_roles_the_strongest_heads_are_drawn_and_nothing_between_them(planted):
+    frames = {
+        name: frame for name, frame in planted.frames.items() if name not in ("roles", "evidence")
+    }
+    (part,), arrows = parts.parts_of(replace(planted, frames=frames))
+    panels = planted.frames["panels"]
+    size = (panels["effect"] / panels["gap"]).abs().groupby([panels["layer"], panels["head"]]).max()
+    assert [name for name, _ in part.heads][:2] == [
+        f"{layer}.{number}" for layer, number in size.nlargest(2).index
+    ]
+    assert part.heads[0][1] == f"+{100 * size.max():.0f}{SPACE}%"
+    assert not arrows and not part.writes
+    nothing = changed(planted, panels=panels.assign(effect=0.0, told=False))
+    frames = {
+        name: frame for name, frame in nothing.frames.items() if name not in ("roles", "evidence")
+    }
+    (part,), _ = parts.parts_of(replace(nothing, frames=frames))
+    assert not part.heads and "none does anything" in part.says[0]
+
+
+def test_links_unfold_their_sections_and_paper_unfolds_all(planted_run):
+    with browser() as chromium:
+        page = opened(chromium, planted_run / "report.html")
+        folded = "[...document.querySelectorAll('main details:not([open])')].length"
+        is_open = "id => document.querySelector(`#${id} > details`).open"
+        before = page.evaluate(folded)
+        assert before > 5 and not page.evaluate(is_open, "pictures")
+        page.click("nav a[href='#pictures']")
+        page.wait_for_function(f"({is_open})('pictures')")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(folded) == 0
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate(folded) == before - 1
+        # The first screen is one.
+        bottom = "document.querySelector('header').getBoundingClientRect().bottom + scrollY"
+        page.set_viewport_size({"width": 1400, "height": 900})
+        assert page.evaluate(bottom) <= 900
+        page.set_viewport_size({"width": 400, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert not page.errors
