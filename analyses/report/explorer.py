@@ -8,8 +8,8 @@
    in steps of 1/255.
 3. `packed` compresses either to text that stands in a page.
 
-What is packed is unpacked by explore.js, and by `unpacked` and `tiles_of` for whoever wants to
-check it.
+What is packed is unpacked by the page's script (`scripts`), and by `unpacked` and `tiles_of` for
+whoever wants to check it.
 """
 
 import base64
@@ -17,13 +17,9 @@ import gzip
 import io
 import json
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
-import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 from PIL import Image
 
 from rgb_circuit.calls.panels import LEAST, LEAST_GAP
@@ -52,17 +48,6 @@ def packed(content: bytes) -> str:
 def unpacked(text: str) -> bytes:
     """The content of `packed`."""
     return gzip.decompress(base64.b64decode(text))
-
-
-@cache
-def script() -> str:
-    """The page's script, with the libraries that it uses."""
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    # explore.js is what the libraries are bundled with, so nothing of theirs becomes global.
-    own = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
-    text = vl_convert.javascript_bundle(own, vl_version=version)
-    assert "</script" not in text.lower()
-    return text
 
 
 def data(run: Run) -> dict:

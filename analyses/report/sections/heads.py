@@ -6,7 +6,7 @@ import pandas as pd
 from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
 
-from .. import digits, explorer
+from .. import digits, explorer, scripts
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed
@@ -24,7 +24,7 @@ def _values(run: Run):
         data=content,
         looks=blobs,
         lacking=lacking,
-        script=explorer.script(),
+        script=scripts.script(),
         columns=columns,
         rows=rows,
         roles=[] if roles is None else sorted(set(roles.explode())),
