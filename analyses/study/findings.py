@@ -62,6 +62,7 @@ class Study:
         anyway: go on with a model that does not play.
         heads: (layer, head) pairs that are restored; None for all.
         component: of each, as in `rgb_circuit.patch_heads`.
+        steer: make heads one by one look elsewhere too, whatever that costs (`analyses.steering`).
     """
 
     positions: str | list[int] = "end"
@@ -71,6 +72,7 @@ class Study:
     anyway: bool = False
     heads: tuple[tuple[int, int], ...] | None = None
     component: str = "z"
+    steer: bool = False
 
     @property
     def must_play(self) -> bool:
@@ -168,7 +170,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     table = None if evidence is None else roles.table(evidence, study.task)
     verdicts = None if evidence is None or not riddle.asked(evidence) else riddle.table(evidence)
     analyses = closer_look.steps(
-        model, trials, study.task, effects, which, evidence, study.positions
+        model, trials, study.task, effects, which, evidence, study.positions, study.steer
     )
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
