@@ -36,3 +36,5 @@ def test_modules_are_joined_after_those_that_they_import():
     assert scripts.joined(texts).split() == ["const", "two", "=", "2;", "show(two);"]
     with pytest.raises(ValueError, match="cycle"):
         scripts.joined({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'})
+    with pytest.raises(ValueError, match="name something a"):
+        scripts.joined({"a": "const a = 1;\n", "b": "function a() {}\n"})

@@ -15,8 +15,6 @@ whoever wants to check it.
 import base64
 import gzip
 import io
-import json
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -54,7 +52,7 @@ def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``n`` (trials); ``maps``, ``panels`` (numbers of maps), ``limit,
+        ``layers, heads``; ``n`` (trials); ``floor`` (logits that rounding may be); ``maps``, ``panels`` (numbers of maps), ``limit,
         fraction``; ``least, least_gap`` (as in `rgb_circuit.calls.panels`); ``roles, scores``;
         ``predictions``; ``asked`` (role → its predictions, each with those that may stand in for
         it); ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place``
@@ -84,6 +82,7 @@ def data(run: Run) -> dict:
         least=LEAST,
         least_gap=LEAST_GAP,
         n=int(run.frames["sweeps"]["n"].iloc[0]),
+        floor=_number(run.floor),
         words={name: role.says for name, role in run.task.roles.items() if role.says},
         components=COMPONENTS,
         place=run.task.place,
@@ -256,18 +255,6 @@ def _steps(attention, chance):
 def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
     """Attention from its steps: 0 where it is less than half of an even spread."""
     return np.where(steps == 0, 0.0, chance * 2 ** ((steps.astype(float) - EVEN) / STEPS))
-
-
-def payload(run: Run) -> tuple[str, list[str], str]:
-    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of
-    each picture, and what is not there, in words."""
-    about, blobs, lacking = looks(run)
-    content: Mapping = data(run) | dict(pictures=about)
-    return (
-        packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()),
-        blobs,
-        lacking,
-    )
 
 
 def _list(values):

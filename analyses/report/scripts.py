@@ -15,6 +15,9 @@ import vl_convert
 
 FOLDER = Path(__file__).with_name("explore")
 IMPORT = re.compile(r'^import \{ (.*) \} from "\./(\w+)\.js";\n', re.MULTILINE)
+NAMED = re.compile(
+    r"^(?:export )?(?:(?:async )?function (\w+)|(?:const|let) ([\w$]+))", re.MULTILINE
+)
 # What a module is for stands above it, for whoever reads the module and not the page.
 COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 
@@ -35,7 +38,11 @@ def modules() -> dict[str, str]:
 
 
 def joined(texts: dict[str, str]) -> str:
-    """Modules as one, each after those that it imports; CycleError where there is no such order."""
+    """Modules as one, each after those that it imports; ValueError where there is no such order, or
+    two give the same name to something."""
+    names = [one or other for text in texts.values() for one, other in NAMED.findall(text)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two modules of the page's script name something {sorted(twice)[0]}")
     order = TopologicalSorter(
         {name: {of for _, of in IMPORT.findall(text)} for name, text in texts.items()}
     )

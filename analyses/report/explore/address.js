@@ -8,6 +8,8 @@ export function address() {
   if (picture) parts.set("picture", `${picture.condition} of ${picture.trial}`);
   if (!state.fade) parts.set("fade", "no");
   if (state.least) parts.set("least", state.least);
+  const { trial, who, bias, place, edit, pinned } = state.steer;
+  if (pinned) parts.set("gaze", [trial, who, bias, edit === "look" ? place : edit].join(","));
   return `#${parts}`;
 }
 
@@ -25,7 +27,20 @@ export function stateFrom(hash) {
     picture: Math.max(0, picture),
     fade: asked.get("fade") !== "no",
     least: least >= 0 && least <= 100 ? least : 0,
+    steer: gazeFrom(asked.get("gaze")),
   };
+}
+
+// Which heads look where, by which bias, in which trial; at first those found, by the strongest, where it
+// is most telling (no place).
+function gazeFrom(text) {
+  const trials = data.steering.trials ?? [], most = (trials[0]?.biases.length ?? 1) - 1;
+  const first = { trial: 0, who: "found", bias: most, place: null, edit: "look", pinned: false };
+  const [trial, who, bias, where] = (text ?? "").split(","), at = trials[trial];
+  if (!at || !["found", "random", "head"].includes(who) || !(bias in at.biases)) return first;
+  const scaled = ["off", "double"].includes(where), place = Number(where);
+  if (!scaled && !(Number.isInteger(place) && place >= 0 && place < at.rows * at.columns)) return first;
+  return { trial: Number(trial), who, bias: Number(bias), place: scaled ? null : place, edit: scaled ? where : "look", pinned: true };
 }
 
 let shown = () => Promise.resolve();

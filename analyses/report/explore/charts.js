@@ -2,7 +2,7 @@
 
 import { $, css } from "./elements.js";
 import { data, theme } from "./state.js";
-import { choose } from "./address.js";
+import { chooseHead } from "./panel.js";
 
 export const views = {};
 
@@ -37,7 +37,7 @@ export async function draw(name, datasets, signals = {}, size = {}, chart = name
   const options = { actions: false, renderer: "svg", config: config(), tooltip: { theme }, logLevel: 1 };
   const { view, finalize } = await vegaEmbed($(`explore-${name}`), spec, options);
   views[name] = { key, view, finalize };
-  if (name === "map") view.addEventListener("click", (_, item) => item?.datum?.name && choose({ head: item.datum.name }));
+  if (name === "map") view.addEventListener("click", (_, item) => item?.datum?.name && chooseHead(item.datum.name));
   return view;
 }
 

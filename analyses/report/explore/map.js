@@ -4,6 +4,7 @@ import { $, room, made } from "./elements.js";
 import { data, state } from "./state.js";
 import { nameOf, valueOf, sizeOf, shownOf, strong, leastDrawn, bySize, roleOf, said } from "./heads.js";
 import { choose } from "./address.js";
+import { chooseHead } from "./panel.js";
 import { views, keyFor, draw } from "./charts.js";
 
 export async function drawMap() {
@@ -35,7 +36,7 @@ function rank(map) {
     const button = item.appendChild(made("button", `${name} `, "link"));
     button.append(made("span", shown ? mean : `${mean} ?`, "quiet"));
     button.setAttribute("aria-pressed", String(name === state.head));
-    button.onclick = () => choose({ head: name });
+    button.onclick = () => chooseHead(name);
     return item;
   }));
   const that = state.least ? " of that size" : "";

@@ -1,10 +1,14 @@
-// Numbers as text.
+// Numbers as text: three digits, and no more than say something.
+
+import { data } from "./state.js";
+
+// A hundredth of a per cent, and what is far below any effect that counts, in logits.
+const NO_SHARE = 0.01, NO_EFFECT = 0.001;
 
 export function decimals(values) {
   const largest = Math.max(0, ...values.filter(Number.isFinite).map(Math.abs));
   if (largest < 1e-12) return 0;
-  const exponent = Math.floor(Math.log10(largest));
-  return exponent < 0 ? Math.min(8, 1 - exponent) : Math.min(2, Math.max(0, 2 - exponent));
+  return Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(largest))));
 }
 
 export function signed(value, places) {
@@ -14,20 +18,21 @@ export function signed(value, places) {
   return value > 0 ? `+${text}` : text.replace("-", "−");
 }
 
-// A mean with its interval; `unit` is "" or " %".
+// A mean with its interval, where that has a width; `unit` is "" (logits) or " %".
 export function measured(value, low, high, unit = "") {
   if (value === null) return "–";
-  const scale = unit ? 100 : 1;
-  const [a, b, c] = [value, low, high].map((one) => (one === null ? NaN : one * scale));
-  const places = decimals([a, b, c]);
-  const mean = signed(a, places) + unit;
-  if (!Number.isFinite(b)) return mean;
-  return a === 0 && b === 0 && c === 0 ? "0" : `${mean} [${signed(b, places)}, ${signed(c, places)}]`;
+  const [a, b, c] = [value, low, high].map((one) => (one === null ? NaN : one * (unit ? 100 : 1)));
+  const size = Math.max(...[a, b, c].filter(Number.isFinite).map(Math.abs));
+  if (size === 0) return "0";
+  if (size < (unit ? NO_SHARE : Math.max(NO_EFFECT, data.floor ?? 0))) return "≈ 0";
+  const places = decimals([a, b, c]), [mean, from, to] = [a, b, c].map((one) => signed(one, places));
+  return from === to ? mean + unit : `${mean}${unit} [${from}, ${to}]`;
 }
 
 export function share(value) {
   if (value === null) return "–";
   const percent = 100 * value;
+  if (percent > 0 && percent < NO_SHARE) return "≈ 0";
   return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.95 ? percent.toFixed(1) : percent.toPrecision(1)} %`;
 }
 

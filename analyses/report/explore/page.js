@@ -9,6 +9,9 @@ import { drawMap, chooseMap } from "./map.js";
 import { drawEffects, drawWrites, drawPaths } from "./effects.js";
 import { drawLooks } from "./looks.js";
 import { tellHead } from "./predictions.js";
+import { tellCard, connectCard } from "./card.js";
+import { chooseHead, connectPanel } from "./panel.js";
+import { tellSteer, connectSteer } from "./steer.js";
 import { tellControls } from "./controls.js";
 import { markRow, filterTable, sortTable } from "./table.js";
 
@@ -23,9 +26,11 @@ export function show() {
     const number = numberOf(state.head);
     tellControls();
     tellHead(number);
+    tellCard(number);
     markRow();
     await drawMap();
     await drawLooks(number);
+    await tellSteer();
     await drawEffects(number);
     await drawWrites(number);
     await drawPaths();
@@ -36,6 +41,9 @@ export function show() {
 }
 
 function connect() {
+  connectCard();
+  connectPanel();
+  connectSteer();
   $("explore-component").onchange = (event) => chooseMap({ component: event.target.value });
   $("explore-sweep").onchange = (event) => {
     const [component, source, target, positions] = JSON.parse(event.target.value);
@@ -65,7 +73,7 @@ function connect() {
   }
   $("explore-all").tBodies[0].onclick = (event) => {
     const row = event.target.closest("tr");
-    if (row) choose({ head: row.dataset.head });
+    if (row) chooseHead(row.dataset.head);
   };
   addEventListener("hashchange", () => {
     if (location.hash.startsWith("#head=") && location.hash !== address()) {

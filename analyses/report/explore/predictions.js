@@ -25,20 +25,36 @@ export function tellHead(number) {
     says = `It meets ${held(best[1])}, more of no other role.`;
   }
   $("explore-head-says").textContent = says;
-  const needed = (slot) => (slot.some((one) => holds.has(one)) ? slot.filter((one) => holds.has(one)) : slot);
-  const wanted = new Set(own.flatMap((name) => data.asked[name].flatMap(needed)));
-  const asked = (one) => wanted.has(one.name);
-  const ordered = [...data.predictions.filter(asked), ...data.predictions.filter((one) => !asked(one))];
-  $("explore-predictions").replaceChildren(...ordered.map((one) => {
-    const row = made("tr"), [word, kind, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
-    if (asked(one)) row.className = "asked";
-    row.append(made("th", one.name), made("td", `${sign} ${word}`, kind));
-    const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];
-    const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n");
-    if (fraction !== null) effect.append(made("br"), made("span", `${measured(fraction, null, null, " %")} of the gap`, "quiet"));
-    const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-    says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
-    row.append(effect, says);
-    return row;
+  tellPredictions(number, own.length ? own : Object.keys(data.asked).slice(0, 1), met);
+}
+
+// The predictions of its own role open, those of every other role folded, each once.
+function tellPredictions(number, open, met) {
+  const told = new Set(), all = data.predictions.map((one) => one.name);
+  const names = [...open, ...Object.keys(data.asked).filter((name) => !open.includes(name))];
+  const groups = names.map((name) => [name, data.asked[name].flat().filter((one) => all.includes(one) && !told.has(one) && told.add(one))]);
+  const groupless = all.filter((name) => !told.has(name));
+  if (groupless.length) groups.push(["", groupless]);
+  $("explore-predictions").replaceChildren(...groups.filter(([, some]) => some.length).map(([name, some]) => {
+    const details = made("details"), summary = made("summary", name || "of no role"), table = made("table");
+    if (name) summary.append(made("span", ` ${met(name)} of ${data.asked[name].length} hold`, "quiet"));
+    details.open = open.includes(name);
+    const body = table.appendChild(made("tbody"));
+    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open)));
+    details.append(summary, table);
+    return details;
   }));
+}
+
+function rowOf(one, number, own) {
+  const row = made("tr"), [word, kind, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
+  if (own) row.className = "asked";
+  row.append(made("th", one.name), made("td", `${sign} ${word}`, own ? kind : kind === "no" ? "quiet" : kind));
+  const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];
+  const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n"), part = measured(fraction, null, null, " %");
+  if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("br"), made("span", `${part} of the gap`, "quiet"));
+  const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
+  says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
+  row.append(effect, says);
+  return row;
 }
