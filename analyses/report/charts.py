@@ -119,7 +119,7 @@ def effects(fraction: bool) -> Mapping:
     """
     columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
     legend = alt.Legend(
-        title="word",
+        title=None,
         orient="top",
         direction="horizontal",
         columns=alt.ExprRef("columns"),

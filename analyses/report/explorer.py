@@ -52,11 +52,12 @@ def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``n`` (trials); ``floor`` (logits that rounding may be); ``maps``, ``panels`` (numbers of maps), ``limit,
-        fraction``; ``least, least_gap`` (as in `rgb_circuit.calls.panels`); ``roles, scores``;
-        ``predictions``; ``asked`` (role → its predictions, each with those that may stand in for
-        it); ``writes``; ``paths``; ``words`` (role → what its word is), ``components``; ``place``
-        (what the marked tile is called), ``senders, receivers`` (of paths, in words); ``charts``.
+        ``layers, heads``; ``n`` (trials); ``floor`` (logits that rounding may be); ``maps``,
+        ``panels`` (numbers of maps), ``limit, fraction``; ``least, least_gap`` (as in
+        `rgb_circuit.calls.panels`); ``roles, scores``; ``predictions``; ``asked`` (role → its
+        predictions, each with those that may stand in for it); ``writes``; ``paths``; ``words``
+        (role → what its word is), ``components``; ``place`` (what the marked tile is called),
+        ``senders, receivers`` (of paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])

@@ -12,7 +12,7 @@ import { chooseHead } from "./panel.js";
 export function tellCard(number) {
   const map = data.maps[state.map], picture = data.pictures[state.picture], about = said(map, number);
   const mean = (text) => text.split(" [")[0];
-  const facts = [[`${map.role}, when ${map.target}`, map.gap !== null && data.fraction ? mean(about.says) : `${mean(about.logits)} logits`]];
+  const facts = [[`${data.fraction && map.gap !== null ? "of the gap: " : ""}${map.role}, when ${map.target}`, map.gap !== null && data.fraction ? mean(about.says) : `${mean(about.logits)} logits`]];
   if (picture) {
     const on = picture.on_tile?.[number] ?? null;
     facts.push(on === null ? ["of its attention on the picture", share(picture.on_picture[number])] : [`of its attention on ${data.place}`, share(on)]);

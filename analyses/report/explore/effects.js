@@ -16,7 +16,7 @@ export function drawEffects(number) {
     };
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
-  const size = { width: room("explore-effects") - 185, height: { step: Math.max(4.5, 24 / words.size) } };
+  const size = { width: room("explore-effects") - 185, height: { step: Math.max(3.6, 18 / words.size) } };
   // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
   const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
   const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));

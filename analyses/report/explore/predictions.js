@@ -52,7 +52,7 @@ function rowOf(one, number, own) {
   row.append(made("th", one.name), made("td", `${sign} ${word}`, own ? kind : kind === "no" ? "quiet" : kind));
   const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];
   const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n"), part = measured(fraction, null, null, " %");
-  if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("br"), made("span", `${part} of the gap`, "quiet"));
+  if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("span", ` (${part})`, "quiet"));
   const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
   says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} trials` : ""}`, "quiet"));
   row.append(effect, says);

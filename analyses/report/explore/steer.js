@@ -38,14 +38,13 @@ async function prepared(number) {
   return (prepared[number] = { number, at, steps, least, most });
 }
 
-// Where it is most telling to begin: the first place at which the answer is another.
+// Where it is most telling to begin: of the places at which the answer is another, the one in the middle.
 function begun(at) {
-  const own = likeliest(at.unedited);
-  for (let place = 0; place < at.places; place++) {
-    const values = asked(at, "found", at.biases.length - 1, place, "look");
-    if (values && likeliest(values) !== own) return place;
-  }
-  return 0;
+  const own = likeliest(at.unedited), [down, across] = [(at.rows - 1) / 2, (at.columns - 1) / 2];
+  const far = (place) => Math.hypot(Math.floor(place / at.columns) - down, (place % at.columns) - across);
+  const changed = [...Array(at.places).keys()].filter((place) =>
+    likeliest(asked(at, "found", at.biases.length - 1, place, "look")) !== own);
+  return changed.sort((a, b) => far(a) - far(b))[0] ?? 0;
 }
 
 const called = (at, name) => {
