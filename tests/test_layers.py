@@ -125,7 +125,7 @@ ROOMS = {
         stimuli tables trials_file keeping measuring models loading calls plots shown
     """.split(),
     "analyses": """
-        attention_statistics question_words task_reading evidence circuit composition
+        attention_statistics question_words task_reading evidence circuit composition steering
         background_writer canvas_suppressor color_extractor half_localization oddness place_relay
         poi_localization
         roles transfer rgb calibrate report audit study command

@@ -70,7 +70,8 @@ def inside(folder):
         re.findall(r'<script type="text/plain" id="explore-([\w-]+)">([^<]*)</script>', text)
     )
     data = json.loads(explorer.unpacked(held.pop("data")))
-    return data, [explorer.unpacked(held[f"look-{number}"]) for number in range(len(held))]
+    looks = [name for name in held if name.startswith("look-")]
+    return data, [explorer.unpacked(held[f"look-{number}"]) for number in range(len(looks))]
 
 
 def shown(page):
@@ -286,6 +287,10 @@ def test_a_click_on_the_map_shows_that_head(big, chromium):
     assert page.inner_text("#explore-role") == "background writer"
     found = frames(big)
     own = found.evidence.query("layer == 26 and head == 16").set_index("prediction")
+    # Its own role's are open; others are folded, each prediction once.
+    groups = page.locator("#explore-predictions details")
+    assert [one.get_attribute("open") is not None for one in groups.all()].count(True) == 1
+    groups.evaluate_all("all => all.forEach((one) => (one.open = true))")
     rows = page.locator("#explore-predictions tr").all_inner_texts()
     assert len(rows) == len(own)
     for row in rows:
@@ -508,7 +513,7 @@ def widths(page):
 def test_charts_keep_their_width_over_clicks_and_windows(big, chromium):
     page = shown(opened(chromium, big / "report.html"))
     before = widths(page)
-    assert before["explore-map"] > 500 and len(before) >= 5
+    assert before["explore-map"] > 400 and len(before) >= 5
     for number in range(10):
         after(page, lambda number=number: click_cell(page, 31 - 3 * number, 3 * number))
         if number % 3 == 0:
@@ -625,6 +630,124 @@ def test_the_table_of_all_heads_is_filtered_and_sorted(big, chromium):
     assert effects() == pytest.approx(panel.nsmallest(4).tolist(), rel=1e-3)
     after(page, lambda: rows.nth(2).click())
     assert page.inner_text("#explore-head") == f"Head {rows.nth(2).get_attribute('data-head')}"
+
+
+def steered(folder, **about):
+    """Word → logit, of rows of the frame."""
+    frame = frames(folder).steering
+    own = frame[np.logical_and.reduce([frame[key] == value for key, value in about.items()])]
+    return own.set_index("word")["logit"]
+
+
+def bars(page):
+    """Word → logit, as the page has them."""
+    lines = page.locator("#steer-words .bar").evaluate_all(
+        "all => all.map(one => [one.querySelector('.word').firstChild.data, one.lastChild.textContent])"
+    )
+    return {word: float(text.replace("−", "-")) for word, text in lines}
+
+
+def test_the_gaze_follows_cursor_and_keys_and_shows_the_frames_numbers(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html", "#head=3.0"))
+    trial = frames(planted).steering["trial"].iloc[0]
+    rows, columns = 6, 6
+
+    def right(heads, row, column, edit="look", bias=np.inf):
+        wanted = steered(
+            planted, trial=trial, heads=heads, row=row, column=column, edit=edit, bias=bias
+        )
+        assert bars(page) == pytest.approx(wanted.to_dict(), abs=0.051), (heads, row, column)
+        assert page.inner_text("#steer-answer strong") == wanted.idxmax()
+        return wanted.idxmax()
+
+    page.locator("#steer-picture").scroll_into_view_if_needed()
+    box = page.locator("#steer-picture").bounding_box()
+    answers = set()
+    for row, column in ((0, 0), (5, 2), (2, 3), (4, 5)):
+        x, y = (column + 0.5) / columns * box["width"], (row + 0.5) / rows * box["height"]
+        page.mouse.move(box["x"] + x, box["y"] + y)
+        answers.add(right("found", row, column))
+    assert len(answers) == 2
+    # A hover is answered at once, and leaves the address alone.
+    slow = page.evaluate(
+        "() => { const box = document.getElementById('steer-picture').getBoundingClientRect(), "
+        "start = performance.now(); for (let at = 0; at < 50; at++) document.getElementById("
+        "'steer-picture').dispatchEvent(new PointerEvent('pointermove', {clientX: box.left + at, "
+        "clientY: box.top + at})); return (performance.now() - start) / 50; }"
+    )
+    assert slow < 50 and "gaze" not in page.evaluate("location.hash")
+    page.mouse.move(0, 0)
+    after(page, lambda: page.click("#steer-picture", position=dict(x=5, y=5)))
+    page.focus("#steer-picture")
+    after(page, lambda: page.keyboard.press("ArrowDown"))
+    page.mouse.move(0, 0)
+    right("found", 1, 0)
+    after(page, lambda: page.click("#steer-who button >> text=random"))
+    right("random", 1, 0)
+    after(page, lambda: page.click("#steer-who button >> text=head 3.0"))
+    right("3.0", 1, 0)
+    after(page, lambda: page.click("#steer-edit button >> text=switched off"))
+    right("3.0", -1, -1, "off", 0)
+    # The address says it all.
+    again = shown(opened(chromium, planted / "report.html", page.evaluate("location.hash")))
+    assert bars(again) == bars(page) and not again.errors + page.errors
+    assert again.inner_text("#steer-answer") == page.inner_text("#steer-answer")
+
+
+def test_every_control_of_the_panel_has_a_name(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html"))
+    nameless = page.locator("#explore").evaluate(
+        "one => [...one.querySelectorAll('button, select, input, [tabindex]')].filter((each) => "
+        "!(each.getAttribute('aria-label') || each.textContent.trim() || each.labels?.length))"
+        ".map((each) => each.outerHTML)"
+    )
+    assert nameless == []
+    snapshot = page.locator("#explore-steer").aria_snapshot()
+    for said in ("looks nowhere else", "switched off", "How it was measured", "Which heads"):
+        assert said in snapshot, snapshot
+
+
+def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html"))
+    row = page.locator("#explore-all tr[data-head='4.1']")
+    row.scroll_into_view_if_needed()
+    after(page, lambda: row.click())
+    box = page.locator("#explore-title").bounding_box()
+    assert page.inner_text("#explore-head") == "Head 4.1" and 0 <= box["y"] < 900
+    page.fill("#explore-go", "2.1")
+    after(page, lambda: page.press("#explore-go", "Enter"))
+    assert page.inner_text("#explore-head") == "Head 2.1"
+    page.fill("#explore-go", "77.1")
+    page.press("#explore-go", "Enter")
+    assert page.get_attribute("#explore-go", "aria-invalid") == "true"
+    with page.expect_download() as got:
+        page.click("#explore-csv")
+    table = pd.read_csv(got.value.path())
+    sweeps = frames(planted).sweeps.query("layer == 2 and head == 1")
+    effects = table[table["what"].str.contains("→")]
+    assert effects["effect"].to_numpy() == pytest.approx(sweeps["effect"].to_numpy(), **DIGITS)
+    with page.expect_download() as got:
+        page.click("#explore-svg")
+    drawn = got.value.path().read_text()
+    assert "Head 2.1" in drawn and drawn.count("<svg") == 5 and "NaN" not in drawn
+    with page.expect_download() as got:
+        page.click("#explore-png")
+    assert min(Image.open(got.value.path()).size) > 500
+
+
+def test_on_a_phone_a_tap_opens_a_sheet(planted, chromium):
+    view = dict(viewport=dict(width=390, height=800), has_touch=True, is_mobile=True)
+    page = shown(opened(chromium, planted / "report.html", **view))
+    after(page, lambda: page.locator("#explore-rank button >> nth=1").tap())
+    box = page.locator("#explore-panel.sheet").bounding_box()
+    assert box["y"] > 100 and box["y"] + box["height"] == pytest.approx(800, abs=2)
+    assert page.locator("#explore-title").bounding_box()["y"] < 800
+    page.locator("#steer-picture").scroll_into_view_if_needed()
+    after(page, lambda: page.tap("#steer-picture", position=dict(x=10, y=10)))
+    assert "row 0, column 0" in page.inner_text("#steer-answer")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#explore-close").tap()
+    assert page.locator("#explore-panel.sheet").count() == 0 and not page.errors
 
 
 def test_charts_take_the_colours_of_a_dark_page(toy, chromium):

@@ -123,15 +123,15 @@ def test_the_other_place_is_far_from_the_odd_tile_and_the_same_for_all_heads(pla
 def test_random_heads_are_of_the_same_layers_and_none_of_those_named(planted):
     model, _ = planted
     heads = [(2, 0), (3, 1)]
-    drawn = redirect._others(model, heads, 5, np.random.default_rng(0))
+    drawn = redirect.others(model, heads, 5, np.random.default_rng(0))
     assert len(drawn) == len(set(map(tuple, drawn))) == 5
     for some in drawn:
         assert sorted(layer for layer, _ in some) == [2, 3] and not set(some) & set(heads)
     # Three other heads are three draws.
-    assert len(redirect._others(model, [(2, 0)], 5, np.random.default_rng(0))) == 3
+    assert len(redirect.others(model, [(2, 0)], 5, np.random.default_rng(0))) == 3
     # Of a layer with too few others, the rest are of any.
     whole = [(2, head) for head in range(4)]
-    for some in redirect._others(model, whole, 5, np.random.default_rng(0)):
+    for some in redirect.others(model, whole, 5, np.random.default_rng(0)):
         assert len(some) == 4 and not set(some) & set(whole)
 
 

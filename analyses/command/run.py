@@ -72,6 +72,12 @@ def add_to(commands: Commands) -> None:
         help="leave out trials of which the model does not answer the clean picture and those with "
         "another right answer rightly, from all but the game",
     )
+    parser.add_argument(
+        "--steer",
+        action="store_true",
+        help="make the strongest eight heads look elsewhere one by one too, by more biases; "
+        "without it those found together, and one by one where pictures are small",
+    )
     _add_ways(parser)
     parser.set_defaults(run=_run, keeps=True)
 
@@ -195,6 +201,8 @@ def _chosen(options):
     }
     if options.flips_only:
         chosen["flips_only"] = True
+    if options.steer:
+        chosen["steer"] = True
     if options.no_pictures:
         chosen["no_pictures"] = True
     if options.heads is not None:

@@ -1,8 +1,8 @@
 """The charts of the page to click, as Vega-Lite with the data left out.
 
-Each names its data and, as parameters, what of it is chosen: explore.js fills them. Colours are the
-page's own, by name: ``@ink`` and the like stand for what the page's style says of ``--ink``, light
-or dark.
+Each names its data and, as parameters, what of it is chosen: the page's script fills them. Colours
+are the page's own, by name: ``@ink`` and the like stand for what the page's style says of
+``--ink``, light or dark.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ COLORS = [
     "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a",
     "#7570b3",
 ]  # fmt: skip
-# Where an axis ends; explore.js says it.
+# Where an axis ends; the page's script says it.
 ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 
 
@@ -119,7 +119,7 @@ def effects(fraction: bool) -> Mapping:
     """
     columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
     legend = alt.Legend(
-        title="word",
+        title=None,
         orient="top",
         direction="horizontal",
         columns=alt.ExprRef("columns"),
@@ -290,12 +290,12 @@ def _finished(chart, parameters=()):
 
 
 def _around_zero():
-    """A scale whose ends explore.js says: what is next to nothing must not fill it."""
+    """A scale whose ends the page's script says: what is next to nothing must not fill it."""
     return alt.Scale(domainMin=alt.ExprRef("from"), domainMax=alt.ExprRef("to"), nice=False)
 
 
 def _names(room, **options):
-    """An axis of names that takes as much room as explore.js leaves it."""
+    """An axis of names that takes as much room as the page's script leaves it."""
     return alt.Axis(
         title=None,
         labelLimit=room - 5,

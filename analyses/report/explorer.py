@@ -8,22 +8,16 @@
    in steps of 1/255.
 3. `packed` compresses either to text that stands in a page.
 
-What is packed is unpacked by explore.js, and by `unpacked` and `tiles_of` for whoever wants to
-check it.
+What is packed is unpacked by the page's script (`scripts`), and by `unpacked` and `tiles_of` for
+whoever wants to check it.
 """
 
 import base64
 import gzip
 import io
-import json
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
-import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 from PIL import Image
 
 from rgb_circuit.calls.panels import LEAST, LEAST_GAP
@@ -54,27 +48,16 @@ def unpacked(text: str) -> bytes:
     return gzip.decompress(base64.b64decode(text))
 
 
-@cache
-def script() -> str:
-    """The page's script, with the libraries that it uses."""
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    # explore.js is what the libraries are bundled with, so nothing of theirs becomes global.
-    own = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
-    text = vl_convert.javascript_bundle(own, vl_version=version)
-    assert "</script" not in text.lower()
-    return text
-
-
 def data(run: Run) -> dict:
     """All but where heads look, as JSON holds it.
 
     Returns:
-        ``layers, heads``; ``n, observations`` (what it counts); ``maps``, ``panels`` (numbers of
-        maps), ``limit, fraction``; ``least, least_gap`` (as in `rgb_circuit.calls.panels`);
-        ``roles, scores``; ``predictions``; ``asked`` (role → its predictions, each with those that
-        may stand in for it); ``writes``; ``paths``; ``words`` (role → what its word is),
-        ``components``; ``place`` (what the marked tile is called), ``senders, receivers`` (of
-        paths, in words); ``charts``.
+        ``layers, heads``; ``n, observations`` (what it counts); ``floor`` (logits that rounding may
+        be); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``least, least_gap`` (as
+        in `rgb_circuit.calls.panels`); ``roles, scores``; ``predictions``; ``asked`` (role → its
+        predictions, each with those that may stand in for it); ``writes``; ``paths``; ``words``
+        (role → what its word is), ``components``; ``place`` (what the marked tile is called),
+        ``senders, receivers`` (of paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
@@ -101,6 +84,7 @@ def data(run: Run) -> dict:
         least_gap=LEAST_GAP,
         n=int(run.frames["sweeps"]["n"].iloc[0]),
         observations=run.observations,
+        floor=_number(run.floor),
         words={name: role.says for name, role in run.task.roles.items() if role.says},
         components=COMPONENTS,
         place=run.task.place,
@@ -273,18 +257,6 @@ def _steps(attention, chance):
 def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
     """Attention from its steps: 0 where it is less than half of an even spread."""
     return np.where(steps == 0, 0.0, chance * 2 ** ((steps.astype(float) - EVEN) / STEPS))
-
-
-def payload(run: Run) -> tuple[str, list[str], str]:
-    """All that a page holds: the packed JSON of `data` and ``pictures``, the packed attention of
-    each picture, and what is not there, in words."""
-    about, blobs, lacking = looks(run)
-    content: Mapping = data(run) | dict(pictures=about)
-    return (
-        packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode()),
-        blobs,
-        lacking,
-    )
 
 
 def _list(values):

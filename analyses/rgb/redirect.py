@@ -38,15 +38,18 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from rgb_circuit import AttentionEdit, InputError, Trial, Vlm
+from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.calls.patching import PatchedEdits, in_order
-from rgb_circuit.edits import Positions, check_edits, check_heads
+from rgb_circuit.edits import check_edits, check_heads
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import decidable, rank_p
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.replicates import named_clusters, with_trials
 from rgb_circuit.stimuli.tasks import find
+
+from ..steering import looking_at as looking_at
+from ..steering import others
 
 # Picture → role of the colour at the other place.
 PICTURES = {"clean": "background", "two tiles": "other"}
@@ -108,7 +111,7 @@ def redirect(
     # The other places are the same whichever heads are asked about.
     places, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     sets = {"found": chosen}
-    sets |= {f"random {k}": drawn for k, drawn in enumerate(_others(model, chosen, draws, rng), 1)}
+    sets |= {f"random {k}": drawn for k, drawn in enumerate(others(model, chosen, draws, rng), 1)}
     about = [(name, float(bias)) for name in sets for bias in biases]
     variants = {f"{name}, {bias}": looking_at(sets[name], bias) for name, bias in about}
     shown = [_shown(model, trial, places) for trial in trials]
@@ -213,27 +216,6 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
     )
 
 
-def looking_at(
-    heads: Sequence[tuple[int, int]],
-    bias: float,
-    there: Positions = "tile",
-    rest: Positions = "rest",
-) -> list[AttentionEdit]:
-    """Edits that make heads look from [end] at some of the image tokens; by default at the trial's
-    tile.
-
-    Args:
-        bias: on their scores, and its negative on the ``rest`` of the image tokens; infinite to
-            look at nothing else.
-    """
-    words = {rest: -inf, "text": -inf} if bias == inf else {there: bias, rest: -bias}
-    return [
-        AttentionEdit(layer, head, queries="end", keys=keys, bias=number)
-        for layer, head in heads
-        for keys, number in words.items()
-    ]
-
-
 def _likeliest(patched, logit, about):
     """The likeliest word of every trial, picture and variant; ``about``: variant → heads and
     bias."""
@@ -250,31 +232,6 @@ def _likeliest(patched, logit, about):
             "answer": best["answer"].astype(str).to_numpy(),
         }
     )
-
-
-def _others(model, chosen, draws, rng):
-    """Sets of heads beside those chosen, as many in each layer; where a layer has too few, the rest
-    are of any layer."""
-    drawn = {}
-    # Many tries, since small models have few sets and the same one may come again.
-    for _ in range(20 * draws):
-        free = [head for head in model.heads() if head not in chosen]
-        some = []
-        for layer in sorted({layer for layer, _ in chosen}):
-            own = [head for head in free if head[0] == layer]
-            wanted = sum(one == layer for one, _ in chosen)
-            some += [own[k] for k in rng.permutation(len(own))[:wanted]]
-        left = [head for head in free if head not in some]
-        some += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(some)]]
-        if len(some) < len(chosen):
-            raise InputError(
-                f"{len(chosen)} of the {len(model.heads())} heads of {model.name} are named, and "
-                "too few are left to compare them with; name fewer"
-            )
-        drawn[tuple(sorted(some))] = None
-        if len(drawn) == draws:
-            break
-    return [list(some) for some in drawn]
 
 
 def _shown(model, trial, rng):

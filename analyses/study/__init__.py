@@ -265,6 +265,7 @@ def study_of(options: Mapping[str, Any], trials: Sequence[Trial], anyway: bool) 
         anyway=anyway or options.get("trials_file") is not None,
         heads=None if heads is None else parse_heads(heads),
         component=options.get("component") or "z",
+        steer=options.get("steer", False),
     )
 
 

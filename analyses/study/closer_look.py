@@ -6,6 +6,7 @@ table.
    extractors, and by which of query, key and value these are told (`composition`).
 3. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 4. Which heads carry the question, and which of its words they look at (`task_reading`).
+5. What the model would answer if the found heads looked elsewhere (`steering`).
 
 Roles are told from all trials. For the curve heads are ranked on the first half of them, and 2 and
 3 are measured on the second half.
@@ -29,7 +30,7 @@ from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.task import Task
 
-from .. import circuit, composition, roles, task_reading
+from .. import circuit, composition, roles, steering, task_reading
 from ..evidence import with_controls
 from ..roles import standing
 from . import every_head, items
@@ -69,6 +70,7 @@ def steps(
     which: Mapping[str, tuple[str, str]],
     evidence: pd.DataFrame | None,
     positions: str | Sequence[int] = "end",
+    whole: bool = False,
 ) -> dict[str, Steps[pd.DataFrame]]:
     """What is looked at, each as steps to a frame; what cannot be measured says why.
 
@@ -78,14 +80,15 @@ def steps(
         which: panel → (target condition, role whose logit is read).
         evidence: from `analyses.roles.evidence`, where there is any.
         positions: where the run restores heads.
+        whole: steer heads one by one too, whatever that costs (`analyses.steering`).
 
     Returns:
         ``stimuli`` and ``strays`` (`Shown`), ``attention`` (`Looked`), ``items`` and ``item_looks``
         (`analyses.study.items.steps`), ``composition``,
         ``mediation`` and ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as
         `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`), ``question_attention``
-        (as its ``reading``, from [end], of the heads that carry the question), and what is shown of
-        every head (`analyses.study.every_head.steps`).
+        (as its ``reading``, from [end], of the heads that carry the question), ``steering`` (as
+        `analyses.steering`), and what is shown of every head (`analyses.study.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[tuple[int, int]]] = {}
@@ -134,8 +137,20 @@ def steps(
         "curve": curve(model, trials, task),
         "task_reading": _questions(model, trials, task),
         "question_attention": _question_attention(model, trials, task),
+        "steering": steering.steering.steps(
+            model, trials[:TRIALS], members or shown, _by_strength(effects, shown), whole=whole
+        ),
         **every_head.steps(model, trials, effects, positions, None if evidence is None else task),
     }
+
+
+def _by_strength(effects, first):
+    """Heads, those that are shown ``first``, then the others by what restoring them does."""
+    sizes = effects.groupby(["layer", "head"])["effect"].apply(lambda some: some.abs().mean())
+    every = [
+        Head(int(layer), int(head)) for layer, head in sizes.sort_values(ascending=False).index
+    ]
+    return [*first, *(head for head in every if head not in first)]
 
 
 def _stimuli(trials):

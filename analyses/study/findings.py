@@ -63,6 +63,7 @@ class Study:
         heads: (layer, head) pairs that are restored; None for all.
         component: of each, as in `rgb_circuit.patch_heads`.
         called: what bars call it, where it is one of several.
+        steer: make heads one by one look elsewhere too, whatever that costs (`analyses.steering`).
     """
 
     positions: str | list[int] = "end"
@@ -73,6 +74,7 @@ class Study:
     heads: tuple[tuple[int, int], ...] | None = None
     component: str = "z"
     called: str = ""
+    steer: bool = False
 
     @property
     def must_play(self) -> bool:
@@ -170,7 +172,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     table = None if evidence is None else roles.table(evidence, study.task)
     verdicts = None if evidence is None or not riddle.asked(evidence) else riddle.table(evidence)
     analyses = closer_look.steps(
-        model, trials, study.task, effects, which, evidence, study.positions
+        model, trials, study.task, effects, which, evidence, study.positions, study.steer
     )
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}

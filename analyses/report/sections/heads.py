@@ -6,7 +6,7 @@ import pandas as pd
 from rgb_circuit.calls.panels import LEAST_SAID, shown
 from rgb_circuit.heads import Head
 
-from .. import digits, explorer
+from .. import digits, scripts, steered
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed
@@ -15,16 +15,13 @@ from ..writing import percent, signed
 def _values(run: Run):
     if "sweeps" not in run.frames:
         return dict(why_not=run.why_not("sweeps"))
-    content, blobs, lacking = explorer.payload(run)
     columns, rows = _table(run)
     roles = (
         run.frames["roles"]["role"].str.split(" + ", regex=False) if "roles" in run.frames else None
     )
     return dict(
-        data=content,
-        looks=blobs,
-        lacking=lacking,
-        script=explorer.script(),
+        **steered.payload(run),
+        script=scripts.script(),
         columns=columns,
         rows=rows,
         roles=[] if roles is None else sorted(set(roles.explode())),
@@ -154,6 +151,10 @@ SECTION = Section(
             },
             {"looks": "trial condition layer head picture text tokens"},
             {"direct_effects": "role layer head direct_effect ci_low ci_high n"},
+            {
+                "steering": "trial condition heads members edit bias row column word role unedited "
+                "logit"
+            },
             {
                 "evidence": "layer head prediction expected effect ci_low ci_high "
                 "restored_fraction n state trials_to_decide void answer",

@@ -1,0 +1,102 @@
+// A head's card: its three numbers, the link to it, and what is seen of it as a file.
+
+import { $, css, made } from "./elements.js";
+import { data, state } from "./state.js";
+import { nameOf, numberOf, ends, restored, said, sweepOf } from "./heads.js";
+import { measured, share } from "./numbers.js";
+import { address } from "./address.js";
+import { views } from "./charts.js";
+import { chooseHead } from "./panel.js";
+
+// What it restores in the map that is shown, where it looks in the picture, and what it writes most.
+export function tellCard(number) {
+  const map = data.maps[state.map], picture = data.pictures[state.picture], about = said(map, number);
+  const mean = (text) => text.split(" [")[0];
+  const facts = [[`${data.fraction && map.gap !== null ? "of the gap: " : ""}${map.role}, when ${map.target}`, map.gap !== null && data.fraction ? mean(about.says) : `${mean(about.logits)} logits`]];
+  if (picture) {
+    const on = picture.on_tile?.[number] ?? null;
+    facts.push(on === null ? ["of its attention on the picture", share(picture.on_picture[number])] : [`of its attention on ${data.place}`, share(on)]);
+  }
+  const words = data.writes.words ?? [];
+  const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best?.effect[number] ?? 0) ? one : best), null);
+  if (most) facts.push([`logits of “${most.role}”, written by itself`, mean(measured(...ends(most, number)))]);
+  $("explore-facts").replaceChildren(...facts.map(([name, value]) => {
+    const pair = made("div");
+    pair.append(made("dt", name), made("dd", value));
+    return pair;
+  }));
+}
+
+function download(name, content, type) {
+  const link = made("a"), url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  Object.assign(link, { href: url, download: `head-${state.head}.${name}` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+
+// The charts that are seen, as one drawing in two columns.
+async function asSvg() {
+  const top = 74, gap = 24, heights = [top, top], widths = [0, 0], parts = [];
+  for (const [name, column] of [["map", 0], ["picture", 0], ["effects", 1], ["writes", 1]]) {
+    if (!views[name] || !$(`explore-${name}`).offsetParent) continue;
+    const text = await views[name].view.toSVG();
+    const [width, height] = ["width", "height"].map((side) => Number(text.match(new RegExp(`<svg[^>]* ${side}="([\\d.]+)"`))[1]));
+    // Names inside a drawing are its own.
+    parts.push([text.replace(/\b(clip|gradient_)(\d+)\b/g, `${name}-$1$2`), column, heights[column]]);
+    heights[column] += height + gap;
+    widths[column] = Math.max(widths[column], width);
+  }
+  const size = [Math.max(520, widths[0] + gap + widths[1] + 2 * gap), Math.max(...heights)];
+  const placed = parts.map(([text, column, y]) => text.replace("<svg ", `<svg x="${gap + column * (widths[0] + gap)}" y="${y}" `));
+  const line = (id, y, size, weight) => `<text x="${gap}" y="${y}" font-size="${size}" font-weight="${weight}" fill="${css("ink")}">${escaped($(id).textContent)}</text>`;
+  return {
+    size,
+    text: `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="${size[0]}" height="${size[1]}" font-family="system-ui, sans-serif">` +
+      `<rect width="100%" height="100%" fill="${css("page")}"/>${line("explore-title", 32, 20, 600)}${line("explore-head-says", 54, 12, 400)}${placed.join("")}</svg>`,
+  };
+}
+
+async function asPng() {
+  const { text, size } = await asSvg(), image = new Image(), canvas = made("canvas");
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  Object.assign(canvas, { width: 2 * size[0], height: 2 * size[1] });
+  const context = canvas.getContext("2d");
+  context.scale(2, 2);
+  context.drawImage(image, 0, 0);
+  canvas.toBlob((blob) => download("png", blob), "image/png");
+}
+
+// Every number of this head: its effects, what it writes, and its predictions.
+function asCsv() {
+  const number = numberOf(state.head);
+  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replace(/"/g, '""')}"` : String(value ?? ""));
+  const rows = [["what", "word", "effect", "ci_low", "ci_high", "shown"]];
+  for (const map of data.maps) rows.push([restored(sweepOf(map)), map.role, ...ends(map, number), map.told[number] === "1" ? "told from zero" : ""]);
+  for (const word of data.writes.words ?? []) rows.push(["writes", word.role, ...ends(word, number), ""]);
+  for (const one of data.predictions) rows.push([one.name, "", ...ends(one, number), { h: "holds", r: "refuted", u: "undecided" }[one.states[number]]]);
+  return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
+async function copyLink() {
+  const link = location.href.split("#")[0] + address(), says = $("explore-copied");
+  const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+  says.textContent = copied ? "copied" : link;
+  setTimeout(() => (says.textContent = ""), copied ? 2000 : 20000);
+}
+
+function goTo(event) {
+  const number = numberOf(event.target.value.trim()), known = !Number.isNaN(number);
+  event.target.setAttribute("aria-invalid", String(!known && event.target.value !== ""));
+  if (known) chooseHead(nameOf(number));
+}
+
+export function connectCard() {
+  $("explore-copy").onclick = copyLink;
+  $("explore-svg").onclick = async () => download("svg", (await asSvg()).text, "image/svg+xml");
+  $("explore-png").onclick = asPng;
+  $("explore-csv").onclick = () => download("csv", asCsv(), "text/csv");
+  $("explore-go").onchange = goTo;
+}

@@ -1,0 +1,49 @@
+// What restoring a head does, what it writes, and whom it works through.
+
+import { $, room } from "./elements.js";
+import { signed, measured, share } from "./numbers.js";
+import { data, state } from "./state.js";
+import { sweepOf, valueOf, shownOf, ends, said, restored } from "./heads.js";
+import { draw, reaching } from "./charts.js";
+
+export function drawEffects(number) {
+  const words = new Set(data.maps.map((map) => map.role));
+  const rows = data.maps.map((map) => {
+    const [value, low, high] = ends(map, number).map((one) => valueOf(map, one));
+    return {
+      sweep: restored(sweepOf(map)), role: map.role, value, low: low ?? value, high: high ?? value,
+      shown: shownOf(map, number), ...said(map, number),
+    };
+  }).filter((row) => row.value !== null);
+  $("explore-effects-none").hidden = rows.length > 0;
+  const size = { width: room("explore-effects") - 185, height: { step: Math.max(3.6, 18 / words.size) } };
+  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
+  const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
+  const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));
+  const axis = reaching(rows, data.fraction ? data.least : data.least * data.least_gap);
+  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), ...axis }, size);
+}
+
+export function drawWrites(number) {
+  const why = data.writes.why_not;
+  $("explore-writes-none").textContent = why ? `Not measured: ${why}.` : "";
+  if (why) return;
+  const rows = data.writes.words.map((word) => {
+    const [value, low, high] = ends(word, number);
+    return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
+  });
+  return draw("writes", { writes: rows }, reaching(rows, data.least * data.least_gap), { width: room("explore-writes") - 130, height: { step: 22 } });
+}
+
+export function drawPaths() {
+  const rows = (data.paths.rows ?? []).filter((row) => row.sender === state.head || row.receiver === state.head);
+  const shown = rows.map((row) => ({
+    share: row.share,
+    other: row.sender !== state.head ? `from ${row.sender}` : row.receiver ? `through ${row.receiver}` : "through them all",
+    says: `${share(row.share)}: ${measured(row.mediated_effect, row.ci_low, row.ci_high)} of ${signed(row.total_effect, 2)} logits`,
+  }));
+  $("explore-paths").hidden = !rows.length;
+  $("explore-paths-none").textContent = rows.length ? "" : data.paths.why_not ? `Not measured: ${data.paths.why_not}.`
+    : `Not measured for this head: only from ${data.senders} to ${data.receivers}.`;
+  return rows.length ? draw("paths", { paths: shown }, {}, { width: room("explore-paths") - 130, height: { step: 20 } }) : null;
+}

@@ -1,0 +1,32 @@
+// The panel about one head: it comes into view when a head is chosen, on a phone as a sheet.
+
+import { $ } from "./elements.js";
+import { choose } from "./address.js";
+
+const phone = matchMedia("(max-width: 40rem)");
+
+export function chooseHead(name) {
+  choose({ head: name });
+  reveal();
+}
+
+// Answers where one looks: what was chosen far from the panel brings the panel there.
+function reveal() {
+  const panel = $("explore-panel"), box = panel.getBoundingClientRect();
+  if (phone.matches) {
+    panel.classList.add("sheet");
+    panel.scrollTop = 0;
+    return $("explore-close").focus({ preventScroll: true });
+  }
+  if (box.top < 0 || box.top > 0.6 * innerHeight) panel.scrollIntoView({ block: "start" });
+}
+
+export function closeSheet() {
+  $("explore-panel").classList.remove("sheet");
+}
+
+export function connectPanel() {
+  $("explore-close").onclick = closeSheet;
+  phone.addEventListener("change", closeSheet);
+  addEventListener("keydown", (event) => event.key === "Escape" && closeSheet());
+}

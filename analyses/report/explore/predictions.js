@@ -1,0 +1,60 @@
+// What a head is, and the predictions that it meets.
+
+import { $, made } from "./elements.js";
+import { measured } from "./numbers.js";
+import { data, state } from "./state.js";
+import { roleOf } from "./heads.js";
+
+const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
+
+export function tellHead(number) {
+  const role = roleOf(number);
+  $("explore-head").textContent = `Head ${state.head}`;
+  const holds = new Set(data.predictions.filter((one) => one.states[number] === "h").map((one) => one.name));
+  // One that stands in for another is as good.
+  const met = (name) => data.asked[name].filter((slot) => slot.some((one) => holds.has(one))).length;
+  const held = (name) => `${met(name)} of the ${data.asked[name].length} predictions of the role “${name}”`;
+  const own = role.split(" + ").filter((name) => name in data.asked);
+  const score = data.scores?.[number] ?? null;
+  $("explore-role").textContent = role === "none" ? "no role shown" : role;
+  $("explore-role").className = role === "none" || role === "not tested" ? "pill quiet" : "pill";
+  let says = "Which role it has was not tested.";
+  if (own.length) says = `It meets ${own.map(held).join(" and ")}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
+  else if (data.roles) {
+    const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
+    says = `It meets ${held(best[1])}, more of no other role.`;
+  }
+  $("explore-head-says").textContent = says;
+  tellPredictions(number, own.length ? own : Object.keys(data.asked).slice(0, 1), met);
+}
+
+// The predictions of its own role open, those of every other role folded, each once.
+function tellPredictions(number, open, met) {
+  const told = new Set(), all = data.predictions.map((one) => one.name);
+  const names = [...open, ...Object.keys(data.asked).filter((name) => !open.includes(name))];
+  const groups = names.map((name) => [name, data.asked[name].flat().filter((one) => all.includes(one) && !told.has(one) && told.add(one))]);
+  const groupless = all.filter((name) => !told.has(name));
+  if (groupless.length) groups.push(["", groupless]);
+  $("explore-predictions").replaceChildren(...groups.filter(([, some]) => some.length).map(([name, some]) => {
+    const details = made("details"), summary = made("summary", name || "of no role"), table = made("table");
+    if (name) summary.append(made("span", ` ${met(name)} of ${data.asked[name].length} hold`, "quiet"));
+    details.open = open.includes(name);
+    const body = table.appendChild(made("tbody"));
+    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open)));
+    details.append(summary, table);
+    return details;
+  }));
+}
+
+function rowOf(one, number, own) {
+  const row = made("tr"), [word, kind, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
+  if (own) row.className = "asked";
+  row.append(made("th", one.name), made("td", `${sign} ${word}`, own ? kind : kind === "no" ? "quiet" : kind));
+  const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];
+  const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n"), part = measured(fraction, null, null, " %");
+  if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("span", ` (${part})`, "quiet"));
+  const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
+  says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations}` : ""}`, "quiet"));
+  row.append(effect, says);
+  return row;
+}

@@ -1,0 +1,108 @@
+"""What the page shows of heads that look elsewhere (`analyses.steering`), packed a picture at a
+time as far as `BUDGET` goes.
+
+Logits are kept as whole steps, 32,767 of which are the largest of the picture, so that none is more
+than a hundred-thousandth of it off.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.heads import Head
+
+from . import explorer
+from .explorer import packed
+from .run import Run
+
+# Characters of packed logits in a page.
+BUDGET = 1_000_000
+STEPS = 32767
+# What heads give is multiplied by it, in the order of the page.
+EDITS = ("off", "double")
+
+
+def steered(run: Run, pictures: list[dict]) -> tuple[dict, list[str]]:
+    """What a page holds of it.
+
+    Args:
+        pictures: of `explorer.looks`; those that a trial's clean picture is among.
+
+    Returns:
+        As JSON holds it, ``why_not`` alone where there is nothing, else ``trials``, each:
+        ``trial``, ``picture`` (its number), ``rows, columns``, ``words, roles, unedited``,
+        ``biases`` (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of
+        heads that look at each place, and that are off or doubled) and ``largest`` (a logit);
+        ``left_out``, how many
+        trials found no room. And of each trial the packed steps: (turned, biases, places, words)
+        and then (scaled, off and double, words), 16 bits each, little-endian.
+    """
+    if "steering" not in run.frames:
+        return dict(why_not=run.why_not("steering")), []
+    about, blobs, left_out = [], [], 0
+    number = {(one["trial"], one["condition"]): at for at, one in enumerate(pictures)}
+    for (trial, condition), rows in run.frames["steering"].groupby(
+        ["trial", "condition"], observed=True, sort=False
+    ):
+        if (trial, condition) not in number:
+            left_out += 1
+            continue
+        one, steps = _of_picture(rows)
+        blob = packed(steps.astype("<i2").tobytes())
+        if left_out or sum(map(len, blobs)) + len(blob) > BUDGET:
+            left_out += 1
+            continue
+        about.append(dict(trial=str(trial), picture=number[trial, condition]) | one)
+        blobs.append(blob)
+    if not about:
+        return dict(why_not="its pictures found no room on this page; see steering.parquet"), []
+    return dict(trials=about, left_out=left_out), blobs
+
+
+def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
+    """What is said of one picture, and its logits as steps."""
+    first = rows.drop_duplicates("word")
+    words, n = list(first["word"]), len(first)
+    look, scaled = rows[rows["edit"] == "look"], rows[rows["edit"] != "look"]
+    biases = list(dict.fromkeys(look["bias"]))
+    shape = int(look["row"].max()) + 1, int(look["column"].max()) + 1
+    sets = [_sets(some) for some in (look, scaled)]
+    # Rows are as `analyses.steering` has them: set, bias, place, word; then set, edit, word.
+    assert len(look) == len(sets[0]) * len(biases) * shape[0] * shape[1] * n
+    assert len(scaled) == len(sets[1]) * len(EDITS) * n
+    assert list(dict.fromkeys(scaled["edit"])) == list(EDITS)
+    logits = np.concatenate([look["logit"], scaled["logit"]]).astype(float)
+    largest = float(np.abs(logits).max()) or 1.0
+    one = dict(
+        rows=shape[0],
+        columns=shape[1],
+        words=words,
+        roles=list(first["role"]),
+        unedited=[float(f"{value:.6g}") for value in first["unedited"]],
+        biases=[float(bias) if np.isfinite(bias) else None for bias in biases],
+        turned=sets[0],
+        scaled=sets[1],
+        largest=largest,
+    )
+    return one, np.rint(logits / largest * STEPS)
+
+
+def _sets(rows):
+    """Name and members of every set of heads, in order."""
+    first = rows.drop_duplicates("heads")
+    return [
+        dict(name=name, members=[str(Head.parse(one)) for one in members.split()])
+        for name, members in zip(first["heads"], first["members"])
+    ]
+
+
+def payload(run: Run) -> dict:
+    """All that a page holds: ``data`` (the packed JSON of `explorer.data`, with ``pictures`` and
+    ``steering``), ``looks`` and ``steers`` (the packed bytes of each picture), and ``lacking``,
+    what is not there, in words."""
+    pictures, looks, lacking = explorer.looks(run)
+    steering, steers = steered(run, pictures)
+    content = explorer.data(run) | dict(pictures=pictures, steering=steering)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return dict(data=packed(text.encode()), looks=looks, steers=steers, lacking=lacking)
