@@ -1,5 +1,8 @@
 """Accuracy comes first: against chance, by answer and stratum; a constant answer is no playing."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -143,9 +146,25 @@ def test_strata_and_groups_are_counted_and_intervals_are_wilsons():
     assert of(table, "stratum kind") == [["far", 4, 8], ["near", 7, 8]]
     assert of(table, "group") == [["", 1, 4]]
     assert table.loc[table["by"] == "group", "chance"].tolist() == [0.5**4]
-    interval = binomtest(7, 8).proportion_ci(method="wilson")
-    near = table[table["level"] == "near"].iloc[0]
-    assert (near["ci_low"], near["ci_high"]) == (interval.low, interval.high)
+    alone = [replace(one, cluster=one.name) for one in trials]
+    near, whole = accuracy.accuracy(frame, alone).set_index("level").loc["near"], binomtest(7, 8)
+    interval = whole.proportion_ci(method="wilson")
+    assert (near["ci_low"], near["ci_high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_more_names_for_the_same_pictures_make_no_interval_narrower():
+    once = [trial(n, cluster=str(n)) for n in range(8)]
+    often = [replace(one, name=f"{one.name} {k}") for k in range(6) for one in once]
+    tables = [
+        accuracy.accuracy(
+            played(some, lambda one, c: "yes" if one.name.startswith("t1") else right(one, c)), some
+        )
+        for some in (once, often)
+    ]
+    one, many = (table[table["by"] != "group"] for table in tables)
+    assert (many["n"] == 6 * one["n"]).all() and "flips" in set(one["by"])
+    columns = ["share", "ci_low", "ci_high"]
+    np.testing.assert_allclose(many[columns], one[columns])
 
 
 def test_what_expects_nothing_is_not_scored():

@@ -19,9 +19,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from rgb_circuit.calls.panels import LEAST_GAP
+from rgb_circuit.stimuli.replicates import named_clusters
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 
@@ -122,7 +123,8 @@ def accuracy(
         A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is
         right), "stratum FACTOR" (its level), "flips" and "group" (trials and clusters that are
         right in all that they are counted for; the latter where a cluster has several trials).
-        ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent),
+        ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent; trials
+        of one source count once in it),
         ``chance``, and ``constant``: the one word that is said to all of these pictures, where more
         than one is right; else empty. What is not scored is left out.
 
@@ -135,7 +137,8 @@ def accuracy(
     """
     guessed = chance(played, task)
     scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
-    of = {trial.name: trial for trial in trials}
+    of, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)
+    scored["cluster"] = scored["trial"].map(clusters)
     rows = [_row("all", "", scored, guessed)] if len(scored) else []
     rows += [
         _row("picture", level, some, guessed)
@@ -153,7 +156,13 @@ def accuracy(
     if len(flips := each["flips"].dropna()):
         pictures = 1 + each.loc[flips.index, "changed"]
         rows.append(
-            _counted("flips", int(flips.sum()), len(flips), float((guessed**pictures).mean()))
+            _counted(
+                "flips",
+                int(flips.sum()),
+                len(flips),
+                float((guessed**pictures).mean()),
+                _once(each.loc[flips.index, "trial"].map(clusters)),
+            )
         )
     clusters = each[(each["cluster"] != "") & (each["n"] > 0)].groupby("cluster")
     if len(clusters) and clusters.size().max() > 1:
@@ -214,11 +223,22 @@ def _ahead(row, trial, role):
 
 
 def _row(by, level, rows, guessed):
-    found = _counted(by, int(rows["correct"].sum()), len(rows), guessed)
+    once = rows.drop_duplicates("trial")["cluster"]
+    found = _counted(by, int(rows["correct"].sum()), len(rows), guessed, _once(once))
     return found | dict(level=level, constant=constant(rows))
 
 
-def _counted(by, right, n, guessed):
-    interval = binomtest(right, n).proportion_ci(method="wilson")
-    return dict(by=by, level="", right=right, n=n, share=right / n, ci_low=interval.low,
-                ci_high=interval.high, chance=guessed, constant="")  # fmt: skip
+def _once(clusters):
+    """The share of trials that is left where each cluster counts once; ``clusters``: of each."""
+    return clusters.nunique() / len(clusters)
+
+
+def _counted(by, right, n, guessed, once=1.0):
+    share, z = right / n, norm.isf(0.025)
+    # Of as many as count: no whole number, so the formula.
+    spread = z**2 / (n * once)
+    middle = (share + spread / 2) / (1 + spread)
+    width = np.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
+    low, high = max(0.0, float(middle - width)), min(1.0, float(middle + width))
+    return dict(by=by, level="", right=right, n=n, share=share, ci_low=low, ci_high=high,
+                chance=guessed, constant="")  # fmt: skip
