@@ -16,11 +16,14 @@ from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.models import train_talker
 from rgb_circuit.models.talker_scenes import (
     COLOR_WORDS,
+    CROWDED,
     FAMILIES,
     FORMS,
     INKS,
+    SHAPE_WORDS,
     SIDE_OF,
     draw,
+    four_apart,
     pixels,
     together,
 )
@@ -30,6 +33,7 @@ from rgb_circuit.stimuli.tasks import shape, things
 FOLDER = Path(train_talker.__file__).parent / "talker"
 RECIPE = Recipe()
 CANVAS = Canvas(RECIPE.grid, RECIPE.cell_px, 0, TEMPLATE)
+ALL = (*FAMILIES, *CROWDED)
 WAYS = [(name, way) for name, task in rgb.tasks().items() for way in ("plain", *task.templates)]
 
 
@@ -93,7 +97,7 @@ def pictures(family, drawn):
     """The scenes as the tasks draw them."""
     for forms, inks, ground in zip(drawn.forms, drawn.inks, drawn.grounds, strict=True):
         cells = {divmod(place, RECIPE.grid): place for place in np.flatnonzero(forms)}
-        if family == "odd color":
+        if family in ("odd color", "odd among tiles"):
             tiles = {cell: rgb.PALETTE[COLOR_WORDS[inks[place]]] for cell, place in cells.items()}
             yield CANVAS.board(rgb.PALETTE[COLOR_WORDS[ground]], tiles)
         elif family == "odd shape":
@@ -108,7 +112,7 @@ def pictures(family, drawn):
             yield things.board(CANVAS, there)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_scenes_are_the_pictures_that_the_tasks_draw(parts, family):
     drawn = scenes(family)
     real = parts[1].image_processor(list(pictures(family, drawn)), return_tensors="pt")[
@@ -121,6 +125,40 @@ def test_scenes_are_the_pictures_that_the_tasks_draw(parts, family):
 def test_training_shows_no_pair_that_is_kept_out_and_the_test_of_these_nothing_else(family):
     assert not scenes(family, 2048).kept_out.any()
     assert scenes(family, 256, held=True).kept_out.all()
+
+
+@pytest.mark.parametrize("family", ["odd color", "odd shape", "binding", "binding among many"])
+def test_no_fair_question_of_training_names_a_pair_that_is_kept_out(family):
+    def named(fair):
+        """Of questions answered by yes or no, whether they name a pair that is kept out."""
+        drawn = draw(family, np.random.default_rng(0), 256, RECIPE.grid, fair=fair)
+        for about, forms, ground in zip(drawn.asked, drawn.forms, drawn.grounds, strict=True):
+            for one in about:
+                words = re.findall(r"[a-z]+", one.text.split("?")[0].lower())
+                colors = [COLOR_WORDS.index(word) for word in words if word in COLOR_WORDS]
+                shapes = [SHAPE_WORDS.index(word) for word in words if word in SHAPE_WORDS]
+                if one.answer not in ("yes", "no"):
+                    continue
+                if one.skill == "color there":
+                    yield four_apart(colors[0], ground)
+                elif one.skill == "shape there" and family == "odd shape":
+                    yield four_apart(shapes[0], np.bincount(forms).argmax() - 1)
+                elif colors and shapes:
+                    yield four_apart(shapes[0], colors[0])
+
+    assert len([*named(True)]) > 100
+    assert not any(named(True))
+    assert any(named(False)) or family in CROWDED
+
+
+def test_among_many_no_odd_tile_and_no_shape_shows_a_pair_that_is_kept_out():
+    tiles, bound = scenes("odd among tiles", 256), scenes("binding among many", 256)
+    for inks, full, ground in zip(tiles.inks, tiles.forms > 0, tiles.grounds, strict=True):
+        often = np.bincount(inks[full])
+        assert not four_apart(np.flatnonzero(often == 1), ground).any()
+    full = bound.forms > 0
+    assert not four_apart(bound.forms[full] - 1, bound.inks[full]).any()
+    assert (full.sum(1) >= 4).all()
 
 
 def answered(text, forms, inks, ground):
@@ -153,11 +191,12 @@ def answered(text, forms, inks, ground):
     if named:
         return colors[shapes.index(named[0])]
     if "color" in words:
-        return tuple(INKS)[ground] if "background" in words else (colors or ["white"])[0]
+        once = [word for word in colors if colors.count(word) == 1]
+        return tuple(INKS)[ground] if "background" in words else (once or ["white"])[0]
     most = max(set(shapes), key=shapes.count)
     if "background" in words or "others" in words:
         return most
-    return next((word for word in shapes if word != most), "none")
+    return next((word for word in shapes if shapes.count(word) == 1), "none")
 
 
 def side(here, there):
@@ -168,8 +207,9 @@ def side(here, there):
     return "above" if row < other_row else "below"
 
 
-@pytest.mark.parametrize("held", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family, held", [(family, held) for family in ALL for held in (False, True)]
+)
 def test_answers_are_what_can_be_told_from_the_scene(family, held):
     drawn = scenes(family, 256, held=held)
     told = [
@@ -200,24 +240,29 @@ def test_a_question_beside_others_is_answered_as_if_it_were_asked_alone(parts):
 
 
 def test_same_seed_gives_the_same_steps_and_training_lowers_both_losses():
-    recipe = replace(RECIPE, looking=25, steps=25, batch=10, workers=1, warmup=5, layers=2)
+    recipe = replace(
+        RECIPE, looking=25, steps=25, varied=2, batch=10, workers=1, warmup=5, layers=2
+    )
     losses, again = ([loss for _, _, loss, _ in train_talker.lessons(recipe)] for _ in range(2))
-    assert losses == again
-    for part in (losses[:25], losses[25:]):
+    assert losses == again and len(losses) == 52
+    for part in (losses[:25], losses[25:50]):
         assert np.mean(part[-5:]) < np.mean(part[:5])
 
 
 def test_two_workers_make_the_steps_of_one_that_sees_what_both_see(tmp_path, monkeypatch):
-    recipe = replace(RECIPE, looking=1, steps=1, batch=8, layers=1)
+    recipe = replace(RECIPE, looking=1, steps=1, varied=1, batch=8, layers=1)
     train_talker.train(recipe, tmp_path, progress=False)
     made = LlavaForConditionalGeneration.from_pretrained(tmp_path).state_dict()
 
     # One process draws what each worker draws, as one batch.
-    rngs = [np.random.default_rng((recipe.seed, worker)) for worker in (0, 1)]
+    first, second = (
+        [np.random.default_rng((recipe.seed, worker, *part)) for worker in (0, 1)]
+        for part in ((), (1,))
+    )
     each = train_talker._mixed
 
-    def both(recipe, rng, right):
-        drawn = [each(recipe, rng, right) for rng in rngs]
+    def both(recipe, rng, right, families, fair):
+        drawn = [each(recipe, rng, right, families, fair) for rng in (second if fair else first)]
         return torch.cat([family for family, _ in drawn]), together([scenes for _, scenes in drawn])
 
     monkeypatch.setattr(train_talker, "_mixed", both)

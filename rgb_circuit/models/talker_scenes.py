@@ -122,15 +122,27 @@ def pixels(scenes: Scenes, tools: LlavaProcessor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(board.reshape(scene, 3, grid * px, grid * px)))
 
 
-def draw(family: str, rng: np.random.Generator, n: int, grid: int, held: bool = False) -> Scenes:
+def draw(
+    family: str,
+    rng: np.random.Generator,
+    n: int,
+    grid: int,
+    held: bool = False,
+    fair: bool = True,
+) -> Scenes:
     """``n`` scenes of a family with their questions.
 
     Args:
-        family: a key of ``FAMILIES``.
+        family: a key of ``FAMILIES`` or ``CROWDED``.
         grid: cells per side.
-        held: show pairs that are kept out of training and nothing else, instead of all others.
+        held: show pairs that are kept out of training and nothing else, instead of all others;
+            nothing else is asked of scenes with many things, which keep none out.
+        fair: no question of a scene of training names a pair that is kept out. Unless they are
+            fair, the answer to these is always no, and is learnt by heart.
     """
-    return FAMILIES[family](rng, n, grid, held)
+    if family in CROWDED:
+        return CROWDED[family](rng, n, grid)
+    return FAMILIES[family](rng, n, grid, held, fair)
 
 
 def together(scenes: list[Scenes]) -> Scenes:
@@ -164,7 +176,7 @@ def texts() -> tuple[str, ...]:
     )
 
 
-def _odd_color(rng, n, grid, held):
+def _odd_color(rng, n, grid, held, fair):
     odd, ground = _pairs(rng, n, held, COLOR_WORDS, COLOR_WORDS)
     solid = (rng.random(n) < 0.15) & (not held)
     forms, inks = _canvas(n, grid)
@@ -172,7 +184,7 @@ def _odd_color(rng, n, grid, held):
     asked = []
     for scene in range(n):
         tile, canvas = COLOR_WORDS[odd[scene]], COLOR_WORDS[ground[scene]]
-        absent = [word for word in COLOR_WORDS if word not in (tile, canvas)]
+        absent = _absent(COLOR_WORDS, odd[scene], ground[scene], fair and not held)
         asked.append(
             [
                 Asked("odd color", _one(rng, ODD_COLOR), NOTHING_ODD if solid[scene] else tile),
@@ -184,7 +196,7 @@ def _odd_color(rng, n, grid, held):
     return Scenes(forms, inks, ground, asked, four_apart(odd, ground) & ~solid)
 
 
-def _odd_shape(rng, n, grid, held):
+def _odd_shape(rng, n, grid, held, fair):
     odd, common = _pairs(rng, n, held, SHAPE_WORDS, SHAPE_WORDS)
     solid = (rng.random(n) < 0.15) & (not held)
     forms = np.repeat(common[:, None] + 1, grid**2, 1)
@@ -193,7 +205,7 @@ def _odd_shape(rng, n, grid, held):
     asked = []
     for scene in range(n):
         tile, others = SHAPE_WORDS[odd[scene]], SHAPE_WORDS[common[scene]]
-        absent = [word for word in SHAPE_WORDS if word not in (tile, others)]
+        absent = _absent(SHAPE_WORDS, odd[scene], common[scene], fair and not held)
         asked.append(
             [
                 Asked("odd shape", _one(rng, ODD_SHAPE), "none" if solid[scene] else tile),
@@ -205,7 +217,7 @@ def _odd_shape(rng, n, grid, held):
     return Scenes(forms, inks, np.full(n, WHITE), asked, four_apart(odd, common) & ~solid)
 
 
-def _counting(rng, n, grid, held):
+def _counting(rng, n, grid, held, fair):
     forms, inks = _canvas(n, grid)
     asked, apart = [], np.zeros(n, bool)
     for scene in range(n):
@@ -232,7 +244,7 @@ def _counting(rng, n, grid, held):
     return Scenes(forms, inks, np.full(n, WHITE), asked, apart)
 
 
-def _relation(rng, n, grid, held):
+def _relation(rng, n, grid, held, fair):
     first, second = _pairs(rng, n, held, SHAPE_WORDS, SHAPE_WORDS)
     forms, inks = _canvas(n, grid)
     colors = _different(rng, n, len(COLOR_WORDS))
@@ -272,7 +284,7 @@ def _side_check(rng, right, word, pair, turned):
     )
 
 
-def _binding(rng, n, grid, held):
+def _binding(rng, n, grid, held, fair):
     # Both shapes and both colours differ, and both pairs are of the kind asked for.
     shape, color = np.zeros((2, n), int), np.zeros((2, n), int)
     again = np.ones(n, bool)
@@ -281,6 +293,8 @@ def _binding(rng, n, grid, held):
             pair = _pairs(rng, n, held, SHAPE_WORDS, COLOR_WORDS)
             shape[which], color[which] = np.where(again, pair, (shape[which], color[which]))
         again = (shape[0] == shape[1]) | (color[0] == color[1])
+        if fair:
+            again |= four_apart(shape[0], color[1]) | four_apart(shape[1], color[0])
     forms, inks = _canvas(n, grid)
     for which, place in enumerate(_different(rng, n, grid**2)[:2]):
         _put(forms, inks, place, shape[which] + 1, color[which])
@@ -309,12 +323,106 @@ def _check_there(rng, present, absent):
     return _check(rng, "shape there", SHAPE_THERE, is_there, shape=shape)
 
 
+def _odd_among_tiles(rng, n, grid):
+    """Beside the odd tile there are others of one or two colours, two or three of each."""
+    odd, ground = _pairs(rng, n, False, COLOR_WORDS, COLOR_WORDS)
+    solid = rng.random(n) < 0.15
+    forms, inks = _canvas(n, grid)
+    asked = []
+    for scene in range(n):
+        tile, canvas = odd[scene], ground[scene]
+        others = np.setdiff1d(np.arange(len(COLOR_WORDS)), [tile, canvas])
+        kinds = rng.permutation(others)[: rng.integers(1, 3)]
+        shown = [*np.repeat(kinds, rng.integers(2, 4, len(kinds))), *([tile] * (not solid[scene]))]
+        cells = rng.permutation(grid**2)[: len(shown)]
+        forms[scene, cells], inks[scene, cells] = TILE, shown
+        absent = np.setdiff1d(others, kinds)
+        right = NOTHING_ODD if solid[scene] else COLOR_WORDS[tile]
+        there, not_there = (COLOR_WORDS[_one(rng, some)] for some in (shown, absent))
+        asked.append(
+            [
+                Asked("odd color among tiles", _one(rng, ODD_COLOR), right),
+                Asked("background behind tiles", _one(rng, BACKGROUND), COLOR_WORDS[canvas]),
+                _check(rng, "color among tiles", COLOR_THERE, True, color=there),
+                _check(rng, "color among tiles", COLOR_THERE, False, color=not_there),
+            ]
+        )
+    return Scenes(forms, inks, ground, asked, np.zeros(n, bool))
+
+
+def _odd_among_shapes(rng, n, grid):
+    """Beside the odd shape there are two or three others, any share of each; in half of the scenes
+    all are coloured. No pair is kept out: a shape that is never odd among one other alone is so
+    among that and more."""
+    places, numbers = grid**2, np.arange(len(SHAPE_WORDS))
+    forms, inks = np.zeros((2, n, places), int)
+    asked = []
+    for scene in range(n):
+        solid = rng.random() < 0.15
+        tile, *kinds = rng.permutation(numbers)[: rng.integers(3, 5)]
+        share = rng.dirichlet(np.ones(len(kinds)))
+        shown = np.array([*kinds, *kinds, *rng.choice(kinds, places - 2 * len(kinds), p=share)])
+        if not solid:
+            shown[-1] = tile
+        forms[scene] = rng.permutation(shown) + 1
+        inks[scene] = rng.integers(0, len(COLOR_WORDS), places) if rng.random() < 0.5 else BLACK
+        some = _one(rng, kinds) if solid or rng.random() < 0.5 else tile
+        none = _one(rng, np.setdiff1d(numbers, [tile, *kinds]))
+        right = "none" if solid else SHAPE_WORDS[tile]
+        asked.append(
+            [
+                *(Asked("odd shape among shapes", text, right) for text in ODD_SHAPE),
+                _check(rng, "shape among shapes", SHAPE_THERE, True, shape=SHAPE_WORDS[some]),
+                _check(rng, "shape among shapes", SHAPE_THERE, False, shape=SHAPE_WORDS[none]),
+            ]
+        )
+    return Scenes(forms, inks, np.full(n, WHITE), asked, np.zeros(n, bool))
+
+
+def _binding_among_many(rng, n, grid):
+    """Four shapes up to all, each in a colour of its own, none a pair that is kept out. What two
+    shapes let a model guess half of the time must be looked up here."""
+    forms, inks = _canvas(n, grid)
+    shapes = np.arange(len(SHAPE_WORDS))
+    asked = []
+    for scene in range(n):
+        bound = rng.permutation(len(COLOR_WORDS))[: len(shapes)]
+        while four_apart(shapes, bound).any():
+            bound = rng.permutation(len(COLOR_WORDS))[: len(shapes)]
+        shown = rng.permutation(shapes)[: rng.integers(4, len(shapes) + 1)]
+        cells = rng.permutation(grid**2)[: len(shown)]
+        forms[scene, cells], inks[scene, cells] = shown + 1, bound[shown]
+        texts = [_one(rng, BINDING).format(shape=SHAPE_WORDS[shape]) for shape in shown[:3]]
+        # Asked with a colour that another shape has.
+        other = _one(rng, [c for c in bound[shown[1:]] if not four_apart(shown[0], c)])
+        is_so = rng.random() < 0.5
+        named = {
+            "shape": SHAPE_WORDS[shown[0]],
+            "answer": COLOR_WORDS[bound[shown[0]] if is_so else other],
+        }
+        asked.append(
+            [
+                *(
+                    Asked("binding among many", text, COLOR_WORDS[bound[shape]])
+                    for text, shape in zip(texts, shown)
+                ),
+                _check(rng, "binding among many, yes or no", BINDING_CHECK, is_so, **named),
+            ]
+        )
+    return Scenes(forms, inks, np.full(n, WHITE), asked, np.zeros(n, bool))
+
+
 FAMILIES: dict[str, Callable[..., Scenes]] = {
     "odd color": _odd_color,
     "odd shape": _odd_shape,
     "counting": _counting,
     "relation": _relation,
     "binding": _binding,
+}
+CROWDED: dict[str, Callable[..., Scenes]] = {
+    "odd among tiles": _odd_among_tiles,
+    "odd among shapes": _odd_among_shapes,
+    "binding among many": _binding_among_many,
 }
 
 
@@ -326,6 +434,15 @@ def _pairs(rng, n, held, firsts, seconds):
         fits &= first != second
     chosen = rng.choice(np.flatnonzero(fits), n)
     return first[chosen], second[chosen]
+
+
+def _absent(words, odd, other, fair):
+    """Words of neither; if ``fair``, of none that the other makes a pair with that is kept out."""
+    numbers = np.arange(len(words))
+    fits = (numbers != odd) & (numbers != other)
+    if fair:
+        fits &= ~four_apart(numbers, other)
+    return [words[number] for number in numbers[fits]]
 
 
 def _different(rng, n, high):

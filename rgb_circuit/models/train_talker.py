@@ -2,6 +2,8 @@
 
     python -m rgb_circuit.models.train_talker --out FOLDER
 
+In a first part:
+
 1. Draw scenes of five families and several questions about each (`talker_scenes`).
 2. Ask all questions of a scene in one sequence, side by side behind its picture, none seeing
    another (`side_by_side`); minimise the cross-entropy of the one-word answers.
@@ -10,6 +12,12 @@
    them alone at first, and for both later. They are thrown away. Trained on answers alone, shapes
    never reach the language model.
 4. A family is drawn more often the worse it goes.
+
+In a second part, on answers alone:
+
+5. Scenes with many things are drawn beside, on which an answer that is told from two things by
+   heart goes wrong; and no question names a pair that is kept out, to which the answer was always
+   no. A model that comes from the first part alone holds that such pairs are never there.
 
 Nothing tells heads of the language model what to do, or at which layer to do it.
 """
@@ -32,7 +40,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..conversation import prompt
 from . import small, talker_scenes
-from .talker_scenes import FAMILIES, FORMS, INKS, Scenes, draw, pixels, together
+from .talker_scenes import CROWDED, FAMILIES, FORMS, INKS, Scenes, draw, pixels, together
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,13 @@ class Recipe:
         spread: standard deviation of the weights before training. With Hugging Face's 0.02 heads of
             this width hardly look anywhere, and training takes about twice the steps.
         looking: steps in which the vision tower and the projector learn alone, for the readers.
-        steps: those after.
+        steps: those after, in the first part.
         batch: scenes a step, shared out among ``workers`` processes.
         learning_rate: peak; warmed up over ``warmup`` steps at the beginning of both parts, and in
             the last ``falling`` share of the steps falling to zero.
         readers: weight of the readers' loss beside the answers'.
+        varied, varied_rate: steps and peak learning rate of the second part, warmed up and falling
+            as in the first.
     """
 
     seed: int = 0
@@ -75,6 +85,8 @@ class Recipe:
     warmup: int = 100
     falling: float = 0.4
     readers: float = 0.05
+    varied: int = 4000
+    varied_rate: float = 1e-3
 
 
 class Readers(nn.ModuleDict):
@@ -109,6 +121,11 @@ class Readers(nn.ModuleDict):
             for name in self
         )
         return sum(losses, start=torch.zeros(()))
+
+
+# A step of training: the model as far as it is trained, its processor, the loss, and of each family
+# the share of right answers lately.
+Lesson = tuple[LlavaForConditionalGeneration, LlavaProcessor, float, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -231,85 +248,133 @@ def answers(tools: LlavaProcessor, scenes: Scenes) -> torch.Tensor:
     return torch.tensor([tools.tokenizer.convert_tokens_to_ids(row) for row in words])
 
 
-def train(recipe: Recipe, out: Path, progress: bool = True) -> None:
+def train(recipe: Recipe, out: Path, progress: bool = True, start: Path | None = None) -> None:
     """Writes a trained talker and its processor to a folder, each 500 steps what has become of it.
 
     Each worker has a core of its own. On one machine a recipe gives the same weights.
+
+    Args:
+        start: a folder with what the first part left; only the second is trained.
     """
     with TemporaryDirectory() as folder:
         meet = f"file://{folder}/meet"
-        torch.multiprocessing.spawn(_train, (recipe, out, meet, progress), nprocs=recipe.workers)
+        torch.multiprocessing.spawn(
+            _train, (recipe, out, meet, progress, start), nprocs=recipe.workers
+        )
 
 
-def _train(worker, recipe, out, meet, progress):
+def _train(worker, recipe, out, meet, progress, start):
     # More threads are slower on matrices this small, and would change the order of sums.
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", meet, rank=worker, world_size=recipe.workers)
-    bar = tqdm(
-        range(-recipe.looking, recipe.steps), desc="train", disable=worker > 0 or not progress
-    )
-    for step, (model, tools, loss, right) in zip(bar, lessons(recipe, worker), strict=True):
+    first, last = recipe.steps if start else -recipe.looking, recipe.steps + recipe.varied
+    bar = tqdm(range(first, last), desc="train", disable=worker > 0 or not progress)
+    for step, (model, tools, loss, right) in zip(bar, lessons(recipe, worker, start), strict=True):
         if step % 50 == 0:
             bar.set_postfix(
                 loss=f"{loss:.3f}", **{name: f"{share:.2f}" for name, share in right.items()}
             )
-        if worker == 0 and (step % 500 == 499 or step == recipe.steps - 1):
+        if worker == 0 and (step % 500 == 499 or step == last - 1):
             small.save(model, tools, out)
     torch.distributed.destroy_process_group()
 
 
-def lessons(
-    recipe: Recipe, worker: int = 0
-) -> Iterator[tuple[LlavaForConditionalGeneration, LlavaProcessor, float, dict[str, float]]]:
-    """After each step: the model as far as it is trained, its processor, the loss, and of each
-    family the share of right answers lately. All workers come to the same model."""
-    model, tools = build(recipe)
+def lessons(recipe: Recipe, worker: int = 0, start: Path | None = None) -> Iterator[Lesson]:
+    """Trains, a step a lesson. All workers come to the same model.
+
+    Args:
+        start: a folder with what the first part left; there are only lessons of the second.
+    """
+    if start is None:
+        model, tools = build(recipe)
+        yield from _first_part(recipe, worker, model, tools)
+    else:
+        model = LlavaForConditionalGeneration.from_pretrained(start)
+        tools = LlavaProcessor.from_pretrained(start)
+    yield from _second_part(recipe, worker, model, tools)
+
+
+def _first_part(recipe, worker, model, tools):
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         readers = Readers(recipe)
     rng = np.random.default_rng((recipe.seed, worker))
     parameters = [*model.parameters(), *readers.parameters()]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    optimiser = _optimiser(parameters)
     right = torch.zeros(len(FAMILIES))
     for step in range(-recipe.looking, recipe.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _rate(step, recipe)
-        family, scenes = _mixed(recipe, rng, right)
-        optimiser.zero_grad()
+        into = step if step >= 0 else step + recipe.looking
+        rate = recipe.learning_rate * _share(into, 1 - max(step, 0) / recipe.steps, recipe)
+        family, scenes = _mixed(recipe, rng, right, FAMILIES, fair=False)
         loss, good = _loss(model, tools, readers, scenes, recipe, step)
-        loss.backward()
-        counts = torch.stack([family.T @ good, family.sum(0)])
-        (scored, drawn), loss = _mean_over_workers(parameters, counts, loss.detach())
-        lately = 1 - 0.95 ** (drawn * recipe.workers / len(FAMILIES))
-        right += torch.where(drawn > 0, lately * (scored / drawn.clamp(min=1e-9) - right), 0)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        yield model, tools, loss.item(), dict(zip(FAMILIES, right.tolist()))
+        loss = _update(optimiser, rate, loss, family, good, right, recipe.workers)
+        yield model, tools, loss, dict(zip(FAMILIES, right.tolist()))
 
 
-def _mixed(recipe, rng, right):
+def _second_part(recipe, worker, model, tools):
+    rng = np.random.default_rng((recipe.seed, worker, 1))
+    optimiser = _optimiser(list(model.parameters()))
+    families = (*FAMILIES, *CROWDED)
+    right = torch.zeros(len(families))
+    for step in range(recipe.varied):
+        rate = recipe.varied_rate * _share(step, 1 - step / recipe.varied, recipe)
+        family, scenes = _mixed(recipe, rng, right, families, fair=True)
+        loss, good, _ = _answered(model, tools, scenes)
+        loss = _update(optimiser, rate, loss, family, good, right, recipe.workers)
+        yield model, tools, loss, dict(zip(families, right.tolist()))
+
+
+def _optimiser(parameters):
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+
+
+def _share(into, left, recipe):
+    """Share of the peak learning rate, so many steps into a part of which that share is left."""
+    return min(1.0, (into + 1) / recipe.warmup, left / recipe.falling)
+
+
+def _update(optimiser, rate, loss, family, good, right, workers):
+    """Makes a step, brings ``right`` up to date, and gives the mean loss."""
+    (group,) = optimiser.param_groups
+    group["lr"], parameters = rate, group["params"]
+    optimiser.zero_grad()
+    loss.backward()
+    counts = torch.stack([family.T @ good, family.sum(0)])
+    (scored, drawn), loss = _mean_over_workers(parameters, counts, loss.detach())
+    lately = 1 - 0.95 ** (drawn * workers / len(right))
+    right += torch.where(drawn > 0, lately * (scored / drawn.clamp(min=1e-9) - right), 0)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser.step()
+    return loss.item()
+
+
+def _mixed(recipe, rng, right, families, fair):
     """(scene, family) whether each is of that family, and scenes: more of families that go
     worse."""
     wrong = 1.05 - right.double().numpy()
-    families = np.sort(
-        rng.choice(len(FAMILIES), recipe.batch // recipe.workers, p=wrong / wrong.sum())
+    which = np.sort(
+        rng.choice(len(families), recipe.batch // recipe.workers, p=wrong / wrong.sum())
     )
-    many = dict(zip(FAMILIES, np.bincount(families)))
-    scenes = together([draw(name, rng, n, recipe.grid) for name, n in many.items() if n])
-    return functional.one_hot(torch.from_numpy(families), len(FAMILIES)).float(), scenes
+    many = dict(zip(families, np.bincount(which)))
+    scenes = [draw(name, rng, n, recipe.grid, fair=fair) for name, n in many.items() if n]
+    family = functional.one_hot(torch.from_numpy(which), len(families)).float()
+    return family, together(scenes)
 
 
 def _loss(model, tools, readers, scenes, recipe, step):
     """The loss of a step, and (scene,) the share of right answers."""
     if step < 0:
         return readers.loss(seen(model, tools, scenes), scenes), torch.zeros(len(scenes.forms))
+    loss, good, cells = _answered(model, tools, scenes)
+    return loss + recipe.readers * readers.loss(cells, scenes), good
+
+
+def _answered(model, tools, scenes):
+    """The loss of answers, (scene,) the share of right ones, and what `seen` gives."""
     said, cells = asked(model, tools, scenes)
     expected = answers(tools, scenes)
     loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten())
-    good = (said.argmax(-1) == expected).float().mean(1)
-    return loss + recipe.readers * readers.loss(cells, scenes), good
+    return loss, (said.argmax(-1) == expected).float().mean(1), cells
 
 
 def _mean_over_workers(parameters, counts, loss):
@@ -327,13 +392,6 @@ def _mean_over_workers(parameters, counts, loss):
         gradient.copy_(every[place : place + gradient.numel()].view_as(gradient))
         place += gradient.numel()
     return every[place:-1].view_as(counts), every[-1]
-
-
-def _rate(step, recipe):
-    """Share of the peak learning rate."""
-    into = step if step >= 0 else step + recipe.looking
-    left = 1 - max(step, 0) / recipe.steps
-    return min(1.0, (into + 1) / recipe.warmup, left / recipe.falling)
 
 
 @torch.no_grad()
@@ -368,9 +426,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, required=True, help="folder to write the model and its processor to"
     )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--start", type=Path, help="train the second part alone, from this folder")
     options = parser.parse_args(arguments)
     recipe = replace(Recipe(), seed=options.seed)
-    train(recipe, options.out)
+    train(recipe, options.out, start=options.start)
     model = LlavaForConditionalGeneration.from_pretrained(options.out).eval()
     tools = LlavaProcessor.from_pretrained(options.out)
     scores = evaluate(model, tools, recipe)
