@@ -70,14 +70,15 @@ def test_every_task_is_played_in_every_way_of_asking(talker, task, way):
     assert played["correct"].mean() >= 0.95
 
 
-def test_pairs_that_training_showed_are_answered_and_others_above_chance(parts):
+def test_pairs_that_training_showed_are_answered_and_others_nearly_as_well(parts):
     scores = train_talker.evaluate(*parts, RECIPE, 128)
     assert scores["kept_out"].mean() == 0.5
     right = scores.groupby(["kept_out", "skill"])["correct"].mean()
-    assert right[False].min() >= 0.95, right
-    # How far the talker knows pairs that it never saw differs from question to question, and stands
-    # in docs/models.md; of two answers one is right half of the time.
-    assert right[True].min() > 0.5, right
+    assert right[False].min() >= 0.99, right
+    # Of 1,024 scenes 92 % are right where it is asked whether a shape has a colour that it never
+    # had, and 99 % of all else (docs/models.md); here are fewer.
+    assert right[True]["binding, yes or no"] >= 0.85, right
+    assert right[True].drop("binding, yes or no").min() >= 0.97, right
 
 
 def test_shipped_folder_is_small_and_holds_the_recipes_shape(parts):
