@@ -2,12 +2,16 @@
 
 A scene is three tables of numbers, of which `pixels` makes the picture that the tasks draw and the
 processor shows. Every scene is asked four questions, so that one picture teaches several things.
-Some pairs never occur in training; what a model answers about these it has not learnt by heart
-(``kept_out`` of `Scenes`):
+Some pairs never occur in training in the scenes of a family; what a model answers about these it
+has not learnt by heart (``kept_out`` of `Scenes`):
 
 - an odd colour and a background, an odd shape and the others, two shapes beside one another, a
   shape and its colour: those that stand four apart in their lists;
 - a number of dots and a number of their colours: those that add up to seven.
+
+``CROWDED`` are families of scenes with many things. None shows an odd tile on a ground, or a shape
+in a colour that is asked for, that make a pair that is kept out; an odd shape may have its partner
+among two or three others.
 """
 
 from collections.abc import Callable
@@ -136,7 +140,7 @@ def draw(
         family: a key of ``FAMILIES`` or ``CROWDED``.
         grid: cells per side.
         held: show pairs that are kept out of training and nothing else, instead of all others;
-            nothing else is asked of scenes with many things, which keep none out.
+            of ``CROWDED``, nothing changes.
         fair: no question of a scene of training names a pair that is kept out. Unless they are
             fair, the answer to these is always no, and is learnt by heart.
     """
