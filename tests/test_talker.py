@@ -67,7 +67,7 @@ def scenes(family, n=16, seed=0, held=False):
 def test_every_task_is_played_in_every_way_of_asking(talker, task, way):
     fixed = {} if way == "plain" else {"template": way}
     played = rgb.play(talker, rgb.trials(talker, task, 16, seed=1, **fixed), progress=False)
-    assert played["correct"].mean() >= 0.95
+    assert played["correct"].mean() >= 0.97
 
 
 def test_pairs_that_training_showed_are_answered_and_others_nearly_as_well(parts):
