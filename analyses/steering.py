@@ -243,7 +243,7 @@ class Steered(OfPictures):
         self, rows: int, columns: int
     ) -> list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]]:
         """What each row of the frame is about, and its edits, on a picture of that many places."""
-        found = []
+        found: list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]] = []
         size = rows * columns * len(self.biases)
         room = max(self.least, (ROWS - size * len(self.several)) // size)
         for name, heads in [*self.several, *self.singles[:room]]:

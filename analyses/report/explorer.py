@@ -195,8 +195,11 @@ def _paths(run):
     return dict(rows=rows)
 
 
-def looks(run: Run) -> tuple[list[dict], list[str], str]:
+def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
     """Where every head looks, a picture at a time.
+
+    Args:
+        room: characters of packed attention.
 
     Returns:
         Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (the marked one,
@@ -224,7 +227,7 @@ def looks(run: Run) -> tuple[list[dict], list[str], str]:
         blob = packed(
             np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes()
         )
-        if left_out or size + len(blob) > BUDGET:
+        if left_out or size + len(blob) > room:
             left_out.append(f"{condition} of {trial}")
             continue
         size += len(blob)

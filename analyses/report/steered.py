@@ -5,59 +5,58 @@ Logits are kept as whole steps, 32,767 of which are the largest of the picture, 
 than a hundred-thousandth of it off.
 """
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from rgb_circuit.heads import Head
+from rgb_circuit.pictures.thumbnail import data_uri
 
 from . import explorer
 from .explorer import packed
 from .run import Run
 
-# Characters of packed logits in a page.
-BUDGET = 1_000_000
+# Characters of packed logits in a page; where heads look gets what they leave of `explorer.BUDGET`.
+BUDGET = 900_000
 STEPS = 32767
 # What heads give is multiplied by it, in the order of the page.
 EDITS = ("off", "double")
 
 
-def steered(run: Run, pictures: list[dict]) -> tuple[dict, list[str]]:
+def steered(run: Run) -> tuple[dict, list[str]]:
     """What a page holds of it.
-
-    Args:
-        pictures: of `explorer.looks`; those that a trial's clean picture is among.
 
     Returns:
         As JSON holds it, ``why_not`` alone where there is nothing, else ``trials``, each:
-        ``trial``, ``picture`` (its number), ``rows, columns``, ``words, roles, unedited``,
-        ``biases`` (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of
-        heads that look at each place, and that are off or doubled) and ``largest`` (a logit);
-        ``left_out``, how many
-        trials found no room. And of each trial the packed steps: (turned, biases, places, words)
-        and then (scaled, off and double, words), 16 bits each, little-endian.
+        ``trial, uri`` (of its picture), ``rows, columns``, ``words, roles, unedited``, ``biases``
+        (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of heads that
+        look at each place, and that are off or doubled) and ``largest`` (a logit). And of each
+        trial the packed steps: (turned, biases, places, words) and then (scaled, off and double,
+        words), 16 bits each, little-endian. Trials that find no room are left out.
     """
     if "steering" not in run.frames:
         return dict(why_not=run.why_not("steering")), []
-    about, blobs, left_out = [], [], 0
-    number = {(one["trial"], one["condition"]): at for at, one in enumerate(pictures)}
-    for (trial, condition), rows in run.frames["steering"].groupby(
+    about: list[dict] = []
+    blobs: list[str] = []
+    shown = run.frames["stimuli"].set_index(["trial", "condition"])["png"]
+    for key, rows in run.frames["steering"].groupby(
         ["trial", "condition"], observed=True, sort=False
     ):
-        if (trial, condition) not in number:
-            left_out += 1
+        if key not in shown.index:
             continue
         one, steps = _of_picture(rows)
         blob = packed(steps.astype("<i2").tobytes())
-        if left_out or sum(map(len, blobs)) + len(blob) > BUDGET:
-            left_out += 1
-            continue
-        about.append(dict(trial=str(trial), picture=number[trial, condition]) | one)
+        if sum(map(len, blobs)) + len(blob) > BUDGET:
+            break
+        uri = data_uri(Image.open(io.BytesIO(shown[key])))
+        about.append(dict(trial=str(key[0]), uri=uri) | one)
         blobs.append(blob)
     if not about:
-        return dict(why_not="its pictures found no room on this page; see steering.parquet"), []
-    return dict(trials=about, left_out=left_out), blobs
+        return dict(why_not="it found no room on this page; see steering.parquet"), []
+    return dict(trials=about), blobs
 
 
 def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
@@ -101,8 +100,8 @@ def payload(run: Run) -> dict:
     """All that a page holds: ``data`` (the packed JSON of `explorer.data`, with ``pictures`` and
     ``steering``), ``looks`` and ``steers`` (the packed bytes of each picture), and ``lacking``,
     what is not there, in words."""
-    pictures, looks, lacking = explorer.looks(run)
-    steering, steers = steered(run, pictures)
+    steering, steers = steered(run)
+    pictures, looks, lacking = explorer.looks(run, explorer.BUDGET - sum(map(len, steers)))
     content = explorer.data(run) | dict(pictures=pictures, steering=steering)
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return dict(data=packed(text.encode()), looks=looks, steers=steers, lacking=lacking)

@@ -110,7 +110,7 @@ def redirect(
         raise InputError(f"draws is {draws!r}; use a whole number from 1 on")
     # The other places are the same whichever heads are asked about.
     places, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    sets = {"found": chosen}
+    sets: dict[str, Sequence[tuple[int, int]]] = {"found": chosen}
     sets |= {f"random {k}": drawn for k, drawn in enumerate(others(model, chosen, draws, rng), 1)}
     about = [(name, float(bias)) for name in sets for bias in biases]
     variants = {f"{name}, {bias}": looking_at(sets[name], bias) for name, bias in about}

@@ -94,7 +94,7 @@ export async function tellSteer() {
   Object.assign($("steer-bias"), { max: at.biases.length - 1, value: gaze.bias });
   $("steer-bias").setAttribute("aria-valuetext", biasText(at.biases[gaze.bias]));
   $("steer-bias-says").textContent = biasText(at.biases[gaze.bias]);
-  const image = $("steer-image"), { uri } = data.pictures[at.picture];
+  const image = $("steer-image"), { uri } = at;
   if (image.src !== uri) image.src = uri;
   $("steer-picture").style.aspectRatio = `${at.columns} / ${at.rows}`;
   veil(gaze);
