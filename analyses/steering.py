@@ -115,7 +115,7 @@ def steering(
         Steered(
             shown,
             tuple(several.items()),
-            tuple((str(Head(*head)), (tuple(head),)) for head in ordered),
+            tuple((str(head), ((head.layer, head.head),)) for head in ordered),
             MORE if whole else BIASES,
             HEADS if whole else 0,
         )
