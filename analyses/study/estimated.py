@@ -45,15 +45,15 @@ def print_estimate(
     else:
         _whole_run(model, cost, LOADING + first, for_page, seconds)
     print(
-        f"It holds up to {_size(cost.memory)} beside the weights, and writes about "
-        f"{_size(cost.disk)} to disk."
+        f"It holds up to {size(cost.memory)} beside the weights, and writes about "
+        f"{size(cost.disk)} to disk."
     )
 
 
 def _whole_run(model, cost, before, for_page, seconds):
     """Print what a run takes here from its start to its page, as far as it is known before."""
     writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
-    weights = _size(weights_size(model))
+    weights = size(weights_size(model))
     if seconds is None:
         print(
             f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
@@ -67,27 +67,29 @@ def _whole_run(model, cost, before, for_page, seconds):
         keeping + cost.forwards * seconds,
         writing + for_page * seconds,
     ]
-    start, step, page = map(_duration, parts)
+    start, step, page = map(duration, parts)
     print(
-        f"A plain forward takes {_duration(seconds)} here (timed on this model's shape, filled "
+        f"A plain forward takes {duration(seconds)} here (timed on this model's shape, filled "
         "with one number). So a run takes about\n"
         f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
         f"read its weights, {weights}, or to fetch them where they are not here\n"
         f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
         f"  the page: {page}, with {for_page} plain forwards\n"
-        f"{_duration(sum(parts))} in all, and more by what is found."
+        f"{duration(sum(parts))} in all, and more by what is found."
     )
 
 
-def _duration(seconds):
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {name}"
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
-def _size(count):
-    for size, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
+def size(count: float) -> str:
+    """So many bytes, in the unit that suits them."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
     return f"{count / 2**10:.0f} KiB"

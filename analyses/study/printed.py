@@ -24,6 +24,7 @@ from ..report import accuracy, digits
 from ..report.playing import cannot_play
 from ..roles import standing
 from .check import Check
+from .estimated import duration, size
 from .findings import Findings
 
 # How the role table shows a state.
@@ -306,7 +307,7 @@ def _about(model, found):
     times = {1: "once", 2: "twice"}[len(model.layout.views)]
     written = model.processor.tokenizer.convert_ids_to_tokens
     right = found.played["correct"].dropna()
-    memory = ", ".join(f"{_size(most)} in {place}" for place, most in found.memory.items())
+    memory = ", ".join(f"{size(most)} in {place}" for place, most in found.memory.items())
     return {
         "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on "
         f"{where}",
@@ -315,7 +316,7 @@ def _about(model, found):
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
         + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
         "plays": f"{right.sum()} of {len(right)} pictures are answered right",
-        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of "
+        "time": f"{duration(found.forward)} a plain forward; {duration(found.sweep)} a sweep of "
         f"all {len(model.heads()):,} heads at [end] with both pictures",
         "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
         "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",
