@@ -9,8 +9,6 @@ import torch
 
 from rgb_circuit.calls.panels import mean_floor, panels, strongest
 from rgb_circuit.heads import Head
-from rgb_circuit.loading.sketch import weights_size
-from rgb_circuit.measuring.estimate import Cost
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.plots.canvas import brief
 from rgb_circuit.stimuli.drawing import form_at
@@ -26,94 +24,11 @@ from ..report import accuracy, digits
 from ..report.playing import cannot_play
 from ..roles import standing
 from .check import Check
-from .findings import STAGES, Findings
-
-# Plain forwards of the checks of loading, as counted on a model of LLaVA-1.5-7B's shape.
-LOADING = 12
-# What a run takes beside its forwards, in seconds: to start, for each picture and sweep of a trial,
-# and for the page with so much more for each head. Measured on one core with 24 heads, the last on
-# two with 1,024.
-START_SECONDS, SECONDS_OF_A_PART, PAGE_SECONDS, SECONDS_OF_A_HEAD = 5, 0.02, 6, 0.06
+from .estimated import duration, size
+from .findings import Findings
 
 # How the role table shows a state.
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
-
-
-def estimate(
-    model: Vlm, cost: Cost, first: int, for_page: int, seconds: float | None, task: Task
-) -> None:
-    """Print what a run would take.
-
-    Args:
-        cost: of its first step.
-        first, for_page: plain forwards that are played before it, and that the page takes.
-        seconds: that a plain forward takes; None where it cannot be timed.
-        task: that the run is about.
-    """
-    without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
-    each = cost.forwards / cost.trials
-    print(
-        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run, and no "
-        "weights are read; of each trial would be\n"
-        f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
-        f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
-        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
-        f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
-    )
-    if model.server:
-        print(
-            f"Step 1 is {cost.forwards:,.0f} plain forwards in all, on a server one request a "
-            "trial."
-        )
-    else:
-        _whole_run(model, cost, LOADING + first, for_page, seconds)
-    print(
-        f"It holds up to {_size(cost.memory)} beside the weights, and writes about "
-        f"{_size(cost.disk)} to disk."
-    )
-
-
-def _whole_run(model, cost, before, for_page, seconds):
-    """Print what a run takes here from its start to its page, as far as it is known before."""
-    writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
-    weights = _size(weights_size(model))
-    if seconds is None:
-        print(
-            f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
-            f"and to play, {cost.forwards:,.0f} for step 1, {for_page} for the page. How long one "
-            "takes here cannot be said without the weights."
-        )
-        return
-    keeping = SECONDS_OF_A_PART * (cost.captures + cost.sweeps)
-    parts = [
-        START_SECONDS + before * seconds,
-        keeping + cost.forwards * seconds,
-        writing + for_page * seconds,
-    ]
-    start, step, page = map(_duration, parts)
-    print(
-        f"A plain forward takes {_duration(seconds)} here (timed on this model's shape, filled "
-        "with one number). So a run takes about\n"
-        f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
-        f"read its weights, {weights}, or to fetch them where they are not here\n"
-        f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
-        f"  the page: {page}, with {for_page} plain forwards\n"
-        f"{_duration(sum(parts))} in all, and more by what is found."
-    )
-
-
-def _duration(seconds):
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-
-
-def _size(count):
-    for size, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count / 2**10:.0f} KiB"
 
 
 def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) -> None:
@@ -392,7 +307,7 @@ def _about(model, found):
     times = {1: "once", 2: "twice"}[len(model.layout.views)]
     written = model.processor.tokenizer.convert_ids_to_tokens
     right = found.played["correct"].dropna()
-    memory = ", ".join(f"{_size(most)} in {place}" for place, most in found.memory.items())
+    memory = ", ".join(f"{size(most)} in {place}" for place, most in found.memory.items())
     return {
         "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on "
         f"{where}",
@@ -401,7 +316,7 @@ def _about(model, found):
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
         + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
         "plays": f"{right.sum()} of {len(right)} pictures are answered right",
-        "time": f"{_duration(found.forward)} a plain forward; {_duration(found.sweep)} a sweep of "
+        "time": f"{duration(found.forward)} a plain forward; {duration(found.sweep)} a sweep of "
         f"all {len(model.heads()):,} heads at [end] with both pictures",
         "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
         "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -168,7 +169,7 @@ class Described:
     dtype: torch.dtype
 
     @property
-    def heads(self) -> dict[str, int]:
+    def heads(self) -> dict[str, Any]:
         """The fields of `Vlm` that say how many heads there are."""
         return _heads(self.config, self.name)
 

@@ -1,0 +1,95 @@
+"""What a run would take, as ``--dry-run`` prints it."""
+
+from rgb_circuit.loading.sketch import weights_size
+from rgb_circuit.measuring.estimate import Cost
+from rgb_circuit.task import Task
+from rgb_circuit.vlm import Vlm
+
+from ..roles import standing
+from .findings import STAGES
+
+# Plain forwards of the checks of loading, as counted on a model of LLaVA-1.5-7B's shape.
+LOADING = 12
+# What a run takes beside its forwards, in seconds: to start, for each picture and sweep of a trial,
+# and for the page with so much more for each head. Measured on one core with 24 heads, the last on
+# two with 1,024.
+START_SECONDS, SECONDS_OF_A_PART, PAGE_SECONDS, SECONDS_OF_A_HEAD = 5, 0.02, 6, 0.06
+
+
+def print_estimate(
+    model: Vlm, cost: Cost, first: int, for_page: int, seconds: float | None, task: Task
+) -> None:
+    """Print what a run would take.
+
+    Args:
+        cost: of its first step.
+        first, for_page: plain forwards that are played before it, and that the page takes.
+        seconds: that a plain forward takes; None where it cannot be timed.
+        task: that the run is about.
+    """
+    without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
+    each = cost.forwards / cost.trials
+    print(
+        f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run, and no "
+        "weights are read; of each trial would be\n"
+        f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
+        f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
+        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
+        f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
+    )
+    if model.server:
+        print(
+            f"Step 1 is {cost.forwards:,.0f} plain forwards in all, on a server one request a "
+            "trial."
+        )
+    else:
+        _whole_run(model, cost, LOADING + first, for_page, seconds)
+    print(
+        f"It holds up to {size(cost.memory)} beside the weights, and writes about "
+        f"{size(cost.disk)} to disk."
+    )
+
+
+def _whole_run(model, cost, before, for_page, seconds):
+    """Print what a run takes here from its start to its page, as far as it is known before."""
+    writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
+    weights = size(weights_size(model))
+    if seconds is None:
+        print(
+            f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
+            f"and to play, {cost.forwards:,.0f} for step 1, {for_page} for the page. How long one "
+            "takes here cannot be said without the weights."
+        )
+        return
+    keeping = SECONDS_OF_A_PART * (cost.captures + cost.sweeps)
+    parts = [
+        START_SECONDS + before * seconds,
+        keeping + cost.forwards * seconds,
+        writing + for_page * seconds,
+    ]
+    start, step, page = map(duration, parts)
+    print(
+        f"A plain forward takes {duration(seconds)} here (timed on this model's shape, filled "
+        "with one number). So a run takes about\n"
+        f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
+        f"read its weights, {weights}, or to fetch them where they are not here\n"
+        f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
+        f"  the page: {page}, with {for_page} plain forwards\n"
+        f"{duration(sum(parts))} in all, and more by what is found."
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def size(count: float) -> str:
+    """So many bytes, in the unit that suits them."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 2**10:.0f} KiB"
