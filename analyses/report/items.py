@@ -27,7 +27,7 @@ from rgb_circuit.pictures.thumbnail import small_file
 from .explorer import packed, unpacked
 from .run import BLANK, Run
 
-# Characters of a page that pictures, attention and effects may take: with all else, less than 20 MB.
+# Characters of a page that pictures, attention and effects may take; with all else below 20 MB.
 PICTURES, LOOKS, EFFECTS = 10_400_000, 2_000_000, 2_000_000
 # Of pictures: longer side in pixels and quality of WebP, from the best that may fit on.
 SIZES = ((336, 80), (336, 60), (288, 50), (240, 45), (192, 40), (160, 35), (128, 30))
