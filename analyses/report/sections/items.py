@@ -75,7 +75,8 @@ def _values(run: Run):
         several=len({one["cluster"] for one in every if one["cluster"] is not None}),
         wrong=any(one["flips"] is False for one in every),
         left_out=says + _left_out(run, heads, ranked, looking, every),
-        folded=run.task.is_game,
+        open=not run.task.is_game,
+        gist=f"{run.n}, to click",
     )
 
 
