@@ -27,8 +27,8 @@ from rgb_circuit.pictures.thumbnail import small_file
 from .explorer import packed, unpacked
 from .run import BLANK, Run
 
-# Characters of a page that pictures, attention and effects may take.
-PICTURES, LOOKS, EFFECTS = 11_500_000, 2_500_000, 2_500_000
+# Characters of a page that pictures, attention and effects may take; with all else below 20 MB.
+PICTURES, LOOKS, EFFECTS = 10_400_000, 2_000_000, 2_000_000
 # Of pictures: longer side in pixels and quality of WebP, from the best that may fit on.
 SIZES = ((336, 80), (336, 60), (288, 50), (240, 45), (192, 40), (160, 35), (128, 30))
 # How many pictures tell which size fits, before all are made.
@@ -67,11 +67,13 @@ def panels(run: Run) -> list[Panel]:
     """Each panel of the run, trial by trial: of drawn pictures the effect on the word's logit, of
     others on that against what it is read against (`rgb_circuit.calls.panels`)."""
     frame, found = run.frames["patch_heads"], []
+    # A trial that lacks a panel's picture has a row all the same.
+    trials = list(frame["trial"].unique())
     names = run.frames["panels"][["panel", "target", "role"]].drop_duplicates()
     for name, target, role in names.astype(str).itertuples(index=False):
         rows = frame[frame["target"] == target]
         logits = {
-            column: _against(run, rows, column, target, role)
+            column: _against(run, rows, column, target, role).reindex(trials)
             for column in ("source_logit", "target_logit", "patched_logit")
         }
         effects = logits["patched_logit"] - logits["target_logit"]
@@ -85,7 +87,7 @@ def _against(run, rows, column, target, role):
     """A word's logits, of pictures that were not drawn against the others': a row per trial, a
     column per (layer, head)."""
     table = rows.pivot(index="trial", columns=["role", "layer", "head"], values=column)
-    table = table.reindex(rows["trial"].unique()).sort_index(axis=1)
+    table = table.sort_index(axis=1)
     said = {str(name): table[name] for name in table.columns.unique("role")}
     own = said.pop(role)
     if run.task.is_game or not said:
@@ -212,7 +214,7 @@ def looks(run: Run, ranked: Sequence[str]) -> tuple[list[str], dict[tuple[str, s
         blob = packed(steps.astype(np.uint8).tobytes())
         if (size := size + len(blob)) > LOOKS:
             break
-        # Pictures that have no rows of their own are one row.
+        # Folders of older versions do not say how many tokens are in a row.
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         found[key] = dict(
             columns=columns,

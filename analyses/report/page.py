@@ -88,7 +88,7 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
         gist="not measured" if values["why_not"] else values["gist"],
         body=Markup(body),
         half=section.half,
-        open=section.open,
+        open=values.get("open", section.open),
     )
 
 

@@ -22,9 +22,9 @@ class Section:
         fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters
             of `writing` and the macros of marks.jinja.
         half: whether half of the page's width is enough.
-        open: whether it is unfolded when the page is opened, as what carries the verdict is. Of
-            others only the heading is seen, with ``gist`` of the values beside it, if they have
-            one: what it comes to, in a few words.
+        open: whether it is unfolded when the page is opened, as what carries the verdict is; the
+            values may say otherwise, as ``open``. Of others only the heading is seen, with ``gist``
+            of the values beside it, if they have one: what it comes to, in a few words.
     """
 
     order: int

@@ -3,6 +3,7 @@ chosen."""
 
 import os
 import string
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +38,13 @@ def _values(run: Run):
     sizes, effects = items.packed_effects(found, heads)
     seen, looking = items.looks(run, ranked)
     shown, uris, says = _shown(run, looking)
-    words, colors = _answers(run, trials)
-    every = [_item(run, trial, shown, words, colors) for trial in trials]
-    for one, short in zip(every, _short([one["name"] for one in every])):
-        one["short"] = short
+    every, colors = _items(run, trials, shown)
     for number, gaps in enumerate(zip(*(panel.gaps for panel in found))):
         every[number]["gaps"] = [None if pd.isna(gap) else float(f"{gap:.4g}") for gap in gaps]
     marks = _marks(found[0], heads[0], every)
     content = dict(
         heads=heads,
         roles=_roles(run, heads),
-        listed=_listed(run, found[0], heads),
         panels=[dict(name=one.name, role=one.role, target=one.target) for one in found],
         steps=sizes,
         items=every,
@@ -71,14 +68,15 @@ def _values(run: Run):
         head=heads[0],
         role=content["roles"][0],
         panels=content["panels"],
-        listed=content["listed"],
+        listed=_listed(run, found[0], heads),
         legend=colors if len(colors) <= COLORED else {},
         first=_first(every[0], found[0], heads[0], uris, seen, looking),
         against=_against(run, found),
         several=len({one["cluster"] for one in every if one["cluster"] is not None}),
         wrong=any(one["flips"] is False for one in every),
         left_out=says + _left_out(run, heads, ranked, looking, every),
-        folded=run.task.is_game,
+        open=not run.task.is_game,
+        gist=f"{run.n}, to click",
     )
 
 
@@ -142,28 +140,34 @@ def _answers(run, trials):
     return words, {word: number for number, word in enumerate(sorted(often.index))}
 
 
-def _item(run, trial, shown, words, colors):
-    """What JSON holds of a trial."""
-    name, played = str(trial), run.frames["play"]
-    own = played[played["trial"].astype(str) == name]
-    pictures = []
-    for row in own.to_dict("records"):
-        correct = None if pd.isna(row["correct"]) else bool(row["correct"])
-        expected = None if pd.isna(row["expected"]) else str(row["expected"])
-        about = dict(condition=str(row["condition"]), expected=expected, answer=str(row["answer"]))
-        picture = shown.get(name, {}).get(about["condition"], {})
-        pictures.append(about | dict(correct=correct) | picture)
-    scored = [one["correct"] for one in pictures if one["correct"] is not None]
-    color = colors[words.get(name, "")] if len(colors) <= COLORED else 0
-    cluster = run.clusters.get(name, name)
-    alone = sum(other == cluster for other in run.clusters.values()) < 2
-    return dict(
-        name=name,
-        cluster=None if alone else cluster,
-        color=color,
-        flips=all(scored) if scored else None,
-        pictures=pictures,
-    )
+def _items(run, trials, shown):
+    """What JSON holds of each trial, and word → number of its colour."""
+    words, colors = _answers(run, trials)
+    played = run.frames["play"]
+    of = {
+        name: rows.to_dict("records") for name, rows in played.groupby(played["trial"].astype(str))
+    }
+    members = Counter(run.clusters.get(str(trial), str(trial)) for trial in trials)
+    names = [str(trial) for trial in trials]
+    every = []
+    for name, short in zip(names, _short(names)):
+        pictures = [_picture(row, shown.get(name, {})) for row in of.get(name, [])]
+        scored = [one["correct"] for one in pictures if one["correct"] is not None]
+        cluster = run.clusters.get(name, name)
+        one = dict(name=name, short=short, pictures=pictures)
+        one["cluster"] = cluster if members[cluster] > 1 else None
+        one["color"] = colors[words.get(name, "")] if len(colors) <= COLORED else 0
+        every.append(one | dict(flips=all(scored) if scored else None))
+    return every, colors
+
+
+def _picture(row, shown):
+    """A row of `rgb_circuit.play`, with what is shown of its picture."""
+    condition = str(row["condition"])
+    expected = None if pd.isna(row["expected"]) else str(row["expected"])
+    correct = None if pd.isna(row["correct"]) else bool(row["correct"])
+    said = dict(condition=condition, expected=expected, answer=str(row["answer"]), correct=correct)
+    return said | shown.get(condition, {})
 
 
 def _roles(run, heads):
