@@ -642,7 +642,8 @@ def steered(folder, **about):
 def bars(page):
     """Word → logit, as the page has them."""
     lines = page.locator("#steer-words .bar").evaluate_all(
-        "all => all.map(one => [one.querySelector('.word').firstChild.data, one.lastChild.textContent])"
+        "all => all.map(one => "
+        "[one.querySelector('.word').firstChild.data, one.lastChild.textContent])"
     )
     return {word: float(text.replace("−", "-")) for word, text in lines}
 
