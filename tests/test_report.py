@@ -557,7 +557,13 @@ def publish(folder):
     effects = pd.concat(
         [
             table[["layer", "head"]].assign(
-                trial=f"{trial}", target=target, role=role, effect=table[panel], **about
+                trial=f"{trial}",
+                target=target,
+                role=role,
+                answer=role,
+                effect=table[panel],
+                patched_logit=table[panel],
+                **about,
             )
             for trial in range(2)
             for panel, (target, role) in PANELS.items()
@@ -652,7 +658,7 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
     report.write(copy)
     monkeypatch.delitem(sys.modules, f"{sections.__name__}.words")
     after = read(copy).sections
-    assert list(after)[1:] == [*GAME[:3], "words", *GAME[3:]]
+    assert list(after)[1:] == [*GAME[:4], "words", *GAME[4:]]
     words = " & ".join(sorted(set(pd.read_parquet(copy / "play.parquet")["answer"])))
     said = f"What planted said\nOnly {words}, 50\N{NO-BREAK SPACE}%."
     assert after.pop("words").strip() == said
@@ -681,6 +687,8 @@ def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
     """No model, no task that ships and no task file is asked."""
     manifest = json.loads((copy / "manifest.json").read_text())
     task = manifest["task"]
+    for about in task["conditions"].values():
+        about["says"] = "what is mine"
     task |= dict(name="mine", says="my game", asks="see what is mine", place="my tile")
     task["hypotheses"]["color extractor"] |= dict(plural="readers", says="reads what is mine")
     (copy / "manifest.json").write_text(json.dumps(manifest))

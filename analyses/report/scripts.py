@@ -32,11 +32,6 @@ def script() -> str:
     return text
 
 
-def style() -> str:
-    """What the page's style says of what the script shows."""
-    return (FOLDER / "explore.css").read_text(encoding="utf-8")
-
-
 def modules() -> dict[str, str]:
     """Name → text, of every module."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.js"))}

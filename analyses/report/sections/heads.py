@@ -22,7 +22,6 @@ def _values(run: Run):
     return dict(
         **steered.payload(run),
         script=scripts.script(),
-        style=scripts.style(),
         columns=columns,
         rows=rows,
         roles=[] if roles is None else sorted(set(roles.explode())),
