@@ -115,10 +115,7 @@ def check_folder(folder: str | Path, several: bool) -> None:
     if not (Path(folder) / "manifest.json").is_file() or holds_several(folder) == several:
         return
     holds = "a run of one task" if several else "a run for each of several tasks"
-    raise InputError(
-        f"{folder} holds {holds}, and --task is given {'several times' if several else 'once'}; "
-        "choose another folder with --out"
-    )
+    raise InputError(f"{folder} holds {holds}; choose another folder with --out")
 
 
 def report(folder: Path) -> None:
