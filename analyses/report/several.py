@@ -125,9 +125,10 @@ def verdict(found: Several) -> str:
         return f"No two of these tasks can be set side by side for {found.model}."
     names = found.compared
     if len(names) < 2:
+        where = f"in {names[0]} alone" if names else "in none"
         return (
-            f"{found.model} has something to restore in {names[0] if names else 'none'} alone of "
-            "these tasks, so nothing is said of heads that they share."
+            f"{found.model} has something to restore {where} of these tasks, so nothing is said of "
+            "heads that they share."
         )
     every = len(found.heads[["layer", "head"]].drop_duplicates())
     in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]

@@ -171,12 +171,13 @@ def _cost_of_sets(model, trials, tasks):
     names = [str(index) for index in range((RANDOM_SETS + 1) * tasks)]
     # No set begins below the first layer.
     alone = {name: restored_alone(model, [(0, 0)], transfer.SOURCE, target) for name in names}
-    silent = {name: [Edit(0, 0, "mean")] for name in names}
+    # A mean would be measured for this: a forward a trial, counted below.
+    silent = {name: [Edit(0, 0, "zero")] for name in names}
     wanted = [
         PatchedEdits.of(second, alone, target),
         PatchedEdits.of(second, silent, transfer.SOURCE),
     ]
-    return cost(model, wanted).forwards
+    return cost(model, wanted).forwards + len(second)
 
 
 def folders_of(names: Mapping[str, object]) -> dict[str, str]:
