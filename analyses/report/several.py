@@ -197,8 +197,9 @@ def _task(found, name, folder):
     if (folder / "roles.parquet").is_file():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         roles = [f"{Head(row.layer, row.head)} {row.role}" for row in _rows(table, "role")]
-    rows = None if found.heads is None else found.heads[found.heads["sample"] == name]
-    there = rows is not None and len(rows) > 0
+    every = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
+    rows = every[every["sample"] == name]
+    there = len(rows) > 0
     return dict(
         name=name,
         link=f"{quote(folder.name)}/report.html",
