@@ -18,9 +18,8 @@ restored alone in the corrupted picture, all else held there (sufficiency), and 
 trials in the clean one (necessity), beside random sets of the same layers. A set that is enough for
 another task is a circuit that the two share; one that is not may still hold heads that they share.
 
-Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`), and what is shown
-holds for these tasks and templates. How it is with others like them is another question, which
-takes five or more.
+Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`). What is shown holds
+for these tasks and templates; of others like them nothing is known with fewer than five.
 
 `transfer` measures all of this. `compared` takes what was measured before of every head, as a run
 has it, and measures the sets alone.

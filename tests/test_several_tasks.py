@@ -80,7 +80,7 @@ def test_pages_are_written_again_from_the_folder_of_all(made, capsys):
     # What takes one run is told where they are, and a run of one task is another folder's.
     capsys.readouterr()
     assert run(made[0], "--task", "counting") == 2
-    assert "holds a run for each of several tasks, and --task is" in capsys.readouterr().err
+    assert "holds a run for each of several tasks; choose" in capsys.readouterr().err
     assert main(["attention", str(made[0]), "--head", "3.2"]) == 2
     assert str(made[0] / "counting") in capsys.readouterr().err
 

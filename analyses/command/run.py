@@ -173,8 +173,8 @@ def _run_several(options):
         given.append("trials published")
     if given:
         raise InputError(
-            f"--{given[0].replace('_', '-')} goes with one task, and --task is given "
-            f"{len(options.tasks)} times; leave it out, or give one --task"
+            f"--{given[0].replace('_', '-')} goes with one task, and here are "
+            f"{len(options.tasks)}; leave it out, or name one task"
         )
     if options.dry_run:
         model, tasks = several_tasks(options)

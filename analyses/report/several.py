@@ -125,9 +125,10 @@ def verdict(found: Several) -> str:
         return f"No two of these tasks can be set side by side for {found.model}."
     names = found.compared
     if len(names) < 2:
+        where = f"in {names[0]} alone" if names else "in none"
         return (
-            f"{found.model} has something to restore in {names[0] if names else 'none'} alone of "
-            "these tasks, so nothing is said of heads that they share."
+            f"{found.model} has something to restore {where} of these tasks, so nothing is said of "
+            "heads that they share."
         )
     every = len(found.heads[["layer", "head"]].drop_duplicates())
     in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]
@@ -196,8 +197,9 @@ def _task(found, name, folder):
     if (folder / "roles.parquet").is_file():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         roles = [f"{Head(row.layer, row.head)} {row.role}" for row in _rows(table, "role")]
-    rows = None if found.heads is None else found.heads[found.heads["sample"] == name]
-    there = rows is not None and len(rows) > 0
+    every = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
+    rows = every[every["sample"] == name]
+    there = len(rows) > 0
     return dict(
         name=name,
         link=f"{quote(folder.name)}/report.html",

@@ -325,15 +325,15 @@ def _play_first(store, model, trials, study):
     if store.detached:
         return False
     if study.task.is_game:
-        [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage="playing")
+        [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage=study.playing)
         printed.first_played(played)
         return False
-    some, playing = trials[:FIRST], f"{study.called}, playing" if study.called else "playing"
+    some = trials[:FIRST]
     if len(some) < len(trials):
-        [played] = measure(model, [Played.of(some)], store, stage=playing)
+        [played] = measure(model, [Played.of(some)], store, stage=study.playing)
         if shown_not_to_play(played, study.task):
             print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
-    [played] = measure(model, [Played.of(trials)], store, stage=playing)
+    [played] = measure(model, [Played.of(trials)], store, stage=study.playing)
     printed.game(model, played, study.task, trials)
     return True
 

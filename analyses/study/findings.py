@@ -82,6 +82,11 @@ class Study:
         return bool(self.task.hypotheses) and not self.anyway
 
     @property
+    def playing(self) -> str:
+        """What a bar says while answers are read."""
+        return f"{self.called}, playing" if self.called else "playing"
+
+    @property
     def chooses(self) -> bool:
         """Whether trials are left out for what is answered."""
         return self.only_correct or self.flips_only
@@ -200,7 +205,7 @@ def measure_each(
     """
     given = list(trials)
     if study.must_play and not store.detached:
-        [played] = measure(model, [Played.of(given[:GLANCE])], store, stage="playing")
+        [played] = measure(model, [Played.of(given[:GLANCE])], store, stage=study.playing)
         if shown_not_to_play(played, study.task):
             raise _plays_not(model, played, study.task)
     # A shard or a run of some heads ranks nothing, which trials are left out is not known before,

@@ -115,10 +115,7 @@ def check_folder(folder: str | Path, several: bool) -> None:
     if not (Path(folder) / "manifest.json").is_file() or holds_several(folder) == several:
         return
     holds = "a run of one task" if several else "a run for each of several tasks"
-    raise InputError(
-        f"{folder} holds {holds}, and --task is given {'several times' if several else 'once'}; "
-        "choose another folder with --out"
-    )
+    raise InputError(f"{folder} holds {holds}; choose another folder with --out")
 
 
 def report(folder: Path) -> None:
@@ -174,12 +171,13 @@ def _cost_of_sets(model, trials, tasks):
     names = [str(index) for index in range((RANDOM_SETS + 1) * tasks)]
     # No set begins below the first layer.
     alone = {name: restored_alone(model, [(0, 0)], transfer.SOURCE, target) for name in names}
-    silent = {name: [Edit(0, 0, "mean")] for name in names}
+    # A mean would be measured for this: a forward a trial, counted below.
+    silent = {name: [Edit(0, 0, "zero")] for name in names}
     wanted = [
         PatchedEdits.of(second, alone, target),
         PatchedEdits.of(second, silent, transfer.SOURCE),
     ]
-    return cost(model, wanted).forwards
+    return cost(model, wanted).forwards + len(second)
 
 
 def folders_of(names: Mapping[str, object]) -> dict[str, str]:
