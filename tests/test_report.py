@@ -41,7 +41,7 @@ GAME = [
     "paths", "circuit",
     "questions", "reproduce", "limits",
 ]  # fmt: skip
-NOT_OF_OWN_PICTURES = {"riddle", "composition", "paths", "questions"}
+NOT_OF_OWN_PICTURES = {"riddle", "paths", "questions"}
 VOID = {"meta", "img", "br", "link", "use", "path", "rect", "image", "hr", "input"}
 
 
@@ -462,7 +462,7 @@ def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigat
 def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
-    assert "Left out: Composition, Question" in page.sections[""]
+    assert "Left out: Question" in page.sections[""]
     assert "Too few trials: there are 4" in page.sections["roles"]
     assert "pictures of one's own, and nothing is claimed there" in page.sections[""]
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
@@ -680,7 +680,7 @@ def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(
     assert "asking" in read(copy).sections and "Left out" not in read(copy).sections[""]
     page = read(without)
     assert "asking" not in page.sections
-    assert "Left out: Words, Composition, Question" in page.sections[""]
+    assert "Left out: Words, Question" in page.sections[""]
 
 
 def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
@@ -882,6 +882,7 @@ def test_what_cannot_be_measured_says_why(planted):
         "sweeps",
         "looks",
         "direct_effects",
+        "steering",
     }
     assert "there are 2 trials" in reasons["task_reading"]
     assert "needs 4 trials, and there are 2" in reasons["curve"]
