@@ -266,7 +266,8 @@ def test_a_run_of_ones_own_pictures_ends_in_its_report(name, tmp_path):
     assert (out / "panels.png").stat().st_size > 1000
     page = re.sub("<script.*?</script>", "", (out / "report.html").read_text(), flags=re.DOTALL)
     panels = page.split('<section id="panels">')[1].split("</section>")[0]
-    assert panels.count("<svg role") == pictures * len(words)
+    # Each map, and the bar that tells what their colours mean.
+    assert panels.count("<svg role") == pictures * len(words) + 1
     # The pictures' folder stands where the command is, and nowhere else.
     assert str(tmp_path) not in page.split('<section id="reproduce">')[0]
 

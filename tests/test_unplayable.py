@@ -204,7 +204,8 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
         r".*--anyway$",
         sentence,
     )
-    assert not printed.out and not (tmp_path / "report.html").exists()
+    first = r"First 4 trials: \d of 20 pictures are answered right\.\n"
+    assert re.fullmatch(first, printed.out) and not (tmp_path / "report.html").exists()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/play-*/*.parquet")}
     assert len(kept) == 4
     assert main([*command, "--anyway"]) == 0
