@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,9 +99,18 @@ def test_numbers_under_the_marks_are_the_frames(folder, html):
             assert item["gaps"][0] == pytest.approx(source - target, rel=1e-3)
     # The carrier restores what there is, the looker nothing.
     assert data["heads"] == ["2.1", "1.3"] and np.nanmin(found[0, 0]) > 5 > 0.1 > found[0, 1].max()
+    assert "the most of the 2 heads that were restored" in html
     # Of drawn or of own pictures, a cluster is marked as such: two rows are one pair.
     kin = [item["name"] for item in data["items"] if item["cluster"] is not None]
     assert kin == [data["items"][0]["name"], "swapped"]
+
+
+def test_a_head_has_one_mean_on_the_whole_page_that_of_its_panel(folder):
+    run = read(folder, [page.known_sections()["items"].needs])
+    # As answers that are far from even make it: another order than that of means over trials.
+    panel = run.frames["panels"].sort_values(["layer", "head"]).assign(effect=[-3.0, 2.0])
+    (found,) = items.panels(replace(run, frames={**run.frames, "panels": panel}))
+    assert found.ranked == ["1.3", "2.1"] and found.means.to_dict() == {"1.3": -3.0, "2.1": 2.0}
 
 
 def test_a_word_is_read_against_the_controls_where_there_are_any():

@@ -147,34 +147,45 @@ def _time(seconds):
 
 def _verdict(run, played):
     """The verdict in a sentence, what it rests on in another, and what the nearest heads lack."""
-    top = run.frames["panels"].loc[run.frames["panels"]["effect"].abs().idxmax()]
+    table = run.frames["panels"]
+    top = table.loc[table["effect"].abs().idxmax()]
+    among, strongest = _among(run, table), _strongest(run, table)
     if cannot := cannot_play(run.name, played, run.task):
         doing = "plays" if run.task.is_game else "answers"
         return (
             f"{cannot}, so nothing below says what a head does when the model {doing}.",
-            _strongest(top),
+            strongest,
         )
     if "roles" not in run.frames:
         if not top["effect"]:
-            return f"No head of {run.name} does anything alone; roles were not tested.", _strongest(
-                top
-            )
+            none = f"None{among}" if among else f"No head of {run.name}"
+            return f"{none} does anything alone; roles were not tested.", strongest
         return (
-            f"Head {name(top)} of {run.name} does most; what role it has was not tested.",
-            _strongest(top),
+            f"Head {name(top)} of {run.name} does most{among}; what role it has was not tested.",
+            strongest,
         )
     return _of_roles(run)
 
 
-def _strongest(top):
+def _among(run, table):
+    """Of which heads one is the strongest; empty where all were restored."""
+    restored = len(table[["layer", "head"]].drop_duplicates())
+    if restored == run.manifest["layers"] * run.manifest["heads"]:
+        return ""
+    return f" of the {restored} head{' that was' if restored == 1 else 's that were'} restored"
+
+
+def _strongest(run, table):
     """What the head with the largest effect does."""
+    top, among = table.loc[table["effect"].abs().idxmax()], _among(run, table)
     if not top["effect"]:
-        return "Restored alone, no head moves the logit of any answer."
+        who = f"none{among}" if among else "no head"
+        return f"Restored alone, {who} moves the logit of any answer."
     places = digits.three(top[["effect", "ci_low", "ci_high"]])
     return (
         f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the "
         f"answer “{top['role']}” by {signed(top['effect'], places)} "
-        f"logits{_interval(top, places)}, the most of any."
+        f"logits{_interval(top, places)}, the most{among or ' of any'}."
     )
 
 

@@ -47,6 +47,8 @@ class Panel:
         name, target, role: of the panel.
         effects: logits, a row per trial and a column per ``layer.head``; missing where the trial
             has no such word.
+        means: logits, per ``layer.head``: what the page says of the panel elsewhere too, in which
+            clusters count once and answers weigh alike.
         gaps: logits, per trial: what there was to restore.
     """
 
@@ -54,12 +56,13 @@ class Panel:
     target: str
     role: str
     effects: pd.DataFrame
+    means: pd.Series
     gaps: pd.Series
 
     @property
     def ranked(self) -> list[str]:
-        """Heads by the size of their mean effect over trials."""
-        size = self.effects.mean().abs().sort_values(ascending=False, kind="stable")
+        """Heads by the size of their mean effect."""
+        size = self.means.abs().sort_values(ascending=False, kind="stable")
         return list(size.index)
 
 
@@ -69,8 +72,10 @@ def panels(run: Run) -> list[Panel]:
     frame, found = run.frames["patch_heads"], []
     # A trial that lacks a panel's picture has a row all the same.
     trials = list(frame["trial"].unique())
-    names = run.frames["panels"][["panel", "target", "role"]].drop_duplicates()
-    for name, target, role in names.astype(str).itertuples(index=False):
+    by = ["panel", "target", "role"]
+    for (name, target, role), own in (
+        run.frames["panels"].astype(dict.fromkeys(by, str)).groupby(by, sort=False)
+    ):
         rows = frame[frame["target"] == target]
         logits = {
             column: _against(run, rows, column, target, role).reindex(trials)
@@ -79,7 +84,9 @@ def panels(run: Run) -> list[Panel]:
         effects = logits["patched_logit"] - logits["target_logit"]
         gaps = (logits["source_logit"] - logits["target_logit"]).iloc[:, 0]
         effects.columns = [str(Head(*head)) for head in effects.columns]
-        found.append(Panel(name, target, role, effects, gaps))
+        heads = [str(Head(*head)) for head in own[["layer", "head"]].itertuples(index=False)]
+        means = own["effect"].set_axis(heads).reindex(effects.columns)
+        found.append(Panel(str(name), str(target), str(role), effects, means, gaps))
     return found
 
 

@@ -181,7 +181,7 @@ def _roles(run, heads):
 
 def _listed(run, panel, heads):
     """The heads of the list, each with what it does: the strongest, and those with a role."""
-    roles, means = _roles(run, heads), panel.effects.mean()
+    roles, means = _roles(run, heads), panel.means
     some = [(number, head) for number, head in enumerate(heads) if number < LISTED or roles[number]]
     places = digits.decimals(means[[head for _, head in some]].to_list())
     return [
@@ -288,7 +288,7 @@ SECTION = Section(
         {
             "patch_heads": "trial target layer head role answer source_logit target_logit "
             "patched_logit",
-            "panels": "panel target role",
+            "panels": "panel target role layer head effect",
             "play": "trial condition expected answer correct",
             "stimuli": "trial condition png unseen",
         },
