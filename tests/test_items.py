@@ -204,6 +204,16 @@ def test_a_head_of_one_answer_alone_is_neither():
     assert not verdict(measured, READER)["holds"] and not verdict(measured, BIAS)["holds"]
 
 
+def test_of_few_of_an_answer_a_fraction_is_of_a_gap_that_is_shown():
+    measured = effects_of(np.array(["yes", "no"] * 5), np.full(10, 2.0))
+    flat = {name: run * 0.01 for name, run in measured.logits.items()}
+    found = [verdict(one, READER) for one in (measured, replace(measured, logits=flat))]
+    assert [one["void"] for one in found] == ["few of an answer"] * 2
+    # Right, against the other one, falls from 3 to -3.
+    assert found[0]["restored_fraction"] == pytest.approx(found[0]["effect"] / 6)
+    assert np.isnan(found[1]["restored_fraction"])
+
+
 def test_more_trials_of_the_same_sources_show_no_more():
     words = np.array(["yes", "no"] * 10)
     once = effects_of(words, np.where(words == "yes", 2.0, -2.0))

@@ -162,6 +162,10 @@ def _judge_one(measured, prediction, rules, finding, testing):
     low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
     gap = measured.mean_gap(lead, testing)
+    # Too few trials is a reason that comes before the gap is looked at.
+    has_gap = not void or (
+        void not in ("no gap", UNEQUAL) and _has_gap(measured, prediction, rules, testing)
+    )
     names = np.array(
         [str(claim) for claim, some in zip(prediction.claims, of_claims) for _ in some]
     )
@@ -178,7 +182,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
         n=size,
         trials_to_decide=_to_decide(tests, cutoffs, size) * (2 if rules.split else 1),
         void=void,
-        restored_fraction=np.nan if void == "no gap" or not gap else effects.mean(0) / gap,
+        restored_fraction=effects.mean(0) / gap if has_gap else np.nan,
         **_share(measured, prediction, testing),
         answer="" if isinstance(lead, Look) else lead.role,
         words=_shown_words(measured, lead, testing, rules.least * abs(gap), rules.level)
@@ -279,10 +283,8 @@ def _void(measured, prediction, rules, used):
     # Of runs without positions in common such a sweep measured nothing.
     if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in words):
         return UNEQUAL
-    for claim in words:
-        before, after = (measured.observed(run, claim, used)[0] for run in measured.fall(claim))
-        if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:
-            return "no gap"
+    if not _has_gap(measured, prediction, rules, used):
+        return "no gap"
     for claim in words:
         if np.isnan(measured.effect(claim)).any():
             return f"no {claim.sweep.of.removesuffix('s')}" if claim.sweep.of else "no word"
@@ -293,3 +295,12 @@ def _void(measured, prediction, rules, used):
         if claim.expected == "biased" and len(parts) < 2:
             return "no two answers"
     return ""
+
+
+def _has_gap(measured, prediction, rules, used):
+    """Whether each word that a prediction is about is shown to fall, and far enough."""
+    for claim in about_words([prediction]):
+        before, after = (measured.observed(run, claim, used)[0] for run in measured.fall(claim))
+        if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:
+            return False
+    return True
