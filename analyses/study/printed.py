@@ -198,6 +198,7 @@ def _roles(table, evidence, task, options, n):
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name in task.says_of_predictions]
     scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
+    refused = roles.refused(evidence, task)
     if lacking := roles.no_gap(evidence, task):
         print(f"\nN{lacking[1:]}. Effects are in evidence.parquet.")
     if len(found):
@@ -209,6 +210,9 @@ def _roles(table, evidence, task, options, n):
         print("\nNo head is shown to meet every prediction of a role. The strongest:")
         found = scored
     else:
+        # No head has a score, for want of a gap or of trials.
+        if refused and not lacking:
+            print(f"\nNo role can be tested. {refused[:1].upper()}{refused[1:]}.")
         return
     shown = found.sort_values("score", key=abs, ascending=False)
     states = by_prediction(evidence, "state").where(by_prediction(evidence, "void") == "", "void")
@@ -226,7 +230,7 @@ def _roles(table, evidence, task, options, n):
     )
     if not lacking:
         _without_heads(evidence, task, every=options.get("hypotheses") is not None)
-    if refused := roles.refused(evidence, task):
+    if refused:
         print(f"{refused[:1].upper()}{refused[1:]}.")
     if not lacking:
         print(_power(evidence, 0 if options["only_correct"] else None))
