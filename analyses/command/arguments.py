@@ -9,6 +9,12 @@ import shtab
 
 import rgb_circuit
 
+# What --model takes.
+MODEL = (
+    "toy, planted, talker, a folder, or a hub id (default: toy where it knows the task's words, "
+    "else talker)"
+)
+
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
@@ -46,8 +52,7 @@ def trials_parent() -> ArgumentParser:
     parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
     parser.add_argument(
         "--model",
-        default="toy",
-        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
+        help=MODEL,
     )
     parser.add_argument(
         "--task",
