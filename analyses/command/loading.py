@@ -61,7 +61,7 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
         return study.reloaded(recorded), trials
     needed, make = _as_options_say(options, take_task(options))
     also = getattr(options, "also", None)
-    model = loaded(options, [needed, *([WordsNeeded.of_task(find(also))] if also else [])])
+    model = loaded(options, [*needed, *([WordsNeeded.of_task(find(also))] if also else [])])
     return model, make(model)
 
 
@@ -87,7 +87,7 @@ def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, l
         name: _of_task(own, partial(_as_options_say, own, task))
         for name, (own, task) in found.items()
     }
-    model = loaded(options, [needed for needed, _ in prepared.values()])
+    model = loaded(options, [words for needed, _ in prepared.values() for words in needed])
     return model, {
         name: (found[name][0], _of_task(found[name][0], partial(make, model)))
         for name, (_, make) in prepared.items()
@@ -102,7 +102,7 @@ def _of_task(options, do):
         raise InputError(f"--task {options.task}: {error}") from error
 
 
-def _as_options_say(options: Namespace, task: Task | None) -> tuple[WordsNeeded, Making]:
+def _as_options_say(options: Namespace, task: Task | None) -> tuple[list[WordsNeeded], Making]:
     """The words that a task needs, and what makes its trials for a model."""
     _check_fixed(options)
     _take_columns(options)
@@ -222,7 +222,9 @@ def _given(options, task):
     what is to be noticed about their pictures."""
     file = _read(options)
     # What is wrong with the file is said before a model is loaded.
-    needed = WordsNeeded.of_trials(_before_a_model(file), Path(options.trials_file).name)
+    bare = _before_a_model(file)
+    # Pictures without a task are shown to the toy, whatever is asked about them.
+    needed = [] if task is None else [WordsNeeded.of_trials(bare, task.name)]
 
     def make(model):
         made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
@@ -244,7 +246,7 @@ def _drawn(options, task):
         )
     task = task or find(DEFAULT)
     template = options.fix.get("template") if task.templates else None
-    needed = WordsNeeded.of_task(task, template)
+    needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
         return needed, _published
     return needed, lambda model: draw_trials(
