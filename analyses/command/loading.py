@@ -224,7 +224,8 @@ def _given(options, task):
     # What is wrong with the file is said before a model is loaded.
     bare = _before_a_model(file)
     # Pictures without a task are shown to the toy, whatever is asked about them.
-    needed = [] if task is None else [WordsNeeded.of_trials(bare, task.name)]
+    named = options.task is not None
+    needed = [WordsNeeded.of_trials(bare, task.name)] if named else []
 
     def make(model):
         made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
