@@ -9,6 +9,7 @@ from analyses.command import command_parser, main
 from analyses.command.loading import model_and_trials
 from rgb_circuit.loading.shipped import WordsNeeded, shipped_for
 from rgb_circuit.stimuli.tasks import find, tasks
+from rgb_circuit.task import PLAIN
 
 RGB, COUNTING = find("rgb"), find("counting")
 
@@ -24,7 +25,7 @@ def test_the_game_is_asked_of_the_toy_without_a_word_about_it():
 @pytest.mark.parametrize("name", [name for name in tasks() if name != "rgb"])
 def test_every_other_task_that_ships_is_asked_of_the_talker_in_every_template(name):
     task = find(name)
-    for template in (None, *task.templates):
+    for template in (PLAIN, *task.templates):
         model, says = shipped_for([WordsNeeded.of_task(task, template)])
         assert model == "talker" and says.startswith("Model: talker, since toy does not know '")
 

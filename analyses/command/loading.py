@@ -18,7 +18,7 @@ from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, tas
 from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.tables.columns_file import read_columns, sheet_of
 from rgb_circuit.tables.trials_from import Sheet, TrialsFrom
-from rgb_circuit.task import Task
+from rgb_circuit.task import PLAIN, Task
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
@@ -246,7 +246,7 @@ def _drawn(options, task):
             f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
         )
     task = task or find(DEFAULT)
-    template = options.fix.get("template") if task.templates else None
+    template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
         return needed, _published

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..conversation.answers import FORMS
 from ..errors import InputError
 from ..stimuli.drawing import WordsAsked
-from ..task import Task
+from ..task import PLAIN, Task
 from ..trial import Trial
 from . import TRAINED
 
@@ -47,16 +47,16 @@ class WordsNeeded:
     least: int = 0
 
     @classmethod
-    def of_task(cls, task: Task, template: str | None = None) -> WordsNeeded:
+    def of_task(cls, task: Task, template: str = PLAIN) -> WordsNeeded:
         """Those of a task that draws its trials.
 
         Args:
-            template: of the task, by which it is asked; None: its plain way.
+            template: the way in which it is asked.
 
         Raises:
             InputError: a template that the task does not have.
         """
-        asked = task if template is None else task.asked_by(template)
+        asked = task.asked_by(template)
         words = WordsAsked.of(asked, "", asked.vocabulary)
         said = asked.templates[template].words if template in asked.templates else ()
         return cls(asked.name, asked.questions, (*words.taken, *said), words.words, words.least)
