@@ -87,8 +87,9 @@ def trials_parent() -> ArgumentParser:
         metavar="ROLE=WORD",
         action=_Fixed,
         default={},
-        help="the word of a role in every drawn trial, such as number=3; may be given several "
-        "times (default: drawn, so that all are used)",
+        help="the word of a role in every drawn trial, such as number=3, or template=short, "
+        "another way of asking that the task has; may be given several times (default: drawn, so "
+        "that all are used, and asked plainly)",
     )
     for role, says in DRAWN.items():
         option = f"--{role.replace('_', '-')}"
