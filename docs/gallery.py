@@ -18,7 +18,7 @@ OUT = Path(__file__).parents[1] / "build" / "gallery"
 DRAWN = {
     "planted": ["--model", "planted"],
     "toy": ["--model", "toy"],
-    "counting": ["--model", "talker", "--task", "counting"],
+    "counting": ["--task", "counting"],
 }
 
 

@@ -135,3 +135,17 @@ def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_pat
     )
     roles = rgb.read_run(out).frames["roles"].set_index(["layer", "head"])["role"]
     assert set(roles[roles == "reader"].index) == {(3, 0), (3, 2), (4, 1), (4, 3)}
+
+
+def test_the_sixth_task_of_the_documents_is_played_without_a_model_being_named(
+    tmp_path, monkeypatch, capsys
+):
+    code = block("tasks.md", "python", "PRESENCE").rpartition("print(")[0]
+    (tmp_path / "presence.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    assert main(["play", "--task", "presence:PRESENCE", "--trials", "8"]) == 0
+    told = capsys.readouterr()
+    assert "Model: talker, since toy does not know" in told.err
+    assert [line.split() for line in told.out.splitlines()[1:]] == [
+        [condition, "8", "of", "8"] for condition in ("clean", "changed", "moved")
+    ]

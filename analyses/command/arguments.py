@@ -9,6 +9,12 @@ import shtab
 
 import rgb_circuit
 
+# What --model takes.
+MODEL = (
+    "toy, planted, talker, a folder, or a hub id (default: toy where it knows the task's words, "
+    "else talker)"
+)
+
 # What a parser gets its subcommands from.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
@@ -46,8 +52,7 @@ def trials_parent() -> ArgumentParser:
     parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
     parser.add_argument(
         "--model",
-        default="toy",
-        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
+        help=MODEL,
     )
     parser.add_argument(
         "--task",
@@ -82,8 +87,9 @@ def trials_parent() -> ArgumentParser:
         metavar="ROLE=WORD",
         action=_Fixed,
         default={},
-        help="the word of a role in every drawn trial, such as number=3; may be given several "
-        "times (default: drawn, so that all are used)",
+        help="the word of a role in every drawn trial, such as number=3, or template=short, "
+        "another way of asking that the task has; may be given several times (default: drawn, so "
+        "that all are used, and asked plainly)",
     )
     for role, says in DRAWN.items():
         option = f"--{role.replace('_', '-')}"

@@ -50,8 +50,8 @@ def add_to(commands: Commands) -> None:
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--model",
-        default="toy",
-        help="with --hypotheses: as of rgb-circuit run (default: %(default)s)",
+        help="with --hypotheses: as of rgb-circuit run (default: toy where it knows the task's "
+        "words, else talker)",
     )
     parser.add_argument(
         "--task",

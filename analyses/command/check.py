@@ -34,7 +34,7 @@ def _check(options: Namespace) -> int:
     from ..study.check import check
     from .loading import loaded
 
-    model = loaded(options)
+    model = loaded(options, ())
     found = check(model, seed=options.seed)
     printed.check(model, found)
     return 0 if found.agrees else 1

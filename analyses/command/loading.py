@@ -1,20 +1,24 @@
 """The model and the trials that a subcommand is about: of a run's folder, or as its options say."""
 
+import sys
 from argparse import Namespace
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.errors import InputError
 from rgb_circuit.keeping.saved_run import recorded_run
+from rgb_circuit.loading.shipped import WordsNeeded, shipped_for
 from rgb_circuit.loading.sketch import sketch
 from rgb_circuit.stimuli.drawing import trials as draw_trials
 from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
 from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.tables.columns_file import read_columns, sheet_of
 from rgb_circuit.tables.trials_from import Sheet, TrialsFrom
-from rgb_circuit.task import Task
+from rgb_circuit.task import PLAIN, Task
 from rgb_circuit.trial import Trial
 from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
@@ -22,6 +26,9 @@ from rgb_circuit.vlm import Vlm
 from .. import study
 from . import notices
 from .arguments import option_of
+
+# What makes trials for a model.
+Making: TypeAlias = Callable[[Vlm], list[Trial]]
 
 
 def check_folder(options: Namespace) -> None:
@@ -52,7 +59,10 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
         recorded = recorded_run(options.folder)
         trials = study.trials_again(options.folder, recorded)
         return study.reloaded(recorded), trials
-    return _as_options_say(options, take_task(options), partial(loaded, options))
+    needed, make = _as_options_say(options, take_task(options))
+    also = getattr(options, "also", None)
+    model = loaded(options, [*needed, *([WordsNeeded.of_task(find(also))] if also else [])])
+    return model, make(model)
 
 
 def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
@@ -73,22 +83,31 @@ def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, l
                 "another name"
             )
         found[task.name] = own, task
-    load = cache(partial(loaded, options))
-    trials = {}
-    for name, (own, task) in found.items():
-        try:
-            trials[name] = own, _as_options_say(own, task, load)[1]
-        except InputError as error:
-            raise InputError(f"--task {own.task}: {error}") from error
-    return load(), trials
+    prepared = {
+        name: _of_task(own, partial(_as_options_say, own, task))
+        for name, (own, task) in found.items()
+    }
+    model = loaded(options, [words for needed, _ in prepared.values() for words in needed])
+    return model, {
+        name: (found[name][0], _of_task(found[name][0], partial(make, model)))
+        for name, (_, make) in prepared.items()
+    }
 
 
-def _as_options_say(options, task, load):
-    """The model that ``load`` loads, and the trials of a task."""
+def _of_task(options, do):
+    """What ``do`` does, with the task's name in what it refuses."""
+    try:
+        return do()
+    except InputError as error:
+        raise InputError(f"--task {options.task}: {error}") from error
+
+
+def _as_options_say(options: Namespace, task: Task | None) -> tuple[list[WordsNeeded], Making]:
+    """The words that a task needs, and what makes its trials for a model."""
     _check_fixed(options)
     _take_columns(options)
     made = _drawn if options.trials_file is None else _given
-    return made(options, task, load)
+    return made(options, task)
 
 
 def take_task(options: Namespace) -> Task | None:
@@ -139,8 +158,17 @@ def _named_task(options):
     return task
 
 
-def loaded(options: Namespace) -> Vlm:
-    """The model that the options say; of ``--dry-run`` without weights."""
+def loaded(options: Namespace, needed: Iterable[WordsNeeded]) -> Vlm:
+    """The model that the options say, else the shipped one that knows the words that are needed;
+    of ``--dry-run`` without weights.
+
+    Raises:
+        InputError: no shipped model knows them, or a model that cannot be loaded.
+    """
+    if options.model is None:
+        options.model, says = shipped_for(needed)
+        if says:
+            print(says, file=sys.stderr, flush=True)
     if getattr(options, "dry_run", False) and options.remote is False:
         return sketch(
             options.model,
@@ -189,32 +217,41 @@ def _check_fixed(options):
         )
 
 
-def _given(options, task, load):
-    """The model, and the trials of a file, with what is to be noticed about their pictures."""
+def _given(options, task):
+    """Of the trials of a file: their words, and what puts them into a model's conversation, with
+    what is to be noticed about their pictures."""
     file = _read(options)
     # What is wrong with the file is said before a model is loaded.
-    _before_a_model(file)
-    model = load()
-    made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
-    trials = [replace(trial, task=task) for trial in made]
-    notices.about_pictures(model, trials)
-    if isinstance(made, TrialsFrom):
-        notices.about_rows(made)
-        return model, TrialsFrom(trials, made.rows)
-    return model, trials
+    bare = _before_a_model(file)
+    # Pictures without a task are shown to the toy, whatever is asked about them.
+    named = options.task is not None
+    needed = [WordsNeeded.of_trials(bare, task.name)] if named else []
+
+    def make(model):
+        made = file.trials(model) if isinstance(file, Sheet) else file.trials(model.template)
+        trials = [replace(trial, task=task) for trial in made]
+        notices.about_pictures(model, trials)
+        if isinstance(made, TrialsFrom):
+            notices.about_rows(made)
+            return TrialsFrom(trials, made.rows)
+        return trials
+
+    return needed, make
 
 
-def _drawn(options, task, load):
-    """The model, and trials drawn for it, or the published one."""
+def _drawn(options, task):
+    """Of drawn trials, or of the published one: their words, and what draws them for a model."""
     if options.trials != "published" and not options.trials.isdecimal():
         raise InputError(
             f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
         )
-    model = load()
+    task = task or find(DEFAULT)
+    template = options.fix.get("template", PLAIN) if task.templates else PLAIN
+    needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
-        return model, _published(model)
-    return model, draw_trials(
-        model, task or DEFAULT, int(options.trials), options.seed, **options.fix
+        return needed, _published
+    return needed, lambda model: draw_trials(
+        model, task, int(options.trials), options.seed, **options.fix
     )
 
 

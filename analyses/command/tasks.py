@@ -19,8 +19,8 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument(
         "--model",
-        default="toy",
-        help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
+        help="toy, planted, talker, a folder, or a hub id (default: talker, which knows the words "
+        "of all)",
     )
     add_loading(parser)
     parser.set_defaults(run=_tasks, writes=False)
@@ -31,12 +31,13 @@ def _tasks(options: Namespace) -> None:
     and how often the model answers right on a few of its trials."""
     from rgb_circuit.calls.play import play
     from rgb_circuit.errors import InputError
+    from rgb_circuit.loading.shipped import WordsNeeded
     from rgb_circuit.stimuli.drawing import trials
     from rgb_circuit.stimuli.tasks import tasks
 
     from .loading import loaded
 
-    model = loaded(options)
+    model = loaded(options, map(WordsNeeded.of_task, tasks().values()))
     for name, task in tasks().items():
         try:
             correct = play(model, trials(model, task, GLANCE), progress=False)["correct"].dropna()

@@ -112,6 +112,8 @@ def lines(folder: Path) -> list[str]:
     found = read(folder)
     told = [verdict(found)]
     told += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*found.shared.items()][:NAMED]]
+    if len(found.shared) > NAMED:
+        told.append(f"  and {len(found.shared) - NAMED} more")
     if found.pairs is not None:
         told.append("Correlation of effects over heads, without the noise of single trials:")
         told += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(found.pairs)]

@@ -1,0 +1,139 @@
+"""Which of the shipped models is asked where nobody names one: the toy where it knows the words,
+else the talker.
+
+A model knows a word where its tokenizer has tokens for all of it, in one of the forms in which
+answers are written. It knows a task where it knows all words of the questions and of the answers
+that are the same in all trials, and of those that are drawn as many as a trial draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..conversation.answers import FORMS
+from ..errors import InputError
+from ..stimuli.drawing import WordsAsked
+from ..task import PLAIN, Task
+from ..trial import Trial
+from . import TRAINED
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# How many words a message names.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class WordsNeeded:
+    """The words that a model must know to be asked something.
+
+    Attributes:
+        what: is asked, for messages.
+        questions: that are asked.
+        answers: every one of which is read.
+        drawn: answers of which trials draw some.
+        least: how many of ``drawn`` a trial draws.
+    """
+
+    what: str
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    drawn: tuple[str, ...] = ()
+    least: int = 0
+
+    @classmethod
+    def of_task(cls, task: Task, template: str = PLAIN) -> WordsNeeded:
+        """Those of a task that draws its trials.
+
+        Args:
+            template: the way in which it is asked.
+
+        Raises:
+            InputError: a template that the task does not have.
+        """
+        asked = task.asked_by(template)
+        words = WordsAsked.of(asked, "", asked.vocabulary)
+        said = asked.templates[template].words if template in asked.templates else ()
+        return cls(asked.name, asked.questions, (*words.taken, *said), words.words, words.least)
+
+    @classmethod
+    def of_trials(cls, trials: Sequence[Trial], what: str) -> WordsNeeded:
+        """Those of trials that are given."""
+        asked = {trial.asked(condition) for trial in trials for condition in trial.images}
+        answers = {word for trial in trials for word in trial.answers.values()}
+        return cls(what, tuple(sorted(asked)), tuple(sorted(answers)))
+
+
+def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
+    """The shipped model that is asked all of this, and what to tell a user about that; empty where
+    it is the toy and knows all words.
+
+    Where no shipped model knows all words of the questions, it is the first that knows those of
+    the answers, as a model that somebody names is asked too.
+
+    Raises:
+        InputError: no shipped model knows the words of the answers.
+    """
+    needed = tuple(needed)
+    unread = {name: [word for one in needed for word in _unread(name, one)] for name in TRAINED}
+    unsaid = {name: [word for one in needed for word in _unsaid(name, one)] for name in TRAINED}
+    lacks = {
+        name: f"{name} does not know {_some([*unread[name], *unsaid[name]])}" for name in TRAINED
+    }
+    first = TRAINED[0]
+    for name in TRAINED:
+        if not unread[name] and not unsaid[name]:
+            return name, "" if name == first else f"Model: {name}, since {lacks[first]}."
+    every = "; ".join(lacks.values())
+    for name in TRAINED:
+        if not unsaid[name]:
+            return name, f"Model: {name}; name another with --model, since {every}."
+    raise InputError(
+        f"no shipped model can be asked {', '.join(one.what for one in needed)}: {every}; name one "
+        "that can with --model, such as a folder or a hub id"
+    )
+
+
+def _some(words):
+    """The first few different words, for a message; marks, only where there is nothing else."""
+    words = list(dict.fromkeys(words))
+    named = [word for word in words if word.isalnum()] or words
+    return ", ".join(map(repr, named[:NAMED])) + (", …" if len(named) > NAMED else "")
+
+
+def _unread(name: str, needed: WordsNeeded) -> list[str]:
+    """The words of questions that a model reads as unknown."""
+    return [word for text in needed.questions for word in _unknown(name, text)]
+
+
+def _unsaid(name: str, needed: WordsNeeded) -> list[str]:
+    """The words that keep a model from answering."""
+    lacks = [word for word in needed.answers if not _says(name, word)]
+    unknown = [word for word in needed.drawn if not _says(name, word)]
+    known = len(needed.drawn) - len(unknown)
+    return lacks + (unknown if known < max(needed.least, 1) and needed.drawn else [])
+
+
+def _says(name, word):
+    return any(not _unknown(name, form(word)) for form in FORMS.values())
+
+
+def _unknown(name: str, text: str) -> list[str]:
+    """What of a text a model has no token for."""
+    tokenizer = _tokenizer(name)
+    made = tokenizer.encode(text, add_special_tokens=False)
+    unknown = tokenizer.token_to_id("<unk>")
+    return [text[slice(*span)] for id_, span in zip(made.ids, made.offsets) if id_ == unknown]
+
+
+@cache
+def _tokenizer(name) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    file = Path(__file__).parents[1] / "models" / name / "tokenizer.json"
+    return Tokenizer.from_file(str(file))
