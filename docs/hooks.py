@@ -48,6 +48,37 @@ def preview(config, name):
     return f'<meta property="og:image" content="{escape(f"{home}{name}.png")}">'
 
 
+def made():
+    """The reports that ``gallery.py`` made."""
+    return sorted(MADE.glob("*/report.html"))
+
+
+def page_of(notebook, name):
+    """A notebook as Markdown, and its pictures: name of a file → PNG."""
+    parts, pictures = [], {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = f"{name}_{len(pictures)}.png"
+                pictures[picture] = base64.b64decode("".join(data["image/png"]))
+                width = output.get("metadata", {}).get("image/png", {}).get("width")
+                size = f"{{ width={width} }}" if width else ""
+                parts.append(f"![What the cell above draws]({picture}){size}")
+            elif "text/html" in data:
+                # Blank lines would end the HTML.
+                shown = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))
+                parts.append(f'<div style="overflow-x: auto">\n{shown}\n</div>')
+            elif text := data.get("text/plain") or output.get("text"):
+                parts.append(f"```text\n{''.join(text).rstrip()}\n```")
+    return "\n\n".join(parts), pictures
+
+
 def on_page_markdown(markdown, page, config, files):
     """Lead to the live reports, or say how to make them, in a page that asks for them."""
     if GALLERY not in markdown:
