@@ -80,6 +80,7 @@ def test_a_page_leads_to_the_live_reports_that_were_made_and_they_to_their_pictu
     (tmp_path / "toy" / "panels.png").write_bytes(b"drawn")
     told = hooks.on_page_markdown(table, None, config, [])
     assert "| **[toy](gallery/toy.html)** |" in told and "| `planted` |" in told
+    config.plugins._current_plugin = "hooks"
     files = {file.src_uri: file for file in hooks.on_files([], config)}
     assert files["gallery/toy.png"].content_bytes == b"drawn"
     assert 'property="og:image" content="toy.png"' in files["gallery/toy.html"].content_string
