@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from rgb_circuit.bars import saying
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.errors import InputError
 from rgb_circuit.keeping.saved_run import recorded_run
@@ -142,13 +143,14 @@ def _named_task(options):
 def loaded(options: Namespace) -> Vlm:
     """The model that the options say; of ``--dry-run`` without weights."""
     if getattr(options, "dry_run", False) and options.remote is False:
-        return sketch(
-            options.model,
-            device_map=options.device,
-            dtype=options.dtype,
-            revision=options.revision,
-            tiles=options.tiles,
-        )
+        with saying(f"reading what {options.model} is like"):
+            return sketch(
+                options.model,
+                device_map=options.device,
+                dtype=options.dtype,
+                revision=options.revision,
+                tiles=options.tiles,
+            )
     return study.loaded(
         options.model,
         remote=options.remote,

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from transformers.utils import logging
 
-from rgb_circuit.bars import tqdm
+from rgb_circuit.bars import saying, tqdm
 from rgb_circuit.calls.panels import tested
 from rgb_circuit.calls.play import Played
 from rgb_circuit.edits import Edit, check_edits, check_heads
@@ -231,7 +231,8 @@ def loaded(name: str, **options) -> Vlm:
         logging.disable_progress_bar()
         # On models this small threads cost more than they save, most of all beside other programs.
         torch.set_num_threads(1)
-    return load(name, **options)
+    with saying(f"loading {name}"):
+        return load(name, **options)
 
 
 def parse_positions(text: str) -> str | list[int]:
