@@ -188,9 +188,14 @@ def _with_words(model, trial):
         trial,
         images={"clean": trial.sources["clean"]},
         answers=dict(list(answers.items())[:WORDS]),
-        expected={name: role for name, role in trial.expected.items() if name == "clean"},
-        prompts={name: text for name, text in trial.prompts.items() if name == "clean"},
+        expected=_of_clean(trial.expected),
+        prompts=_of_clean(trial.prompts),
+        boxes=_of_clean(trial.boxes),
     )
+
+
+def _of_clean(by_condition):
+    return {name: value for name, value in by_condition.items() if name == "clean"}
 
 
 @dataclass(frozen=True)

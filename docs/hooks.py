@@ -1,8 +1,9 @@
 """What the site has beside the pages of this folder; MkDocs runs it.
 
 1. The notebooks of ``examples/``, with their outputs, as pages ``notebooks/NAME.md``.
-2. Live reports that ``gallery.py`` made, as ``gallery/NAME.html``, and cards that lead to them in
-   place of ``<!-- gallery -->``.
+2. Live reports that ``gallery.py`` made, as ``gallery/NAME.html``, each with its figure as preview
+   picture, and links to them: every `` `NAME` `` at the start of a table's row is one in a page
+   that has ``<!-- gallery -->``, in whose place it is said where there are none.
 3. For whoever shares a page: its first sentence as description, and a preview picture.
 """
 
@@ -17,6 +18,9 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[1]
 MADE = ROOT / "build" / "gallery"
 PREVIEW = "pictures/report.png"
+GALLERY = "<!-- gallery -->"
+UNMADE = """!!! note
+    This site was built without them: `python docs/gallery.py`, then `mkdocs build`."""
 # Letters of a description that are shown where a page is shared.
 LONGEST = 200
 
@@ -28,9 +32,20 @@ def on_files(files, config):
         for name, content in {f"{path.stem}.md": text, **pictures}.items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     for page in made():
-        name = f"gallery/{page.parent.name}.html"
-        files.append(File.generated(config, name, content=page.read_bytes()))
+        name, figure = f"gallery/{page.parent.name}", page.parent / "panels.png"
+        text = page.read_text()
+        if figure.is_file():
+            files.append(File.generated(config, f"{name}.png", content=figure.read_bytes()))
+            text = text.replace("<head>", f"<head>\n{preview(config, page.parent.name)}", 1)
+        files.append(File.generated(config, f"{name}.html", content=text))
     return files
+
+
+def preview(config, name):
+    """What names the picture that is shown of a live report that is shared: of a file by itself
+    there is none, since it has no address."""
+    home = f"{config.site_url.rstrip('/')}/gallery/" if config.site_url else ""
+    return f'<meta property="og:image" content="{escape(f"{home}{name}.png")}">'
 
 
 def made():
@@ -65,22 +80,12 @@ def page_of(notebook, name):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Put the live reports, or how to make them, where a page asks for them."""
-    return markdown.replace("<!-- gallery -->", gallery())
-
-
-def gallery():
-    """The live reports as a list of links, or how they are made."""
-    if not made():
-        return (
-            "!!! note\n    This site was built without them: `python docs/gallery.py`, then "
-            "`mkdocs build`."
-        )
-    rows = []
-    for page in made():
-        found = re.search(r"<title>(.*?)</title>", page.read_text(), re.DOTALL).group(1)
-        rows.append(f"- **[{found}](gallery/{page.parent.name}.html)**")
-    return "\n".join(rows)
+    """Lead to the live reports, or say how to make them, in a page that asks for them."""
+    if GALLERY not in markdown:
+        return markdown
+    for name in (one.parent.name for one in made()):
+        markdown = markdown.replace(f"| `{name}` |", f"| **[{name}](gallery/{name}.html)** |")
+    return markdown.replace(GALLERY, "" if made() else UNMADE)
 
 
 def on_page_content(html, page, config, files):

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import report, roles, study
+from analyses import report, roles, steering, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
 from analyses.study import closer_look
@@ -185,6 +185,10 @@ CALLS = {
     "questions": (
         lambda model, trials: questions(trials, positions="words")[0],
         lambda model, trials: patch_questions(model, trials, positions=["words"]),
+    ),
+    "steering": (
+        lambda model, trials: next(steering.steering.steps(model, trials, [(0, 1)]))[0],
+        lambda model, trials: steering.steering(model, trials, [(0, 1)]),
     ),
 }
 
@@ -401,6 +405,7 @@ def test_killed_at_ten_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tm
     assert len(set(found["progress"])) > 5 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
+    assert len([name for name in undisturbed if name.startswith("parts/steered-")]) == 3
     for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
         assert content(tmp_path / run) == undisturbed
     assert not list(tmp_path.rglob("*.part"))

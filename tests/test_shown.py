@@ -31,6 +31,11 @@ def test_a_runs_page_stands_in_a_cell_and_a_click_stays_in_it(run, tmp_path):
             force=True
         )
         frame.locator("#explore[data-shows*='head=4.2']").wait_for()
+        # The frame has no address that could be passed on; the part that says what is seen has.
+        frame.locator("#explore-copy").click()
+        copied = frame.locator("#explore-copied")
+        copied.filter(has_text="head=4.2").wait_for()
+        assert copied.inner_text().startswith("#head=4.2")
         assert frame.locator("h1").count() == 1
         assert page.locator("h1").inner_text() == "A notebook"
         assert page.errors == [] and page.url == notebook.as_uri()

@@ -1,6 +1,7 @@
 """The documents as a site: found from files, with notebooks, and described for whoever shares
 them."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -62,3 +63,24 @@ def test_a_notebook_is_a_page_with_its_outputs(site):
     assert "POI localization" in said and "rgb.patch_heads(model, trials)" in said
     pictures = set(re.findall(r'src="(first_steps_\d+\.png)"', page))
     assert pictures and all((site / "notebooks" / name).is_file() for name in pictures)
+
+
+def test_a_page_leads_to_the_live_reports_that_were_made_and_they_to_their_pictures(
+    tmp_path, monkeypatch
+):
+    config = pytest.importorskip("mkdocs.config").load_config(str(ROOT / "mkdocs.yml"))
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    monkeypatch.setattr(hooks, "MADE", tmp_path)
+    table = f"{hooks.GALLERY}\n\n| page |\n|---|\n| `toy` |\n| `planted` |\n"
+    assert "docs/gallery.py" in hooks.on_page_markdown(table, None, config, [])
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "report.html").write_text("<html><head><title>Toy</title></head>")
+    (tmp_path / "toy" / "panels.png").write_bytes(b"drawn")
+    told = hooks.on_page_markdown(table, None, config, [])
+    assert "| **[toy](gallery/toy.html)** |" in told and "| `planted` |" in told
+    config.plugins._current_plugin = "hooks"
+    files = {file.src_uri: file for file in hooks.on_files([], config)}
+    assert files["gallery/toy.png"].content_bytes == b"drawn"
+    assert 'property="og:image" content="toy.png"' in files["gallery/toy.html"].content_string

@@ -1,15 +1,22 @@
 """Heads that are made to look at every place: the same numbers as one place after the other, and on
 planted what is read there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import rgb_circuit as rgb
 from analyses import steering
+from analyses.study import closer_look, items
+from rgb_circuit.calls.panels import panels_for
 from rgb_circuit.heads import Head
+from rgb_circuit.measuring.estimate import cost
+from rgb_circuit.measuring.measure import follow
 from rgb_circuit.models.planted import Placement
 from rgb_circuit.pictures.views import laid_out
-from rgb_circuit.prompts import locate, prompt_ids
+from rgb_circuit.prompts import encode, locate, prompt_ids
+from rgb_circuit.stimuli.tasks import find
 
 HEADS = [(1, 0), (2, 3)]
 
@@ -106,3 +113,53 @@ def test_how_much_is_asked_without_being_told_is_bounded():
 def test_no_head_is_refused(grouped):
     with pytest.raises(rgb.InputError, match="found is empty"):
         steering.steering(grouped, rgb.rgb_trials(grouped, 1), [])
+
+
+def test_boxes_on_other_pictures_are_no_hindrance(grouped):
+    [trial] = rgb.rgb_trials(grouped, 1)
+    boxed = replace(trial, boxes={name: {"spot": (0, 0, 8, 8)} for name in trial.images})
+    plain, found = (
+        steering.steering(grouped, [one], HEADS[:1], progress=False) for one in (trial, boxed)
+    )
+    assert (found["logit"] == plain["logit"]).all()
+
+
+def plain_forwards(model, trial, run):
+    """The positions times layers that ``run`` takes, of those of a plain forward."""
+    counted, layers = [], model.nnsight._module.model.language_model.layers
+    hooks = [
+        layer.self_attn.o_proj.register_forward_pre_hook(
+            lambda _, given: counted.append(given[0].shape[:-1].numel())
+        )
+        for layer in layers
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return sum(counted) / encode(model, [(trial, "clean")])["input_ids"].shape[1] / len(layers)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_dry_run_counts_what_steering_takes_at_most(grouped, whole):
+    trials, every = rgb.rgb_trials(grouped, 2), grouped.heads()
+    counted = cost(grouped, closer_look.at_most_steered(grouped, trials, whole)).forwards
+
+    def taken(found):
+        return plain_forwards(
+            grouped,
+            trials[0],
+            lambda: steering.steering(grouped, trials, found, every, whole=whole, progress=False),
+        )
+
+    assert taken(every[:1]) == pytest.approx(counted)
+    assert 2 < taken(every[-1:]) < counted
+
+
+def test_a_dry_run_counts_where_heads_look_on_every_item(grouped):
+    own = replace(find("rgb"), vocabulary=())
+    trials = [replace(trial, task=own) for trial in rgb.rgb_trials(grouped, 3)]
+    which = panels_for(trials)
+    effects = rgb.patch_heads(grouped, trials, progress=False)
+    steps = items.steps(trials, own, effects, which, [])["item_looks"]
+    taken = plain_forwards(grouped, trials[0], lambda: follow(grouped, steps, progress=False))
+    assert taken == pytest.approx(items.forwards(trials, own, which)) and taken > 3

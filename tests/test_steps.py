@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
-from analyses import circuit, composition, roles, task_reading
+from analyses import circuit, composition, roles, steering, task_reading
 from analyses.study import closer_look
 from analyses.study.findings import Study, asked_first
 from rgb_circuit.calls.play import Played
@@ -29,6 +29,7 @@ ANALYSES = {
     "paths": lambda model, trials: composition.paths.steps(model, trials, HEADS, OTHERS),
     "questions": lambda model, trials: task_reading.evidence.steps(model, trials),
     "roles": lambda model, trials: roles.steps(model, trials),
+    "steering": lambda model, trials: steering.steering.steps(model, trials, HEADS, OTHERS),
 }
 OF_TRIALS = ("stimuli", "curve", "task_reading", "looks", "direct_effects")
 

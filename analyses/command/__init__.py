@@ -22,6 +22,7 @@ from importlib.metadata import version
 
 import shtab
 
+from rgb_circuit.bars import line
 from rgb_circuit.errors import InputError, NotDrawn, ServerError
 from rgb_circuit.remote.jobs import Pending
 
@@ -84,10 +85,15 @@ def _main(arguments):
     # Figures go to files. A notebook's backend is inherited by a command in a cell, whose
     # environment may lack it; matplotlib refuses to be imported then.
     os.environ["MPLBACKEND"] = "agg"
+    if not options.quiet:
+        line.say("starting")
     # Imported once it is known that there is something to do: this takes seconds.
     from rgb_circuit.running.memory import return_freed_memory
 
     return_freed_memory()
+    # What loads a model says so, and all else begins to print.
+    if getattr(options, "model", None) is None:
+        line.clear()
     kept = (
         "; what was finished is kept, and the same command goes on from there"
         if options.keeps
@@ -100,7 +106,10 @@ def _main(arguments):
             # Said by `notices`, of all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
-                return options.run(options) or 0
+                try:
+                    return options.run(options) or 0
+                finally:
+                    line.clear()
     except InputError as error:
         print(f"rgb-circuit: {_in_options(error, options)}", file=sys.stderr)
         return 2
@@ -122,6 +131,7 @@ def _main(arguments):
 
 
 def _warned(file, options, message, category, *where):
+    line.clear()
     print(f"rgb-circuit: {_in_options(message, options)}", file=file)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from rgb_circuit.bars import saying
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.errors import InputError
 from rgb_circuit.keeping.saved_run import recorded_run
@@ -170,13 +171,14 @@ def loaded(options: Namespace, needed: Iterable[WordsNeeded]) -> Vlm:
         if says:
             print(says, file=sys.stderr, flush=True)
     if getattr(options, "dry_run", False) and options.remote is False:
-        return sketch(
-            options.model,
-            device_map=options.device,
-            dtype=options.dtype,
-            revision=options.revision,
-            tiles=options.tiles,
-        )
+        with saying(f"reading what {options.model} is like"):
+            return sketch(
+                options.model,
+                device_map=options.device,
+                dtype=options.dtype,
+                revision=options.revision,
+                tiles=options.tiles,
+            )
     return study.loaded(
         options.model,
         remote=options.remote,

@@ -10,6 +10,7 @@ from rgb_circuit.calls.panels import shown
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis
 
+from .. import roles
 from ..roles import standing
 from . import digits
 from .run import Needs, Run
@@ -106,7 +107,8 @@ def _part(run, stands):
             says=(_open(stands),),
             sends=sends,
         )
-    scores = run.frames["roles"].set_index(["layer", "head"])["score"]
+    # Its score for this role; the table of roles has that of the strongest of a head's roles.
+    scores = roles.scores_by_role(run.frames["evidence"], run.task)[hypothesis.name]
     heads = sorted(stands.heads, key=lambda head: -abs(scores[tuple(head)]))
     written = _written(run, heads)
     says = [_looks(run, heads), written]

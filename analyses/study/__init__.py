@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from transformers.utils import logging
 
-from rgb_circuit.bars import tqdm
+from rgb_circuit.bars import saying, tqdm
 from rgb_circuit.calls.panels import tested
 from rgb_circuit.calls.play import Played
 from rgb_circuit.edits import Edit, check_edits, check_heads
@@ -55,8 +55,8 @@ from rgb_circuit.vlm import Vlm
 
 from .. import report as _report
 from ..report.playing import cannot_play, shown_not_to_play
-from . import every_head, printed
-from .estimated import print_estimate
+from . import printed
+from .estimated import forwards_of_page, print_estimate
 from .findings import GLANCE, Findings, Study, asked_first, find, measure_each
 
 # How many trials of pictures that were not drawn are played before all.
@@ -162,7 +162,7 @@ def estimate(
     seconds = None if model.server else forward_seconds(model)
     # What is played before all else is played again with the rest (`_play_first`).
     first = sum(len(trial.images) for trial in _glanced(own, study))
-    pages = every_head.forwards(wanted)
+    pages = forwards_of_page(model, trials if shard is None else [], wanted, study)
     print_estimate(model, cost(model, wanted), first, pages, seconds, study.task)
 
 
@@ -231,7 +231,8 @@ def loaded(name: str, **options) -> Vlm:
         logging.disable_progress_bar()
         # On models this small threads cost more than they save, most of all beside other programs.
         torch.set_num_threads(1)
-    return load(name, **options)
+    with saying(f"loading {name}"):
+        return load(name, **options)
 
 
 def parse_positions(text: str) -> str | list[int]:

@@ -137,11 +137,29 @@ def steps(
         "curve": curve(model, trials, task),
         "task_reading": _questions(model, trials, task),
         "question_attention": _question_attention(model, trials, task),
-        "steering": steering.steering.steps(
-            model, trials[:TRIALS], members or shown, _by_strength(effects, shown), whole=whole
+        "steering": _steered(
+            model, trials, members or shown, _by_strength(effects, shown), whole=whole
         ),
         **every_head.steps(model, trials, effects, positions, None if evidence is None else task),
     }
+
+
+def forwards(trials: Sequence[rgb.Trial]) -> int:
+    """The plain forwards that ``attention`` of `steps` takes, one a picture."""
+    return sum(len(list(trial.images)[:PICTURES]) for trial in trials[:TRIALS])
+
+
+def at_most_steered(
+    model: rgb.Vlm, trials: Sequence[rgb.Trial], whole: bool
+) -> Sequence[Measurement]:
+    """What ``steering`` asks if every head that is found is in the first layers; ``whole`` as in
+    `steps`.
+
+    Raises:
+        InputError: where it would ask nothing.
+    """
+    heads = model.heads()
+    return next(steering.steering.steps(model, trials[:TRIALS], heads[:1], heads, whole=whole))
 
 
 def _by_strength(effects, first):
@@ -178,11 +196,22 @@ def _strays(trials, task, evidence, chosen):
 
 
 def _looks(trials, heads):
+    yield from _laid_out(trials)
+    [frame] = yield [Looked(tuple(trials[:TRIALS]), tuple(heads))]
+    return frame
+
+
+def _steered(model, trials, found, heads, whole):
+    # What refuses is kept with the pictures, so that no model is needed to refuse once more.
+    yield from _laid_out(trials)
+    return (yield from steering.steering.steps(model, trials[:TRIALS], found, heads, whole=whole))
+
+
+def _laid_out(trials):
+    """Refuse pictures of which nobody knows where the model's tokens lie on them."""
     [pictures] = yield [Shown(tuple(trials[:TRIALS]))]
     if (reasons := pictures["unseen"].dropna()).size:
         raise NotApplicable(reasons.iloc[0])
-    [frame] = yield [Looked(tuple(trials[:TRIALS]), tuple(heads))]
-    return frame
 
 
 def _through(analysis, model, trials, task, senders, receivers):

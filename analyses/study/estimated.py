@@ -1,12 +1,19 @@
 """What a run would take, as ``--dry-run`` prints it."""
 
+from collections.abc import Mapping, Sequence
+
+from rgb_circuit.calls.panels import panels_for
+from rgb_circuit.errors import InputError
 from rgb_circuit.loading.sketch import weights_size
-from rgb_circuit.measuring.estimate import Cost
+from rgb_circuit.measuring.estimate import Cost, cost
+from rgb_circuit.measuring.measurement import Measurement
 from rgb_circuit.task import Task
+from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
 from ..roles import standing
-from .findings import STAGES
+from . import closer_look, every_head, items
+from .findings import STAGES, Study
 
 # Plain forwards of the checks of loading, as counted on a model of LLaVA-1.5-7B's shape.
 LOADING = 12
@@ -16,14 +23,48 @@ LOADING = 12
 START_SECONDS, SECONDS_OF_A_PART, PAGE_SECONDS, SECONDS_OF_A_HEAD = 5, 0.02, 6, 0.06
 
 
+def forwards_of_page(
+    model: Vlm, trials: Sequence[Trial], wanted: Sequence[Measurement], study: Study
+) -> dict[str, float]:
+    """Plain forwards that the page takes, as far as they are known before a head is found.
+
+    Args:
+        trials: of the run; none of a shard, which has no page.
+        wanted: what is asked of each trial at first.
+
+    Returns:
+        What is shown, in words → plain forwards; empty words where they are few.
+    """
+    shown = {"": float(every_head.forwards(wanted))}
+    if not trials:
+        return shown
+    shown[""] += closer_look.forwards(trials)
+    if found := items.forwards(trials, study.task, panels_for(trials)):
+        shown["where heads look on every item"] = found
+    try:
+        if not study.narrowed:
+            steered = cost(model, closer_look.at_most_steered(model, trials, study.steer))
+            shown["heads that are made to look elsewhere, at most"] = steered.forwards
+    except InputError:
+        # The finished run says why.
+        pass
+    return shown
+
+
 def print_estimate(
-    model: Vlm, cost: Cost, first: int, for_page: int, seconds: float | None, task: Task
+    model: Vlm,
+    cost: Cost,
+    first: int,
+    for_page: Mapping[str, float],
+    seconds: float | None,
+    task: Task,
 ) -> None:
     """Print what a run would take.
 
     Args:
         cost: of its first step.
-        first, for_page: plain forwards that are played before it, and that the page takes.
+        first: plain forwards that are played before it.
+        for_page: from `forwards_of_page`.
         seconds: that a plain forward takes; None where it cannot be timed.
         task: that the run is about.
     """
@@ -53,19 +94,22 @@ def print_estimate(
 def _whole_run(model, cost, before, for_page, seconds):
     """Print what a run takes here from its start to its page, as far as it is known before."""
     writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
+    pages = sum(for_page.values())
+    named = [f"{forwards:,.0f} for {shown}" for shown, forwards in for_page.items() if shown]
+    of_them = f" ({'; '.join(named)})" if named else ""
     weights = size(weights_size(model))
     if seconds is None:
         print(
             f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
-            f"and to play, {cost.forwards:,.0f} for step 1, {for_page} for the page. How long one "
-            "takes here cannot be said without the weights."
+            f"and to play, {cost.forwards:,.0f} for step 1, {pages:,.0f} for the page{of_them}. "
+            "How long one takes here cannot be said without the weights."
         )
         return
     keeping = SECONDS_OF_A_PART * (cost.captures + cost.sweeps)
     parts = [
         START_SECONDS + before * seconds,
         keeping + cost.forwards * seconds,
-        writing + for_page * seconds,
+        writing + pages * seconds,
     ]
     start, step, page = map(duration, parts)
     print(
@@ -74,7 +118,7 @@ def _whole_run(model, cost, before, for_page, seconds):
         f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
         f"read its weights, {weights}, or to fetch them where they are not here\n"
         f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
-        f"  the page: {page}, with {for_page} plain forwards\n"
+        f"  the page: {page}, with {pages:,.0f} plain forwards{of_them}\n"
         f"{duration(sum(parts))} in all, and more by what is found."
     )
 

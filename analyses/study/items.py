@@ -53,8 +53,18 @@ def steps(
         return {}
     strong = strongest(panels(effects, which, trials=trials), HEADS).index
     heads = tuple(dict.fromkeys([*named, *map(Head.parse, strong)]))[:HEADS]
-    shown = tuple(dict.fromkeys(["clean", *(target for target, _ in which.values())]))
-    return {**of_trials(trials, task), "item_looks": _looks(trials, heads, shown)}
+    return {**of_trials(trials, task), "item_looks": _looks(trials, heads, _looked_at(which))}
+
+
+def forwards(trials: Sequence[rgb.Trial], task: Task, which: Mapping[str, tuple[str, str]]) -> int:
+    """The plain forwards that `steps` take, one a picture; ``which`` as there."""
+    return 0 if task.is_game else len(trials[:TRIALS]) * len(_looked_at(which))
+
+
+def _looked_at(which):
+    """The pictures that heads are looked at on: the clean one, and those that they are restored
+    in."""
+    return tuple(dict.fromkeys(["clean", *(target for target, _ in which.values())]))
 
 
 def _pictures(trials):

@@ -332,6 +332,7 @@ def recorded_model(manifest: Mapping) -> Vlm:
         template=manifest["template"],
         token_of=token_of,
         dtype=getattr(torch, manifest["dtype"]),
+        ahead=manifest.get("ahead", "none"),
         drawable=_drawable(manifest),
     )
 

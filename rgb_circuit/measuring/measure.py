@@ -22,7 +22,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 import pandas as pd
 import torch
 
-from ..bars import tqdm
+from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
 from ..errors import InputError
 from ..keeping.recurring import Recurring
@@ -215,7 +215,9 @@ def follow_all(
         ).items():
             steps = analyses[name]
             answer = steps.throw if isinstance(frames, InputError) else steps.send
-            advance(name, lambda answer=answer, frames=frames: answer(frames))
+            # What is made of the frames may take as long as measuring them.
+            with saying(f"{stage}: {name}" if name else stage, progress):
+                advance(name, lambda answer=answer, frames=frames: answer(frames))
     return {name: found[name] for name in analyses}
 
 

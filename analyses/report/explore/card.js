@@ -80,8 +80,11 @@ function asCsv() {
   return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
+// In a frame of a notebook the page has no address that leads to it.
+const FRAMED = location.protocol === "about:";
+
 async function copyLink() {
-  const link = location.href.split("#")[0] + address(), says = $("explore-copied");
+  const link = (FRAMED ? "" : location.href.split("#")[0]) + address(), says = $("explore-copied");
   const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
   says.textContent = copied ? "copied" : link;
   setTimeout(() => (says.textContent = ""), copied ? 2000 : 20000);
@@ -95,6 +98,7 @@ function goTo(event) {
 
 export function connectCard() {
   $("explore-copy").onclick = copyLink;
+  if (FRAMED) Object.assign($("explore-copy"), { textContent: "copy view", title: "to be put behind the address of report.html" });
   $("explore-svg").onclick = async () => download("svg", (await asSvg()).text, "image/svg+xml");
   $("explore-png").onclick = asPng;
   $("explore-csv").onclick = () => download("csv", asCsv(), "text/csv");
