@@ -30,6 +30,10 @@ def pytest_collection_finish():
     gc.enable()
 
 
+# What the names of files begin with whose tests ask an NDIF server.
+NDIF = ("test_check.", "test_ndif", "test_remote")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """All that asks an NDIF server goes to one worker, or each would start a server of its own."""
@@ -40,7 +44,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "NDIF" if Path(file).name.startswith(("test_ndif", "test_remote")) else file
+            return "NDIF" if Path(file).name.startswith(NDIF) else file
 
     return Scheduling(config, log)
 

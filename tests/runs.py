@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pytest
 from filelock import FileLock
 
+from analyses import report, study
 from analyses.command import main
+from rgb_circuit.files.results import write_bytes
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get
 # none, and two trials are too few to test any.
@@ -31,6 +35,18 @@ def finished(options: Sequence[str], folder: Path) -> Path:
 def printed(folder: Path) -> str:
     """What a finished run printed."""
     return _said(folder).read_text()
+
+
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw empty figures and write an empty page, which take as long as a third of the rest;
+    both are written like any other file."""
+    monkeypatch.setattr(
+        study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
+    )
+    monkeypatch.setattr(
+        study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
+    )
+    monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
 
 
 def _said(folder: Path) -> Path:

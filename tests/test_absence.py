@@ -104,7 +104,7 @@ def test_with_the_trials_that_it_asks_for_an_absence_with_strays_is_shown_four_t
         judge(simulated(idle(needed, 24, 1), drawn(rng, needed), colors), [[NONE_THERE]], RULES)[
             "state"
         ][3]
-        for _ in range(200)
+        for _ in range(100)
     ]
     # That a mean is shown beyond the margin by chance is not in the plan.
     assert 0.7 < np.mean(np.array(shown) == "holds") < 1

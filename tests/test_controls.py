@@ -102,7 +102,7 @@ def test_what_is_only_like_a_role_is_given_none(name):
     wrapped = rgb.wrap(model, processor, name=name)
     # Some of these answer otherwise than the pictures ask for.
     with warnings.catch_warnings(action="ignore"):
-        table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 32), progress=False)
+        table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 16), progress=False)
     named = table[table["role"] != "none"].set_index(["layer", "head"])["role"].to_dict()
     assert named == wanted
 

@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import runs
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
-from analyses import report, roles, steering, study
+from analyses import roles, steering, study
 from analyses.attention_statistics import Summarized, attention_statistics
 from analyses.command import main
 from analyses.study import closer_look
@@ -30,7 +30,6 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.calls.paths import PatchedPaths
 from rgb_circuit.calls.play import Played
 from rgb_circuit.files.locking import locked
-from rgb_circuit.files.results import write_bytes
 from rgb_circuit.keeping.manifest import described, manifest
 from rgb_circuit.keeping.store import open_store
 from rgb_circuit.measuring import measure as measuring
@@ -42,6 +41,8 @@ from rgb_circuit.running import memory
 from rgb_circuit.stimuli.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
+# Enough to tell roles.
+SMALL = ("--trials", "6")
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +57,9 @@ def planted_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def small_figures(monkeypatch):
-    """Figures and the page take as long as the rest of a run, and are written like any other
-    file."""
-    monkeypatch.setattr(
-        study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
-    )
-    monkeypatch.setattr(
-        study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
-    )
-    monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
+def undrawn(monkeypatch):
+    """Runs draw and write no more than empty figures and an empty page."""
+    runs.undrawn(monkeypatch)
 
 
 @pytest.fixture
@@ -406,8 +400,8 @@ def test_killed_at_ten_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tm
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
     assert len([name for name in undisturbed if name.startswith("parts/steered-")]) == 3
-    for run in ("forked", *(f"killed-{number}" for number in range(1, found["runs"] + 1))):
-        assert content(tmp_path / run) == undisturbed
+    for number in range(1, found["runs"] + 1):
+        assert content(tmp_path / f"killed-{number}") == undisturbed
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -429,11 +423,21 @@ def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen
     assert content(tmp_path / "whole") == content(tmp_path / "shards")
 
 
+@pytest.fixture(scope="module")
+def whole(planted_folder, tmp_path_factory):
+    """The folder of a run of the small model, to read."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        runs.undrawn(patched)
+        assert main(["run", "--model", planted_folder, *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
 def test_a_finished_run_is_repaired_without_a_forward(
-    planted_folder, tmp_path, small_figures, forwards
+    whole, planted_folder, tmp_path, undrawn, forwards
 ):
-    command = ["run", "--model", planted_folder, "--trials", "10", "--out", str(tmp_path)]
-    assert main(command) == 0
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    command = ["run", "--model", planted_folder, *SMALL, "--out", str(tmp_path)]
     before, when = content(tmp_path), parts(tmp_path)
     (tmp_path / "evidence.parquet").unlink()
     (tmp_path / ".play.parquet.0123.part").write_bytes(b"half")
@@ -453,11 +457,10 @@ def test_a_finished_run_is_repaired_without_a_forward(
 
 
 def test_shards_are_merged_into_what_one_run_gives(
-    planted_folder, tmp_path, small_figures, capsys, monkeypatch
+    whole, planted_folder, tmp_path, undrawn, capsys, monkeypatch
 ):
     """Two shards share a folder, the third has its own."""
-    common = ["run", "--model", planted_folder, "--trials", "10"]
-    assert main([*common, "--out", str(tmp_path / "whole")]) == 0
+    common = ["run", "--model", planted_folder, *SMALL]
     for shard, folder in (("1/3", "ab"), ("2/3", "ab"), ("3/3", "c")):
         assert main([*common, "--shard", shard, "--out", str(tmp_path / folder)]) == 0
         assert f"Shard {shard} is done" in capsys.readouterr().out
@@ -471,7 +474,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("3 of 10 trials are not measured, of shard 3/3.")
+        printed.startswith("2 of 6 trials are not measured, of shard 3/3.")
         and "color extractor" in printed
     )
     # With all three, the sweeps with frozen heads remain.
@@ -485,7 +488,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     # With those too, no model is needed.
     assert main(["report", str(tmp_path / "all")]) == 0
     assert "color extractor" in capsys.readouterr().out and len(loaded) == 2
-    assert content(tmp_path / "whole") == content(tmp_path / "early") == content(tmp_path / "all")
+    assert content(whole) == content(tmp_path / "early") == content(tmp_path / "all")
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/", "a/b", "1/-2", "1/99"])
@@ -538,7 +541,7 @@ def test_another_run_is_refused_with_the_difference(options, parts_of_message, t
         ("pandas", True),
     ],
 )
-def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, small_figures, capsys):
+def test_versions_that_shape_parts_are_compared(name, accepted, two_trials, undrawn, capsys):
     path = two_trials / "manifest.json"
     before = path.read_text()
     recorded = json.loads(before)
@@ -662,7 +665,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(
-    reason, tmp_path, small_figures, monkeypatch, capsys
+    reason, tmp_path, undrawn, monkeypatch, capsys
 ):
     command = ["run", "--trials", "4", "--out", str(tmp_path)]
     replace, left = os.replace, [7]

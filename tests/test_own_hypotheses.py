@@ -141,12 +141,16 @@ def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, cl
     assert ("permuted" in body["body"] and "tried on 32 trials" in body["body"]) == shown
 
 
-def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(true, tmp_path):
+def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
+    true, tmp_path, monkeypatch
+):
     shutil.copytree(true[0], tmp_path / "looked")
     mine = str(EXAMPLES / "pointer.toml")
-    _, said = ran(tmp_path / "again", mine, "--trials", "16")
+    # The first of those trials.
+    _, said = ran(tmp_path / "again", mine, "--trials", "6")
     assert "Exploratory: the run in looked had looked at these trials" in said
     assert "Exploratory" in (tmp_path / "again" / "report.html").read_text()
+    runs.undrawn(monkeypatch)
     _, said = ran(tmp_path / "new", mine, "--trials", "6", "--seed", "1")
     assert "Confirmatory" in said
 
@@ -165,7 +169,10 @@ def test_a_folder_of_other_hypotheses_is_not_gone_on_with(true, capsys):
     assert "holds a run that differs in task.predictions.R1" in capsys.readouterr().err
 
 
-def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(tmp_path, planted_run):
+def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(
+    tmp_path, planted_run, monkeypatch
+):
+    runs.undrawn(monkeypatch)
     table = GAME.plain()
     file = written(tmp_path, to_toml({name: table[name] for name in ("predictions", "hypotheses")}))
     mine, _ = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
@@ -204,7 +211,8 @@ def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
 # Pictures of one's own
 
 
-def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, planted):
+def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, planted, monkeypatch):
+    runs.undrawn(monkeypatch)
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+import runs
 from PIL import Image
 
 import rgb_circuit as rgb
@@ -175,7 +176,8 @@ def test_photographs_do_not_fill_the_memory(tmp_path):
     assert psutil.Process().memory_info().rss - before < 100 * 2**20
 
 
-def test_a_run_whose_pictures_vanish_ends_in_a_sentence(tmp_path, drawn, capsys):
+def test_a_run_whose_pictures_vanish_ends_in_a_sentence(tmp_path, drawn, capsys, monkeypatch):
+    runs.undrawn(monkeypatch)
     path, out = game_in_files(tmp_path, drawn), tmp_path / "out"
     assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
     capsys.readouterr()

@@ -7,6 +7,7 @@ from io import StringIO
 
 import pandas as pd
 import pytest
+import runs
 
 import rgb_circuit as rgb
 from analyses.command import main
@@ -33,7 +34,8 @@ def pairs_of(folder):
     return [*pd.read_parquet(folder / "transfer_pairs.parquet").itertuples()]
 
 
-def test_a_tasks_folder_holds_what_a_run_of_it_alone_holds(made, tmp_path):
+def test_a_tasks_folder_holds_what_a_run_of_it_alone_holds(made, tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
     assert run(tmp_path / "alone", "--task", "counting", "--quiet") == 0
     frames = {path.name for path in (tmp_path / "alone").glob("*.parquet")}
     assert {"patch_heads.parquet", "evidence.parquet", "roles.parquet"} <= frames
