@@ -71,7 +71,7 @@ const biasText = (bias) => (bias === null ? "looks nowhere else" : `+${bias} the
 
 export async function tellSteer() {
   const { why_not: why, trials } = data.steering;
-  $("steer-none").textContent = why ? `Not measured: ${why}.` : "";
+  $("steer-none").textContent = why ?? "";
   $("steer-all").hidden = Boolean(why);
   if (why) return;
   ready = await prepared(state.steer.trial);
@@ -96,6 +96,7 @@ export async function tellSteer() {
   $("steer-bias-says").textContent = biasText(at.biases[gaze.bias]);
   const image = $("steer-image"), { uri } = at;
   if (image.src !== uri) image.src = uri;
+  image.classList.toggle("smooth", !at.crisp);
   $("steer-picture").style.aspectRatio = `${at.columns} / ${at.rows}`;
   veil(gaze);
   words(at);
@@ -161,7 +162,8 @@ export function answer() {
   const places = decimals(values);
   [...$("steer-words").children].forEach((line, number) => {
     line.classList.toggle("best", at.words[number] === best);
-    line.querySelector("b").style.width = `${along(values[number])}%`;
+    const [from, to] = [Math.min(0, values[number]), Math.max(0, values[number])].map(along);
+    Object.assign(line.querySelector("b").style, { left: `${from}%`, width: `${to - from}%` });
     line.lastChild.textContent = signed(values[number], places).replace("+", "");
   });
 }
