@@ -190,6 +190,7 @@ def _with_words(model, trial):
         answers=dict(list(answers.items())[:WORDS]),
         expected={name: role for name, role in trial.expected.items() if name == "clean"},
         prompts={name: text for name, text in trial.prompts.items() if name == "clean"},
+        boxes={name: boxes for name, boxes in trial.boxes.items() if name == "clean"},
     )
 
 

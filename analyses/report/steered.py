@@ -31,12 +31,12 @@ def steered(run: Run) -> tuple[dict, list[str]]:
     """What a page holds of it.
 
     Returns:
-        As JSON holds it, ``why_not`` alone (a sentence) where there is nothing, else ``trials``, each:
-        ``trial, uri, crisp`` (of its picture), ``rows, columns``, ``words, roles, unedited``,
+        As JSON holds it, ``why_not`` alone (a sentence) where there is nothing, else ``trials``,
+        each: ``trial, uri, crisp`` (of its picture), ``rows, columns``, ``words, roles, unedited``,
         ``biases`` (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of
-        heads that look at each place, and that are off or doubled) and ``largest`` (a logit). And of each
-        trial the packed steps: (turned, biases, places, words) and then (scaled, off and double,
-        words), 16 bits each, little-endian. Trials that find no room are left out.
+        heads that look at each place, and that are off or doubled) and ``largest`` (a logit). And
+        of each trial the packed steps: (turned, biases, places, words) and then (scaled, off and
+        double, words), 16 bits each, little-endian. Trials that find no room are left out.
     """
     if "steering" not in run.frames:
         return dict(why_not=f"Not measured: {run.why_not('steering')}."), []

@@ -20,7 +20,7 @@ export function tellFacts(list, number) {
     facts.push(on === null ? ["of its attention on the picture", share(picture.on_picture[number])] : [`of its attention on ${data.place}`, share(on)]);
   }
   const words = data.writes.words ?? [];
-  const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best?.effect[number] ?? 0) ? one : best), null);
+  const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best.effect[number] ?? 0) ? one : best), words[0]);
   if (most) facts.push([`logits of “${most.role}”, written by itself`, mean(measured(...ends(most, number)))]);
   list.replaceChildren(...facts.map(([name, value]) => {
     const pair = made("div");

@@ -23,7 +23,7 @@ export async function tellCompare() {
 }
 
 async function cardOf(name, claims) {
-  const card = made("section", "", "card"), number = numberOf(name), { role, kind, says } = verdictOf(number);
+  const card = made("div", "", "card"), number = numberOf(name), { role, kind, says } = verdictOf(number);
   const title = made("h4"), link = made("button", `Head ${name}`, "link"), facts = made("dl", "", "facts");
   link.onclick = () => name === state.head || chooseHead(name);
   title.append(link, " ", made("span", role, kind));

@@ -18,6 +18,7 @@ export function verdictOf(number) {
   const score = data.scores?.[number] ?? null;
   let says = "Which role it has was not tested.";
   if (own.length) says = `It meets ${own.map(held).join(" and ")}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
+  else if (data.roles && data.predictions.every((one) => one.void)) says = "None of its predictions could be tested.";
   else if (data.roles) {
     const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
     says = best[0] ? `It meets ${held(best[1])}, more of no other role.` : "It meets no prediction of a role.";

@@ -3,6 +3,7 @@
 
 import { $, made, options, unpacked } from "./elements.js";
 import { data, state } from "./state.js";
+import { numberOf, roleOf } from "./heads.js";
 import { choose } from "./address.js";
 import { decimals, signed } from "./numbers.js";
 
@@ -50,8 +51,11 @@ function begun(at) {
 const called = (at, name) => {
   const set = [...at.turned, ...at.scaled].find((one) => one.name === name);
   if (name === "found" || name === "random") {
-    const count = set.members.length, heads = count > 1 ? `${count} ` : "";
-    return name === "found" ? `the ${heads}head${count > 1 ? "s" : ""} found` : `${heads}random head${count > 1 ? "s" : ""}`;
+    const count = set.members.length, many = count > 1 ? `${count} ` : "", heads = count > 1 ? "heads" : "head";
+    if (name === "random") return `${many}random ${heads}`;
+    // Where no head has a role, the run takes those that come nearest to one, or do most.
+    if (!data.roles) return `the ${many}strongest ${heads}`;
+    return set.members.some((one) => roleOf(numberOf(one)) !== "none") ? `the ${many}${heads} found` : `the ${many}nearest ${heads}`;
   }
   return `head ${name}`;
 };

@@ -75,7 +75,9 @@ def _figures(frame, shares):
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
-        ax.set_title(panel_title(role, target), fontsize=10)
+        title = panel_title(role, target)
+        # A title wider than its map would make the map smaller than the others.
+        ax.set_title(title, fontsize=min(10, 260 / len(title)))
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
         figures.append(on_dark(svg(ax.figure, says)))
     return figures, _bar(limit, shares)
