@@ -815,7 +815,8 @@ def test_print_has_the_figures_that_need_no_script(toy, chromium):
     page = shown(opened(chromium, toy / "report.html"))
     page.emulate_media(media="print")
     assert not page.is_visible("#explore") and not page.is_visible("#explore-filter")
-    assert page.locator("#panels svg").count() == 3 and page.is_visible("#panels svg >> nth=0")
+    # Three maps, and their scale.
+    assert page.locator("#panels svg").count() == 4 and page.is_visible("#panels svg >> nth=0")
     assert page.is_visible("#role-table")
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
@@ -823,6 +824,9 @@ def test_print_has_the_figures_that_need_no_script(toy, chromium):
 def test_without_scripts_the_page_reads_as_before(toy, chromium):
     page = opened(chromium, toy / "report.html", java_script_enabled=False)
     assert not page.is_visible("#explore") and page.is_visible("#explore-none")
+    # Sections fold without scripts, too.
+    for name in ("panels", "pictures"):
+        page.click(f"#{name} summary")
     assert page.is_visible("#panels table") and page.is_visible("#pictures img >> nth=0")
     page.click("#all-heads summary")
     rows = page.locator("#explore-all tbody tr:visible")
