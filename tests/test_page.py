@@ -708,6 +708,34 @@ def test_every_control_of_the_panel_has_a_name(planted, chromium):
         assert said in snapshot, snapshot
 
 
+def beside(page, folder, *heads):
+    """Two heads stand side by side, each with its role, its picture and the claims of both."""
+    cards, found = page.locator("#explore-compare .card"), frames(folder)
+    evidence = found.evidence
+    roles = {f"{row.layer}.{row.head}": row.role for row in found.roles.itertuples()}
+    states = {
+        (f"{row.layer}.{row.head}", row.prediction): row.state for row in evidence.itertuples()
+    }
+    assert cards.count() == 2
+    claims = set()
+    for card, head in zip(cards.all(), heads):
+        assert card.locator("h4").inner_text() == f"Head {head} {roles[head]}"
+        marks = [text.split() for text in card.locator(".chip").all_inner_texts()]
+        signs = dict(holds="✓", refuted="✗", undecided="?")
+        assert marks == [[name, signs[states[head, name]]] for name, _ in marks] and marks
+        claims.add(tuple(name for name, _ in marks))
+        assert card.locator("dt").count() == 3
+        # The tile that it looks at is clear, all others are grey.
+        shades = card.locator("canvas").evaluate(
+            "one => [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data]"
+            ".filter((_, at) => at % 4 === 3)"
+        )
+        assert shades.count(0) == 1 and len(shades) == 36
+    assert len(claims) == 1
+    left, right = (card.bounding_box() for card in cards.all())
+    assert left["y"] == right["y"] and left["x"] < right["x"]
+
+
 def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
     page = shown(opened(chromium, planted / "report.html"))
     row = page.locator("#explore-all tr[data-head='4.1']")
@@ -715,9 +743,18 @@ def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
     after(page, lambda: row.click())
     box = page.locator("#explore-title").bounding_box()
     assert page.inner_text("#explore-head") == "Head 4.1" and 0 <= box["y"] < 900
+    after(page, lambda: page.click("#explore-keep"))
     page.fill("#explore-go", "2.1")
     after(page, lambda: page.press("#explore-go", "Enter"))
     assert page.inner_text("#explore-head") == "Head 2.1"
+    # The head that was kept stands beside it, with what the frames say of both; the address has it.
+    beside(page, planted, "4.1", "2.1")
+    assert page.evaluate("location.hash").endswith("&with=4.1")
+    back = "location.hash = location.hash.replace('with=4.1', 'with=1.3')"
+    after(page, lambda: page.evaluate(back))
+    beside(page, planted, "1.3", "2.1")
+    after(page, lambda: page.click("#explore-keep"))
+    assert not page.is_visible("#explore-compare")
     page.fill("#explore-go", "77.1")
     page.press("#explore-go", "Enter")
     assert page.get_attribute("#explore-go", "aria-invalid") == "true"
@@ -778,7 +815,8 @@ def test_print_has_the_figures_that_need_no_script(toy, chromium):
     page = shown(opened(chromium, toy / "report.html"))
     page.emulate_media(media="print")
     assert not page.is_visible("#explore") and not page.is_visible("#explore-filter")
-    assert page.locator("#panels svg").count() == 3 and page.is_visible("#panels svg >> nth=0")
+    # Three maps, and their scale.
+    assert page.locator("#panels svg").count() == 4 and page.is_visible("#panels svg >> nth=0")
     assert page.is_visible("#role-table")
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
@@ -786,6 +824,9 @@ def test_print_has_the_figures_that_need_no_script(toy, chromium):
 def test_without_scripts_the_page_reads_as_before(toy, chromium):
     page = opened(chromium, toy / "report.html", java_script_enabled=False)
     assert not page.is_visible("#explore") and page.is_visible("#explore-none")
+    # Sections fold without scripts, too.
+    for name in ("panels", "pictures"):
+        page.click(f"#{name} summary")
     assert page.is_visible("#panels table") and page.is_visible("#pictures img >> nth=0")
     page.click("#all-heads summary")
     rows = page.locator("#explore-all tbody tr:visible")

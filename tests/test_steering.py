@@ -24,8 +24,11 @@ HEADS = [(1, 0), (2, 3)]
 @pytest.fixture(scope="module")
 def random(grouped):
     """Grouped-query attention, and of one trial every row."""
-    trials = rgb.rgb_trials(grouped, 2)
-    frame = steering.steering(grouped, trials, HEADS, [(2, 1), (0, 0)], progress=False)
+    trials = list(rgb.rgb_trials(grouped, 2))
+    # Boxes, of pictures that are not shown too, change nothing.
+    boxes = {name: {"thing": (0, 0, 2, 2)} for name in ("clean", "erased")}
+    boxed = [replace(trials[0], boxes=boxes), trials[1]]
+    frame = steering.steering(grouped, boxed, HEADS, [(2, 1), (0, 0)], progress=False)
     return grouped, trials, frame
 
 

@@ -25,16 +25,17 @@ def head_map(limit: float, fraction: bool) -> Mapping:
     """A layer × head map.
 
     Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and what tooltips say.
-    Parameters: ``chosen`` (name of a head), ``fade`` (whether), ``least`` (the least value that is
-    not faded), ``roomy`` (whether names fit into cells).
+    Parameters: ``chosen, kept`` (names of heads), ``fade`` (whether), ``least`` (the least value
+    that is not faded), ``roomy`` (whether names fit into cells).
 
     Args:
         limit: the value with the strongest colour, the same for every map; beyond it the colour
             stays.
         fraction: whether values are fractions of the gap; logits otherwise.
     """
-    chosen, fade, least, roomy = (
+    chosen, kept, fade, least, roomy = (
         alt.param(name="chosen", value=""),
+        alt.param(name="kept", value=""),
         alt.param(name="fade", value=True),
         alt.param(name="least", value=0),
         alt.param(name="roomy", value=False),
@@ -83,8 +84,13 @@ def head_map(limit: float, fraction: bool) -> Mapping:
         .mark_rect(fillOpacity=0, strokeWidth=2.5, strokeJoin="round")
         .encode(stroke=alt.value("@ink"))
     )
-    chart = alt.layer(cells, names, roles, mark)
-    return _finished(chart, [chosen, fade, least, roomy])
+    beside = (
+        base.transform_filter("datum.name == kept && kept != chosen")
+        .mark_rect(fillOpacity=0, strokeWidth=2.5, strokeDash=[4, 3])
+        .encode(stroke=alt.value("@ink"))
+    )
+    chart = alt.layer(cells, names, roles, mark, beside)
+    return _finished(chart, [chosen, kept, fade, least, roomy])
 
 
 def _shade(limit, fraction):

@@ -61,11 +61,17 @@ def svg(figure: Figure, says: str) -> Markup:
     return Markup(text.replace("<svg ", label, 1))
 
 
+def is_crisp(image: Image.Image) -> bool:
+    """Whether a picture is drawn, of few colours, so that its pixels are shown as they are; a
+    photograph's would be steps."""
+    return image.convert("RGB").getcolors(256) is not None
+
+
 def shown_picture(row: Mapping[str, Any], grid: Sequence[int] | None) -> dict[str, object]:
     """What is shown of a picture: with a grid, the only tile that is another is outlined, and
     enlarged where it is small."""
     image, close = Image.open(io.BytesIO(row["png"])).convert("RGB"), None
-    crisp = image.getcolors(256) is not None
+    crisp = is_crisp(image)
     if grid and (tile := odd_tile(image, grid[0])):
         image = outlined(image, tile, grid)
         close = data_uri(enlarged(image, tile, grid)) if grid[0] > SMALL_FROM else None

@@ -27,6 +27,7 @@ from rgb_circuit.plots.predictions import in_words
 from rgb_circuit.trial import odd_tile
 
 from . import charts
+from .embedded import is_crisp
 from .run import Run
 from .writing import COMPONENTS, listed
 
@@ -202,10 +203,11 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         room: characters of packed attention.
 
     Returns:
-        Of each picture what JSON holds: ``trial, condition, uri, expected, tile`` (the marked one,
-        row and column, or None), ``tokens``, ``chance`` (an even spread), ``tiles, columns``; per
-        head ``on_picture`` and ``on_tile`` (attention). And of each the packed attention: (heads,
-        tiles + tokens) bytes. And what is not there, in words, empty where all is.
+        Of each picture what JSON holds: ``trial, condition, uri, crisp, expected, tile`` (the
+        marked one, row and column, or None), ``tokens``, ``chance`` (an even spread), ``tiles,
+        columns``; per head ``on_picture`` and ``on_tile`` (attention). And of each the packed
+        attention: (heads, tiles + tokens) bytes. And what is not there, in words, empty where all
+        is.
     """
     if "looks" not in run.frames:
         return [], [], run.why_not("looks")
@@ -235,6 +237,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         expected = shown.loc[(trial, condition), "expected"]
         tile = odd_tile(png.convert("RGB"), run.manifest["grid"][0]) if run.task.place else None
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
+        one |= dict(crisp=is_crisp(png))
         one |= dict(
             expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0])
         )

@@ -48,7 +48,10 @@ def values(run: Run) -> dict[str, object]:
     if len(played):
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
     if "roles" in run.frames:
-        facts.append((f"{run.observations} that test roles", run.frames["evidence"]["n"].iloc[0]))
+        tested = int(run.frames["evidence"]["n"].iloc[0])
+        # Where it is all of them, once is enough.
+        if (tested, run.observations) != (run.trials, "trials"):
+            facts.append((f"{run.observations} that test roles", tested))
     # Trials that are left out say nothing about what was measured on the others.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
     verdict, more, *lacks = _verdict(run, played[measured])

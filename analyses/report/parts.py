@@ -19,6 +19,8 @@ from .writing import LEAST_SHARE, percent, signed
 SENDER = ["sender_layer", "sender_head"]
 # What is drawn of roles that no head has, and of heads that were not tested.
 MOST_OPEN, MOST_UNTESTED = 3, 5
+# Of a score that is shown: what is smaller is nothing, as less than this share of the gap.
+LEAST_SCORE = 1e-4
 # Part of a receiver that a sender reaches → what that part is for.
 INTO = {
     "query": "their query: what they look for",
@@ -101,7 +103,7 @@ def _part(run, stands):
             stands.state,
             tuple(
                 (str(Head(row["layer"], row["head"])), _score(row["score"], unit))
-                for row in stands.open.head(MOST_OPEN).to_dict("records")
+                for row in moving(stands.open).head(MOST_OPEN).to_dict("records")
             ),
             hypothesis.says,
             says=(_open(stands),),
@@ -121,6 +123,12 @@ def _part(run, stands):
         sends,
         bool(written),
     )
+
+
+def moving(heads: pd.DataFrame) -> pd.DataFrame:
+    """Rows of heads whose ``score`` is more than nothing; where nothing could be tested all heads
+    are open, and most do nothing."""
+    return heads[heads["score"].abs() >= LEAST_SCORE]
 
 
 def _unit(run, hypothesis: Hypothesis):

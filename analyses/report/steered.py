@@ -16,6 +16,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.pictures.thumbnail import data_uri
 
 from . import explorer
+from .embedded import is_crisp
 from .explorer import packed
 from .run import Run
 
@@ -30,15 +31,15 @@ def steered(run: Run) -> tuple[dict, list[str]]:
     """What a page holds of it.
 
     Returns:
-        As JSON holds it, ``why_not`` alone where there is nothing, else ``trials``, each:
-        ``trial, uri`` (of its picture), ``rows, columns``, ``words, roles, unedited``, ``biases``
-        (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of heads that
-        look at each place, and that are off or doubled) and ``largest`` (a logit). And of each
-        trial the packed steps: (turned, biases, places, words) and then (scaled, off and double,
-        words), 16 bits each, little-endian. Trials that find no room are left out.
+        As JSON holds it, ``why_not`` alone (a sentence) where there is nothing, else ``trials``,
+        each: ``trial, uri, crisp`` (of its picture), ``rows, columns``, ``words, roles, unedited``,
+        ``biases`` (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of
+        heads that look at each place, and that are off or doubled) and ``largest`` (a logit). And
+        of each trial the packed steps: (turned, biases, places, words) and then (scaled, off and
+        double, words), 16 bits each, little-endian. Trials that find no room are left out.
     """
     if "steering" not in run.frames:
-        return dict(why_not=run.why_not("steering")), []
+        return dict(why_not=f"Not measured: {run.why_not('steering')}."), []
     about: list[dict] = []
     blobs: list[str] = []
     shown = run.frames["stimuli"].set_index(["trial", "condition"])["png"]
@@ -51,11 +52,11 @@ def steered(run: Run) -> tuple[dict, list[str]]:
         blob = packed(steps.astype("<i2").tobytes())
         if sum(map(len, blobs)) + len(blob) > BUDGET:
             break
-        uri = data_uri(Image.open(io.BytesIO(shown[key])))
-        about.append(dict(trial=str(key[0]), uri=uri) | one)
+        image = Image.open(io.BytesIO(shown[key]))
+        about.append(dict(trial=str(key[0]), uri=data_uri(image), crisp=is_crisp(image)) | one)
         blobs.append(blob)
     if not about:
-        return dict(why_not="it found no room on this page; see steering.parquet"), []
+        return dict(why_not="There is no room for it on this page; see steering.parquet."), []
     return dict(trials=about), blobs
 
 

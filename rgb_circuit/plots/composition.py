@@ -176,10 +176,12 @@ def _arrow(ax, points, share, color):
 
 
 def _note(ax, place, share, low, high):
+    # No interval of no width.
+    said, low_said, high_said = (f"{value:.0%}" for value in (share, low, high))
     box = dict(facecolor=PAPER, edgecolor="none", pad=1)
     ax.text(
         *place,
-        f"{share:.0%} [{low:.0%}, {high:.0%}]",
+        said if low_said == high_said else f"{said} [{low_said}, {high_said}]",
         ha="center",
         va="center",
         fontsize=8,

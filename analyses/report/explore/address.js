@@ -6,6 +6,7 @@ import { nameOf, numberOf, keyOf, shownOf, bySize } from "./heads.js";
 export function address() {
   const picture = data.pictures[state.picture], parts = new URLSearchParams({ head: state.head, map: keyOf(data.maps[state.map]) });
   if (picture) parts.set("picture", `${picture.condition} of ${picture.trial}`);
+  if (state.kept) parts.set("with", state.kept);
   if (!state.fade) parts.set("fade", "no");
   if (state.least) parts.set("least", state.least);
   const { trial, who, bias, place, edit, pinned } = state.steer;
@@ -25,6 +26,7 @@ export function stateFrom(hash) {
     head: nameOf(Number.isNaN(head) ? most : head),
     map,
     picture: Math.max(0, picture),
+    kept: Number.isNaN(numberOf(asked.get("with"))) ? null : asked.get("with"),
     fade: asked.get("fade") !== "no",
     least: least >= 0 && least <= 100 ? least : 0,
     steer: gazeFrom(asked.get("gaze")),

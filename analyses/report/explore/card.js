@@ -9,7 +9,9 @@ import { views } from "./charts.js";
 import { chooseHead } from "./panel.js";
 
 // What it restores in the map that is shown, where it looks in the picture, and what it writes most.
-export function tellCard(number) {
+export const tellCard = (number) => tellFacts($("explore-facts"), number);
+
+export function tellFacts(list, number) {
   const map = data.maps[state.map], picture = data.pictures[state.picture], about = said(map, number);
   const mean = (text) => text.split(" [")[0];
   const facts = [[`${data.fraction && map.gap !== null ? "of the gap: " : ""}${map.role}, when ${map.target}`, map.gap !== null && data.fraction ? mean(about.says) : `${mean(about.logits)} logits`]];
@@ -18,9 +20,9 @@ export function tellCard(number) {
     facts.push(on === null ? ["of its attention on the picture", share(picture.on_picture[number])] : [`of its attention on ${data.place}`, share(on)]);
   }
   const words = data.writes.words ?? [];
-  const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best?.effect[number] ?? 0) ? one : best), null);
+  const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best.effect[number] ?? 0) ? one : best), words[0]);
   if (most) facts.push([`logits of “${most.role}”, written by itself`, mean(measured(...ends(most, number)))]);
-  $("explore-facts").replaceChildren(...facts.map(([name, value]) => {
+  list.replaceChildren(...facts.map(([name, value]) => {
     const pair = made("div");
     pair.append(made("dt", name), made("dd", value));
     return pair;

@@ -8,18 +8,34 @@ import { draw } from "./charts.js";
 const STEPS = 3, EVEN = 4;
 const attention = {};
 
+// What is kept of a head's attention on the picture that is shown: of its tiles steps, then of the words.
+async function ofHead(number) {
+  const { tiles, tokens } = data.pictures[state.picture], per = tiles + tokens.length;
+  const bytes = (attention[state.picture] ??= new Uint8Array(await unpacked(`explore-look-${state.picture}`)));
+  return bytes.subarray(number * per, (number + 1) * per);
+}
+
+export async function tilesOf(number) {
+  const picture = data.pictures[state.picture], own = await ofHead(number);
+  return Array.from(own.subarray(0, picture.tiles), (step) => (step ? picture.chance * 2 ** ((step - EVEN) / STEPS) : 0));
+}
+
+// How grey each tile is: the one most looked at is clear, unless that is next to nothing.
+export function veilOf(tiles) {
+  const lifted = Math.max(...tiles, 4 / tiles.length);
+  return tiles.map((value) => 0.85 * (1 - value / lifted));
+}
+
 export async function drawLooks(number) {
   const picture = data.pictures[state.picture];
   $("explore-looks").hidden = !picture;
   if (!picture) return;
+  $("explore-picture").classList.toggle("smooth", !picture.crisp);
   const per = picture.tiles + picture.tokens.length;
-  const bytes = (attention[state.picture] ??= new Uint8Array(await unpacked(`explore-look-${state.picture}`)));
-  const own = bytes.subarray(number * per, (number + 1) * per);
-  const tiles = Array.from(own.subarray(0, picture.tiles), (step) => (step ? picture.chance * 2 ** ((step - EVEN) / STEPS) : 0));
-  const lifted = Math.max(...tiles, 4 / picture.tiles);
+  const own = await ofHead(number), tiles = await tilesOf(number), veil = veilOf(tiles);
   const { columns } = picture, rowCount = picture.tiles / columns;
   const cells = tiles.map((value, index) => ({
-    row: Math.floor(index / columns), column: index % columns, veil: 0.85 * (1 - value / lifted),
+    row: Math.floor(index / columns), column: index % columns, veil: veil[index],
     place: `${Math.floor(index / columns)}, ${index % columns}`,
     attention: value ? `about ${share(value)}` : `less than ${share(picture.chance / 2)}`,
     chance: value ? `× ${times(value / picture.chance)}` : "less than half",

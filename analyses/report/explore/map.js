@@ -11,7 +11,7 @@ export async function drawMap() {
   const map = data.maps[state.map], rows = [];
   const cell = Math.min(92, Math.max(8, (room("explore-map") - 52) / data.heads));
   const size = { width: Math.floor(cell * data.heads), height: Math.floor(Math.min(cell, 48) * data.layers) };
-  const signals = { chosen: state.head, fade: state.fade, least: leastDrawn(), roomy: cell >= 34 };
+  const signals = { chosen: state.head, kept: state.kept ?? "", fade: state.fade, least: leastDrawn(), roomy: cell >= 34 };
   rank(map);
   // A click changes the outline only.
   if (views.map?.shows === state.map && views.map.key === keyFor(size)) return draw("map", {}, signals, size);

@@ -10,6 +10,7 @@ import { drawEffects, drawWrites, drawPaths } from "./effects.js";
 import { drawLooks } from "./looks.js";
 import { tellHead } from "./predictions.js";
 import { tellCard, connectCard } from "./card.js";
+import { tellCompare, connectCompare } from "./compare.js";
 import { chooseHead, connectPanel } from "./panel.js";
 import { tellSteer, connectSteer } from "./steer.js";
 import { tellControls } from "./controls.js";
@@ -27,6 +28,7 @@ export function show() {
     tellControls();
     tellHead(number);
     tellCard(number);
+    await tellCompare();
     markRow();
     await drawMap();
     await drawLooks(number);
@@ -42,6 +44,7 @@ export function show() {
 
 function connect() {
   connectCard();
+  connectCompare();
   connectPanel();
   connectSteer();
   $("explore-component").onchange = (event) => chooseMap({ component: event.target.value });

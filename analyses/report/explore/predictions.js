@@ -5,27 +5,36 @@ import { measured } from "./numbers.js";
 import { data, state } from "./state.js";
 import { roleOf } from "./heads.js";
 
-const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
+export const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
 
-export function tellHead(number) {
+// What a head is, in words: its role, what it meets of it, and the roles whose predictions are its own.
+export function verdictOf(number) {
   const role = roleOf(number);
-  $("explore-head").textContent = `Head ${state.head}`;
   const holds = new Set(data.predictions.filter((one) => one.states[number] === "h").map((one) => one.name));
   // One that stands in for another is as good.
   const met = (name) => data.asked[name].filter((slot) => slot.some((one) => holds.has(one))).length;
   const held = (name) => `${met(name)} of the ${data.asked[name].length} predictions of the role “${name}”`;
   const own = role.split(" + ").filter((name) => name in data.asked);
   const score = data.scores?.[number] ?? null;
-  $("explore-role").textContent = role === "none" ? "no role shown" : role;
-  $("explore-role").className = role === "none" || role === "not tested" ? "pill quiet" : "pill";
   let says = "Which role it has was not tested.";
   if (own.length) says = `It meets ${own.map(held).join(" and ")}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
+  else if (data.roles && data.predictions.every((one) => one.void)) says = "None of its predictions could be tested.";
   else if (data.roles) {
     const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
-    says = `It meets ${held(best[1])}, more of no other role.`;
+    says = best[0] ? `It meets ${held(best[1])}, more of no other role.` : "It meets no prediction of a role.";
   }
+  return {
+    role: role === "none" ? "no role shown" : role, kind: role === "none" || role === "not tested" ? "pill quiet" : "pill",
+    says, met, open: own.length ? own : Object.keys(data.asked).slice(0, 1),
+  };
+}
+
+export function tellHead(number) {
+  const { role, kind, says, met, open } = verdictOf(number);
+  $("explore-head").textContent = `Head ${state.head}`;
+  Object.assign($("explore-role"), { textContent: role, className: kind });
   $("explore-head-says").textContent = says;
-  tellPredictions(number, own.length ? own : Object.keys(data.asked).slice(0, 1), met);
+  tellPredictions(number, open, met);
 }
 
 // The predictions of its own role open, those of every other role folded, each once.

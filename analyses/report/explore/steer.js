@@ -3,6 +3,7 @@
 
 import { $, made, options, unpacked } from "./elements.js";
 import { data, state } from "./state.js";
+import { numberOf, roleOf } from "./heads.js";
 import { choose } from "./address.js";
 import { decimals, signed } from "./numbers.js";
 
@@ -50,8 +51,11 @@ function begun(at) {
 const called = (at, name) => {
   const set = [...at.turned, ...at.scaled].find((one) => one.name === name);
   if (name === "found" || name === "random") {
-    const count = set.members.length, heads = count > 1 ? `${count} ` : "";
-    return name === "found" ? `the ${heads}head${count > 1 ? "s" : ""} found` : `${heads}random head${count > 1 ? "s" : ""}`;
+    const count = set.members.length, many = count > 1 ? `${count} ` : "", heads = count > 1 ? "heads" : "head";
+    if (name === "random") return `${many}random ${heads}`;
+    // Where no head has a role, the run takes those that come nearest to one, or do most.
+    if (!data.roles) return `the ${many}strongest ${heads}`;
+    return set.members.some((one) => roleOf(numberOf(one)) !== "none") ? `the ${many}${heads} found` : `the ${many}nearest ${heads}`;
   }
   return `head ${name}`;
 };
@@ -71,7 +75,7 @@ const biasText = (bias) => (bias === null ? "looks nowhere else" : `+${bias} the
 
 export async function tellSteer() {
   const { why_not: why, trials } = data.steering;
-  $("steer-none").textContent = why ? `Not measured: ${why}.` : "";
+  $("steer-none").textContent = why ?? "";
   $("steer-all").hidden = Boolean(why);
   if (why) return;
   ready = await prepared(state.steer.trial);
@@ -96,6 +100,7 @@ export async function tellSteer() {
   $("steer-bias-says").textContent = biasText(at.biases[gaze.bias]);
   const image = $("steer-image"), { uri } = at;
   if (image.src !== uri) image.src = uri;
+  image.classList.toggle("smooth", !at.crisp);
   $("steer-picture").style.aspectRatio = `${at.columns} / ${at.rows}`;
   veil(gaze);
   words(at);
@@ -161,7 +166,8 @@ export function answer() {
   const places = decimals(values);
   [...$("steer-words").children].forEach((line, number) => {
     line.classList.toggle("best", at.words[number] === best);
-    line.querySelector("b").style.width = `${along(values[number])}%`;
+    const [from, to] = [Math.min(0, values[number]), Math.max(0, values[number])].map(along);
+    Object.assign(line.querySelector("b").style, { left: `${from}%`, width: `${to - from}%` });
     line.lastChild.textContent = signed(values[number], places).replace("+", "");
   });
 }

@@ -3,6 +3,7 @@
 from rgb_circuit.plots import layer_heatmaps
 
 from ..embedded import svg
+from ..on_dark import on_dark
 from ..run import Needs, Run
 from ..section import Section, beside
 
@@ -10,9 +11,8 @@ from ..section import Section, beside
 def _values(run: Run):
     frame = run.observed("layers")
     role = run.role_of(frame)
-    figure = svg(
-        layer_heatmaps(frame, run.model, role=role), "What every layer restores, by position"
-    )
+    figure = layer_heatmaps(frame, run.model, role=role)
+    figure = on_dark(svg(figure, "What every layer restores, by position"))
     return dict(figure=figure, component=frame["component"].iloc[0], role=role)
 
 

@@ -14,6 +14,7 @@ from rgb_circuit.plots.canvas import DIVERGING, limit_of, new_axes, percent, per
 from rgb_circuit.plots.heatmap import LEAST_LIMIT, ROOMY, panel_title
 
 from ..embedded import svg
+from ..on_dark import on_dark
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import STRONGEST
@@ -74,9 +75,11 @@ def _figures(frame, shares):
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
-        ax.set_title(panel_title(role, target), fontsize=10)
+        title = panel_title(role, target)
+        # A title wider than its map would make the map smaller than the others.
+        ax.set_title(title, fontsize=min(10, 260 / len(title)))
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
-        figures.append(svg(ax.figure, says))
+        figures.append(on_dark(svg(ax.figure, says)))
     return figures, _bar(limit, shares)
 
 
@@ -96,7 +99,7 @@ def _bar(limit, shares):
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     for cells in bar.ax.collections:
         cells.set_rasterized(True)
-    return svg(ax.figure, f"Scale of the maps, from −{limit:.2g} to {limit:.2g}")
+    return on_dark(svg(ax.figure, f"Scale of the maps, from −{limit:.2g} to {limit:.2g}"))
 
 
 SECTION = Section(

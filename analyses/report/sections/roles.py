@@ -11,6 +11,7 @@ from rgb_circuit.task import pictures
 from ... import roles
 from ...roles import standing
 from ..embedded import shown_picture, svg
+from ..parts import moving
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import STRONGEST, name, percent, sentence
@@ -101,7 +102,7 @@ def _chips(task, evidence, stands):
         if stands.heads
         else dict(
             ((row["layer"], row["head"]), percent(row["score"]))
-            for row in stands.open.head(STRONGEST).to_dict("records")
+            for row in moving(stands.open).head(STRONGEST).to_dict("records")
         )
     )
     says, rows = task.says_of_predictions, []

@@ -1,0 +1,64 @@
+// Two heads side by side: one is kept, and whichever is chosen next stands beside it.
+
+import { $, made } from "./elements.js";
+import { data, state } from "./state.js";
+import { numberOf } from "./heads.js";
+import { tilesOf, veilOf } from "./looks.js";
+import { verdictOf, STATES } from "./predictions.js";
+import { tellFacts } from "./card.js";
+import { choose } from "./address.js";
+import { chooseHead } from "./panel.js";
+
+export async function tellCompare() {
+  const { kept, head } = state, box = $("explore-compare");
+  $("explore-keep").textContent = kept ? "stop comparing" : "compare";
+  $("explore-keep").title = kept ? "" : "keep this head, and choose another to stand beside it";
+  box.hidden = !kept;
+  if (!kept) return box.replaceChildren();
+  if (kept === head) return box.replaceChildren(made("p", `Head ${kept} is kept: choose another in the map, the list or the table, and it stands beside it.`, "quiet small"));
+  const both = [kept, head], roles = both.flatMap((name) => verdictOf(numberOf(name)).open);
+  // The same claims of both, or nothing could be compared.
+  const claims = new Set([...new Set(roles)].flatMap((role) => data.asked[role].flat()));
+  box.replaceChildren(...(await Promise.all(both.map((name) => cardOf(name, claims)))));
+}
+
+async function cardOf(name, claims) {
+  const card = made("div", "", "card"), number = numberOf(name), { role, kind, says } = verdictOf(number);
+  const title = made("h4"), link = made("button", `Head ${name}`, "link"), facts = made("dl", "", "facts");
+  link.onclick = () => name === state.head || chooseHead(name);
+  title.append(link, " ", made("span", role, kind));
+  tellFacts(facts, number);
+  const chips = made("p");
+  chips.append(...data.predictions.filter((one) => claims.has(one.name)).map((one) => {
+    const [word, color, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
+    const chip = made("span", `${one.name} ${sign}`, `chip ${color}`);
+    chip.title = `${word}: ${one.says}`;
+    return chip;
+  }));
+  const picture = await seenBy(number);
+  card.append(title, ...(picture ? [picture] : []), made("p", says, "small"), facts, chips);
+  return card;
+}
+
+// The picture that is shown, veiled where a head does not look.
+async function seenBy(number) {
+  const picture = data.pictures[state.picture];
+  if (!picture) return null;
+  const seen = made("div", "", "kept-picture"), image = made("img", "", picture.crisp ? "crisp" : ""), veil = made("canvas");
+  const tiles = await tilesOf(number), shades = veilOf(tiles), { columns } = picture, rows = picture.tiles / columns;
+  image.src = picture.uri;
+  image.alt = `${picture.condition} picture of ${picture.trial}, grey where the head does not look`;
+  seen.style.aspectRatio = `${columns} / ${rows}`;
+  Object.assign(veil, { width: columns, height: rows });
+  const context = veil.getContext("2d");
+  shades.forEach((shade, place) => {
+    context.fillStyle = `rgb(89 89 89 / ${shade})`;
+    context.fillRect(place % columns, Math.floor(place / columns), 1, 1);
+  });
+  seen.append(image, veil);
+  return seen;
+}
+
+export function connectCompare() {
+  $("explore-keep").onclick = () => choose({ kept: state.kept ? null : state.head });
+}
