@@ -269,7 +269,7 @@ def test_a_run_of_ones_own_pictures_ends_in_its_report(name, tmp_path):
     # Each map, and the bar that tells what their colours mean.
     assert panels.count("<svg role") == pictures * len(words) + 1
     # The pictures' folder stands where the command is, and nowhere else.
-    assert str(tmp_path) not in page.split('<section id="reproduce">')[0]
+    assert str(tmp_path) not in page.split('<section id="reproduce"')[0]
 
 
 def test_what_cannot_be_drawn_is_said_and_all_else_is_there(tmp_path, monkeypatch, capsys):
