@@ -93,8 +93,8 @@ def says_what_is_missing(folder, printed, page):
 @pytest.mark.parametrize(
     "dtype, arguments",
     [
-        ("float32", ["--trials", "10"]),
-        ("bfloat16", ["--trials", "10", "--positions", "all"]),
+        ("float32", ["--trials", "6"]),
+        ("bfloat16", ["--trials", "6", "--positions", "all"]),
         ("bfloat16", ["--trials", "2"]),
         ("float32", ["--trials", "1"]),
     ],
@@ -104,9 +104,9 @@ def says_what_is_missing(folder, printed, page):
 def test_a_random_model_gets_a_report(saved, tmp_path, capsys, dtype, arguments):
     printed, page = run(tmp_path, capsys, "--model", saved(dtype), *arguments)
     says_what_is_missing(tmp_path, printed, page)
-    if arguments[1] == "10":
-        assert f"N{NO_GAP[1:]}, as far as 10 trials show, so no role can be tested." in printed
-        assert f"N{NO_GAP[1:]}, as far as 10 trials show, so no role can be tested." in page
+    if arguments[1] == "6":
+        assert f"N{NO_GAP[1:]}, as far as 6 trials show, so no role can be tested." in printed
+        assert f"N{NO_GAP[1:]}, as far as 6 trials show, so no role can be tested." in page
     else:
         assert "too few trials" in printed and "oo few trials" in page
 
