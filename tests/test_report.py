@@ -32,7 +32,7 @@ from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.plots.predictions import in_words
 
 # Frames that a run of the game may lack.
-OF_SOME_RUNS = ("answers", "strays", "hypotheses_calibration")
+OF_SOME_RUNS = ("answers", "strays", "hypotheses_calibration", "items", "item_looks")
 ROLES = [hypothesis.name for hypothesis in roles.GAME.hypotheses]
 
 # The sections of a run of the game without a calibration, on a model other than the published one.
