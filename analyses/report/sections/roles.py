@@ -31,9 +31,10 @@ def _values(run: Run):
     evidence, table, task = run.frames["evidence"], run.frames["roles"], run.task
     named = table[table["role"] != "none"] if run.found else roles.closest(evidence, task=task)
     if named.empty:
+        # No head has a score, for want of a gap or of trials.
+        why = roles.no_gap(evidence, task) or roles.refused(evidence, task)
         return dict(
-            why_not=f"{roles.no_gap(evidence, task)}. What restoring each head does all the same "
-            "is in evidence.parquet"
+            why_not=f"{why}. What restoring each head does all the same is in evidence.parquet"
         )
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     colors = table.set_index(["layer", "head"])["colors"]
