@@ -8,6 +8,16 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from rgb_circuit.models.photo_reader import QUESTION
+
+# A columns file for pairs of `rgb_circuit.models.photo_reader`, with a column for each of these.
+PHOTOGRAPHS = f"""
+name = "name"
+question = "{QUESTION}"
+images = {{ clean = "clean", changed = "changed" }}
+answers = {{ right = "right", other = "other" }}
+expected = {{ clean = "right", changed = "other" }}
+"""
 COLORS = ("red", "green", "blue", "yellow")
 CHATML = (
     "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n"

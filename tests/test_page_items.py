@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from browser import browser, opened
 from PIL import Image
+from tables import PHOTOGRAPHS
 
 import rgb_circuit as rgb
 from analyses import report
@@ -24,14 +25,6 @@ from rgb_circuit.calls.attention import attention_from_end, over_picture
 from rgb_circuit.models.photo_reader import QUESTION, photo_reader, photographs
 from rgb_circuit.models.small import save
 from rgb_circuit.pictures.as_seen import as_seen
-
-COLUMNS = f"""
-name = "name"
-question = "{QUESTION}"
-images = {{ clean = "clean", changed = "changed" }}
-answers = {{ right = "right", other = "other" }}
-expected = {{ clean = "right", changed = "other" }}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +48,7 @@ def folder(reader, tmp_path_factory):
     for name in ("clean", "changed"):
         table[name] = [_png(image) for image in table[name]]
     table.to_parquet(home / "pairs.parquet")
-    (home / "pairs.toml").write_text(COLUMNS)
+    (home / "pairs.toml").write_text(PHOTOGRAPHS)
     files = ["--trials-file", str(home / "pairs.parquet"), "--columns", str(home / "pairs.toml")]
     out = home / "run"
     asked = ["--model", str(path), *files, "--heads", "2.1,1.3", "--out", str(out), "--quiet"]

@@ -8,19 +8,12 @@ from contextlib import redirect_stdout
 import pandas as pd
 import pytest
 import vocabularies
+from tables import PHOTOGRAPHS
 
 import rgb_circuit as rgb
 from analyses.command import main
 from rgb_circuit.models.photo_reader import PLACES, QUESTION, photo_reader, photographs
 from rgb_circuit.models.small import save
-
-COLUMNS = f"""
-name = "name"
-question = "{QUESTION}"
-images = {{ clean = "clean", changed = "changed" }}
-answers = {{ right = "right", other = "other" }}
-expected = {{ clean = "right", changed = "other" }}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +23,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     model, processor, _ = photo_reader(noise=0.02, vocabulary=vocabularies.llama_like())
     save(model, processor, folder / "reader")
-    (folder / "columns.toml").write_text(COLUMNS)
+    (folder / "columns.toml").write_text(PHOTOGRAPHS)
 
     def rows(pairs):
         for trial in photographs("<image> " + QUESTION, pairs, seed=5):

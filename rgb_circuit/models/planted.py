@@ -427,11 +427,37 @@ def layout(
     sizes |= dict(found=2 * grid, answer=colors, idle=colors)
     several = {"handed": 2 * grid, "noted": colors, "line": grid, "summary": colors}
     sizes |= {name: several.get(name, 1) for name in further}
+    return side_by_side(sizes, multiple)
+
+
+def side_by_side(sizes: Mapping[str, int], multiple: int) -> tuple[dict[str, slice], int]:
+    """Channels by feature, one behind the other in order, and the width, that multiple of a number
+    which holds them all.
+
+    Args:
+        sizes: feature → channels that it takes.
+    """
     channels, start = {}, 0
     for name, size in sizes.items():
         channels[name] = slice(start, start + size)
         start += size
     return channels, -(-start // multiple) * multiple
+
+
+def bare_head(
+    attention, head: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The weights of a head that does nothing yet, to be written to: its query, key and value,
+    (d_head, width) each, and its output, (width, d_head). Every head has keys of its own."""
+    rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+    query, key, value = (
+        projection.weight[rows]
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    output = attention.o_proj.weight[:, rows]
+    for weights in (query, key, value, output):
+        weights.zero_()
+    return query, key, value, output
 
 
 def set_norms(text, channels) -> None:

@@ -24,7 +24,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from ..stimuli.tasks import binding
 from ..stimuli.tasks.rgb import PALETTE
 from . import small
-from .planted import FAST, PER_LOGIT, SHARP, Place, blank, set_noise
+from .planted import FAST, PER_LOGIT, SHARP, Place, bare_head, blank, set_noise, side_by_side
 from .planted_counting import HEADS, SHAPE, truth
 from .planted_relation import LOOKS, NAMES, readout_of_things, set_words
 
@@ -112,11 +112,7 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
     sizes = dict(constant=1, text=1, bos=1, place=2 * grid, color=len(LOOKS) + 1)
     sizes |= dict(names=len(NAMES), asked=len(NAMES))
     sizes |= dict.fromkeys(("bound", "answer", "idle"), len(COLORS))
-    channels, start = {}, 0
-    for name, size in sizes.items():
-        channels[name] = slice(start, start + size)
-        start += size
-    return channels, -(-start // HEADS) * HEADS
+    return side_by_side(sizes, HEADS)
 
 
 def _set_head(attention, head, part, channels):
@@ -124,14 +120,7 @@ def _set_head(attention, head, part, channels):
     what is looked for by itself, and the first token, on which a head rests that finds nothing."""
     d_head = attention.head_dim
     shapes, alone, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
-    rows = slice(head * d_head, (head + 1) * d_head)
-    query, key, value = (
-        projection.weight[rows]
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    output = attention.o_proj.weight[:, rows]
-    for weights in (query, key, value, output):
-        weights.zero_()
+    query, key, value, output = bare_head(attention, head)
     things = slice(channels["color"].start, channels["color"].stop - 1)
     # Attention divides scores by this.
     sharp = SHARP * d_head**0.5

@@ -37,9 +37,11 @@ from .planted import (
     PER_LOGIT,
     SHARP,
     Place,
+    bare_head,
     blank,
     readout_of,
     set_noise,
+    side_by_side,
 )
 
 NUMBERS = tuple(counting.TASK.vocabulary)
@@ -141,11 +143,7 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
     sizes = dict(constant=1, text=1, bos=1, first=1, place=2 * grid, color=len(COLORS) + 1)
     sizes |= dict(shares=len(COLORS), present=len(COLORS), share=1)
     sizes |= {name: len(NUMBERS) for name in ("number", "kinds", "answer", "idle")}
-    channels, start = {}, 0
-    for name, size in sizes.items():
-        channels[name] = slice(start, start + size)
-        start += size
-    return channels, -(-start // HEADS) * HEADS
+    return side_by_side(sizes, HEADS)
 
 
 def _looks(px) -> torch.Tensor:
@@ -180,14 +178,7 @@ def _set_head(attention, head, part, channels):
     """What a head looks for, carries and writes. Keys sit in RoPE's slow planes."""
     d_head, half = attention.head_dim, attention.head_dim // 2
     dot, bos, first = range(FAST, FAST + 3)
-    rows = slice(head * d_head, (head + 1) * d_head)
-    query, key, value = (
-        projection.weight[rows]
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    output = attention.o_proj.weight[:, rows]
-    for weights in (query, key, value, output):
-        weights.zero_()
+    query, key, value, output = bare_head(attention, head)
     assert first < half
     dots = slice(channels["color"].start, channels["color"].stop - 1)
     key[dot, dots] = 1

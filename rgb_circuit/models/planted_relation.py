@@ -34,7 +34,18 @@ from ..conversation.answers import FORMS, form_of, written
 from ..stimuli.tasks import relation, things
 from ..stimuli.tasks.rgb import PALETTE
 from . import small
-from .planted import FAST, OTHER_TOKENS, PER_LOGIT, SHARP, Place, Readout, blank, set_noise
+from .planted import (
+    FAST,
+    OTHER_TOKENS,
+    PER_LOGIT,
+    SHARP,
+    Place,
+    Readout,
+    bare_head,
+    blank,
+    set_noise,
+    side_by_side,
+)
 from .planted_counting import HEADS, SHAPE, Steps, set_steps, truth
 
 NAMES = relation.TASK.slots["shape"]
@@ -139,11 +150,7 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
     sizes |= dict.fromkeys(("names", "heard", "asked", "asked_other"), len(NAMES))
     sizes |= dict.fromkeys(("there", "there_other"), 2 * grid)
     sizes |= dict.fromkeys(("relation", "answer", "idle"), len(RELATIONS))
-    channels, start = {}, 0
-    for name, size in sizes.items():
-        channels[name] = slice(start, start + size)
-        start += size
-    return channels, -(-start // HEADS) * HEADS
+    return side_by_side(sizes, HEADS)
 
 
 def readout_of_things(px: int) -> Readout:
@@ -192,14 +199,7 @@ def _set_head(attention, head, part, channels, grid):
     the second name, and the first token, on which a head rests that finds nothing."""
     d_head = attention.head_dim
     shapes, second, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
-    rows = slice(head * d_head, (head + 1) * d_head)
-    query, key, value = (
-        projection.weight[rows]
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    output = attention.o_proj.weight[:, rows]
-    for weights in (query, key, value, output):
-        weights.zero_()
+    query, key, value, output = bare_head(attention, head)
     # Attention divides scores by this.
     sharp = SHARP * d_head**0.5
     key[bos, channels["bos"]] = 1
