@@ -41,7 +41,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import OfPictures, Request, Seen, Steps
 from rgb_circuit.pictures.views import laid_out
-from rgb_circuit.prompts import answer_tokens, check_trials, locate, prompt_ids, rerun_from
+from rgb_circuit.prompts import answer_ids, check_trials, locate, prompt_ids, rerun_from
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.tasks import task_of
@@ -180,14 +180,14 @@ def others(
 
 def _with_words(model, trial):
     """The trial with its clean picture alone, and more of the task's words to answer with."""
-    more = [
-        word for word in words_for(model, task_of([trial])) if word not in trial.answers.values()
-    ]
-    answers = {**trial.answers, **{word: word for word in more if word not in trial.answers}}
+    own = {word for accepted in trial.words.values() for word in accepted}
+    more = [word for word in words_for(model, task_of([trial])) if word not in own]
+    answers = {**trial.words, **{word: (word,) for word in more if word not in trial.answers}}
     return replace(
         trial,
         images={"clean": trial.sources["clean"]},
         answers=dict(list(answers.items())[:WORDS]),
+        also={},
         expected=_of_clean(trial.expected),
         prompts=_of_clean(trial.prompts),
         boxes=_of_clean(trial.boxes),
@@ -235,7 +235,7 @@ class Steered(OfPictures):
         return Request(
             trial=trial,
             lengths={"clean": len(ids)},
-            ids=tuple(answer_tokens(model, trial).values()),
+            ids=tuple(answer_ids(model, trial).values()),
             part=partial(_part, trial, about),
             target="clean",
             edits=edits,
@@ -272,7 +272,7 @@ def _about(name, heads, edit, where):
 
 def _part(trial: Trial, about: Sequence[Mapping], seen: Seen) -> pd.DataFrame:
     """One trial's rows."""
-    words = list(trial.answers.values())
+    words = list(trial.accepted.values())
     roles = [role if role != word else "" for role, word in trial.answers.items()]
     unedited, n = seen.logits["clean"], len(words)
     columns = {name: np.repeat(np.asarray([one[name] for one in about]), n) for name in about[0]}

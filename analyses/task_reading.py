@@ -37,7 +37,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import measure, stepwise
 from rgb_circuit.measuring.measurement import OfPictures, Request, Steps
 from rgb_circuit.pictures import picture_hash
-from rgb_circuit.prompts import answer_tokens, check_trials, prompt_ids, rerun_from
+from rgb_circuit.prompts import answer_ids, check_trials, prompt_ids, rerun_from
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.statistics import benjamini_hochberg, fewest_trials, shown_to_fall, t_interval, t_p
 from rgb_circuit.stimuli.replicates import (
@@ -161,7 +161,7 @@ class Questioned(OfPictures):
             return Request(
                 trial=trial,
                 lengths=lengths,
-                ids=tuple(answer_tokens(model, trial).values()),
+                ids=tuple(answer_ids(model, trial).values()),
                 part=partial(_part, model, trial, self, lengths[OTHER] == len(tokens)),
                 target="clean" if positions else None,
                 edits=edits(positions) if positions else (),

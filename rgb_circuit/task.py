@@ -445,7 +445,8 @@ class Task:
         for trial in trials:
             said = [trial.answers.get(role) for role in self.drawn]
             if trial.prompt in prompts and set(said) <= set(words):
-                others = [word for word in words if word not in said]
+                own = {word for role in self.drawn for word in trial.words[role]}
+                others = [word for word in words if word not in own]
                 more = {f"unshown {number}": word for number, word in enumerate(others)}
                 trial = replace(trial, answers={**trial.answers, **more})
             extended.append(trial)

@@ -41,7 +41,8 @@ class Trial:
         answers: role → word or whole number, without the blanks around it, read at its first token;
             where all begin with the same tokens, at the first behind these, which the prompt goes
             on with. No two may be read at one token, but the game's ``"none"`` may repeat another
-            word.
+            word. A list of words is several that are accepted, of which the first names the answer
+            and the rest go to ``also``.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
@@ -53,6 +54,8 @@ class Trial:
         strata: factor → level of factors that are fixed, such as ``{"template": "short"}``.
         boxes: condition → name → (left, top, right, bottom) in pixels of that picture; each name is
             a word for positions.
+        also: role → further words that are accepted for it. Its logit is the logarithm of the
+            summed exponentials of those of all its words, and any of them is a right answer.
 
     Raises:
         InputError: no clean picture, a picture that cannot be shown, a name, prompt or answer that
@@ -88,12 +91,17 @@ class Trial:
     boxes: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = field(
         default_factory=dict
     )
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         name = as_text(self.name, "the name of a trial", "red on blue")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "images", self._pictures())
-        object.__setattr__(self, "answers", self._words())
+        words = self._words()
+        first = {role: accepted[0] for role, accepted in words.items()}
+        more = {role: accepted[1:] for role, accepted in words.items() if len(accepted) > 1}
+        object.__setattr__(self, "answers", first)
+        object.__setattr__(self, "also", more)
         self._check_expected()
         self._check_prompts()
         if self.cluster:
@@ -133,6 +141,16 @@ class Trial:
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Condition → (width, height) of its picture in pixels."""
         return {condition: source.size for condition, source in self.sources.items()}
+
+    @cached_property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        """Role → all words that are accepted for it, its answer first."""
+        return {role: (word, *self.also.get(role, ())) for role, word in self.answers.items()}
+
+    @property
+    def accepted(self) -> Mapping[str, str]:
+        """Role → all words that are accepted for it, as people read them: "grey / gray"."""
+        return {role: " / ".join(words) for role, words in self.words.items()}
 
     def asked(self, condition: str) -> str:
         """The prompt that is shown with a condition's picture."""
@@ -178,7 +196,7 @@ class Trial:
 
     def _figure(self, condition):
         role = self.expected.get(condition)
-        answer = "" if role is None else f": {escape(str(self.answers[role]))}"
+        answer = "" if role is None else f": {escape(self.accepted[role])}"
         drawn = "".join(
             f"<img src='{data_uri(picture, SHOWN_PX, quality=80)}' alt='' "
             f"style='width:{width}px;image-rendering:pixelated;margin-right:2px;vertical-align:top'>"
@@ -231,26 +249,46 @@ class Trial:
             raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
 
     def _words(self):
-        """``answers``, each as text without the blanks around it."""
+        """Role → the words of ``answers`` and ``also``, each once, as text without the blanks
+        around it."""
         given = self._mapping("answers", "roles to words, such as {'right': 'red'}")
         if not given:
             raise InputError(
                 f"trial {self.name!r} has no answers; give at least one role and its word"
             )
-        words = {
-            role: as_text(word, f"answer {role!r} of trial {self.name!r}", "red").strip()
-            for role, word in given.items()
-        }
+        also = self._mapping("also", "roles to lists of words, such as {'right': ['gray']}")
+        if lacking := [role for role in also if role not in given]:
+            raise InputError(
+                f"trial {self.name!r} has further words for {lacking[0]!r}, but has the roles "
+                f"{sorted(given)}; use one of these"
+            )
+        words = {}
+        for role, word in given.items():
+            several = self._texts(role, word) + self._texts(role, also.get(role, ()))
+            words[role] = tuple(dict.fromkeys(several))
+        if empty := [role for role, accepted in words.items() if not accepted]:
+            raise InputError(
+                f"answer {empty[0]!r} of trial {self.name!r} is a list without a word; give at "
+                "least one"
+            )
         # The game's word for "nothing is odd" may be one of a user's colours.
         first = {}
-        for role, word in words.items():
-            if role != "none" and (other := first.setdefault(word.casefold(), role)) != role:
+        told_apart = ((role, word) for role in words if role != "none" for word in words[role])
+        for role, word in told_apart:
+            other, same = first.setdefault(word.casefold(), (role, word))
+            if other != role:
                 raise InputError(
-                    f"trial {self.name!r} has one word for two roles, {words[other]!r} for "
+                    f"trial {self.name!r} has one word for two roles, {same!r} for "
                     f"{other!r} and {word!r} for {role!r}, which could not be told apart; give "
                     "each a word of its own"
                 )
         return words
+
+    def _texts(self, role, given):
+        """A word, or each of several, as text."""
+        several = given if isinstance(given, (list, tuple)) else (given,)
+        what = f"answer {role!r} of trial {self.name!r}"
+        return [as_text(word, what, "red").strip() for word in several]
 
     def _mapping(self, field, what):
         """A field that maps names to something."""
@@ -407,6 +445,7 @@ def described(trial: Trial) -> dict:
             condition: {name: list(box) for name, box in named.items()}
             for condition, named in trial.boxes.items()
         },
+        "also": {role: list(words) for role, words in trial.also.items()},
     }
     return about | {name: value for name, value in more.items() if value}
 

@@ -13,10 +13,12 @@ The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its 
 | ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
 | ``grid`` | how many tiles a side has | optional |
 
-Every trial has every picture and every answer. Capitals and blanks in a column's name make no
-difference, but for the CONDITION or ROLE. Other columns are named in a warning and left out. Paths
-count from the file's own folder. A question is put into the conversation that the model was made
-for; one with ``<image>`` is the whole prompt, kept as it is, to the last line break.
+Every trial has every picture and every answer. Several words that are accepted for one answer stand
+in its cell as a list, in quotes for its commas: ``"['grey', 'gray']"``. Capitals and blanks in a
+column's name make no difference, but for the CONDITION or ROLE. Other columns are named in a
+warning and left out. Paths count from the file's own folder. A question is put into the
+conversation that the model was made for; one with ``<image>`` is the whole prompt, kept as it is,
+to the last line break.
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
 transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
@@ -37,6 +39,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .bars import tqdm
 from .conversation import TEMPLATE, prompt
@@ -45,6 +48,7 @@ from .files.git_lfs import is_pointer
 from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
 from .tables.picture_cells import LONGEST_PATH, on_disk
+from .tables.row_texts import entries
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
@@ -365,12 +369,15 @@ def _trial(row, template):
         if cells[f"expected:{condition}"]
     }
     tile, grid = _place(row.where, cells)
+    answers: dict[str, Any] = {
+        role: entries(cells[f"answer:{role}"]) for role in _named("answer:", cells)
+    }
     try:
         return Trial(
             cells["name"],
             question if "<image>" in question else prompt(question, template),
             row.pictures,
-            {role: cells[f"answer:{role}"] for role in _named("answer:", cells)},
+            answers,
             tile,
             grid,
             expected,

@@ -115,8 +115,8 @@ def test_trials(grouped, trials, no_forward):
         (dict(answers={"right": pd.NA}), "answer 'right' of trial .* is <NA> (NAType); give"),
         (dict(answers={"right": 3.0}), "answer 'right' of trial .* is 3.0 (float); give text"),
         (dict(answers={"right": True}), "answer 'right' of trial .* is True (bool); give text"),
-        (dict(answers={"right": ["yes", "no"]}), "answer 'right' of trial .* is ['yes', 'no'] "
-                                                 "(list); give"),
+        (dict(answers={"right": [["yes", "no"]]}), "answer 'right' of trial .* is ['yes', 'no'] "
+                                                   "(list); give"),
         (dict(answers={"right": ""}), "answer 'right' of trial .* is blank ('')"),
         (dict(answers={"right": " \n"}), "answer 'right' of trial .* is blank (' \\n')"),
         (dict(answers={"right": "red", "other": "red"}), "one word for two roles, 'red' for "

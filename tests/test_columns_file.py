@@ -51,6 +51,7 @@ def done(tmp_path_factory):
     table = tables.visual_counterfact(home)
     rows = pd.read_parquet(table)
     rows.loc[3, "incorrect_answer"] = "elephant"
+    rows["correct_answer"] = rows["correct_answer"].replace("['red']", "['red', 'white']")
     rows.to_parquet(table)
     (home / "columns.toml").write_text(PAIRS)
     command = asking("run", table, home / "columns.toml")
@@ -74,6 +75,21 @@ def test_a_run_records_its_columns_and_says_what_became_of_every_row(done):
     page = (out / "report.html").read_text()
     assert f"--columns {columns}" in page and "Does it look at the picture?" in page
     assert {"flips", "answer", "all"} <= set(run.frames["accuracy"]["by"])
+
+
+def test_all_accepted_words_count_and_are_named_on_the_page(done):
+    run = rgb.read_run(done[2])
+    several = [trial for trial in run.trials if trial.also]
+    assert [trial.words["right"] for trial in several] == 2 * [("red", "white")]
+    frames, names = run.frames, [trial.name for trial in several]
+    clean = frames["play"].query("condition == 'clean'").set_index("trial").loc[names]
+    assert clean["answer"].tolist() == ["white", "white"] and clean["correct"].all()
+    assert set(clean["accepted"]) == {"red / white"}
+    assert "red / white" in frames["accuracy"].query("by == 'answer'")["level"].tolist()
+    says = frames["rows_used"].set_index("trial")["says"].loc[names]
+    assert set(says) == {"right is read as 'red' or 'white'"}
+    page = (done[2] / "report.html").read_text()
+    assert page.count("red / white") > 2
 
 
 def test_its_trials_are_read_again_without_model_and_columns_file(done):

@@ -271,6 +271,25 @@ def test_a_server_gives_the_same_frame(pair, call):
     assert there.server.requests > 1
 
 
+@pytest.mark.parametrize("pair", ["grouped"], indirect=True)
+def test_all_accepted_words_count_on_a_server_too(pair):
+    here, there = pair
+    answers = {"right": ("red", "cyan", "black"), "other": ("green", "purple")}
+    trials = [
+        replace(trial, answers=answers, expected={}) for trial in rgb.rgb_trials(here, 2, odd="red")
+    ]
+    for ask in (
+        lambda model: rgb.play(model, trials),
+        lambda model: rgb.patch_heads(model, trials),
+        lambda model: rgb.attribute(model, trials, method="atp-ig"),
+        lambda model: rgb.lens(model, trials, component="z"),
+        lambda model: rgb.direct_effects(model, trials),
+    ):
+        local, remote = ask(here), ask(there)
+        for column in local.select_dtypes("float"):
+            np.testing.assert_allclose(remote[column], local[column], rtol=1e-4, atol=1e-4)
+
+
 def test_the_client_holds_no_weights(ndif_server, monkeypatch):
     ndif_server.connect(monkeypatch)
 

@@ -213,9 +213,10 @@ def test_numbers_behind_a_space_of_their_own_are_drawn_and_read_behind_it():
         found = drawable(vocabulary, asked, counting.vocabulary, form, 2, [], math.inf)
         assert found == list(counting.vocabulary)
     read = in_likeliest(
-        vocabulary, asked, {"number": "3", "more": "4"}, ["space, as given"], "m", math.inf
+        vocabulary, asked, {"number": ("3",), "more": ("4",)}, ["space, as given"], "m", math.inf
     )
-    assert read.prompt == asked + " " and all(read.whole.values())
+    assert read.prompt == asked + " "
+    assert all(piece.whole for own in read.pieces.values() for piece in own)
 
 
 @pytest.mark.parametrize(

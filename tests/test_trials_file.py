@@ -381,6 +381,15 @@ def test_a_picture_written_into_the_table_is_refused_without_repeating_it(tmp_pa
     assert len(str(error.value)) < 200
 
 
+def test_a_cell_may_list_several_words_that_are_accepted(tmp_path, rows):
+    cell(2, "answer:right", "\"['green', 'lime']\"")(rows, tmp_path)
+    [_, trial, *_] = read_trials(write(tmp_path, rows))
+    assert trial.words["right"] == ("green", "lime")
+    cell(2, "answer:right", "[]")(rows, tmp_path)
+    with pytest.raises(rgb.InputError, match="row 3: answer 'right' .* a list without a word"):
+        read_trials(write(tmp_path, rows))
+
+
 def test_two_roles_of_one_word_are_refused_in_a_file_too(tmp_path, rows):
     cell(2, "answer:other", "Green")(rows, tmp_path)
     with pytest.raises(

@@ -235,15 +235,33 @@ def test_a_role_of_a_cell_is_expected_and_an_empty_cell_is_not_scored(toy):
     assert dict(two.expected) == {"changed": "other"}
 
 
-def test_of_several_words_the_first_that_is_one_token_is_taken_and_the_frame_says_so(llama):
+def test_of_several_words_all_that_are_one_token_are_taken_and_the_frame_says_so(llama):
     words = {0: "red", 1: "['purple', 'red']", 2: ["red", "blue"], 3: "['purple']"}
     trials = taken(llama, [row(n, **{"is": cell}) for n, cell in words.items()])
     assert [trial.answers["right"] for trial in trials] == ["red", "red", "red", "purple"]
     assert trials.rows["says"].tolist() == [
         "",
         "right is read as 'red', of 'purple', 'red'",
-        "right is read as 'red', of 'red', 'blue'",
+        "right is read as 'red' or 'blue'",
         "",
+    ]
+
+
+def test_words_that_several_rows_accept_are_all_in_their_trials(llama):
+    [one, two] = taken(llama, [row(0, **{"is": "['red', 'blue']"}), row(1)])
+    assert one.words == {"right": ("red", "blue"), "other": ("green",)}
+    assert one.also == {"right": ("blue",)} and not two.also
+
+
+def test_a_word_that_is_accepted_for_two_roles_is_refused_or_its_row_left_out(llama):
+    rows = [row(0), row(1, **{"is": "['red', 'blue']", "was": "['green', 'Blue']"})]
+    with pytest.raises(rgb.InputError, match="row 1 .*'Blue' is accepted for 'right' and for 'oth"):
+        taken(llama, rows)
+    trials = taken(llama, rows, strict=False)
+    assert len(trials) == 1
+    assert trials.left_out["says"].tolist() == [
+        "'Blue' is accepted for 'right' and for 'other', so that it tells nothing; take it out of "
+        "one of their cells"
     ]
 
 
@@ -413,15 +431,16 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(toy, no_forward):
 
 
 def test_trials_are_made_again_from_the_words_that_were_taken_without_a_model(toy, llama):
-    rows = [row(0, **{"is": "['purple', 'red']"}), row(1, clean=None), row(2)]
+    rows = [row(0, **{"is": "['purple', 'red', 'blue']"}), row(1, clean=None), row(2)]
     sheet = Sheet.read(rows, Columns(**PAIR, strict=False))
     made = sheet.trials(llama)
-    words = {trial.name: dict(trial.answers) for trial in made}
+    words = {trial.name: trial.words for trial in made}
 
     class Recorded:
         prompt, picture_px = llama.prompt, llama.picture_px
 
-    assert sheet.trials(Recorded(), words=words) == made
+    again = sheet.trials(Recorded(), words=words)
+    assert again == made and again[0].also == {"right": ("blue",)}
 
 
 # Pairs
@@ -446,6 +465,19 @@ def test_no_pair_has_equal_answers_and_as_many_rows_as_possible_have_a_partner(w
     assert sorted(paired["image"]) == sorted(paired["other_image"])
     assert (paired.groupby("pair").size() == 2).all()
     assert Counter(paired["gt_answer"]) == Counter(paired["other_gt_answer"])
+
+
+@pytest.mark.filterwarnings("ignore:.* have no partner")
+def test_no_row_is_paired_with_one_that_accepts_a_word_of_its_own():
+    rows = answers(["grey", "gray"], ["gray", "grey"], "green", ["green", "gray"], ["blue"], "red")
+    for seed in range(20):
+        paired = rgb.pair(rows, seed=seed)
+        accepted = [
+            {*cell} if isinstance(cell, list) else {cell}
+            for cell in [*paired["gt_answer"], *paired["other_gt_answer"]]
+        ]
+        pairs = zip(accepted[: len(paired)], accepted[len(paired) :])
+        assert len(paired) >= 4 and not any(one & other for one, other in pairs)
 
 
 def most_pairs(words):

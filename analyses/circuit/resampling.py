@@ -26,12 +26,16 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
     rng = np.random.default_rng(seed)
     cost = rng.random((len(trials), len(trials)))
     for row, trial in enumerate(trials):
-        compared = {trial.answers[trial.expected[condition]] for condition in (source, target)}
+        compared = {
+            word
+            for condition in (source, target)
+            for word in trial.words[trial.expected[condition]]
+        }
         for column, other in enumerate(trials):
             if row == column:
                 cost[row, column] = np.inf
             # One word more is worse than all that chance and places can add up to.
-            elif other.answers[other.expected[source]] in compared:
+            elif compared.intersection(other.words[other.expected[source]]):
                 cost[row, column] += 4 * len(trials) ** 2
             elif trial.tile is not None and trial.tile == other.tile:
                 cost[row, column] += 2 * len(trials)

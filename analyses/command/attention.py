@@ -80,7 +80,7 @@ def _drawn(model, trials, layer, head):
             ax=(ax := row[trial.name][conditions.index(condition)]),
         )
         role = trial.expected.get(condition)
-        shown = [condition] if role is None else [condition, trial.answers[role]]
+        shown = [condition] if role is None else [condition, trial.accepted[role]]
         ax.set_title(": ".join(map(brief, shown)), fontsize=10)
     figure.suptitle(
         f"Head {layer}.{head} of {model_title(model.name)} from [end]: grey where it does not "

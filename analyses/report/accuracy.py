@@ -22,12 +22,15 @@ import pandas as pd
 from scipy.stats import norm
 
 from rgb_circuit.calls.panels import LEAST_GAP
+from rgb_circuit.calls.play import right_words
 from rgb_circuit.stimuli.replicates import named_clusters
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 
 # How many answers, strata and conditions are printed of each.
 MOST_PRINTED = 12
+# How many words that are accepted for one answer are named.
+MOST_WORDS = 4
 
 
 def chance(played: pd.DataFrame, task: Task | None = None) -> float:
@@ -51,6 +54,28 @@ def chance(played: pd.DataFrame, task: Task | None = None) -> float:
     if words == 1:
         words = max(2, sum(name.startswith("logit_") for name in played.columns))
     return 1 / words if words else np.nan
+
+
+def named_words(played: pd.DataFrame) -> dict[str, str]:
+    """Right word → it and what else is accepted for it in some trial, as people read them.
+
+    Args:
+        played: rows of `rgb_circuit.play`.
+
+    Examples:
+        >>> rows = {"expected": ["grey", "Grey", "red"], "accepted": ["grey / gray", "Grey", "red"]}
+        >>> named_words(pd.DataFrame(rows))
+        {'grey': 'grey / gray', 'red': 'red'}
+    """
+    both = pd.DataFrame({"word": played["expected"], "accepted": right_words(played)})
+    accepted: dict[str, dict[str, None]] = {}
+    for word, several in both.dropna().drop_duplicates().itertuples(index=False):
+        own = several.casefold().split(" / ")
+        accepted.setdefault(word.casefold(), {}).update(dict.fromkeys(own))
+    return {
+        word: " / ".join([*list(own)[:MOST_WORDS], *["…"] * (len(own) > MOST_WORDS)])
+        for word, own in accepted.items()
+    }
 
 
 def constant(played: pd.DataFrame) -> str:
@@ -121,8 +146,9 @@ def accuracy(
 
     Returns:
         A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is
-        right), "stratum FACTOR" (its level), "flips" and "group" (trials and clusters that are
-        right in all that they are counted for; the latter where a cluster has several trials).
+        right, and what else is accepted for it in some trial: "grey / gray"), "stratum FACTOR" (its
+        level), "flips" and "group" (trials and clusters that are right in all that they are counted
+        for; the latter where a cluster has several trials).
         ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent; trials
         of one source count once in it),
         ``chance``, and ``constant``: the one word that is said to all of these pictures, where more
@@ -145,7 +171,8 @@ def accuracy(
         for level, some in scored.groupby("condition", sort=False)
     ]
     words = scored["expected"].str.casefold()
-    rows += [_row("answer", level, some, guessed) for level, some in scored.groupby(words)]
+    named = named_words(played)
+    rows += [_row("answer", named[word], some, guessed) for word, some in scored.groupby(words)]
     for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
         levels = scored["trial"].map(lambda name, factor=factor: of[name].strata.get(factor))
         rows += [

@@ -331,7 +331,7 @@ def _pictures(model, trial):
             trial=trial.name, condition=condition, prompt=trial.asked(condition), unseen=unseen
         )
         rows.append(
-            shown | dict(expected=trial.answers[role] if role else None, png=file.getvalue())
+            shown | dict(expected=trial.accepted[role] if role else None, png=file.getvalue())
         )
     return pd.DataFrame(rows)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from rgb_circuit.calls.panels import mean_floor, panels, strongest
+from rgb_circuit.calls.play import right_words
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.plots.canvas import brief
@@ -55,7 +56,8 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
     if len(wrong):
         first = wrong.iloc[0]
         print(
-            f"  e.g. {first['trial']!r} {first['condition']}: expected {first['expected']!r}, "
+            f"  e.g. {first['trial']!r} {first['condition']}: expected "
+            f"{right_words(wrong).iloc[0]!r}, "
             f"answered {first['answer']!r}"
         )
     if not task.is_game:

@@ -21,16 +21,16 @@ from ..vlm import Vlm
 def answer_pieces(
     model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True
 ) -> pd.DataFrame:
-    """Which token each answer is read at.
+    """Which token each answer is read at, and each further word that is accepted for it.
 
     Args:
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × role: ``trial, role, answer, form`` (a key of ``FORMS``), ``behind`` (what
-        all answers begin with, which is put behind the prompt and not read; often empty), ``piece``
-        (the token, as the tokenizer spells it), ``token`` (its id), ``whole`` (is it the whole
-        word?).
+        A row per trial × role × word that is accepted for it: ``trial, role, answer`` (the word),
+        ``form`` (a key of ``FORMS``), ``behind`` (what all answers begin with, which is put behind
+        the prompt and not read; often empty), ``piece`` (the token, as the tokenizer spells it),
+        ``token`` (its id), ``whole`` (is it the whole word?).
 
     Raises:
         InputError: trials that cannot be shown to this model.
@@ -62,16 +62,11 @@ class Pieces(Measurement):
 def _pieces(model, trials, jobs):
     """Trial name → its part of the frame."""
     for trial in trials:
-        reading = read(model, trial.prompt, trial.answers)
+        reading = read(model, trial.prompt, trial.words)
         rows = []
-        for role, token in reading.tokens.items():
-            (piece,) = model.processor.tokenizer.convert_ids_to_tokens([token])
-            about = {
-                "trial": trial.name,
-                "role": role,
-                "answer": trial.answers[role],
-                "form": reading.form,
-            }
+        for role, word in ((role, word) for role, own in reading.pieces.items() for word in own):
+            (piece,) = model.processor.tokenizer.convert_ids_to_tokens([word.token])
+            about = {"trial": trial.name, "role": role, "answer": word.word, "form": reading.form}
             about["behind"] = reading.behind
-            rows.append(about | {"piece": piece, "token": token, "whole": reading.whole[role]})
+            rows.append(about | {"piece": piece, "token": word.token, "whole": word.whole})
         yield {trial.name: pd.DataFrame(rows)}

@@ -47,7 +47,7 @@ from ..errors import InputError, ServerError
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Parts
 from ..programs.attributed import attributed
-from ..prompts import answer_table, encode
+from ..prompts import encode, pooled_table
 from ..remote.jobs import Jobs
 from ..running.checks import check_finite, check_unedited
 from ..running.execute import execute
@@ -93,7 +93,8 @@ def attribute(
         A row per trial × target × positions × head × role, with the columns of `patch_heads` and
         ``method`` beside ``component``. ``effect`` (logits) is the estimate, and ``patched_logit``
         is target_logit + effect; ``source_logit`` and ``target_logit`` were measured. Positions
-        that are ints are written as a list in text, also those of ``"each"``.
+        that are ints are written as a list in text, also those of ``"each"``. Of an answer with
+        several words the gradient is that of its logit, which is pooled over them.
 
     Raises:
         InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other
@@ -221,7 +222,7 @@ def _together(model, asked, shown, trials, kept, layers, jobs):
         own = [shown[trial.name][target] for trial in trials]
         picture = _picture(model, trials, target, kept)
         groups = [_members(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
-        answers = answer_table([one.ids for one in own])
+        answers = pooled_table([one.ids for one in own])
         about = {"groups": torch.stack(groups), "asked": answers, "front": own[0].front}
         targets[target] = picture | about
     steps = STEPS if asked.method == "atp-ig" else 0

@@ -11,6 +11,10 @@ effect only: what a head does through later heads and MLPs is in theirs.
 2. Scale each part to the size of the whole, put it through the final norm, and scale it back.
 3. Put it through ``lm_head`` and read the answers.
 4. Check that the shares add up to the logit.
+5. Where several words are accepted for an answer, take the mean of their shares, weighed by how
+   likely each is among them in this run: to first order, what a share does to the answer's logit,
+   which is pooled over its words. These means add up to that logit less the entropy of the weights,
+   which is at most log(words).
 
 Modules are called, parameters never read.
 
@@ -34,8 +38,9 @@ from ..errors import ModelError
 from ..measuring.batches import batches
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Parts
+from ..programs.pooled import pooled_shares
 from ..programs.split import split
-from ..prompts import answer_table, answer_tokens, check_trials, encode
+from ..prompts import answer_ids, answer_table, check_trials, columns_of, encode
 from ..remote.jobs import Jobs
 from ..running.checks import check_finite
 from ..running.execute import execute
@@ -61,7 +66,8 @@ def direct_effects(
         A row per trial × condition × component × role: ``trial, condition, component``
         (``"embedding"``, ``"head"``, ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``),
         ``layer, head`` (missing where there is none), ``role, answer, direct_effect`` (logits).
-        Over the components of a run, direct effects add up to the logit.
+        Over the components of a run, direct effects add up to the logit; of an answer with several
+        words, to its logit less the entropy of how likely each is among them (step 5).
 
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
@@ -117,8 +123,8 @@ def _decomposed(model, conditions, trials, jobs):
 def _shares(model, shown, jobs):
     """Per (trial, condition), role → its shares, (1 + layers × (heads + bias + MLP),), in the order
     of `_components`."""
-    tokens = [answer_tokens(model, trial, condition) for trial, condition in shown]
-    answers = answer_table([list(own.values()) for own in tokens])
+    tokens = [answer_ids(model, trial, condition) for trial, condition in shown]
+    answers = answer_table([[token for ids in own.values() for token in ids] for own in tokens])
     done = execute(
         model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs
     )
@@ -138,7 +144,10 @@ def _shares(model, shown, jobs):
             "add it or add something else, or its logits are capped, so direct effects mean "
             "nothing there; use patch_heads"
         )
-    return [dict(zip(one, share.T.numpy())) for one, share in zip(tokens, shares)]
+    return [
+        dict(zip(own, pooled_shares(share, logit, columns_of(own.values())).T.numpy()))
+        for own, share, logit in zip(tokens, shares, logits)
+    ]
 
 
 def _block(components, trial, condition, shares):

@@ -12,6 +12,10 @@ What is read stands in ``component``:
   its direct effect (`direct_effects`, with which it shares the mathematics); at another position,
   its share of what that position says there.
 
+Where several words are accepted for an answer, what a residual stream says of it is the logarithm
+of the summed exponentials of their logits. A part's share of that is the mean of its shares of
+theirs, weighed by how likely each is among them in the end at that position, in this run.
+
 A lens reads with the last layer's eyes. What is written for later layers to read, and for none of
 the words, shows nothing: a place, say, or a colour in a tile's own code.
 
@@ -34,8 +38,17 @@ from ..errors import InputError, NotApplicable
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Parts
 from ..pictures.views import laid_out
+from ..programs.pooled import pooled, pooled_shares
 from ..programs.states import read_states
-from ..prompts import answer_table, answer_tokens, check_trials, encode, locate, prompt_ids
+from ..prompts import (
+    answer_ids,
+    answer_table,
+    check_trials,
+    columns_of,
+    encode,
+    locate,
+    prompt_ids,
+)
 from ..remote.jobs import Jobs
 from ..running.checks import check_finite
 from ..running.execute import execute
@@ -195,8 +208,8 @@ def _read(model, asked, ids, places, trials, jobs):
 
 
 def _values(model, asked, trials, condition, places, jobs):
-    """Per trial, (wanted, positions, ids)."""
-    tokens = [list(answer_tokens(model, trial, condition).values()) for trial in trials]
+    """Per trial, (wanted, positions, roles)."""
+    answers = [list(answer_ids(model, trial, condition).values()) for trial in trials]
     layers = sorted({layer for layer, _ in asked.wanted})
     done = execute(
         model,
@@ -206,7 +219,7 @@ def _values(model, asked, trials, condition, places, jobs):
         asked.component,
         layers,
         torch.tensor([places[trial.name, condition] for trial in trials]),
-        answer_table(tokens),
+        answer_table([[token for ids in own for token in ids] for own in answers]),
         logits_at_once(model),
         model.softcap,
         jobs=jobs,
@@ -215,13 +228,20 @@ def _values(model, asked, trials, condition, places, jobs):
     if asked.component in PART:
         # Rounding grows with the size of the summands, not with their sum.
         allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * done["sizes"].clamp_min(1)
-        if not ((done["sums"] - done["wholes"]).abs() <= allowed).all():
+        if not ((done["sums"] - done["wholes"][:, -1]).abs() <= allowed).all():
             raise NotApplicable(_no_shares(model))
     number = [layers.index(layer) for layer, _ in asked.wanted]
     head = [head or 0 for _, head in asked.wanted]
-    # A trial with fewer answers than others repeats its last one.
-    values = done["values"].transpose(2, 3)[:, number, head].numpy()
-    return [own[..., : len(some)] for own, some in zip(values, tokens)]
+    values = done["values"].transpose(2, 3)[:, number, head]
+    if asked.component in WHOLE:
+        return [pooled(own, columns_of(some)).numpy() for own, some in zip(values, answers)]
+    wholes = done["wholes"]
+    if model.softcap is not None:
+        wholes = model.softcap * (wholes / model.softcap).tanh()
+    return [
+        pooled_shares(own, whole, columns_of(some)).numpy()
+        for own, whole, some in zip(values, wholes, answers)
+    ]
 
 
 def _cells(model, trial, condition, ids):

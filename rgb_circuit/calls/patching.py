@@ -27,7 +27,7 @@ from ..heads import Head
 from ..measuring.measure import measure
 from ..measuring.measurement import OfPictures, Request, Seen
 from ..programs.measured import summed
-from ..prompts import answer_tokens, check_trials, encode, locate, prompt_ids, rerun_from
+from ..prompts import answer_ids, check_trials, encode, locate, prompt_ids, rerun_from
 from ..remote.jobs import Jobs, gathering
 from ..running.execute import execute
 from ..stimuli.tasks import task_of
@@ -169,7 +169,7 @@ class Patched(OfPictures):
             return Request(
                 trial=trial,
                 lengths=lengths,
-                ids=tuple(answer_tokens(model, trial, self.target).values()),
+                ids=tuple(answer_ids(model, trial, self.target).values()),
                 part=partial(self.part, trial),
                 target=self.target if self.edits else None,
                 edits=self.edits,

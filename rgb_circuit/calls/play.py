@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..measuring.measure import measure
 from ..measuring.measurement import OfPictures, Request
-from ..prompts import answer_tokens, check_trials, prompt_ids
+from ..prompts import answer_ids, check_trials, prompt_ids
 from ..prompts.asking import read
 from ..remote.jobs import Jobs
 from ..trial import Trial, as_trials
@@ -37,7 +37,9 @@ def play(
         a word of several tokens the first piece), ``correct`` (is that the token that the expected
         word is read at, or the word itself, however written? missing with ``expected``), ``behind``
         (only where some trials' answers begin alike: what the prompt went on with, before
-        ``answer``), and ``logit_ROLE`` for each role, at [end].
+        ``answer``), ``accepted`` (only where several words are accepted for some answer: those of
+        the expected one, any of which is correct, such as "grey / gray"; ``expected`` is the first
+        of them), and ``logit_ROLE`` for each role, at [end], over all of its words.
 
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
@@ -79,16 +81,14 @@ class Played(OfPictures):
 
         def request(trial: Trial) -> Request:
             tokens = {
-                condition: answer_tokens(model, trial, condition) for condition in self.conditions
+                condition: answer_ids(model, trial, condition) for condition in self.conditions
             }
             return Request(
                 trial=trial,
                 lengths={
                     condition: len(ids[condition][trial.name]) for condition in self.conditions
                 },
-                ids=tuple(
-                    dict.fromkeys(token for own in tokens.values() for token in own.values())
-                ),
+                ids=tuple(dict.fromkeys(ids for own in tokens.values() for ids in own.values())),
                 part=partial(_part, model, trial, tokens),
             )
 
@@ -99,6 +99,8 @@ class Played(OfPictures):
         frame = super().frame(parts).astype({"trial": "category", "condition": "category"})
         if not frame["behind"].str.strip().any():
             frame = frame.drop(columns="behind")
+        if not any(trial.also for trial in self.trials):
+            frame = frame.drop(columns="accepted")
         return frame
 
 
@@ -115,20 +117,26 @@ def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]
     return [trial for trial in trials if right[trial.name]]
 
 
+def right_words(played: pd.DataFrame) -> pd.Series:
+    """Of each row of `play`, the right answer as people read it: all words that are accepted."""
+    return played["accepted"] if "accepted" in played else played["expected"]
+
+
 def _part(model, trial, tokens, seen):
-    """One trial's rows; ``tokens``: condition → role → the id that its answer is read at."""
+    """One trial's rows; ``tokens``: condition → role → the ids that its answer is read at."""
     column = {
-        token: number
-        for number, token in enumerate(
+        ids: number
+        for number, ids in enumerate(
             dict.fromkeys(one for own in tokens.values() for one in own.values())
         )
     }
     rows = []
     for condition, own in tokens.items():
-        logits = [float(seen.logits[condition][column[token]]) for token in own.values()]
+        logits = [float(seen.logits[condition][column[ids]]) for ids in own.values()]
         rows.append(_record(model, trial, condition, own, seen.likeliest[condition], logits))
     # Named types, since a trial without expectations has nothing to tell them from.
-    types = {"expected": "str", "answer": "str", "correct": "boolean", "behind": "str"}
+    texts = dict.fromkeys(("expected", "answer", "behind", "accepted"), "str")
+    types = texts | {"correct": "boolean"}
     return pd.DataFrame(rows).astype(types)
 
 
@@ -137,10 +145,11 @@ def _record(model, trial, condition, tokens, likeliest, logits):
     logits at [end]."""
     role = trial.expected.get(condition)
     answer = model.processor.tokenizer.decode([likeliest]).strip()
-    behind = read(model, trial.asked(condition), trial.answers).behind.strip()
+    behind = read(model, trial.asked(condition), trial.words).behind.strip()
+    words = () if role is None else trial.words[role]
     # A model may write a word in another way than most of its answers.
-    alike = role and not behind and answer.casefold() == trial.answers[role].casefold()
-    right = role and (likeliest == tokens[role] or alike)
+    alike = not behind and answer.casefold() in map(str.casefold, words)
+    right = None if role is None else likeliest in tokens[role] or alike
     return {
         "trial": trial.name,
         "condition": condition,
@@ -148,5 +157,6 @@ def _record(model, trial, condition, tokens, likeliest, logits):
         "answer": answer,
         "correct": right,
         "behind": behind,
+        "accepted": None if role is None else trial.accepted[role],
         **{f"logit_{role}": logit for role, logit in zip(tokens, logits)},
     }

@@ -14,6 +14,9 @@ What all answers of a trial begin with says nothing about which one is given: "1
 with a "1", "dark red" and "dark blue" with "dark", and Llama-style tokenizers write " 3" as a space
 and a "3". Such tokens are put behind the prompt, and each answer is read at the first token that is
 not shared by all.
+
+Several words that are accepted for one answer are each read so; two that are read at one token
+count once.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
 
@@ -38,6 +41,19 @@ FORMS: Mapping[str, Callable[[str], str]] = {
 }
 
 
+class Piece(NamedTuple):
+    """The token that a word is read at.
+
+    Attributes:
+        token: its id.
+        whole: whether it is the whole word.
+    """
+
+    word: str
+    token: int
+    whole: bool
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the answers of one trial are read.
@@ -46,15 +62,26 @@ class Reading:
         prompt: as it is shown: the trial's own, and what is put behind it.
         behind: what all answers begin with, as text; often empty.
         form: how answers are written, a key of ``FORMS``.
-        tokens: role → the token id whose logit is read.
-        whole: role → whether that token is the whole word.
+        pieces: role → of each of its words, the answer's first.
     """
 
     prompt: str
     behind: str
     form: str
-    tokens: dict[str, int]
-    whole: dict[str, bool]
+    pieces: Mapping[str, tuple[Piece, ...]]
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Role → the token id that its answer is read at."""
+        return {role: pieces[0].token for role, pieces in self.pieces.items()}
+
+    @property
+    def ids(self) -> dict[str, tuple[int, ...]]:
+        """Role → the token ids whose logits are read, each once."""
+        return {
+            role: tuple(dict.fromkeys(piece.token for piece in pieces))
+            for role, pieces in self.pieces.items()
+        }
 
 
 def preferred(
@@ -171,7 +198,7 @@ def drawable(
     taken = list(taken)
     if not taken:
         # They are read behind what all of them begin with.
-        shared = len(_shared(tokenizer, [some for some in ids.values() if some]))
+        shared = len(_shared(tokenizer, [[some] for some in ids.values() if some]))
         ids = {word: some and some[shared:] for word, some in ids.items()}
     whole = [word for word, some in ids.items() if some and len(some) == 1]
     if len(whole) >= least:
@@ -190,61 +217,63 @@ def drawable(
 def in_likeliest(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
-    answers: Mapping[str, str],
+    answers: Mapping[str, tuple[str, ...]],
     forms: Sequence[str],
     name: str,
     sayable: float,
 ) -> Reading:
-    """How ``answers`` (role → word) are read after ``prompt``, in the first of ``forms`` in which
-    all can be written.
+    """How ``answers`` (role → its words) are read after ``prompt``, in the first of ``forms`` in
+    which all can be written.
 
     Args:
         name: of the model, for messages.
         sayable: as in `written`.
 
     Raises:
-        InputError: a word that the tokenizer cannot write there, or two that begin with the same
-            token.
+        InputError: a word that the tokenizer cannot write there, or words of two roles that begin
+            with the same token.
     """
+    words = [(role, word) for role, several in answers.items() for word in several]
     for form in forms:
-        found = {
-            role: written(tokenizer, prompt, word, form, sayable) for role, word in answers.items()
-        }
-        ids = {role: some for role, some in found.items() if some}
-        if len(ids) == len(answers):
+        found = [written(tokenizer, prompt, word, form, sayable) for _, word in words]
+        ids = [some for some in found if some]
+        if len(ids) == len(words):
             break
     else:
-        unknown = next(word for role, word in answers.items() if role not in ids)
+        unknown = next(word for (_, word), some in zip(words, found) if not some)
         if there := written(tokenizer, prompt, unknown, form):
             raise _unsayable(unknown, there[0], name, sayable)
         raise InputError(
             f"answer {unknown!r} is not in the vocabulary of {name} or merges with the prompt; "
             "choose another word"
         )
-    shared = _shared(tokenizer, list(ids.values()))
-    behind = _text_of(tokenizer, prompt, FORMS[form](next(iter(answers.values()))), shared)
+    of_role: dict[str, list[list[int]]] = {role: [] for role in answers}
+    for (role, _), some in zip(words, ids):
+        of_role[role].append(some)
+    shared = _shared(tokenizer, list(of_role.values()))
+    behind = _text_of(tokenizer, prompt, FORMS[form](words[0][1]), shared)
     if behind:
-        ids = {role: some[len(shared) :] for role, some in ids.items()}
-    first = {}
-    for role, some in ids.items():
-        word = answers[role]
-        other = first.setdefault(some[0], word)
-        if other.casefold() != word.casefold():
+        ids = [some[len(shared) :] for some in ids]
+    first: dict[int, tuple[str, str]] = {}
+    pieces: dict[str, tuple[Piece, ...]] = {role: () for role in answers}
+    for (role, word), some in zip(words, ids):
+        of, other = first.setdefault(some[0], (role, word))
+        if of != role and other.casefold() != word.casefold():
             (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
             raise InputError(
                 f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
                 "which is where they are read; choose words that begin differently, or all of "
                 "which begin with it and go on differently"
+                + (_FEWER if len(words) > len(answers) else "")
             )
         if some[0] >= sayable:
             raise _unsayable(word, some[0], name, sayable)
-    return Reading(
-        prompt + behind,
-        behind,
-        form,
-        {role: some[0] for role, some in ids.items()},
-        {role: len(some) == 1 and not behind.strip() for role, some in ids.items()},
-    )
+        pieces[role] += (Piece(word, some[0], len(some) == 1 and not behind.strip()),)
+    return Reading(prompt + behind, behind, form, pieces)
+
+
+# What else to do where an answer has several words.
+_FEWER = "; where several words are accepted, leave out those that do not"
 
 
 def _unsayable(word, token, name, sayable):
@@ -255,15 +284,15 @@ def _unsayable(word, token, name, sayable):
     )
 
 
-def _shared(tokenizer, words):
-    """The ids that all words begin with, of each but its last; of a single word no more than a
-    space of its own."""
+def _shared(tokenizer, answers):
+    """The ids that all words of all answers begin with, of each but its last; of a single answer no
+    more than a space of its own."""
     shared = []
-    for alike in zip(*(ids[:-1] for ids in words)):
+    for alike in zip(*(ids[:-1] for own in answers for ids in own)):
         if len(set(alike)) > 1:
             break
         shared.append(alike[0])
-    if len(set(map(tuple, words))) > 1:
+    if len({frozenset(map(tuple, own)) for own in answers}) > 1:
         return shared
     return [token for token in shared[:1] if _is_space(tokenizer, token)]
 

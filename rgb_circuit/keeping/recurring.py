@@ -45,7 +45,7 @@ class Recurring:
         picture = picture_hash(trial.sources[condition]) if self.pictures else ""
         if picture not in self.pictures:
             return None
-        return f"{picture} {read(model, trial.asked(condition), trial.answers).prompt}"
+        return f"{picture} {read(model, trial.asked(condition), trial.words).prompt}"
 
     def keep(self, most: int) -> None:
         """Let go of all but the ``most`` that were needed last."""

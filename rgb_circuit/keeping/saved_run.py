@@ -242,7 +242,13 @@ def _of_file(manifest):
     options = manifest["options"]
     if options.get("columns") is None:
         return read_trials(options["trials_file"], template=manifest["template"])
-    words = {trial["name"]: trial["answers"] for trial in manifest["trials"]}
+    words = {
+        trial["name"]: {
+            role: (word, *trial.get("also", {}).get(role, ()))
+            for role, word in trial["answers"].items()
+        }
+        for trial in manifest["trials"]
+    }
     return sheet_of(options["trials_file"], options["columns"]).trials(
         recorded_model(manifest), words=words
     )

@@ -28,8 +28,9 @@ from ..errors import InputError
 from ..keeping.recurring import Recurring
 from ..keeping.store import Store
 from ..programs.measured import measured
+from ..programs.pooled import pooled
 from ..programs.sweep import plain
-from ..prompts import answer_table, encode
+from ..prompts import answer_table, encode, pooled_table
 from ..remote.jobs import Pending
 from ..running.checks import (
     check_attention,
@@ -415,7 +416,11 @@ def _captured(model, units, store, advance):
         content_hash([(work.key, request.trial.content) for work, request in every])
     )
     tables = [
-        list(dict.fromkeys(token for _, request in unit.requests for token in request.ids))
+        list(
+            dict.fromkeys(
+                token for _, request in unit.requests for ids in request.ids for token in ids
+            )
+        )
         for unit in units
     ]
     recurring = store.recurring if store and model.server is None else Recurring()
@@ -636,7 +641,7 @@ def _seen(model, request, row, pictures, sweep, table, shares):
     for condition, one in shown.items():
         if one["drift"]:
             check_unedited(model, one["drift"], request.lengths[condition])
-    columns = [table.index(token) for token in request.ids]
+    columns = [[table.index(token) for token in ids] for ids in request.ids]
     effects = torch.empty(0, len(columns))
     for condition, one in shown.items():
         if "attention" in _kept_of(request, condition):
@@ -645,13 +650,46 @@ def _seen(model, request, row, pictures, sweep, table, shares):
         check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], request.lengths[request.target])
         check_paths(model, sweep["gap"])
-        effects = sweep["effects"][row][:, columns]
+        before = pictures[request.target]["logits"][row]
+        effects = _effects(before, sweep["effects"][row], columns)
     return Seen(
-        {condition: one["logits"][row, columns].numpy() for condition, one in shown.items()},
+        {
+            condition: _pooled(one["logits"][row], columns).numpy()
+            for condition, one in shown.items()
+        },
         {condition: int(one["likeliest"][row]) for condition, one in shown.items()},
         effects.numpy(),
         {condition: share.numpy() for condition, share in shares.items()},
     )
+
+
+def _pooled(logits, columns):
+    """Logits of answers, (…, answers), each pooled over its words.
+
+    Args:
+        columns: of ``logits``, (…, ids), of each answer.
+    """
+    if all(len(own) == 1 for own in columns):
+        return logits[..., [column for (column,) in columns]]
+    return pooled(logits, pooled_table([columns])[0])
+
+
+def _effects(before, effects, columns):
+    """Effects on answers, (variants, answers), from those on tokens.
+
+    Args:
+        before: logits of the target run, (ids,).
+        effects: (variants, ids).
+        columns: as in `_pooled`.
+    """
+    single = torch.tensor([len(own) == 1 for own in columns])
+    # An effect on one word is no difference of logits, which would round it.
+    on_first = effects[:, [own[0] for own in columns]]
+    if single.all():
+        return on_first
+    before = before.double()
+    moved = _pooled(before + effects.double(), columns) - _pooled(before, columns)
+    return torch.where(single, on_first, moved.to(effects.dtype))
 
 
 def _alone(work, store) -> Iterator[tuple[int, int]]:

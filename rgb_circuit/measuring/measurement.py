@@ -111,7 +111,7 @@ class Request:
         trial: as the measurement has it.
         lengths: condition → tokens of its prompt, of all that is shown, the sources of edits among
             them.
-        ids: tokens whose logits are read at [end].
+        ids: of each answer, the tokens that its words are read at at [end].
         part: makes the trial's part of what was `Seen`.
         target: the condition that is patched, if any is.
         edits: of each variant, made together in one run.
@@ -130,7 +130,7 @@ class Request:
 
     trial: Trial
     lengths: Mapping[str, int]
-    ids: tuple[int, ...]
+    ids: tuple[tuple[int, ...], ...]
     part: Callable[[Seen], pd.DataFrame]
     target: str | None = None
     edits: tuple[tuple[AnyEdit, ...], ...] = ()
@@ -159,9 +159,10 @@ class Seen:
     """What was measured of one trial.
 
     Attributes:
-        logits: condition → logits of the ids that were asked for, (ids,).
+        logits: condition → logits of the answers that were asked for, (answers,), pooled over their
+            words.
         likeliest: condition → the likeliest token id.
-        effects: on the logits of these ids, (variants, ids); none without a target.
+        effects: on the logits of these answers, (variants, answers); none without a target.
         shares: condition → the shares of attention that were asked for, and the entropy over the
             picture, (layer, head, shares + 1).
     """

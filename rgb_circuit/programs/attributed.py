@@ -25,6 +25,7 @@ import torch
 
 from .capture import as_captured, capture, counted, language_model
 from .measured import lined_up
+from .pooled import pooled
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -47,8 +48,8 @@ def attributed(
         head_shape: (number of heads, d_head).
         source: its ``inputs``, and the ``start`` from which it is kept; None to restore zeros.
         targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group,
-            (trials, groups, kept); token ids to read, ``asked`` (trials, ids); and ``front``, as
-            `lined_up` has it.
+            (trials, groups, kept); token ids to read, ``asked``, as `pooled` has them, (trials,
+            answers, words); and ``front``, as `lined_up` has it.
         steps: 0 for the gradient in the target run; otherwise the runs between it and the source's
             that the gradient is averaged over.
         layers_at_once: the most layers whose inside is held for their gradients.
@@ -56,9 +57,9 @@ def attributed(
     Returns:
         Target → ``gradients``, False where none come back, and then nothing else: in what NDIF
         calls its sandbox the layers run in another process; ``estimates``, float32 on the CPU,
-        (trials, groups, layers, heads, ids); ``source_logits`` (None without a source) and
-        ``target_logits``, (trials, ids); ``finite``; ``drift``, how far a run that goes on from a
-        captured one ends from it, as a fraction of the largest logit.
+        (trials, groups, layers, heads, answers); ``source_logits`` (None without a source) and
+        ``target_logits``, (trials, answers); ``finite``; ``drift``, how far a run that goes on from
+        a captured one ends from it, as a fraction of the largest logit.
     """
     given, found = None, {}
     if source is not None:
@@ -73,10 +74,10 @@ def attributed(
                 lined_up(z, target, picture["front"]).to(change) + change
                 for z, change in zip(given.z, changes)
             ]
-        done = {"gradients": True, "source_logits": None, "drift": 0.0}
+        done: dict[str, Any] = {"gradients": True, "source_logits": None, "drift": 0.0}
         for name, seen in (("source_logits", given), ("target_logits", target)):
             if seen is not None:
-                done[name] = seen.logits.gather(-1, picture["asked"].to(seen.logits.device)).cpu()
+                done[name] = pooled(seen.logits, picture["asked"]).cpu()
         total, finite = 0.0, bool(torch.isfinite(target.logits).all())
         for step in range(max(1, steps)):
             # In the middle of each of as many equal parts of the way.
@@ -117,7 +118,7 @@ def mixed(own, other, fraction) -> torch.Tensor | None:
 
 
 def estimated(wrapped, run, changes, groups, asked, layers_at_once) -> dict[str, Any]:
-    """``estimates`` by one run's gradients, (trials, groups, layers, heads, ids), and its
+    """``estimates`` by one run's gradients, (trials, groups, layers, heads, answers), and its
     ``logits``.
 
     Args:
@@ -164,12 +165,12 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
     Args:
         entry: the residual stream that enters the first of them.
         above: gradients of the answers' logits at the residual stream that enters layer ``last``,
-            (ids, trials, kept, width); None where there is none.
+            (answers, trials, kept, width); None where there is none.
 
     Returns:
         ``gradients``, whether any came back; ``layers``, each layer's estimates, (trials, groups,
-        heads, ids), float32 on the CPU; ``entry``, what ``above`` is to the layers below;
-        ``logits``, (trials, ids).
+        heads, answers), float32 on the CPU; ``entry``, what ``above`` is to the layers below;
+        ``logits``, (trials, answers).
     """
     with torch.enable_grad():
         entry = entry.detach().clone().requires_grad_()
@@ -187,7 +188,7 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
                 if run.added[index] is not None and index + 1 < last:
                     layer.output = left + run.added[index]
             logits = wrapped.output.logits[:, -1].float()
-            logits = logits.gather(-1, asked.to(logits.device))
+            logits = pooled(logits, asked)
             found = graded(logits if above is None else left, [entry, *inside], above)
             logits = logits.detach().cpu().save()
             found.save()
@@ -205,10 +206,11 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
 
 
 def graded(left, inside, above) -> list[torch.Tensor]:
-    """Gradients of each answer at some tensors, (ids, …) each; nothing where none come back.
+    """Gradients of each answer at some tensors, (answers, …) each; nothing where none come back.
 
     Args:
-        left: the answers' logits, (trials, ids), or with ``above`` the residual stream that leaves.
+        left: the answers' logits, (trials, answers), or with ``above`` the residual stream that
+            leaves.
     """
     if not left.requires_grad:
         return []

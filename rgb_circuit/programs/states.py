@@ -40,9 +40,9 @@ def read_states(
 
     Returns:
         ``values``, float32 on the CPU, (pictures, layers, positions, heads or 1, ids); ``finite``;
-        and, but for residual streams, ``sums`` and ``wholes``, (pictures, ids): what all that was
-        added to the last of the positions gives, and what the residual stream there gives, before
-        any cap; and ``sizes`` of the summands, alike.
+        and, but for residual streams, ``wholes``, (pictures, positions, ids): what the residual
+        stream gives in the end, before any cap; ``sums``, (pictures, ids): what all that was added
+        to the last of the positions gives; and ``sizes`` of the summands, alike.
     """
     rows = torch.arange(len(places))[:, None]
     part_of = component in ("z", "attn_out", "mlp_out")
@@ -96,7 +96,11 @@ def read_states(
         values = torch.stack(each, 1)
         checks = {}
         if part_of:
-            last = whole[:, -1:]
+            last, size = whole[:, -1:], max(1, at_once // len(places))
+            said = [
+                logits_of(text.norm, lm_head, whole[:, begin : begin + size], asked).cpu()
+                for begin in range(0, places.shape[1], size)
+            ]
             added = [
                 shares_of(text.norm, lm_head, one.to(last), last, asked).cpu() for one in summands
             ]
@@ -104,7 +108,7 @@ def read_states(
             checks = {
                 "sums": own.sum(1),
                 "sizes": own.abs().sum(1),
-                "wholes": logits_of(text.norm, lm_head, last, asked)[:, 0].cpu(),
+                "wholes": torch.cat(said, 1),
             }
         elif softcap is not None:
             values = softcap * (values / softcap).tanh()

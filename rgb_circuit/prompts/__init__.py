@@ -3,8 +3,9 @@ before any forward."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,14 +49,14 @@ def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str])
                 )
         with _about(trial):
             for asked in _asked(trial, conditions):
-                check_readable(model, asked, trial.answers)
+                check_readable(model, asked, trial.words)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
     settle(model, [asked for trial in trials for asked in _asked(trial, conditions)])
     for trial in trials:
         with _about(trial):
             for asked in _asked(trial, conditions):
-                read(model, asked, trial.answers)
+                read(model, asked, trial.words)
 
 
 def _asked(trial, conditions):
@@ -72,7 +73,13 @@ def _about(trial):
 
 def answer_tokens(model: Vlm, trial: Trial, condition: str = "clean") -> dict[str, int]:
     """Role → id of the token that the trial's answer is read at after a condition's prompt."""
-    return read(model, trial.asked(condition), trial.answers).tokens
+    return read(model, trial.asked(condition), trial.words).tokens
+
+
+def answer_ids(model: Vlm, trial: Trial, condition: str = "clean") -> dict[str, tuple[int, ...]]:
+    """Role → ids of the tokens that its accepted words are read at after a condition's prompt, each
+    once, the answer's first."""
+    return read(model, trial.asked(condition), trial.words).ids
 
 
 def answer_table(ids: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -80,6 +87,24 @@ def answer_table(ids: Sequence[Sequence[int]]) -> torch.Tensor:
     last one."""
     most = max(map(len, ids))
     return torch.tensor([[*row, *row[-1:] * (most - len(row))] for row in map(list, ids)])
+
+
+def pooled_table(answers: Sequence[Sequence[Sequence[int]]]) -> torch.Tensor:
+    """The token ids of the answers of several trials as one table, (trials, answers, words), as
+    `rgb_circuit.programs.pooled.pooled` takes it: -1 where an answer has fewer words; a trial with
+    fewer answers repeats its last one."""
+    most, longest = max(map(len, answers)), max(len(ids) for own in answers for ids in own)
+    rows = [[*own, *own[-1:] * (most - len(own))] for own in map(list, answers)]
+    return torch.tensor([[[*ids, *[-1] * (longest - len(ids))] for ids in row] for row in rows])
+
+
+def columns_of(answers: Iterable[Sequence[int]]) -> torch.Tensor:
+    """Where the words of a trial's answers stand in a table of all their ids, one answer after the
+    other, as `rgb_circuit.programs.pooled.pooled` takes it, (answers, words)."""
+    number, columns = count(), []
+    for ids in answers:
+        columns.append([next(number) for _ in ids])
+    return pooled_table([columns])[0]
 
 
 def _check_tile_is_one_token(model, trial):
@@ -120,7 +145,7 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
         InputError: pictures that the processor refuses.
     """
     prompts = [
-        read(model, trial.asked(condition), trial.answers).prompt for trial, condition in shown
+        read(model, trial.asked(condition), trial.words).prompt for trial, condition in shown
     ]
     images = [trial.images[condition] for trial, condition in shown]
     try:
@@ -145,7 +170,7 @@ def prompt_ids(
     # Some models make more tokens of a larger picture.
     shown = {
         trial.name: (
-            read(model, trial.asked(condition), trial.answers).prompt,
+            read(model, trial.asked(condition), trial.words).prompt,
             trial.sizes[condition],
         )
         for trial in trials
@@ -263,7 +288,7 @@ def _question_positions(model, trial, input_ids, condition):
             "nothing there; ask one, or use 'text' or 'end'"
         )
     tokenizer = model.processor.tokenizer
-    shown = read(model, asked, trial.answers).prompt.replace("<image>", model.processor.image_token)
+    shown = read(model, asked, trial.words).prompt.replace("<image>", model.processor.image_token)
     text = once_begun(tokenizer, shown)
     begin = text.rindex(question)
     with one_at_a_time:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 VOTERS = 64
 
 
-def read(model: Vlm, prompt: str, answers: Mapping[str, str]) -> Reading:
-    """How ``answers`` (role → word) are read after ``prompt``.
+def read(model: Vlm, prompt: str, answers: Mapping[str, tuple[str, ...]]) -> Reading:
+    """How ``answers`` (role → its words) are read after ``prompt``.
 
     Raises:
-        InputError: a word that the tokenizer cannot write there, or two that begin with the same
-            token.
+        InputError: a word that the tokenizer cannot write there, or words of two roles that begin
+            with the same token.
     """
     if prompt not in model.forms:
         settle(model, [prompt])
@@ -44,10 +44,10 @@ def token_of(model: Vlm, word: str, after: str) -> int:
     Raises:
         InputError: the word cannot be written there.
     """
-    return read(model, after, {"word": word}).tokens["word"]
+    return read(model, after, {"word": (word,)}).tokens["word"]
 
 
-def check_readable(model: Vlm, prompt: str, answers: Mapping[str, str]) -> None:
+def check_readable(model: Vlm, prompt: str, answers: Mapping[str, tuple[str, ...]]) -> None:
     """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
     if (prompt, *answers.items()) in model.readings:
         return

@@ -1,9 +1,10 @@
 """Pairs of rows: for single pictures, whose counterfactual is another row with another answer.
 
-Within each group of ``by``, rows are matched two by two such that no pair has equal answers and as
-many rows as possible have a partner: take a row of the answer that most rows are left of, and one
-of another answer at random. Each pair stands in the table twice, once with either row first, so
-that every picture is clean as often as it is changed, and every answer right as often as wrong.
+Within each group of ``by``, rows are matched two by two such that no pair has an answer in common
+and, where each has one, as many rows as possible have a partner: take a row of the answer that most
+rows are left of, and one of another answer at random. Each pair stands in the table twice, once
+with either row first, so that every picture is clean as often as it is changed, and every answer
+right as often as wrong.
 """
 
 import warnings
@@ -27,7 +28,8 @@ def pair(
 
     Args:
         rows: as in `rgb_circuit.trials_from`.
-        differ: the column whose cells must differ in a pair: of several words in a cell the first.
+        differ: the column whose cells must differ in a pair; of several words in a cell none may be
+            the other's.
         by: column or columns whose cells must be equal in a pair, such as the question.
         seed: the same seed gives the same pairs.
 
@@ -88,6 +90,11 @@ def pair(
 def _partners(frame, differ, grouping, seed):
     """Row → the row that it is paired with, both ways."""
     rng = np.random.default_rng(seed)
+    words = [
+        set() if is_missing(cell) else {str(word).casefold() for word in entries(cell)}
+        for cell in frame[differ]
+    ]
+    several = any(len(own) > 1 for own in words)
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
     for number, cell in enumerate(frame[differ]):
         word = None if is_missing(cell) else str(entries(cell)[:1]).casefold()
@@ -100,9 +107,17 @@ def _partners(frame, differ, grouping, seed):
         while len(left := [numbers for numbers in left if numbers]) > 1:
             counts = np.array([len(numbers) for numbers in left])
             most = int(rng.choice(np.flatnonzero(counts == counts.max())))
-            # Any row of another answer is as likely as any other.
-            counts[most] = 0
             one = int(left[most].pop())
-            other = int(left[int(rng.choice(len(left), p=counts / counts.sum()))].pop())
+            # Any row of another answer is as likely as any other.
+            fitting = left
+            if several:
+                fitting = [[n for n in rows if not words[n] & words[one]] for rows in left]
+            counts = np.array([len(numbers) for numbers in fitting])
+            counts[most] = 0
+            if not counts.any():
+                continue
+            place = int(rng.choice(len(left), p=counts / counts.sum()))
+            other = int(fitting[place][-1])
+            left[place].remove(other)
             partner |= {one: other, other: one}
     return partner

@@ -6,8 +6,8 @@ Three steps, of which the first needs no model:
    (`rgb_circuit.tables.row_texts`); pictures stay in their files, or encoded
    (`rgb_circuit.tables.picture_cells`); a question is cut out of another model's conversation
    (`rgb_circuit.tables.foreign_prompts`).
-2. Put the questions into the model's own conversation, and choose of several words for one role the
-   first that is one token.
+2. Put the questions into the model's own conversation, and take of several words for one role those
+   that are one token.
 3. Check, without a forward, that the model can be asked and read so.
 
 What cannot be used is refused with its row, or left out with the reason (``strict=False``).
@@ -93,8 +93,9 @@ def trials_from(
             it.
         images: condition → column of pictures (paths, bytes, ``{bytes, path}``, arrays, Pillow), or
             a path; ``"clean"`` is among them.
-        answers: role → word. A cell may hold several, as a list or a list written as text: the
-            first that is one token for this model is taken.
+        answers: role → word. A cell may hold several that are accepted, as a list or a list written
+            as text: all that are one token for this model are taken (`Trial.also`); where none is,
+            the first.
         expected: condition → role of the right answer to it, or a column of roles; conditions that
             are left out are not scored.
         questions: condition → its own question, where it is another.
@@ -298,7 +299,7 @@ class Draft:
 
     Attributes:
         refused: why it cannot be used; empty where it can.
-        words: role → words, of which one will be taken.
+        words: role → words that are accepted.
         says: what was cut.
     """
 
@@ -369,13 +370,13 @@ class Sheet:
         self,
         model: Vlm | _NoModel,
         *,
-        words: Mapping[str, Mapping[str, str]] | None = None,
+        words: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
         progress: bool = True,
     ) -> TrialsFrom:
         """The rows as trials for a model.
 
         Args:
-            words: trial → role → word, as they were taken before: then these trials are made, and
+            words: trial → role → words, as they were taken before: then these trials are made, and
                 the model is asked nothing, so that what a manifest says of it will do.
         """
         made, about, fitted, readable = [], [], {}, set()
@@ -409,7 +410,7 @@ class Sheet:
         """The rows as trials in LLaVA-1.5's conversation, each role with its first word: what can
         be said of them before there is a model."""
         words = {
-            draft.name: {role: several[0] for role, several in draft.words.items()}
+            draft.name: {role: several[:1] for role, several in draft.words.items()}
             for draft in self.drafts
             if draft.name is not None and not draft.refused
         }
@@ -424,11 +425,11 @@ class Sheet:
         prompts = {condition: model.prompt(text) for condition, text in draft.questions.items()}
         answers = {}
         for role, several in draft.words.items():
-            answers[role] = words[draft.name][role] if words else _word(model, prompt, several)
+            taken = words[draft.name][role] if words else _taken(model, prompt, several)
+            answers[role] = taken
             if len(several) > 1:
-                says.append(
-                    f"{role} is read as {answers[role]!r}, of {', '.join(map(repr, several))}"
-                )
+                of = "" if len(taken) == len(several) else f", of {', '.join(map(repr, several))}"
+                says.append(f"{role} is read as {' or '.join(map(repr, taken))}{of}")
         sources = draft.sources
         if how := self.columns.fit:
             sources = {
@@ -479,6 +480,7 @@ def _draft(row: RowCells, texts: Texts, folder: Path, known: dict[object, Source
             role: _about(f"answer {role!r}", lambda: _words(text, row))
             for role, text in texts.answers.items()
         }
+        _check_apart(words)
         return Draft(
             row.number,
             name,
@@ -530,6 +532,18 @@ def _words(text, row):
     return words
 
 
+def _check_apart(words):
+    """Raise InputError for a word that a list has for one role, and another role has too."""
+    first: dict[str, str] = {}
+    several = any(len(own) > 1 for own in words.values())
+    for role, word in ((role, word) for role in words if several for word in words[role]):
+        if (other := first.setdefault(word.casefold(), role)) != role:
+            raise InputError(
+                f"{word!r} is accepted for {other!r} and for {role!r}, so that it tells nothing; "
+                "take it out of one of their cells"
+            )
+
+
 def _expected(texts, row):
     """Condition → role; an empty cell is not scored."""
     found = {}
@@ -540,9 +554,9 @@ def _expected(texts, row):
     return found
 
 
-def _word(model, prompt, words):
-    """The first of some words that is one token for the model behind a prompt; of others the
-    first."""
+def _taken(model, prompt, words):
+    """Those of some words that are one token for the model behind a prompt; of others the first:
+    the first token of a word of several may begin many other words."""
     tokenizer = model.processor.tokenizer
 
     def whole(word):
@@ -550,14 +564,14 @@ def _word(model, prompt, words):
             len(written(tokenizer, prompt, word, form, model.sayable) or ()) == 1 for form in FORMS
         )
 
-    return words[0] if len(words) == 1 else next((word for word in words if whole(word)), words[0])
+    return words if len(words) == 1 else tuple(filter(whole, words)) or words[:1]
 
 
 def _check_readable(model, trial, readable):
     """Raise InputError where an answer cannot be read; ``readable``: what was checked before."""
     for asked in dict.fromkeys(map(trial.asked, trial.images)):
-        if (key := (asked, *trial.answers.items())) not in readable:
-            check_readable(model, asked, trial.answers)
+        if (key := (asked, *trial.words.items())) not in readable:
+            check_readable(model, asked, trial.words)
             readable.add(key)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit.calls.panels import LEAST, LEAST_GAP
+from rgb_circuit.calls.play import right_words
 
 from .. import digits, items
+from ..accuracy import named_words
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed
@@ -69,7 +71,7 @@ def _values(run: Run):
         role=content["roles"][0],
         panels=content["panels"],
         listed=_listed(run, found[0], heads),
-        legend=colors if len(colors) <= COLORED else {},
+        legend=_legend(run, colors) if len(colors) <= COLORED else {},
         first=_first(every[0], found[0], heads[0], uris, seen, looking),
         against=_against(run, found),
         several=len({one["cluster"] for one in every if one["cluster"] is not None}),
@@ -140,10 +142,17 @@ def _answers(run, trials):
     return words, {word: number for number, word in enumerate(sorted(often.index))}
 
 
+def _legend(run, colors):
+    """All words that are accepted for a right answer → number of its colour."""
+    several = {word: said for word, said in named_words(run.frames["play"]).items() if said != word}
+    return {several.get(word.casefold(), word): number for word, number in colors.items()}
+
+
 def _items(run, trials, shown):
     """What JSON holds of each trial, and word → number of its colour."""
     words, colors = _answers(run, trials)
     played = run.frames["play"]
+    played = played.assign(expected=right_words(played))
     of = {
         name: rows.to_dict("records") for name, rows in played.groupby(played["trial"].astype(str))
     }

@@ -2,6 +2,8 @@
 
 from scipy.stats import binomtest
 
+from rgb_circuit.calls.play import right_words
+
 from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent
@@ -16,7 +18,7 @@ def _values(run: Run):
         gist=f"{percent(scored.mean())} of {len(scored)} pictures" if len(scored) else "not scored",
         split=_split(run.frames.get("answers")),
         rows=[_row(*rows) for rows in play.groupby("condition", observed=True, sort=False)],
-        wrong=wrong.head(3).to_dict("records"),
+        wrong=wrong.assign(expected=right_words(wrong)).head(3).to_dict("records"),
         n_wrong=len(wrong),
         every=every,
         left_out=every - run.trials,
