@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import runs
 import tables
 
 import rgb_circuit as rgb
@@ -90,7 +91,8 @@ def test_its_trials_are_read_again_without_model_and_columns_file(done):
         columns.write_text(text)
 
 
-def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path):
+def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
     table, columns, out = done
     shutil.copytree(out, again := tmp_path / "again")
     for path in again.glob("*.parquet"):

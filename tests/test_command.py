@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import pandas as pd
 import pytest
-from runs import TWO_TRIALS, printed
+from runs import TWO_TRIALS, printed, sections
 
 import rgb_circuit as rgb
 from analyses import calibrate, roles
@@ -59,7 +59,8 @@ def test_a_folder_holds_one_run(two_trials_run, tmp_path):
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
-def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
+def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, monkeypatch):
+    sections(monkeypatch, "play", "reproduce")
     made = str(save(*planted(grid=4, decoys=(), noise=0.1)[:2], tmp_path / "model"))
     out = tmp_path / "results"
     assert (
@@ -125,7 +126,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
         "--random",
         "1",
         "--trials",
-        "16",
+        "10",
         "--out",
         str(tmp_path),
     ]
@@ -174,7 +175,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
-    assert set(kinds["trials"]) == {16}
+    assert set(kinds["trials"]) == {10}
     assert (tmp_path / "calibration.png").exists() and (
         tmp_path / "calibration_trials.png"
     ).exists()

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
+import runs
 import vocabularies
 from tables import PHOTOGRAPHS
 
@@ -38,7 +39,8 @@ def run(tmp_path_factory):
         pd.concat(several).to_csv(folder / "rows.csv", index=False)
         said = io.StringIO()
         options = ["--trials-file", folder / "rows.csv", "--columns", folder / "columns.toml"]
-        with redirect_stdout(said):
+        with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
+            runs.sections(patched)
             assert main(["run", "--model", *map(str, [folder / "reader", *options]),
                          "--out", str(out)]) == 0  # fmt: skip
         page = re.sub(r"<[^>]+>|\s+", " ", (out / "report.html").read_text())
