@@ -45,6 +45,10 @@ def columns(tmp_path):
     return tmp_path / "columns.toml"
 
 
+# What is read of its page.
+SECTIONS = ("accuracy", "reproduce")
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """(table, columns, folder of a finished run over them): one row cannot be used."""
@@ -55,7 +59,9 @@ def done(tmp_path_factory):
     rows.to_parquet(table)
     (home / "columns.toml").write_text(PAIRS)
     command = asking("run", table, home / "columns.toml")
-    assert main([*command, "--out", str(home / "out"), "--quiet"]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        runs.sections(patched, *SECTIONS)
+        assert main([*command, "--out", str(home / "out"), "--quiet"]) == 0
     return table, home / "columns.toml", home / "out"
 
 
@@ -77,7 +83,8 @@ def test_a_run_records_its_columns_and_says_what_became_of_every_row(done):
     assert {"flips", "answer", "all"} <= set(run.frames["accuracy"]["by"])
 
 
-def test_its_trials_are_read_again_without_model_and_columns_file(done):
+def test_its_trials_are_read_again_without_model_and_columns_file(done, monkeypatch):
+    runs.sections(monkeypatch, *SECTIONS)
     table, columns, out = done
     made = sheet_of(table, read_columns(columns)).trials(rgb.load("planted"))
     text = columns.read_text()

@@ -16,6 +16,7 @@ from rgb_circuit.models.small import save
 # colour to [end].
 POI, EXTRACTOR, CARRIER, WRITER = (2, 1), (3, 0), (5, 0), (5, 2)
 EARLY = dict(
+    grid=4,
     noise=MODERATE_NOISE,
     decoys=("late_background_writer",),
     without=("poi", "extractor"),
