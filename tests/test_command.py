@@ -126,7 +126,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
         "--random",
         "1",
         "--trials",
-        "10",
+        "16",
         "--out",
         str(tmp_path),
     ]
@@ -175,7 +175,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
-    assert set(kinds["trials"]) == {10}
+    assert set(kinds["trials"]) == {16}
     assert (tmp_path / "calibration.png").exists() and (
         tmp_path / "calibration_trials.png"
     ).exists()
