@@ -25,21 +25,35 @@ LARGE = 200_000
 COLORS = 64
 
 
-def executed(path: Path) -> nbformat.NotebookNode:
-    """A notebook with all of its new outputs, run in a folder of its own."""
-    notebook = nbformat.read(path, as_version=4)
+def executed(*paths: Path) -> list[nbformat.NotebookNode]:
+    """Notebooks with all of their new outputs, run one after the other in one kernel, where each
+    finds nothing defined and a folder of its own."""
+    notebooks = [nbformat.read(path, as_version=4) for path in paths]
     with tempfile.TemporaryDirectory() as folder:
-        place = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
-    return notebook
+        cells = []
+        for number, notebook in enumerate(notebooks):
+            (Path(folder) / f"{number}").mkdir()
+            begin = f"%reset -f\n%cd -q {folder}/{number}"
+            cells += [nbformat.v4.new_code_cell(begin), *notebook.cells]
+        for number, cell in enumerate(cells):
+            cell["id"] = f"cell-{number}"
+        every = nbformat.v4.new_notebook(cells=cells)
+        NotebookClient(every, timeout=900, kernel_name="python3").execute()
+    return notebooks
 
 
 def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The same with those outputs that are kept."""
+    """The same with those outputs that are kept, and cells counted from 1."""
+    count = 0
     for number, cell in enumerate(notebook.cells):
         cell["id"], cell["metadata"] = f"cell-{number}", {}
         if cell.cell_type == "code":
+            count += 1
+            cell["execution_count"] = count
             cell["outputs"] = [kept(one) for one in cell.outputs if one.get("name") != "stderr"]
+            for output in cell["outputs"]:
+                if "execution_count" in output:
+                    output["execution_count"] = count
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -92,5 +106,6 @@ def same(one: str, other: str, share: float = 1e-3, least: float = 1e-5) -> bool
 if __name__ == "__main__":
     for path in NOTEBOOKS:
         if not sys.argv[1:] or path.stem in sys.argv[1:]:
-            nbformat.write(tidied(executed(path)), path)
+            [notebook] = executed(path)
+            nbformat.write(tidied(notebook), path)
             print(path.name)

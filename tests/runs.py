@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from analyses import report, study
 from analyses.command import main
+from analyses.report import page
 from rgb_circuit.files.results import write_bytes
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get
@@ -47,6 +48,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     )
     monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
+
+
+def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Pages hold these sections alone under their head; all take several times as long."""
+    known = page.known_sections()
+    monkeypatch.setattr(
+        page, "known_sections", lambda: {name: known[name] for name in known if name in names}
+    )
 
 
 def _said(folder: Path) -> Path:

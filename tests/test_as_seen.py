@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 import torch
 from PIL import Image
 from transformers import (
@@ -233,6 +234,7 @@ def test_a_runs_trials_are_drawn_again_with_their_margin(siglip):
 def test_a_run_with_a_margin_is_finished_again_without_its_model(
     margined_folder, tmp_path, monkeypatch, capsys
 ):
+    runs.sections(monkeypatch, "heads", "pictures", "attention")
     out = tmp_path / "out"
     assert main(["run", "--model", str(margined_folder), "--trials", "4", "--out", str(out)]) == 0
     frame = pd.read_parquet(out / "patch_heads.parquet")

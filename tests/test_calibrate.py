@@ -51,18 +51,18 @@ def test_a_family_has_every_kind_by_every_number_of_trials():
 
 
 def test_fewer_of_the_same_trials_are_judged_without_a_forward_and_as_by_themselves(monkeypatch):
-    subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (16, 24), "relay")
+    subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (10, 16), "relay")
     both = judge.judged(subject)
-    alone = judge.judged(replace(subject, sizes=(16,)))
-    fewer = both[both["trials"] == 16].drop(columns="solved").reset_index(drop=True)
+    alone = judge.judged(replace(subject, sizes=(10,)))
+    fewer = both[both["trials"] == 10].drop(columns="solved").reset_index(drop=True)
     pd.testing.assert_frame_equal(fewer, alone.drop(columns="solved"))
     # The extractor is frozen with both, so that nothing is left to measure with fewer.
     model, processor, _ = subject.build()
     model = rgb.wrap(model, processor, name="relay")
-    trials, known = rgb.rgb_trials(model, 24, seed=1), calibrate.Known()
+    trials, known = rgb.rgb_trials(model, 16, seed=1), calibrate.Known()
     calibrate.by_roles(model, trials, known)
     monkeypatch.setattr("analyses.calibrate.known.measure", None)
-    calibrate.by_roles(model, trials[:16], known)
+    calibrate.by_roles(model, trials[:10], known)
 
 
 def test_exchanged_pictures_stand_under_another_changed_ones_name_and_the_clean_one_stays(planted):

@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import runs
 import tables
 
 import rgb_circuit as rgb
@@ -44,6 +45,10 @@ def columns(tmp_path):
     return tmp_path / "columns.toml"
 
 
+# What is read of its page.
+SECTIONS = ("accuracy", "reproduce")
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """(table, columns, folder of a finished run over them): one row cannot be used."""
@@ -55,7 +60,9 @@ def done(tmp_path_factory):
     rows.to_parquet(table)
     (home / "columns.toml").write_text(PAIRS)
     command = asking("run", table, home / "columns.toml")
-    assert main([*command, "--out", str(home / "out"), "--quiet"]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        runs.sections(patched, *SECTIONS)
+        assert main([*command, "--out", str(home / "out"), "--quiet"]) == 0
     return table, home / "columns.toml", home / "out"
 
 
@@ -92,7 +99,8 @@ def test_all_accepted_words_count_and_are_named_on_the_page(done):
     assert page.count("red / white") > 2
 
 
-def test_its_trials_are_read_again_without_model_and_columns_file(done):
+def test_its_trials_are_read_again_without_model_and_columns_file(done, monkeypatch):
+    runs.sections(monkeypatch, *SECTIONS)
     table, columns, out = done
     made = sheet_of(table, read_columns(columns)).trials(rgb.load("planted"))
     text = columns.read_text()
@@ -106,7 +114,8 @@ def test_its_trials_are_read_again_without_model_and_columns_file(done):
         columns.write_text(text)
 
 
-def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path):
+def test_a_run_that_was_killed_goes_on_from_there(done, tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
     table, columns, out = done
     shutil.copytree(out, again := tmp_path / "again")
     for path in again.glob("*.parquet"):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import pandas as pd
 import pytest
-from runs import TWO_TRIALS, printed
+from runs import TWO_TRIALS, printed, sections
 
 import rgb_circuit as rgb
 from analyses import calibrate, roles
@@ -59,7 +59,8 @@ def test_a_folder_holds_one_run(two_trials_run, tmp_path):
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 
 
-def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys):
+def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, monkeypatch):
+    sections(monkeypatch, "play", "reproduce")
     made = str(save(*planted(grid=4, decoys=(), noise=0.1)[:2], tmp_path / "model"))
     out = tmp_path / "results"
     assert (

@@ -14,6 +14,7 @@ import families
 import nbformat
 import pandas as pd
 import pytest
+import runs
 
 import rgb_circuit as rgb
 from analyses.command import command_parser, main
@@ -65,12 +66,13 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
-    """Name of a model → the folder of its default run, and what that printed."""
+    """Name of a model → the folder of its default run, without figures, and what that printed."""
 
     @cache
     def run(model):
         folder, said = tmp_path_factory.mktemp(model), io.StringIO()
-        with redirect_stdout(said):
+        with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
+            runs.undrawn(patched)
             assert main(["run", "--model", model, "--out", str(folder)]) == 0
         return folder, said.getvalue()
 
@@ -109,10 +111,11 @@ def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
 
 
 def test_runs_are_read_and_compared_as_the_page_of_the_report_says(run_of, tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(run_of("planted")[0])
     said = re.search(r"`rgb-circuit (run --seed 1 --out again)`", REPORT.read_text()).group(1)
-    assert main([*said.split(), "--model", "planted", "--trials", "16", "--quiet"]) == 0
+    assert main([*said.split(), "--model", "planted", "--trials", "12", "--quiet"]) == 0
     names = {}
     for block in python_of(REPORT):
         exec(compile(block, str(REPORT), "exec"), names)
@@ -234,6 +237,12 @@ def test_every_message_that_is_explained_is_one_of_the_code():
         assert any(pattern.search(sentence) for sentence in sentences), message
 
 
+@pytest.fixture(scope="module")
+def executed():
+    """Name of a notebook → it with what it says now."""
+    return dict(zip([path.stem for path in NOTEBOOKS], execute.executed(*NOTEBOOKS), strict=True))
+
+
 @pytest.mark.parametrize(
     "name, shown",
     [
@@ -243,9 +252,11 @@ def test_every_message_that_is_explained_is_one_of_the_code():
         ("one_localizer", "no head acts in more than 2 of 4 tasks"),
     ],
 )
-def test_a_notebook_is_kept_with_what_it_says_now_and_with_what_its_text_says(name, shown):
+def test_a_notebook_is_kept_with_what_it_says_now_and_with_what_its_text_says(
+    name, shown, executed
+):
     path = ROOT / "examples" / f"{name}.ipynb"
-    stored, now = nbformat.read(path, as_version=4), execute.executed(path)
+    stored, now = nbformat.read(path, as_version=4), executed[name]
     every = [output for cell in now.cells for output in cell.get("outputs", [])]
     # That ipywidgets should be installed.
     assert not any("IProgress" in output.get("text", "") for output in every)

@@ -69,7 +69,9 @@ def test_any_number_of_panels_is_drawn_each_under_its_own_name(count):
 
 
 def layers_frame(frame):
-    rows = frame.rename(columns={"head": "positions"}).assign(component="resid_pre")
+    # Groups of positions are never many.
+    rows = frame[frame["head"] < 12].rename(columns={"head": "positions"})
+    rows = rows.assign(component="resid_pre")
     return rows.loc[:, ~rows.columns.duplicated()].astype({"positions": str})
 
 

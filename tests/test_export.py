@@ -28,7 +28,8 @@ def test_json_holds_what_the_frames_hold(planted_run):
     assert (found["model"], found["trials"], found["positions"]) == ("planted", 12, "end")
 
 
-def test_a_run_prints_json_alone(planted_run, tmp_path, capsys):
+def test_a_run_prints_json_alone(planted_run, tmp_path, capsys, monkeypatch):
+    runs.undrawn(monkeypatch)
     copy = shutil.copytree(planted_run, tmp_path / "run")
     assert main(["run", *runs.PLANTED, "--out", str(copy), "--json"]) == 0
     printed = capsys.readouterr().out

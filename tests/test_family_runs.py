@@ -26,8 +26,8 @@ from rgb_circuit.stimuli.tasks.rgb import ODD_QUESTION, published_trial
 # A kind each: pictures shown twice; of any size; image tokens that see each other; all tokens that
 # do, with soft caps; layers elsewhere. The others were run by hand.
 KINDS = at_hand("llava_next", "qwen3_vl", "gemma3", "paligemma2", "smolvlm")
-# With ten trials roles are tested too, at two places of a tile and under masks of two kinds.
-TRIALS = {name: 10 if name in ("llava_next", "gemma3") else 2 for name in KINDS}
+# With six trials roles are tested too, at two places of a tile and under masks of two kinds.
+TRIALS = {name: 6 if name in ("llava_next", "gemma3") else 2 for name in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_mode
     frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
     assert len(frame) == TRIALS[name] * 2 * families.LAYERS * families.HEADS * 5
     assert frame["effect"].abs().max() > 1e-4
+    assert (tmp_path / "roles.parquet").exists() == (TRIALS[name] > 2)
     looks = pd.read_parquet(tmp_path / "attention.parquet")
     assert {looks["row"].max(), looks["column"].max()} == {family.grid - 1}
     # What its roles rest on: nothing that these models can play, and said so.

@@ -66,9 +66,9 @@ def load(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain():
-    """The shipped planted model, without noise, and 16 trials."""
+    """The shipped planted model, without noise, and 12 trials."""
     model = rgb.load("planted")
-    return model, rgb.rgb_trials(model, 16)
+    return model, rgb.rgb_trials(model, 12)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_evidence_has_a_row_per_head_and_prediction_and_the_contract_columns(
         == len(frame[["layer", "head", "prediction"]].drop_duplicates())
         == 24 * len(names)
     )
-    assert (frame["n"] == 16).all() and (frame["wrong"] == 0).all()
+    assert (frame["n"] == 12).all() and (frame["wrong"] == 0).all()
     assert (
         (frame["ci_low"] <= frame["effect"] + 1e-6) & (frame["effect"] <= frame["ci_high"] + 1e-6)
     ).all()
@@ -280,7 +280,7 @@ def test_trials_of_other_words_are_related_to_their_own_colours(plain):
 
 def test_split_tests_on_the_second_half_only_what_the_first_half_found(plain):
     found = roles.evidence(*plain, split=True, progress=False)
-    assert (found["n"] == 8).all()
+    assert (found["n"] == 6).all()
     assert not found[~found["found"]]["holds"].any()
     assert (found[~found["found"]]["q_value"] == 1).all()
 
@@ -481,7 +481,7 @@ def test_shuffled_labels_take_the_planted_roles_away(plain):
 
 def test_roles_of_the_toy_are_complete():
     model = rgb.load("toy")
-    table = roles.roles(model, rgb.rgb_trials(model, 32), progress=False)
+    table = roles.roles(model, rgb.rgb_trials(model, 6), progress=False)
     assert (
         list(table.columns)
         == "layer head role score colors P1a P1b P1c P2a P2b P2c P2d P3a P3b P3c P3d P4 P5 P6 P5b "
@@ -528,7 +528,7 @@ def test_the_closest_heads_are_those_that_restore_most_of_what_a_role_asks(found
 
 def test_a_role_of_one_word_is_refused_in_a_sentence():
     model = rgb.load("planted")
-    frame = roles.evidence(model, rgb.rgb_trials(model, 16, background="blue"), progress=False)
+    frame = roles.evidence(model, rgb.rgb_trials(model, 12, background="blue"), progress=False)
     assert set(frame.loc[frame["void"] == "one word", "prediction"]) == {"P4w", "P8s"}
     assert roles.refused(frame) == (
         "background writer and canvas suppressor cannot be shown where all trials have one "
@@ -576,7 +576,7 @@ def test_a_missing_picture_names_the_prediction(plain, wanted, picture):
         rgb.InputError,
         match=f"'mine' has no picture '{picture}', so {wanted} cannot be tested; add images",
     ):
-        roles.roles(model, [*trials[:15], without(trials[15], picture=picture)])
+        roles.roles(model, [*trials[:11], without(trials[11], picture=picture)])
 
 
 def test_a_missing_answer_names_the_prediction(plain):
@@ -586,7 +586,7 @@ def test_a_missing_answer_names_the_prediction(plain):
         match="'mine' has no answer 'other_background', so P1a cannot be tested; add answers",
     ):
         color_extractor.evidence(
-            model, [*trials[:15], without(trials[15], role="other_background")]
+            model, [*trials[:11], without(trials[11], role="other_background")]
         )
     # P1 and P2 do not need what only P4 shows.
     mine = [rgb.rgb_trial(*words, (2, 3), 6, 4) for words in WORDS]

@@ -88,7 +88,11 @@ def true(tmp_path_factory):
 @pytest.fixture(scope="module")
 def false(tmp_path_factory):
     """The same with the false hypothesis."""
-    return ran(tmp_path_factory.mktemp("false"), str(EXAMPLES / "pointer.toml"), "--trials", "16")
+    with pytest.MonkeyPatch.context() as patched:
+        runs.sections(patched, "hypotheses", "roles")
+        return ran(
+            tmp_path_factory.mktemp("false"), str(EXAMPLES / "pointer.toml"), "--trials", "16"
+        )
 
 
 # A run
@@ -144,6 +148,7 @@ def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, cl
 def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
     true, tmp_path, monkeypatch
 ):
+    runs.sections(monkeypatch, "hypotheses")
     shutil.copytree(true[0], tmp_path / "looked")
     mine = str(EXAMPLES / "pointer.toml")
     # The first of those trials.
@@ -155,10 +160,12 @@ def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
     assert "Confirmatory" in said
 
 
-def test_the_folder_is_finished_again_without_the_file(true):
-    before = rgb.read_run(true[0]).frames["evidence"]
-    assert main(["report", str(true[0]), "--quiet"]) == 0
-    run = rgb.read_run(true[0])
+def test_the_folder_is_finished_again_without_the_file(true, tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
+    folder = shutil.copytree(true[0], tmp_path / "run")
+    before = rgb.read_run(folder).frames["evidence"]
+    assert main(["report", str(folder), "--quiet"]) == 0
+    run = rgb.read_run(folder)
     assert_frame_equal(run.frames["evidence"], before)
     assert [hypothesis.name for hypothesis in run.trials[0].task.hypotheses] == ["reader"]
 

@@ -12,6 +12,7 @@ import large
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 from browser import browser, opened
 from PIL import Image
 
@@ -355,8 +356,9 @@ def test_another_trial_is_another_picture(toy, chromium):
 ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$" + " and a name that is long" * 4]
 
 
-def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium):
+def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium, monkeypatch):
     """Whatever could be taken for markup, a list, a format or a field of a chart."""
+    runs.sections(monkeypatch, "heads", "pictures", "panels")
     colors, words = (
         ["red", "green", "blue", "yellow"],
         ["_a.b[0]", '{c}, "d"', f"{ODD[3]}, as a word"],
@@ -483,9 +485,10 @@ def test_the_head_shown_first_does_most_in_the_map_shown(planted, chromium, map_
     assert next(iter(ranked(page))) == f"{most['layer']}.{most['head']}"
 
 
-def test_effects_of_rounding_are_not_shown(planted, chromium, tmp_path):
+def test_effects_of_rounding_are_not_shown(planted, chromium, tmp_path, monkeypatch):
     """Whatever their q is: a millionth of a logit in the same direction in all trials is
     nothing."""
+    runs.sections(monkeypatch, "heads")
     folder = shutil.copytree(planted, tmp_path / "run")
     sweeps = pd.read_parquet(folder / "sweeps.parquet")
     numbers = ["effect", "ci_low", "ci_high", "restored_fraction"]
@@ -559,7 +562,8 @@ def test_all_maps_have_one_scale(planted, chromium):
 
 
 @pytest.mark.parametrize("without", [["recolored", "erased"], ["swapped"]], ids=["game", "other"])
-def test_a_sweep_without_a_gap_has_all_its_cells(planted, chromium, without, tmp_path):
+def test_a_sweep_without_a_gap_has_all_its_cells(planted, chromium, without, tmp_path, monkeypatch):
+    runs.sections(monkeypatch, "heads")
     folder = shutil.copytree(planted, tmp_path / "run")
     sweeps = pd.read_parquet(folder / "sweeps.parquet")
     sweeps.loc[sweeps["target"].isin(without), ["gap", "restored_fraction"]] = np.nan

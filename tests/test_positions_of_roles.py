@@ -3,6 +3,7 @@ is told."""
 
 import numpy as np
 import pytest
+import runs
 
 import rgb_circuit as rgb
 from analyses import evidence, roles
@@ -15,6 +16,7 @@ from rgb_circuit.models.small import save
 # colour to [end].
 POI, EXTRACTOR, CARRIER, WRITER = (2, 1), (3, 0), (5, 0), (5, 2)
 EARLY = dict(
+    grid=4,
     noise=MODERATE_NOISE,
     decoys=("late_background_writer",),
     without=("poi", "extractor"),
@@ -90,7 +92,10 @@ def test_heads_are_frozen_where_they_are_restored(early, at_text):
     assert row(at_text, POI, "P5")["share"] == pytest.approx(1, abs=0.02)
 
 
-def test_the_command_prints_the_roles_of_the_positions_that_it_restores(tmp_path, capsys):
+def test_the_command_prints_the_roles_of_the_positions_that_it_restores(
+    tmp_path, capsys, monkeypatch
+):
+    runs.undrawn(monkeypatch)
     folder = save(*planted(**EARLY)[:2], tmp_path / "model")
     command = ["run", "--model", str(folder), "--trials", "16", "--positions", "text"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0

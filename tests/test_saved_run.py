@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import runs
 
 import rgb_circuit as rgb
 from analyses.command import main
@@ -25,7 +26,8 @@ def test_a_run_gives_its_model_and_trials_back(folder):
     assert repr(run) == f"SavedRun({str(folder)!r}: planted, 12 trials, {len(run.frames)} frames)"
 
 
-def test_trials_of_chosen_colours_are_drawn_with_these_again(tmp_path):
+def test_trials_of_chosen_colours_are_drawn_with_these_again(tmp_path, monkeypatch):
+    runs.undrawn(monkeypatch)
     chosen = [
         "--trials",
         "2",

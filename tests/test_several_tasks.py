@@ -21,7 +21,8 @@ OF_BOTH = [option for task in TASKS for option in ("--task", task)]
 def made(tmp_path_factory):
     """The folder of a run of both tasks, and what it printed."""
     folder, said = tmp_path_factory.mktemp("several") / "both", StringIO()
-    with redirect_stdout(said):
+    with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
+        runs.sections(patched)
         assert run(folder, *OF_BOTH) == 0
     return folder, said.getvalue()
 
@@ -73,12 +74,14 @@ def test_the_page_above_leads_to_each_page_and_says_what_is_shared(made):
     assert page.count("<svg") == 1 and (folder / "transfer.png").stat().st_size > 10_000
 
 
-def test_pages_are_written_again_from_the_folder_of_all(made, capsys):
-    page = made[0] / "report.html"
-    before = page.read_bytes()
-    page.unlink()
+def test_pages_are_written_again_from_the_folder_of_all(made, capsys, monkeypatch):
+    runs.sections(monkeypatch)
+    pages = [made[0] / "report.html", *(made[0] / task / "report.html" for task in TASKS)]
+    before = [page.read_bytes() for page in pages]
+    for page in pages:
+        page.unlink()
     assert main(["report", str(made[0])]) == 0
-    assert page.read_bytes() == before
+    assert [page.read_bytes() for page in pages] == before
     # What takes one run is told where they are, and a run of one task is another folder's.
     capsys.readouterr()
     assert run(made[0], "--task", "counting") == 2

@@ -20,9 +20,8 @@ from rgb_circuit.running import checks
 PLAY = [sys.executable, "-m", "rgb_circuit", "play", "--trials", "2"]
 
 
-@pytest.mark.parametrize("backend", ["nonsense", "module://a_notebook.that_is_not_here"])
-def test_a_backend_that_is_not_there_keeps_no_command_from_running(backend):
-    surroundings = {**os.environ, "MPLBACKEND": backend}
+def test_a_backend_that_is_not_there_keeps_no_command_from_running():
+    surroundings = {**os.environ, "MPLBACKEND": "module://a_notebook.that_is_not_here"}
     done = subprocess.run(PLAY, capture_output=True, text=True, env=surroundings)
     assert done.returncode == 0 and "2 of 2" in done.stdout, done.stderr
 

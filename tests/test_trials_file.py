@@ -5,6 +5,7 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 from PIL import Image, ImageDraw
 
 import rgb_circuit as rgb
@@ -461,7 +462,8 @@ def test_pictures_that_lose_their_margins_are_announced(tmp_path, rows, capsys):
     assert said in capsys.readouterr().out
 
 
-def test_the_game_in_a_file_gives_what_the_game_gives(toy_run, tmp_path, toy):
+def test_the_game_in_a_file_gives_what_the_game_gives(toy_run, tmp_path, toy, monkeypatch):
+    runs.undrawn(monkeypatch)
     # As many trials as `runs.TOY` draws, with its seed.
     path = write_game(tmp_path, rgb.rgb_trials(toy, 10, seed=3))
     assert main(["run", "--trials-file", str(path), "--out", str(tmp_path / "read")]) == 0

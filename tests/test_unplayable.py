@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 import torch
 from PIL import Image
 
@@ -193,8 +194,9 @@ def test_where_all_effects_may_be_rounding_no_head_is_the_strongest(
 
 
 def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_there_if_asked(
-    saved, tmp_path, capsys
+    saved, tmp_path, capsys, monkeypatch
 ):
+    runs.sections(monkeypatch, "reproduce")
     command = ["run", "--model", saved(), "--trials", "6", "--out", str(tmp_path)]
     assert main(command) == 2
     printed = capsys.readouterr()
@@ -334,8 +336,10 @@ def test_every_score_on_random_weights_is_missing_or_of_a_gap_that_is_shown(seed
 
 
 @pytest.mark.parametrize("n", [10, 2])
-def test_a_report_is_made_of_a_curve_that_never_gets_far(planted_run, tmp_path, n):
+def test_a_report_is_made_of_a_curve_that_never_gets_far(planted_run, tmp_path, n, monkeypatch):
     """In half precision all heads together can restore less than 0.9 of a small gap."""
+    # No other section is made of the curve.
+    runs.sections(monkeypatch, "circuit")
     shutil.copytree(planted_run, tmp_path, dirs_exist_ok=True)
     curve = pd.read_parquet(tmp_path / "curve.parquet")
     curve["faithfulness"] *= 0.8

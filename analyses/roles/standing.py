@@ -64,8 +64,10 @@ def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
     Args:
         evidence: from `roles.evidence`, of the same task.
     """
+    scores = scores_by_role(evidence, task)
     return {
-        hypothesis.name: _standing(evidence, hypothesis, task) for hypothesis in task.hypotheses
+        hypothesis.name: _standing(evidence, hypothesis, task, scores[hypothesis.name])
+        for hypothesis in task.hypotheses
     }
 
 
@@ -205,12 +207,11 @@ def _more(number):
     return f"; {number} more head{'s are' if number > 1 else ' is'} open"
 
 
-def _standing(evidence, hypothesis, task):
+def _standing(evidence, hypothesis, task, scores):
     heads = _evidence.heads(evidence, hypothesis)
     names = [prediction.name for prediction in hypothesis.predictions]
     own = evidence[evidence["prediction"].isin(names)]
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
-    scores = scores_by_role(evidence, task)[hypothesis.name]
     rows = [
         dict(
             layer=head[0],
