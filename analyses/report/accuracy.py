@@ -145,7 +145,10 @@ def accuracy(
         for level, some in scored.groupby("condition", sort=False)
     ]
     words = scored["expected"].str.casefold()
-    rows += [_row("answer", level, some, guessed) for level, some in scored.groupby(words)]
+    rows += [
+        _row("answer", _spelled(some["expected"], level), some, guessed)
+        for level, some in scored.groupby(words)
+    ]
     for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
         levels = scored["trial"].map(lambda name, factor=factor: of[name].strata.get(factor))
         rows += [
@@ -174,6 +177,11 @@ def accuracy(
         )
     columns = ["by", "level", "right", "n", "share", "ci_low", "ci_high", "chance", "constant"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _spelled(words, folded):
+    """One word as it is always written, such as "A"; else in small letters."""
+    return words.iloc[0] if words.nunique() == 1 else folded
 
 
 def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:

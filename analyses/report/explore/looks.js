@@ -54,7 +54,7 @@ export async function drawLooks(number) {
     await draw("zoom", { ...sets, tiles: near }, { rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
   }
   const words = picture.tokens.map((token, at) => ({ at, token, attention: own[picture.tiles + at] / 255 }));
-  await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || "↵"), chance: picture.chance,
+  await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || (token.includes("\n") ? "↵" : "␣")), chance: picture.chance,
       most: Math.max(0.1, ...words.map((word) => word.attention)) },
     { width: room("explore-words") - 96, height: { step: 15 } });
   const even = share(picture.chance), on = picture.on_tile?.[number];
