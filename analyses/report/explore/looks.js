@@ -31,7 +31,7 @@ export async function drawLooks(number) {
   $("explore-looks").hidden = !picture;
   if (!picture) return;
   $("explore-picture").classList.toggle("smooth", !picture.crisp);
-  const per = picture.tiles + picture.tokens.length;
+  const per = picture.image + picture.tokens.length;
   const own = await ofHead(number), tiles = await tilesOf(number), veil = veilOf(tiles);
   const { columns } = picture, rowCount = picture.tiles / columns;
   const cells = tiles.map((value, index) => ({
@@ -61,7 +61,8 @@ export async function drawLooks(number) {
   const most = cells.reduce((best, cell, index) => (tiles[index] > tiles[best] ? index : best), 0);
   $("explore-looks-says").textContent =
     `${share(picture.on_picture[number])} of this head's attention is on the picture, where an even spread over all ${per} tokens would put ` +
-    `${share(picture.tiles * picture.chance)}. ` +
+    `${share(picture.image * picture.chance)}. ` +
+    (picture.on_view ? `The picture is shown in several views; drawn is the first, with ${share(picture.on_view[number])}. ` : "") +
     (on === undefined || on === null ? `Most is on row ${cells[most].row}, column ${cells[most].column}.`
       : `${share(on)} is on ${picture.tile ? data.place : `the place where the clean picture has ${data.place}`}: ` +
         `${on < picture.chance ? "less than" : `${times(on / picture.chance)} times`} an even spread (${even} a token).`);
