@@ -197,13 +197,13 @@ class RowCells:
         Raises:
             InputError: fewer than two, too many, two that are the same, or options with letters.
         """
-        names = _fields(field)
-        found = [
-            plain(entry, field)
-            for name in names
-            for entry in (entries(self._cell(name)) if len(names) == 1 else [self._cell(name)])
-            if len(names) == 1 or not is_missing(entry)
-        ]
+        cells = [self._cell(name) for name in _fields(field)]
+        found = (
+            entries(cells[0])
+            if len(cells) == 1
+            else [cell for cell in cells if not is_missing(cell)]
+        )
+        found = [plain(entry, field) for entry in found]
         if not 2 <= len(found) <= len(ascii_uppercase) or len(set(found)) < len(found):
             raise InputError(
                 f"the options in {field!r} are {shortened(found)}; give two or more, each another "

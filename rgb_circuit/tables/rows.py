@@ -63,7 +63,8 @@ class Rows:
             return _of_file(_file(Path(rows)))
         if isinstance(rows, pd.DataFrame):
             return _of_frame(rows, "the frame", None)
-        if hasattr(rows, "select_columns") and hasattr(rows, "column_names"):
+        # One that is streamed may not know its columns, and is read as dictionaries.
+        if hasattr(rows, "select_columns") and getattr(rows, "column_names", None):
             return _of_data_set(rows)
         for listed in ("to_pylist", "to_dicts"):
             if hasattr(rows, listed):

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 # What is said of a row that is used, where something was chosen or changed.
 _CUT = "question cut out of a prompt"
-# How alike a word and a column's name are, as `difflib` has it, where the column is meant.
-ALIKE = 0.8
+# How alike a word and a column's name are, as `difflib` has it, where the column is meant; words of
+# fewer letters are alike by chance.
+ALIKE, LONG = 0.8, 5
 
 
 class TrialsFrom(list[Trial]):
@@ -288,9 +289,11 @@ def _check_columns(texts, given, there):
                 f"{what} is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}"
             )
+    names = [name.casefold() for name in there]
     for role, text in texts.answers.items():
-        close = get_close_matches(text.text.casefold(), map(str.casefold, there), 1, ALIKE)
-        if text.is_constant and (close or "_" in text.text):
+        said = text.text.casefold()
+        alike = said in names or (len(said) >= LONG and get_close_matches(said, names, 1, ALIKE))
+        if text.is_constant and (alike or "_" in said):
             raise InputError(
                 f"answers[{role!r}] is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}; a word that is the same for all rows must not "
