@@ -378,6 +378,11 @@ class Trial:
                 f"{_pixels(size)}; give (left, top, right, bottom) in pixels, from the upper left "
                 "corner"
             )
+        if max(right, bottom) <= 1 < max(size):
+            raise InputError(
+                f"{where} is {shortened(tuple(box))}, less than a pixel; give (left, top, right, "
+                "bottom) in pixels: fractions times width and height"
+            )
         return left, top, right, bottom
 
 

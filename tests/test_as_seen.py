@@ -3,10 +3,12 @@ margin."""
 
 import io
 import json
+import re
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
+import families
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ from transformers import (
 
 import rgb_circuit as rgb
 from analyses.command import main
+from analyses.command.notices import about_pictures
 from analyses.study import closer_look
 from rgb_circuit.calls.attention import attention_from_end, over_picture
 from rgb_circuit.keeping.manifest import described, manifest
@@ -366,3 +369,22 @@ def test_the_command_says_what_happens_to_pictures_and_nothing_else(kind, tmp_pa
     printed = capsys.readouterr().out
     said = f"{folder} {does} the pictures of 1 of 2 trials, e.g. of 'wide' (48 × 24 px: {how})\n"
     assert said in printed and sum(other in printed for _, other, _ in SAYS.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "family, says",
+    [
+        # 97 × 63 px are made 96 × 64: nobody sees that.
+        ("qwen2_vl", ""),
+        ("llava_next", r"stretches .* 0\.\d+ times as wide as high, in the first of 2 views\)"),
+    ],
+)
+def test_stretching_is_told_where_it_is_seen_and_of_which_view(family, says, capsys):
+    kind = families.FAMILIES[family]
+    model = rgb.wrap(*families.built(family), name=family, tiles=kind.tiles)
+    images = {name: Image.new("RGB", (97, 63), name) for name in ("red", "blue")}
+    images["clean"] = images.pop("red")
+    prompt = model.prompt("Which color is the background?")
+    about_pictures(model, [rgb.Trial("one", prompt, images, {"right": "red"})])
+    printed = capsys.readouterr().out
+    assert re.search(says, printed) if says else "stretches" not in printed

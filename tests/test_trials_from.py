@@ -1,10 +1,12 @@
 """Trials from tables as people have them."""
 
+import base64
 import io
 from collections import Counter
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import tables
 import vocabularies
@@ -122,12 +124,74 @@ def test_a_folder_stands_for_its_only_table_and_for_all_pieces_of_one(toy, tmp_p
         ("rows.xlsx", "no table that can be read; give one of .csv, .tsv"),
         (3, "the rows hold 3; give a DataFrame"),
         ([3], "hold 3 as row 0; give a dictionary"),
-        ([], "no column|has no rows|there are"),
+        ([], "there are no rows; give a row per trial"),
+        (
+            {"train": [{"id": 1}], "test": [{"id": 1}]},
+            r"hold 2 lists of rows, 'train', .*\['train'\]",
+        ),
     ],
 )
 def test_what_is_no_table_is_refused(rows, sentence, toy, no_forward):
     with pytest.raises(rgb.InputError, match=sentence):
         taken(toy, rows)
+
+
+def written(path, *, separator=",", encoding="utf-8", end="\n", more=""):
+    """Three rows as a file, of which one is empty."""
+    rows = ["id,clean,changed,is,was", "1.0,red.png,green.png,red,green", ",,,,",
+            "2.0,red.png,green.png,red,green"]  # fmt: skip
+    text = end.join(rows).replace(",", separator) + end + more
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        dict(separator=";", encoding="utf-8-sig", end="\r\n"),
+        dict(separator="\t"),
+        dict(separator=", "),
+    ],
+)
+def test_a_csv_as_excel_saves_it_has_its_rows_and_whole_numbers(how, toy, tmp_path):
+    held("csv", tmp_path)
+    trials = taken(toy, written(tmp_path / "rows.csv", **how))
+    assert [trial.name for trial in trials] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "name, how, sentence",
+    [
+        ("a.csv", dict(encoding="utf-16"), "is not in UTF-8 .*; save it in UTF-8"),
+        ("a.csv", dict(more="3,a.png,b.png,Well, red,green\n"), "more cells than its header"),
+        ("a.csv", dict(more='3,a.png,b.png,"red,green\n'), "a quote that does not end"),
+        ("a.jsonl", None, r"line 2 of a.jsonl is no JSON \(Expecting value at character 1\)"),
+        ("two.json", None, "two.json holds 2 lists of rows, 'images', 'annotations'; give one"),
+    ],
+)
+def test_a_file_that_would_be_misread_is_refused(name, how, sentence, toy, tmp_path, no_forward):
+    path = tmp_path / name
+    if how is None:
+        both = '{"images": [{"id": 1}], "annotations": [{"id": 1}]}'
+        path.write_text(both if name == "two.json" else '{"id": 1}\nnothing\n')
+    else:
+        written(path, **how)
+    with pytest.raises(rgb.InputError, match=sentence):
+        taken(toy, path)
+
+
+def test_columns_with_a_named_index_and_tables_of_arrow_hold_rows(toy, tmp_path):
+    frame = held("frame", tmp_path)
+    wanted = [trial.content for trial in taken(toy, frame)]
+    frame.set_index("is").to_parquet(tmp_path / "indexed.parquet")
+    listed = frame.assign(clean=[[dict(bytes=one, path=None)] for one in frame["clean"]])
+    for rows in (
+        frame.set_index("is"),
+        tmp_path / "indexed.parquet",
+        frame.to_dict("list"),
+        pyarrow.Table.from_pylist(listed.to_dict("records")),
+    ):
+        assert [trial.content for trial in taken(toy, rows)] == wanted
 
 
 # Pictures
@@ -156,6 +220,18 @@ def test_arrays_of_0_to_1_and_of_0_to_255_are_pictures(scale, toy):
     assert trial.content == taken(toy, [row()])[0].content
 
 
+def test_base64_lists_of_numbers_and_windows_paths_are_pictures(toy, tmp_path):
+    data, pixels = tables.encoded("red"), np.asarray(Image.new("RGB", (24, 24), "red"))
+    (tmp_path / "im ages").mkdir()
+    (tmp_path / "im ages" / "ü.png").write_bytes(data)
+    text = base64.b64encode(data).decode()
+    cells = [text, f"data:image/png;base64,{text}", "im ages\\ü.png ", pixels.tolist(), [data],
+             np.array([dict(bytes=data, path=None)], dtype=object)]  # fmt: skip
+    rows = [row(number, clean=cell) for number, cell in enumerate(cells)]
+    for trial in taken(toy, rows, folder=tmp_path):
+        assert (np.asarray(trial.images["clean"]) == pixels).all(), trial.name
+
+
 def test_no_decoded_picture_is_kept(toy, tmp_path):
     trials = taken(toy, held("parquet", tmp_path))
     assert all(isinstance(source, KEPT) for trial in trials for source in trial.sources.values())
@@ -180,7 +256,9 @@ def test_pictures_are_made_square_where_it_is_asked_for(how, corner, toy):
         (float("nan"), "there is no picture"),
         ("gone.png", "no file .*gone.png; paths count from"),
         ("https://example.org/a.png", "is an address; fetch"),
-        (b"no picture", "cannot read 10 bytes as a picture"),
+        ("S3://bucket/a.png", "is an address; fetch"),
+        (b"no picture", r"cannot read 10 bytes as a picture \(its format is not known\)"),
+        ([[0, 1], [2]], "lists of numbers of unequal length"),
         ("A" * 5000, "5000 letters, which is no path"),
         (["a.png", "b.png"], "there are 2 pictures, and a model is shown one at a time"),
         (np.zeros((2, 2, 7)), r"shape \(2, 2, 7\) is no picture"),
@@ -226,6 +304,11 @@ def test_boxes_are_lists_also_as_text_and_lie_in_their_pictures(toy):
         rgb.InputError, match="row 0 .*box 'thing'.* no place in a picture of 24 × 24 px"
     ):
         taken(toy, [row(box=[2, 3, 10, 30])], boxes=boxes)
+
+
+def test_boxes_in_fractions_are_refused(toy, no_forward):
+    with pytest.raises(rgb.InputError, match="less than a pixel; give .* in pixels: fractions"):
+        taken(toy, [row(box=[0.25, 0.5, 0.75, 1])], boxes={"clean": {"object": "box"}})
 
 
 def test_a_role_of_a_cell_is_expected_and_an_empty_cell_is_not_scored(toy):
@@ -281,6 +364,7 @@ QUESTION = "How many balls are there?"
         f"<start_of_turn>user\n<start_of_image>{QUESTION}<end_of_turn>\n<start_of_turn>model\n",
         f"<|user|>\n<|image_1|>\n{QUESTION}<|end|>\n<|assistant|>\n",
         f"<image>\n{QUESTION}",
+        f"<image 1>{QUESTION}</s>",
     ],
 )
 def test_a_whole_prompt_is_cut_down_to_its_question(whole, llama):
@@ -360,6 +444,48 @@ def test_each_option_has_each_letter_equally_often_and_the_answers_follow(llama)
     )
 
 
+@pytest.mark.parametrize("right", ["{key:letter}", "{options[index]:letter}"])
+def test_an_answer_that_is_a_letter_or_a_number_of_the_table_follows_its_option(right, llama):
+    options = ["red", "green", "blue", None]
+    rows = [row(n, A="red", B="green", C="blue", D=options[3], options=options[:3],
+                key="B", index=1) for n in range(6)]  # fmt: skip
+    question = "Which color?\n{A | B | C | D:letters}"
+    trials = taken(llama, rows, question=question, answers={"right": right, "other": "{A:letter}"})
+    for trial in trials:
+        assert f"\n{trial.answers['right']}. green" in trial.prompt
+    assert {trial.answers["right"] for trial in trials} == set("ABC")
+
+
+@pytest.mark.parametrize(
+    "options, right, sentence",
+    [
+        (["red", "green"], "key", r"is the letter 'B' of the table, .*; write \{key:letter\}"),
+        (["A. red", "B. green"], "{options[0]:letter}", "have letters already, such as 'A. red'"),
+        ("[red, green]", "is", "is a list that cannot be read; write it as JSON does"),
+    ],
+)
+def test_options_that_would_be_misread_are_refused(options, right, sentence, llama, no_forward):
+    with pytest.raises(rgb.InputError, match=sentence):
+        taken(
+            llama,
+            [row(options=options, key="B")],
+            question="Which color?\n{options:letters}",
+            answers={"right": right, "other": "{was}"},
+        )
+
+
+def test_what_is_inside_of_dictionaries_is_named_in_square_brackets(llama):
+    turns = [{"from": "human", "value": "<image>\nWhich color is it?"}, {"value": "red"}]
+    more = dict(
+        question="{turns[0][value]}", answers={"right": "{turns[1][value]}", "other": "was"}
+    )
+    for cell in (turns, np.array(turns, dtype=object)):
+        [trial] = taken(llama, [row(turns=cell)], **more)
+        assert trial.answers["right"] == "red" and "\nWhich color is it?\n" in trial.prompt
+    with pytest.raises(rgb.InputError, match=r"name what is inside, such as \{turns\[0\]\[value"):
+        taken(llama, [row(turns=turns)], question="turns")
+
+
 def test_several_columns_are_options_too(llama):
     [trial] = taken(
         llama,
@@ -392,6 +518,8 @@ def test_several_columns_are_options_too(llama):
         (dict(strata="kind"), r"strata is 'kind'; give a list of columns"),
         (dict(fit="crop"), "fit is 'crop'; use 'pad' or 'resize'"),
         (dict(name="same"), "name is 'same', which is no column"),
+        (dict(answers={"right": "Was"}), "'Was', which is no column; .* a word that is the same"),
+        (dict(answers={"right": "gt_word"}), "'gt_word', which is no column"),
         (dict(question="{is:lettres}?"), "'lettres' behind a colon"),
     ],
     ids=str,
@@ -502,12 +630,23 @@ def test_pairs_agree_in_what_they_must_and_follow_the_seed():
     )
     with pytest.raises(rgb.InputError, match="no column 'label' to pair"):
         rgb.pair(rows, differ="label")
-    with pytest.raises(rgb.InputError, match="no two rows of the rows differ in 'gt_answer'"):
+    with pytest.raises(rgb.InputError, match="the rows: no two rows differ in 'gt_answer'"):
         rgb.pair(answers("a", "A", ""))
 
 
+@pytest.mark.parametrize("name", ["pair", "other_gt_answer"])
+def test_a_column_that_pairing_adds_is_not_written_over(name):
+    with pytest.raises(rgb.InputError, match=f"there is a column '{name}', which pairing adds"):
+        rgb.pair([{"gt_answer": word, name: 1} for word in ("yes", "no")])
+
+
+def test_numbers_are_equal_answers_however_they_are_written():
+    with pytest.raises(rgb.InputError, match="no two rows differ"):
+        rgb.pair([{"gt_answer": number} for number in (1, 1.0, "1")])
+
+
 def test_equal_answers_are_equal_whatever_their_case_and_behind_lists():
-    with pytest.warns(UserWarning, match="2 of 4 rows .* have no partner"):
+    with pytest.warns(UserWarning, match="2 of 4 rows have no partner"):
         paired = rgb.pair(answers("Yes", "yes", "['yes', 'yeah']", "no"))
     assert sorted(map(str.casefold, map(str, paired["gt_answer"])))[-1].startswith(("yes", "["))
     assert len(paired) == 2

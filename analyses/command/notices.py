@@ -1,6 +1,7 @@
 """What is said of a user's own pictures before a model is shown them, where it sees less than is
 there."""
 
+import math
 from collections.abc import Sequence
 
 from rgb_circuit.bars import tqdm
@@ -11,6 +12,9 @@ from rgb_circuit.stimuli.replicates import of_one_source
 from rgb_circuit.tables.trials_from import TrialsFrom
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
+
+# By how much a shape must change to be seen; rounding to whole tokens mostly changes it by less.
+VISIBLE = 0.05
 
 
 def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
@@ -65,10 +69,12 @@ def _print_changed(model, trials):
         }
         if changed:
             name, (width, height) = next(iter(changed.items()))
+            views = fits[width, height].views
+            where = f", in the first of {views} views" if views > 1 else ""
             print(
                 f"{model.name} {does} the pictures of {len(changed)} of {len(trials)} trials, e.g. "
                 f"of {name!r} "
-                f"({width} × {height} px: {how(fits[width, height])})"
+                f"({width} × {height} px: {how(fits[width, height])}{where})"
             )
 
 
@@ -83,8 +89,7 @@ def _padding(fit):
 def _proportion(fit):
     return (
         f"a square in them becomes {fit.proportion:.2g} times as wide as high"
-        # Sizes are rounded to whole pixels or tokens.
-        if f"{fit.proportion:.2g}" != "1"
+        if abs(math.log(fit.proportion)) > VISIBLE
         else ""
     )
 

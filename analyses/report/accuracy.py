@@ -57,7 +57,8 @@ def chance(played: pd.DataFrame, task: Task | None = None) -> float:
 
 
 def named_words(played: pd.DataFrame) -> dict[str, str]:
-    """Right word → it and what else is accepted for it in some trial, as people read them.
+    """Right word in small letters → it and what else is accepted for it in some trial, as people
+    read them: as they are always written ("A"), else in small letters.
 
     Args:
         played: rows of `rgb_circuit.play`.
@@ -68,14 +69,22 @@ def named_words(played: pd.DataFrame) -> dict[str, str]:
         {'grey': 'grey / gray', 'red': 'red'}
     """
     both = pd.DataFrame({"word": played["expected"], "accepted": right_words(played)})
-    accepted: dict[str, dict[str, None]] = {}
+    # Right word → each accepted word in small letters → how it is written.
+    accepted: dict[str, dict[str, set[str]]] = {}
     for word, several in both.dropna().drop_duplicates().itertuples(index=False):
-        own = several.casefold().split(" / ")
-        accepted.setdefault(word.casefold(), {}).update(dict.fromkeys(own))
-    return {
-        word: " / ".join([*list(own)[:MOST_WORDS], *["…"] * (len(own) > MOST_WORDS)])
-        for word, own in accepted.items()
-    }
+        own = accepted.setdefault(word.casefold(), {})
+        for one in several.split(" / "):
+            own.setdefault(one.casefold(), set()).add(one)
+    named = {}
+    for word, own in accepted.items():
+        said = [_spelled(written, folded) for folded, written in own.items()]
+        named[word] = " / ".join([*said[:MOST_WORDS], *["…"] * (len(said) > MOST_WORDS)])
+    return named
+
+
+def _spelled(written, folded):
+    """A word as it is always written, such as "A"; else in small letters."""
+    return next(iter(written)) if len(written) == 1 else folded
 
 
 def constant(played: pd.DataFrame) -> str:

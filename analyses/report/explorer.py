@@ -204,10 +204,11 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
 
     Returns:
         Of each picture what JSON holds: ``trial, condition, uri, crisp, expected, tile`` (the
-        marked one, row and column, or None), ``tokens``, ``chance`` (an even spread), ``tiles,
-        columns``; per head ``on_picture`` and ``on_tile`` (attention). And of each the packed
-        attention: (heads, tiles + tokens) bytes. And what is not there, in words, empty where all
-        is.
+        marked one, row and column, or None), ``tokens`` (but the picture's), ``chance`` (an even
+        spread), ``tiles, columns``, ``image`` (the picture's tokens in all views); per head
+        ``on_picture``, ``on_view`` (the first; None where there is one) and ``on_tile``
+        (attention). And of each the packed attention: (heads, tiles + tokens) bytes. And what is
+        not there, in words, empty where all is.
     """
     if "looks" not in run.frames:
         return [], [], run.why_not("looks")
@@ -226,6 +227,11 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
             continue
         tiles, text = (np.stack(rows[name].tolist()).astype(float) for name in ("picture", "text"))
         chance = 1 / (tiles.shape[1] + text.shape[1])
+        # The picture again, in further views.
+        says = np.array(rows["tokens"].iloc[0], dtype=object)
+        again = says == run.image_token
+        on_picture = tiles.sum(1) + text[:, again].sum(1)
+        text = text[:, ~again]
         blob = packed(
             np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes()
         )
@@ -238,14 +244,14 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         tile = odd_tile(png.convert("RGB"), run.manifest["grid"][0]) if run.task.place else None
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
         one |= dict(crisp=is_crisp(png))
-        one |= dict(
-            expected=None if pd.isna(expected) else expected, tokens=list(rows["tokens"].iloc[0])
-        )
+        one |= dict(expected=None if pd.isna(expected) else expected, tokens=says[~again].tolist())
         place = tile or (of_trial.get(trial) if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
-        about.append(one | dict(on_picture=_list(tiles.sum(1)), on_tile=on_tile))
+        one |= dict(image=tiles.shape[1] + int(again.sum()), on_picture=_list(on_picture))
+        on_view = _list(tiles.sum(1)) if again.any() else None
+        about.append(one | dict(on_view=on_view, on_tile=on_tile))
         blobs.append(blob)
     if left_out:
         some = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"

@@ -100,7 +100,7 @@ async function start() {
     const said = made("strong", picture.answer, picture.correct === null ? "" : picture.correct ? "yes" : "no");
     const caption = whole.appendChild(made("figcaption", `${picture.condition}${right}`));
     if (right) caption.append(made("strong", picture.expected));
-    caption.append("; answered ", said, veil ? `; ${percent(veil.on)} of the attention is on the picture` : "");
+    caption.append("; answered ", said, veil ? `; ${percent(veil.on)} of the attention is on ${data.drawn}` : "");
     return { whole, veil };
   }
 

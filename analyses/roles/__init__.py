@@ -25,7 +25,7 @@ FEW = {
     f"than {FEWEST} clusters of trials; add trials of it",
     "no two "
     "answers": "a bias is told from two to four answers that are right in some trials each, and "
-    "these trials have one, or more",
+    "these trials have only one, or more than four",
     "not lined "
     "up": "where a head looks, and what it reads, is restored where the tokens of both prompts "
     "line up, and these do not; ask in as many tokens",

@@ -28,6 +28,6 @@ def as_text(value: object, what: str, example: str) -> str:
 
 
 def shortened(value: object, most: int = 40) -> str:
-    """A value as Python writes it, or the beginning of that."""
-    text = repr(value)
+    """A value as Python writes it, in one line, or the beginning of that."""
+    text = " ".join(repr(value).splitlines())
     return text if len(text) <= most else text[: most - 1] + "…"

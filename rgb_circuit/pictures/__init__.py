@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError, first_line
 from ..files.git_lfs import is_pointer
@@ -237,8 +237,9 @@ def _opened(path):
                 f"{path} is a Git LFS pointer without the picture that it stands for; run git lfs "
                 "pull there"
             ) from error
-        reason = f"cannot read it as a picture ({first_line(error)})"
-        raise InputError(f"{path}: {reason}; save it as PNG or JPEG") from error
+        raise InputError(
+            f"{path}: cannot read it as a picture ({_why(error)}); save it as PNG or JPEG"
+        ) from error
 
 
 def _decoded(data):
@@ -251,6 +252,13 @@ def _decoded(data):
     # What Pillow raises for broken files depends on the format.
     except Exception as error:
         raise InputError(
-            f"cannot read {len(data)} bytes as a picture ({first_line(error)}); give those of a "
+            f"cannot read {len(data)} bytes as a picture ({_why(error)}); give those of a "
             "PNG or JPEG"
         ) from error
+
+
+def _why(error):
+    """Why Pillow does not open a picture. Of an unknown format it says only where it looked."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its format is not known"
+    return getattr(error, "strerror", None) or first_line(error)

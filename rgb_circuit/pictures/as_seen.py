@@ -40,11 +40,13 @@ class Fit:
         padding: share of what the model sees that is none of the picture.
         proportion: how wide a square in the picture becomes, over how high; 1 unless that makes a
             pixel's difference.
+        views: how often they are shown; all else is of the first time, on the whole picture.
     """
 
     lost: Mapping[str, float]
     padding: float
     proportion: float
+    views: int = 1
 
 
 # Below this side, in pixels, resampling blurs a picture too much to tell where its edges went.
@@ -65,15 +67,13 @@ def fit(model: Vlm, size: tuple[int, int]) -> Fit:
     picture = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
     picture[..., 0] = across + by_row[:, None]
     picture[..., 1] = down[:, None] + by_column
-    seen, negative = (
-        np.asarray(as_seen(model, Image.fromarray(one)), dtype=float)
-        for one in (picture, 255 - picture)
-    )
+    views, of_negative = (views_of(model, Image.fromarray(one)) for one in (picture, 255 - picture))
+    seen, negative = (some[0].pixels.round().clip(0, 255) for some in (views, of_negative))
     own = np.abs(seen[..., 2] - negative[..., 2]) > 127
     rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
     padding = float(1 - own.mean())
     if min(*size, len(rows), len(columns)) < MEASURABLE:
-        return Fit({}, padding, 1.0)
+        return Fit({}, padding, 1.0, len(views))
 
     shown = seen[np.ix_(rows, columns)]
     left, right, wide = _extent(columns, shown[..., 0].mean(axis=0) / across[1], size[0])
@@ -84,6 +84,7 @@ def fit(model: Vlm, size: tuple[int, int]) -> Fit:
         {side: share for side, share in lost.items() if share},
         padding,
         wide / high if changed else 1.0,
+        len(views),
     )
 
 

@@ -41,7 +41,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception as error:
         raise InputError(
-            f"cannot read this picture ({first_line(error)}); save it as PNG or JPEG"
+            f"cannot read this picture ({first_line(error)}); fetch it again, or save it as PNG or "
+            "JPEG"
         ) from error
     if not (image.width and image.height):
         raise InputError(

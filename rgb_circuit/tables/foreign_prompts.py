@@ -29,8 +29,10 @@ TURNS = (
 PICTURE = re.compile(
     r"<\|vision_start\|>(?:<\|image_pad\|>|<\|video_pad\|>)+<\|vision_end\|>"
     r"|<\|image_\d+\|>|(?:<\|image_pad\|>)+|<\|image\|>|<start_of_image>|(?:<image_soft_token>)+"
-    r"|<image>|<img>(?:</img>)?|\[IMG\]"
+    r"|<image(?: ?\d+)?>|<ImageHere>|<img>(?:</img>)?|\[IMG\]"
 )
+# What a conversation as text begins and ends with for some tokenizers.
+_ENDS = re.compile(r"^\s*<s>|</s>\s*$")
 
 # A text asks for something where one of these words begins one of its sentences.
 _ASKS = re.compile(
@@ -70,7 +72,7 @@ def question_in(text: str) -> tuple[str, bool]:
     pictures = len(PICTURE.findall(text))
     if pictures > 1:
         raise InputError(_two(text, f"shows {pictures} pictures"))
-    question = PICTURE.sub("", turn).strip()
+    question = _ENDS.sub("", PICTURE.sub("", turn)).strip()
     if not question:
         raise InputError(
             f"the prompt {shortened(text)} asks nothing; give a question about the picture"

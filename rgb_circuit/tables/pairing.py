@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..files.table_text import shortened
-from .row_texts import entries
+from .row_texts import entries, plain
 from .rows import Rows, is_missing
 
 BESIDE = "other_"
@@ -39,7 +39,8 @@ def pair(
         ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner.
 
     Raises:
-        InputError: a column that is not there, or rows of which no two make a pair.
+        InputError: a column that is not there or that pairing adds, a cell of ``differ`` that is no
+            text, or rows of which no two make a pair.
 
     Warns:
         UserWarning: rows are left over.
@@ -62,17 +63,22 @@ def pair(
                 f"{', '.join(map(repr, table.columns))}"
             )
     frame = table.frame()
+    added = [BESIDE + name for name in frame.columns] + ["pair", "row"]
+    if twice := [name for name in frame.columns if name in added]:
+        raise InputError(
+            f"{table.called}: there is a column {twice[0]!r}, which pairing adds; rename it"
+        )
     partner = _partners(frame, differ, grouping, seed)
     left_over = [number for number in range(len(frame)) if number not in partner]
     if not partner:
         raise InputError(
-            f"no two rows of {table.called} differ in {differ!r}"
+            f"{table.called}: no two rows differ in {differ!r}"
             + (f" and agree in {', '.join(grouping)}" if grouping else "")
             + "; name another column, or fewer that must agree"
         )
     if left_over:
         warnings.warn(
-            f"{len(left_over)} of {len(frame)} rows of {table.called} have no partner with another "
+            f"{table.called}: {len(left_over)} of {len(frame)} rows have no partner with another "
             f"{differ!r} and are left out, such as row {left_over[0]} (from 0)",
             stacklevel=2,
         )
@@ -97,7 +103,8 @@ def _partners(frame, differ, grouping, seed):
     several = any(len(own) > 1 for own in words)
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
     for number, cell in enumerate(frame[differ]):
-        word = None if is_missing(cell) else str(entries(cell)[:1]).casefold()
+        first = [] if is_missing(cell) else entries(cell)[:1]
+        word = plain(first[0], differ).casefold() if first else None
         keys = tuple(str(frame[name].iloc[number]) for name in grouping)
         if word is not None:
             groups.setdefault(keys, {}).setdefault(word, []).append(number)

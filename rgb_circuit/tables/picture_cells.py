@@ -1,7 +1,9 @@
-"""Pictures as cells of tables hold them: paths, encoded bytes, ``{bytes, path}``, arrays, Pillow
-pictures."""
+"""Pictures as cells of tables hold them: paths, encoded bytes (also as base64), ``{bytes, path}``,
+arrays, Pillow pictures."""
 
+import base64
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +17,11 @@ from ..pictures import PictureBytes, PictureFile, Source
 from ..pictures.picture import as_rgb
 from .rows import is_missing
 
-# No path is longer; some tables hold the pictures themselves, as base64.
+# No path is longer.
 LONGEST_PATH = 4096
+# How PNG, JPEG, GIF and WebP begin in base64, or what says that it is base64.
+_BASE64 = re.compile(r"data:image/[^;,]*;base64,|(?=iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Source:
@@ -29,18 +34,17 @@ def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Sourc
     Raises:
         InputError: a cell that holds no picture, or several.
     """
+    if isinstance(cell, np.ndarray) and cell.dtype == object:
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple)):
+        cell = _of_list(cell)
     # A data set's own way to hold one.
-    if isinstance(cell, Mapping) and set(cell) <= {"bytes", "path"}:
-        cell = cell["path"] if cell.get("bytes") is None else cell["bytes"]
-    if isinstance(cell, (list, tuple)) and len(cell) == 1:
-        (cell,) = cell
+    if isinstance(cell, Mapping) and cell.keys() & {"bytes", "path"}:
+        cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
     if is_missing(cell):
         raise InputError("there is no picture; fill the cell")
-    if isinstance(cell, (list, tuple)):
-        raise InputError(
-            f"there are {len(cell)} pictures, and a model is shown one at a time here; give each a "
-            "condition of its own, and a question about one picture"
-        )
+    if isinstance(cell, str):
+        cell = _of_text(cell)
     if isinstance(cell, Image.Image):
         return as_rgb(cell)
     if isinstance(cell, np.ndarray):
@@ -58,13 +62,59 @@ def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Sourc
     return _in_file(os.fspath(cell), folder, known)
 
 
-def _in_file(name, folder, known):
-    if name.startswith(("http://", "https://")):
-        raise InputError(f"{shortened(name)} is an address; fetch the picture, and give its path")
-    if len(name) > LONGEST_PATH:
+def _of_list(cell):
+    """The picture of a list: its only entry, or an array whose rows are lists of numbers."""
+    numbers = _first_leaf(cell)
+    if len(cell) and not isinstance(numbers, bool) and isinstance(numbers, (int, float, np.number)):
+        try:
+            return np.array(_all_lists(cell))
+        except ValueError:
+            raise InputError(
+                "the rows of the picture are lists of numbers of unequal length; give an array"
+            ) from None
+    if len(cell) == 1:
+        return cell[0]
+    raise InputError(
+        f"there are {len(cell)} pictures, and a model is shown one at a time here; give each a "
+        "condition of its own, and a question about one picture"
+    )
+
+
+def _first_leaf(cell):
+    while isinstance(cell, (list, tuple, np.ndarray)) and len(cell):
+        cell = cell[0]
+    return cell
+
+
+def _all_lists(cell):
+    return (
+        [_all_lists(one) for one in cell] if isinstance(cell, (list, tuple, np.ndarray)) else cell
+    )
+
+
+def _of_text(text):
+    """The bytes that a text writes as base64, or the path that it is.
+
+    Raises:
+        InputError: an address, or what is neither.
+    """
+    text = text.strip()
+    if begins := _BASE64.match(text):
+        try:
+            return base64.b64decode("".join(text[begins.end() :].split()), validate=True)
+        except ValueError:
+            # A path may begin so.
+            pass
+    if _ADDRESS.match(text):
+        raise InputError(f"{shortened(text)} is an address; fetch the picture, and give its path")
+    if len(text) > LONGEST_PATH:
         raise InputError(
-            f"there are {len(name)} letters, which is no path; give the picture's path or bytes"
+            f"there are {len(text)} letters, which is no path; give the picture's path or bytes"
         )
+    return text
+
+
+def _in_file(name, folder, known):
     path = on_disk(folder, name)
     if path not in known:
         try:
@@ -94,9 +144,13 @@ def _of_array(cell):
 
 def on_disk(folder: Path, name: str) -> Path:
     """The path of a file that a table names. An accented letter may be one character there and two
-    on disk, or the other way round."""
+    on disk, or the other way round, and a table from Windows has backslashes."""
     path = folder / name
-    if name.isascii() or os.path.exists(path):
+    if os.path.exists(path):
+        return path
+    if "\\" in name:
+        return on_disk(folder, name.replace("\\", "/"))
+    if name.isascii():
         return path
     here = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:

@@ -8,9 +8,12 @@ more:
 |---|---|
 | ``{object}`` | the cell |
 | ``{options[0]}`` | an entry of a list, or of a list that is written as text |
+| ``{turns[0][value]}`` | what has this name there |
+| ``{options[index]}`` | the entry whose number stands in the column ``index``, from 0 |
 | ``{row}`` | the row's number, from 0 |
 | ``{options:letters}``, ``{text_0 | text_1:letters}`` | the entries of a list, or several cells, a line each behind letters: multiple choice |
 | ``{options[0]:letter}`` | the letter that this text has among them |
+| ``{answer:letter}`` | where the cell is no option, but a letter: the one that its option, counted as the table has them, got |
 
 Which option stands behind which letter is shuffled row by row, with a seed, such that of as many
 rows as there are options each option has each letter once: a model that always says "A" is right by
@@ -19,9 +22,13 @@ chance."""  # noqa: E501
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
+import tokenize
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from numbers import Integral, Real
 from string import Formatter, ascii_uppercase
 from typing import Any
@@ -33,6 +40,8 @@ from ..files.table_text import shortened
 from .rows import is_missing
 
 ROW = "row"
+# An option that has its letter already.
+_LETTERED = re.compile(r"\(?([A-Z])[.):]\s*\S")
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class RowText:
         if "{" not in text and "}" not in text:
             return cls(text, "")
         made = cls(text, "", tuple((said, name, spec or "") for said, name, spec in parts))
-        for name in made.columns:
+        for name in made._named():
             if name not in (*columns, ROW):
                 raise InputError(
                     f"{what} names the column {name!r}, and there are "
@@ -97,20 +106,25 @@ class RowText:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it takes."""
-        named = [
-            name for _, field, _ in self.pieces if field is not None for name in _fields(field)
-        ]
-        return (
-            (self.column,)
-            if self.column
-            else tuple(dict.fromkeys(_indexed(name)[0] for name in named))
-        )
+        """The columns that it takes, and names in square brackets, which may be columns."""
+        inside = [key for field in self._inside_braces() for key in _steps(field)[1]]
+        return (self.column,) if self.column else (*dict.fromkeys([*self._named(), *inside]),)
+
+    def _named(self):
+        return [_steps(field)[0] for field in self._inside_braces()]
+
+    def _inside_braces(self):
+        return [name for _, field, _ in self.pieces if field is not None for name in _fields(field)]
 
     @property
     def options(self) -> str | None:
         """What stands in the braces that write options, if any do."""
         return next((field for _, field, spec in self.pieces if spec == LETTERS), None)
+
+    @property
+    def gives_letter(self) -> bool:
+        """Whether it is made of the letters that options got."""
+        return any(spec == LETTER for _, _, spec in self.pieces)
 
     def cell(self, row: RowCells) -> Any:
         """What it is of a row: the cell of a column just as it stands, else text.
@@ -145,11 +159,13 @@ class RowCells:
 
     Attributes:
         options: the texts behind the letters, in the order of the letters.
+        listed_as: them in the table's own order.
     """
 
     number: int
     cells: Mapping[str, Any]
     options: tuple[str, ...] = ()
+    listed_as: tuple[str, ...] = ()
 
     def said(self, field: str, spec: str = "") -> str:
         """What stands for braces."""
@@ -160,6 +176,8 @@ class RowCells:
         text = self._entry(field)
         if spec != LETTER:
             return text
+        if text not in self.options and self.is_letter(text):
+            text = self.listed_as[ascii_uppercase.index(text)]
         if text not in self.options:
             options = ", ".join(map(shortened, self.options)) or "(none)"
             raise InputError(
@@ -168,36 +186,62 @@ class RowCells:
             )
         return ascii_uppercase[self.options.index(text)]
 
+    def is_letter(self, text: str) -> bool:
+        """Whether a text is a letter of one of the options."""
+        return len(text) == 1 and text in ascii_uppercase[: len(self.options)]
+
     def listed(self, field: str) -> list[str]:
-        """The options that braces name: the entries of one list, or several cells.
+        """The options that braces name: the entries of one list, or several cells, of which empty
+        ones are none.
 
         Raises:
-            InputError: fewer than two, too many, or two that are the same.
+            InputError: fewer than two, too many, two that are the same, or options with letters.
         """
-        names = _fields(field)
-        if len(names) > 1:
-            found = [self._entry(name) for name in names]
-        else:
-            found = [plain(entry, field) for entry in entries(self.cells.get(field))]
+        cells = [self._cell(name) for name in _fields(field)]
+        found = (
+            entries(cells[0])
+            if len(cells) == 1
+            else [cell for cell in cells if not is_missing(cell)]
+        )
+        found = [plain(entry, field) for entry in found]
         if not 2 <= len(found) <= len(ascii_uppercase) or len(set(found)) < len(found):
             raise InputError(
                 f"the options in {field!r} are {shortened(found)}; give two or more, each another "
                 "text"
             )
+        marks = [match[1] if (match := _LETTERED.match(text)) else "" for text in found]
+        if marks == list(ascii_uppercase[: len(found)]):
+            raise InputError(
+                f"the options in {field!r} have letters already, such as {shortened(found[0])}; "
+                f"take these off, or write them in their own order, without :{LETTERS}"
+            )
         return found
 
     def _entry(self, field):
-        name, index = _indexed(field)
+        return plain(self._cell(field), field)
+
+    def _cell(self, field):
+        """What a column holds, or what stands in its cell at the place in square brackets."""
+        name, steps = _steps(field)
         if name == ROW and name not in self.cells:
             return str(self.number)
         cell = self.cells[name]
-        if index is None:
-            return plain(cell, name)
+        for step in steps:
+            cell = self._inside(cell, step, name)
+        return cell
+
+    def _inside(self, cell, step, name):
+        """The entry of a list that a number, or the column of that name, says; or of a dictionary
+        what has the name."""
+        held = _mapping(cell)
+        if held is not None and step in held:
+            return held[step]
+        is_column = step in self.cells and not re.fullmatch(r"-?\d+", step)
         try:
-            return plain(entries(cell)[index], field)
-        except IndexError as error:
+            return entries(cell)[int(plain(self.cells[step], step) if is_column else step)]
+        except (IndexError, ValueError) as error:
             raise InputError(
-                f"column {name!r} holds {shortened(cell)}, which has no entry {index}; count from 0"
+                f"column {name!r} holds {shortened(cell)}, which has no entry {step}; count from 0"
             ) from error
 
 
@@ -210,7 +254,7 @@ def shuffled(row: RowCells, field: str, seed: int = 0) -> RowCells:
     options = row.listed(field)
     block, place = divmod(row.number, len(options))
     turn = int(np.random.default_rng([seed, block]).permutation(len(options))[place])
-    return RowCells(row.number, row.cells, tuple([*options[turn:], *options[:turn]]))
+    return replace(row, options=(*options[turn:], *options[:turn]), listed_as=tuple(options))
 
 
 def plain(cell: object, column: str) -> str:
@@ -225,12 +269,13 @@ def plain(cell: object, column: str) -> str:
         return str(bool(cell))
     if isinstance(cell, Integral):
         return str(int(cell))
-    if isinstance(cell, Real):
+    if isinstance(cell, (Real, Decimal)):
         return str(int(float(cell)) if float(cell).is_integer() else float(cell))
     if not isinstance(cell, str):
+        inside = _first_inside(cell)
         raise InputError(
             f"column {column!r} holds {shortened(cell)} ({type(cell).__name__}), which is no text; "
-            f"name an entry of it, such as {{{column}[0]}}"
+            + (f"name what is inside, such as {{{column}{inside}}}" if inside else "make it text")
         )
     return cell.strip()
 
@@ -238,27 +283,79 @@ def plain(cell: object, column: str) -> str:
 def entries(cell: object) -> list[Any]:
     """The entries of a list, also of one that is written as text; of another cell, that alone.
 
+    Raises:
+        InputError: a text in square brackets that is no list as Python, JSON or NumPy write it.
+
     Examples:
         >>> entries("['red', 'dark red']"), entries("red")
         (['red', 'dark red'], ['red'])
+        >>> entries("['red' 'dark red']"), entries("[0. 12.]")
+        (['red', 'dark red'], [0.0, 12.0])
     """
     if isinstance(cell, np.ndarray):
         return cell.tolist()
     if isinstance(cell, (list, tuple)):
         return list(cell)
     if isinstance(cell, str) and cell.strip()[:1] + cell.strip()[-1:] == "[]":
-        try:
-            return list(ast.literal_eval(cell.strip()))
-        except (ValueError, SyntaxError):
-            return [cell]
+        return _listed(cell.strip())
     return [cell]
+
+
+def _listed(text):
+    """The entries of a list that is written as text."""
+    try:
+        return list(json.loads(text))
+    except ValueError:
+        pass
+    try:
+        return list(ast.literal_eval(_between_commas(text)))
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(
+            f"{shortened(text)} is a list that cannot be read; write it as JSON does, such as "
+            '["red", "blue"]'
+        ) from error
+
+
+def _between_commas(text):
+    """A list as Python writes it, with commas also where NumPy writes none: Python reads two texts
+    side by side as one."""
+    values, pieces, last = (tokenize.STRING, tokenize.NUMBER), [], None
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NL:
+            continue
+        if last in values and (token.type in values or token.string == "-"):
+            pieces.append(",")
+        pieces.append(token.string)
+        last = token.type
+    return " ".join(pieces).strip()
+
+
+def _mapping(cell):
+    """A dictionary, also one that is written as JSON; None where it is none."""
+    if isinstance(cell, str) and cell.lstrip().startswith("{"):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return None
+    return cell if isinstance(cell, Mapping) else None
+
+
+def _first_inside(cell):
+    """The way to a text in a cell, in square brackets: in dictionaries to the longest."""
+    if isinstance(cell, Mapping) and cell:
+        texts = {key: len(value) for key, value in cell.items() if isinstance(value, str)}
+        name = max(texts, key=texts.__getitem__) if texts else next(iter(cell))
+        return f"[{name}]{_first_inside(cell[name])}"
+    if isinstance(cell, (list, tuple, np.ndarray)) and len(cell):
+        return f"[0]{_first_inside(cell[0])}"
+    return ""
 
 
 def _fields(field):
     return [name.strip() for name in field.split("|")]
 
 
-def _indexed(name):
-    """``options[0]`` as its column and number."""
-    match = re.fullmatch(r"(.+)\[(-?\d+)\]", name)
-    return (match[1], int(match[2])) if match else (name, None)
+def _steps(name):
+    """``turns[0][value]`` as its column and what stands in its square brackets, one by one."""
+    match = re.fullmatch(r"(.+?)((?:\[[^\[\]]+\])+)", name)
+    return (match[1], re.findall(r"\[([^\[\]]+)\]", match[2])) if match else (name, [])

@@ -3,19 +3,20 @@ dictionaries, or a file.
 
 | file | holds |
 |---|---|
-| ``.csv``, ``.tsv`` | a header and a row a line, in UTF-8; every cell is text, just as it stands there |
+| ``.csv``, ``.tsv`` | a header and a row a line, in UTF-8, between commas, semicolons, tabs or ``|``; every cell is text |
 | ``.json`` | a list of objects; an object of objects, whose keys become a column ``key``; an object with one such list in it; or an object a line |
 | ``.jsonl``, ``.ndjson`` | an object a line |
 | ``.parquet`` | a Parquet file |
 
 A folder stands for the only such file in it, or for Parquet files that are numbered pieces of one.
-Rows are counted from 0.
+Rows are counted from 0; a line of a CSV without a filled cell is none.
 """  # noqa: E501
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from ..files.table_text import shortened
 
 # A Parquet file that is a piece of a data set, as the hub names them.
 _PIECE = re.compile(r"(.*)-\d{5}-of-(\d{5})\.parquet")
+_SEPARATORS = (",", ";", "\t", "|")
+# How pandas writes a whole number in a column of decimal ones, as it does where cells are missing.
+_WHOLE = re.compile(r"-?\d+\.0")
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Rows:
 
     @classmethod
     def of(cls, rows: object) -> Rows:
-        """The rows of a DataFrame, a data set of Hugging Face, a list of dictionaries, or the path
-        of a file or folder.
+        """The rows of a DataFrame, a data set of Hugging Face, a table of Arrow or Polars, a list
+        of dictionaries, a dictionary of columns, or the path of a file or folder.
 
         Raises:
             InputError: something else, or a file that cannot be read; with what to give.
@@ -59,8 +63,12 @@ class Rows:
             return _of_file(_file(Path(rows)))
         if isinstance(rows, pd.DataFrame):
             return _of_frame(rows, "the frame", None)
-        if hasattr(rows, "select_columns") and hasattr(rows, "column_names"):
+        # One that is streamed may not know its columns, and is read as dictionaries.
+        if hasattr(rows, "select_columns") and getattr(rows, "column_names", None):
             return _of_data_set(rows)
+        for listed in ("to_pylist", "to_dicts"):
+            if hasattr(rows, listed):
+                rows = getattr(rows, listed)()
         return _of_dictionaries(rows, "the rows", None)
 
     def frame(self) -> pd.DataFrame:
@@ -76,7 +84,9 @@ def is_missing(cell: object) -> bool:
 
 
 def _of_frame(frame, called, folder):
-    frame = frame.rename(columns=str)
+    # An index that has a name was a column, and is meant as one.
+    named = [name for name in frame.index.names if name is not None and name not in frame]
+    frame = frame.reset_index(named).rename(columns=str)
     if twice := sorted(set(frame.columns[frame.columns.duplicated()])):
         raise InputError(f"{called} has two columns {twice[0]!r}; rename one")
     return Rows(
@@ -111,24 +121,36 @@ def _of_data_set(rows):
 
 
 def _of_dictionaries(rows, called, folder):
-    """Rows of dictionaries: a list of them, or a dictionary of them."""
+    """Rows of dictionaries: a list of them, or a dictionary of them or of columns."""
+    holds = f"{called} hold{'s' if folder else ''}"
     if isinstance(rows, Mapping):
         inside = list(rows.values())
-        lists = [value for value in inside if _are_rows(value)]
+        lists = [name for name, value in rows.items() if _are_rows(value)]
         if inside and all(isinstance(value, Mapping) for value in inside):
             rows = [{"key": key, **value} for key, value in rows.items()]
+        elif _are_columns(inside):
+            return _of_frame(pd.DataFrame(dict(rows)), called, folder)
         elif len(lists) == 1:
-            (rows,) = lists
+            rows = rows[lists[0]]
+        elif lists:
+            raise InputError(
+                f"{holds} {len(lists)} lists of rows, {', '.join(map(repr, lists))}; give one"
+                + (" as a file of its own" if folder else f", such as rows[{lists[0]!r}]")
+            )
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise InputError(
-            f"{called} hold {shortened(rows)}; give a DataFrame, a data set, a list of "
+            f"{holds} {shortened(rows)}; give a DataFrame, a data set, a list of "
             "dictionaries, or the path of a CSV, TSV, JSON, JSONL or Parquet file"
         )
     table = list(rows)
+    if not table:
+        raise InputError(
+            f"{called + ' has' if folder else 'there are'} no rows; give a row per trial"
+        )
     for number, row in enumerate(table):
         if not isinstance(row, Mapping):
             raise InputError(
-                f"{called} hold {shortened(row)} as row {number}; give a dictionary, column → "
+                f"{holds} {shortened(row)} as row {number}; give a dictionary, column → "
                 "cell, for each"
             )
     columns = tuple(dict.fromkeys(str(name) for row in table for name in row))
@@ -137,6 +159,16 @@ def _of_dictionaries(rows, called, folder):
         folder,
         columns,
         lambda names: {name: [row.get(name) for row in table] for name in names},
+    )
+
+
+def _are_columns(values):
+    """Whether these are lists of one length, and not all of them lists of rows."""
+    return (
+        len(values) > 1
+        and all(isinstance(value, list) for value in values)
+        and len({len(value) for value in values}) == 1
+        and not all(map(_are_rows, values))
     )
 
 
@@ -173,6 +205,11 @@ def _of_file(path):
         return _READERS[kind](path)
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not in UTF-8 ({first_line(error)}); save it in UTF-8, which Excel calls "
+            "CSV UTF-8"
+        ) from error
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
             f"cannot read {path} ({first_line(error)}); export it again as one of {_kinds()}"
@@ -180,21 +217,71 @@ def _of_file(path):
 
 
 def _csv(path, separator=","):
-    # Read as text: "007", "NA" and "None" may be names and words.
-    frame = pd.read_csv(
-        path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-    )
-    return _of_frame(frame, path.name, path.parent)
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    # Excel writes semicolons where a comma begins the decimals.
+    if separator not in header:
+        separator = max(_SEPARATORS, key=header.count)
+    try:
+        with warnings.catch_warnings():
+            # What says that cells are thrown away.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Read as text: "007", "NA" and "None" may be names and words.
+            frame = pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                skipinitialspace=True,
+            )
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path.name} has no rows; give a header, and a row per trial") from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        where = "" if isinstance(error, Warning) else f" ({first_line(error)})"
+        raise InputError(
+            f"the rows of {path.name} have more cells than its header, or a quote that does not "
+            f"end{where}; put cells that hold {separator!r} in double quotes"
+        ) from error
+    filled = ~frame.map(is_missing)
+    frame = frame[filled.any(axis=1)].rename(columns=str.strip).apply(_whole_numbers)
+    return _of_frame(frame.reset_index(drop=True), path.name, path.parent)
+
+
+def _whole_numbers(cells):
+    """A column of nothing but 3.0 and the like in digits, as `row_texts.plain` has a frame's."""
+    filled = [cell for cell in cells if not is_missing(cell)]
+    if not filled or not all(map(_WHOLE.fullmatch, filled)):
+        return cells
+    return cells.str.removesuffix(".0")
 
 
 def _json(path):
     text = path.read_text(encoding="utf-8-sig")
     try:
         rows = json.loads(text)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
         # Some lists of objects are called .json and have one a line.
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = _of_lines(path, text, error)
     return _of_dictionaries(rows, path.name, path.parent)
+
+
+def _of_lines(path, text, error):
+    """The values of lines; ``error``: why the whole is none, raised where the first line is none
+    either."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as wrong:
+            if not rows:
+                raise error from None
+            raise InputError(
+                f"line {number} of {path.name} is no JSON ({wrong.msg} at character "
+                f"{wrong.colno}); mend that line"
+            ) from wrong
+    return rows
 
 
 def _parquet(path):
@@ -211,8 +298,14 @@ def _parquet(path):
             )
 
     def read(names):
-        frames = [pd.read_parquet(piece, columns=list(names)) for piece in paths]
-        return {name: [cell for frame in frames for cell in frame[name].tolist()] for name in names}
+        # Not by way of pandas, which makes an index of columns, and decimals of whole numbers.
+        tables = [
+            parquet.read_table(piece, columns=list(names), partitioning=None) for piece in paths
+        ]
+        return {
+            name: [cell for table in tables for cell in table.column(name).to_pylist()]
+            for name in names
+        }
 
     return Rows(path.name, path.parent, tuple(parquet.read_schema(path).names), read)
 

@@ -15,8 +15,10 @@ What cannot be used is refused with its row, or left out with the reason (``stri
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 # What is said of a row that is used, where something was chosen or changed.
 _CUT = "question cut out of a prompt"
+# How alike a word and a column's name are, as `difflib` has it, where the column is meant; words of
+# fewer letters are alike by chance.
+ALIKE, LONG = 0.8, 5
 
 
 class TrialsFrom(list[Trial]):
@@ -285,6 +290,16 @@ def _check_columns(texts, given, there):
                 f"{what} is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}"
             )
+    names = [name.casefold() for name in there]
+    for role, text in texts.answers.items():
+        said = text.text.casefold()
+        alike = said in names or (len(said) >= LONG and get_close_matches(said, names, 1, ALIKE))
+        if text.is_constant and (alike or "_" in said):
+            raise InputError(
+                f"answers[{role!r}] is {text.text!r}, which is no column; there are "
+                f"{', '.join(map(repr, there))}; a word that is the same for all rows must not "
+                "look like one of them"
+            )
     for condition, text in texts.expected.items():
         if text.is_constant and text.text not in given.answers:
             raise InputError(
@@ -379,14 +394,18 @@ class Sheet:
             words: trial → role → words, as they were taken before: then these trials are made, and
                 the model is asked nothing, so that what a manifest says of it will do.
         """
-        made, about, fitted, readable = [], [], {}, set()
+        made, about, fitted, readable, alike = [], [], {}, set(), []
         chosen = self.drafts if words is None else [one for one in self.drafts if one.name in words]
         with tqdm(chosen, desc="reading answers", unit="row", delay=2, disable=not progress) as bar:
             for draft in bar:
                 try:
                     if draft.refused:
                         raise InputError(draft.refused)
-                    trial, says = self._trial(model, draft, fitted, words)
+                    with warnings.catch_warnings(record=True) as told:
+                        warnings.simplefilter("always")
+                        trial, says = self._trial(model, draft, fitted, words)
+                    says += (same := [str(one.message) for one in told])
+                    alike += same[:1]
                     if words is None:
                         _check_readable(model, trial, readable)
                     made.append(trial)
@@ -396,6 +415,8 @@ class Sheet:
                     if self.columns.strict:
                         raise _refusal(self.called, draft) from error
                     about.append((draft.number, draft.name, False, draft.refused))
+        if alike:
+            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(made)} trials)", stacklevel=3)
         if not made:
             number, _, _, says = (
                 about[0] if about else (0, "", False, "its trials are not those of the run")
@@ -481,6 +502,7 @@ def _draft(row: RowCells, texts: Texts, folder: Path, known: dict[object, Source
             for role, text in texts.answers.items()
         }
         _check_apart(words)
+        _check_letters(texts.answers, words, row)
         return Draft(
             row.number,
             name,
@@ -520,6 +542,18 @@ def _question(text, row):
     if text.column:
         check_asks(question, text.column)
     return question, cut
+
+
+def _check_letters(answers, words, row):
+    """Refuse letters as a table has them, where options are written in another order."""
+    for role, text in answers.items():
+        if any(row.is_letter(word) for word in words[role]) and not text.gives_letter:
+            said = text.column or "answer"
+            raise InputError(
+                f"answer {role!r} is the letter {words[role][0]!r} of the table, whose options "
+                f"are written in another order; write {{{said}:letter}}, the letter that its "
+                "option got"
+            )
 
 
 def _words(text, row):

@@ -31,7 +31,7 @@ export async function drawLooks(number) {
   $("explore-looks").hidden = !picture;
   if (!picture) return;
   $("explore-picture").classList.toggle("smooth", !picture.crisp);
-  const per = picture.tiles + picture.tokens.length;
+  const per = picture.image + picture.tokens.length;
   const own = await ofHead(number), tiles = await tilesOf(number), veil = veilOf(tiles);
   const { columns } = picture, rowCount = picture.tiles / columns;
   const cells = tiles.map((value, index) => ({
@@ -54,14 +54,15 @@ export async function drawLooks(number) {
     await draw("zoom", { ...sets, tiles: near }, { rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
   }
   const words = picture.tokens.map((token, at) => ({ at, token, attention: own[picture.tiles + at] / 255 }));
-  await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || "↵"), chance: picture.chance,
+  await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || (token.includes("\n") ? "↵" : "␣")), chance: picture.chance,
       most: Math.max(0.1, ...words.map((word) => word.attention)) },
     { width: room("explore-words") - 96, height: { step: 15 } });
   const even = share(picture.chance), on = picture.on_tile?.[number];
   const most = cells.reduce((best, cell, index) => (tiles[index] > tiles[best] ? index : best), 0);
   $("explore-looks-says").textContent =
     `${share(picture.on_picture[number])} of this head's attention is on the picture, where an even spread over all ${per} tokens would put ` +
-    `${share(picture.tiles * picture.chance)}. ` +
+    `${share(picture.image * picture.chance)}. ` +
+    (picture.on_view ? `The picture is shown in several views; drawn is the first, with ${share(picture.on_view[number])}. ` : "") +
     (on === undefined || on === null ? `Most is on row ${cells[most].row}, column ${cells[most].column}.`
       : `${share(on)} is on ${picture.tile ? data.place : `the place where the clean picture has ${data.place}`}: ` +
         `${on < picture.chance ? "less than" : `${times(on / picture.chance)} times`} an even spread (${even} a token).`);

@@ -48,6 +48,7 @@ def _values(run: Run):
         heads=heads,
         roles=_roles(run, heads),
         panels=[dict(name=one.name, role=one.role, target=one.target) for one in found],
+        drawn=run.drawn,
         steps=sizes,
         items=every,
         seen=seen,
