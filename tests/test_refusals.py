@@ -1,7 +1,7 @@
 """Why a model refused a measurement is kept with its run, and said again where there is no model to
 ask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -98,11 +98,13 @@ def test_what_a_model_refused_is_said_again_without_it(
     asked, absent = kind(tuple(trials)), recorded_model(recorded)
     with pytest.raises(ModelNeeded):
         measure(absent, [asked], store)
-    RAISED[step, trials[1].name] = error("it sees too little")
+    RAISED[step, trials[1].name] = error("it sees nothing")
     first = refusal(grouped, asked, store)
     RAISED.clear()
-    again = refusal(absent, asked, store)
-    assert type(again) is type(first) is error and str(again) == str(first) == "it sees too little"
+    # A server is not asked twice either.
+    for elsewhere in (absent, replace(grouped, server=object())):
+        again = refusal(elsewhere, asked, store)
+        assert type(again) is type(first) is error and str(again) == str(first) == "it sees nothing"
 
 
 def test_a_refusal_is_of_its_trials_and_of_all_that_hold_them(

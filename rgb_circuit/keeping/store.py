@@ -7,7 +7,7 @@ it stopped.
 3. A part that is there is read instead of being measured. One that cannot be read is measured
    again, with a warning.
 4. Why a measurement was refused lies beside its parts (``parts/KEY/….refused``), for those who have
-   no model to ask once more. With the model it is asked again.
+   no model to ask once more, or would have to ask a server.
 5. How much goes into one forward follows from the memory that is free, and decides how numbers are
    rounded. It is written down when first used (``sizes.json``; delete it where there is less memory
    now), and used again.

@@ -1,7 +1,7 @@
 """Running measurements: a trial's pictures go through the model once, whatever is asked of them.
 
 1. What a store has is read. Of the rest, every measurement is checked before any forward. What
-   refuses is kept too, and said again where the model is only recorded.
+   refuses is kept too, and said again where the model is only recorded or on a server.
 2. Measurements of what pictures did inside the model
    (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
    program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
@@ -292,7 +292,8 @@ def _prepare(model, work, store):
     # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
-    if store and is_recorded(model):
+    # Here it is asked again, which takes next to nothing where it refuses before any forward.
+    if store and (is_recorded(model) or model.server):
         work.error = store.refusal(work.key, [trial.content for trial in one.trials])
         if work.error:
             return
