@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
+from analyses.study import closer_look
 from rgb_circuit.errors import CannotWrite, ModelError, NotLinedUp
+from rgb_circuit.heads import Head
 from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.keeping.saved_run import ModelNeeded, recorded_model
 from rgb_circuit.keeping.store import open_store
@@ -174,6 +176,18 @@ def test_a_model_that_was_changed_is_no_refusal(grouped, trials, recorded, store
         assert "wrap or load it again" in str(refusal(grouped, asked, store))
     with pytest.raises(ModelNeeded):
         measure(recorded_model(recorded), [asked], store)
+
+
+def test_where_heads_look_on_pictures_that_nobody_knows_is_refused_before_any_forward(
+    grouped, trials, recorded, store, no_forward, monkeypatch
+):
+    def unknown(*given):
+        raise rgb.InputError("its tokens cannot be laid over it")
+
+    monkeypatch.setattr(closer_look, "laid_out", unknown)
+    asked = closer_look.Looked(tuple(trials), (Head(0, 1),))
+    for model in (grouped, recorded_model(recorded)):
+        assert str(refusal(model, asked, store)) == "its tokens cannot be laid over it"
 
 
 def test_a_refusal_that_cannot_be_read_is_none(grouped, trials, recorded, store):

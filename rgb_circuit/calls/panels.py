@@ -215,13 +215,13 @@ class _OwnPictures:
     """A frame of `patch_heads`, and the trials and the task that it is of.
 
     Attributes:
-        words: what `_words` found.
+        pivoted: what `_words` made so far.
     """
 
     frame: pd.DataFrame
     task: Task
     trials: Sequence[Trial]
-    words: dict[tuple, dict[str, Any]] = field(default_factory=dict)
+    pivoted: dict[tuple, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def replicates(self) -> Replicates:
@@ -299,10 +299,10 @@ class _OwnPictures:
 
     def _words(self, target, column, by):
         """Role → the logits of its word, once for all roles that are read against it."""
-        if (target, column, by) not in self.words:
+        if (target, column, by) not in self.pivoted:
             rows = self.frame[self.frame["target"] == target]
             rows = rows.drop_duplicates(["trial", "role", *by])
-            self.words[target, column, by] = {
+            self.pivoted[target, column, by] = {
                 str(name): own.pivot(index="trial", columns=list(by), values=column).sort_index(
                     axis=1
                 )
@@ -310,7 +310,7 @@ class _OwnPictures:
                 else own.set_index("trial")[column]
                 for name, own in rows.groupby("role", observed=True)
             }
-        return self.words[target, column, by]
+        return self.pivoted[target, column, by]
 
 
 def least_effect(gap: float | pd.Series) -> np.ndarray:
