@@ -67,10 +67,7 @@ def test_a_run_goes_through_to_its_report_and_is_finished_again_without_the_mode
     report = (tmp_path / "report.html").read_text()
     assert "does not play the game" in report and ("--tiles 6" in report) == family.any_size
     (tmp_path / "report.html").unlink()
-    # That a head which is made to look elsewhere sees nothing through so small a window, its model
-    # alone can say.
-    if name != "gemma3":
-        monkeypatch.setattr(study, "loaded", None)
+    monkeypatch.setattr(study, "loaded", None)
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_text() == report
 

@@ -52,15 +52,18 @@ def in_words(tested_on: str, even: float, uneven: float) -> str:
     Args:
         tested_on: how many these are, such as "32 trials in 8 clusters".
         even, uneven: `smallest_share` with a variation of 0.25 and of 1; infinite or missing for
-            none.
+            none. Above 1 it is more than there is to restore.
     """
-    if not even < 10:
-        return f"{tested_on} confirm no head, whatever it restores (4 times of 5, among all heads)."
+    if not even <= 1:
+        return (
+            f"{tested_on} confirm no head, even if it restores all of the gap (4 times of 5, among "
+            "all heads)."
+        )
     steady = f"{100 * even:.0f} % of the gap if it does so evenly"
     varying = (
         f"{100 * uneven:.0f} % if its effect varies as much as it is large"
-        if uneven < 10
-        else "none that varies as much as it is large"
+        if uneven <= 1
+        else "none whose effect varies as much as it is large, even if it restores all of it"
     )
     return (
         f"{tested_on} confirm a head that restores {steady}, {varying} (4 times of 5, among all "

@@ -407,11 +407,12 @@ def _record_conversations(folder, folders):
 
 
 def _unmeasured(store, model, trials, study):
-    """Which trials, from 0, lack a part that each trial gives by itself."""
+    """Which trials, from 0, lack a part that each trial gives by itself, and was not refused."""
     lacking = {
         trial.name
         for several in asked_first(model, trials, trials, study).values()
         for one in several
+        if store.refusal(one.key, [trial.content for trial in one.trials]) is None
         for trial in one.trials
         if not store.has(one.key, trial.content)
     }

@@ -26,6 +26,8 @@ from rgb_circuit.calls.panels import panels, strongest
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
+from rgb_circuit.pictures.views import laid_out
+from rgb_circuit.prompts import prompt_ids
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.task import Task
@@ -137,8 +139,8 @@ def steps(
         "curve": curve(model, trials, task),
         "task_reading": _questions(model, trials, task),
         "question_attention": _question_attention(model, trials, task),
-        "steering": _steered(
-            model, trials, members or shown, _by_strength(effects, shown), whole=whole
+        "steering": steering.steering.steps(
+            model, trials[:TRIALS], members or shown, _by_strength(effects, shown), whole=whole
         ),
         **every_head.steps(model, trials, effects, positions, None if evidence is None else task),
     }
@@ -196,22 +198,8 @@ def _strays(trials, task, evidence, chosen):
 
 
 def _looks(trials, heads):
-    yield from _laid_out(trials)
     [frame] = yield [Looked(tuple(trials[:TRIALS]), tuple(heads))]
     return frame
-
-
-def _steered(model, trials, found, heads, whole):
-    # What refuses is kept with the pictures, so that no model is needed to refuse once more.
-    yield from _laid_out(trials)
-    return (yield from steering.steering.steps(model, trials[:TRIALS], found, heads, whole=whole))
-
-
-def _laid_out(trials):
-    """Refuse pictures of which nobody knows where the model's tokens lie on them."""
-    [pictures] = yield [Shown(tuple(trials[:TRIALS]))]
-    if (reasons := pictures["unseen"].dropna()).size:
-        raise NotApplicable(reasons.iloc[0])
 
 
 def _through(analysis, model, trials, task, senders, receivers):
@@ -349,6 +337,11 @@ class Looked(Measurement):
     function: ClassVar[str] = "attention"
 
     def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
+        # Refused before any forward where nobody knows which token lies where.
+        for trial in self.trials:
+            for condition in list(trial.images)[:PICTURES]:
+                ids = prompt_ids(model, [trial], condition)[trial.name]
+                laid_out(model, trial.images[condition], ids)
         return partial(_looked, model, self.heads)
 
 

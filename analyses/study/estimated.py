@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rgb_circuit.calls.panels import panels_for
 from rgb_circuit.errors import InputError
-from rgb_circuit.loading.sketch import weights_size
+from rgb_circuit.loading import weights_size
 from rgb_circuit.measuring.estimate import Cost, cost
 from rgb_circuit.measuring.measurement import Measurement
 from rgb_circuit.task import Task
@@ -97,7 +97,7 @@ def _whole_run(model, cost, before, for_page, seconds):
     pages = sum(for_page.values())
     named = [f"{forwards:,.0f} for {shown}" for shown, forwards in for_page.items() if shown]
     of_them = f" ({'; '.join(named)})" if named else ""
-    weights = size(weights_size(model))
+    weights = size(weights_size(model.nnsight._module, model.dtype))
     if seconds is None:
         print(
             f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "

@@ -22,7 +22,6 @@ from rgb_circuit.calls.attention import attention_from_end
 from rgb_circuit.calls.direct_effects import Decomposed
 from rgb_circuit.calls.panels import gaps, tested
 from rgb_circuit.calls.patching import PatchedHeads
-from rgb_circuit.errors import ModelError, NotApplicable
 from rgb_circuit.measuring.measurement import Measurement, Parts, Steps
 from rgb_circuit.pictures.views import laid_out
 from rgb_circuit.prompts import prompt_ids
@@ -75,7 +74,7 @@ def forwards(measurements: Sequence[Measurement]) -> int:
     return sum(
         len(list(trial.images)[:PICTURES]) if isinstance(one, Attended) else 1
         for one in measurements
-        if isinstance(one, (Attended, Written))
+        if isinstance(one, (Attended, Decomposed))
         for trial in one.trials
     )
 
@@ -183,31 +182,8 @@ def _attended(model, trials, jobs):
 
 
 def _direct(trials):
-    [frame] = yield [Written(tuple(trials[:DIRECT]), ("clean",))]
-    if "refused" in frame:
-        raise NotApplicable(frame["refused"].iloc[0])
+    [frame] = yield [Decomposed(tuple(trials[:DIRECT]), ("clean",))]
     return direct_effects(averaged(frame, named_clusters(trials)))
-
-
-@dataclass(frozen=True)
-class Written(Decomposed):
-    """The direct effects, or why there are none: a column ``refused``. So that is kept too, and a
-    run is finished without the model."""
-
-    def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
-        return partial(_or_why_not, super().prepare(model, jobs))
-
-    def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        """See `rgb_circuit.direct_effects`."""
-        refused = [part for part in parts if "refused" in part]
-        return refused[0] if refused else super().frame(parts)
-
-
-def _or_why_not(ready, trials, jobs):
-    try:
-        yield from ready(trials, jobs)
-    except ModelError as error:
-        yield {trial.name: pd.DataFrame({"refused": [str(error)]}) for trial in trials}
 
 
 def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ held against the gap to one that does not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -212,11 +212,16 @@ def _own(frame, trials):
 
 @dataclass(frozen=True)
 class _OwnPictures:
-    """A frame of `patch_heads`, and the trials and the task that it is of."""
+    """A frame of `patch_heads`, and the trials and the task that it is of.
+
+    Attributes:
+        pivoted: what `_words` made so far.
+    """
 
     frame: pd.DataFrame
     task: Task
     trials: Sequence[Trial]
+    pivoted: dict[tuple, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def replicates(self) -> Replicates:
@@ -232,9 +237,8 @@ class _OwnPictures:
     def cells(self, target, role):
         """Effects relative to what the word is read against, a row per trial and a column per
         (layer, head); and the word in each trial."""
-        rows = self.frame[self.frame["target"] == target]
         patched, before = (
-            self._relative(rows, column, ["layer", "head"], target, role)
+            self._relative(target, column, ("layer", "head"), role)
             for column in ("patched_logit", "target_logit")
         )
         return patched - before, np.array([trial.answers.get(role, "") for trial in self.trials])
@@ -262,12 +266,11 @@ class _OwnPictures:
         """See `gaps`."""
         right = self.task.conditions["clean"].right
         other = self.task.changed(Sweep(target)) if right else target
-        rows = self.frame[self.frame["target"] == other]
-        if right is None or rows.empty:
+        if right is None or not (self.frame["target"] == other).any():
             return np.nan
         words = np.array([trial.answers.get(right, "") for trial in self.trials])
         before, after = (
-            self._relative(rows, column, [], other, right).to_numpy()
+            self._relative(other, column, (), right).to_numpy()
             for column in ("source_logit", "target_logit")
         )
         high, low = (self.replicates.means(run, words, alike=True)[0] for run in (before, after))
@@ -280,18 +283,12 @@ class _OwnPictures:
             else np.nan
         )
 
-    def _relative(self, rows, column, by, target, role):
+    def _relative(self, target, column, by, role):
         """A word's logits relative to what it is read against: a row per trial, a column per
         ``by``."""
-        rows = rows.drop_duplicates(["trial", "role", *by])
         said = {
-            str(name): own.pivot(index="trial", columns=by, values=column).sort_index(axis=1)
-            if by
-            else own.set_index("trial")[column]
-            for name, own in rows.groupby("role", observed=True)
-        }
-        said = {
-            name: own.reindex([trial.name for trial in self.trials]) for name, own in said.items()
+            name: own.reindex([trial.name for trial in self.trials])
+            for name, own in self._words(target, column, by).items()
         }
         value = said.pop(role)
         if not said:
@@ -299,6 +296,21 @@ class _OwnPictures:
         controls = [said[name] for name in self.task.controls(target) if name in said]
         others = np.stack([own.to_numpy(dtype=float) for own in controls or said.values()])
         return value - (np.nanmean(others, axis=0) if controls else np.fmax.reduce(others, axis=0))
+
+    def _words(self, target, column, by):
+        """Role → the logits of its word, once for all roles that are read against it."""
+        if (target, column, by) not in self.pivoted:
+            rows = self.frame[self.frame["target"] == target]
+            rows = rows.drop_duplicates(["trial", "role", *by])
+            self.pivoted[target, column, by] = {
+                str(name): own.pivot(index="trial", columns=list(by), values=column).sort_index(
+                    axis=1
+                )
+                if by
+                else own.set_index("trial")[column]
+                for name, own in rows.groupby("role", observed=True)
+            }
+        return self.pivoted[target, column, by]
 
 
 def least_effect(gap: float | pd.Series) -> np.ndarray:

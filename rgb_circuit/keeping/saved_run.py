@@ -343,6 +343,11 @@ def recorded_model(manifest: Mapping) -> Vlm:
     )
 
 
+def is_recorded(model: Vlm) -> bool:
+    """Whether a model is no more than `recorded_model` knows of it."""
+    return isinstance(model.nnsight, _Absent)
+
+
 class _Absent:
     def __getattr__(self, name):
         raise ModelNeeded(name)

@@ -6,7 +6,9 @@ it stopped.
 2. A trial's part is written to ``parts/KEY/TRIAL.parquet``, whole or not at all.
 3. A part that is there is read instead of being measured. One that cannot be read is measured
    again, with a warning.
-4. How much goes into one forward follows from the memory that is free, and decides how numbers are
+4. Why a measurement was refused lies beside its parts (``parts/KEY/….refused``), for those who have
+   no model to ask once more, or would have to ask a server.
+5. How much goes into one forward follows from the memory that is free, and decides how numbers are
    rounded. It is written down when first used (``sizes.json``; delete it where there is less memory
    now), and used again.
 
@@ -16,10 +18,11 @@ that was not.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, first_line
+from ..errors import InputError, ModelError, NotApplicable, NotLinedUp, first_line
 from ..files.locking import moment
 from ..files.results import open_folder, write_bytes
 from ..remote.jobs import Jobs
@@ -37,6 +40,8 @@ from .manifest import check_same, now, read_manifest, write_manifest
 from .recurring import Recurring
 
 PARTS, SIZES = "parts", "sizes.json"
+# What is read again as what it was; all else is an InputError.
+KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError)}
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,26 @@ class Store:
         part = self.read(key, unit)
         return self.write(key, unit, compute()) if part is None else part
 
+    def refuse(self, key: str, units: Sequence[str], error: InputError) -> None:
+        """Keep why a measurement of these units was refused, one of them or all together."""
+        name = hashlib.sha256(" ".join(units).encode()).hexdigest()[:16]
+        folder = open_folder(self.folder / PARTS / key)
+        said = {"units": list(units), "kind": type(error).__name__, "says": str(error)}
+        write_bytes(folder / f"{name}.refused", json.dumps(said).encode())
+
+    def refusal(self, key: str, units: Sequence[str]) -> InputError | None:
+        """Why a measurement of these units was refused, or of some of them, which have no parts
+        since then; of several reasons that of the first unit."""
+        number = {unit: place for place, unit in enumerate(units)}
+        found = [
+            said
+            for path in sorted((self.folder / PARTS / key).glob("*.refused"))
+            if (said := _said(path)) and number.keys() >= set(said["units"])
+            if not all(self.has(key, unit) for unit in said["units"])
+        ]
+        first = min(found, key=lambda said: min(number[unit] for unit in said["units"]), default={})
+        return _error(first) if first else None
+
     def jobs(self, name: str) -> Jobs | None:
         """What a server was asked under ``name``; None where it is waited for."""
         return Jobs(open_folder(self.folder / PARTS) / f"{name}.jobs") if self.detached else None
@@ -117,6 +142,11 @@ class Store:
             place = self.folder.joinpath(*named).with_suffix(path.suffix)
             if not place.exists():
                 write_bytes(open_folder(place.parent) / place.name, path.read_bytes())
+        for path in sorted(folder.glob(f"{PARTS}/*/*.refused")):
+            if said := _said(path):
+                key, *units = (renamed.get(one, one) for one in (path.parent.name, *said["units"]))
+                if self.refusal(key, units) is None:
+                    self.refuse(key, units, _error(said))
 
     def clean(self, finished: bool = False) -> None:
         """Remove what killed processes left half written, and jobs that nobody waits for; for one
@@ -176,6 +206,19 @@ def _unpacked(data):
     # `pq.read_table` opens a data set first, which takes longer than to read a part.
     with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
         return file.read(use_threads=False).to_pandas(use_threads=False)
+
+
+def _said(path):
+    """What `Store.refuse` wrote; nothing where it cannot be read."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return said if set(map(type, [*said["units"], said["kind"], said["says"]])) == {str} else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _error(said):
+    return KINDS.get(said["kind"], InputError)(said["says"])
 
 
 def _sizes(path):

@@ -134,7 +134,7 @@ def load(
             # A server knows a model by what it was asked for, not by the commit that this was then.
             return _checked(name, revision, wrapped, processor, *shown, server, known.found.commit)
         number = known.dtype
-        size = sum(weights.numel() for weights in known.empty.parameters()) * number.itemsize
+        size = weights_size(known.empty, number)
         if known.found.commit or size > LARGE:
             _say(
                 f"loading {size / 1e9:.1f} GB of weights in {str(number).removeprefix('torch.')} …"
@@ -268,6 +268,11 @@ def _shown(name, module, processor, tiles):
     ids = read_ids(name, module, processor, layout, asked)
     say_unknown(name, processor.tokenizer, {asked: ids})
     return layout, template
+
+
+def weights_size(module: torch.nn.Module, number: torch.dtype) -> int:
+    """The bytes that a model's weights take in a number format, whether they are loaded or not."""
+    return sum(weights.numel() for weights in module.parameters()) * number.itemsize
 
 
 def _wrapped(module, processor):

@@ -32,7 +32,7 @@ from ..prompts.as_read import plain
 from ..prompts.asking import token_of
 from ..prompts.inputs import inputs_of
 from ..vlm import Vlm
-from . import LARGE, described
+from . import LARGE, described, weights_size
 
 # Layers of the language model of the second, deeper one of two shallow models.
 DEEPER = 3
@@ -90,17 +90,12 @@ def sketch(
     )
 
 
-def weights_size(model: Vlm) -> int:
-    """The bytes that a model's weights take in its number format."""
-    parameters = model.nnsight._module.parameters()
-    return sum(weights.numel() for weights in parameters) * model.dtype.itemsize
-
-
 def forward_seconds(model: Vlm) -> float | None:
     """How long a plain forward of a `sketch` would take here; None where the model cannot be built
     with fewer layers, or there is no room for it."""
     layers = model.n_layers
-    depths = (layers,) if weights_size(model) < LARGE or layers <= DEEPER else (1, DEEPER)
+    small = weights_size(model.nnsight._module, model.dtype) < LARGE
+    depths = (layers,) if small or layers <= DEEPER else (1, DEEPER)
     inputs = inputs_of(
         model.processor, model.layout, [model.prompt(EXAMPLE_QUESTION)], [plain(model.layout)]
     )

@@ -1,6 +1,7 @@
 """Running measurements: a trial's pictures go through the model once, whatever is asked of them.
 
-1. What a store has is read. Of the rest, every measurement is checked before any forward.
+1. What a store has is read. Of the rest, every measurement is checked before any forward. What
+   refuses is kept too, and said again where the model is only recorded or on a server.
 2. Measurements of what pictures did inside the model
    (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
    program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
@@ -24,8 +25,9 @@ import torch
 
 from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
-from ..errors import InputError
+from ..errors import CannotWrite, InputError
 from ..keeping.recurring import Recurring
+from ..keeping.saved_run import is_recorded
 from ..keeping.store import Store
 from ..programs.measured import measured
 from ..programs.pooled import pooled
@@ -258,6 +260,14 @@ class _Work:
             part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
 
+    def refuse(self, error: InputError, store: Store | None, *trials: Trial) -> None:
+        """Note why these trials, or all together, cannot be measured, and with a store what a later
+        run says that has no model to ask."""
+        self.error = self.error or error
+        if store and not isinstance(error, CannotWrite):
+            refused = trials or self.measurement.trials
+            store.refuse(self.key, [trial.content for trial in refused], error)
+
     def unit(self, name: str) -> str:
         """What a store calls the part of a trial, or of ``all``."""
         return next(
@@ -283,12 +293,21 @@ def _prepare(model, work, store):
     # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
+    # Here it is asked again, which takes next to nothing where it refuses before any forward.
+    if store and (is_recorded(model) or model.server):
+        work.error = store.refusal(work.key, [trial.content for trial in one.trials])
+        if work.error:
+            return
     try:
         # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
-        work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.error = error
+        return
+    try:
+        work.ready = one.prepare(model, store and store.jobs(work.key))
+    except InputError as error:
+        work.refuse(error, store)
 
 
 def _run(model, works, store, progress, stage):
@@ -366,13 +385,15 @@ def _units(works, store):
     by_name, waiting = {}, 0
     detached = store is not None and store.detached
     for work in works:
+        every = []
         try:
-            every = [work.ready(trial) for trial in work.missing]
+            for trial in work.missing:
+                every.append(work.ready(trial))
         except Pending:
             waiting += len(work.missing)
             continue
         except InputError as error:
-            work.error = error
+            work.refuse(error, store, trial)
             continue
         for request in every:
             # A job that was handed in while others waited for all trials is still the same job
@@ -463,7 +484,7 @@ def _captured(model, units, store, advance):
                     _seen(model, request, row, done["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
-                work.error = work.error or error
+                work.refuse(error, store, request.trial)
                 failed += 1
                 continue
             work.keep(request.trial.name, part, store)
@@ -696,7 +717,7 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
     """Measure what shares nothing; yields how many parts are done with, and how many wait for a
     server."""
     if work.measurement.whole:
-        yield 1, _kept(work, "all", work.ready, store)
+        yield 1, _kept(work, work.ready, store)
     elif store:
         for trial in work.missing:
 
@@ -704,7 +725,7 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
                 (found,) = (part for some in work.ready([trial], jobs) for part in some.values())
                 return found
 
-            yield 1, _kept(work, trial.name, part, store)
+            yield 1, _kept(work, part, store, trial)
     else:
         try:
             for some in work.ready(work.missing, None):
@@ -714,15 +735,16 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
             work.error = error
 
 
-def _kept(work, name, compute, store):
-    """Measure one part; 1 if it waits for a server."""
+def _kept(work, compute, store, *trial):
+    """Measure the part of a trial, or of all; 1 if it waits for a server."""
+    name = trial[0].name if trial else "all"
     jobs = store and store.jobs(content_hash([work.key, work.unit(name)]))
     try:
         part = compute(jobs)
     except Pending:
         return 1
     except InputError as error:
-        work.error = work.error or error
+        work.refuse(error, store, *trial)
         return 0
     work.keep(name, part, store)
     _forget(jobs)

@@ -108,9 +108,14 @@ def head_heatmap(
     ticks = 1 if roomy else 4
     sns.heatmap(
         cells, cmap=DIVERGING, vmin=-limit, vmax=limit, ax=ax, square=True, cbar=bar,
-        xticklabels=ticks, yticklabels=ticks, cbar_kws={"label": unit,
+        xticklabels=False, yticklabels=False, cbar_kws={"label": unit,
         "shrink": 0.8} if bar else None,
     )  # fmt: skip
+    # Here and not by seaborn, which measures each number, in a picture of the whole figure, to turn
+    # those that overlap.
+    rows, columns = (np.arange(0, size, ticks) for size in cells.shape)
+    ax.set_xticks(columns + 0.5, cells.columns[columns])
+    ax.set_yticks(rows + 0.5, cells.index[rows], va="center")
     if bar and unit != "effect (logits)":
         ax.collections[0].colorbar.ax.yaxis.set_major_formatter(
             FuncFormatter(lambda share, _: percent(share))
