@@ -36,7 +36,7 @@ export function download(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+export const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 // The charts that are seen, as one drawing in two columns.
 async function asSvg() {
@@ -60,15 +60,16 @@ async function asSvg() {
   };
 }
 
-async function asPng() {
-  const { text, size } = await asSvg(), image = new Image(), canvas = made("canvas");
+// A drawing as a picture, twice as large.
+export async function pngOf({ text, size }) {
+  const image = new Image(), canvas = made("canvas");
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
   Object.assign(canvas, { width: 2 * size[0], height: 2 * size[1] });
   const context = canvas.getContext("2d");
   context.scale(2, 2);
   context.drawImage(image, 0, 0);
-  canvas.toBlob((blob) => download(`head-${state.head}.png`, blob), "image/png");
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
 
 // Every number of a head: its effects, what it writes, and its predictions.
@@ -105,7 +106,7 @@ export function connectCard() {
   $("explore-copy").onclick = () => copyLink(address(), $("explore-copied"));
   if (FRAMED) Object.assign($("explore-copy"), { textContent: "copy view", title: "to be put behind the address of report.html" });
   $("explore-svg").onclick = async () => download(`head-${state.head}.svg`, (await asSvg()).text, "image/svg+xml");
-  $("explore-png").onclick = asPng;
+  $("explore-png").onclick = async () => download(`head-${state.head}.png`, await pngOf(await asSvg()));
   $("explore-csv").onclick = () => download(`head-${state.head}.csv`, csvOf(rowsOf(numberOf(state.head))), "text/csv");
   $("explore-go").onchange = goTo;
 }

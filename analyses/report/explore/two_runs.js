@@ -1,13 +1,13 @@
 // Two runs: the card of one head in both, side by side, and by how much its effects differ. This is
 // the script of the page over two runs, which has no charts to draw.
 
-import { $, made, options, unpacked } from "./elements.js";
+import { $, css, made, options, unpacked } from "./elements.js";
 import { begin, data, hold, state } from "./state.js";
 import { nameOf, numberOf, said, shownOf, bySize } from "./heads.js";
 import { measured, brief } from "./numbers.js";
 import { verdictOf } from "./predictions.js";
 import { cardOf } from "./compare.js";
-import { copyLink, csvOf, download, rowsOf } from "./card.js";
+import { copyLink, csvOf, download, escaped, pngOf, rowsOf } from "./card.js";
 
 // Of each run its numbers and its state; what is seen of both.
 let sides = [], differences = [], seen = { head: null, trial: null, condition: null };
@@ -50,7 +50,7 @@ function tellDifferences() {
   const body = table.appendChild(made("tbody"));
   for (const one of own) {
     const row = body.appendChild(made("tr")), unit = one.share ? " %" : "", says = measured(one.difference, one.low, one.high, unit);
-    row.append(made("th", `${one.role}, when ${one.target}`), made("td", unit ? says : `${says} logits`, one.differs ? "n" : "n quiet"),
+    row.append(made("th", one.panel), made("td", unit ? says : `${says} logits`, one.differs ? "n" : "n quiet"),
       made("td", one.differs ? `shown to differ (q ${one.q.toPrecision(2)})` : one.void ? `not tested: ${one.void}` : "not shown to differ", one.differs ? "no" : "quiet"));
   }
   $("two-differences").replaceChildren(made("h4", "B less A, with 95 % intervals"), table);
@@ -100,7 +100,51 @@ function look(change) {
   return show();
 }
 
-async function save() {
+// Text in lines of at most so many letters.
+function wrapped(text, most) {
+  return text.trim().split(/\s+/).reduce((lines, word) => {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    return longer.length <= most ? [...lines.slice(0, -1), longer] : [...lines, word];
+  }, [""]);
+}
+
+// Both cards and the differences as one drawing.
+function cardsAsSvg() {
+  const width = 460, gap = 24, high = 170, parts = [], ends = [0, 0];
+  const write = (text, x, y, weight = 400, size = 12) => parts.push(`<text x="${x}" y="${y}" font-size="${size}" font-weight="${weight}" fill="${css("ink")}">${escaped(text)}</text>`);
+  const rows = (box) => [...box.querySelectorAll("tr")].map((row) => [...row.cells].map((cell) => cell.textContent).join("   "));
+  write($("two-head").textContent, gap, 32, 600, 20);
+  for (const [column, card] of [...$("explore-compare").children].entries()) {
+    const x = gap + column * (width + gap), image = card.querySelector("img"), veil = card.querySelector("canvas");
+    let y = 62;
+    write(card.querySelector("h4").textContent, x, y, 600, 14);
+    if (image) {
+      const across = Math.min(width, (high * veil.width) / veil.height);
+      for (const [uri, crisp] of [[image.src, image.className], [veil.toDataURL(), true]]) {
+        parts.push(`<image href="${uri}" x="${x}" y="${y + 12}" width="${across}" height="${high}" preserveAspectRatio="none"${crisp ? ' style="image-rendering: pixelated"' : ""}/>`);
+      }
+      y += high + 20;
+    }
+    const facts = [...card.querySelectorAll("dl div")].map((pair) => `${pair.lastChild.textContent} ${pair.firstChild.textContent}`);
+    const chips = [...card.querySelectorAll(".chip")].map((chip) => chip.textContent).join("   ");
+    for (const text of [card.querySelector("p.small").textContent, ...facts, chips, ...rows(card)]) {
+      for (const line of wrapped(text, 72)) write(line, x, (y += 17));
+    }
+    ends[column] = y;
+  }
+  let y = Math.max(...ends) + 20;
+  write($("two-differences").querySelector("h4").textContent, gap, (y += 10), 600);
+  for (const text of rows($("two-differences"))) write(text, gap, (y += 17));
+  const size = [2 * width + 3 * gap, y + gap];
+  return {
+    size,
+    text: `<svg xmlns="http://www.w3.org/2000/svg" width="${size[0]}" height="${size[1]}" font-family="system-ui, sans-serif"><rect width="100%" height="100%" fill="${css("page")}"/>${parts.join("")}</svg>`,
+  };
+}
+
+const fileName = (kind) => `head-${seen.head}-in-two-runs.${kind}`;
+
+function cardsAsCsv() {
   const rows = [];
   for (const side of sides) {
     take(side);
@@ -109,13 +153,15 @@ async function save() {
     rows.push(...own.map((row) => [side.name, ...row]));
   }
   for (const one of differences.filter(({ head }) => head === seen.head)) {
-    rows.push(["B less A", `${one.share ? "share of the gap" : "logits"}, when ${one.target}`, one.role, one.difference, one.low, one.high, one.differs ? "shown to differ" : "not shown to differ"]);
+    rows.push(["B less A", `${one.panel} (${one.share ? "share of the gap" : "logits"})`, one.role, one.difference, one.low, one.high, one.differs ? "shown to differ" : "not shown to differ"]);
   }
-  download(`head-${seen.head}-in-two-runs.csv`, csvOf(rows), "text/csv");
+  return csvOf(rows);
 }
 
 function connect() {
-  $("two-csv").onclick = save;
+  $("two-csv").onclick = () => download(fileName("csv"), cardsAsCsv(), "text/csv");
+  $("two-svg").onclick = () => download(fileName("svg"), cardsAsSvg().text, "image/svg+xml");
+  $("two-png").onclick = async () => download(fileName("png"), await pngOf(cardsAsSvg()));
   $("two-copy").onclick = () => copyLink(addressOf(), $("two-copied"));
   $("two-trial").onchange = (event) => look({ trial: event.target.value });
   $("two-go").onchange = (event) => {

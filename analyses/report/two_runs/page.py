@@ -115,11 +115,6 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
     Raises:
         InputError: as `two_runs`.
         CannotWrite: the file cannot be written.
-
-    Examples:
-        >>> from analyses.report.two_runs import two_runs, verdict
-        >>> verdict(two_runs("results", "results"))
-        'Every effect of 16 heads is the same in both runs.'
     """
     path, found = Path(page), two_runs(a, b)
     if not path.parent.is_dir():
@@ -298,12 +293,18 @@ def _claims(found):
         points = [
             Point(
                 str(Head(*at)),
-                tuple(one.loc[at, columns]),
-                tuple(other.loc[at, columns]),
-                {one.loc[at, "state"], other.loc[at, "state"]} == {"holds", "refuted"},
-                f"{Head(*at)}: A {one.loc[at, 'state']}, B {other.loc[at, 'state']}",
+                tuple(x),
+                tuple(y),
+                {state, there} == {"holds", "refuted"},
+                f"{Head(*at)}: A {state}, B {there}",
             )
-            for at in one.index
+            for at, x, y, state, there in zip(
+                one.index,
+                one[columns].to_numpy(dtype=float),
+                other[columns].to_numpy(dtype=float),
+                one["state"],
+                other["state"],
+            )
         ]
         both = pd.DataFrame({"a": one["effect"], "b": other["effect"]}).dropna()
         if both.empty:
@@ -404,7 +405,7 @@ def _difference(row):
     numbers = {"difference": "difference", "low": "ci_low", "high": "ci_high", "q": "q_value"}
     return dict(
         head=str(Head(row["layer"], row["head"])),
-        target=row["target"],
+        panel=row["panel"],
         role=row["role"],
         share=row["unit"] == SHARE,
         differs=bool(row["differs"]),

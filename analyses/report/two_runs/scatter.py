@@ -56,16 +56,12 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
     def up(value):
         return SIDE - BOTTOM - (value - low) / (high - low) * (SIDE - BOTTOM - EDGE)
 
-    near = [
-        one
-        for one in points
-        if max(abs(one.x[0]), abs(one.y[0])) < NEAR * (high - low) and not one.marked
-    ]
-    far = [one for one in points if one not in near]
-    far.sort(key=lambda one: (one.marked, max(abs(one.x[0]), abs(one.y[0]))))
+    far = [one for one in points if one.marked or _size(one) >= NEAR * (high - low)]
+    far.sort(key=lambda one: (one.marked, _size(one)))
+    near = len(points) - len(far)
     body = _axes(low, high, across, up, share, names)
     if near:
-        told = f"{len(near):,} heads that do next to nothing in either run"
+        told = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
         body.append(
             f'<circle class="near" cx="{across(0):.1f}" cy="{up(0):.1f}" r="5">'
             f"<title>{told}</title></circle>"
@@ -76,6 +72,10 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
         f'<svg class="scatter" role="group" aria-label="{escape(says)}" '
         f'viewBox="0 0 {SIDE} {SIDE}">{"".join(body)}</svg>'
     )
+
+
+def _size(point):
+    return max(abs(point.x[0]), abs(point.y[0]))
 
 
 def _axes(low, high, across, up, share, names):
