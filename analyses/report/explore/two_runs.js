@@ -56,7 +56,7 @@ function tellDifferences() {
   $("two-differences").replaceChildren(made("h4", "B less A, with 95 % intervals"), table);
 }
 
-function tellControls() {
+function tellPictures() {
   const { pictures } = sides[0].data;
   $("two-pictures").hidden = !pictures.length;
   options($("two-trial"), [...new Set(pictures.map((one) => one.trial))], seen.trial);
@@ -70,7 +70,7 @@ function tellControls() {
 
 let drawing = Promise.resolve();
 
-const show = () => (drawing = drawing.then(async () => {
+const tellBoth = () => (drawing = drawing.then(async () => {
   const number = numberOf(seen.head), cards = [], open = new Set();
   for (const side of sides) {
     take(side);
@@ -88,7 +88,7 @@ const show = () => (drawing = drawing.then(async () => {
   $("two-head").textContent = `Head ${seen.head} in both runs`;
   $("explore-compare").replaceChildren(...cards);
   tellDifferences();
-  tellControls();
+  tellPictures();
   for (const one of document.querySelectorAll(".scatter a, .pick")) one.classList.toggle("chosen", one.getAttribute("href") === `#head=${seen.head}`);
   $("two-cards").dataset.shows = addressOf();
 }));
@@ -97,7 +97,7 @@ function look(change) {
   Object.assign(seen, change);
   // Not an entry in the history for every click.
   location.replace(addressOf());
-  return show();
+  return tellBoth();
 }
 
 // Text in lines of at most so many letters.
@@ -179,9 +179,9 @@ function connect() {
   addEventListener("hashchange", () => {
     if (!location.hash.startsWith("#head=") || location.hash === addressOf()) return;
     seen = seenFrom(location.hash);
-    show();
+    tellBoth();
   });
-  return show();
+  return tellBoth();
 }
 
 async function start() {
