@@ -13,6 +13,7 @@ from tables import PHOTOGRAPHS
 
 import rgb_circuit as rgb
 from analyses.command import main
+from analyses.report.two_runs import two_runs
 from rgb_circuit.models.photo_reader import PLACES, QUESTION, photo_reader, photographs
 from rgb_circuit.models.small import save
 
@@ -64,6 +65,15 @@ def test_pairs_under_more_names_have_the_same_verdicts_and_are_counted_once(run)
     # The bias head takes more pairs to be shown: tests/test_items.py has it.
     assert set(roles.drop(index=PLACES["answer carrier"])) <= {"none", "bias head"}
     assert roles[PLACES["looker"]] == "none"
+    # Over two runs effects are read as on the page of each, and once a cluster.
+    found = two_runs(once.folder, twice.folder)
+    table, there = found.compared.heads, found.a.frames["panels"]
+    assert set(table["n_a"]) == set(table["n_b"]) == {20} and not found.shared.same
+    assert (table["difference"].abs() < 1e-6).all()
+    both = table.merge(there, on=["panel", "layer", "head"])
+    assert (both["unit"] == "share of the gap").all() and len(both) == len(there)
+    shares = (both["effect"] / both["gap"]).to_numpy()
+    assert both["effect_a"].to_numpy() == pytest.approx(shares, abs=1e-6)
     # The curve is of the half of the clusters that heads were not ranked on.
     assert set(twice.frames["curve"]["n"]) == {10}
     for text in (said, page):

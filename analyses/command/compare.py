@@ -1,11 +1,17 @@
 """``rgb-circuit compare``."""
 
 from argparse import Namespace
+from typing import TYPE_CHECKING
+
+import shtab
 
 from rgb_circuit.errors import InputError
 from rgb_circuit.files.results import opened, read_frame, write_figure, write_frame
 
 from .arguments import Commands, add_folder, quiet_parent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_to(commands: Commands) -> None:
@@ -30,6 +36,12 @@ def add_to(commands: Commands) -> None:
         default=10,
         help="how many of the strongest heads to look for in both (default: %(default)s)",
     )
+    parser.add_argument(
+        "--page",
+        metavar="FILE.html",
+        help="of two runs: also write a page that sets them side by side, and a table of the "
+        "differences head by head; the runs may be of models of other shapes",
+    ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_folder(parser, "for the table and the figure (default: the run's)", "--out")
     parser.set_defaults(run=_compare)
 
@@ -44,11 +56,33 @@ def _compare(options: Namespace) -> None:
         )
     if len(folders) == 2:
         _with_another(folders[0], folders[1], options)
+    elif options.page:
+        raise InputError(
+            f"--page sets two runs side by side, and {folders[0]} is one; give the folder of the "
+            "other behind it"
+        )
     else:
         _with_the_published(folders[0], options)
 
 
 def _with_another(first: str, second: str, options: Namespace) -> None:
+    from ..report import two_runs
+
+    found = two_runs.write(first, second, options.page) if options.page else None
+    if found and found.other_heads:
+        print(f"A: {first}\nB: {second}\n\n{found.other_heads}")
+    else:
+        table = _agreement(first, second, options)
+        with opened(options.out or first) as folder:
+            print(f"\nWrote {write_frame(table, folder, 'compare_runs')}")
+            if found and found.compared:
+                print(f"Wrote {write_frame(found.compared.heads, folder, 'compare_heads')}")
+    if found:
+        print(f"\n{two_runs.verdict(found)}\nWrote {found.page}")
+
+
+def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
+    """Print how far two runs of the same heads agree."""
     from rgb_circuit.calls.compare_runs import compare_runs
     from rgb_circuit.calls.panels import LEAST_SAID
 
@@ -71,8 +105,7 @@ def _with_another(first: str, second: str, options: Namespace) -> None:
     if len(roles):
         names = ["name", "in_a", "in_b", "shared", "both", "only_a", "only_b"]
         print(f"\nRoles:\n{roles[names].to_string(index=False)}")
-    with opened(options.out or first) as folder:
-        print(f"\nWrote {write_frame(table, folder, 'compare_runs')}")
+    return table
 
 
 def _with_the_published(run: str, options: Namespace) -> None:

@@ -34,11 +34,14 @@ class Box:
     lines: Sequence[tuple[str, object]]
 
 
-def drawing(parts: Sequence[Part], arrows: Sequence[Arrow], answer: str) -> Markup:
+def drawing(
+    parts: Sequence[Part], arrows: Sequence[Arrow], answer: str, *, linked: bool = True
+) -> Markup:
     """An SVG element in the page's own colours.
 
     Args:
         answer: what the model says, as it stands at the end of all arrows.
+        linked: whether the name of a head leads to the head.
     """
     starts = {arrow.start for arrow in arrows}
     first = [part for part in parts if part.name in starts or (part.sends and not part.writes)]
@@ -61,7 +64,7 @@ def drawing(parts: Sequence[Part], arrows: Sequence[Arrow], answer: str) -> Mark
         drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), label))
     writers = [box for box in boxes if box.part.writes]
     drawn += [_arrow(_foot(box), (_within(box), top)) for box in writers]
-    body = [*drawn, *(_box(box) for box in boxes), _answer(answer, top)]
+    body = [*drawn, *(_box(box, linked) for box in boxes), _answer(answer, top)]
     said = "; ".join(_said(part) for part in parts)
     return Markup(
         f'<svg class="circuit" role="group" aria-label="{escape(said)}" '
@@ -117,7 +120,7 @@ def _wrapped(text, width, size):
     return textwrap.wrap(text, max(8, int(width / (LETTER * size))))
 
 
-def _box(box):
+def _box(box, linked):
     dash = DASHED.get(box.part.state, "")
     style = f"stroke-dasharray: {dash}" if dash else "stroke-width: 1.6"
     out = [
@@ -132,10 +135,11 @@ def _box(box):
             out.append(f'<text class="{kind}" x="{x:.1f}" y="{y - 4:.1f}">{escape(content)}</text>')
             continue
         for number, (name, does) in enumerate(content):
-            out.append(
-                f'<a href="#head={name}"><text class="head" x="{x + number * CHIP:.1f}" '
-                f'y="{y - 4:.1f}"><tspan class="name">{name}</tspan> {escape(does)}</text></a>'
+            head = (
+                f'<text class="head" x="{x + number * CHIP:.1f}" y="{y - 4:.1f}">'
+                f'<tspan class="name">{name}</tspan> {escape(does)}</text>'
             )
+            out.append(f'<a href="#head={name}">{head}</a>' if linked else head)
     return "".join(out) + "</g>"
 
 

@@ -29,13 +29,17 @@ NEEDS = Needs(
 NOT_PLAYED = {"answer": None, "correct": None}
 
 
-def values(run: Run) -> dict[str, object]:
+def values(run: Run, *, linked: bool = True) -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``lacks``
     (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
     number), ``made`` (how large the model is, when the run was made and in
     what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_picture`
     has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend``
-    (what its numbers and lines are)."""
+    (what its numbers and lines are).
+
+    Args:
+        linked: whether a head of the drawing leads to all about it.
+    """
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
     question = f"Which attention heads of {run.name} {asks}?"
@@ -68,7 +72,7 @@ def values(run: Run) -> dict[str, object]:
         facts=facts,
         made=made,
         pictures=pictures,
-        circuit=drawing(found, arrows, answer),
+        circuit=drawing(found, arrows, answer, linked=linked),
         legend=_legend(found, arrows),
     )
 

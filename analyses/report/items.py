@@ -78,7 +78,7 @@ def panels(run: Run) -> list[Panel]:
     ):
         rows = frame[frame["target"] == target]
         logits = {
-            column: _against(run, rows, column, target, role).reindex(trials)
+            column: against(run, rows, column, target, role).reindex(trials)
             for column in ("source_logit", "target_logit", "patched_logit")
         }
         effects = logits["patched_logit"] - logits["target_logit"]
@@ -90,9 +90,14 @@ def panels(run: Run) -> list[Panel]:
     return found
 
 
-def _against(run, rows, column, target, role):
+def against(run: Run, rows: pd.DataFrame, column: str, target: str, role: str) -> pd.DataFrame:
     """A word's logits, of pictures that were not drawn against the others': a row per trial, a
-    column per (layer, head)."""
+    column per (layer, head).
+
+    Args:
+        rows: of the run's ``patch_heads``, with this target.
+        column: which of its logits.
+    """
     table = rows.pivot(index="trial", columns=["role", "layer", "head"], values=column)
     table = table.sort_index(axis=1)
     said = {str(name): table[name] for name in table.columns.unique("role")}

@@ -24,12 +24,27 @@ COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 
 @cache
 def script() -> str:
-    """The page's script, with the libraries that it uses."""
+    """The script of a run's page, with the libraries that it uses."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     # The page's own is what the libraries are bundled with, so nothing of theirs becomes global.
-    text = vl_convert.javascript_bundle(joined(modules()), vl_version=version)
+    text = vl_convert.javascript_bundle(joined(reached(modules(), "page")), vl_version=version)
     assert "</script" not in text.lower()
     return text
+
+
+def script_of_two() -> str:
+    """The script of a page over two runs, which uses no library."""
+    return joined(reached(modules(), "two_runs"))
+
+
+def reached(texts: dict[str, str], first: str) -> dict[str, str]:
+    """Of modules the first, and those that it imports, directly or through others."""
+    found, todo = {}, [first]
+    while todo:
+        if (name := todo.pop()) not in found:
+            found[name] = texts[name]
+            todo += [of for _, of in IMPORT.findall(texts[name])]
+    return found
 
 
 def modules() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Draw the pictures of README.md and of these pages: python docs/pictures/draw.py
 
-Half a minute on one core. `report.png` and `items.png` are photographs of a page, made by hand.
+Half a minute on one core. `report.png`, `items.png` and `two_runs.png` are photographs of pages,
+made by hand.
 """
 
 from pathlib import Path

@@ -1,6 +1,8 @@
 """Two runs side by side, of two models or of two samples of trials: which heads agree."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
@@ -23,6 +25,18 @@ COLUMNS = (
     "shared", "by_chance", "both", "only_a", "only_b", "reliability_a", "reliability_b", "ceiling",
     "disattenuated", "disattenuated_low", "disattenuated_high",
 )  # fmt: skip
+
+
+class Recorded(Protocol):
+    """A finished run, as far as its panels are concerned."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+
+    @property
+    def frames(self) -> Mapping[str, pd.DataFrame]:
+        """Name → frame."""
 
 
 def compare_runs(
@@ -57,7 +71,7 @@ def compare_runs(
             common, or a k out of range.
     """
     runs = [run if isinstance(run, SavedRun) else read_run(run) for run in (a, b)]
-    which = _common_panels(runs)
+    which = common_panels(runs)
     tables = [panels(run.frames["patch_heads"], which).set_index(["layer", "head"]) for run in runs]
     if set(tables[0].index) != set(tables[1].index):
         raise InputError(
@@ -74,8 +88,12 @@ def compare_runs(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _common_panels(runs):
-    """Panel → (target, role) of the panels that both runs have."""
+def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
+    """Panel → (target, role) of the panels that two runs have in common.
+
+    Raises:
+        InputError: they have none.
+    """
     each = [
         {
             (row.panel, row.target, row.role): None

@@ -142,17 +142,15 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
 
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
     """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
-    both = [json.loads(json.dumps(manifest)) for manifest in (there, here)]
     trials = [
-        {trial["name"]: trial for trial in _in_any_conversation(manifest)} for manifest in both
+        {trial["name"]: trial for trial in _in_any_conversation(manifest)}
+        for manifest in (there, here)
     ]
-    there, here = map(_flat, both)
-    names = [
-        name
-        for name in {**there, **here}
-        if name not in NOT_COMPARED and there.get(name) != here.get(name)
+    found = [
+        _difference(name, *both)
+        for name, both in differing(there, here).items()
+        if name not in NOT_COMPARED
     ]
-    found = [_difference(name, there.get(name), here.get(name)) for name in names]
     if list(trials[0]) != list(trials[1]):
         return [*found, f"trials ({len(trials[0])} there, {len(trials[1])} here, not the same)"]
     for name, (one, other) in zip(trials[0], zip(*(some.values() for some in trials))):
@@ -165,15 +163,27 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
     return found
 
 
+def differing(there: Mapping[str, object], here: Mapping[str, object]) -> dict[str, tuple]:
+    """Where two manifests differ, but for their trials: dotted name → what it is there, and
+    here; None where it is not said."""
+    one, other = (
+        _flat(json.loads(json.dumps({**manifest, "trials": None}))) for manifest in (there, here)
+    )
+    return {
+        name: (one.get(name), other.get(name))
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    }
+
+
 def _in_any_conversation(manifest):
-    """The trials that a manifest loses here, with the question alone of a prompt in its
-    conversation."""
+    """The trials of a manifest, with the question alone of a prompt in its conversation."""
     template = manifest.get("template", "")
 
     def question(text):
         return question_of(text, template) or text
 
-    for trial in manifest.pop("trials", []):
+    for trial in json.loads(json.dumps(manifest.get("trials", []))):
         prompts = {
             condition: question(text) for condition, text in trial.get("prompts", {}).items()
         }

@@ -64,10 +64,15 @@ class Replicates:
     def of(cls, trials: Sequence[Trial], task: Task | None = None) -> "Replicates":
         """Of trials of a task; by default `rgb_circuit.stimuli.tasks.task_of` says which."""
         drawn = (task or task_of(trials)).is_game
-        levels = [
-            ", ".join(f"{name} {level}" for name, level in trial.strata.items()) for trial in trials
-        ]
+        levels = [_levels(trial.strata) for trial in trials]
         return cls(np.array(clusters_of(trials, drawn)), np.array(levels, dtype=str), drawn)
+
+    @classmethod
+    def recorded(cls, described: Sequence[Mapping[str, Any]], task: Task) -> "Replicates":
+        """`of` trials as `rgb_circuit.trial.described` has them, without their pictures."""
+        clusters = recorded_clusters(described, task)
+        levels = [_levels(trial.get("strata", {})) for trial in described]
+        return cls(np.array([*clusters.values()]), np.array(levels, dtype=str), task.is_game)
 
     @classmethod
     def each(cls, n: int) -> "Replicates":
@@ -188,6 +193,11 @@ class Replicates:
         strata = words if (found := self.strata(words)) is None else found
         counts = [self.n(np.flatnonzero(strata == name)) for name in np.unique(strata)]
         return sum(count < ENOUGH for count in counts), len(counts)
+
+
+def _levels(strata):
+    """The declared levels of a trial, as a text."""
+    return ", ".join(f"{name} {level}" for name, level in strata.items())
 
 
 def clusters_of(trials: Sequence[Trial], drawn: bool) -> list[str]:

@@ -29,14 +29,14 @@ export function tellFacts(list, number) {
   }));
 }
 
-function download(name, content, type) {
+export function download(name, content, type) {
   const link = made("a"), url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
-  Object.assign(link, { href: url, download: `head-${state.head}.${name}` });
+  Object.assign(link, { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+export const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 // The charts that are seen, as one drawing in two columns.
 async function asSvg() {
@@ -60,33 +60,37 @@ async function asSvg() {
   };
 }
 
-async function asPng() {
-  const { text, size } = await asSvg(), image = new Image(), canvas = made("canvas");
+// A drawing as a picture, twice as large.
+export async function pngOf({ text, size }) {
+  const image = new Image(), canvas = made("canvas");
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
   Object.assign(canvas, { width: 2 * size[0], height: 2 * size[1] });
   const context = canvas.getContext("2d");
   context.scale(2, 2);
   context.drawImage(image, 0, 0);
-  canvas.toBlob((blob) => download("png", blob), "image/png");
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
 
-// Every number of this head: its effects, what it writes, and its predictions.
-function asCsv() {
-  const number = numberOf(state.head);
-  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replace(/"/g, '""')}"` : String(value ?? ""));
+// Every number of a head: its effects, what it writes, and its predictions.
+export function rowsOf(number) {
   const rows = [["what", "word", "effect", "ci_low", "ci_high", "shown"]];
   for (const map of data.maps) rows.push([restored(sweepOf(map)), map.role, ...ends(map, number), map.told[number] === "1" ? "told from zero" : ""]);
   for (const word of data.writes.words ?? []) rows.push(["writes", word.role, ...ends(word, number), ""]);
   for (const one of data.predictions) rows.push([one.name, "", ...ends(one, number), { h: "holds", r: "refuted", u: "undecided" }[one.states[number]]]);
+  return rows;
+}
+
+export function csvOf(rows) {
+  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replace(/"/g, '""')}"` : String(value ?? ""));
   return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
 // In a frame of a notebook the page has no address that leads to it.
 const FRAMED = location.protocol === "about:";
 
-async function copyLink() {
-  const link = (FRAMED ? "" : location.href.split("#")[0]) + address(), says = $("explore-copied");
+export async function copyLink(address, says) {
+  const link = (FRAMED ? "" : location.href.split("#")[0]) + address;
   const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
   says.textContent = copied ? "copied" : link;
   setTimeout(() => (says.textContent = ""), copied ? 2000 : 20000);
@@ -99,10 +103,10 @@ function goTo(event) {
 }
 
 export function connectCard() {
-  $("explore-copy").onclick = copyLink;
+  $("explore-copy").onclick = () => copyLink(address(), $("explore-copied"));
   if (FRAMED) Object.assign($("explore-copy"), { textContent: "copy view", title: "to be put behind the address of report.html" });
-  $("explore-svg").onclick = async () => download("svg", (await asSvg()).text, "image/svg+xml");
-  $("explore-png").onclick = asPng;
-  $("explore-csv").onclick = () => download("csv", asCsv(), "text/csv");
+  $("explore-svg").onclick = async () => download(`head-${state.head}.svg`, (await asSvg()).text, "image/svg+xml");
+  $("explore-png").onclick = async () => download(`head-${state.head}.png`, await pngOf(await asSvg()));
+  $("explore-csv").onclick = () => download(`head-${state.head}.csv`, csvOf(rowsOf(numberOf(state.head))), "text/csv");
   $("explore-go").onchange = goTo;
 }

@@ -19,14 +19,20 @@ export async function tellCompare() {
   const both = [kept, head], roles = both.flatMap((name) => verdictOf(numberOf(name)).open);
   // The same claims of both, or nothing could be compared.
   const claims = new Set([...new Set(roles)].flatMap((role) => data.asked[role].flat()));
-  box.replaceChildren(...(await Promise.all(both.map((name) => cardOf(name, claims)))));
+  box.replaceChildren(...(await Promise.all(both.map((name) => cardOf(numberOf(name), claims, linkTo(name))))));
 }
 
-async function cardOf(name, claims) {
-  const card = made("div", "", "card"), number = numberOf(name), { role, kind, says } = verdictOf(number);
-  const title = made("h4"), link = made("button", `Head ${name}`, "link"), facts = made("dl", "", "facts");
+function linkTo(name) {
+  const link = made("button", `Head ${name}`, "link");
   link.onclick = () => name === state.head || chooseHead(name);
-  title.append(link, " ", made("span", role, kind));
+  return link;
+}
+
+// A head of the run that is shown, under a title, with those of its predictions that are compared.
+export async function cardOf(number, claims, called) {
+  const card = made("div", "", "card"), { role, kind, says } = verdictOf(number);
+  const title = made("h4"), facts = made("dl", "", "facts");
+  title.append(called, " ", made("span", role, kind));
   tellFacts(facts, number);
   const chips = made("p");
   chips.append(...data.predictions.filter((one) => claims.has(one.name)).map((one) => {

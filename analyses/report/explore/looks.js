@@ -11,7 +11,7 @@ const attention = {};
 // What is kept of a head's attention on the picture that is shown: of its tiles steps, then of the words.
 async function ofHead(number) {
   const { tiles, tokens } = data.pictures[state.picture], per = tiles + tokens.length;
-  const bytes = (attention[state.picture] ??= new Uint8Array(await unpacked(`explore-look-${state.picture}`)));
+  const id = `${data.looks ?? "explore"}-look-${state.picture}`, bytes = (attention[id] ??= new Uint8Array(await unpacked(id)));
   return bytes.subarray(number * per, (number + 1) * per);
 }
 

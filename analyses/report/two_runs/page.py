@@ -1,0 +1,416 @@
+"""The page over two runs, written from their folders; no model is loaded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rgb_circuit.calls.compare_runs import common_panels
+from rgb_circuit.errors import CannotWrite
+from rgb_circuit.files.results import write_bytes
+from rgb_circuit.heads import Head
+from rgb_circuit.keeping.inline import inline
+from rgb_circuit.plots.canvas import percent
+
+from .. import digits, explorer, head, scripts
+from ..page import environment_of, known_sections
+from ..run import Needs, Run, read
+from ..writing import interval, listed, places, signed
+from .heads import SHARE, Compared, compared
+from .roles import other_roles, role_by_role
+from .scatter import Point, scatter
+from .settings import settings
+from .trials import Shared, shared_trials
+
+NEEDS = Needs(added={"accuracy": "by level right n share ci_low ci_high chance"})
+# Rows of a table of heads, and heads that a sentence names.
+MOST, NAMED = 40, 6
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two finished runs.
+
+    Attributes:
+        a, b: the runs.
+        names: what they are called: by their runs, and where these are called alike by their
+            folders.
+        shared: what their trials have in common.
+        compared: what heads do in both; None where the heads are not the same.
+        other_heads: why they are not, in a sentence, else empty.
+        page: where the page is, if it was written; a notebook shows it.
+    """
+
+    a: Run
+    b: Run
+    names: tuple[str, str]
+    shared: Shared
+    compared: Compared | None
+    other_heads: str
+    page: Path | None = None
+
+    def _repr_html_(self) -> str | None:
+        return inline(self.page, " and ".join(self.names)) if self.page else None
+
+    @property
+    def runs(self) -> tuple[Run, Run]:
+        """Both."""
+        return self.a, self.b
+
+
+def two_runs(a: str | Path, b: str | Path) -> Two:
+    """Read and compare two folders.
+
+    Raises:
+        InputError: a folder without a finished run, or runs without a panel in common.
+    """
+    wanted = [head.NEEDS, NEEDS, *(section.needs for section in known_sections().values())]
+    one, other = (read(Path(folder), wanted) for folder in (a, b))
+    common_panels((one, other))
+    names = [run.name for run in (one, other)]
+    if names[0] == names[1]:
+        names = [f"{run.name} ({run.folder.resolve().name})" for run in (one, other)]
+    why = _other_heads(one, other)
+    return Two(
+        one,
+        other,
+        (f"A: {names[0]}", f"B: {names[1]}"),
+        shared_trials(one, other),
+        None if why else compared(one, other),
+        why,
+    )
+
+
+def _other_heads(a, b):
+    """Why heads cannot be matched one by one, in a sentence; empty where they can."""
+    shapes = [(run.manifest["layers"], run.manifest["heads"]) for run in (a, b)]
+    if shapes[0] != shapes[1]:
+        said = " and ".join(f"{layers} layers × {heads} heads" for layers, heads in shapes)
+        return (
+            f"The models have other shapes ({said}), so that a head of one is no head of the "
+            "other: only verdicts, answers and roles stand side by side."
+        )
+    heads = [set(map(tuple, run.frames["panels"][["layer", "head"]].to_numpy())) for run in (a, b)]
+    if heads[0] != heads[1]:
+        return (
+            f"The runs restored other heads ({len(heads[0])} and {len(heads[1])}), so that they "
+            "are not compared head by head; run both with the same --heads, or with all."
+        )
+    return ""
+
+
+def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
+    """Write the page over two runs, in one file to send to somebody.
+
+    Args:
+        a, b: folders of finished runs.
+        page: the file.
+
+    Returns:
+        What is on it; at the end of a notebook's cell it shows the page.
+
+    Raises:
+        InputError: as `two_runs`.
+        CannotWrite: the file cannot be written.
+    """
+    path, found = Path(page), two_runs(a, b)
+    if not path.parent.is_dir():
+        raise CannotWrite(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    matched = found.compared is not None
+    differing = 0 if found.compared is None else int(found.compared.heads["differs"].sum())
+    text = (
+        environment_of("analyses.report")
+        .get_template("two_runs/two_runs.jinja")
+        .render(
+            found=found,
+            verdict=verdict(found),
+            more=_more(found),
+            settings=settings(found.a, found.b),
+            heads=[head.values(run, linked=matched) for run in found.runs],
+            accuracy=_accuracy(found),
+            panels=_panels(found),
+            claims=_claims(found) if matched else [],
+            rows=_rows(found),
+            differing=differing,
+            most=MOST,
+            others=_others(found) if matched else [],
+            roles=role_by_role(found.a, found.b),
+            payload=_payload(found),
+            script=scripts.script_of_two(),
+        )
+    )
+    return replace(found, page=write_bytes(path, text.encode()))
+
+
+def verdict(found: Two) -> str:
+    """What differs, in a sentence."""
+    if found.compared is None:
+        return f"{found.a.name} and {found.b.name} have no heads that can be matched one by one."
+    table = found.compared.heads
+    every = len(table[["layer", "head"]].drop_duplicates())
+    if found.shared.same and not table["difference"].any():
+        return f"Every effect of {every:,} heads is the same in both runs."
+    if table["p_value"].isna().all():
+        return f"Whether any of {every:,} heads acts otherwise cannot be tested."
+    names = _differing(table)
+    if not names:
+        return f"None of {every:,} heads is shown to act otherwise in B than in A."
+    verb = "is" if len(names) == 1 else "are"
+    acting = f"{len(names)} of {every:,} heads {verb} shown to act otherwise in B than in A"
+    return f"{acting}: {_few(names)}."
+
+
+def _differing(table) -> list[str]:
+    """The heads that are shown to differ, those that differ most first."""
+    rows = table[table["differs"]].assign(size=lambda rows: rows["difference"].abs())
+    rows = rows.sort_values("size", ascending=False, kind="stable")
+    return list(dict.fromkeys(str(Head(row.layer, row.head)) for row in rows.itertuples()))
+
+
+def _few(names: Sequence[str]) -> str:
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more])
+
+
+def _more(found):
+    """What the verdict leaves open, in sentences."""
+    if found.compared is None:
+        return found.other_heads
+    said = [found.shared.says, _open(found.compared.heads)]
+    if others := other_roles(found.a, found.b):
+        names = [*dict.fromkeys(str(one.head) for one in others)]
+        against = [*dict.fromkeys(str(one.head) for one in others if one.refuted)]
+        verb = "has" if len(names) == 1 else "have"
+        ends = (
+            f"refuted in the other run of {_few(against)}"
+            if against
+            else "not refuted in the other run, which may be for want of trials"
+        )
+        said.append(f"{_few(names)} {verb} a role in one run alone; it is {ends}.")
+    return " ".join(text for text in said if text)
+
+
+def _open(table):
+    """How large a difference these trials leave open, of heads that are not shown to differ."""
+    left = table[~table["differs"] & table["p_value"].notna()]
+    if left.empty or not table["difference"].any():
+        return ""
+    reach = np.maximum(left["ci_low"].abs(), left["ci_high"].abs())
+    said = []
+    for unit, own in reach.groupby(left["unit"], sort=False):
+        row = table.loc[own.idxmax()]
+        size = percent(own.max()) if unit == SHARE else f"{own.max():.2g} logits"
+        of = " of the gap" if unit == SHARE else ""
+        said.append(f"{size}{of} ({Head(row['layer'], row['head'])}, “{row['panel']}”)")
+    return (
+        "Not shown to differ is not equal: the intervals of the others reach up to "
+        f"{' and '.join(said)}."
+    )
+
+
+def _accuracy(found):
+    """Rows of right answers: by what, and a cell of each run."""
+    tables = [run.frames.get("accuracy") for run in found.runs]
+    if any(table is None for table in tables):
+        return []
+    sides = []
+    for table in tables:
+        table = table[table["by"].isin(["all", "picture", "flips"])]
+        sides.append({(row["by"], row["level"]): row for row in table.to_dict("records")})
+    named = {"all": "all pictures", "flips": "trials with every answer right"}
+    return [
+        (named.get(by, level), [side.get((by, level)) for side in sides])
+        for by, level in dict.fromkeys([*sides[0], *sides[1]])
+    ]
+
+
+def _panels(found):
+    """Each panel as a scatter, with how far its effects agree over heads."""
+    if found.compared is None:
+        return []
+    drawn = []
+    for row in found.compared.panels.to_dict("records"):
+        own = found.compared.heads.query("panel == @row['panel']")
+        share = row["unit"] == SHARE
+        points = [
+            Point(
+                str(Head(one["layer"], one["head"])),
+                (one["effect_a"], one["effect_a_low"], one["effect_a_high"]),
+                (one["effect_b"], one["effect_b_low"], one["effect_b_high"]),
+                one["differs"],
+                f"{Head(one['layer'], one['head'])}: A {_measured(one, 'effect_a', share)}, "
+                f"B {_measured(one, 'effect_b', share)}",
+            )
+            for one in own.to_dict("records")
+        ]
+        drawing = scatter(
+            points, share=share, names=found.names, says=f"Effects of heads, {row['panel']}"
+        )
+        drawn.append(row | dict(drawing=drawing, agreement=_agreement(row)))
+    return drawn
+
+
+def _agreement(row):
+    """How far the effects of a panel agree over heads, in words."""
+    if not np.isfinite(row["correlation"]):
+        return "no correlation, since all effects of a run are equal"
+    said = f"r {_between(row, 'correlation', 'ci_low', 'ci_high')}"
+    if not np.isfinite(row["ceiling"]):
+        return said
+    said += f", below a ceiling of {row['ceiling']:.2f} that noise leaves"
+    if not np.isfinite(row["corrected"]):
+        return f"{said}; a run is not shown to be more than noise"
+    without = _between(row, "corrected", "corrected_low", "corrected_high")
+    return f"{said}; without noise {without}"
+
+
+def _between(row, value, low, high):
+    written = [digits.written(row[name], 2) for name in (value, low, high)]
+    ends = f" [{written[1]}, {written[2]}]" if written[1] != digits.MISSING else ""
+    return written[0] + ends
+
+
+def _claims(found):
+    """Each claim that both runs tested, as a scatter of its effects."""
+    if not all("evidence" in run.frames for run in found.runs):
+        return []
+    columns = ["effect", "ci_low", "ci_high"]
+    sides = [
+        {
+            name: rows.set_index(["layer", "head"])
+            for name, rows in run.frames["evidence"].groupby("prediction", sort=False)
+        }
+        for run in found.runs
+    ]
+    drawn = []
+    for name in sides[0]:
+        if name not in sides[1]:
+            continue
+        one, other = sides[0][name], sides[1][name].reindex(sides[0][name].index)
+        points = [
+            Point(
+                str(Head(*at)),
+                tuple(x),
+                tuple(y),
+                {state, there} == {"holds", "refuted"},
+                f"{Head(*at)}: A {state}, B {there}",
+            )
+            for at, x, y, state, there in zip(
+                one.index,
+                one[columns].to_numpy(dtype=float),
+                other[columns].to_numpy(dtype=float),
+                one["state"],
+                other["state"],
+            )
+        ]
+        both = pd.DataFrame({"a": one["effect"], "b": other["effect"]}).dropna()
+        if both.empty:
+            continue
+        varied = (both.nunique() > 1).all()
+        drawn.append(
+            dict(
+                name=name,
+                says=found.a.task.says_of_predictions.get(name, ""),
+                correlation=float(both.corr().iloc[0, 1]) if varied else np.nan,
+                drawing=scatter(
+                    points, share=False, names=found.names, says=f"Effects of heads, claim {name}"
+                ),
+            )
+        )
+    return drawn
+
+
+def _rows(found):
+    """Rows of the table of heads that differ, those that differ most first."""
+    if found.compared is None:
+        return []
+    table = found.compared.heads
+    shown = table.assign(size=table["difference"].abs())[table["differs"]]
+    order = shown.sort_values("size", ascending=False, kind="stable").head(MOST)
+    return [
+        dict(
+            head=str(Head(row["layer"], row["head"])),
+            panel=row["panel"],
+            a=_measured(row, "effect_a", row["unit"] == SHARE),
+            b=_measured(row, "effect_b", row["unit"] == SHARE),
+            difference=_measured(
+                row, "difference", row["unit"] == SHARE, low="ci_low", high="ci_high"
+            ),
+            q=f"{row['q_value']:.2g}",
+        )
+        for row in order.to_dict("records")
+    ]
+
+
+def _measured(row, value, share, low="", high=""):
+    """A mean with its interval: per cent of the gap, or logits."""
+    names = value, low or f"{value}_low", high or f"{value}_high"
+    scale = 100 if share else 1
+    one = dict(zip(("effect", "ci_low", "ci_high"), (scale * row[name] for name in names)))
+    if abs(one["effect"]) < 1e-12:
+        one["effect"] = 0.0
+    many = places(one)
+    text = f"{signed(one['effect'], many)} {interval(one, many)}".strip()
+    return text.replace(f" {digits.MISSING}", "") + ("\N{NO-BREAK SPACE}%" if share else " logits")
+
+
+def _others(found):
+    """Rows of the table of heads whose role differs."""
+    table = found.compared.heads
+    rows = []
+    for one in other_roles(found.a, found.b):
+        own = table[(table["layer"] == one.head[0]) & (table["head"] == one.head[1])]
+        effects = [
+            dict(
+                panel=row["panel"],
+                a=_measured(row, "effect_a", row["unit"] == SHARE),
+                b=_measured(row, "effect_b", row["unit"] == SHARE),
+                differs=row["differs"],
+            )
+            for row in own.to_dict("records")
+        ]
+        rows.append(dict(head=str(one.head), verdicts=one.verdicts, effects=effects))
+    return rows
+
+
+def _payload(found):
+    """What the cards are made of, packed: ``data``, and of each run the packed attention of its
+    pictures, ``looks``; both empty where there are no cards, and ``why_not`` says why."""
+    why = found.other_heads or next(
+        (run.why_not("sweeps") for run in found.runs if "sweeps" not in run.frames), ""
+    )
+    if why:
+        return dict(why_not=why, data="", looks=[])
+    runs, blobs = [], []
+    for side, name, run in zip("ab", found.names, found.runs):
+        pictures, looks, _ = explorer.looks(run, explorer.BUDGET // 2)
+        data = {key: value for key, value in explorer.data(run).items() if key != "charts"}
+        runs.append(dict(name=name, data=data | dict(pictures=pictures, looks=f"two-{side}")))
+        blobs.append((f"two-{side}", looks))
+    first = found.compared.panels.iloc[0]
+    content = dict(
+        runs=runs,
+        target=first["target"],
+        role=first["role"],
+        differences=[_difference(row) for row in found.compared.heads.to_dict("records")],
+    )
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return dict(why_not="", data=explorer.packed(text.encode()), looks=blobs)
+
+
+def _difference(row):
+    numbers = {"difference": "difference", "low": "ci_low", "high": "ci_high", "q": "q_value"}
+    return dict(
+        head=str(Head(row["layer"], row["head"])),
+        panel=row["panel"],
+        role=row["role"],
+        share=row["unit"] == SHARE,
+        differs=bool(row["differs"]),
+        void=row["void"],
+    ) | {
+        name: float(f"{row[column]:.{explorer.DIGITS}g}") if np.isfinite(row[column]) else None
+        for name, column in numbers.items()
+    }

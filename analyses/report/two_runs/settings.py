@@ -1,0 +1,87 @@
+"""In what two runs differ: model, number format, question, options, versions; and how alike their
+trials are."""
+
+from collections.abc import Mapping
+
+from rgb_circuit.keeping.manifest import differing
+
+from ..run import Run
+from ..writing import listed
+from .trials import shared_trials
+
+# Dotted name in a manifest → what it is called; "" for what says nothing beside the rest.
+NAMES = {
+    "dtype": "number format",
+    "template": "conversation",
+    "parameters": "parameters",
+    "answer_form": "answers are written",
+    "heads": "heads a layer",
+    "kv_heads": "key and value heads a layer",
+    "tile_px": "pixels a tile",
+    "picture_px": "pixels a picture",
+    "words": "words that are asked for",
+    "options.trials": "trials asked for",
+    "versions.rgb_circuit": "version of rgb_circuit",
+} | dict.fromkeys(
+    ("started", "finished", "options.dtype", "options.device", "options.name",
+     "options.no_pictures", "options.trials_file", "options.hypotheses", "also_asked",
+     "registered.after", "registered.file", "registered.hash"), ""
+)  # fmt: skip
+# Hashes, which say nothing but that they differ.
+HASHED = ("config", "weights", "chat_template", "tokenizer")
+# Of what has many parts, such as a processor, so many rows.
+MOST_PARTS = 4
+LONGEST = 160
+
+
+def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
+    """What differs: name, and what it is in A and in B."""
+    rows: dict[str, list[tuple[str, str, str]]] = {}
+    for name, (one, other) in differing(a.manifest, b.manifest).items():
+        top, _, rest = name.partition(".")
+        called = NAMES.get(name, f"{top}: {rest}" if rest else name)
+        if top == "options" and name not in NAMES:
+            called = f"--{rest.replace('_', '-').replace('.', ' ')}"
+        if top == "versions" and name not in NAMES:
+            called = f"version of {rest}"
+        if called:
+            if name == "model":
+                # The folders that a model lies in are nobody else's business.
+                one, other = a.model_title, b.model_title
+            rows.setdefault(top, []).append((called, *_values(top, one, other)))
+    found = []
+    for top, own in rows.items():
+        few = len(own) <= MOST_PARTS or top in ("options", "versions")
+        found += own if few else [(top, f"{len(own)} of its settings differ", "")]
+    return found + _trials(a, b)
+
+
+def _values(top, one, other):
+    if top in HASHED:
+        return ("none" if one is None else "one", "none" if other is None else "another")
+    return _short(one), _short(other)
+
+
+def _short(value):
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = listed([str(one) for one in value]) if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _trials(a, b):
+    shared = shared_trials(a, b)
+    rows = []
+    if not shared.same:
+        both = f" ({shared.n} of them in both)" if shared.n else ""
+        rows.append(("trials", f"{a.n}{both}", f"{b.n}{both}"))
+    asked = [_question(run.manifest) for run in (a, b)]
+    if asked[0] != asked[1]:
+        rows.append(("first question, as it is asked", *asked))
+    return rows
+
+
+def _question(manifest: Mapping):
+    return manifest["trials"][0]["prompt"].strip()

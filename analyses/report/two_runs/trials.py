@@ -1,0 +1,66 @@
+"""What the trials of two runs have in common: whether effects are compared trial by trial."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..run import Run
+
+# How a trial is asked, and what positions are called: other words about the same pictures are the
+# same trial.
+ASIDE = ("prompt", "prompts", "boxes", "strata")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two runs share of the trials that they measured.
+
+    Attributes:
+        n_a, n_b: how many each has.
+        n: how many are in both: of the same name, pictures (pixel for pixel), answers and cluster.
+        asked_alike: whether these are asked in the same words.
+    """
+
+    n_a: int
+    n_b: int
+    n: int
+    asked_alike: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether both measured the same trials, so that they are compared trial by trial."""
+        return self.n == self.n_a == self.n_b
+
+    @property
+    def says(self) -> str:
+        """In a sentence."""
+        if self.same:
+            also = "" if self.asked_alike else ", asked in other words"
+            return f"The same {self.n} trials in both{also}: they are compared trial by trial."
+        if self.n:
+            return (
+                f"{self.n} trials are in both, of {self.n_a} and {self.n_b}; the runs are compared "
+                "as if all were others, which makes intervals rather too wide."
+            )
+        return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
+
+
+def shared_trials(a: Run, b: Run) -> Shared:
+    """What the measured trials of two runs share."""
+    one, other = _measured(a), _measured(b)
+    both = [name for name in one if name in other and _content(one[name]) == _content(other[name])]
+    alike = all(
+        one[name].get(part) == other[name].get(part)
+        for name in both
+        for part in ("prompt", "prompts")
+    )
+    return Shared(len(one), len(other), len(both), alike)
+
+
+def _measured(run) -> dict[str, Mapping]:
+    names = set(run.frames["patch_heads"]["trial"].astype(str).unique())
+    return {trial["name"]: trial for trial in run.manifest["trials"] if trial["name"] in names}
+
+
+def _content(trial):
+    return json.dumps({name: value for name, value in trial.items() if name not in ASIDE})

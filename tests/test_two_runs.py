@@ -1,0 +1,296 @@
+"""A page over two runs: heads differ where they were changed and nowhere else, and what is not
+shown to differ is not called equal."""
+
+import csv
+import json
+import re
+import shutil
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+
+import rgb_circuit as rgb
+from analyses.command import main
+from analyses.report import head, page, run
+from analyses.report.two_runs import heads, roles, settings, trials, two_runs, verdict, write
+from rgb_circuit.statistics.differences import difference
+from rgb_circuit.trial import described
+
+HEAD = (3, 0)
+
+
+def changed(folder, to, manifest=None, **frames):
+    """A copy of a run with other frames, and what ``manifest`` makes of its manifest."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("parts"))
+    for name, frame in frames.items():
+        frame.to_parquet(to / f"{name}.parquet", index=False)
+    if manifest:
+        about = json.loads((to / "manifest.json").read_text())
+        manifest(about)
+        (to / "manifest.json").write_text(json.dumps(about))
+    return to
+
+
+def scaled(folder, factor, head=HEAD):
+    """The effects of a run, with those of one head times a factor."""
+    frame = pd.read_parquet(folder / "patch_heads.parquet")
+    own = (frame["layer"] == head[0]) & (frame["head"] == head[1])
+    effect = frame["effect"].where(~own, factor * frame["effect"])
+    return frame.assign(effect=effect, patched_logit=frame["target_logit"] + effect)
+
+
+@pytest.fixture(scope="module")
+def weaker(planted_run, tmp_path_factory):
+    """The planted run, with one head that does half as much."""
+    folder = tmp_path_factory.mktemp("weaker") / "weaker"
+    return changed(planted_run, folder, patch_heads=scaled(planted_run, 0.5))
+
+
+@pytest.fixture(scope="module")
+def others(planted_run, planted, tmp_path_factory):
+    """The planted run, with effects on trials of another seed."""
+    drawn = rgb.rgb_trials(planted, 12, seed=1)
+    frame = rgb.patch_heads(planted, drawn, progress=False)
+
+    def with_trials(manifest):
+        manifest["trials"] = [described(one) for one in drawn]
+
+    folder = tmp_path_factory.mktemp("others") / "others"
+    return changed(planted_run, folder, with_trials, patch_heads=frame)
+
+
+def read(folder):
+    return run.read(folder, [head.NEEDS, *(one.needs for one in page.known_sections().values())])
+
+
+def of(table, at):
+    return table[(table["layer"] == at[0]) & (table["head"] == at[1])]
+
+
+def test_no_head_of_a_run_differs_from_itself(planted_run):
+    found = two_runs(planted_run, planted_run)
+    table = found.compared.heads
+    assert (table["difference"] == 0).all() and not table["differs"].any()
+    assert (table["q_value"] == 1).all() and table["paired"].all()
+    assert verdict(found) == "Every effect of 24 heads is the same in both runs."
+    assert not settings.settings(found.a, found.b) and not roles.other_roles(found.a, found.b)
+
+
+def test_the_head_that_does_half_as_much_is_the_one_that_differs(planted_run, weaker):
+    found = two_runs(planted_run, weaker)
+    table = found.compared.heads
+    assert set(table.loc[table["differs"], ["layer", "head"]].apply(tuple, axis=1)) == {HEAD}
+    own = of(table, HEAD)
+    assert own["difference"].to_numpy() == pytest.approx((-0.5 * own["effect_a"]).to_numpy())
+    assert (of(table[table["differs"]], HEAD)["ci_high"] < 0).all()
+    rest = table.drop(index=own.index)
+    assert (rest["difference"].abs() < 1e-9).all()
+    assert "1 of 24 heads is shown to act otherwise in B than in A: 3.0." == verdict(found)
+
+
+def test_a_difference_that_is_sure_but_small_is_none_that_counts(planted_run, tmp_path):
+    slight = changed(planted_run, tmp_path / "slight", patch_heads=scaled(planted_run, 0.95))
+    table = two_runs(planted_run, slight).compared.heads
+    assert of(table, HEAD)["q_value"].min() < 0.05 and not table["differs"].any()
+
+
+def test_effects_are_those_of_each_runs_panels(planted_run, others):
+    table = two_runs(planted_run, others).compared.heads
+    panels = read(planted_run).frames["panels"]
+    both = table.merge(panels, on=["panel", "layer", "head"], suffixes=("", "_there"))
+    assert (both["unit"] == "share of the gap").all() and len(both) == 3 * 24
+    shares = (both["effect"] / both["gap"]).to_numpy()
+    assert both["effect_a"].to_numpy() == pytest.approx(shares, abs=1e-6)
+
+
+@pytest.mark.parametrize("which", ["weaker", "others"])
+def test_agreement_over_heads_is_that_of_compare_runs(planted_run, which, request):
+    other = request.getfixturevalue(which)
+    mine = two_runs(planted_run, other).compared.panels.set_index("panel")
+    there = rgb.compare_runs(planted_run, other).query("compared == 'effects'").set_index("name")
+    names = {
+        "correlation": "pearson", "ci_low": "pearson_low", "ci_high": "pearson_high",
+        "ceiling": "ceiling", "corrected": "disattenuated", "corrected_low": "disattenuated_low",
+    }  # fmt: skip
+    for name, called in names.items():
+        wanted = there.loc[mine.index, called].to_numpy(dtype=float)
+        assert mine[name].to_numpy(dtype=float) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+
+
+def test_other_trials_are_compared_by_their_means_and_nothing_is_shown(planted_run, others):
+    found = two_runs(planted_run, others)
+    table = found.compared.heads
+    assert not table["paired"].any() and not table["differs"].any()
+    assert verdict(found) == "None of 24 heads is shown to act otherwise in B than in A."
+    assert "Not shown to differ is not equal" in write(planted_run, others, others / "page.html"
+                                                      ).page.read_text()  # fmt: skip
+
+
+def test_a_share_of_the_gap_is_a_ratio_of_means_whose_difference_is_covered():
+    """Of two runs whose gaps wander with the trials, and with them the effects."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for same in (True, False):
+        inside = []
+        for _ in range(400):
+            gaps = [8 * np.exp(0.4 * rng.normal(size=16)), 12 * np.exp(0.4 * rng.normal(size=16))]
+            if same:
+                gaps[1] = 1.5 * gaps[0]
+            samples = [
+                heads._Sample(
+                    np.array([[0.5], [0.3]])[side] * gap[:, None] + rng.normal(size=(16, 5)),
+                    gap,
+                    None,
+                    "",
+                )
+                for side, gap in enumerate(gaps)
+            ]
+            for one, gap in zip(samples, gaps):
+                assert one.shares.mean(0) == pytest.approx(one.effects.mean(0) / gap.mean())
+            found = difference(*(one.shares for one in samples), same_trials=same)
+            inside.append((found.low <= -0.2) & (found.high >= -0.2))
+        covered.append(np.mean(inside))
+    assert 0.93 < min(covered) and max(covered) < 0.985
+
+
+def test_trials_asked_in_other_words_are_the_same_and_other_pictures_are_not(planted_run, tmp_path):
+    def asked(manifest):
+        for one in manifest["trials"]:
+            one["prompt"] += " please"
+
+    def repainted(manifest):
+        manifest["trials"][0]["pictures"]["clean"] = "another"
+
+    runs = [read(planted_run)]
+    for name, change in (("asked", asked), ("repainted", repainted)):
+        runs.append(read(changed(planted_run, tmp_path / name, change)))
+    shared = [trials.shared_trials(runs[0], one) for one in runs]
+    assert [one.same for one in shared] == [True, True, False]
+    assert [one.asked_alike for one in shared] == [True, False, True]
+    assert shared[2].n == 11 and "rather too wide" in shared[2].says
+    rows = settings.settings(runs[0], runs[1])
+    assert [name for name, *_ in rows] == ["first question, as it is asked"]
+
+
+def test_settings_name_what_differs_and_no_folder(planted_run, tmp_path):
+    def manifest(about):
+        about |= {"model": "/home/somebody/secret/tuned", "dtype": "bfloat16", "weights": "f00"}
+        about["options"]["seed"] = 7
+        about["versions"]["torch"] = "1.0"
+
+    other = read(changed(planted_run, tmp_path / "other", manifest))
+    rows = {name: values for name, *values in settings.settings(read(planted_run), other)}
+    assert rows["model"] == ["planted", "tuned"] and rows["number format"][1] == "bfloat16"
+    assert rows["weights"] == ["one", "another"] and rows["--seed"] == ["0", "7"]
+    assert rows["version of torch"][1] == "1.0" and len(rows) == 5
+
+
+def test_a_role_in_one_run_alone_says_whether_the_other_refutes_it(planted_run, tmp_path):
+    table, evidence = (
+        pd.read_parquet(planted_run / f"{name}.parquet") for name in ("roles", "evidence")
+    )
+    has = (table["layer"] == HEAD[0]) & (table["head"] == HEAD[1])
+    assert table.loc[has, "role"].item() == "color extractor"
+    table.loc[has, "role"] = "none"
+    own = (evidence["layer"] == HEAD[0]) & (evidence["head"] == HEAD[1])
+    for state in ("undecided", "refuted"):
+        lost = own & (evidence["prediction"] == "P1a")
+        other = evidence.assign(
+            state=evidence["state"].mask(lost, state), holds=evidence["holds"] & ~lost
+        )
+        folder = changed(planted_run, tmp_path / state, roles=table, evidence=other)
+        (one,) = roles.other_roles(read(planted_run), read(folder))
+        assert (one.head, one.role, one.refuted) == (HEAD, "color extractor", state == "refuted")
+        assert one.verdicts == ("color extractor", f"not shown to be: P1a {state}")
+
+
+def test_models_of_other_shapes_stand_side_by_side_without_their_heads(
+    planted_run, toy_run, tmp_path
+):
+    found = write(planted_run, toy_run, tmp_path / "page.html")
+    text = found.page.read_text()
+    assert found.compared is None and "6 layers × 4 heads and 4 layers × 4 heads" in text
+    assert text.count('<svg class="circuit"') == 2
+    assert 'href="#head=' not in text and "two-data" not in text and "<i>" not in text
+    assert f"<th>{'all pictures'}</th>" in text and "color extractor" in text
+
+
+def test_two_trials_test_nothing_and_the_page_says_so(two_trials_run, tmp_path):
+    one = pd.read_parquet(two_trials_run / "patch_heads.parquet")
+    first = one[one["trial"] == one["trial"].iloc[0]]
+    folder = changed(two_trials_run, tmp_path / "one", patch_heads=first)
+    found = write(folder, folder, tmp_path / "page.html")
+    assert set(found.compared.heads["void"]) == {"one trial"}
+    assert found.compared.heads["q_value"].isna().all()
+    assert not found.compared.heads["differs"].any()
+
+
+def test_the_command_writes_page_and_table_and_prints_what_it_did(
+    planted_run, weaker, tmp_path, capsys
+):
+    def printed(*options):
+        assert main(["compare", str(planted_run), str(weaker), *map(str, options)]) == 0
+        return capsys.readouterr().out
+
+    plain = printed("--out", tmp_path / "out")
+    frame = (tmp_path / "out" / "compare_runs.parquet").read_bytes()
+    said = printed("--out", tmp_path / "out", "--page", tmp_path / "page.html")
+    assert said.startswith(plain) and said.endswith(f"Wrote {tmp_path / 'page.html'}\n")
+    assert (tmp_path / "out" / "compare_runs.parquet").read_bytes() == frame
+    table = pd.read_parquet(tmp_path / "out" / "compare_heads.parquet")
+    pd.testing.assert_frame_equal(table, two_runs(planted_run, weaker).compared.heads)
+
+
+def test_what_the_command_refuses(planted_run, toy_run, tmp_path, capsys):
+    def refused(*arguments):
+        assert main(["compare", *map(str, arguments)]) == 2
+        return capsys.readouterr().err
+
+    assert "--page sets two runs side by side" in refused(planted_run, "--page", "x.html")
+    nowhere = tmp_path / "nowhere" / "page.html"
+    assert "there is no folder" in refused(planted_run, planted_run, "--page", nowhere)
+    assert "heads of models of different shape" in refused(planted_run, toy_run)
+    assert main(["compare", *map(str, (planted_run, toy_run, "--page", tmp_path / "p.html"))]) == 0
+    assert "The models have other shapes" in capsys.readouterr().out
+
+
+def test_a_click_on_a_head_shows_it_in_both_runs(planted_run, weaker, tmp_path):
+    found = write(planted_run, weaker, tmp_path / "page.html")
+    with browser.browser() as chromium:
+        shown = browser.opened(chromium, found.page)
+        cards = shown.locator("#explore-compare .card")
+        # First the head that differs most.
+        cards.nth(1).wait_for()
+        assert shown.locator("#two-head").inner_text() == "Head 3.0 in both runs"
+        assert "shown to differ" in shown.locator("#two-differences").inner_text()
+        shown.locator("#heads .scatter a[href='#head=2.1'] circle").last.click()
+        shown.locator("#two-cards[data-shows^='#head=2.1']").wait_for()
+        assert [card.count("POI localization") > 0 for card in cards.all_inner_texts()] == [
+            True
+        ] * 2
+        assert "not shown to differ" in shown.locator("#two-differences").inner_text()
+        assert cards.locator("canvas").count() == 2
+        shown.locator("#two-conditions button", has_text="erased").click()
+        shown.locator("#two-cards[data-shows*='condition=erased']").wait_for()
+        for kind, beginning in (("png", b"\x89PNG"), ("svg", b"<svg")):
+            with shown.expect_download() as file:
+                shown.locator(f"#two-{kind}").click()
+            assert file.value.suggested_filename == f"head-2.1-in-two-runs.{kind}"
+            assert file.value.path().read_bytes().startswith(beginning)
+        with shown.expect_download() as file:
+            shown.locator("#two-csv").click()
+        rows = list(csv.reader(file.value.path().read_text().splitlines()))
+        assert {row[0] for row in rows[1:]} == {*found.names, "B less A"}
+        again = browser.opened(chromium, found.page, re.sub(r"^[^#]*", "", shown.url))
+        again.locator("#two-cards[data-shows^='#head=2.1']").wait_for()
+        for one in (shown, again):
+            assert not one.errors and all(
+                url.startswith(("file:", "data:", "blob:")) for url in one.asked
+            )
+
+
+def test_a_notebook_shows_the_page(planted_run, tmp_path):
+    assert two_runs(planted_run, planted_run)._repr_html_() is None
+    assert "<iframe" in write(planted_run, planted_run, tmp_path / "page.html")._repr_html_()
