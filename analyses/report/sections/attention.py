@@ -16,7 +16,7 @@ def _values(run: Run):
     if "attention" not in run.frames:
         return dict(why_not=run.why_not("attention"))
     stimuli = run.frames["stimuli"].set_index(["trial", "condition"])
-    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
+    tiles = run.tiles
     role_of = {}
     if "roles" in run.frames:
         role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
