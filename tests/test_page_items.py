@@ -211,11 +211,6 @@ def test_a_click_shows_the_pair_and_without_scripts_the_first_stands_there(folde
         page.evaluate("location.hash = '#head=1.3'")
         page.wait_for_selector("#items-view[data-shows^='1.3 ']")
         assert page.input_value("#items-head") == "1.3" and page.errors == []
-        # A photograph is smooth in what is saved of a head, too.
-        with page.expect_download() as saved:
-            page.click("#explore-svg")
-        drawing = saved.value.path().read_text()
-        assert "<image" in drawing and "pixelated" not in drawing
         plain = opened(chromium, path, java_script_enabled=False)
         assert plain.inner_text("#items-name") == data["items"][0]["name"]
         sources = plain.locator("#items-pictures img:not(.veil)")

@@ -75,8 +75,6 @@ const biasText = (bias) => (bias === null ? "looks nowhere else" : `+${bias} the
 
 export async function tellSteer() {
   const { why_not: why, trials } = data.steering;
-  $("steer-none").textContent = why ?? "";
-  $("steer-all").hidden = Boolean(why);
   if (why) return;
   ready = await prepared(state.steer.trial);
   const gaze = gazeOf(), { at } = ready;
@@ -185,7 +183,11 @@ function placeAt(event) {
 const turned = (change) => choose({ steer: { ...state.steer, ...change, pinned: true } });
 
 export function connectSteer() {
-  if (data.steering.why_not) return;
+  const { why_not: why } = data.steering;
+  $("steer-none").textContent = why ?? "";
+  // Before anything is drawn: it decides how wide its neighbour is.
+  $("steer-all").hidden = Boolean(why);
+  if (why) return;
   const picture = $("steer-picture");
   picture.onpointermove = (event) => {
     if (!ready || state.steer.edit !== "look") return;

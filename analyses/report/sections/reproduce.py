@@ -16,8 +16,8 @@ FIRST = ("model", "revision", "commit", "server", "dtype", "device", "started", 
 BETWEEN = {"grid": " × "}
 # Letters of a command that goes into a line of its place.
 LONG = 60
-# Of a hash, so many digits tell any two apart.
-HASH, DIGEST = re.compile(r"[0-9a-f]{40,64}"), 12
+# Of a hash of contents, so many digits tell any two apart; a commit is asked for by all of its own.
+HASH, DIGEST = re.compile(r"[0-9a-f]{64}"), 12
 
 
 def _values(run: Run):
