@@ -8,6 +8,7 @@ from browser import browser, opened
 
 from analyses.report import head, parts
 from analyses.report import run as a_run
+from analyses.report.drawing import drawing
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -118,6 +119,24 @@ def test_without_roles_the_strongest_heads_are_drawn_and_nothing_between_them(pl
     }
     (part,), _ = parts.parts_of(replace(nothing, frames=frames))
     assert not part.heads and "none does anything" in part.says[0]
+
+
+def test_an_arrow_to_the_answer_passes_beside_the_boxes_below(planted):
+    (first, *_), _ = parts.parts_of(planted)
+    for count in (1, 2, 4, 5, 6):
+        writers = [
+            replace(first, name=f"role {number}", writes=True, sends=False)
+            for number in range(count)
+        ]
+        drawn = drawing(writers, [], "the answer")
+        sides = [rf'{side}="([\d.]+)"' for side in ("x", "y", "width", "height")]
+        found = re.findall(f'<rect {" ".join(sides)} rx="7" style', drawn)
+        boxes = [tuple(map(float, box)) for box in found]
+        falls = re.findall(r'd="M[\d.]+ ([\d.]+)C.*? ([\d.]+) [\d.]+(?:V[\d.]+)?" marker', drawn)
+        assert len(boxes) == len(falls) == count
+        for start, x in ((float(y), float(x)) for y, x in falls):
+            below = [box for box in boxes if box[1] >= start]
+            assert not [box for box in below if box[0] < x < box[0] + box[2]]
 
 
 def test_links_unfold_their_sections_and_paper_unfolds_all(planted_run):

@@ -4,6 +4,7 @@ nothing else."""
 import io
 import json
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from analyses.report import embedded, head, sections
 from analyses.report import run as a_run
 from analyses.report.embedded import SETTINGS
 from analyses.report.page import filled, known_sections
+from analyses.report.sections import reproduce
 from analyses.rgb import published as compare
 from analyses.study import closer_look
 from rgb_circuit.calls import panels
@@ -30,6 +32,8 @@ from rgb_circuit.calls.panels import PANELS
 from rgb_circuit.measuring.measure import follow_all
 from rgb_circuit.pictures.as_seen import as_seen
 from rgb_circuit.plots.predictions import in_words
+from rgb_circuit.stimuli import drawing
+from rgb_circuit.trial import odd_tile
 
 # Frames that a run of the game may lack.
 OF_SOME_RUNS = ("answers", "strays", "hypotheses_calibration", "items", "item_looks")
@@ -684,6 +688,40 @@ def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(
     page = read(without)
     assert "asking" not in page.sections
     assert "Left out: Words, Question" in page.sections[""]
+
+
+def test_the_marked_tile_stands_out_or_is_the_trials_own_in_every_picture():
+    def marked(trial):
+        return embedded.marked_tiles(trial.images, trial.tile, (6, 6))
+
+    game = rgb.rgb_trial(tile=(2, 3), grid=6)
+    found = marked(game)
+    assert found["clean"] == found["recolored"] == (2, 3)
+    assert found["erased"] is None and found["moved"] not in (None, (2, 3))
+    # One dot alone stands out, and is not the one that is added.
+    dots = drawing.trials(rgb.load("talker"), "counting", 2, number="1")
+    for trial in dots:
+        assert set(marked(trial).values()) == {tuple(trial.tile)}
+        assert odd_tile(trial.images["clean"], 6) not in (None, tuple(trial.tile))
+    assert set(embedded.marked_tiles(game.images, None, (6, 6)).values()) == {None}
+
+
+def test_settings_are_written_as_a_person_would(planted):
+    digest = "0123456789ab" + 52 * "c"
+    for value, said in [
+        (None, "–"), (True, "yes"), (245_000, "245,000"), (0.48145466, "0.481"),
+        (digest, "0123456789ab…"),
+        ({"crop_size": {"height": 24}, "do_resize": False}, "crop size: height: 24; do resize: no"),
+        (["red", "green"], "red, green"),
+    ]:  # fmt: skip
+        assert reproduce._written("what", value) == said
+    page = read(planted).sections["reproduce"]
+    assert "{'" not in page and "manifest.json has all of it" in page
+    run = a_run.read(planted, [known_sections()["reproduce"].needs])
+    options = run.manifest["options"] | dict(name="a long name " * 9)
+    written = reproduce._arguments(replace(run, manifest=run.manifest | dict(options=options)))
+    assert all(line.startswith("    --") for line in written.split("\n")[1:])
+    assert shlex.split(written.replace("\\\n", ""))[:3] == ["--model", "planted", "--name"]
 
 
 def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):

@@ -155,3 +155,8 @@ def test_the_figure_says_what_is_shared_and_what_cannot_be_said(found):
         "plain (4)", "short (4)", "game (0)",
     ]  # fmt: skip
     assert len(left.get_yticklabels()) == 16
+    # What is grey is drawn so: a page leaves out what lies behind a figure.
+    grey = {(patch.get_x(), patch.get_y()) for patch in right.patches}
+    assert len(grey) == 5 and {patch.get_facecolor()[:3] for patch in right.patches} == {
+        (0.9, 0.9, 0.9)
+    }

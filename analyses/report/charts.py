@@ -17,6 +17,8 @@ COLORS = [
     "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a",
     "#7570b3",
 ]  # fmt: skip
+# Pixels for the names of sweeps.
+NAMES = 165
 # Where an axis ends; the page's script says it.
 ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 
@@ -120,13 +122,17 @@ def effects(fraction: bool) -> Mapping:
     """What restoring one head does: an interval for each sweep and word.
 
     Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters:
-    ``columns`` of the legend, ``room`` for each of its names (pixels), ``from, to`` (where the axis
-    ends).
+    ``columns`` of the legend, ``room`` for each of its names, ``above`` (its height; both in
+    pixels), ``from, to`` (where the axis ends).
     """
     columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
+    above = alt.param(name="above", value=20)
+    # Above the names of the sweeps too.
     legend = alt.Legend(
         title=None,
-        orient="top",
+        orient="none",
+        legendX=-NAMES,
+        legendY=alt.ExprRef("-above"),
         direction="horizontal",
         columns=alt.ExprRef("columns"),
         labelLimit=alt.ExprRef("room"),
@@ -135,7 +141,7 @@ def effects(fraction: bool) -> Mapping:
         y=alt.Y(
             "sweep:N",
             sort=None,
-            axis=_names(165, grid=True),
+            axis=_names(NAMES, grid=True),
         ),
         yOffset=alt.YOffset("role:N", sort=None),
         color=alt.Color(
@@ -159,16 +165,17 @@ def effects(fraction: bool) -> Mapping:
     )
     points = base.mark_point(filled=True, size=34).encode(x="value:Q")
     zero = alt.Chart(alt.NamedData("effects")).mark_rule(color="@quiet").encode(x=alt.datum(0))
-    return _finished(alt.layer(zero, ends, points), [columns, room, *ENDS])
+    return _finished(alt.layer(zero, ends, points), [columns, room, above, *ENDS])
 
 
 def picture() -> Mapping:
     """A picture veiled in grey where a head does not look, with the odd tile outlined.
 
     Data: ``shown`` (one row with ``uri``), ``tiles``: ``row, column, veil, attention, chance``,
-    ``boxes``: ``row, column``. Parameters: ``rows, columns``, and ``left, top, right, bottom``, the
-    part that is drawn, in tiles.
+    ``boxes``: ``row, column``. Parameters: ``rows, columns``, ``left, top, right, bottom`` (the
+    part that is drawn, in tiles), and ``smooth`` (whether pixels are, as a photograph's).
     """
+    smooth = alt.param(name="smooth", value=False)
     part = [
         alt.param(name=name, value=0)
         for name in ("left", "top", "right", "bottom", "rows", "columns")
@@ -193,7 +200,7 @@ def picture() -> Mapping:
     image = (
         alt.Chart(alt.NamedData("shown"))
         .transform_calculate(column="0", row="0", x2="columns", y2="rows")
-        .mark_image(aspect=False, smooth=False, clip=True)
+        .mark_image(aspect=False, smooth=alt.ExprRef("smooth"), clip=True)
         .encode(
             x=alt.X(**along("column", "left", "right", False)),
             y=alt.Y(**along("row", "top", "bottom", True)),
@@ -215,7 +222,7 @@ def picture() -> Mapping:
     # White in black is seen on every colour.
     outer = boxes.mark_rect(fillOpacity=0, stroke="#000", strokeWidth=3.5, clip=True)
     inner = boxes.mark_rect(fillOpacity=0, stroke="#fff", strokeWidth=1.5, clip=True)
-    return _finished(alt.layer(image, veil, outer, inner), part)
+    return _finished(alt.layer(image, veil, outer, inner), [smooth, *part])
 
 
 def words() -> Mapping:

@@ -13,6 +13,8 @@ WIDTH, GAP, BETWEEN, MARGIN = 480, 14, 58, 12
 TITLE, LINE, SMALL, CHIP = 20, 19, 16, 103
 # Mean width of a letter, as a share of its size; heads of a box, and boxes beside each other.
 LETTER, MOST_HEADS, MOST_BESIDE = 0.53, 6, 3
+# Half of the room between two arrows in one gap.
+ASIDE = 4
 DASHED = {"undecided": "5 4", "untested": "5 4", "refuted": "2 4"}
 
 
@@ -63,7 +65,7 @@ def drawing(
         labels.add(arrow.start)
         drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), label))
     writers = [box for box in boxes if box.part.writes]
-    drawn += [_arrow(_foot(box), (_within(box), top)) for box in writers]
+    drawn += [_to_answer(box, boxes, top) for box in writers]
     body = [*drawn, *(_box(box, linked) for box in boxes), _answer(answer, top)]
     said = "; ".join(_said(part) for part in parts)
     return Markup(
@@ -158,6 +160,29 @@ def _foot(box):
 def _within(box):
     """Where an arrow from a box meets the answer."""
     return min(max(box.left + box.width / 2, 30), WIDTH - 30)
+
+
+def _to_answer(box, boxes, top):
+    """An arrow from a box to the answer: straight down, or beside the boxes that stand in between,
+    or it would seem to go through them."""
+    between = [other for other in boxes if other.top > box.top]
+    sides = [at for one in between for at in (one.left - GAP / 2, one.left + one.width + GAP / 2)]
+    free = [at for at in sides if 0 < at < WIDTH and not any(_is_over(at, one) for one in between)]
+    if not free:
+        return _arrow(_foot(box), (_within(box), top))
+    x, y = _foot(box)
+    past = min(free, key=lambda at: abs(at - x))
+    # Two that meet there stay two.
+    past += ASIDE if x > past else -ASIDE
+    corner = min(max(past, box.left + MARGIN), box.left + box.width - MARGIN)
+    return (
+        f'<path class="arrow" d="M{corner:.1f} {y:.1f}C{corner:.1f} {y + GAP / 2:.1f} {past:.1f} '
+        f'{y:.1f} {past:.1f} {y + GAP:.1f}V{top - 1:.1f}" marker-end="url(#tip)"/>'
+    )
+
+
+def _is_over(x, box):
+    return box.left < x < box.left + box.width
 
 
 def _arrow(start, end, label=""):

@@ -14,6 +14,8 @@ from rgb_circuit.pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outli
 from rgb_circuit.plots.canvas import BLUE, PAPER, VERMILION
 from rgb_circuit.trial import odd_tile
 
+from .run import Run
+
 # For the time in which figures are made and written: text that stays text, and the same bytes for
 # the same figure. Names come from users, and a dollar sign in one means a dollar.
 SETTINGS: dict[str, Any] = {
@@ -67,12 +69,52 @@ def is_crisp(image: Image.Image) -> bool:
     return image.convert("RGB").getcolors(256) is not None
 
 
-def shown_picture(row: Mapping[str, Any], grid: Sequence[int] | None) -> dict[str, object]:
-    """What is shown of a picture: with a grid, the only tile that is another is outlined, and
-    enlarged where it is small."""
-    image, close = Image.open(io.BytesIO(row["png"])).convert("RGB"), None
-    crisp = is_crisp(image)
-    if grid and (tile := odd_tile(image, grid[0])):
+def marked_tiles(
+    images: Mapping[str, Image.Image], tile: Sequence[int] | None, grid: Sequence[int]
+) -> dict[str, tuple[int, int] | None]:
+    """Condition → where the trial's marked tile is in that picture, or None.
+
+    A tile that stands out in the clean picture is where it stands out in the others. Any other
+    marked place, such as that of a dot that only one picture has, is the same in all.
+
+    Args:
+        images: a trial's pictures by condition.
+        tile: the trial's (row, column), or None where it has none.
+        grid: rows and columns of tiles.
+    """
+    if tile is None:
+        return dict.fromkeys(images)
+    odd = {condition: odd_tile(image, grid[0]) for condition, image in images.items()}
+    if odd.get("clean") == tuple(tile):
+        return odd
+    return dict.fromkeys(images, (tile[0], tile[1]))
+
+
+def opened(png: bytes) -> Image.Image:
+    """A picture from its file."""
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def shown_pictures(rows: pd.DataFrame, run: Run) -> list[dict[str, object]]:
+    """What is shown of a trial's pictures, one after the other: where the task marks a tile, it is
+    outlined, and enlarged where it is small.
+
+    Args:
+        rows: ``trial, condition, expected, png`` of one trial, with the clean picture among them.
+    """
+    grid = run.manifest["grid"] if run.task.place else None
+    images = {row.condition: opened(row.png) for row in rows.itertuples()}
+    tile = run.tiles.get(rows["trial"].iloc[0]) if grid else None
+    tiles = marked_tiles(images, tile, grid) if grid else dict.fromkeys(images)
+    return [
+        _shown(row, images[row["condition"]], tiles[row["condition"]], grid)
+        for row in rows.to_dict("records")
+    ]
+
+
+def _shown(row, image, tile, grid):
+    close, crisp = None, is_crisp(image)
+    if tile:
         image = outlined(image, tile, grid)
         close = data_uri(enlarged(image, tile, grid)) if grid[0] > SMALL_FROM else None
     return dict(

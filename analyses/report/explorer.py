@@ -24,10 +24,9 @@ from rgb_circuit.calls.panels import LEAST, LEAST_GAP
 from rgb_circuit.pictures.thumbnail import data_uri
 from rgb_circuit.plots.heatmap import LEAST_LIMIT
 from rgb_circuit.plots.predictions import in_words
-from rgb_circuit.trial import odd_tile
 
 from . import charts
-from .embedded import is_crisp
+from .embedded import is_crisp, marked_tiles, opened
 from .run import Run
 from .writing import COMPONENTS, listed
 
@@ -214,7 +213,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         return [], [], run.why_not("looks")
     frame, shown = run.frames["looks"], run.frames["stimuli"].set_index(["trial", "condition"])
     heads = run.manifest["layers"] * run.manifest["heads"]
-    of_trial = {trial["name"]: trial.get("tile") for trial in run.manifest["trials"]}
+    marked = _marked(run)
     about, blobs, left_out, size = [], [], [], 0
     for (trial, condition), rows in frame.groupby(
         ["trial", "condition"], observed=True, sort=False
@@ -240,12 +239,11 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
             continue
         size += len(blob)
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
-        expected = shown.loc[(trial, condition), "expected"]
-        tile = odd_tile(png.convert("RGB"), run.manifest["grid"][0]) if run.task.place else None
+        expected, tile = shown.loc[(trial, condition), "expected"], marked.get((trial, condition))
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
         one |= dict(crisp=is_crisp(png))
         one |= dict(expected=None if pd.isna(expected) else expected, tokens=says[~again].tolist())
-        place = tile or (of_trial.get(trial) if run.task.place else None)
+        place = tile or (run.tiles[trial] if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
@@ -257,6 +255,18 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         some = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
         return about, blobs, f"where heads look on {some} is in looks.parquet"
     return about, blobs, ""
+
+
+def _marked(run):
+    """(trial, condition) → the tile that is marked in that picture, or None."""
+    found: dict[tuple, tuple[int, int] | None] = {}
+    if not run.task.place:
+        return found
+    for trial, rows in run.frames["stimuli"].groupby("trial", observed=True, sort=False):
+        images = {row.condition: opened(row.png) for row in rows.itertuples()}
+        tiles = marked_tiles(images, run.tiles[trial], run.manifest["grid"])
+        found |= {(trial, condition): tile for condition, tile in tiles.items()}
+    return found
 
 
 def _steps(attention, chance):

@@ -12,7 +12,7 @@ from .. import roles
 from ..roles import standing
 from . import digits, parts
 from .drawing import drawing
-from .embedded import shown_picture
+from .embedded import shown_pictures
 from .playing import cannot_play
 from .run import Needs, Run
 from .writing import listed, name, percent, sentence, signed
@@ -33,7 +33,7 @@ def values(run: Run, *, linked: bool = True) -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``lacks``
     (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
     number), ``made`` (how large the model is, when the run was made and in
-    what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_picture`
+    what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_pictures`
     has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend``
     (what its numbers and lines are).
 
@@ -89,12 +89,11 @@ def _pictures(run):
         changed = [run.task.corrupted]
     played = run.frames["play"]
     played = played[played["trial"] == shown["trial"].iloc[0]].set_index("condition")
-    grid, found = run.manifest["grid"] if run.task.place else None, []
-    for condition in ["clean", *changed[:1]]:
-        row = shown.loc[condition]
+    shown, found = shown.loc[["clean", *changed[:1]]], []
+    for picture, (condition, row) in zip(shown_pictures(shown, run), shown.iterrows()):
         said = played.loc[condition] if condition in played.index else NOT_PLAYED
         found.append(
-            shown_picture(row, grid)
+            picture
             | dict(
                 trial=row["trial"],
                 asked=question_of(row["prompt"], run.manifest.get("template") or TEMPLATE)
@@ -112,7 +111,8 @@ def _legend(found, arrows):
     said = []
     if any(part.heads for part in found):
         said.append(
-            "Beside a head: the share of the gap that it brings back when it alone is restored"
+            "Beside a head: the share of the gap that it brings back when it alone is restored "
+            "(the gap: how far the right answer’s logit falls from the clean picture to the other)"
         )
     if any(part.writes for part in found) or arrows:
         said.append("arrows: measured effects")

@@ -30,6 +30,7 @@ const places = (...values) => {
 
 const percent = (value) => {
   const size = Math.abs(100 * value);
+  if (size < 0.01) return size ? "≈ 0 %" : "0 %";
   return `${(100 * value).toFixed(size >= 9.95 ? 0 : size >= 0.95 ? 1 : 2).replace("-", "−")} %`;
 };
 

@@ -164,7 +164,7 @@ def _looks(run, heads):
         return ""
     frame = _of(run.frames["attention"], heads)
     frame = frame[frame["condition"] == "clean"]
-    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
+    tiles = run.tiles
     marked = bool(run.task.place) and all(tiles.get(name) for name in frame["trial"].unique())
     if marked:
         at = frame["trial"].astype(str).map(lambda name: tuple(tiles[name]))

@@ -128,6 +128,11 @@ class Run:
         return self.frames["patch_heads"]["trial"].nunique()
 
     @cached_property
+    def tiles(self) -> dict[str, list[int] | None]:
+        """Trial → row and column of its marked tile, or None where it has none."""
+        return {trial["name"]: trial.get("tile") for trial in self.manifest["trials"]}
+
+    @cached_property
     def clusters(self) -> dict[str, str]:
         """Name of a trial → its cluster (`rgb_circuit.stimuli.replicates`)."""
         return recorded_clusters(self.manifest["trials"], self.task)

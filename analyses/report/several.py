@@ -21,13 +21,14 @@ from rgb_circuit.heads import Head
 from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.keeping.saved_run import recorded_task
 from rgb_circuit.plots import transfer_maps
-from rgb_circuit.plots.canvas import model_title, percent, percent_between
+from rgb_circuit.plots.canvas import model_title, percent_between
 from rgb_circuit.task import Task
 
 from . import digits
 from .embedded import SETTINGS, svg
+from .on_dark import on_dark
 from .page import environment_of
-from .writing import listed
+from .writing import listed, percent
 
 PREFIX = "transfer_"
 FRAMES = {
@@ -168,7 +169,8 @@ def write(folder: Path) -> Path:
     with matplotlib.rc_context(SETTINGS), attempt("the figure of the page", failed):
         if found.heads is not None:
             drawn = transfer_maps(found.heads, found.pairs, found.sets, found.model, most=NAMED * 4)
-            figure = svg(drawn, "Effects of heads, correlations and sets of heads over tasks")
+            says = "Effects of heads, correlations and sets of heads over tasks"
+            figure = on_dark(svg(drawn, says))
     text = (
         environment_of("analyses.report")
         .get_template("several.html.jinja")
@@ -257,7 +259,7 @@ def _pair(row):
 
 def _between(value, low, high):
     ends = ", ".join(digits.written(end, 2) for end in (low, high))
-    return f"{digits.written(value, 2)} [{ends}]"
+    return f"{digits.written(value, 2)} [{ends}]".replace("-", "−")
 
 
 def _sets(found):

@@ -6,12 +6,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ..heads import Head
 from .canvas import DIVERGING, FADED, brief, limit_of, literal, model_title, new_figure, percent
 
-# Heads that are drawn at most.
-MOST = 16
+# Heads that are drawn at most, and the least share of the gap that is written.
+MOST, LEAST_SAID = 16, 1e-4
 
 
 @literal
@@ -56,7 +57,7 @@ def _effects(heads, samples, most, ax):
         named.pivot(index="name", columns="sample", values="shown")[samples].loc[order].astype(bool)
     )
     cells = cells.loc[order]
-    _map(cells, cells.map(percent), ax, limit_of(cells), ~shown.to_numpy())
+    _map(cells, cells.map(_share), ax, limit_of(cells), ~shown.to_numpy())
     ax.set_title(
         "a head restored alone, of the gap\n(grey: not shown to raise the answer)", fontsize=9
     )
@@ -75,8 +76,9 @@ def _correlations(pairs, samples, ax):
             cells.loc[one, other] = row.corrected
             words.loc[one, other] = (
                 said if row.void else f"{said}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
-            )
+            ).replace("-", "−")
     _map(cells, words, ax, 1.0, cells.isna().to_numpy())
+    _square(ax)
     ax.set_title("correlation over heads, without noise\n(r as measured ≤ its ceiling)", fontsize=9)
 
 
@@ -90,7 +92,7 @@ def _sufficiency(sets, samples, ax):
         rows.pivot(index="found_on", columns="tested_on", values="q_value").loc[samples, samples]
         <= 0.05
     )
-    words = cells.map(percent).where(voids == "", voids) + beyond.map(
+    words = cells.map(_share).where(voids == "", voids) + beyond.map(
         lambda more: " •" if more else ""
     )
     _map(cells, words, ax, max(1.0, limit_of(cells)), cells.isna().to_numpy())
@@ -98,7 +100,19 @@ def _sufficiency(sets, samples, ax):
     ax.set_yticklabels([f"{brief(name, 16)} ({sizes[name]})" for name in samples], rotation=0)
     ax.set_ylabel("found on (heads)", fontsize=8)
     ax.set_xlabel("tested on", fontsize=8)
+    _square(ax)
     ax.set_title("the set alone restores, of the gap\n(dot: more than random sets)", fontsize=9)
+
+
+def _share(value):
+    """A share of the gap, of which less than a ten-thousandth is nothing."""
+    return "≈ 0" if 0 < abs(value) < LEAST_SAID else percent(value)
+
+
+def _square(ax):
+    """A map of few cells stays at the top of its place, however many heads stand beside it."""
+    ax.set_box_aspect(1)
+    ax.set_anchor("N")
 
 
 def _map(
@@ -108,9 +122,9 @@ def _map(
         cells, annot=words.to_numpy(), fmt="", annot_kws={"fontsize": 7}, cmap=DIVERGING,
         vmin=-limit, vmax=limit, cbar=False, mask=faded, ax=ax, xticklabels=True, yticklabels=True,
     )  # fmt: skip
-    ax.set_facecolor(FADED)
-    # What is masked has no annotation of its own.
+    # What is masked has no colour and no annotation of its own.
     for row, column in zip(*faded.nonzero()):
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=FADED))
         ax.text(
             column + 0.5, row + 0.5, words.iat[row, column], ha="center", va="center", fontsize=7
         )

@@ -38,25 +38,38 @@ export function download(name, content, type) {
 
 export const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
+// What stands above a chart; above the map it is what the map shows.
+function titleOf(name) {
+  const { role, target } = data.maps[state.map], picture = data.pictures[state.picture];
+  if (name === "map") return `${role}, when ${target}`;
+  const title = $(`explore-${name}`).closest(".card").querySelector("h4").textContent;
+  return name === "picture" ? `${title}: ${picture.condition}` : title;
+}
+
 // The charts that are seen, as one drawing in two columns.
 async function asSvg() {
-  const top = 74, gap = 24, heights = [top, top], widths = [0, 0], parts = [];
+  const top = 74, gap = 24, head = 20, heights = [top, top], widths = [0, 0], parts = [], heads = [];
   for (const [name, column] of [["map", 0], ["picture", 0], ["effects", 1], ["writes", 1]]) {
     if (!views[name] || !$(`explore-${name}`).offsetParent) continue;
     const text = await views[name].view.toSVG();
     const [width, height] = ["width", "height"].map((side) => Number(text.match(new RegExp(`<svg[^>]* ${side}="([\\d.]+)"`))[1]));
+    heads.push([titleOf(name), column, heights[column] + 12]);
+    heights[column] += head;
     // Names inside a drawing are its own.
     parts.push([text.replace(/\b(clip|gradient_)(\d+)\b/g, `${name}-$1$2`), column, heights[column]]);
     heights[column] += height + gap;
     widths[column] = Math.max(widths[column], width);
   }
   const size = [Math.max(520, widths[0] + gap + widths[1] + 2 * gap), Math.max(...heights)];
-  const placed = parts.map(([text, column, y]) => text.replace("<svg ", `<svg x="${gap + column * (widths[0] + gap)}" y="${y}" `));
-  const line = (id, y, size, weight) => `<text x="${gap}" y="${y}" font-size="${size}" font-weight="${weight}" fill="${css("ink")}">${escaped($(id).textContent)}</text>`;
+  const left = (column) => gap + column * (widths[0] + gap);
+  const placed = parts.map(([text, column, y]) => text.replace("<svg ", `<svg x="${left(column)}" y="${y}" `));
+  const line = (text, x, y, size, weight) => `<text x="${x}" y="${y}" font-size="${size}" font-weight="${weight}" fill="${css("ink")}">${escaped(text)}</text>`;
+  const [title, says] = ["title", "head-says"].map((id) => $(`explore-${id}`).textContent);
   return {
     size,
     text: `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="${size[0]}" height="${size[1]}" font-family="system-ui, sans-serif">` +
-      `<rect width="100%" height="100%" fill="${css("page")}"/>${line("explore-title", 32, 20, 600)}${line("explore-head-says", 54, 12, 400)}${placed.join("")}</svg>`,
+      `<rect width="100%" height="100%" fill="${css("page")}"/>${line(title, gap, 32, 20, 600)}${line(says, gap, 54, 12, 400)}` +
+      `${heads.map(([text, column, y]) => line(text, left(column), y, 12, 600)).join("")}${placed.join("")}</svg>`,
   };
 }
 

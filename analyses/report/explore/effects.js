@@ -17,11 +17,13 @@ export function drawEffects(number) {
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
   const size = { width: room("explore-effects") - 185, height: { step: Math.max(3.6, 18 / words.size) } };
-  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut.
+  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut. They
+  // stand above the names of the sweeps too.
   const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
-  const columns = Math.max(1, Math.min(words.size, Math.floor(size.width / (name + mark))));
+  const columns = Math.max(1, Math.min(words.size, Math.floor((size.width + 165) / (name + mark))));
+  const above = 8 + 16 * Math.ceil(words.size / columns);
   const axis = reaching(rows, data.fraction ? data.least : data.least * data.least_gap);
-  return draw("effects", { effects: rows }, { columns, room: Math.min(160, size.width - mark), ...axis }, size);
+  return draw("effects", { effects: rows }, { columns, above, room: Math.min(160, size.width - mark), ...axis }, size);
 }
 
 export function drawWrites(number) {

@@ -30,7 +30,6 @@ export async function drawLooks(number) {
   const picture = data.pictures[state.picture];
   $("explore-looks").hidden = !picture;
   if (!picture) return;
-  $("explore-picture").classList.toggle("smooth", !picture.crisp);
   const per = picture.image + picture.tokens.length;
   const own = await ofHead(number), tiles = await tilesOf(number), veil = veilOf(tiles);
   const { columns } = picture, rowCount = picture.tiles / columns;
@@ -43,7 +42,7 @@ export async function drawLooks(number) {
   const boxes = picture.tile ? [{ row: picture.tile[0], column: picture.tile[1] }] : [];
   const sets = { shown: [{ uri: picture.uri }], tiles: cells, boxes };
   const side = Math.max(1, Math.floor(Math.min(340, room("explore-picture")) / columns)) * columns;
-  const whole = { rows: rowCount, columns, left: 0, top: 0, right: columns, bottom: rowCount };
+  const smooth = !picture.crisp, whole = { smooth, rows: rowCount, columns, left: 0, top: 0, right: columns, bottom: rowCount };
   await draw("picture", sets, whole, { width: side, height: Math.round((side * rowCount) / columns) });
   // Where a tile is too small to be seen, it is enlarged beside the picture.
   const zoom = picture.place && rowCount > 10;
@@ -51,7 +50,7 @@ export async function drawLooks(number) {
   if (zoom) {
     const [left, top] = [Math.min(Math.max(picture.place[1] - 2, 0), columns - 5), Math.min(Math.max(picture.place[0] - 2, 0), rowCount - 5)];
     const near = cells.filter(({ row, column }) => row >= top && row < top + 5 && column >= left && column < left + 5);
-    await draw("zoom", { ...sets, tiles: near }, { rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
+    await draw("zoom", { ...sets, tiles: near }, { smooth, rows: rowCount, columns, left, top, right: left + 5, bottom: top + 5 }, { width: 110, height: 110 }, "picture");
   }
   const words = picture.tokens.map((token, at) => ({ at, token, attention: own[picture.tiles + at] / 255 }));
   await draw("words", { words }, { tokens: picture.tokens.map((token) => token.trim() || (token.includes("\n") ? "↵" : "␣")), chance: picture.chance,

@@ -13,11 +13,14 @@ export function verdictOf(number) {
   const holds = new Set(data.predictions.filter((one) => one.states[number] === "h").map((one) => one.name));
   // One that stands in for another is as good.
   const met = (name) => data.asked[name].filter((slot) => slot.some((one) => holds.has(one))).length;
-  const held = (name) => `${met(name)} of the ${data.asked[name].length} predictions of the role “${name}”`;
+  const all = (name) => met(name) === data.asked[name].length;
+  const held = (name) => `${all(name) ? "every prediction" : `${met(name)} of the ${data.asked[name].length} predictions`} of the role “${name}”`;
   const own = role.split(" + ").filter((name) => name in data.asked);
   const score = data.scores?.[number] ?? null;
   let says = "Which role it has was not tested.";
-  if (own.length) says = `It meets ${own.map(held).join(" and ")}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
+  // A head of several roles has a score for each, of which this would be one.
+  if (own.length > 1) says = own.every(all) ? `It meets every prediction of these ${own.length} roles.` : `It meets ${own.map(held).join(" and ")}.`;
+  else if (own.length) says = `It meets ${held(own[0])}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
   else if (data.roles && data.predictions.every((one) => one.void)) says = "None of its predictions could be tested.";
   else if (data.roles) {
     const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];

@@ -52,7 +52,7 @@ const called = (at, name) => {
   const set = [...at.turned, ...at.scaled].find((one) => one.name === name);
   if (name === "found" || name === "random") {
     const count = set.members.length, many = count > 1 ? `${count} ` : "", heads = count > 1 ? "heads" : "head";
-    if (name === "random") return `${many}random ${heads}`;
+    if (name === "random") return `${many || "a "}random ${heads}`;
     // Where no head has a role, the run takes those that come nearest to one, or do most.
     if (!data.roles) return `the ${many}strongest ${heads}`;
     return set.members.some((one) => roleOf(numberOf(one)) !== "none") ? `the ${many}${heads} found` : `the ${many}nearest ${heads}`;
@@ -75,8 +75,6 @@ const biasText = (bias) => (bias === null ? "looks nowhere else" : `+${bias} the
 
 export async function tellSteer() {
   const { why_not: why, trials } = data.steering;
-  $("steer-none").textContent = why ?? "";
-  $("steer-all").hidden = Boolean(why);
   if (why) return;
   ready = await prepared(state.steer.trial);
   const gaze = gazeOf(), { at } = ready;
@@ -95,6 +93,7 @@ export async function tellSteer() {
     ({ text, pressed: gaze.edit === edit, change: { edit } })));
   options($("steer-trial"), trials.map((_, number) => number), state.steer.trial, (number) => trials[number].trial);
   $("steer-pull").hidden = !look;
+  $("steer-how").textContent = look ? "Move over the picture; click to stay there." : "Click the picture to make them look there.";
   Object.assign($("steer-bias"), { max: at.biases.length - 1, value: gaze.bias });
   $("steer-bias").setAttribute("aria-valuetext", biasText(at.biases[gaze.bias]));
   $("steer-bias-says").textContent = biasText(at.biases[gaze.bias]);
@@ -116,6 +115,7 @@ function veil(gaze) {
     return values && likeliest(values) !== own;
   });
   const changed = other(gaze.name), count = (name) => other(name).filter(Boolean).length;
+  const many = (name) => gaze.turned.find((one) => one.name === name).members.length > 1;
   Object.assign(canvas, { width: columns, height: rows, hidden: gaze.edit !== "look" });
   const context = canvas.getContext("2d");
   context.fillStyle = "#5959598c";
@@ -123,8 +123,8 @@ function veil(gaze) {
   const random = gaze.turned.some((one) => one.name === "random") && gaze.name !== "random";
   $("steer-says").textContent = gaze.edit !== "look" ? ""
     : gaze.turned.some((one) => one.name === gaze.name)
-      ? `Turned to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${gaze.name.includes(".") ? "s" : ""} the answer at ${count(gaze.name)} (clear here)` +
-        `${random ? `; ${called(gaze, "random")} of the same layers at ${count("random")}` : ""}.` : "";
+      ? `Turned to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${many(gaze.name) ? "" : "s"} the answer at ${count(gaze.name)} (clear here)` +
+        `${random ? `; ${called(gaze, "random")} of the same layer${many("random") ? "s" : ""} at ${count("random")}` : ""}.` : "";
 }
 
 // The rows of bars, once for a picture.
@@ -161,7 +161,7 @@ export function answer() {
   }
   const best = at.words[likeliest(values)], aside = [`as it is: ${own}`];
   const random = gaze.name === "random" ? null : asked(gaze, "random", gaze.bias, place, gaze.edit);
-  if (random) aside.push(`${called(at, "random")} so: ${at.words[likeliest(random)]}`);
+  if (random) aside.push(`${called(at, "random")}: ${at.words[likeliest(random)]}`);
   says.replaceChildren(made("span", who), made("strong", best, best === own ? "" : "other"), made("span", ` (${aside.join("; ")})`, "quiet"));
   const places = decimals(values);
   [...$("steer-words").children].forEach((line, number) => {
@@ -183,7 +183,11 @@ function placeAt(event) {
 const turned = (change) => choose({ steer: { ...state.steer, ...change, pinned: true } });
 
 export function connectSteer() {
-  if (data.steering.why_not) return;
+  const { why_not: why } = data.steering;
+  $("steer-none").textContent = why ?? "";
+  // Before anything is drawn: it decides how wide its neighbour is.
+  $("steer-all").hidden = Boolean(why);
+  if (why) return;
   const picture = $("steer-picture");
   picture.onpointermove = (event) => {
     if (!ready || state.steer.edit !== "look") return;

@@ -16,7 +16,6 @@ def _values(run: Run):
     if "attention" not in run.frames:
         return dict(why_not=run.why_not("attention"))
     stimuli = run.frames["stimuli"].set_index(["trial", "condition"])
-    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
     role_of = {}
     if "roles" in run.frames:
         role_of = run.frames["roles"].set_index(["layer", "head"])["role"].to_dict()
@@ -28,9 +27,9 @@ def _values(run: Run):
         image = Image.open(io.BytesIO(stimuli.loc[(trial, condition), "png"]))
         seen = veiled(pattern, image)
         picture = dict(condition=condition, on_picture=float(pattern.sum()), at_tile=None)
-        if tiles.get(trial) and run.task.place:
-            picture["at_tile"] = float(pattern[tuple(tiles[trial])])
-            seen = outlined(seen, tiles[trial], pattern.shape)
+        if (tile := run.tiles.get(trial)) and run.task.place:
+            picture["at_tile"] = float(pattern[tuple(tile)])
+            seen = outlined(seen, tile, pattern.shape)
         picture["uri"] = data_uri(seen)
         heads.setdefault((layer, head), {}).setdefault(trial, []).append(picture)
     shown = [

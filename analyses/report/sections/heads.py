@@ -95,10 +95,9 @@ def _looking(run, index):
         return {}
     frame = run.frames["looks"]
     clean = frame[frame["condition"] == "clean"]
-    tiles = {trial["name"]: trial["tile"] for trial in run.manifest["trials"]}
     found = []
     for trial, rows in clean.groupby("trial", observed=True, sort=False):
-        tile = tiles.get(trial)
+        tile = run.tiles.get(trial)
         if not tile or not len(rows["picture"].iloc[0]):
             return {}
         place = tile[0] * run.manifest["grid"][1] + tile[1]

@@ -19,6 +19,9 @@ from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import STRONGEST
 
+# Points of a title that is still read with ease.
+SMALLEST = 7
+
 
 def _values(run: Run):
     frame, effects = run.frames["panels"], run.frames["patch_heads"]
@@ -65,8 +68,16 @@ def _figures(frame, shares):
         value=frame["effect"] / frame["gap"] if shares else frame["effect"], shown=shown(frame)
     )
     limit = limit_of(frame["value"], LEAST_LIMIT if shares else 0)
+    titles = {
+        panel: panel_title(*rows[["role", "target"]].iloc[0])
+        for panel, rows in frame.groupby("panel", sort=False)
+    }
+    # A title wider than its map would make the map smaller than the others; those that fit are
+    # written alike.
+    sizes = {panel: min(10, 260 / len(title)) for panel, title in titles.items()}
+    alike = min((size for size in sizes.values() if size >= SMALLEST), default=SMALLEST)
     figures = []
-    for _, rows in frame.groupby("panel", sort=False):
+    for panel, rows in frame.groupby("panel", sort=False):
         large = max(rows["layer"].nunique(), rows["head"].nunique()) > ROOMY
         ax = new_axes(5.2, 4.6) if large else new_axes(3.9, 3.5)
         head_heatmap(rows, "value", label=5, told="shown", limit=limit, bar=False, ax=ax)
@@ -75,9 +86,7 @@ def _figures(frame, shares):
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]
-        title = panel_title(role, target)
-        # A title wider than its map would make the map smaller than the others.
-        ax.set_title(title, fontsize=min(10, 260 / len(title)))
+        ax.set_title(titles[panel], fontsize=min(alike, sizes[panel]))
         says = f"Effect of restoring each head on the {role} logit in the {target} picture"
         figures.append(on_dark(svg(ax.figure, says)))
     return figures, _bar(limit, shares)

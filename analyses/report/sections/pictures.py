@@ -1,15 +1,14 @@
 """The first pictures, and what the model is asked about them."""
 
-from ..embedded import shown_picture
+from ..embedded import shown_pictures
 from ..run import Needs, Run
 from ..section import Section, beside
 
 
 def _values(run: Run):
     shown = run.frames["stimuli"]
-    grid = run.manifest["grid"] if run.task.place else None
     trials = [
-        dict(name=trial, pictures=[shown_picture(row, grid) for row in rows.to_dict("records")])
+        dict(name=trial, pictures=shown_pictures(rows, run))
         for trial, rows in shown.groupby("trial", sort=False)
     ]
     unseen = list(shown["unseen"].dropna().unique())

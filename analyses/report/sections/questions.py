@@ -67,5 +67,4 @@ SECTION = Section(
     ),
     values=_values,
     fragment=beside(__file__),
-    half=True,
 )

@@ -1,28 +1,51 @@
 """The command that gives the run again, and what it was made with."""
 
+import re
 import shlex
+from collections.abc import Mapping
 
+from ..digits import MISSING
 from ..playing import shown_not_to_play
 from ..run import Needs, Run
 from ..section import Section, beside
 
+# Of the manifest, what the page has elsewhere.
+TOLD = ("options", "trials", "versions", "task", "registered")
+# What tells one run from another at a glance; the rest is folded.
+FIRST = ("model", "revision", "commit", "server", "dtype", "device", "started", "finished")
+BETWEEN = {"grid": " × "}
+# Letters of a command that goes into a line of its place.
+LONG = 60
+# Of a hash of contents, so many digits tell any two apart; a commit is asked for by all of its own.
+HASH, DIGEST = re.compile(r"[0-9a-f]{64}"), 12
+
 
 def _values(run: Run):
-    facts = {
-        name: value
-        for name, value in run.manifest.items()
-        if name not in ("options", "trials", "versions", "task", "registered")
-    }
-    between = {"grid": " × "}
-    facts = {
-        name: between.get(name, ", ").join(map(str, value)) if isinstance(value, list) else value
-        for name, value in facts.items()
-    }
+    facts = {name: value for name, value in run.manifest.items() if name not in TOLD}
+    facts = {name.replace("_", " "): _written(name, value) for name, value in facts.items()}
+    first = dict(task=run.task.says or run.task.name, trials=f"{len(run.manifest['trials']):,}")
+    first |= {name: facts.pop(name) for name in FIRST if facts.get(name, MISSING) != MISSING}
     return dict(
         command=f"rgb-circuit run {_arguments(run)}",
-        facts=facts | dict(task=run.task.says or run.task.name, trials=len(run.manifest["trials"])),
-        versions=run.manifest["versions"],
+        first=first | run.manifest["versions"],
+        rest={name: value for name, value in facts.items() if value != MISSING},
     )
+
+
+def _written(name, value):
+    """A value of the manifest as a person would write it."""
+    if value is None or value in ("", [], {}):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        parts = {part: _written(part, own) for part, own in value.items()}
+        return "; ".join(f"{part.replace('_', ' ')}: {own}" for part, own in parts.items())
+    if isinstance(value, list):
+        return BETWEEN.get(name, ", ").join(_written("", own) for own in value)
+    if isinstance(value, str):
+        return f"{value[:DIGEST]}…" if HASH.fullmatch(value) else value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _arguments(run):
@@ -48,9 +71,10 @@ def _arguments(run):
         f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip()
         for name, value in parts
     ]
-    return " ".join(
-        written + [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()]
-    )
+    written += [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()]
+    # A long one has a line for each option, as the shell takes it.
+    line = " ".join(written)
+    return line if len(line) < LONG else " \\\n    ".join(written)
 
 
 SECTION = Section(

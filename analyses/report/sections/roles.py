@@ -10,7 +10,7 @@ from rgb_circuit.task import pictures
 
 from ... import roles
 from ...roles import standing
-from ..embedded import shown_picture, svg
+from ..embedded import shown_pictures, svg
 from ..parts import moving
 from ..run import Needs, Run
 from ..section import Section, beside
@@ -130,8 +130,7 @@ def _strays(run, named):
     trials, and the pictures of the one that strays most."""
     if "strays" not in run.frames:
         return []
-    shown, evidence = run.frames["strays"], run.frames["evidence"]
-    grid, found = run.manifest["grid"] if run.task.place else None, []
+    shown, evidence, found = run.frames["strays"], run.frames["evidence"], []
     for _, head in named.iterrows():
         for role in head["role"].split(" + "):
             where, hypothesis = (head["layer"], head["head"]), run.task.hypothesis(role)
@@ -141,7 +140,7 @@ def _strays(run, named):
                     pictures["condition"].isin(_shown_in(run.task, row["prediction"]))
                 ]
                 if len(pictures):
-                    seen = [shown_picture(picture, grid) for picture in pictures.to_dict("records")]
+                    seen = shown_pictures(pictures, run)
                     found.append(row | dict(head=name(head), pictures=seen))
     return found
 
