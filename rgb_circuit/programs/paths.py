@@ -153,7 +153,9 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             given[:n] = 0
             layer.self_attn.output = (given, *weights)
             # Of what it makes of these rows nothing is read either.
-            layer.mlp.input = layer.mlp.input[:, :1]
+            arguments, options = layer.mlp.inputs
+            first_alone = tuple(part if part is None else part[:, :1] for part in arguments)
+            layer.mlp.inputs = first_alone, options
             given = layer.mlp.output
             layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
             left = layer.output
