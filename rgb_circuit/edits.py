@@ -396,18 +396,22 @@ def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
             )
         if sender[0] == "mlp":
             check_layer(model, sender[1])
-            check_mlp(model, sender[1])
         else:
             check_head(model, *sender)
+    check_mlps(model)
     return list(dict.fromkeys(found))
 
 
-def check_mlp(model: Vlm, layer: int) -> None:
+def check_mlp(model: Vlm, layer: int, instead: str = "'attn_out' or 'resid_pre'") -> None:
     """Raise InputError unless the layer has an MLP of that name."""
     if not hasattr(model.layers[layer], "mlp"):
-        raise InputError(
-            f"layer {layer} of {model.name} has no part called mlp; use 'attn_out' or 'resid_pre'"
-        )
+        raise InputError(f"layer {layer} of {model.name} has no part called mlp; use {instead}")
+
+
+def check_mlps(model: Vlm) -> None:
+    """Raise InputError unless what every layer adds can be told apart into attention and MLP."""
+    for layer in range(model.n_layers):
+        check_mlp(model, layer, "patch_heads, patch_edits or patch_layers")
 
 
 def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:

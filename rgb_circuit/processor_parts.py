@@ -119,8 +119,8 @@ def _without_video(kind):
             "__doc__": kind.__doc__,
             "get_attributes": classmethod(get_attributes),
             "from_args_and_dict": classmethod(from_args_and_dict),
-            # SmolVLM's chat template asks these of it, for videos.
-            "video_processor": SimpleNamespace(num_frames=None, fps=None),
+            # SmolVLM's chat template and ERNIE's save_pretrained ask these of it, for videos.
+            "video_processor": SimpleNamespace(num_frames=None, fps=None, font=""),
         },
     )
     return own

@@ -13,7 +13,7 @@ from .boards import Canvas
 from .conversation import prompt
 from .heads import Head
 from .module.layout import Layout
-from .module.modules import softcap_of, vocabulary_of
+from .module.modules import vocabulary_of
 from .programs.capture import language_model
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Vlm:
         token_of: `rgb_circuit.prompts.asking.token_of`, which stands above this file.
         ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to
             one another), or ``"all"``.
+        softcap: where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2;
+            else None.
         server: the NDIF server that holds the weights, or None where this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as
@@ -71,6 +73,7 @@ class Vlm:
     template: str
     token_of: Callable[[Vlm, str, str], int]
     ahead: str = "none"
+    softcap: float | None = None
     server: Server | None = None
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -115,12 +118,6 @@ class Vlm:
     def layers(self) -> Any:
         """The nnsight envoys of the language model's layers, first to last."""
         return language_model(self.nnsight).layers
-
-    @property
-    def softcap(self) -> float | None:
-        """Where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2; else
-        None."""
-        return softcap_of(self.config)
 
     @property
     def sayable(self) -> int:

@@ -120,6 +120,11 @@ VIDEO_PARTS = {
         "patch_size": 4,
         "merge_size": 2,
     },
+    "Ernie4_5_VLMoeProcessor": {
+        "video_processor_type": "Ernie4_5_VLMoeVideoProcessor",
+        "patch_size": 4,
+        "merge_size": 2,
+    },
     "Glm4vProcessor": {
         "video_processor_type": "Glm4vVideoProcessor",
         "patch_size": 4,
@@ -1054,6 +1059,118 @@ def lighton_ocr():
     return hf.LightOnOcrForConditionalGeneration(config), processor
 
 
+@family(48, 6, takes=QWEN_TAKES, any_size=True)
+def paddleocr_vl():
+    tokens = tokenizer(("<|IMAGE_START|>", "<|IMAGE_END|>"), image_token="<|IMAGE_PLACEHOLDER|>")
+    processor = hf.PaddleOCRVLProcessor(
+        qwen_pictures(hf.PaddleOCRVLImageProcessorPil, frames=1),
+        tokens,
+        chat_template=chat(
+            "User: ",
+            "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>",
+            " ",
+            "Assistant:",
+        ),
+    )
+    start, end = tokens.convert_tokens_to_ids(["<|IMAGE_START|>", "<|IMAGE_END|>"])
+    config = hf.PaddleOCRVLConfig(
+        text_config=ids(tokens, **WIDE_HEADS, rope_parameters=MROPE),
+        vision_config=dict(image_size=48, patch_size=4, **VISION),
+        image_token_id=tokens.image_token_id,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+    return hf.PaddleOCRVLForConditionalGeneration(config), processor
+
+
+@family(48, 6, takes=(*QWEN_TAKES, "moe_mm_token_type_ids"), any_size=True)
+def ernie4_5_vl_moe():
+    """Image tokens ask other experts than words do, which layers are told of every position."""
+    marks = ("image", "image_start", "image_end", "video", "video_start", "video_end")
+    tokens = tokenizer((), **{f"{mark}_token": f"<|{mark}|>" for mark in marks})
+    processor = without_video(hf.Ernie4_5_VLMoeProcessor)(
+        qwen_pictures(hf.Ernie4_5_VLMoeImageProcessorPil, frames=1),
+        tokens,
+        video_processor=None,
+        chat_template=chat(
+            "User: ",
+            "<|image_start|><|image|><|image_end|>",
+            " ",
+            "Assistant:",
+            start="{{ bos_token }}",
+        ),
+    )
+    experts = dict(
+        moe_intermediate_size=[16, 8],
+        moe_k=2,
+        moe_num_experts=4,
+        moe_num_shared_experts=1,
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"],
+    )
+    vision = dict(depth=2, hidden_size=16, intermediate_size=32, num_heads=2, patch_size=4)
+    config = hf.Ernie4_5_VLMoeConfig(
+        text_config=ids(tokens, **WIDE_HEADS, **experts, rope_parameters=MROPE),
+        vision_config=vision,
+        **{f"{mark}_token_id": getattr(tokens, f"{mark}_token_id") for mark in marks},
+    )
+    return hf.Ernie4_5_VLMoeForConditionalGeneration(config), processor
+
+
+@family(24, 6)
+def janus():
+    """Only its tower reads pictures; what draws them has no part in an answer."""
+    named = dict(
+        image_token="<image_placeholder>",
+        boi_token="<begin_of_image>",
+        eoi_token="<end_of_image>",
+    )
+    tokens = tokenizer((), **named)
+    processor = hf.JanusProcessor(
+        hf.JanusImageProcessorPil(size=square(24)),
+        tokens,
+        chat_template=chat("User: ", "<image_placeholder>\n", " ", "Assistant:"),
+        num_image_tokens=36,
+    )
+    drawing = dict(
+        base_channels=32,
+        channel_multiplier=[1],
+        num_res_blocks=1,
+        latent_channels=32,
+        num_embeddings=16,
+        projection_dim=WIDTH,
+        image_token_embed_dim=WIDTH,
+    )
+    config = hf.JanusConfig(
+        text_config=hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)).to_dict(),
+        vision_config=dict(image_size=24, patch_size=4, projection_dim=WIDTH, **VISION),
+        vq_config=drawing,
+        image_token_id=tokens.image_token_id,
+    )
+    return hf.JanusForConditionalGeneration(config), processor
+
+
+@family(24, 6)
+def ovis2():
+    """A picture's tokens are mixtures of a visual vocabulary's rows."""
+    indicators = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+    tokens = tokenizer(("<image>", "<IMG_ATOM>", *indicators, *IM), begin=None, end="<|endoftext|>")
+    processor = hf.Ovis2Processor(
+        hf.Ovis2ImageProcessorPil(size=square(24)),
+        tokens,
+        chat_template=chatml("<image>\n"),
+        image_seq_length=36,
+    )
+    words = dict(hidden_stride=1, vocab_size=32, num_visual_indicator_tokens=len(indicators))
+    config = hf.Ovis2Config(
+        vision_config=dict(image_size=24, patch_size=4, **VISION | words),
+        text_config=hf.Qwen2Config(**ids(tokens, **TEXT)).to_dict(),
+        image_token_id=tokens.convert_tokens_to_ids("<IMG_ATOM>"),
+        visual_indicator_token_ids=tokens.convert_tokens_to_ids(list(indicators)),
+        hidden_size=WIDTH,
+    )
+    return hf.Ovis2ForConditionalGeneration(config), processor
+
+
 # All that can be built here.
 NAMES = [
     name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)
@@ -1072,6 +1189,7 @@ KINDS = at_hand(
     "qwen2_5_vl",  # angles of time, row and column; pictures of any size
     "qwen3_vl",  # features added between layers
     "qwen3_vl_moe",  # experts
+    "ernie4_5_vl_moe",  # experts for image tokens and others for words
     "glm4v",  # norms before and behind the blocks
     # Norms behind the blocks alone; a window in three layers, the fourth without angles.
     "exaone4_5",

@@ -105,6 +105,9 @@ class Oracle:
                 return changed("attn_out", layer, output[0]), *output[1:]
 
             def after_mlp(module, arguments, output):
+                # A mixture of experts may return scores too.
+                if isinstance(output, tuple):
+                    return changed("mlp_out", layer, output[0]), *output[1:]
                 return changed("mlp_out", layer, output)
 
             def before_layer(module, arguments):

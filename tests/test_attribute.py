@@ -18,6 +18,7 @@ import rgb_circuit as rgb
 from rgb_circuit import plots
 from rgb_circuit.calls.attribute import STEPS
 from rgb_circuit.models.planted import Placement
+from rgb_circuit.models.random import random_llava
 from rgb_circuit.programs import attributed as program
 from rgb_circuit.prompts import answer_tokens, encode, locate
 from rgb_circuit.running import memory
@@ -280,6 +281,16 @@ def test_planted_extractors_are_found_and_what_saturated_attention_hides_is_miss
 def test_what_cannot_be_estimated_is_refused(grouped, options, complaint):
     with pytest.raises(rgb.InputError, match=complaint):
         rgb.attribute(grouped, rgb.rgb_trials(grouped, 1), **options)
+
+
+def test_weights_made_in_inference_mode_are_refused_before_any_forward():
+    module, processor = random_llava(layers=2)
+    norm = module.model.language_model.norm
+    with torch.inference_mode():
+        norm._parameters["weight"] = torch.nn.Parameter(norm.weight.clone(), requires_grad=False)
+    model = rgb.wrap(module, processor, name="mine")
+    with pytest.raises(rgb.InputError, match=r"inference_mode\(\) \(.*language_model.norm.weight"):
+        rgb.attribute(model, rgb.rgb_trials(model, 1), progress=False)
 
 
 def test_inference_mode_is_refused_in_a_sentence(grouped):

@@ -273,6 +273,17 @@ def test_an_attention_that_a_checkpoint_asks_for_is_loaded_as_one_that_takes_mas
     assert model.config.text_config._attn_implementation == "sdpa"
 
 
+def test_a_configuration_that_one_kernel_does_not_go_with_is_named(random_folder, tmp_path):
+    folder = tmp_path / "watched"
+    shutil.copytree(random_folder["grouped"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["output_attentions"] = True
+    (folder / "config.json").write_text(json.dumps(config | {"output_attentions": True}))
+    with pytest.raises(rgb.InputError, match="refuses the configuration .*output_attentions"):
+        rgb.load(folder)
+    rgb.load(folder, attn_implementation="eager")
+
+
 def frames(model, trials):
     """What some functions find."""
     edits = [rgb.Edit(1, 1, "zero")]

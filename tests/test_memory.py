@@ -39,6 +39,14 @@ def test_pictures_of_a_large_model_are_captured_by_the_pair_however_much_is_free
     assert 1 <= rows_at_once(LLAVA_7B, 601, 0) <= 4 and rows_at_once(LLAVA_7B, 601, 600) == 256
 
 
+def test_an_mlp_whose_width_is_not_said_or_differs_by_layer_is_taken_to_be_wide(plenty):
+    rows = {
+        mlp: rows_at_once(shaped(32, 32, 128, 4096, mlp, 32064), 601, 0)
+        for mlp in (None, (1024, 16384), 16384)
+    }
+    assert len(set(rows.values())) == 1
+
+
 def test_pictures_of_a_small_model_are_captured_by_the_dozen(plenty):
     assert pictures_at_once(shaped(4, 4, 8, 32, 64, 40), 55, 54) == 2560 // 55
 

@@ -194,8 +194,12 @@ def test_a_norm_that_is_not_the_last_thing_before_the_logits_is_refused():
 
 @pytest.mark.parametrize(
     "change",
-    [lambda logits: 10 * torch.tanh(logits / 10), lambda logits: 0.5 * logits],
-    ids=["soft cap", "multiplier"],
+    [
+        lambda logits: 10 * torch.tanh(logits / 10),
+        lambda logits: 0.5 * logits,
+        lambda logits: 0.999 * logits,
+    ],
+    ids=["soft cap", "multiplier", "slight multiplier"],
 )
 def test_logits_that_are_more_than_the_unembedding_of_the_final_norm_are_refused(made, change):
     class Changed(LlavaForConditionalGeneration):
@@ -208,6 +212,39 @@ def test_logits_that_are_more_than_the_unembedding_of_the_final_norm_are_refused
     module.__class__ = Changed
     with pytest.raises(
         rgb.InputError, match="its logits are not lm_head of what its final norm returns"
+    ):
+        rgb.wrap(module, processor, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("", "layers 0 and 1 of 'mine' are the same module"),
+        ("self_attn.o_proj", "layers 0 and 1 of 'mine' have the same self_attn.o_proj"),
+        ("mlp", "layers 0 and 1 of 'mine' have the same mlp"),
+    ],
+)
+def test_a_part_that_stands_in_two_layers_is_refused(made, part, sentence):
+    module, processor = made
+    first = "model.language_model.layers.0"
+    shared = module.get_submodule(f"{first}.{part}" if part else first)
+    module.set_submodule(f"{first.replace('0', '1')}.{part}".rstrip("."), shared)
+    with pytest.raises(rgb.InputError, match=sentence):
+        rgb.wrap(module, processor, name="mine")
+
+
+def test_an_unembedding_of_several_parts_is_refused(made):
+    module, processor = made
+    module.lm_head = torch.nn.Sequential(torch.nn.Linear(32, 8), torch.nn.Linear(8, 40))
+    with pytest.raises(rgb.InputError, match="has no lm_head with a weight"):
+        rgb.wrap(module.eval(), processor, name="mine")
+
+
+def test_a_configuration_that_makes_forwards_return_tuples_is_named(made):
+    module, processor = made
+    module.config.return_dict = False
+    with pytest.raises(
+        rgb.InputError, match=r"config.return_dict of 'mine' is False.*; set it to True"
     ):
         rgb.wrap(module, processor, name="mine")
 
@@ -510,7 +547,7 @@ def test_hooks_of_accelerate_are_known_and_others_of_its_kind_are_named(made):
         patched(*made)
 
 
-@pytest.mark.parametrize("which", ["whole", "in place", "a layer", "an MLP"])
+@pytest.mark.parametrize("which", ["whole", "in place", "a layer", "an MLP", "by torch.jit"])
 def test_what_is_compiled_is_named(made, which):
     module, processor = made
     if which == "whole":
@@ -519,6 +556,9 @@ def test_what_is_compiled_is_named(made, which):
         module.compile(backend="eager")
     elif which == "a layer":
         layer(module).compile(backend="eager")
+    elif which == "by torch.jit":
+        mlp = layer(module).mlp
+        layer(module).mlp = torch.jit.trace(mlp, torch.zeros(1, 3, 32))
     else:
         layer(module).mlp = torch.compile(layer(module).mlp, backend="eager")
     with pytest.raises(rgb.InputError, match="'mine' is compiled, so patching cannot reach into"):

@@ -153,6 +153,7 @@ class Attributed(Measurement):
     function: ClassVar[str] = "attribute"
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
+        _check_gradients(model)
         # The same patches as they would be made, so that the same is refused.
         edits = tuple((Edit(0, 0, self.source, positions=_within(one)),) for one in self.groups)
         names = tuple(map(str, self.groups))
@@ -246,6 +247,17 @@ def _picture(model, trials, condition, kept):
     """One condition's pictures, and from where they are kept."""
     inputs = encode(model, [(trial, condition) for trial in trials])
     return {"inputs": inputs, "start": max(0, inputs["input_ids"].shape[1] - kept)}
+
+
+def _check_gradients(model):
+    """Raise InputError if no gradient can go through a model's weights."""
+    for where, weights in model.nnsight._module.named_parameters():
+        if weights.is_inference():
+            raise InputError(
+                f"weights of {model.name} were made inside torch.inference_mode() ({where}), so "
+                "that no gradients go through them; load the model outside of it, or use "
+                "patch_heads, which needs none"
+            )
 
 
 def _without_gradients(model):

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..edits import check_mlps
 from ..errors import ModelError
 from ..measuring.batches import batches
 from ..measuring.measure import measure
@@ -97,6 +98,7 @@ class Decomposed(Measurement):
     function: ClassVar[str] = "direct_effects"
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
+        check_mlps(model)
         check_trials(model, self.trials, self.conditions)
         return partial(_decomposed, model, self.conditions)
 

@@ -301,6 +301,7 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         template=template,
         token_of=token_of,
         ahead=probed["ahead"],
+        softcap=probed["softcap"],
         forms={asked: forms},
         server=server,
         commit=commit,
@@ -318,7 +319,11 @@ def _heads(config, name):
             n_layers=text.num_hidden_layers,
             n_heads=heads,
             n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-            d_head=getattr(text, "head_dim", None) or text.hidden_size // heads,
+            # What a head writes is as wide as its values, which latent attention (DeepSeek) makes
+            # of another width than queries and keys.
+            d_head=getattr(text, "v_head_dim", None)
+            or getattr(text, "head_dim", None)
+            or text.hidden_size // heads,
         )
     except FOREIGN as error:
         raise InputError(

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError
 from transformers import (
@@ -280,6 +281,14 @@ def _unread(found, error, options):
         return (
             f"{name!r} does not fit into memory with device_map={device!r} and dtype={dtype!r}; "
             "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
+        )
+    if isinstance(error, StrictDataclassError):
+        # Its first line does not say what is wrong.
+        said = " ".join(str(error).split()).rstrip(".")
+        return (
+            f"transformers refuses the configuration of {name!r} with attn_implementation="
+            f"{options['attn_implementation']!r} ({said}); mend its config.json, or give the "
+            "other of 'sdpa' and 'eager'"
         )
     if isinstance(error, ImportError):
         return (

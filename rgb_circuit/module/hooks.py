@@ -57,8 +57,12 @@ def run_in_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module
 
 
 def is_compiled(part: torch.nn.Module) -> bool:
-    """Whether a module is compiled, in place or within another one."""
-    return part._compiled_call_impl is not None or "_orig_mod" in part._modules
+    """Whether a module is compiled, in place or within another one, or made by torch.jit."""
+    return (
+        isinstance(part, torch.jit.ScriptModule)
+        or part._compiled_call_impl is not None
+        or "_orig_mod" in part._modules
+    )
 
 
 def check_forwards(module: torch.nn.Module, name: str) -> None:

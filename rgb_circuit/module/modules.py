@@ -86,6 +86,13 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
                 f"{which} is in training mode, where dropout makes every run another; call "
                 "model.eval() first"
             )
+    own: Any = module.config
+    for where, config in (("config", own), ("config.text_config", own.text_config)):
+        if not getattr(config, "return_dict", True):
+            raise InputError(
+                f"{where}.return_dict of {name!r} is False, so its forwards return tuples, whose "
+                "parts have no names; set it to True"
+            )
     for where, parameter in module.named_parameters():
         if parameter.is_meta:
             raise InputError(
@@ -125,7 +132,7 @@ def _check_kernel(module, name):
 
 def check_language_model(module: PreTrainedModel, name: str) -> None:
     """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and
-    a final ``norm``."""
+    a final ``norm``, all of which run once, and an ``lm_head``."""
     inner = getattr(module, "model", None)
     text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
     advice = (
@@ -167,6 +174,29 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
             f"the language model of {name!r} ({type(text).__name__}) has no final norm called "
             f"norm, whose output the logits are read from; {advice}"
         )
+    if not isinstance(getattr(getattr(module, "lm_head", None), "weight", None), torch.Tensor):
+        raise InputError(
+            f"{name!r} ({type(module).__name__}) has no lm_head with a weight, a row for each "
+            f"token that it can say; {advice}"
+        )
+    _check_unshared(layers, name)
+
+
+def _check_unshared(layers, name):
+    """Raise InputError if a part that is patched stands in two layers."""
+    for part in ("", "self_attn", "self_attn.o_proj", "mlp"):
+        first: dict[int, int] = {}
+        for index, layer in enumerate(layers):
+            # Not every layer has an MLP of that name.
+            if part == "mlp" and not hasattr(layer, part):
+                continue
+            other = first.setdefault(id(layer.get_submodule(part)), index)
+            if other != index:
+                what = f"have the same {part}" if part else "are the same module"
+                raise InputError(
+                    f"layers {other} and {index} of {name!r} {what}, so that what is patched in "
+                    "one would be in both; give each a module of its own (copy.deepcopy)"
+                )
 
 
 def _held(text, layers, lacking):
@@ -174,7 +204,7 @@ def _held(text, layers, lacking):
     where, part = "it", text
     if layers:
         where, part = f"layer {lacking[0]}", layers[lacking[0]]
-    if hasattr(part, "self_attn"):
+    if isinstance(getattr(part, "self_attn", None), torch.nn.Module):
         where, part = f"self_attn of {where}", part.self_attn
     parts = {own: type(inside).__name__ for own, inside in part.named_children()}
     held = [f"{own} ({kind})" for own, kind in parts.items() if "norm" not in kind.lower()]
@@ -182,7 +212,8 @@ def _held(text, layers, lacking):
 
 
 def softcap_of(config: PreTrainedConfig) -> float | None:
-    """What caps a model's logits, see `Vlm.softcap`; the name is the same in all families."""
+    """What caps a model's logits (`Vlm.softcap`), if the model does as its language model's
+    configuration says; the name is the same in all families."""
     return getattr(config.text_config, "final_logit_softcapping", None)
 
 

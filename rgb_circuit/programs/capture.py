@@ -58,8 +58,10 @@ def capture(
         the scores, (batch or 1, 1, kept, length), or None where ``causal``, True or False, says it.
 
         With ``"resume"``, all that a forward needs to go on from here (`sweep`): ``z`` and
-        ``resid_pre``; ``angles``, rotary ones as the layer was given them; ``added``, what the
-        model adds to the residual stream after the layer, (batch, kept, width), or None.
+        ``resid_pre``; ``angles``, rotary ones as the layer was given them; ``told``, name → what
+        else it was given of every position, (batch or 1, kept, …), such as position ids;
+        ``added``, what the model adds to the residual stream after the layer, (batch, kept,
+        width), or None.
 
         With ``"attention"``, all that patterns are made of: ``z``; ``queries`` after position
         encoding, (batch, head, kept, d_head); ``scaling``, what queries · keys is multiplied by, a
@@ -71,6 +73,7 @@ def capture(
         "mlp_out",
         "resid_pre",
         "angles",
+        "told",
         "added",
         "masks",
         "causal",
@@ -102,6 +105,7 @@ def capture(
                     between = entry - left
                     found["added"].append(between if bool((between != 0).any()) else None)
                 found["angles"].append(kept_once(shared, options.get("position_embeddings"), start))
+                found["told"].append(told(options, stream.shape[1], start))
             if resume or apart:
                 arguments, options = attention.inputs
                 found["keys"].append(arguments[2])
@@ -136,6 +140,19 @@ def capture(
         normed=normed,
         **found,
     )
+
+
+def told(options, length, start) -> dict[str, torch.Tensor]:
+    """What a layer is given by name of every position from ``start`` on, beside angles and
+    mask."""
+    return {
+        name: value[:, start:]
+        for name, value in options.items()
+        if name not in ("position_embeddings", "attention_mask")
+        and isinstance(value, torch.Tensor)
+        and value.ndim > 1
+        and value.shape[1] == length
+    }
 
 
 def first_of(output) -> torch.Tensor:
@@ -179,6 +196,9 @@ def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
         name: [_after(shared, part, skipped) for part in getattr(captured, name)]
         for name in ("resid_pre", "angles", "added", "masks")
     }
+    kept["told"] = [
+        {name: value[:, skipped:] for name, value in layer.items()} for layer in captured.told
+    ]
     kept |= {
         name: [later(layer, skipped) for layer in getattr(captured, name)]
         for name in ("z", "attn_out", "mlp_out")
@@ -251,10 +271,7 @@ def as_captured(layer, captured, index, entry) -> torch.Tensor:
     attention = layer.self_attn.source.attention_interface_1
     arguments, options = layer.inputs
     stream = arguments[0] if entry is None else entry
-    angles = (
-        {} if captured.angles[index] is None else {"position_embeddings": captured.angles[index]}
-    )
-    layer.inputs = (stream, *arguments[1:]), {**options, **angles}
+    layer.inputs = (stream, *arguments[1:]), {**options, **handed(captured, index)}
     arguments, options = attention.inputs
     module, queries, keys, values, _, *others = arguments
     mask = captured.masks[index]
@@ -263,6 +280,38 @@ def as_captured(layer, captured, index, entry) -> torch.Tensor:
         mask = allowed(captured, index, torch.arange(len(keys))).to(keys)
     attention.inputs = (module, queries, keys, values, mask, *others), options
     return stream
+
+
+def handed(captured, index, picked=None, copies=None) -> dict[str, Any]:
+    """What a layer was given by name of the kept positions.
+
+    Args:
+        picked: per row, the captured picture; all of them in order by default.
+        copies: of [end] alone, as often as there are copies of it in a row.
+    """
+    angles, told = captured.angles[index], captured.told[index]
+    if picked is not None:
+        angles = of_rows(angles, picked, copies)
+        told = {name: _of_rows(value, picked, copies) for name, value in told.items()}
+    return told if angles is None else {**told, "position_embeddings": angles}
+
+
+def of_rows(angles, picked, copies) -> Any:
+    """Angles (…, pictures or 1, positions, width), a tuple of them or None, of the picked pictures;
+    of [end] as often as there are copies."""
+    if angles is None or isinstance(angles, tuple):
+        return angles and tuple(of_rows(part, picked, copies) for part in angles)
+    pictures = angles.ndim - 3
+    if angles.shape[pictures] > 1:
+        angles = angles.index_select(pictures, picked.to(angles.device))
+    return angles if copies is None else angles[..., -1:, :].expand(*angles.shape[:-2], copies, -1)
+
+
+def _of_rows(value, picked, copies):
+    """The same of what is (pictures or 1, positions, …)."""
+    shape = value.shape[1:]
+    value = value[picked.to(value.device)] if len(value) > 1 else value.expand(len(picked), *shape)
+    return value if copies is None else value[:, -1:].expand(-1, copies, *shape[1:])
 
 
 def behind(captured, index, keys, values, picked=None) -> list[torch.Tensor]:

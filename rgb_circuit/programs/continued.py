@@ -81,7 +81,9 @@ def _first(captured, count):
     length = captured.start + count
     masks = [mask if mask is None else mask[..., :count, :length] for mask in captured.masks]
     angles = [given if given is None else first_rows(given, count) for given in captured.angles]
-    return SimpleNamespace(**{**vars(captured), "length": length, "masks": masks, "angles": angles})
+    told = [{name: value[:, :count] for name, value in own.items()} for own in captured.told]
+    own = {"length": length, "masks": masks, "angles": angles, "told": told}
+    return SimpleNamespace(**{**vars(captured), **own})
 
 
 def first_rows(angles, count) -> torch.Tensor | tuple:

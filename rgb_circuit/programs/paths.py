@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import first_of, kept_from, language_model, recombined, with_first
-from .sweep import of_rows
+from .capture import first_of, handed, kept_from, language_model, recombined, with_first
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -130,10 +129,8 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             blocks = torch.cat([stream, *silent, *reached])
             picked = torch.arange(n).repeat(len(blocks) // n)
             arguments, options = layer.inputs
-            angles = {}
-            if here.angles[index] is not None:
-                angles = {"position_embeddings": of_rows(here.angles[index], picked, None)}
-            layer.inputs = (blocks.to(arguments[0]), *arguments[1:]), {**options, **angles}
+            beside = handed(here, index, picked)
+            layer.inputs = (blocks.to(arguments[0]), *arguments[1:]), {**options, **beside}
             arguments, options = attention.inputs
             module, queries, keys, values, _, *others = arguments
             gaps.append(_apart(queries[:n], here.queries[index]))
@@ -156,7 +153,9 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             given[:n] = 0
             layer.self_attn.output = (given, *weights)
             # Of what it makes of these rows nothing is read either.
-            layer.mlp.input = layer.mlp.input[:, :1]
+            arguments, options = layer.mlp.inputs
+            first_alone = tuple(part if part is None else part[:, :1] for part in arguments)
+            layer.mlp.inputs = first_alone, options
             given = layer.mlp.output
             layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
             left = layer.output

@@ -33,7 +33,7 @@ def probed(
     Args:
         head_shape: (number of heads, d_head).
         most: how many of the likeliest tokens to tell.
-        softcap: see `Vlm.softcap`.
+        softcap: what may cap the logits (`modules.softcap_of`), or None.
         differing, views: as `moved` takes them.
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
@@ -41,10 +41,11 @@ def probed(
         ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end]
         as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj``
         reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
-        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, ``rewritten`` with each
-        z written back, ``zeroed`` with z zeroed; ``moved``, see `moved`; and ``swept``, how far
-        what a sweep says of zeroed heads is from what whole forwards say. ``o_proj``: how far
-        ``o_proj`` of z is from what the attention block returns, as a fraction of that.
+        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, capped by ``softcap``
+        (the given one or None, whichever fits), ``rewritten`` with each z written back, ``zeroed``
+        with z zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed
+        heads is from what whole forwards say. ``o_proj``: how far ``o_proj`` of z is from what the
+        attention block returns, as a fraction of that.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -63,8 +64,12 @@ def probed(
             wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         )
         plain = wrapped.output.logits[0, -1].float().save()
+    unembedded = unembedded.to(plain.device)
+    off = (unembedded - plain).abs().max()
     if softcap is not None:
-        unembedded = softcap * (unembedded / softcap).tanh()
+        capped = (softcap * (unembedded / softcap).tanh() - plain).abs().max()
+        # A model may be built on one whose configuration has a cap, and leave it out.
+        softcap, off = (softcap, capped) if capped < off else (None, off)
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
             layer.self_attn.o_proj.input = z
@@ -84,7 +89,8 @@ def probed(
         "dtype": str(kept[0].dtype).removeprefix("torch."),
         "widths": widths,
         "traced": 0.0 if bare is None else float((plain - bare).abs().max() / largest),
-        "unembedded": float((unembedded.to(plain.device) - plain).abs().max() / largest),
+        "unembedded": float(off / largest),
+        "softcap": softcap,
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
         "moved": moved(wrapped, differing, views),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .capture import language_model
+from .capture import first_of, language_model
 from .unembedded import by_head, shares_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, 
                 parts.append(layer.input[:, -1:])
             z = layer.self_attn.o_proj.input[:, -1].unflatten(-1, head_shape)
             parts += by_head(layer.self_attn.o_proj, z)
-            parts.append(layer.mlp.output[:, -1:].clone())
+            parts.append(first_of(layer.mlp.output)[:, -1:].clone())
         whole = text.norm.input[:, -1:]
         own = [shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
         found = torch.cat(own, 1).cpu().save()

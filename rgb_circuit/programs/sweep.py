@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pad
@@ -55,6 +55,7 @@ from .capture import (
     by_place,
     counted,
     first_of,
+    handed,
     language_model,
     nudged,
     with_first,
@@ -474,11 +475,8 @@ def _forward(
                     joining = captured.resid_pre[index][picked[before:count]]
                     stream = torch.cat([arguments[0], joining.to(arguments[0])])
                 stream = put(stream, writes.get((index, "resid_pre")))
-                angles = {}
-                if captured.angles[index] is not None:
-                    beside = count if side_by_side else None
-                    angles = {"position_embeddings": of_rows(captured.angles[index], own, beside)}
-                layer.inputs = (stream, *arguments[1:]), {**options, **angles}
+                beside = handed(captured, index, own, count if side_by_side else None)
+                layer.inputs = (stream, *arguments[1:]), {**options, **beside}
                 arguments, options = attention.inputs
                 module, queries, keys, values, _, *others = arguments
                 if prefix:
@@ -621,14 +619,3 @@ def _by_layer(captured, first, seen, biases):
             made[given] = seen(layer)
         masks[layer] = made[given]
     return masks
-
-
-def of_rows(angles, picked, copies) -> Any:
-    """What a layer was given of the picked pictures' kept positions (`capture`), or of [end] as
-    often as there are copies."""
-    if isinstance(angles, tuple):
-        return tuple(of_rows(part, picked, copies) for part in angles)
-    pictures = angles.ndim - 3
-    if angles.shape[pictures] > 1:
-        angles = angles.index_select(pictures, picked.to(angles.device))
-    return angles if copies is None else angles[..., -1:, :].expand(*angles.shape[:-2], copies, -1)

@@ -129,7 +129,7 @@ def gradient_bytes(model: Vlm, length: int, start: int) -> int:
     them."""
     text, number, kept = model.config.text_config, model.dtype.itemsize, length - start
     of_a_position = text.hidden_size * (16 + 8 * number) + number * (
-        12 * model.n_heads * model.d_head + 5 * text.intermediate_size
+        12 * model.n_heads * model.d_head + 5 * _mlp_width(text)
     )
     return kept * (of_a_position + 2 * model.n_heads * length * (4 + number))
 
@@ -156,8 +156,15 @@ def _position_bytes(model):
     """Working memory of one position inside one layer."""
     text = model.config.text_config
     return model.dtype.itemsize * (
-        8 * text.hidden_size + 4 * text.intermediate_size + 4 * model.n_heads * model.d_head
+        8 * text.hidden_size + 4 * _mlp_width(text) + 4 * model.n_heads * model.d_head
     )
+
+
+def _mlp_width(text):
+    """The widest MLP of a language model; where its configuration does not say that, the usual
+    four times the stream."""
+    width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return max(width) if isinstance(width, list | tuple) else width
 
 
 def _fit(model, needed, most, share):
