@@ -52,12 +52,19 @@ def weaker(planted_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def others(planted_run, planted, tmp_path_factory):
-    """The planted run, with effects on trials of another seed."""
+    """The planted run, with effects on trials of another seed; they have the names and tiles of its
+    own, whose pictures and attention are in its other frames."""
     drawn = rgb.rgb_trials(planted, 12, seed=1)
+    own = json.loads((planted_run / "manifest.json").read_text())["trials"]
     frame = rgb.patch_heads(planted, drawn, progress=False)
+    names = {new.name: old["name"] for new, old in zip(drawn, own)}
+    frame = frame.assign(trial=frame["trial"].astype(str).map(names))
 
     def with_trials(manifest):
-        manifest["trials"] = [described(one) for one in drawn]
+        manifest["trials"] = [
+            described(new) | {part: old[part] for part in ("name", "tile")}
+            for new, old in zip(drawn, own)
+        ]
 
     folder = tmp_path_factory.mktemp("others") / "others"
     return changed(planted_run, folder, with_trials, patch_heads=frame)

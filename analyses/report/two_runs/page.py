@@ -149,6 +149,7 @@ def _text(found):
             found=found,
             verdict=verdict(found),
             more=_more(found),
+            leaves_open=bool(found.compared and _open(found.compared.heads)),
             settings=settings(found.a, found.b),
             heads=[
                 head.values(run, linked=matched, prefix=f"{side}-")
