@@ -18,8 +18,9 @@ restored alone in the corrupted picture, all else held there (sufficiency), and 
 trials in the clean one (necessity), beside random sets of the same layers. A set that is enough for
 another task is a circuit that the two share; one that is not may still hold heads that they share.
 
-Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`). What is shown holds
-for these tasks and templates; of others like them nothing is known with fewer than five.
+Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`); pictures that samples
+share stay together (`rgb_circuit.stimuli.shared_sources`). What is shown holds for these tasks and
+templates; of others like them nothing is known with fewer than five.
 
 `transfer` measures all of this. `compared` takes what was measured before of every head, as a run
 has it, and measures the sets alone.
@@ -41,7 +42,6 @@ from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
-from rgb_circuit.pictures import picture_hash
 from rgb_circuit.statistics import (
     ROUNDING,
     benjamini_hochberg,
@@ -53,6 +53,7 @@ from rgb_circuit.statistics import (
 )
 from rgb_circuit.statistics.agreement import ceiling, correlation_interval, disattenuated
 from rgb_circuit.stimuli.replicates import Replicates, observed
+from rgb_circuit.stimuli.shared_sources import halves_of, lined_up, sources_of
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.trial import as_trials
 
@@ -125,11 +126,6 @@ class _Sample:
     gap: np.ndarray
     void: str
 
-    @property
-    def words(self):
-        """Name of a trial → the word that is right for its clean picture."""
-        return {trial.name: trial.answers[trial.expected[SOURCE]] for trial in self.trials}
-
     @cached_property
     def seen(self):
         """What is one observation each: ``values`` (clusters, heads), ``gap`` (clusters,), and
@@ -138,24 +134,28 @@ class _Sample:
 
     def by_cluster(self, values):
         """`seen`, of other values (trials, …)."""
-        names = pd.Index([trial.name for trial in self.trials], name="trial")
-        table = pd.DataFrame(np.column_stack([values, self.gap]), names)
-        means, strata = observed(table, self.trials, self.words)
+        means, strata = self._observed(np.column_stack([values, self.gap]))
         return means.to_numpy()[:, :-1], means.to_numpy()[:, -1], strata
 
-    @property
-    def halves(self):
-        """The sample's first half of clusters, and its second."""
-        halves = Replicates.of(self.trials).halves()
-        return [self._part([self.trials[index] for index in half], half) for half in halves]
+    def _observed(self, values):
+        words = {trial.name: trial.answers[trial.expected[SOURCE]] for trial in self.trials}
+        return observed(pd.DataFrame(values, pd.Index(words, name="trial")), self.trials, words)
 
-    def _part(self, trials, numbers):
+    def of_observations(self, labels):
+        """Labels of trials as labels of what is one observation each."""
+        first = self._observed(np.zeros((len(self.trials), 1)))[0].index
+        return pd.Series(labels, [trial.name for trial in self.trials])[first].tolist()
+
+    def part(self, numbers, level):
+        """The sample of some of its trials, for tests at a level."""
+        trials = [self.trials[index] for index in numbers]
+        few = "few clusters" if len(trials) < fewest_trials(level) else ""
         return replace(
             self,
             trials=trials,
             values=self.values[numbers],
             gap=self.gap[numbers],
-            void=self.void or _too_few(trials),
+            void=self.void or few or _too_few(trials),
         )
 
     def shown(self, least, level):
@@ -339,7 +339,6 @@ def _heads(model, sample, parts, shown):
 
 def _pair(one, other):
     """A row of `Transfer.pairs`."""
-    values = one.seen[0], other.seen[0]
     names = (
         "correlation",
         "ci_low",
@@ -351,11 +350,11 @@ def _pair(one, other):
     )
     numbers = (np.nan,) * len(names)
     if not (one.void or other.void):
-        hashes = [
-            [picture_hash(trial.sources[SOURCE]) for trial in sample.trials]
-            for sample in (one, other)
-        ]
-        same = hashes[0] == hashes[1]
+        samples = one, other
+        sources = sources_of([sample.trials for sample in samples])
+        labels = [sample.of_observations(own) for sample, own in zip(samples, sources)]
+        *numbered, same = lined_up(*labels)
+        values = [sample.seen[0][own] for sample, own in zip(samples, numbered)]
         means = [side.mean(0) for side in values]
         numbers = (
             float(np.corrcoef(*means)[0, 1]) if min(map(np.ptp, means)) > 0 else np.nan,
@@ -363,7 +362,7 @@ def _pair(one, other):
             ceiling(*values),
             *disattenuated(*values, same_trials=same),
         )
-    about = dict(one=one.name, other=other.name, heads=values[0].shape[1])
+    about = dict(one=one.name, other=other.name, heads=one.values.shape[1])
     return about | dict(zip(names, numbers)) | dict(void=one.void or other.void)
 
 
@@ -372,8 +371,9 @@ def _sets(model, samples, least, level, random_sets, seed):
     each."""
     rng = np.random.default_rng(seed)
     found, variants = {}, {}
-    for sample in samples:
-        shown = sample.halves[0].shown(least, level)
+    halves = halves_of([sample.trials for sample in samples])
+    for sample, (first, _) in zip(samples, halves):
+        shown = sample.part(first, level).shown(least, level)
         found[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
         if chosen := found[sample.name]:
             sets = [chosen, *sets_like(model, chosen, random_sets, rng)]
@@ -382,8 +382,8 @@ def _sets(model, samples, least, level, random_sets, seed):
         name: [Edit(layer, head, "mean") for layer, head in some] for name, some in variants.items()
     }
     rows = []
-    for sample in samples:
-        half = sample.halves[1]
+    for sample, (_, second) in zip(samples, halves):
+        half = sample.part(second, level)
         if half.void or not variants:
             frames = [None, None]
         else:

@@ -51,18 +51,22 @@ class NotDrawn(RuntimeError):
 
     Attributes:
         failed: what could not be drawn → what was raised.
+        folders: where all that was measured is.
+        again: the command that draws it.
     """
 
-    def __init__(self, failed: Mapping[str, Exception], folder: str | Path):
+    def __init__(self, failed: Mapping[str, Exception], *folders: str | Path, again: str = ""):
         self.failed = dict(failed)
         name, error = next(iter(self.failed.items()))
         own = [at for at in extract_tb(error.__traceback__) if "site-packages" not in at.filename]
         where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
         more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
+        there = " and ".join(f"{folder}/" for folder in folders)
+        again = again or f"rgb-circuit report {folders[0]}"
         super().__init__(
             f"{name} could not be drawn ({type(error).__name__}{where}: "
             f"{first_line(error)}){more}; this is a fault of rgb-circuit, and all that was "
-            f"measured is in {folder}/: once it is mended, rgb-circuit report {folder} draws it"
+            f"measured is in {there}: once it is mended, {again} draws it"
         )
 
 

@@ -1,6 +1,7 @@
 """Runs of several tasks: a folder each, as of a single task, and above them what the same heads do
 in all."""
 
+import json
 import re
 from contextlib import redirect_stdout
 from io import StringIO
@@ -94,6 +95,9 @@ def test_pages_are_written_again_from_the_folder_of_all(made, capsys, monkeypatc
     "options, said",
     [
         (["--task", "counting"], "--task names 'counting' twice"),
+        (["--task", "counting:template=plain"], "--task names 'counting' twice"),
+        (["--task", "relation:template=brief"], "template names 'brief', which it does not have"),
+        (["--task", "rgb:template=short"], "template names 'short', which it does not have"),
         (["--task", "relation", "--trials-file", "pairs.csv"], "--trials-file goes with one task"),
         (["--task", "relation", "--heads", "3.2"], "--heads goes with one task"),
         (["--task", "rgb", "--model", "planted"], "--task counting: no word of the task (1, 2, 3"),
@@ -108,9 +112,32 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(options, said,
     assert said in capsys.readouterr().err and not folder.exists()
 
 
+def test_one_task_is_asked_in_several_ways(tmp_path, monkeypatch):
+    """Each as a run with --fix asks it, on the same pictures; what a word says goes before what
+    --fix says of all."""
+    runs.undrawn(monkeypatch)
+    heads = ("--task", "counting:template=plain", "--task", "counting", "--fix", "template=short")
+    folder = tmp_path / "both"
+    assert run(folder, *heads, "--quiet") == 0
+    assert run(tmp_path / "alone", "--task", "counting:template=short", "--quiet") == 0
+    for frame in ("patch_heads", "roles"):
+        one, other = (
+            pd.read_parquet(at / f"{frame}.parquet")
+            for at in (folder / "counting", tmp_path / "alone")
+        )
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    options = json.loads((folder / "counting_plain" / "manifest.json").read_text())["options"]
+    assert options["task"] == "counting" and options["fix"] == {"template": "plain"}
+    page = (folder / "report.html").read_text()
+    assert "Ways of asking, each with its page" in page and "of 2 ways of asking" in page
+    assert "How many dots" in page and "Count the dots. Answer with one number" in page
+    assert 'href="counting_plain/report.html">counting:plain</a>' in page
+
+
 def test_a_dry_run_counts_every_task_and_what_is_between_them(tmp_path, capsys):
-    assert run(tmp_path / "nothing", *OF_BOTH, "--dry-run") == 0
+    three = (*OF_BOTH, "--task", "counting:template=short")
+    assert run(tmp_path / "nothing", *three, "--dry-run") == 0
     said = capsys.readouterr().out
-    assert said.count("talker: 10 trials, 24 heads") == 2
+    assert said.count("talker: 10 trials, 24 heads") == 3 and "counting:short (3 of 3" in said
     assert re.search(r"side by side takes up to [\d,]+ plain forwards more", said)
     assert not (tmp_path / "nothing").exists()

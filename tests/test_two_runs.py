@@ -14,7 +14,9 @@ import pytest
 import rgb_circuit as rgb
 from analyses.command import main
 from analyses.report import head, page, run
-from analyses.report.two_runs import heads, roles, settings, trials, two_runs, verdict, write
+from analyses.report.two_runs import heads, roles, settings, two_runs, verdict, write
+from analyses.report.two_runs import page as two_page
+from rgb_circuit.keeping.shared_trials import shared_trials
 from rgb_circuit.statistics.differences import difference
 from rgb_circuit.trial import described
 
@@ -50,12 +52,19 @@ def weaker(planted_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def others(planted_run, planted, tmp_path_factory):
-    """The planted run, with effects on trials of another seed."""
+    """The planted run, with effects on trials of another seed; they have the names and tiles of its
+    own, whose pictures and attention are in its other frames."""
     drawn = rgb.rgb_trials(planted, 12, seed=1)
+    own = json.loads((planted_run / "manifest.json").read_text())["trials"]
     frame = rgb.patch_heads(planted, drawn, progress=False)
+    names = {new.name: old["name"] for new, old in zip(drawn, own)}
+    frame = frame.assign(trial=frame["trial"].astype(str).map(names))
 
     def with_trials(manifest):
-        manifest["trials"] = [described(one) for one in drawn]
+        manifest["trials"] = [
+            described(new) | {part: old[part] for part in ("name", "tile")}
+            for new, old in zip(drawn, own)
+        ]
 
     folder = tmp_path_factory.mktemp("others") / "others"
     return changed(planted_run, folder, with_trials, patch_heads=frame)
@@ -166,12 +175,49 @@ def test_trials_asked_in_other_words_are_the_same_and_other_pictures_are_not(pla
     runs = [read(planted_run)]
     for name, change in (("asked", asked), ("repainted", repainted)):
         runs.append(read(changed(planted_run, tmp_path / name, change)))
-    shared = [trials.shared_trials(runs[0], one) for one in runs]
+    shared = [shared_trials(runs[0], one) for one in runs]
     assert [one.same for one in shared] == [True, True, False]
     assert [one.asked_alike for one in shared] == [True, False, True]
     assert shared[2].n == 11 and "rather too wide" in shared[2].says
     rows = settings.settings(runs[0], runs[1])
     assert [name for name, *_ in rows] == ["first question, as it is asked"]
+
+
+def test_table_and_page_pair_trials_that_are_asked_in_other_words(
+    planted_run, weaker, tmp_path, capsys
+):
+    def asked(manifest):
+        for one in manifest["trials"]:
+            one["prompt"] += " please"
+
+    other = changed(weaker, tmp_path / "asked", asked)
+    tables = [rgb.compare_runs(planted_run, one) for one in (weaker, other)]
+    pd.testing.assert_frame_equal(*tables)
+    assert main(["compare", str(planted_run), str(other), "--out", str(tmp_path / "out")]) == 0
+    says = two_runs(planted_run, other).shared.says
+    assert "asked in other words" in says and says in capsys.readouterr().out
+
+
+def test_a_fault_of_the_page_leaves_the_tables_and_is_a_sentence(
+    planted_run, weaker, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(two_page, "_panels", lambda found: 1 / 0)
+    command = ["compare", str(planted_run), str(weaker), "--page", str(tmp_path / "page.html")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "page.html could not be drawn (ZeroDivisionError in test_two_runs.py" in said
+    assert f"{planted_run}/ and {weaker}/: once it is mended, rgb-circuit compare" in said
+    assert not (tmp_path / "page.html").exists()
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert there == {"compare_runs.parquet", "compare_heads.parquet"}
+
+
+def test_every_id_of_the_page_is_there_once(planted_run, weaker, tmp_path):
+    text = write(planted_run, weaker, tmp_path / "page.html").page.read_text()
+    text = re.sub(r"<script.*?</script>", "", text, flags=re.S)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert {"a-tip", "b-tip"} <= set(ids) and len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#(.*?)\)", text)) <= set(ids)
 
 
 def test_settings_name_what_differs_and_no_folder(planted_run, tmp_path):

@@ -59,8 +59,8 @@ def trials_parent() -> ArgumentParser:
         metavar="NAME | FILE.toml | MODULE:NAME",
         action=_Task,
         help="what is asked of which pictures: one of rgb-circuit tasks, a file, or a Task in "
-        "Python; run takes several, each with its own --task (default: the RGB game; of a trials "
-        "file, its own pictures)",
+        "Python, with :template=short behind it asked in another way; run takes several, each with "
+        "its own --task (default: the RGB game; of a trials file, its own pictures)",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(

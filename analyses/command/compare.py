@@ -68,7 +68,9 @@ def _compare(options: Namespace) -> None:
 def _with_another(first: str, second: str, options: Namespace) -> None:
     from ..report import two_runs
 
-    found = two_runs.write(first, second, options.page) if options.page else None
+    if options.page:
+        two_runs.check_page(options.page)
+    found = two_runs.two_runs(first, second) if options.page else None
     if found and found.other_heads:
         print(f"A: {first}\nB: {second}\n\n{found.other_heads}")
     else:
@@ -78,24 +80,29 @@ def _with_another(first: str, second: str, options: Namespace) -> None:
             if found and found.compared:
                 print(f"Wrote {write_frame(found.compared.heads, folder, 'compare_heads')}")
     if found:
-        print(f"\n{two_runs.verdict(found)}\nWrote {found.page}")
+        print(f"\n{two_runs.verdict(found)}")
+        print(f"Wrote {two_runs.drawn(found, options.page).page}")
 
 
 def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
     """Print how far two runs of the same heads agree."""
     from rgb_circuit.calls.compare_runs import compare_runs
     from rgb_circuit.calls.panels import LEAST_SAID
+    from rgb_circuit.keeping.saved_run import read_run
+    from rgb_circuit.keeping.shared_trials import shared_trials
 
     from ..report import digits
 
-    table = compare_runs(first, second, k=options.top)
+    runs = read_run(first), read_run(second)
+    table = compare_runs(*runs, k=options.top)
     effects, roles = (table[table["compared"] == kind] for kind in ("effects", "role"))
     correlations = ["pearson", "pearson_low", "pearson_high", "ceiling", "disattenuated"]
     shown = effects[["name", *correlations, "in_a", "in_b", "shared", "by_chance"]].reset_index(
         drop=True
     )
     numbers = digits.table(shown[[*correlations, "by_chance"]])
-    print(f"A: {first}\nB: {second}\n\nMean effects over {effects['heads'].iloc[0]} heads:")
+    print(f"A: {first}\nB: {second}\n{shared_trials(*runs).says}\n")
+    print(f"Mean effects over {effects['heads'].iloc[0]} heads:")
     print(shown.assign(**{name: numbers[name] for name in numbers}).to_string(index=False))
     print(
         "Noise of single trials keeps a correlation (pearson) below the ceiling; disattenuated is "

@@ -67,40 +67,43 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
 
 
 def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
-    """The model, and of each task that ``--task`` names, by the task's name, its own options and
-    trials.
+    """The model, and of each task that ``--task`` names its own options and trials, by the task's
+    name, or by ``task:template`` where it is asked in another way than ``--fix`` says.
 
     Raises:
-        InputError: as `model_and_trials`, or two tasks of one name.
+        InputError: as `model_and_trials`, or two tasks of one name that are asked alike.
     """
     found: dict[str, tuple[Namespace, Task]] = {}
+    usual = options.fix.get("template", PLAIN)
     for text in options.tasks:
         own = Namespace(**{**vars(options), "task": text})
         task = take_task(own)
         assert task is not None, "one is named"
-        if task.name in found:
+        asked = own.fix.get("template", PLAIN)
+        name = task.name if asked == usual else f"{task.name}:{asked}"
+        if name in found:
             raise InputError(
-                f"--task names {task.name!r} twice; name each task once, or give one of the two "
-                "another name"
+                f"--task names {name!r} twice; name each task once, ask it in another way with "
+                f"--task {task.name}:template=NAME, or give one of the two another name"
             )
-        found[task.name] = own, task
+        found[name] = own, task
     prepared = {
-        name: _of_task(own, partial(_as_options_say, own, task))
+        name: _of_task(name, partial(_as_options_say, own, task))
         for name, (own, task) in found.items()
     }
     model = loaded(options, [words for needed, _ in prepared.values() for words in needed])
     return model, {
-        name: (found[name][0], _of_task(found[name][0], partial(make, model)))
+        name: (found[name][0], _of_task(name, partial(make, model)))
         for name, (_, make) in prepared.items()
     }
 
 
-def _of_task(options, do):
+def _of_task(name, do):
     """What ``do`` does, with the task's name in what it refuses."""
     try:
         return do()
     except InputError as error:
-        raise InputError(f"--task {options.task}: {error}") from error
+        raise InputError(f"--task {name}: {error}") from error
 
 
 def _as_options_say(options: Namespace, task: Task | None) -> tuple[list[WordsNeeded], Making]:
@@ -113,7 +116,7 @@ def _as_options_say(options: Namespace, task: Task | None) -> tuple[list[WordsNe
 
 def take_task(options: Namespace) -> Task | None:
     """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None where neither
-    names one. Its trials file becomes the options', unless they name another.
+    names one. Its trials file and its template become the options', unless they name another file.
 
     Raises:
         InputError: a task or hypotheses that cannot be read, or that do not go together.
@@ -140,7 +143,12 @@ def take_task(options: Namespace) -> Task | None:
 def _named_task(options):
     if options.task is None:
         return None
+    options.task, behind, template = options.task.partition(":template=")
     task = named(options.task)
+    if behind:
+        # Of a task without templates nobody else says so before a model is loaded.
+        task.asked_by(template)
+        options.fix = {**options.fix, "template": template}
     if options.trials == "published" and task.name != DEFAULT:
         raise InputError(
             f"--trials published is the stimulus of {find(DEFAULT).says}, and --task says "

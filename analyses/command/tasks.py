@@ -46,6 +46,9 @@ def _tasks(options: Namespace) -> None:
             plays = f"cannot: {error}"
         print(f"{name}: {task.says}")
         print(f"  asks      {task.question}")
+        if task.templates:
+            ways = (f"--task '{name}:template={way}'" for way in task.templates)
+            print(f"  or as     {', '.join(ways)}")
         print(f"  pictures  {', '.join(task.conditions)}")
         print(f"  answers   {', '.join(task.roles)}")
         print(f"  roles     {', '.join(hypothesis.name for hypothesis in task.hypotheses)}")

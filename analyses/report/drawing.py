@@ -37,14 +37,21 @@ class Box:
 
 
 def drawing(
-    parts: Sequence[Part], arrows: Sequence[Arrow], answer: str, *, linked: bool = True
+    parts: Sequence[Part],
+    arrows: Sequence[Arrow],
+    answer: str,
+    *,
+    linked: bool = True,
+    prefix: str = "",
 ) -> Markup:
     """An SVG element in the page's own colours.
 
     Args:
         answer: what the model says, as it stands at the end of all arrows.
         linked: whether the name of a head leads to the head.
+        prefix: what ids begin with, which are no other drawing's of the page.
     """
+    tip = f"{prefix}tip"
     starts = {arrow.start for arrow in arrows}
     first = [part for part in parts if part.name in starts or (part.sends and not part.writes)]
     second = [part for part in parts if part not in first]
@@ -63,15 +70,15 @@ def drawing(
         # One sentence beside several arrows from one box.
         label = "" if arrow.start in labels else arrow.says
         labels.add(arrow.start)
-        drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), label))
+        drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), tip, label))
     writers = [box for box in boxes if box.part.writes]
-    drawn += [_to_answer(box, boxes, top) for box in writers]
+    drawn += [_to_answer(box, boxes, top, tip) for box in writers]
     body = [*drawn, *(_box(box, linked) for box in boxes), _answer(answer, top)]
     said = "; ".join(_said(part) for part in parts)
     return Markup(
         f'<svg class="circuit" role="group" aria-label="{escape(said)}" '
         f'viewBox="0 0 {WIDTH} {top + 36:.0f}">'
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
         'markerHeight="8" orient="auto" markerUnits="userSpaceOnUse">'
         '<path d="M0 0L8 4L0 8z" style="fill: var(--quiet)"/></marker></defs>'
         f"{''.join(body)}</svg>"
@@ -162,14 +169,14 @@ def _within(box):
     return min(max(box.left + box.width / 2, 30), WIDTH - 30)
 
 
-def _to_answer(box, boxes, top):
+def _to_answer(box, boxes, top, tip):
     """An arrow from a box to the answer: straight down, or beside the boxes that stand in between,
     or it would seem to go through them."""
     between = [other for other in boxes if other.top > box.top]
     sides = [at for one in between for at in (one.left - GAP / 2, one.left + one.width + GAP / 2)]
     free = [at for at in sides if 0 < at < WIDTH and not any(_is_over(at, one) for one in between)]
     if not free:
-        return _arrow(_foot(box), (_within(box), top))
+        return _arrow(_foot(box), (_within(box), top), tip)
     x, y = _foot(box)
     past = min(free, key=lambda at: abs(at - x))
     # Two that meet there stay two.
@@ -177,7 +184,7 @@ def _to_answer(box, boxes, top):
     corner = min(max(past, box.left + MARGIN), box.left + box.width - MARGIN)
     return (
         f'<path class="arrow" d="M{corner:.1f} {y:.1f}C{corner:.1f} {y + GAP / 2:.1f} {past:.1f} '
-        f'{y:.1f} {past:.1f} {y + GAP:.1f}V{top - 1:.1f}" marker-end="url(#tip)"/>'
+        f'{y:.1f} {past:.1f} {y + GAP:.1f}V{top - 1:.1f}" marker-end="url(#{tip})"/>'
     )
 
 
@@ -185,12 +192,12 @@ def _is_over(x, box):
     return box.left < x < box.left + box.width
 
 
-def _arrow(start, end, label=""):
+def _arrow(start, end, tip, label=""):
     (x, y), (to_x, to_y) = start, end
     middle = (y + to_y) / 2
     line = (
         f'<path class="arrow" d="M{x:.1f} {y:.1f}C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} '
-        f'{to_x:.1f} {to_y - 1:.1f}" marker-end="url(#tip)"/>'
+        f'{to_x:.1f} {to_y - 1:.1f}" marker-end="url(#{tip})"/>'
     )
     if not label:
         return line

@@ -29,7 +29,7 @@ NEEDS = Needs(
 NOT_PLAYED = {"answer": None, "correct": None}
 
 
-def values(run: Run, *, linked: bool = True) -> dict[str, object]:
+def values(run: Run, *, linked: bool = True, prefix: str = "") -> dict[str, object]:
     """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``lacks``
     (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
     number), ``made`` (how large the model is, when the run was made and in
@@ -39,6 +39,7 @@ def values(run: Run, *, linked: bool = True) -> dict[str, object]:
 
     Args:
         linked: whether a head of the drawing leads to all about it.
+        prefix: of the drawing's ids, where it is not the only one of its page.
     """
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
@@ -72,7 +73,7 @@ def values(run: Run, *, linked: bool = True) -> dict[str, object]:
         facts=facts,
         made=made,
         pictures=pictures,
-        circuit=drawing(found, arrows, answer, linked=linked),
+        circuit=drawing(found, arrows, answer, linked=linked, prefix=prefix),
         legend=_legend(found, arrows),
     )
 

@@ -73,6 +73,19 @@ class Several:
         return {task["name"]: self.folder / task["folder"] for task in self.manifest["tasks"]}
 
     @cached_property
+    def asked(self) -> dict[str, Task]:
+        """Name of a task → the task as its run asked it."""
+        return {name: recorded_task(read_manifest(at)) for name, at in self.tasks.items()}
+
+    @property
+    def called(self) -> str:
+        """What is set side by side, in a word: tasks, or ways of asking one or some of them."""
+        tasks = {task.name for task in self.asked.values()}
+        if len(tasks) == len(self.asked):
+            return "tasks"
+        return "ways of asking" if len(tasks) == 1 else "tasks and ways of asking"
+
+    @cached_property
     def shared(self) -> dict[Head, list[str]]:
         """Head → the tasks in which it is shown to act, of those that act in more than one; those
         that act in most of them first, and of these the strongest."""
@@ -125,21 +138,22 @@ def lines(folder: Path) -> list[str]:
 def verdict(found: Several) -> str:
     """What was found, in a sentence."""
     if found.heads is None:
-        return f"No two of these tasks can be set side by side for {found.model}."
+        return f"No two of these {found.called} can be set side by side for {found.model}."
     names = found.compared
     if len(names) < 2:
         where = f"in {names[0]} alone" if names else "in none"
         return (
-            f"{found.model} has something to restore {where} of these tasks, so nothing is said of "
-            "heads that they share."
+            f"{found.model} has something to restore {where} of these {found.called}, so nothing "
+            "is said of heads that they share."
         )
+    many = f"{len(names)} {found.called}"
     every = len(found.heads[["layer", "head"]].drop_duplicates())
     in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]
     if not found.shared:
-        return f"No head of {found.model} is shown to act in more than one of {len(names)} tasks."
+        return f"No head of {found.model} is shown to act in more than one of {many}."
     acting = f"{len(found.shared)} of {every:,} heads of {found.model}"
     verb = "are" if len(found.shared) > 1 else "is"
-    said = f"{acting} {verb} shown to act in more than one of {len(names)} tasks"
+    said = f"{acting} {verb} shown to act in more than one of {many}"
     if len(names) == 2:
         return f"{said}: {_few(found.shared)}."
     return f"{said}, and {_few(in_all) if in_all else 'none'} in all of them."
@@ -195,7 +209,7 @@ def write(folder: Path) -> Path:
 
 def _task(found, name, folder):
     """A row of the table of tasks."""
-    task: Task = recorded_task(read_manifest(folder))
+    task = found.asked[name]
     correct = read_frame(folder, "play", ["correct"])["correct"].dropna()
     roles = []
     if (folder / "roles.parquet").is_file():
@@ -207,7 +221,8 @@ def _task(found, name, folder):
     return dict(
         name=name,
         link=f"{quote(folder.name)}/report.html",
-        says=task.says or task.question,
+        says=task.says,
+        question=task.question,
         n=int(rows["n"].iloc[0]) if there else None,
         right=float(correct.mean()) if len(correct) else None,
         roles=roles,

@@ -186,7 +186,7 @@ def folders_of(names: Mapping[str, object]) -> dict[str, str]:
     Raises:
         InputError: two names that would share a folder.
     """
-    folders = {name: re.sub(r"[^\w .-]", "_", name).strip(" .") or "_" for name in names}
+    folders = {name: re.sub(r"[^\w.-]+", "_", name).strip(".") or "_" for name in names}
     taken: dict[str, str] = {}
     for name, folder in folders.items():
         # Some file systems do not tell capitals.

@@ -9,6 +9,7 @@ import pandas as pd
 from ..errors import InputError
 from ..heads import Head
 from ..keeping.saved_run import SavedRun, read_run, recorded_task
+from ..keeping.shared_trials import shared_trials
 from ..statistics.agreement import (
     agreement,
     ceiling,
@@ -46,7 +47,8 @@ def compare_runs(
 
     Args:
         a, b: runs of the same heads, or their folders: of two models of one shape, or of one model
-            on two samples of trials.
+            on two samples of trials, which are compared trial by trial where they are the same, in
+            whatever words they are asked.
         k: how many heads count as the top of a panel, at most: those that raise the word's logit
             most, by 0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one
             below half a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are on no
@@ -121,9 +123,7 @@ def _of_panel(runs, panel, place, tables, k):
     mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
     found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
     samples = [_samples(run, place, one.index) for run in runs]
-    same = runs[0].manifest["trials"] == runs[1].manifest["trials"] and set(
-        samples[0].index
-    ) == set(samples[1].index)
+    same = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
     if same:
         samples[1] = samples[1].reindex(samples[0].index)
     sides = [sample.to_numpy() for sample in samples]

@@ -2,6 +2,6 @@
 otherwise, and a click on a head for both.
 """
 
-from .page import two_runs, verdict, write
+from .page import check_page, drawn, two_runs, verdict, write
 
-__all__ = ["two_runs", "verdict", "write"]
+__all__ = ["check_page", "drawn", "two_runs", "verdict", "write"]

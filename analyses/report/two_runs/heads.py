@@ -19,6 +19,7 @@ import pandas as pd
 from rgb_circuit.calls.panels import least_effect
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Sweep
+from rgb_circuit.keeping.shared_trials import shared_trials
 from rgb_circuit.statistics import benjamini_hochberg, ratio_interval, t_interval
 from rgb_circuit.statistics.agreement import ceiling, correlation_interval, disattenuated
 from rgb_circuit.statistics.differences import difference
@@ -26,7 +27,6 @@ from rgb_circuit.stimuli.replicates import Replicates
 
 from .. import items
 from ..run import Run
-from .trials import shared_trials
 
 LEVEL = 0.05
 KEY = ["panel", "target", "role"]

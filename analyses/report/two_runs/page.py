@@ -1,6 +1,7 @@
 """The page over two runs, written from their folders; no model is loaded."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit.calls.compare_runs import common_panels
-from rgb_circuit.errors import CannotWrite
+from rgb_circuit.errors import CannotWrite, NotDrawn, attempt
 from rgb_circuit.files.results import write_bytes
 from rgb_circuit.heads import Head
 from rgb_circuit.keeping.inline import inline
+from rgb_circuit.keeping.shared_trials import Shared, shared_trials
 from rgb_circuit.plots.canvas import percent
 
 from .. import digits, explorer, head, scripts
@@ -23,7 +25,6 @@ from .heads import SHARE, Compared, compared
 from .roles import other_roles, role_by_role
 from .scatter import Point, scatter
 from .settings import settings
-from .trials import Shared, shared_trials
 
 NEEDS = Needs(added={"accuracy": "by level right n share ci_low ci_high chance"})
 # Rows of a table of heads, and heads that a sentence names.
@@ -115,21 +116,45 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
     Raises:
         InputError: as `two_runs`.
         CannotWrite: the file cannot be written.
+        NotDrawn: the page could not be drawn, by a fault of ours.
     """
-    path, found = Path(page), two_runs(a, b)
-    if not path.parent.is_dir():
-        raise CannotWrite(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    check_page(page)
+    return drawn(two_runs(a, b), page)
+
+
+def check_page(page: str | Path) -> None:
+    """Raise CannotWrite for a file in a folder that there is not."""
+    folder = Path(page).parent
+    if not folder.is_dir():
+        raise CannotWrite(f"cannot write {page}: there is no folder {folder}; make it first")
+
+
+def drawn(found: Two, page: str | Path) -> Two:
+    """`write`, of runs that were read and compared."""
+    path, failed = Path(page), dict[str, Exception]()
+    with attempt(path.name, failed):
+        return replace(found, page=write_bytes(path, _text(found).encode()))
+    folders = [str(run.folder) for run in found.runs]
+    again = shlex.join(["rgb-circuit", "compare", *folders, "--page", str(path)])
+    raise NotDrawn(failed, *folders, again=again)
+
+
+def _text(found):
     matched = found.compared is not None
     differing = 0 if found.compared is None else int(found.compared.heads["differs"].sum())
-    text = (
+    return (
         environment_of("analyses.report")
         .get_template("two_runs/two_runs.jinja")
         .render(
             found=found,
             verdict=verdict(found),
             more=_more(found),
+            leaves_open=bool(found.compared and _open(found.compared.heads)),
             settings=settings(found.a, found.b),
-            heads=[head.values(run, linked=matched) for run in found.runs],
+            heads=[
+                head.values(run, linked=matched, prefix=f"{side}-")
+                for side, run in zip("ab", found.runs)
+            ],
             accuracy=_accuracy(found),
             panels=_panels(found),
             claims=_claims(found) if matched else [],
@@ -142,7 +167,6 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
             script=scripts.script_of_two(),
         )
     )
-    return replace(found, page=write_bytes(path, text.encode()))
 
 
 def verdict(found: Two) -> str:

@@ -4,10 +4,10 @@ trials are."""
 from collections.abc import Mapping
 
 from rgb_circuit.keeping.manifest import differing
+from rgb_circuit.keeping.shared_trials import shared_trials
 
 from ..run import Run
 from ..writing import listed
-from .trials import shared_trials
 
 # Dotted name in a manifest → what it is called; "" for what says nothing beside the rest.
 NAMES = {

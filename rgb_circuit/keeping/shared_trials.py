@@ -3,12 +3,25 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from ..run import Run
+import pandas as pd
 
 # How a trial is asked, and what positions are called: other words about the same pictures are the
 # same trial.
 ASIDE = ("prompt", "prompts", "boxes", "strata")
+
+
+class Measured(Protocol):
+    """A finished run, as far as its trials are concerned."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """That of its folder."""
+
+    @property
+    def frames(self) -> Mapping[str, pd.DataFrame]:
+        """Name → frame."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Shared:
         return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
 
 
-def shared_trials(a: Run, b: Run) -> Shared:
+def shared_trials(a: Measured, b: Measured) -> Shared:
     """What the measured trials of two runs share."""
     one, other = _measured(a), _measured(b)
     both = [name for name in one if name in other and _content(one[name]) == _content(other[name])]
