@@ -42,6 +42,10 @@ class ModelError(InputError):
     """A model that misbehaves, so that its numbers would mean nothing."""
 
 
+class PictureGone(InputError):
+    """A file no longer gives the picture that was read from it."""
+
+
 class CannotWrite(InputError):
     """A file cannot be written; what was written before is left as it was."""
 

@@ -3,19 +3,26 @@ ask."""
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import rgb_circuit as rgb
+from analyses import evidence
+from analyses.evidence.verdict import UNEQUAL
 from analyses.study import closer_look
-from rgb_circuit.errors import CannotWrite, ModelError, NotLinedUp
+from rgb_circuit.calls.patching import PatchedHeads
+from rgb_circuit.calls.play import Played
+from rgb_circuit.errors import CannotWrite, ModelError, NotLinedUp, PictureGone
 from rgb_circuit.heads import Head
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.keeping.saved_run import ModelNeeded, recorded_model
 from rgb_circuit.keeping.store import open_store
-from rgb_circuit.measuring.measure import measure
+from rgb_circuit.measuring.measure import follow, measure, measure_all
 from rgb_circuit.measuring.measurement import Measurement, OfPictures
+from rgb_circuit.pictures import PictureFile
 
 # What is raised, at a step of a measurement, of a trial's name.
 RAISED: dict[tuple[str, str], Exception] = {}
@@ -165,6 +172,51 @@ def test_a_fault_of_ours_and_a_full_disk_are_not_kept(
         measure(grouped, [asked], store)
     with pytest.raises(ModelNeeded):
         measure(recorded_model(recorded), [asked], store)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"half a pi")])
+def test_a_picture_that_cannot_be_read_for_now_is_no_refusal(
+    spoil, grouped, trials, recorded, store, tmp_path
+):
+    clean, picture = trials[0].images["clean"], tmp_path / "clean.png"
+    clean.save(picture)
+    own = replace(trials[0], images={**trials[0].images, "clean": PictureFile.read(picture)})
+    asked = Played((own, *trials[1:]), ("clean",))
+    spoil(picture)
+    with pytest.raises(PictureGone, match="clean.png"):
+        measure(grouped, [asked], store)
+    assert not [*store.folder.glob("parts/*/*.refused")]
+    clean.save(picture)
+    [frame] = measure(replace(grouped, server=None), [asked], store)
+    assert len(frame) == len(trials)
+
+
+@pytest.mark.parametrize("positions, void", [("end", [False, True]), ("image", [True, True])])
+def test_a_sweep_that_does_not_line_up_is_void_without_the_model_too(
+    positions, void, grouped, tmp_path
+):
+    trials = [
+        replace(trial, prompts={"recolored": grouped.prompt("Which color is the odd color?")})
+        for trial in rgb.rgb_trials(grouped, 8)
+    ]
+    store = open_store(tmp_path / "run", manifest(grouped, trials, {}))
+    texts = ["odd above others: z clean -> recolored", "odd up: pattern clean -> recolored"]
+    reader = Hypothesis("reader", tuple(map(Prediction.parse, "ZP", texts)))
+    # As shards do: each of its own trials, all that is asked of each.
+    for some in (trials[:3], trials[3:]):
+        for one in evidence.needs(grouped, trials, [reader], positions=positions):
+            measure_all(grouped, {"one": [one.only(some)]}, store)
+    absent = recorded_model(manifest(grouped, trials, {}))
+    found, again = (
+        follow(model, evidence.steps(model, trials, [reader], positions=positions), store)
+        for model in (grouped, absent)
+    )
+    reasons = found.drop_duplicates("prediction")["void"]
+    assert list(reasons == UNEQUAL) == void
+    pd.testing.assert_frame_equal(again, found, check_exact=True)
+    # Whoever asks for the sweep alone is told why there is none.
+    sweep = PatchedHeads.of(grouped, trials, "clean", "recolored", "pattern", positions)
+    assert "line up from either end" in str(refusal(grouped, sweep, store))
 
 
 def test_a_model_that_was_changed_is_no_refusal(grouped, trials, recorded, store, monkeypatch):

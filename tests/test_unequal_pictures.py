@@ -18,7 +18,7 @@ from test_exactness import CLOSE
 
 import rgb_circuit as rgb
 from analyses.evidence import examine
-from analyses.evidence.lined_up import UNEQUAL
+from analyses.evidence.verdict import UNEQUAL
 from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.prompts import answer_tokens
 

@@ -23,6 +23,8 @@ def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | 
     Examples:
         >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
         'it is too large; give --dtype bfloat16 or --remote'
+        >>> as_options("trial is 5 and --trial is 5", ["trial"])
+        '--trial is 5 and --trial is 5'
     """
     message = message.replace("rgb_trials(model, n=32)", "--trials 32")
     for role, option in (fixed or {}).items():
@@ -31,6 +33,6 @@ def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | 
         name, flag = ARGUMENTS.get(option, option), "--" + option.replace("_", "-")
         message = re.sub(rf"\b{name}=True\b", flag, message)
         message = re.sub(rf"\b{name}=(?:'([^']*)'|(\d+))", rf"{flag} \1\2", message)
-        message = re.sub(rf"\b{name}(?= is )", flag, message)
+        message = re.sub(rf"(?<!-)\b{name}(?= is )", flag, message)
         message = re.sub(rf"(\bleave (?:\S+ and )?){name}\b", rf"\1{flag}", message)
     return message

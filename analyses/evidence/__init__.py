@@ -270,14 +270,14 @@ def measuring(
     _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
-    played, wanted, apart, gaps, looks = asked(task, model, trials, needed, positions)
+    played, wanted, gaps, looks = asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(task, len(trials), rules, left_out=wrong)
-        _, wanted, apart, gaps, looks = asked(task, model, trials, needed, positions)
+        _, wanted, gaps, looks = asked(task, model, trials, needed, positions)
         frames = yield [*wanted.values(), *gaps, *looks.values()]
     else:
         answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
@@ -288,10 +288,8 @@ def measuring(
     found = measured(task, model, trials, dict(zip(wanted, frames)))
     found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
     for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
-        found.logits.update(played_logits(task, frame, trials))
-    if apart:
-        nothing = np.full((len(trials), len(found.heads), found.n_words), np.nan)
-        found.effects.update(dict.fromkeys(apart, nothing))
+        for condition, logits in played_logits(task, frame, trials).items():
+            found.logits.setdefault(condition, logits)
     held = {head for heads in given.values() for head in heads}
     tested = _needed(hypotheses, checks, {})
     for group in groups:
@@ -329,7 +327,7 @@ def needs(
         hypotheses, checks, {name: _finders(task, hypotheses, name) for name in groups}
     )
     _check(task, trials, needed)
-    played, sweeps, _, gaps, looks = asked(task, model, trials, needed, positions)
+    played, sweeps, gaps, looks = asked(task, model, trials, needed, positions)
     return [played, *sweeps.values(), *gaps, *looks.values()]
 
 

@@ -6,14 +6,29 @@ from dataclasses import replace
 import rgb_circuit as rgb
 from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.calls.play import Played
+from rgb_circuit.errors import NotLinedUp
 from rgb_circuit.hypothesis import Claim, Prediction, Sweep, about_words
 from rgb_circuit.measuring.measurement import Measurement
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.task import Task, pictures_of
 from rgb_circuit.task import pictures as shown
 
-from .lined_up import lined_up
 from .looks import shares_asked
+
+
+class Swept(PatchedHeads):
+    """Every head restored; of runs without positions in common nothing."""
+
+    excused = (NotLinedUp,)
+
+    @property
+    def lines_up(self) -> bool:
+        """Whether runs have positions in common, whatever tokens a model makes of pictures."""
+        (edit,) = self.edits[0]
+        return (edit.positions == "end" and not edit.remade) or not any(
+            len({(trial.asked(name), trial.sizes[name]) for name in self.conditions}) > 1
+            for trial in self.trials
+        )
 
 
 def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
@@ -28,28 +43,26 @@ def asked(
     trials: Sequence[rgb.Trial],
     predictions: Sequence[Prediction],
     positions: str | Sequence[int],
-) -> tuple[Played, dict[Sweep, PatchedHeads], list[Sweep], list[Measurement], dict]:
+) -> tuple[Played, dict[Sweep, Swept], list[Measurement], dict]:
     """What some predictions need, as what is to be measured: the answers; sweep → every head
-    restored, and the sweeps that cannot be measured; the pictures that gaps are between; condition
-    → where heads look."""
-    sweeps, apart = lined_up(model, _sweeps(task, model, trials, predictions, positions))
+    restored; the pictures that gaps are between; condition → where heads look."""
+    sweeps = _sweeps(task, model, trials, predictions, positions)
     return (
         _played(trials, predictions),
         sweeps,
-        apart,
-        _gaps(task, model, trials, predictions, apart),
+        _gaps(task, model, trials, predictions, sweeps),
         shares_asked(trials, predictions),
     )
 
 
-def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, PatchedHeads]:
+def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, Swept]:
     """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
     trials = with_controls(task, model, trials)
     wanted = dict.fromkeys(
         sweep for claim in about_words(predictions) for sweep in sweeps_of(claim)
     )
     return {
-        sweep: PatchedHeads.of(
+        sweep: Swept.of(
             model,
             trials,
             sweep.source,
@@ -69,11 +82,11 @@ def sweeps_of(claim: Claim) -> list[Sweep]:
     return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
-def _gaps(task, model, trials, predictions, apart) -> list[Measurement]:
-    """What measures the pictures that gaps are between, where no sweep shows them but some that are
-    ``apart``."""
+def _gaps(task, model, trials, predictions, asked) -> list[Measurement]:
+    """What measures the pictures that gaps are between, where no sweep shows them but some that may
+    be refused; ``asked``: of each sweep."""
     sweeps = [claim.sweep for claim in about_words(predictions)]
-    measured = [sweep for sweep in sweeps if sweep.whole not in apart]
+    measured = [sweep for sweep in sweeps if asked[sweep.whole].lines_up]
     swept = {condition for sweep in measured for condition in pictures_of(sweep)}
     between = dict.fromkeys(["clean", *map(task.changed, sweeps)] if sweeps else [])
     unseen = tuple(condition for condition in between if condition not in swept)

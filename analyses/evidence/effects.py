@@ -284,13 +284,16 @@ def columns(task: Task, trials: Sequence[rgb.Trial]) -> list[str]:
 def measured(
     task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial], frames: Mapping[Sweep, pd.DataFrame]
 ) -> Measured:
-    """What the sweeps gave; ``frames``: of each."""
+    """What the sweeps gave; ``frames``: of each, empty where runs have no positions in common."""
     names = columns(task, trials)
     words = np.array(
         [[trial.answers.get(role, "") for role in names] for trial in trials], dtype=str
     )
     found = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
     for sweep, frame in frames.items():
+        if frame.empty:
+            found.effects[sweep] = np.full((len(trials), len(found.heads), len(names)), np.nan)
+            continue
         effects, before, after = arrays(task, frame, trials, len(found.heads))
         found.effects[sweep] = effects
         if sweep.source not in ARTIFICIAL:

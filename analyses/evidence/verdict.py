@@ -30,11 +30,12 @@ from .above_others import serves
 from .claim_tests import tests_of
 from .effects import Measured
 from .families import Role, corrected
-from .lined_up import UNEQUAL
 from .rules import Rules
 
 # Logits. A smaller gap leaves the right word less than 1.7 times as likely.
 LEAST_GAP = 0.5
+# Why a prediction is void that is about runs without positions in common.
+UNEQUAL = "not lined up"
 STATES = ("holds", "refuted", "undecided")
 # The columns of a frame that come first, behind those that say what the row is of.
 FRONT = (

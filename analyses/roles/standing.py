@@ -26,7 +26,7 @@ from rgb_circuit.stimuli.replicates import FEWEST, observations
 from rgb_circuit.task import Task
 
 from .. import evidence as _evidence
-from ..evidence.lined_up import UNEQUAL
+from ..evidence.verdict import UNEQUAL
 from . import GAME, scores_by_role
 
 # What it takes where trials are too few, or their answers; see `rgb_circuit.stimuli.replicates`.

@@ -87,7 +87,9 @@ def _sweeps(model, trials, effects, positions, task):
     # One after the other: all effects of all sweeps at once are gigabytes in a large model.
     for one in asked:
         [frame] = yield [one]
-        blocks.append(frame[frame["role"].isin(answers)])
+        # A sweep that does not line up has no rows.
+        if len(frame):
+            blocks.append(frame[frame["role"].isin(answers)])
     by_sweep: dict[tuple, pd.DataFrame] = {}
     for block in blocks:
         for sweep, rows in block.groupby(SWEEP, observed=True, sort=False):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -229,7 +229,7 @@ class PatchedHeads(Patched):
         batch_size: int | None = None,
         over: str | Sequence[int] | None = None,
         without: str | Sequence[int] | None = None,
-    ) -> PatchedHeads:
+    ) -> Self:
         """What `patch_heads` asks of one target.
 
         Args:

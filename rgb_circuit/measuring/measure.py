@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import ParamSpec, Protocol, TypeVar, cast
@@ -25,7 +26,7 @@ import torch
 
 from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
-from ..errors import CannotWrite, InputError
+from ..errors import CannotWrite, InputError, PictureGone
 from ..keeping.recurring import Recurring
 from ..keeping.saved_run import is_recorded
 from ..keeping.store import Store
@@ -49,6 +50,8 @@ from .measurement import Measurement, OfPictures, Request, Seen, Steps, content_
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# What says nothing of model and trials, and may be over when they are next asked.
+PASSING = (CannotWrite, PictureGone)
 # tqdm's own, with shares of a trial: one of a large model takes minutes.
 BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
@@ -98,23 +101,19 @@ def measure_all(
         for one in measurements:
             key = one.key if several else ""
             same = (key, *(trial.content for trial in one.trials)) if several else ""
-            of.setdefault(who, []).append(works.setdefault(same, _Work(one, key)))
+            work = works.setdefault(same, _Work(one, key))
+            of.setdefault(who, []).append((one, work))
     for work in works.values():
         _prepare(model, work, store)
-    refused = {who for who, own in of.items() if any(work.error for work in own)}
     needed = {
-        id(work): work
-        for who, own in of.items()
-        if who not in refused
-        for work in own
-        if work.ready
+        id(work): work for own in of.values() if not _errors(own) for _, work in own if work.ready
     }
     if waiting := _run(model, list(needed.values()), store, progress, stage):
         raise Pending(waiting)
     frames = {}
     for who, own in of.items():
-        errors = [work.error for work in own if work.error]
-        frames[who] = errors[0] if errors else [_frame(work) for work in own]
+        errors = _errors(own)
+        frames[who] = errors[0] if errors else [_frame(work) for _, work in own]
     return frames
 
 
@@ -232,10 +231,9 @@ def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
     """
     works = [_Work(one, one.key) for one in measurements if isinstance(one, OfPictures)]
     for work in works:
-        work.missing, work.ready = (
-            list(work.measurement.trials),
-            work.measurement.prepare(model, None),
-        )
+        with suppress(*work.measurement.excused):
+            work.ready = work.measurement.prepare(model, None)
+            work.missing = list(work.measurement.trials)
     units, _ = _units(works, None)
     for work in works:
         if work.error:
@@ -264,7 +262,7 @@ class _Work:
         """Note why these trials, or all together, cannot be measured, and with a store what a later
         run says that has no model to ask."""
         self.error = self.error or error
-        if store and not isinstance(error, CannotWrite):
+        if store and not isinstance(error, PASSING):
             refused = trials or self.measurement.trials
             store.refuse(self.key, [trial.content for trial in refused], error)
 
@@ -756,6 +754,15 @@ def _forget(jobs):
         jobs.forget()
 
 
+def _errors(own):
+    """What ends the analysis that asks for some measurements, each with its work."""
+    return [
+        work.error for one, work in own if work.error and not isinstance(work.error, one.excused)
+    ]
+
+
 def _frame(work):
+    if work.error:
+        return pd.DataFrame()
     names = ["all"] if work.measurement.whole else [trial.name for trial in work.measurement.trials]
     return work.measurement.frame([work.parts[name] for name in names])

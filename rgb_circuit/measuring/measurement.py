@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..errors import InputError
 from ..trial import Trial
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Measurement(ABC):
         function: a name for files.
         whole: there is one part, of all trials together.
         unlike_others: fields that shape no number.
+        excused: refusals that give an empty frame; any other ends the analysis that asks.
     """
 
     trials: tuple[Trial, ...]
@@ -52,6 +54,7 @@ class Measurement(ABC):
     function: ClassVar[str]
     whole: ClassVar[bool] = False
     unlike_others: ClassVar[tuple[str, ...]] = ()
+    excused: ClassVar[tuple[type[InputError], ...]] = ()
 
     @property
     def together(self) -> bool:

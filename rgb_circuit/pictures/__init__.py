@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError, first_line
+from ..errors import InputError, PictureGone, first_line
 from ..files.git_lfs import is_pointer
 from .picture import as_rgb
 
@@ -54,17 +54,19 @@ class PictureFile:
         """The picture in RGB, as it was when it was read.
 
         Raises:
-            InputError: the file is gone or has changed.
+            PictureGone: the file is gone, has changed, or cannot be read any more.
         """
         try:
             image, stamp = _opened(self.path)
         except FileNotFoundError as error:
-            raise InputError(
+            raise PictureGone(
                 f"the picture {self.path} is gone since the trials were read; put it back"
             ) from error
+        except InputError as error:
+            raise PictureGone(str(error)) from error
         # A copy put back has another time, and may be the same picture.
         if stamp != self.stamp and picture_hash(image) != self.hash:
-            raise InputError(
+            raise PictureGone(
                 f"the picture {self.path} has changed since the trials were read; read them again, "
                 "or put the picture back as it was"
             )
