@@ -216,7 +216,7 @@ def test_a_detached_mean_in_several_requests_is_the_mean(
     assert not list(tmp_path.rglob("*.jobs"))
 
 
-def test_what_a_model_cannot_do_is_handed_in_no_more_than_twice(far, monkeypatch, tmp_path):
+def test_what_a_model_cannot_do_is_handed_in_once(far, monkeypatch, tmp_path):
     def misbehaves(model, drift, length):
         raise rgb.InputError("it ends elsewhere")
 
@@ -226,8 +226,8 @@ def test_what_a_model_cannot_do_is_handed_in_no_more_than_twice(far, monkeypatch
     for _ in range(4):
         with pytest.raises(rgb.InputError, match="it ends elsewhere"):
             collected(far, asked, tmp_path)
-    # With what could be kept, and alone.
-    assert far.server.requests - before == 2 * len(trials)
+    # Then its refusal is kept.
+    assert far.server.requests - before == len(trials)
 
 
 def test_detached_trials_of_one_name_get_their_own_results(far, toy, tmp_path):
