@@ -319,7 +319,7 @@ def test_what_is_void_is_named():
     assert roles.no_gap(frame("P4", "P4w")) == (
         "no gap: the swapped picture does not change what the model says about the odd word, as "
         "far as 8 trials show, "
-        "so P4, P4w are void"
+        "so P4, P4w cannot be tested"
     )
     assert "the recolored and swapped pictures do not change" in roles.no_gap(
         frame("P1a", "P2a", "P3b", "P6", "P4", "P4w")
