@@ -24,6 +24,7 @@ from analyses import report
 from analyses.command import main
 from analyses.report import explorer
 from analyses.report.run import Run
+from analyses.report.sections.attention import _even
 from analyses.study import every_head
 from analyses.study.every_head import Attended
 from rgb_circuit.calls import panels
@@ -893,3 +894,21 @@ def test_what_is_on_a_picture_counts_all_its_tokens_and_words_are_not_of_it(name
     assert len(explorer.unpacked(blob)) == pattern[..., 0].size * (about["tiles"] + len(words))
     assert (about["on_view"] is not None) == (views > 1)
     assert run.drawn == ("the first view of the picture" if views > 1 else "the picture")
+
+
+def test_an_even_spread_is_that_of_each_picture_by_its_own_size():
+    sizes = {"clean": (4, 4), "other": (12, 4), "third": (400, 4)}
+    looks = pd.DataFrame(
+        [dict(trial="a", condition=name, picture=np.zeros(one), text=np.zeros(other))
+         for name, (one, other) in sizes.items()]
+    )  # fmt: skip
+
+    def said(shown, place=None):
+        frames = dict(looks=looks, attention=looks[looks["condition"].isin(shown)])
+        run = SimpleNamespace(task=SimpleNamespace(place=place), frames=frames)
+        return _even(run).replace("\N{NO-BREAK SPACE}", " ")
+
+    assert said(["clean", "other"]) == "50 % to 75 %"
+    assert said(["clean"]) == "50 %"
+    # Of one place that is marked, the largest picture has the least.
+    assert said(["clean", "other"], "it") == "6.2 % to 12 %"
