@@ -36,7 +36,7 @@ NOT_COMPARED = (
     "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
     "options.name", "options.no_pictures", "started", "finished", "parameters", "template",
-    "also_asked", "tasks",
+    "views", "image_token", "also_asked", "tasks",
     "registered.hash", "registered.file", "registered.after",
 )  # fmt: skip
 
