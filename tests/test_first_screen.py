@@ -2,7 +2,10 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 from browser import browser, opened
 
@@ -157,3 +160,19 @@ def test_links_unfold_their_sections_and_paper_unfolds_all(planted_run):
         page.set_viewport_size({"width": 1400, "height": 900})
         assert page.evaluate(bottom) <= 900
         assert not page.errors
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_largest_effect_is_named_only_where_it_is_shown(told):
+    rows = [(0, 0, 0.001), (0, 1, -0.03)]
+    table = pd.DataFrame(rows, columns=["layer", "head", "effect"]).assign(
+        target="other", role="right", gap=np.nan, ci_low=-0.06, ci_high=-0.01, told=told
+    )
+    said = head._strongest(SimpleNamespace(manifest=dict(layers=1, heads=2)), table)
+    if told:
+        assert "head 0.1 moves the logit of the answer “right” by −0.03" in said
+    else:
+        assert said.replace(SPACE, " ") == (
+            "Restored alone, no head is shown to move the logit of any answer by 5 % of the gap or "
+            "0.025 logits or more."
+        )

@@ -24,13 +24,14 @@ from analyses import report
 from analyses.command import main
 from analyses.report import explorer
 from analyses.report.run import Run
+from analyses.report.sections.attention import _even
 from analyses.study import every_head
 from analyses.study.every_head import Attended
 from rgb_circuit.calls import panels
 from rgb_circuit.calls.attention import attention_from_end, over_picture
+from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.measuring.measure import measure
 from rgb_circuit.prompts import prompt_ids
-from rgb_circuit.stimuli.tasks import task_of
 
 # Half a unit in the last of four digits.
 DIGITS = dict(rel=5.1e-4, abs=1e-12)
@@ -864,28 +865,50 @@ def test_the_name_of_a_run_is_its_headline(toy, chromium):
     assert manifest["started"] <= manifest["finished"]
 
 
-def test_what_is_on_a_picture_counts_all_its_views_and_words_are_not_of_it():
-    model = rgb.wrap(*families.built("llava_next"), name="next")
+@pytest.mark.parametrize(
+    "name, views",
+    [("llava_next", 2), ("llava_onevision", 2), ("llava_full", 1), ("gemma3", 1)],
+)
+def test_what_is_on_a_picture_counts_all_its_tokens_and_words_are_not_of_it(name, views):
+    family = families.FAMILIES[name]
+    model = rgb.wrap(*families.built(name), name=name)
     prompt = model.prompt("Which color is the background?")
-    trial = rgb.Trial("one", prompt, {"clean": Image.new("RGB", (30, 20), "red")}, {"right": "red"})
+    picture = Image.new("RGB", (family.side, family.side), "red")
+    trial = rgb.Trial("one", prompt, {"clean": picture}, {"right": "red"})
     [frame] = measure(model, [Attended((trial,))], progress=False)
     stimuli = pd.DataFrame(
         [dict(trial="one", condition="clean", expected="right", png=tables.encoded("red"))]
     )
     run = Run(
-        Path(),
-        dict(layers=model.n_layers, heads=model.n_heads, grid=model.grid, trials=[{"name": "one"}],
-             processor={"image_token": "<image>"}, task=task_of([trial]).plain()),
-        {"looks": frame, "stimuli": stimuli},
-        {},
-    )  # fmt: skip
+        Path(), manifest(model, [trial], {"name": name}), {"looks": frame, "stimuli": stimuli}, {}
+    )
     [[about], [blob], _] = explorer.looks(run)
     [[_, _, pattern]] = attention_from_end(model, [trial])
     ids = prompt_ids(model, [trial], "clean")["one"].numpy()
     of_picture = ids == model.config.image_token_id
     wanted = pattern[..., of_picture].sum(-1).ravel()
     assert about["on_picture"] == pytest.approx(wanted.tolist(), abs=2e-3)
-    assert about["image"] == of_picture.sum() > about["tiles"] == 36
-    assert len(about["tokens"]) == (~of_picture).sum() and "<image>" not in about["tokens"]
-    assert len(explorer.unpacked(blob)) == pattern[..., 0].size * (36 + (~of_picture).sum())
-    assert run.drawn == "the first view of the picture"
+    assert about["image"] == of_picture.sum() and about["tiles"] == family.grid**2
+    words = [model.processor.tokenizer.decode([token]) for token in ids[~of_picture].tolist()]
+    assert about["tokens"] == words
+    assert len(explorer.unpacked(blob)) == pattern[..., 0].size * (about["tiles"] + len(words))
+    assert (about["on_view"] is not None) == (views > 1)
+    assert run.drawn == ("the first view of the picture" if views > 1 else "the picture")
+
+
+def test_an_even_spread_is_that_of_each_picture_by_its_own_size():
+    sizes = {"clean": (4, 4), "other": (12, 4), "third": (400, 4)}
+    looks = pd.DataFrame(
+        [dict(trial="a", condition=name, picture=np.zeros(one), text=np.zeros(other))
+         for name, (one, other) in sizes.items()]
+    )  # fmt: skip
+
+    def said(shown, place=None):
+        frames = dict(looks=looks, attention=looks[looks["condition"].isin(shown)])
+        run = SimpleNamespace(task=SimpleNamespace(place=place), frames=frames)
+        return _even(run).replace("\N{NO-BREAK SPACE}", " ")
+
+    assert said(["clean", "other"]) == "50 % to 75 %"
+    assert said(["clean"]) == "50 %"
+    # Of one place that is marked, the largest picture has the least.
+    assert said(["clean", "other"], "it") == "6.2 % to 12 %"

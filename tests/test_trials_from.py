@@ -85,14 +85,18 @@ def held(kind, folder):
     path = folder / f"rows.{kind}"
     if kind in ("csv", "tsv"):
         frame.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    elif kind == "json as pandas writes it":
+        frame.to_json(path := folder / "rows.json")
     else:
         frame.to_json(path, orient="records", lines=kind == "jsonl")
     return path
 
 
 @pytest.mark.parametrize(
-    "kind", ["list", "frame", "data set", "parquet", "csv", "tsv", "json", "jsonl"]
-)
+    "kind",
+    ["list", "frame", "data set", "parquet", "csv", "tsv", "json", "jsonl",
+     "json as pandas writes it"],
+)  # fmt: skip
 def test_whatever_holds_the_rows_the_trials_are_the_same(kind, toy, tmp_path):
     trials = taken(toy, held(kind, tmp_path))
     assert [trial.content for trial in trials] == [
@@ -271,6 +275,14 @@ def test_what_is_no_picture_is_refused_with_its_row(cell, sentence, toy, no_forw
         rgb.InputError, match=f"row 1 .*picture 'clean': .*{sentence}.*strict=False"
     ):
         taken(toy, [row(0), row(1, clean=cell)])
+
+
+def test_a_picture_that_is_too_large_to_open_is_to_be_made_smaller(toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    (path := tmp_path / "large.png").write_bytes(tables.encoded("red"))
+    for cell in (path, path.read_bytes()):
+        with pytest.raises(rgb.InputError, match="cannot read.*exceeds limit.*; make it smaller"):
+            taken(toy, [row(clean=cell)])
 
 
 # Texts
@@ -529,6 +541,12 @@ def test_an_argument_that_cannot_be_used_is_named_before_any_picture(
 ):
     with pytest.raises(rgb.InputError, match=sentence):
         taken(toy, [row(clean="gone.png")], **arguments)
+
+
+def test_a_word_for_all_rows_that_is_nearly_a_columns_name_is_taken_and_told(toy):
+    with pytest.warns(UserWarning, match="'orange', the same .*; if the column 'Range' is meant"):
+        [trial] = taken(toy, [row(Range=1)], answers={"right": "orange", "other": "was"})
+    assert trial.answers["right"] == "orange"
 
 
 def test_rows_that_cannot_be_used_are_left_out_with_the_reason(toy, no_forward):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rgb_circuit import Trial, Vlm
+from rgb_circuit import Trial
 from rgb_circuit.stimuli.replicates import observed
 
 from ..circuit.faithfulness import logit_difference, shown_gap, source_words
@@ -37,7 +37,6 @@ class Effects:
     @classmethod
     def of(
         cls,
-        model: Vlm,
         trials: Sequence[Trial],
         plan: Design,
         restored: tuple[pd.DataFrame, Sequence[Variant]],
@@ -54,7 +53,7 @@ class Effects:
             logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0].loc[names]
             for frame, _ in (silenced, restored)
         )
-        gap = shown_gap(model, before, after, source, target)
+        gap = shown_gap(before, after, source, target)
         differences, rights, words = [], [], {}
         for (frame, variants), unpatched, sign in ((restored, after, 1), (silenced, before, -1)):
             patched = _by_variant(logit_difference(frame, trials, source, target), variants, names)

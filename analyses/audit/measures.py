@@ -120,9 +120,7 @@ def audit(
         AttentionShares(tuple(trials), source, ("image", *_places(trials, source))),
         *(_patched(more, themselves, task_of(more).corrupted) for more in others.values()),
     ]
-    effects = Effects.of(
-        model, trials, plan, (in_target, list(restored)), (in_source, list(silenced))
-    )
+    effects = Effects.of(trials, plan, (in_target, list(restored)), (in_source, list(silenced)))
     rows = [*_of_lists(plan, effects), *_of_heads(plan, effects)]
     rows += _of_looks(trials, plan, effects, attention)
     for (name, more), frame in zip(others.items(), elsewhere):

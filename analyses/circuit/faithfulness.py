@@ -88,9 +88,7 @@ def logit_difference(
     return of(right) - of(wrong)
 
 
-def shown_gap(
-    model: Vlm, m_source: pd.Series, m_target: pd.Series, source: str, target: str
-) -> np.ndarray:
+def shown_gap(m_source: pd.Series, m_target: pd.Series, source: str, target: str) -> np.ndarray:
     """How much larger the logit difference is in the source run, (trials,).
 
     Raises:
@@ -99,11 +97,9 @@ def shown_gap(
     gap = (m_source - m_target).to_numpy()
     if not shown_to_fall(m_source, m_target):
         raise InputError(
-            f"no gap: the logit difference of {model.name} is {m_source.mean():.3g} for {source!r} "
-            f"and {m_target.mean():.3g} for "
-            f"{target!r} on {len(gap)} trials, which is not shown to be a fall, so there is "
-            "nothing to restore; "
-            "see with play(model, trials) whether it answers right"
+            f"no gap: the logit difference is {m_source.mean():.3g} for {source!r} and "
+            f"{m_target.mean():.3g} for {target!r}, which is not shown to be a fall, so there is "
+            "nothing to restore; see first whether the model answers right"
         )
     return gap
 

@@ -142,7 +142,7 @@ def circuit(
         PatchedEdits.of(trials, restored, target),
         PatchedEdits.of(paired, working, source),
     ]
-    return _tests(model, trials, heads, in_target, in_source, source, target, seed)
+    return _tests(trials, heads, in_target, in_source, source, target, seed)
 
 
 def _heads(model, heads):
@@ -215,7 +215,7 @@ def _variants(model, heads, source, target, random_sets, seed):
     return restored, working
 
 
-def _tests(model, trials, heads, in_target, in_source, source, target, seed):
+def _tests(trials, heads, in_target, in_source, source, target, seed):
     """The table of `circuit`, from what the patched runs said."""
     runs = [
         logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0].rename(name)
@@ -225,7 +225,7 @@ def _tests(model, trials, heads, in_target, in_source, source, target, seed):
     of_trials = pd.concat([*runs, *patched], axis=1)
     table, words = observed(of_trials, trials, source_words(trials, source))
     m_target, m_source = table.pop("target"), table.pop("source")
-    gap = shown_gap(model, m_source, m_target, source, target)
+    gap = shown_gap(m_source, m_target, source, target)
     gained = table.sub(m_target, axis=0)
 
     def of(test):

@@ -149,7 +149,7 @@ def curve(
     of_trials = gained.assign(target=m_target, source=m_source)
     table, words = observed(of_trials, trials, source_words(trials, source))
     m_target, m_source = table.pop("target"), table.pop("source")
-    gap = shown_gap(model, m_source, m_target, source, target)
+    gap = shown_gap(m_source, m_target, source, target)
     gained = table.sub(m_target, axis=0)
     faithfulness, low, high = restored_fraction(gained[named[0]], gap, words)
     random = np.stack([gained[drawn].to_numpy().mean(0) for drawn in named[1:]]) / gap.mean()

@@ -221,7 +221,7 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
         "by", sort=False
     ):
-        said = [f"{row.level} {row.right} of {row.n}" for row in rows.itertuples()]
+        said = [f"{row.level}: {row.right} of {row.n}" for row in rows.itertuples()]
         more = f", and {len(said) - MOST_PRINTED} more" if len(said) > MOST_PRINTED else ""
         yield f"    by {by}: {', '.join(said[:MOST_PRINTED])}{more}"
     for row in table[table["by"].isin(["flips", "group"])].itertuples():

@@ -226,11 +226,11 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
             continue
         tiles, text = (np.stack(rows[name].tolist()).astype(float) for name in ("picture", "text"))
         chance = 1 / (tiles.shape[1] + text.shape[1])
-        # The picture again, in further views.
+        # The picture's tokens without a place: a class token, and all of further views.
         says = np.array(rows["tokens"].iloc[0], dtype=object)
-        again = says == run.image_token
-        on_picture = tiles.sum(1) + text[:, again].sum(1)
-        text = text[:, ~again]
+        unplaced = says == run.manifest.get("image_token")
+        on_picture = tiles.sum(1) + text[:, unplaced].sum(1)
+        text = text[:, ~unplaced]
         blob = packed(
             np.hstack([_steps(tiles, chance), np.rint(255 * text).astype(np.uint8)]).tobytes()
         )
@@ -241,14 +241,14 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
         expected, tile = shown.loc[(trial, condition), "expected"], marked.get((trial, condition))
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
-        one |= dict(crisp=is_crisp(png))
-        one |= dict(expected=None if pd.isna(expected) else expected, tokens=says[~again].tolist())
+        one |= dict(crisp=is_crisp(png), tokens=says[~unplaced].tolist())
+        one |= dict(expected=None if pd.isna(expected) else expected)
         place = tile or (run.tiles[trial] if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
-        one |= dict(image=tiles.shape[1] + int(again.sum()), on_picture=_list(on_picture))
-        on_view = _list(tiles.sum(1)) if again.any() else None
+        one |= dict(image=tiles.shape[1] + int(unplaced.sum()), on_picture=_list(on_picture))
+        on_view = _list(tiles.sum(1)) if run.views > 1 else None
         about.append(one | dict(on_view=on_view, on_tile=on_tile))
         blobs.append(blob)
     if left_out:

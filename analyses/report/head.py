@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pandas as pd
 
+from rgb_circuit.calls import panels
 from rgb_circuit.conversation import TEMPLATE, question_of
 from rgb_circuit.heads import Head
 
@@ -165,9 +166,10 @@ def _verdict(run, played):
             strongest,
         )
     if "roles" not in run.frames:
-        if not top["effect"]:
+        if not panels.shown(table).any():
             none = f"None{among}" if among else f"No head of {run.name}"
-            return f"{none} does anything alone; roles were not tested.", strongest
+            does = "is shown to do anything" if top["effect"] else "does anything"
+            return f"{none} {does} alone; roles were not tested.", strongest
         return (
             f"Head {name(top)} of {run.name} does most{among}; what role it has was not tested.",
             strongest,
@@ -184,11 +186,16 @@ def _among(run, table):
 
 
 def _strongest(run, table):
-    """What the head with the largest effect does."""
+    """What the head with the largest effect does, where one is shown to do anything."""
     top, among = table.loc[table["effect"].abs().idxmax()], _among(run, table)
+    who = f"none{among}" if among else "no head"
     if not top["effect"]:
-        who = f"none{among}" if among else "no head"
         return f"Restored alone, {who} moves the logit of any answer."
+    if not panels.shown(table).any():
+        return (
+            f"Restored alone, {who} is shown to move the logit of any answer by "
+            f"{panels.LEAST_SAID} or more."
+        )
     places = digits.three(top[["effect", "ci_low", "ci_high"]])
     return (
         f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the "

@@ -100,22 +100,15 @@ class Run:
         return self.manifest["options"].get("name") or self.model_title.rpartition("/")[2]
 
     @property
-    def image_token(self) -> str | None:
-        """What stands for the picture in the prompt of this model."""
-        return self.manifest.get("processor", {}).get("image_token")
+    def views(self) -> int:
+        """How often the model is shown a picture."""
+        return self.manifest.get("views", 1)
 
-    @cached_property
+    @property
     def drawn(self) -> str:
         """What attention is drawn over: the picture, or the first view of one that is shown in
         several."""
-        looks = self.frames.get("looks")
-        again = (
-            looks is not None
-            and "tokens" in looks
-            and len(looks)
-            and self.image_token in list(looks["tokens"].iloc[0])
-        )
-        return "the first view of the picture" if again else "the picture"
+        return "the first view of the picture" if self.views > 1 else "the picture"
 
     @property
     def shows_pictures(self) -> bool:

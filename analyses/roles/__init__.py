@@ -312,15 +312,11 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
     which_do = (
         f"the {which}pictures do" if all_of_them or len(targets) > 1 else f"the {which}picture does"
     )
-    void = (
-        "no role can be tested"
-        if all_of_them
-        else f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} void"
-    )
+    untested = "no role can be tested" if all_of_them else f"{', '.join(names)} cannot be tested"
     shown = f"as far as {counted(evidence)} show"
     return (
         f"no gap: {which_do} not change what the model says about the {task.right} word, "
-        f"{shown}, so {void}"
+        f"{shown}, so {untested}"
     )
 
 

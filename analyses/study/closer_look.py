@@ -221,14 +221,11 @@ def _through(analysis, model, trials, task, senders, receivers):
 
 def _whole(model, trials, hypotheses, heads, target):
     if not hypotheses:
-        raise NotApplicable(
-            "the task names no role that makes up a circuit; the curve tests the sets that the "
-            "ranking names"
-        )
+        raise NotApplicable("the task names no role that makes up a circuit")
     if not heads:
         raise NotApplicable(
             f"no head is shown to be {standing.one_of(hypotheses)}, so these roles name no set of "
-            "heads; the curve tests the sets that the ranking names"
+            "heads"
         )
     return (yield from circuit.circuit.steps(model, trials, heads, target=target))
 

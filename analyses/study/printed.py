@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rgb_circuit.calls.panels import mean_floor, panels, strongest
+from rgb_circuit.calls.panels import (
+    LEAST_SAID,
+    mean_floor,
+    panels,
+    shown,
+    strongest,
+    tested,
+)
 from rgb_circuit.calls.play import right_words
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted import MODERATE_NOISE
@@ -183,12 +190,15 @@ def _panels(model, found, positions):
         print(f"\nStrongest heads, effect in logits of restoring one head {where}:")
         heads = [f"{brief(role)}, when {brief(target)}" for target, role in found.which.values()]
         print(digits.table(table).set_axis(heads, axis=1).to_string())
-    rounding = f"{mean_floor(found.effects.attrs['noise_floor'], len(found.trials)):.2g}"
+        if not shown(tested(found.effects, found.which, trials=found.trials)).any():
+            print(f"None is shown to move it by {LEAST_SAID} or more.")
+    rounding = mean_floor(found.effects.attrs["noise_floor"], len(found.trials))
     number = str(model.dtype).removeprefix("torch.")
-    print(
-        f"Of such a mean, up to {rounding} may be rounding in {number} alone; what is below counts "
-        "as 0."
-    )
+    if rounding:
+        print(
+            f"Of such a mean, up to {rounding:.2g} may be rounding in {number} alone; what is "
+            "below counts as 0."
+        )
 
 
 def _counted_trials(trials):

@@ -36,7 +36,7 @@ NOT_COMPARED = (
     "options.device", "options.dtype",
     "versions.python", "versions.numpy", "versions.pandas", "versions.pillow",
     "options.name", "options.no_pictures", "started", "finished", "parameters", "template",
-    "also_asked", "tasks",
+    "views", "image_token", "also_asked", "tasks",
     "registered.hash", "registered.file", "registered.after",
 )  # fmt: skip
 
@@ -49,7 +49,8 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         Only what JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
         `rgb_circuit.keeping.fingerprint.fingerprint` has them. ``server`` is the server's URL, or
         None; ``task`` is what `rgb_circuit.task.Task.of_plain` reads, ``answer_form`` and ``words``
-        how its words are written and which of them the model is asked for.
+        how its words are written and which of them the model is asked for. ``views`` is how often
+        a picture is shown, and ``image_token`` what each of its tokens says in frames.
     """
     task = task_of(trials)
     return {
@@ -73,6 +74,8 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "grid": list(model.grid),
         "tile_px": model.tile_px,
         "picture_px": model.picture_px,
+        "views": len(model.layout.views),
+        "image_token": model.processor.tokenizer.decode([model.config.image_token_id]),
         "template": model.template,
         "ahead": model.ahead,
         "words": list(words_for(model, task)),

@@ -240,7 +240,7 @@ def _opened(path):
                 "pull there"
             ) from error
         raise InputError(
-            f"{path}: cannot read it as a picture ({_why(error)}); save it as PNG or JPEG"
+            f"{path}: cannot read it as a picture ({_why(error)}); {_instead(error)}"
         ) from error
 
 
@@ -254,8 +254,7 @@ def _decoded(data):
     # What Pillow raises for broken files depends on the format.
     except Exception as error:
         raise InputError(
-            f"cannot read {len(data)} bytes as a picture ({_why(error)}); give those of a "
-            "PNG or JPEG"
+            f"cannot read {len(data)} bytes as a picture ({_why(error)}); {_instead(error)}"
         ) from error
 
 
@@ -264,3 +263,10 @@ def _why(error):
     if isinstance(error, UnidentifiedImageError):
         return "its format is not known"
     return getattr(error, "strerror", None) or first_line(error)
+
+
+def _instead(error):
+    """What to do about a picture that Pillow does not open."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "make it smaller"
+    return "save it as PNG or JPEG"

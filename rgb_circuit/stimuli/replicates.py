@@ -323,7 +323,7 @@ def of_one_source(trials: Sequence[Trial]) -> str:
             f"averaged before any test, such as {one!r} and {other!r}, which {why}"
         )
     thin, strata = replicates.thin(_right_words(trials))
-    kinds = "answers and declared strata" if replicates.levels.any() else "answers"
+    kinds = "answers within declared strata" if replicates.levels.any() else "answers"
     if thin and strata not in FEW_WORDS:
         sentences.append(
             f"{thin} of {strata} {kinds} have fewer than {ENOUGH} clusters, so "

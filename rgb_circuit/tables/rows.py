@@ -4,7 +4,7 @@ dictionaries, or a file.
 | file | holds |
 |---|---|
 | ``.csv``, ``.tsv`` | a header and a row a line, in UTF-8, between commas, semicolons, tabs or ``|``; every cell is text |
-| ``.json`` | a list of objects; an object of objects, whose keys become a column ``key``; an object with one such list in it; or an object a line |
+| ``.json`` | a list of objects; an object of objects, whose keys become a column ``key``; columns as pandas writes them, cells by the numbers of their rows; an object with one list of objects in it; or an object a line |
 | ``.jsonl``, ``.ndjson`` | an object a line |
 | ``.parquet`` | a Parquet file |
 
@@ -126,7 +126,9 @@ def _of_dictionaries(rows, called, folder):
     if isinstance(rows, Mapping):
         inside = list(rows.values())
         lists = [name for name, value in rows.items() if _are_rows(value)]
-        if inside and all(isinstance(value, Mapping) for value in inside):
+        if _are_numbered(inside):
+            rows = [dict(zip(rows, cells)) for cells in zip(*(own.values() for own in inside))]
+        elif inside and all(isinstance(value, Mapping) for value in inside):
             rows = [{"key": key, **value} for key, value in rows.items()]
         elif _are_columns(inside):
             return _of_frame(pd.DataFrame(dict(rows)), called, folder)
@@ -159,6 +161,17 @@ def _of_dictionaries(rows, called, folder):
         folder,
         columns,
         lambda names: {name: [row.get(name) for row in table] for name in names},
+    )
+
+
+def _are_numbered(values):
+    """Whether these are columns as pandas writes them: cells by the numbers of their rows, the same
+    of all."""
+    if not values or not all(isinstance(value, Mapping) and value for value in values):
+        return False
+    numbers = [*values[0]]
+    return all(str(number).isdecimal() for number in numbers) and all(
+        [*value] == numbers for value in values
     )
 
 

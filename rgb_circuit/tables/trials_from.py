@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 # What is said of a row that is used, where something was chosen or changed.
 _CUT = "question cut out of a prompt"
-# How alike a word and a column's name are, as `difflib` has it, where the column is meant; words of
-# fewer letters are alike by chance.
+# How alike a word and a column's name are, as `difflib` has it, where the column may be meant;
+# words of fewer letters are alike by chance.
 ALIKE, LONG = 0.8, 5
 
 
@@ -292,13 +292,21 @@ def _check_columns(texts, given, there):
             )
     names = [name.casefold() for name in there]
     for role, text in texts.answers.items():
+        if not text.is_constant:
+            continue
         said = text.text.casefold()
-        alike = said in names or (len(said) >= LONG and get_close_matches(said, names, 1, ALIKE))
-        if text.is_constant and (alike or "_" in said):
+        if said in names or "_" in said:
             raise InputError(
                 f"answers[{role!r}] is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}; a word that is the same for all rows must not "
                 "look like one of them"
+            )
+        # It may be a word all the same, as orange is beside a column range.
+        if len(said) >= LONG and (alike := get_close_matches(said, names, 1, ALIKE)):
+            warnings.warn(
+                f"answers[{role!r}] is {text.text!r}, the same word for all rows; if the column "
+                f"{there[names.index(alike[0])]!r} is meant, write its name",
+                stacklevel=5,
             )
     for condition, text in texts.expected.items():
         if text.is_constant and text.text not in given.answers:

@@ -36,7 +36,7 @@ export async function cardOf(number, claims, called) {
   tellFacts(facts, number);
   const chips = made("p");
   chips.append(...data.predictions.filter((one) => claims.has(one.name)).map((one) => {
-    const [word, color, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
+    const [word, color, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
     const chip = made("span", `${one.name} ${sign}`, `chip ${color}`);
     chip.title = `${word}: ${one.says}`;
     return chip;

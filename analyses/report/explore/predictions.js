@@ -59,7 +59,7 @@ function tellPredictions(number, open, met) {
 }
 
 function rowOf(one, number, own) {
-  const row = made("tr"), [word, kind, sign] = one.void ? ["void", "quiet", "–"] : STATES[one.states[number]];
+  const row = made("tr"), [word, kind, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
   if (own) row.className = "asked";
   row.append(made("th", one.name), made("td", `${sign} ${word}`, own ? kind : kind === "no" ? "quiet" : kind));
   const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];

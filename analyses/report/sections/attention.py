@@ -10,6 +10,7 @@ from rgb_circuit.plots import veiled
 
 from ..run import Needs, Run
 from ..section import Section, beside
+from ..writing import percent
 
 
 def _values(run: Run):
@@ -42,18 +43,23 @@ def _values(run: Run):
         heads=shown,
         crisp=crisp,
         trials=run.frames["stimuli"]["trial"].nunique(),
-        chance=_chance(run, pattern),
+        even=_even(run),
     )
 
 
-def _chance(run, pattern):
-    """What an even spread over all tokens puts on what the captions tell the attention of; None
-    where the number of tokens is not known."""
+def _even(run):
+    """What an even spread over all tokens puts on what the captions tell the attention of, from the
+    least to the most of the pictures, which differ in size; None where the number of tokens is not
+    known."""
     if "looks" not in run.frames:
         return None
-    first = run.frames["looks"].iloc[0]
-    tokens = len(first["picture"]) + len(first["text"])
-    return 1 / tokens if run.task.place else pattern.size / tokens
+    names = ["trial", "condition"]
+    there = run.frames["attention"][names].astype(str).drop_duplicates()
+    looks = run.frames["looks"].astype(dict.fromkeys(names, str)).drop_duplicates(names)
+    looks = there.merge(looks, on=names)
+    drawn = looks["picture"].map(len)
+    shares = (1 if run.task.place else drawn) / (drawn + looks["text"].map(len))
+    return " to ".join(dict.fromkeys(percent(one) for one in (shares.min(), shares.max())))
 
 
 SECTION = Section(

@@ -121,11 +121,11 @@ def _cell(value, share, kind):
     """A number, or a fraction as per cent, with two digits of its own."""
     if pd.isna(value):
         return dict(text=digits.MISSING, sort="", kind=kind)
-    size = abs(100 * value if share else value)
-    # A hundredth of a per cent is nothing that anybody would act on; the digits are in the frame.
+    # Nobody would act on a hundredth of a per cent, or a thousandth of a logit; the digits are in
+    # the frame.
     text = (
         "≈ 0"
-        if size < 0.01
+        if abs(value) < (1e-4 if share else 1e-3)
         else percent(value)
         if share
         else signed(value, digits.decimals([value]))

@@ -40,7 +40,7 @@ def _values(run: Run):
         dtype=run.manifest["dtype"],
         figures=figures,
         bar=bar,
-        gist=f"largest: {strongest[0]['head']}",
+        gist=f"largest: {strongest[0]['head']}" if shown(frame).any() else "none shown",
         shares=shares,
         least=LEAST_SAID,
         names=names,
