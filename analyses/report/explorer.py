@@ -243,7 +243,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
         one |= dict(crisp=is_crisp(png))
         one |= dict(expected=None if pd.isna(expected) else expected, tokens=says[~again].tolist())
-        place = tile or (run.tiles[trial] if run.task.place else None)
+        place = tile or (run.tiles.get(trial) if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
         one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
@@ -264,7 +264,7 @@ def _marked(run):
         return found
     for trial, rows in run.frames["stimuli"].groupby("trial", observed=True, sort=False):
         images = {row.condition: opened(row.png) for row in rows.itertuples()}
-        tiles = marked_tiles(images, run.tiles[trial], run.manifest["grid"])
+        tiles = marked_tiles(images, run.tiles.get(trial), run.manifest["grid"])
         found |= {(trial, condition): tile for condition, tile in tiles.items()}
     return found
 
