@@ -661,6 +661,10 @@ def test_a_column_that_pairing_adds_is_not_written_over(name):
 def test_numbers_are_equal_answers_however_they_are_written():
     with pytest.raises(rgb.InputError, match="no two rows differ"):
         rgb.pair([{"gt_answer": number} for number in (1, 1.0, "1")])
+    # Also one of several, and with blanks around it.
+    for several, one in (([2, 1], 1.0), (["grey", " gray"], "gray")):
+        with pytest.raises(rgb.InputError, match="no two rows differ"):
+            rgb.pair([{"gt_answer": several}, {"gt_answer": one}])
 
 
 def test_equal_answers_are_equal_whatever_their_case_and_behind_lists():

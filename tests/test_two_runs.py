@@ -87,6 +87,18 @@ def test_no_head_of_a_run_differs_from_itself(planted_run):
     assert not settings.settings(found.a, found.b) and not roles.other_roles(found.a, found.b)
 
 
+def test_the_same_trials_in_another_order_are_compared_each_with_itself(planted_run, tmp_path):
+    frame = pd.read_parquet(planted_run / "patch_heads.parquet")
+    turned = frame.iloc[::-1].reset_index(drop=True)
+    turned.attrs = frame.attrs
+    backwards = changed(
+        planted_run, tmp_path / "b", lambda about: about["trials"].reverse(), patch_heads=turned
+    )
+    table = two_runs(planted_run, backwards).compared.heads
+    assert table["paired"].all()
+    assert (table[["difference", "ci_low", "ci_high"]] == 0).all(axis=None)
+
+
 def test_the_head_that_does_half_as_much_is_the_one_that_differs(planted_run, weaker):
     found = two_runs(planted_run, weaker)
     table = found.compared.heads

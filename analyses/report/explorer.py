@@ -264,7 +264,7 @@ def _marked(run):
         return found
     for trial, rows in run.frames["stimuli"].groupby("trial", observed=True, sort=False):
         images = {row.condition: opened(row.png) for row in rows.itertuples()}
-        tiles = marked_tiles(images, run.tiles[trial], run.manifest["grid"])
+        tiles = marked_tiles(images, run.tiles.get(trial), run.manifest["grid"])
         found |= {(trial, condition): tile for condition, tile in tiles.items()}
     return found
 

@@ -49,10 +49,12 @@ class Shared:
         """In a sentence."""
         if self.same:
             also = "" if self.asked_alike else ", asked in other words"
-            return f"The same {self.n} trials in both{also}: they are compared trial by trial."
+            same = "trial" if self.n == 1 else f"{self.n} trials"
+            return f"The same {same} in both{also}: they are compared trial by trial."
         if self.n:
+            are = "trial is" if self.n == 1 else "trials are"
             return (
-                f"{self.n} trials are in both, of {self.n_a} and {self.n_b}; the runs are compared "
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; the runs are compared "
                 "as if all were others, which makes intervals rather too wide."
             )
         return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."

@@ -97,17 +97,15 @@ def _partners(frame, differ, grouping, seed):
     """Row → the row that it is paired with, both ways."""
     rng = np.random.default_rng(seed)
     words = [
-        set() if is_missing(cell) else {str(word).casefold() for word in entries(cell)}
+        [] if is_missing(cell) else [plain(word, differ).casefold() for word in entries(cell)]
         for cell in frame[differ]
     ]
     several = any(len(own) > 1 for own in words)
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for number, cell in enumerate(frame[differ]):
-        first = [] if is_missing(cell) else entries(cell)[:1]
-        word = plain(first[0], differ).casefold() if first else None
+    for number, own in enumerate(words):
         keys = tuple(str(frame[name].iloc[number]) for name in grouping)
-        if word is not None:
-            groups.setdefault(keys, {}).setdefault(word, []).append(number)
+        if own:
+            groups.setdefault(keys, {}).setdefault(own[0], []).append(number)
     partner = {}
     for answers in groups.values():
         left = [list(rng.permutation(numbers)) for numbers in answers.values()]
@@ -118,7 +116,7 @@ def _partners(frame, differ, grouping, seed):
             # Any row of another answer is as likely as any other.
             fitting = left
             if several:
-                fitting = [[n for n in rows if not words[n] & words[one]] for rows in left]
+                fitting = [[n for n in rows if not {*words[n]} & {*words[one]}] for rows in left]
             counts = np.array([len(numbers) for numbers in fitting])
             counts[most] = 0
             if not counts.any():

@@ -95,7 +95,8 @@ def compared(a: Run, b: Run) -> Compared:
 def _sample(run, panel, names):
     """What a run measured in a panel, of the heads in this order."""
     trials = {trial["name"]: trial for trial in run.manifest["trials"]}
-    effects = panel.effects[names].dropna()
+    # By name: two runs may have the same trials in another order.
+    effects = panel.effects[names].dropna().sort_index()
     own = [trials[str(name)] for name in effects.index]
     words = np.array([trial["answers"][panel.role] for trial in own])
     replicates = Replicates.recorded(own, run.task)
